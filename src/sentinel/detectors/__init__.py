@@ -1,0 +1,1 @@
+"""The presets: one file a detector, and the first examples to read. Copy one and change it."""

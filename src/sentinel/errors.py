@@ -1,0 +1,64 @@
+"""The faults that Sentinel names. Each message carries the facts and says what to do."""
+
+
+class SentinelError(Exception):
+    """Base of every error that Sentinel raises on purpose; its text is fit for a user to read."""
+
+
+class InvalidInput(SentinelError):
+    """A transaction, outcome or body that cannot be accepted as it is.
+
+    `path` names the field (`$.amount`), or `$` for the whole body.
+    """
+
+    def __init__(self, message: str, path: str = "$") -> None:
+        super().__init__(f"{message} - at `{path}`")
+        self.path = path
+
+
+class InvalidDefinition(SentinelError):
+    """A detector, schema or feature was declared in a way that cannot work."""
+
+
+class DataProblem(SentinelError):
+    """A file of transactions cannot be read, or lacks what the detector needs."""
+
+
+class BundleProblem(SentinelError):
+    """A model bundle is missing, incomplete, altered, or does not fit this version of Sentinel."""
+
+
+class CertificateRefused(SentinelError):
+    """The exported model does not answer as the trained one does."""
+
+
+class JournalProblem(SentinelError):
+    """The journal or a snapshot cannot be read or written."""
+
+
+class NotReady(SentinelError):
+    """No model can answer at the moment; the text says why."""
+
+
+class Overloaded(SentinelError):
+    """The queue is full; the caller should retry shortly."""
+
+
+class Conflict(SentinelError):
+    """The transaction id was decided before, with other content."""
+
+
+class NotFound(SentinelError):
+    """Nothing is stored under that id."""
+
+
+class BadBody(SentinelError):
+    """A request body that cannot be taken apart: broken JSON, wrong encoding, nothing in it."""
+
+
+class TooLarge(SentinelError):
+    """A request body, or a batch, above its limit."""
+
+
+class WrongMedia(SentinelError):
+    """A request body of a type that is not understood."""

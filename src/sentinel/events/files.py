@@ -1,0 +1,217 @@
+"""Histories in files: CSV, Parquet and JSON lines, brought to the fields of a schema."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from sentinel.errors import DataProblem, InvalidInput
+from sentinel.events.schema import MAX_TEXT, Schema
+from sentinel.events.times import EARLIEST_US, LATEST_US, instant_us
+
+_READERS = {
+    ".parquet": pl.scan_parquet,
+    ".csv": pl.scan_csv,
+    ".jsonl": pl.scan_ndjson,
+    ".ndjson": pl.scan_ndjson,
+}
+_OK = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Transactions of the past in the fields of a schema, by time.
+
+    `frame` has a column per field, with texts as String, times as int64 microseconds and numbers as Float64,
+    and the label and outcome time where the file has them. `skipped` counts the rows left out, by reason.
+    """
+
+    frame: pl.DataFrame
+    skipped: dict[str, int]
+
+    def __len__(self) -> int:
+        """Number of transactions."""
+        return len(self.frame)
+
+
+def read_history(
+    path: Path, schema: Schema, *, renames: Mapping[str, str] | None = None, strict: bool = False
+) -> History:
+    """Read a file of transactions.
+
+    `renames` maps a column of the file to a field of the schema, on top of `schema.columns`. Rows that the
+    live service would refuse are left out and counted; with `strict` they are an error. Raises DataProblem.
+    """
+    return history_of_frame(read_columns(path, schema, renames or {}), schema, strict=strict)
+
+
+def read_columns(path: Path, schema: Schema, renames: Mapping[str, str]) -> pl.DataFrame:
+    """The columns of the file that the schema knows, under the names of its fields, as they are."""
+    scan = _scan(path)
+    try:
+        present = scan.collect_schema().names()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataProblem(f"{path} cannot be read: {error}") from error
+    column_of = _columns(path, schema, renames, present)
+    try:
+        frame = scan.select([pl.col(column).alias(field) for field, column in column_of.items()]).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataProblem(f"{path} cannot be read: {error}") from error
+    if frame.is_empty():
+        raise DataProblem(f"{path} has no rows")
+    return frame
+
+
+def _scan(path: Path) -> pl.LazyFrame:
+    if not path.is_file():
+        raise DataProblem(f"there is no file {path}")
+    suffixes = [suffix for suffix in path.suffixes if suffix not in (".gz", ".zst")]
+    reader = _READERS.get(suffixes[-1].lower() if suffixes else "")
+    if reader is None:
+        raise DataProblem(f"{path}: what it holds is told by its ending; use .csv, .parquet, .jsonl or .ndjson")
+    try:
+        if reader is pl.scan_csv:
+            return pl.scan_csv(path, infer_schema_length=10_000)
+        return reader(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataProblem(f"{path} cannot be read: {error}") from error
+
+
+def _columns(path: Path, schema: Schema, renames: Mapping[str, str], present: list[str]) -> dict[str, str]:
+    """Field -> column of the file, for every field that the file has."""
+    given = {field: column for column, field in renames.items()}
+    strangers = [column for column in renames if column not in present]
+    known = [*schema.fields, schema.label, *([schema.outcome_time] if schema.outcome_time else [])]
+    unknown = [field for field in given if field not in known]
+    if strangers or unknown:
+        what = f"no column {', '.join(strangers)} in {path}" if strangers else f"no field {', '.join(unknown)}"
+        raise DataProblem(f"--map: {what}; columns: {', '.join(present)}; fields: {', '.join(known)}")
+    found: dict[str, str] = {}
+    for field in known:
+        for column in (given.get(field), schema.columns.get(field), field):
+            if column in present:
+                found[field] = str(column)
+                break
+    missing = [field for field in schema.fields if field not in found and field not in schema.optional]
+    if missing:
+        raise DataProblem(
+            f"{path} lacks {', '.join(missing)}; it has {', '.join(present)}. "
+            f"Say which column is which with --map COLUMN={missing[0]}"
+        )
+    return found
+
+
+def history_of_frame(frame: pl.DataFrame, schema: Schema, *, strict: bool = False) -> History:
+    """The same for a frame that is already in memory, under the names of the fields."""
+    absent = [pl.lit(None).alias(name) for name in schema.fields if name not in frame.columns]
+    typed = frame.with_columns(absent).with_columns(
+        *(_as_text(frame, name, schema).alias(name) for name in (schema.id, *schema.texts)),
+        *(_as_number(name).alias(name) for name in (*schema.decimals, *schema.numbers)),
+        _as_time(frame[schema.time]).alias(schema.time),
+    )
+    if schema.label in frame.columns:
+        typed = typed.with_columns(_as_label(frame[schema.label]).alias(schema.label))
+    if schema.outcome_time in frame.columns:
+        typed = typed.with_columns(_as_time(frame[schema.outcome_time]).alias(schema.outcome_time))
+    typed = typed.with_columns(_fault(schema).alias("_fault"))
+    counts = dict(typed["_fault"].value_counts().iter_rows())
+    skipped = {reason: n for reason, n in sorted(counts.items()) if reason != _OK}
+    kept = typed.filter(pl.col("_fault") == _OK).drop("_fault")
+    unique = kept.unique(subset=schema.id, keep="first", maintain_order=True)
+    if len(unique) < len(kept):
+        skipped[f"{schema.id} seen before"] = len(kept) - len(unique)
+    if skipped and strict:
+        reasons = "; ".join(f"{n} rows: {reason}" for reason, n in skipped.items())
+        raise DataProblem(f"rows that cannot be used ({reasons}); mend them, or leave out --strict to skip them")
+    if unique.is_empty():
+        raise DataProblem(f"no usable row: {'; '.join(f'{n} rows: {reason}' for reason, n in skipped.items())}")
+    return History(unique.sort(schema.time, maintain_order=True), skipped)
+
+
+def _as_text(frame: pl.DataFrame, name: str, schema: Schema) -> pl.Expr:
+    if name not in frame.columns:
+        return pl.lit(None, dtype=pl.String)
+    column, kind = pl.col(name), frame.schema[name]
+    if kind.is_float():  # a whole number that an empty cell has turned into a float
+        whole = column.cast(pl.Int64, strict=False)
+        column = pl.when(whole == column).then(whole.cast(pl.String)).otherwise(column.cast(pl.String))
+        return pl.when(pl.col(name).is_nan()).then(None).otherwise(column)
+    text = column.cast(pl.String)
+    return text.replace("", None) if name in schema.optional else text
+
+
+def _as_number(name: str) -> pl.Expr:
+    return pl.col(name).cast(pl.Float64, strict=False).fill_nan(None)
+
+
+def _as_label(column: pl.Series) -> pl.Series:
+    if column.dtype == pl.String:
+        words = {"true": 1, "1": 1, "yes": 1, "fraud": 1, "false": 0, "0": 0, "no": 0, "legitimate": 0}
+        return column.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Int8)
+    return column.cast(pl.Int8, strict=False)
+
+
+def _as_time(column: pl.Series) -> pl.Series:
+    """Instants as int64 microseconds, null where there is none; the same rule as `instant_us`."""
+    if column.dtype == pl.String:
+        return _times_of_text(column)
+    if column.dtype == pl.Date:
+        column = column.cast(pl.Datetime("us"))
+    if isinstance(column.dtype, pl.Datetime):
+        if column.dtype.time_zone not in (None, "UTC"):
+            column = column.dt.convert_time_zone("UTC")
+        return column.dt.epoch("us")
+    if not column.dtype.is_numeric():
+        return pl.Series(column.name, [None] * len(column), dtype=pl.Int64)
+    number = pl.col("t").cast(pl.Float64)
+    seconds = (number * 1e6).round(mode="half_to_even")
+    millis = (number * 1e3).round(mode="half_to_even")
+    micros = pl.when(number < 1e11).then(seconds).when(number < 1e14).then(millis).otherwise(number)
+    return column.to_frame("t").select(micros.cast(pl.Int64, strict=False)).to_series()
+
+
+def _times_of_text(column: pl.Series) -> pl.Series:
+    values = column.unique().drop_nulls()
+    return column.replace_strict(
+        values, pl.Series([_instant_or_none(text) for text in values], dtype=pl.Int64), return_dtype=pl.Int64
+    )
+
+
+def _instant_or_none(text: str) -> int | None:
+    try:
+        return instant_us(float(text) if text.replace(".", "", 1).isdigit() else text)
+    except InvalidInput:
+        return None
+
+
+def _fault(schema: Schema) -> pl.Expr:
+    """Why a row cannot be used, or `ok`."""
+    time = pl.col(schema.time)
+    checks: list[tuple[pl.Expr, str]] = [
+        (pl.col(schema.id).is_null() | (pl.col(schema.id).str.len_chars() == 0), f"{schema.id} is missing"),
+        (time.is_null() | (time < EARLIEST_US) | (time >= LATEST_US), f"{schema.time} is no time from 1970 to 2100"),
+    ]
+    for name in (*schema.decimals, *schema.numbers, *schema.texts):
+        if name not in schema.optional:
+            checks.append((pl.col(name).is_null(), f"{name} is missing or of the wrong type"))
+    for name in (*schema.decimals, *schema.numbers):
+        checks.append((pl.col(name).is_infinite(), f"{name} is infinite"))
+        limits = schema.limits(name)
+        if limits is not None:
+            low, high = limits
+            checks.append(((pl.col(name) < low) | (pl.col(name) > high), f"{name} is outside {low:g} to {high:g}"))
+    for name, digits in schema.decimals.items():
+        if name not in (schema.place or ()):
+            scale = 10**digits
+            nearest = (pl.col(name) * scale).round(mode="half_to_even") / scale
+            wrong = (nearest - pl.col(name)).abs() > 1e-12 * pl.col(name).abs()
+            checks.append((wrong, f"{name} has more than {digits} decimals"))
+    checks += [
+        (pl.col(name).str.len_chars() > MAX_TEXT, f"{name} is longer than {MAX_TEXT} characters")
+        for name in schema.texts
+    ]
+    verdict = pl.lit(_OK)
+    for wrong, reason in reversed(checks):
+        verdict = pl.when(wrong.fill_null(value=False)).then(pl.lit(reason)).otherwise(verdict)
+    return verdict

@@ -1,0 +1,130 @@
+"""The event log as columns: what the feature kernel reads, for one transaction or a hundred million."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
+
+from sentinel.events.schema import Schema, Transaction
+
+MISSING = np.iinfo(np.int64).min
+"""An exact number that is not there."""
+NO_TEXT = 0
+"""The hash of a text that is not there."""
+LABEL_UNKNOWN = -1
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """n events in the order in which they arrived; every array has n rows.
+
+    - `is_outcome` uint8: 1 for the truth about an earlier transaction, 0 for a transaction.
+    - `ids` uint64: hash of the transaction id.
+    - `time_us` int64: microseconds since 1970 UTC.
+    - `exact` int64 (n, len(schema.decimals)): whole numbers of 10**-decimals, or MISSING.
+    - `plain` float64 (n, len(schema.numbers)): NaN where missing.
+    - `texts` uint64 (n, len(schema.texts)): hashes, NO_TEXT where missing.
+    - `labels` int8: 1 fraud, 0 legitimate, LABEL_UNKNOWN. For a transaction, what delayed features may use
+      once their delay has passed; for an outcome, the truth itself.
+    """
+
+    is_outcome: NDArray[np.uint8]
+    ids: NDArray[np.uint64]
+    time_us: NDArray[np.int64]
+    exact: NDArray[np.int64]
+    plain: NDArray[np.float64]
+    texts: NDArray[np.uint64]
+    labels: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        """Number of events."""
+        return len(self.ids)
+
+    def columns(self) -> Iterator[NDArray[Any]]:
+        """The arrays, in the order of the fields."""
+        return (getattr(self, name) for name in self.__slots__)
+
+    def rows(self, where: slice | NDArray[Any]) -> "EventLog":
+        """The events that `where` selects."""
+        return EventLog(*(column[where] for column in self.columns()))
+
+
+def hash_text(text: str) -> int:
+    """64-bit hash of a text, the same in every process; never NO_TEXT.
+
+    >>> hash_text("card-1") == hash_text("card-1") != hash_text("card-2")
+    True
+    """
+    return xxh3_64_intdigest(text.encode()) or 1
+
+
+def log_of_transactions(schema: Schema) -> Callable[[Sequence[Transaction]], EventLog]:
+    """A function that turns decoded transactions of `schema` into an EventLog with unknown labels."""
+    n_exact, n_plain = len(schema.decimals), len(schema.numbers)
+    scales = np.array([10.0**digits for digits in schema.decimals.values()])
+    names = schema.fields
+    first_plain, first_text = 2 + n_exact, 2 + n_exact + n_plain
+
+    def convert(transactions: Sequence[Transaction]) -> EventLog:
+        n = len(transactions)
+        columns = [[getattr(one, name) for one in transactions] for name in names]
+        exact = np.array(columns[2:first_plain], dtype=np.float64).reshape(n_exact, n).T
+        plain = np.array(columns[first_plain:first_text], dtype=np.float64).reshape(n_plain, n).T
+        hashes = [[_hash_or_missing(text) for text in column] for column in columns[first_text:]]
+        texts = np.array(hashes, dtype=np.uint64).reshape(len(hashes), n).T
+        return EventLog(
+            is_outcome=np.zeros(n, np.uint8),
+            ids=np.array([hash_text(one) for one in columns[0]], dtype=np.uint64),
+            time_us=np.array(columns[1], dtype=np.int64),
+            exact=fixed_point(exact, scales),
+            plain=np.ascontiguousarray(plain),
+            texts=np.ascontiguousarray(texts),
+            labels=np.full(n, LABEL_UNKNOWN, np.int8),
+        )
+
+    return convert
+
+
+def _hash_or_missing(text: str | None) -> int:
+    return NO_TEXT if text is None else hash_text(text)
+
+
+def fixed_point(values: NDArray[np.float64], scales: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Numbers (n, k) as whole multiples of 1/scale, NaN as MISSING."""
+    missing = np.isnan(values)
+    scaled = np.rint(np.where(missing, 0.0, values) * scales).astype(np.int64)
+    return np.ascontiguousarray(np.where(missing, MISSING, scaled))
+
+
+def log_of_outcomes(schema: Schema, outcomes: Iterable[tuple[str, int, bool]]) -> EventLog:
+    """Outcomes (transaction id, time in microseconds, is fraud) as an EventLog."""
+    rows = list(outcomes)
+    return outcome_rows(
+        schema,
+        np.array([hash_text(one[0]) for one in rows], dtype=np.uint64),
+        np.array([one[1] for one in rows], dtype=np.int64),
+        np.array([one[2] for one in rows], dtype=np.int8),
+    )
+
+
+def outcome_rows(
+    schema: Schema, ids: NDArray[np.uint64], time_us: NDArray[np.int64], labels: NDArray[np.int8]
+) -> EventLog:
+    """Outcomes as events; they carry nothing but id, time and label."""
+    n = len(ids)
+    return EventLog(
+        is_outcome=np.ones(n, np.uint8),
+        ids=ids,
+        time_us=time_us,
+        exact=np.full((n, len(schema.decimals)), MISSING, np.int64),
+        plain=np.full((n, len(schema.numbers)), np.nan),
+        texts=np.zeros((n, len(schema.texts)), np.uint64),
+        labels=labels,
+    )
+
+
+def concatenate(logs: Sequence[EventLog]) -> EventLog:
+    """The events of several logs, one log after the other."""
+    return EventLog(*(np.concatenate(columns) for columns in zip(*(log.columns() for log in logs), strict=True)))

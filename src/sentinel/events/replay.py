@@ -1,0 +1,84 @@
+"""Replay: a history in a frame becomes the event log that the live service would have seen."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sentinel.events.log import (
+    LABEL_UNKNOWN,
+    NO_TEXT,
+    EventLog,
+    concatenate,
+    fixed_point,
+    hash_text,
+    outcome_rows,
+)
+from sentinel.events.schema import Schema
+
+
+def log_of_frame(schema: Schema, frame: pl.DataFrame) -> EventLog:
+    """A history in schema columns (see `files.read_history`) as events, in the order of the rows.
+
+    With an `outcome_time` the outcomes become events of their own, placed before the first transaction that
+    is not earlier than they are. Without one each transaction carries its label, which delayed features see
+    once their delay has passed.
+    """
+    n = len(frame)
+    scales = np.array([10.0**digits for digits in schema.decimals.values()])
+    exact = frame.select(pl.col(list(schema.decimals)).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+    transactions = EventLog(
+        is_outcome=np.zeros(n, np.uint8),
+        ids=_hashes(frame[schema.id]),
+        time_us=frame[schema.time].to_numpy().astype(np.int64),
+        exact=fixed_point(exact, scales),
+        plain=_matrix(frame, schema.numbers, np.float64),
+        texts=_stack([_hashes(frame[name]) for name in schema.texts], n, np.uint64),
+        labels=_labels(schema, frame),
+    )
+    if schema.outcome_time is None or schema.outcome_time not in frame.columns:
+        return transactions
+    return _with_outcomes(schema, transactions, frame)
+
+
+def _labels(schema: Schema, frame: pl.DataFrame) -> NDArray[np.int8]:
+    if schema.label not in frame.columns:
+        return np.full(len(frame), LABEL_UNKNOWN, np.int8)
+    return frame[schema.label].cast(pl.Int8).fill_null(LABEL_UNKNOWN).to_numpy()
+
+
+def _with_outcomes(schema: Schema, transactions: EventLog, frame: pl.DataFrame) -> EventLog:
+    arrival = frame[schema.outcome_time or ""]
+    known = (arrival.is_not_null() & (pl.Series(transactions.labels) != LABEL_UNKNOWN)).to_numpy()
+    when = arrival.fill_null(0).to_numpy().astype(np.int64)[known]
+    by_arrival = np.argsort(when, kind="stable")
+    outcomes = outcome_rows(
+        schema, transactions.ids[known], when, transactions.labels[known]
+    ).rows(by_arrival)
+    newest = np.maximum.accumulate(transactions.time_us)
+    place = np.searchsorted(newest, outcomes.time_us, side="left")
+    within = place < len(transactions)
+    outcomes, place = outcomes.rows(within), place[within]
+    order = np.argsort(np.concatenate([np.arange(len(transactions)) + 0.5, place]), kind="stable")
+    blind = replace(transactions, labels=np.full(len(transactions), LABEL_UNKNOWN, np.int8))
+    return concatenate([blind, outcomes]).rows(order)
+
+
+def _hashes(column: pl.Series) -> NDArray[np.uint64]:
+    distinct = column.unique().drop_nulls()
+    hashes = pl.Series([hash_text(text) for text in distinct.to_list()], dtype=pl.UInt64)
+    return column.replace_strict(distinct, hashes, default=NO_TEXT, return_dtype=pl.UInt64).to_numpy()
+
+
+def _matrix(frame: pl.DataFrame, names: Sequence[str], kind: Any) -> NDArray[Any]:
+    columns = [frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in names]
+    return _stack(columns, len(frame), kind)
+
+
+def _stack(columns: Sequence[NDArray[Any]], n: int, kind: Any) -> NDArray[Any]:
+    if not columns:
+        return np.zeros((n, 0), kind)
+    return np.ascontiguousarray(np.stack(columns, axis=1).astype(kind))

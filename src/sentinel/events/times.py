@@ -1,0 +1,77 @@
+"""Instants: ISO 8601 or Unix numbers in, integer microseconds UTC inside."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from sentinel.errors import InvalidDefinition, InvalidInput
+
+SECOND_US = 1_000_000
+EARLIEST_US = 0
+LATEST_US = 4_102_444_800 * SECOND_US  # 2100-01-01
+_SECONDS_BELOW = 1e11  # as seconds this is the year 5138; as milliseconds, March 1973
+_MILLISECONDS_BELOW = 1e14
+_DURATION = re.compile(r"(\d+)(s|m|h|d|w)")
+_UNIT_US = {
+    "s": SECOND_US,
+    "m": 60 * SECOND_US,
+    "h": 3_600 * SECOND_US,
+    "d": 86_400 * SECOND_US,
+    "w": 604_800 * SECOND_US,
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def instant_us(value: str | float, path: str = "$") -> int:
+    """Microseconds since 1970 UTC of an ISO 8601 text or a Unix number.
+
+    A text without an offset is UTC. A number below 1e11 counts seconds, below 1e14 milliseconds, else
+    microseconds. Raises InvalidInput, naming `path`, for what is no instant from 1970 up to 2100.
+
+    >>> instant_us("2025-01-01T00:00:00Z") == instant_us(1735689600) == instant_us(1735689600000)
+    True
+    """
+    if isinstance(value, str):
+        micros = _from_text(value, path)
+    elif value < _SECONDS_BELOW:
+        micros = round(value * SECOND_US)
+    elif value < _MILLISECONDS_BELOW:
+        micros = round(value * 1_000)
+    else:
+        micros = round(value)
+    if not EARLIEST_US <= micros < LATEST_US:
+        raise InvalidInput(f"Expected a time from 1970 up to 2100, got {value!r}", path)
+    return micros
+
+
+def _from_text(value: str, path: str) -> int:
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise InvalidInput(
+            f"Expected an ISO 8601 time such as 2025-01-31T12:00:00Z or a Unix number, got {value[:40]!r}",
+            path,
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def iso(micros: int) -> str:
+    """The instant as ISO 8601 text in UTC.
+
+    >>> iso(0)
+    '1970-01-01T00:00:00Z'
+    """
+    return (_EPOCH + timedelta(microseconds=micros)).isoformat().replace("+00:00", "Z")
+
+
+def duration_us(text: str) -> int:
+    """Microseconds of a duration such as `90s`, `10m`, `24h`, `7d`, `2w`.
+
+    >>> duration_us("10m")
+    600000000
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or int(match[1]) == 0:
+        raise InvalidDefinition(f"{text!r} is no duration: write a whole number and s, m, h, d or w, as in 24h")
+    return int(match[1]) * _UNIT_US[match[2]]

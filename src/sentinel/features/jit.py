@@ -1,0 +1,25 @@
+"""How kernel functions are compiled.
+
+No reference counting (the kernel allocates nothing) and everything inlined into the two entry points: passing
+the state between functions costs more than the work itself otherwise (0.17 against 1 to 2 million events/s).
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numba import njit
+
+F = TypeVar("F", bound=Callable[..., Any])
+_OPTIONS: dict[str, Any] = {"cache": True, "_nrt": False, "error_model": "numpy"}
+
+
+def entry(function: F) -> F:
+    """Compile a function that Python calls."""
+    compiled: F = njit(**_OPTIONS)(function)
+    return compiled
+
+
+def inlined(function: F) -> F:
+    """Compile a function that only the kernel calls."""
+    compiled: F = njit(**_OPTIONS, forceinline=True)(function)
+    return compiled

@@ -1,0 +1,1 @@
+"""What we do: from a probability to approve, review or block."""

@@ -1,0 +1,75 @@
+"""Thresholds: chosen on validation data for a bearable number of false alarms, applied to every score."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.errors import InvalidDefinition
+
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+
+
+class Action(StrEnum):
+    """What happens to a transaction."""
+
+    APPROVE = "approve"
+    REVIEW = "review"
+    BLOCK = "block"
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How many honest transactions may be disturbed, as shares of all honest ones.
+
+    `review_at_fpr` is the share that is reviewed or blocked, `block_at_fpr` the share that is blocked.
+    """
+
+    review_at_fpr: Share = 0.01
+    block_at_fpr: Share = 0.001
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.block_at_fpr <= self.review_at_fpr < 1.0:
+            raise InvalidDefinition(
+                f"policy: block_at_fpr ({self.block_at_fpr}) must be above 0 and at most "
+                f"review_at_fpr ({self.review_at_fpr}), and both below 1"
+            )
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Probabilities from which a transaction is reviewed and blocked."""
+
+    review: Share
+    block: Share
+
+    def action(self, fraud_probability: float) -> Action:
+        """The action for one score.
+
+        >>> Thresholds(review=0.3, block=0.9).action(0.3)
+        <Action.REVIEW: 'review'>
+        """
+        if fraud_probability >= self.block:
+            return Action.BLOCK
+        if fraud_probability >= self.review:
+            return Action.REVIEW
+        return Action.APPROVE
+
+
+def choose_thresholds(scores: NDArray[np.float32], labels: NDArray[np.int8], policy: Policy) -> Thresholds:
+    """The thresholds that disturb the policy's shares of the honest transactions in this sample.
+
+    `scores` (n,) are probabilities, `labels` (n,) 0 or 1; take rows that the model was not fitted on.
+    """
+    honest = scores[labels == 0]
+    if len(honest) == 0:
+        raise InvalidDefinition("no honest transaction among the validation rows; choose a longer validation part")
+    review, block = (float(_exceeded_by(honest, share)) for share in (policy.review_at_fpr, policy.block_at_fpr))
+    return Thresholds(review=review, block=max(review, block))
+
+
+def _exceeded_by(honest: NDArray[np.float32], share: float) -> np.float32:
+    """The least float32 that at most `share` of these scores reach."""
+    descending = np.sort(honest)[::-1]
+    first_spared = int(np.floor(share * len(descending)))
+    return min(np.nextafter(descending[first_spared], np.float32(2)), np.float32(1.0))

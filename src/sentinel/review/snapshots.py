@@ -1,0 +1,85 @@
+"""Snapshots: the feature state as it was after one event, so that a start need not replay the whole journal."""
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.errors import SentinelError
+from sentinel.features.store import MemoryStore, pack, unpack
+
+KEPT = 2
+_log = logging.getLogger(__name__)
+_PLAN = "plan_sha256"
+
+
+class Snapshots:
+    """Files `<model version>-<last event>.npz` in one folder; the newest two of a version are kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshots")
+        self._writing: Future[None] | None = None
+
+    def close(self) -> None:
+        """Wait for the last write."""
+        self._writer.shutdown(wait=True)
+
+    def save_soon(self, version: str, seq: int, plan_sha256: str, state: Mapping[str, NDArray[Any]]) -> bool:
+        """Write in the background; False, and nothing is done, while an earlier one is still being written."""
+        if self._writing is not None and not self._writing.done():
+            return False
+        self._writing = self._writer.submit(self._save, version, seq, plan_sha256, dict(state))
+        return True
+
+    def save(self, version: str, seq: int, plan_sha256: str, state: Mapping[str, NDArray[Any]]) -> None:
+        """Write now, after what is being written."""
+        self._writer.submit(self._save, version, seq, plan_sha256, dict(state)).result()
+
+    def newest(self, version: str, plan_sha256: str, up_to: int, store: MemoryStore) -> int | None:
+        """Restore the newest snapshot that can be used into `store`; the event it was taken after, or None.
+
+        A damaged file, or one of another plan or ahead of the journal (`up_to`), is passed over.
+        """
+        for seq, path in reversed(self._files(version)):
+            if seq > up_to:
+                _log.warning("%s is ahead of the journal and is not used", path)
+                continue
+            try:
+                state = unpack(path.read_bytes())
+                if bytes(state.pop(_PLAN)).decode() != plan_sha256:
+                    continue
+                store.restore(state)
+            except (SentinelError, OSError, KeyError) as error:
+                _log.warning("%s cannot be used (%s); an older one, or the whole journal, will do", path, error)
+                continue
+            return seq
+        return None
+
+    def _files(self, version: str) -> list[tuple[int, Path]]:
+        pattern = re.compile(re.escape(version) + r"-(\d+)\.npz")
+        named = ((pattern.fullmatch(path.name), path) for path in self.folder.iterdir())
+        return sorted((int(match[1]), path) for match, path in named if match)
+
+    def _save(self, version: str, seq: int, plan_sha256: str, state: dict[str, NDArray[Any]]) -> None:
+        path = self.folder / f"{version}-{seq:012d}.npz"
+        draft = path.with_suffix(".draft")
+        try:
+            with draft.open("wb") as handle:
+                handle.write(pack({**state, _PLAN: np.frombuffer(plan_sha256.encode(), np.uint8)}))
+                handle.flush()
+                os.fsync(handle.fileno())
+            draft.rename(path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            _log.warning("no snapshot written (%s); the journal has everything, the next start takes longer", error)
+            return
+        for _, old in self._files(version)[:-KEPT]:
+            old.unlink(missing_ok=True)

@@ -1,0 +1,61 @@
+"""The tables of the journal. Change them together with a migration in `migrations/versions`."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+)
+
+metadata = MetaData()
+
+_Sequence = BigInteger().with_variant(Integer, "sqlite")
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("seq", _Sequence, primary_key=True, autoincrement=False),
+    Column("transaction_id", String(128), nullable=False),
+    Column("content", LargeBinary, nullable=False),  # canonical JSON of the transaction
+    Column("features", LargeBinary, nullable=False),  # float64, little endian, in the order of the plan
+    Column("fraud_probability", Float, nullable=False),
+    Column("decision", String(8), nullable=False),
+    Column("review_threshold", Float, nullable=False),
+    Column("block_threshold", Float, nullable=False),
+    Column("model_version", String(64), nullable=False),
+    Column("detector", String(128), nullable=False),
+    Column("late", Boolean, nullable=False),
+    Column("degraded", String(256)),
+    Column("batch_size", Integer, nullable=False),
+    Column("latency_us", Integer, nullable=False),
+    Column("decided_at_us", BigInteger, nullable=False),
+    Index("decisions_by_transaction", "transaction_id", unique=True),
+)
+"""One row a decision, in the order in which the transactions were taken."""
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("seq", _Sequence, primary_key=True, autoincrement=False),
+    Column("transaction_id", String(128), nullable=False),
+    Column("is_fraud", Boolean, nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    Column("received_at_us", BigInteger, nullable=False),
+    Index("outcomes_by_transaction", "transaction_id"),
+)
+"""One row an outcome; the newest for a transaction is the truth. `seq` is shared with decisions."""
+
+activations = Table(
+    "activations",
+    metadata,
+    Column("seq", _Sequence, primary_key=True, autoincrement=False),
+    Column("model_version", String(64), nullable=False),
+    Column("activated_at_us", BigInteger, nullable=False),
+)
+"""From which event on a model's bundle has been in charge: `seq` is the last event before it."""

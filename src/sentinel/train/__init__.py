@@ -1,0 +1,1 @@
+"""From history to bundle: dataset, fit, evaluation, export."""

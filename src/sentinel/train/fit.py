@@ -1,0 +1,64 @@
+"""Fitting: XGBoost on the training part, stopped early by the validation part."""
+
+from collections.abc import Callable
+
+import numpy as np
+import xgboost
+from numpy.typing import NDArray
+
+from sentinel.detector import Training
+from sentinel.train.dataset import Part
+
+
+class _Report(xgboost.callback.TrainingCallback):
+    def __init__(self, progress: Callable[[int, int], None], trees: int) -> None:
+        self.progress = progress
+        self.trees = trees
+
+    def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: object) -> bool:
+        """Tell how far the fit is; never stop it."""
+        self.progress(epoch + 1, self.trees)
+        return False
+
+
+def fit(
+    train: Part, validation: Part, training: Training, progress: Callable[[int, int], None] = lambda _done, _of: None
+) -> xgboost.Booster:
+    """The booster, cut to its best number of trees by average precision on the validation part."""
+    booster = xgboost.train(
+        parameters(training),
+        xgboost.DMatrix(train.rows, train.labels, missing=np.nan, nthread=training_threads()),
+        num_boost_round=training.trees,
+        evals=[(xgboost.DMatrix(validation.rows, validation.labels, missing=np.nan), "validation")],
+        early_stopping_rounds=training.patience,
+        verbose_eval=False,
+        callbacks=[_Report(progress, training.trees)],
+    )
+    best: xgboost.Booster = booster[: booster.best_iteration + 1]
+    progress(training.trees, training.trees)
+    return best
+
+
+def parameters(training: Training) -> dict[str, object]:
+    """What XGBoost is told."""
+    given = {
+        name: getattr(training, name)
+        for name in (
+            "max_depth", "learning_rate", "subsample", "colsample_bytree", "min_child_weight", "reg_lambda",
+            "gamma", "scale_pos_weight", "tree_method", "seed",
+        )
+    }  # fmt: skip
+    if training.tree_method == "hist":
+        given["max_bin"] = training.max_bin
+    return {**given, "objective": "binary:logistic", "eval_metric": "aucpr", "nthread": training_threads()}
+
+
+def training_threads() -> int:
+    """Threads for fitting: XGBoost's histogram sums depend on their number, so it is always the same."""
+    return 2
+
+
+def predict(booster: xgboost.Booster, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Fraud probabilities (n,) of rows (n, features)."""
+    scores: NDArray[np.float32] = booster.inplace_predict(rows, missing=np.nan)
+    return scores

@@ -1,0 +1,218 @@
+"""The fast lane: plain scoring requests answered without an HTTP framework, on the same port as everything else.
+
+uvicorn makes one `FastLane` for every connection. A complete `POST` to a scoring route with a Content-Length is
+answered here. At the first request of any other kind (another path, chunked, `Expect`, malformed, too large) the
+connection is handed over to uvicorn's own protocol, with every byte that has not been answered, for the rest of
+its life: what is unusual behaves as uvicorn behaves because uvicorn does it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from sentinel.transport.http import Api, Reply, Route
+
+LONGEST_HEAD = 65_536
+_ROUTES = {route.value.encode(): route for route in Route}
+_REASON = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class Head:
+    """What is needed of a request's head: `route` is None when uvicorn must handle it."""
+
+    __slots__ = ("length", "media", "route")
+
+    def __init__(self) -> None:
+        self.route: Route | None = None
+        self.length = -1
+        self.media = ""
+
+
+@lru_cache(maxsize=4096)
+def read_head(raw: bytes) -> Head:
+    """Parse a head, which ends with an empty line. Clients send the same few again and again."""
+    reader = _HeadReader()
+    parser = httptools.HttpRequestParser(reader)
+    head = Head()
+    try:
+        parser.feed_data(raw)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return head
+    if not reader.complete or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+        return head
+    given = dict(reader.headers)
+    plain = len(given) == len(reader.headers) and parser.should_keep_alive()
+    refused = (b"transfer-encoding", b"expect", b"upgrade", b"content-encoding")
+    if plain and given.get(b"content-length", b"").isdigit() and not any(name in given for name in refused):
+        head.route = _ROUTES.get(reader.url)
+        head.length = int(given[b"content-length"])
+        head.media = given.get(b"content-type", b"").decode("latin-1")
+    return head
+
+
+class _HeadReader:
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+class FastLane(asyncio.Protocol):
+    """One connection, until it asks for something unusual."""
+
+    def __init__(self, api: Api, make_other: Callable[[], HttpToolsProtocol], state: ServerState, idle_s: float) -> None:
+        self._api = api
+        self._make_other = make_other
+        self._state = state
+        self._idle_s = idle_s
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._replies: deque[list[bytes | None]] = deque()
+        self._leaving = False
+        self._closing = False
+        self._answered = 0
+        self._answered_before = -1
+        self._idle: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop."""
+        self._transport = transport  # type: ignore[assignment]
+        self._state.connections.add(self)  # type: ignore[arg-type]
+        self._watch_idle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        del exc
+        self._forget()
+        self._transport = None
+
+    def eof_received(self) -> None:
+        """Called by the event loop; the connection closes, as uvicorn does it."""
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop: take every complete request."""
+        self._buffer = self._buffer + data if self._buffer else data
+        if not self._leaving:
+            self._take_requests()
+
+    def shutdown(self) -> None:
+        """Called by uvicorn when the server stops: close once everything is answered."""
+        self._closing = True
+        if not self._replies and self._transport is not None:
+            self._transport.close()
+
+    def _take_requests(self) -> None:
+        buffer, begin = self._buffer, 0
+        while begin < len(buffer):
+            blank = buffer.find(b"\r\n\r\n", begin)
+            if blank < 0:
+                self._leaving = len(buffer) - begin > LONGEST_HEAD
+                break
+            head = read_head(buffer[begin : blank + 4])
+            if head.route is None or head.length > self._api.settings.max_body_bytes:
+                self._leaving = True
+                break
+            end = blank + 4 + head.length
+            if len(buffer) < end:
+                break
+            self._take(head, buffer[blank + 4 : end])
+            begin = end
+        self._buffer = buffer[begin:]
+        if self._leaving and not self._replies:
+            self._hand_over()
+
+    def _take(self, head: Head, body: bytes) -> None:
+        place: list[bytes | None] = [None]
+        self._replies.append(place)
+
+        def tell(reply: Reply) -> None:
+            place[0] = response_bytes(reply)
+            self._flush()
+
+        assert head.route is not None  # noqa: S101 - checked by the caller
+        self._api.begin(head.route, body, head.media, tell)
+
+    def _flush(self) -> None:
+        """Write the replies that are next in line."""
+        ready = []
+        while self._replies and self._replies[0][0] is not None:
+            ready.append(self._replies.popleft()[0])
+        if not ready or self._transport is None:
+            return
+        self._answered += len(ready)
+        self._transport.write(ready[0] if len(ready) == 1 else b"".join(part for part in ready if part))  # type: ignore[arg-type]
+        if not self._replies:
+            if self._closing:
+                self._transport.close()
+            elif self._leaving:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        transport, data = self._transport, self._buffer
+        if transport is None:
+            return
+        self._forget()
+        self._transport, self._buffer = None, b""
+        other = self._make_other()
+        transport.set_protocol(other)
+        other.connection_made(transport)
+        other.data_received(data)
+
+    def _forget(self) -> None:
+        self._state.connections.discard(self)  # type: ignore[arg-type]
+        if self._idle is not None:
+            self._idle.cancel()
+
+    def _watch_idle(self) -> None:
+        """Close a connection on which nothing was asked for a while, at little cost to those that ask a lot."""
+        if self._transport is None:
+            return
+        quiet = self._answered == self._answered_before and not self._replies and not self._buffer
+        if quiet:
+            self._transport.close()
+            return
+        self._answered_before = self._answered
+        self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._watch_idle)
+
+
+def response_bytes(reply: Reply) -> bytes:
+    """A whole HTTP response."""
+    return b"HTTP/1.1 %d %s\r\ncontent-length: %d\r\ncontent-type: %s\r\n%s\r\n%s" % (
+        reply.status,
+        _REASON[reply.status],
+        len(reply.body),
+        reply.media.encode(),
+        b"retry-after: 1\r\n" if reply.status == 503 else b"",
+        reply.body,
+    )
+
+
+def fast_lane(api: Api) -> Callable[..., asyncio.Protocol]:
+    """What uvicorn takes as its `http` class."""
+
+    def protocol(
+        config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
+    ) -> asyncio.Protocol:
+        def other() -> HttpToolsProtocol:
+            return HttpToolsProtocol(config, server_state, app_state, _loop)
+
+        return FastLane(api, other, server_state, config.timeout_keep_alive)
+
+    return protocol

@@ -1,0 +1,172 @@
+"""The one thread that owns the engine: whatever has arrived becomes a batch, and no one waits for company."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
+
+from sentinel.engine import Answer, Arrival, Engine
+from sentinel.errors import NotReady, Overloaded, SentinelError
+
+MAX_JOBS = 1024
+_RETRY_S = 2.0
+_CHECKPOINT_S = 0.5
+_log = logging.getLogger(__name__)
+
+
+Result: TypeAlias = list[Answer] | SentinelError
+"""Answers in the order of the arrivals, or what befell the whole batch."""
+
+
+class _Job:
+    """Arrivals of one request, and who is told their answers."""
+
+    __slots__ = ("arrivals", "tell")
+
+    def __init__(self, arrivals: Sequence[Arrival], tell: Callable[[Result], None]) -> None:
+        self.arrivals = arrivals
+        self.tell = tell
+
+
+class Worker:
+    """Opens the engine in its own thread, keeps trying while that fails, and answers what is submitted.
+
+    `put` is for the event loop that called `start`; the engine itself is never touched from outside.
+    """
+
+    def __init__(self, open_engine: Callable[[], Engine], max_waiting: int) -> None:
+        self._open_engine = open_engine
+        self._max_waiting = max_waiting
+        self._waiting = 0
+        self._arrived: list[_Job] = []
+        self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="engine")
+        self._checkpoints = threading.Thread(target=self._write_back, name="checkpoints", daemon=True)
+        self.engine: Engine | None = None
+        self.reason = "still loading"
+        self.was_ready = False
+
+    def start(self) -> None:
+        """Begin to open the engine; returns at once. Call it from a running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+        self._checkpoints.start()
+
+    def stop(self) -> None:
+        """Answer what has arrived, take a snapshot, close the journal."""
+        self._stopping.set()
+        self._queue.put(None)
+        self._thread.join()
+        self._checkpoints.join()
+
+    @property
+    def waiting(self) -> int:
+        """Arrivals that have no answer yet."""
+        return self._waiting
+
+    def put(self, arrivals: Sequence[Arrival], tell: Callable[[Result], None]) -> None:
+        """Have the arrivals handled; `tell` is called in the event loop. Raises NotReady, Overloaded.
+
+        What arrives in one turn of the loop is handed over together.
+        """
+        if self.engine is None:
+            raise NotReady(f"No model can answer: {self.reason}")
+        if self._waiting + len(arrivals) > self._max_waiting:
+            raise Overloaded(f"{self._waiting} transactions are waiting already; retry in a second")
+        self._waiting += len(arrivals)
+        if not self._arrived:
+            self._loop.call_soon(self._hand_over)
+        self._arrived.append(_Job(arrivals, tell))
+
+    def _hand_over(self) -> None:
+        jobs, self._arrived = self._arrived, []
+        self._queue.put(jobs)
+
+    def _run(self) -> None:
+        engine = self._open()
+        while engine is not None:
+            jobs, go_on = self._next_jobs()
+            if jobs:
+                self._handle(engine, jobs)
+                try:
+                    engine.keep_up()
+                except Exception:
+                    _log.exception("housekeeping failed; it is tried again after the next batch")
+            if not go_on:
+                self.engine, self.reason = None, "shutting down"
+                self._close(engine)
+                return
+
+    def _open(self) -> Engine | None:
+        while not self._stopping.is_set():
+            try:
+                self.engine = self._open_engine()
+            except SentinelError as error:
+                if self.reason != str(error):
+                    _log.warning("not ready: %s", error)
+                self.reason = str(error)
+            except Exception as error:
+                _log.exception("not ready")
+                self.reason = f"{type(error).__name__}; the log has the details"
+            else:
+                self.was_ready = True
+                return self.engine
+            self._stopping.wait(_RETRY_S)
+        return None
+
+    def _next_jobs(self) -> tuple[list[_Job], bool]:
+        """Everything that has arrived, waiting for the first; False when no more will come."""
+        jobs: list[_Job] = []
+        more = self._queue.get()
+        while more is not None:
+            jobs += more
+            if len(jobs) >= MAX_JOBS:
+                return jobs, True
+            try:
+                more = self._queue.get_nowait()
+            except Empty:
+                return jobs, True
+        return jobs, False
+
+    def _handle(self, engine: Engine, jobs: list[_Job]) -> None:
+        batch = [arrival for job in jobs for arrival in job.arrivals]
+        result: Result
+        try:
+            result = engine.handle(batch, time.time_ns() // 1000)
+        except SentinelError as error:
+            _log.error("a batch of %d was not decided: %s", len(batch), error)  # noqa: TRY400 - the text says it all
+            result = error
+        except Exception:
+            _log.exception("a batch of %d was not decided", len(batch))
+            result = NotReady("Something went wrong inside and nothing was stored; retry in a moment")
+        self._loop.call_soon_threadsafe(self._deliver, jobs, result)
+
+    def _deliver(self, jobs: list[_Job], result: Result) -> None:
+        begin = 0
+        for job in jobs:
+            end = begin + len(job.arrivals)
+            self._waiting -= end - begin
+            job.tell(result if isinstance(result, SentinelError) else result[begin:end])
+            begin = end
+
+    def _close(self, engine: Engine) -> None:
+        try:
+            engine.snapshot()
+            engine.snapshots.close()
+            engine.journal.close()
+        except Exception:
+            _log.exception("closing failed; the journal has every answer that was given")
+
+    def _write_back(self) -> None:
+        while not self._stopping.wait(_CHECKPOINT_S):
+            engine = self.engine
+            if engine is not None:
+                try:
+                    engine.journal.checkpoint()
+                except Exception as error:
+                    _log.warning("the journal's log could not be written back: %s", error)
+

@@ -1,0 +1,259 @@
+"""The kernel against brute force: equal to the last bit, whatever arrives, in whatever batches."""
+
+import importlib.util
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentinel.events.log import EventLog, concatenate, log_of_outcomes, log_of_transactions
+from sentinel.events.schema import Schema
+from sentinel.features import definitions as f
+from sentinel.features.plan import FeaturePlan
+from sentinel.features.store import MemoryStore, pack, unpack
+
+_spec = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))
+oracle = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(oracle)
+
+SCHEMA = Schema(
+    keys=("card", "shop"),
+    categories=("channel",),
+    numbers=("risk",),
+    exact={"points": 0},
+    place=("latitude", "longitude"),
+    optional=("shop", "channel", "risk", "points", "latitude", "longitude"),
+    negative_amounts=True,
+)
+WINDOWS = tuple(
+    feature
+    for over in ("3s", "10s", "1m")
+    for by in ("card", "shop")
+    for feature in (
+        f.count(by=by, over=over),
+        f.count(by=by, over=over, include_current=False),
+        f.count(by=by, over=over, delay="5s"),
+        f.total("amount", by=by, over=over),
+        f.mean("amount", by=by, over=over, include_current=False),
+        f.mean("points", by=by, over=over),
+        f.mean("amount", by=by, over=over, delay="7s"),
+        f.std("amount", by=by, over=over),
+        f.std("points", by=by, over=over, delay="2s"),
+        f.minimum("amount", by=by, over=over),
+        f.maximum("amount", by=by, over=over),
+        f.maximum("points", by=by, over=over, include_current=False),
+        f.distinct("channel", by=by, over=over),
+        f.fraud_count(by=by, over=over, delay="4s"),
+        f.fraud_rate(by=by, over=over, delay="10s"),
+    )
+)
+REST = (
+    f.field("amount"),
+    f.field("risk"),
+    f.field("points"),
+    f.category("channel"),
+    f.hour_of_day(),
+    f.day_of_week(),
+    f.is_weekend(),
+    f.is_night(6),
+    f.distinct("shop", by="card", over="10s"),
+    f.seconds_since_last(by="card"),
+    f.last("amount", by="card"),
+    f.last("points", by="shop"),
+    f.distance_since_last(by="card"),
+    f.speed_since_last(by="shop"),
+    f.session_count(by="card", gap="3s"),
+    f.session_total("points", by="card", gap="3s"),
+    f.session_total("amount", by="card", gap="5s"),
+    f.session_seconds(by="card", gap="3s"),
+    f.ratio("amount", to=f.mean("amount", by="card", over="10s")),
+    f.ratio(f.count(by="card", over="3s"), to=f.count(by="card", over="1m")),
+)
+PLAN = FeaturePlan(SCHEMA, WINDOWS + REST, {"channel": ("web", "chip")})
+
+WEIRD_KEYS = ("a", "A", " ", "ключ", "🂡", "x" * 200, "0", "null", "a\x00b")
+amounts = st.one_of(
+    st.integers(-500, 500),
+    st.sampled_from([0, 1, -1, 10**12, -(10**12), 10**12 - 1]),
+).map(lambda cents: cents / 100)
+
+
+@st.composite
+def streams(draw, length=40):
+    """Transactions with ties and late ones, and outcomes of some of them in between."""
+    events = []
+    now = draw(st.sampled_from([0, 1_735_689_600_000_000, 86_399_000_000]))
+    for i in range(draw(st.integers(1, length))):
+        if events and draw(st.integers(0, 4)) == 0:
+            events.append({"outcome": f"t{draw(st.integers(0, i))}", "fraud": draw(st.booleans())})
+            continue
+        now += draw(st.sampled_from([0, 0, 1, 999_999, 1_000_000, 2_000_000, 3_000_000, 9_000_000, 70_000_000]))
+        late = draw(st.sampled_from([0, 0, 0, 1, 1_000_000, 3_000_000, 10_000_000, 90_000_000]))
+        place = draw(st.sampled_from([(None, None), (48.137154, 11.576124), (-90.0, 180.0), (0.0, 0.0)]))
+        events.append(
+            {
+                "id": f"t{i}",
+                "time": max(now - late, 0),
+                "amount": draw(amounts),
+                "points": draw(st.one_of(st.none(), st.integers(-(10**12), 10**12))),
+                "latitude": place[0],
+                "longitude": place[1],
+                "risk": draw(st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))),
+                "card": draw(st.sampled_from(WEIRD_KEYS[:3])),
+                "shop": draw(st.sampled_from((None, *WEIRD_KEYS[3:6]))),
+                "channel": draw(st.sampled_from([None, "web", "chip", "fax", "telex"])),
+            }
+        )
+    return events
+
+
+def as_log(events) -> EventLog:
+    to_log = log_of_transactions(SCHEMA)
+    parts = []
+    for event in events:
+        if "outcome" in event:
+            parts.append(log_of_outcomes(SCHEMA, [(event["outcome"], 0, event["fraud"])]))
+        else:
+            values = {SCHEMA.id: event["id"], SCHEMA.time: event["time"]}
+            values |= {name: event[name] for name in SCHEMA.fields[2:]}
+            parts.append(to_log([SCHEMA.wire_type(**values)]))
+    return concatenate(parts)
+
+
+
+
+def same_bits(a, b) -> bool:
+    a, b = np.ascontiguousarray(a, np.float64), np.ascontiguousarray(b, np.float64)
+    both_missing = np.isnan(a) & np.isnan(b)
+    return a.shape == b.shape and bool(np.all((a.view(np.int64) == b.view(np.int64)) | both_missing))
+
+
+def assert_same(plan, got, expected):
+    expected = np.array(expected, dtype=np.float64).reshape(got.shape)
+    for column, name in enumerate(plan.names):
+        assert same_bits(got[:, column], expected[:, column]), (name, got[:, column], expected[:, column])
+
+
+@settings(max_examples=300, deadline=None)
+@given(streams())
+def test_every_feature_equals_brute_force_to_the_last_bit(events):
+    got = MemoryStore(PLAN).advance(as_log(events)).rows
+    assert_same(PLAN, got, oracle.replay(PLAN, events))
+
+
+@settings(max_examples=100, deadline=None)
+@given(streams(), st.lists(st.integers(1, 7), min_size=1, max_size=20))
+def test_batches_do_not_matter(events, sizes):
+    log = as_log(events)
+    whole = MemoryStore(PLAN).advance(log)
+    store, rows, late, begin = MemoryStore(PLAN), [], [], 0
+    while begin < len(log):
+        size = sizes[len(rows) % len(sizes)]
+        part = store.advance(log.rows(slice(begin, begin + size)))
+        rows.append(part.rows)
+        late.append(part.late)
+        begin += size
+    assert same_bits(np.concatenate(rows), whole.rows)
+    assert (np.concatenate(late) == whole.late).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(streams(), st.integers(0, 40))
+def test_a_restored_snapshot_goes_on_with_the_same_bits(events, cut):
+    log = as_log(events)
+    first, second = log.rows(slice(0, cut)), log.rows(slice(cut, None))
+    store = MemoryStore(PLAN)
+    store.advance(first)
+    copy = MemoryStore(PLAN)
+    copy.restore(unpack(pack(store.snapshot())))
+    expected, got = store.advance(second), copy.advance(second)
+    assert same_bits(got.rows, expected.rows)
+    assert (got.late == expected.late).all()
+    assert pack(copy.snapshot()) == pack(store.snapshot())
+
+
+def test_a_long_stream_that_grows_every_table_equals_brute_force():
+    rng = np.random.default_rng(7)
+    features = (
+        f.count(by="card", over="1m"),
+        f.std("amount", by="card", over="1m"),
+        f.minimum("amount", by="card", over="10s"),
+        f.distinct("shop", by="card", over="1m"),
+        f.fraud_rate(by="shop", over="30s", delay="10s"),
+    )
+    plan = FeaturePlan(SCHEMA, features)
+    events = []
+    now = 0
+    for i in range(6000):
+        now += int(rng.integers(0, 300_000))
+        events.append(
+            {
+                "id": f"t{i}",
+                "time": max(now - int(rng.integers(0, 2)) * int(rng.integers(0, 5_000_000)), 0),
+                "amount": int(rng.integers(1, 10**7)) / 100,
+                "points": None, "latitude": None, "longitude": None, "risk": None, "channel": None,
+                "card": f"card-{rng.integers(0, 3) if i % 2 else i}",
+                "shop": f"shop-{rng.integers(0, 40)}",
+            }
+        )  # fmt: skip
+        if i % 5 == 0:
+            events.append({"outcome": f"t{max(0, i - int(rng.integers(0, 300)))}", "fraud": True})
+    store = MemoryStore(plan)
+    got = store.advance(as_log(events)).rows
+    assert store.keys() > 3000
+    assert_same(plan, got[-300:], oracle_tail(plan, events, 300))
+
+
+def oracle_tail(plan, events, n):
+    """The last n rows by brute force, over the last 2,500 events: more than any window holds."""
+    return oracle.replay(plan, events[-2500:])[-n:]
+
+
+def test_distance_and_speed_equal_brute_force():
+    plan = FeaturePlan(SCHEMA, (f.distance_since_last(by="card"), f.speed_since_last(by="card")))
+    places = [(48.137154, 11.576124), (52.520008, 13.404954), (-33.8688, 151.2093), (-33.8688, 151.2093), (None, None)]
+    events = [
+        {"id": str(i), "time": i * 600_000_000, "amount": 1.0, "points": None, "risk": None, "card": "a",
+         "shop": None, "channel": None, "latitude": latitude, "longitude": longitude}
+        for i, (latitude, longitude) in enumerate(places)
+    ]  # fmt: skip
+    got = MemoryStore(plan).advance(as_log(events)).rows
+    assert_same(plan, got, oracle.replay(plan, events))
+    assert math.isnan(got[0, 0])
+    assert got[1, 0] == pytest.approx(504.3, abs=0.1)  # Munich to Berlin
+    assert got[2, 1] == pytest.approx(got[2, 0] * 6)  # ten minutes
+
+
+def test_an_event_later_than_its_key_counts_at_the_clock_and_says_late():
+    plan = FeaturePlan(SCHEMA, (f.count(by="card", over="10s"), f.seconds_since_last(by="card")))
+    times = [100_000_000, 95_000_000, 89_000_000, 109_000_000]
+    events = [
+        {"id": str(i), "time": time, "amount": 1.0, "points": None, "risk": None, "card": "a", "shop": None,
+         "channel": None, "latitude": None, "longitude": None}
+        for i, time in enumerate(times)
+    ]  # fmt: skip
+    got = MemoryStore(plan).advance(as_log(events))
+    assert got.rows[:, 0].tolist() == [1, 2, 2, 3]  # 89 s is outside (90, 100]; at 109 s 100 s and 95 s stay
+    assert got.late.tolist() == [0, 1, 1, 0]
+    assert got.rows[1:, 1].tolist() == [0, 0, 9]
+
+
+def test_memory_stays_flat_once_the_windows_are_full():
+    plan = FeaturePlan(SCHEMA, (f.std("amount", by="card", over="10s"), f.distinct("channel", by="card", over="10s")))
+    store = MemoryStore(plan)
+    to_log = log_of_transactions(SCHEMA)
+    sizes = []
+    for i in range(20):
+        batch = [
+            SCHEMA.wire_type(
+                transaction_id=f"{i}-{j}", event_time=(i * 1000 + j) * 20_000, amount=1.5, card=f"c{j % 7}",
+                channel=f"v{j % 50}",
+            )
+            for j in range(1000)
+        ]  # fmt: skip
+        store.advance(to_log(batch))
+        sizes.append(store.nbytes())
+    assert sizes[3:] == [sizes[3]] * len(sizes[3:])
