@@ -65,7 +65,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=fast_lane(api),
+        http=fast_lane(api),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_level="warning",

@@ -1,14 +1,7 @@
 """A detector: one kind of transaction, its features, its policy and how it is trained, in one Python file."""
 
-import importlib
-import importlib.util
-import pkgutil
-import sys
-from pathlib import Path
-
 import msgspec
 
-import sentinel.detectors as presets
 from sentinel.errors import InvalidDefinition
 from sentinel.events.schema import Schema
 from sentinel.features.definitions import Feature
@@ -68,39 +61,3 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def categorical(self) -> tuple[str, ...]:
         """Fields whose values are learned as codes."""
         return tuple(feature.of or "" for feature in self.features if feature.kind == "category")
-
-
-def preset_names() -> list[str]:
-    """The detectors that come with Sentinel."""
-    return sorted(module.name for module in pkgutil.iter_modules(presets.__path__))
-
-
-def load_detector(name: str) -> Detector:
-    """The preset of that name, or the detector in a `.py` file. Raises InvalidDefinition."""
-    if name in preset_names():
-        module = importlib.import_module(f"sentinel.detectors.{name}")
-        return _named(module, name, name)
-    path = Path(name)
-    if path.suffix != ".py":
-        raise InvalidDefinition(f"there is no detector {name!r}; take one of {', '.join(preset_names())}, or a .py file")
-    if not path.is_file():
-        raise InvalidDefinition(f"there is no file {path}")
-    spec = importlib.util.spec_from_file_location(f"sentinel_detector_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise InvalidDefinition(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except InvalidDefinition as error:
-        raise InvalidDefinition(f"{path}: {error}") from error
-    except Exception as error:
-        raise InvalidDefinition(f"{path} fails with {type(error).__name__}: {error}") from error
-    return _named(module, str(path), path.stem)
-
-
-def _named(module: object, where: str, name: str) -> Detector:
-    detector = getattr(module, "detector", None)
-    if not isinstance(detector, Detector):
-        raise InvalidDefinition(f"{where} has no `detector = Detector(...)`")
-    return msgspec.structs.replace(detector, name=name) if detector.name == "detector" else detector

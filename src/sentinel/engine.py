@@ -131,9 +131,10 @@ class Engine:
     def keep_up(self) -> None:
         """Between batches: a snapshot when enough has happened, and a fresh log file when it has grown large."""
         seq, manifest = self.journal.last_seq, self.bundle.manifest
-        if self.store is not None and seq - self._snapshot_seq >= SNAPSHOT_EVERY:
-            if self.snapshots.save_soon(manifest.version, seq, manifest.plan_sha256, self.store.snapshot()):
-                self._snapshot_seq = seq
+        due = self.store is not None and seq - self._snapshot_seq >= SNAPSHOT_EVERY
+        if due and not self.snapshots.writing() and self.store is not None:
+            self.snapshots.save_soon(manifest.version, seq, manifest.plan_sha256, self.store.snapshot())
+            self._snapshot_seq = seq
         self.journal.cut_log()
 
     def _sift(self, batch: Sequence[Arrival], now_us: int) -> "_Sifted":

@@ -138,7 +138,7 @@ class Worker:
         try:
             result = engine.handle(batch, time.time_ns() // 1000)
         except SentinelError as error:
-            _log.error("a batch of %d was not decided: %s", len(batch), error)  # noqa: TRY400 - the text says it all
+            _log.error("a batch of %d was not decided: %s", len(batch), error)
             result = error
         except Exception:
             _log.exception("a batch of %d was not decided", len(batch))
@@ -169,4 +169,3 @@ class Worker:
                     engine.journal.checkpoint()
                 except Exception as error:
                     _log.warning("the journal's log could not be written back: %s", error)
-

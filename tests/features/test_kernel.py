@@ -123,8 +123,6 @@ def as_log(events) -> EventLog:
     return concatenate(parts)
 
 
-
-
 def same_bits(a, b) -> bool:
     a, b = np.ascontiguousarray(a, np.float64), np.ascontiguousarray(b, np.float64)
     both_missing = np.isnan(a) & np.isnan(b)

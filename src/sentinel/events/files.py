@@ -1,6 +1,6 @@
 """Histories in files: CSV, Parquet and JSON lines, brought to the fields of a schema."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from sentinel.errors import DataProblem, InvalidInput
 from sentinel.events.schema import MAX_TEXT, Schema
 from sentinel.events.times import EARLIEST_US, LATEST_US, instant_us
 
-_READERS = {
-    ".parquet": pl.scan_parquet,
-    ".csv": pl.scan_csv,
-    ".jsonl": pl.scan_ndjson,
-    ".ndjson": pl.scan_ndjson,
+_READERS: dict[str, Callable[[Path], pl.LazyFrame]] = {
+    ".parquet": lambda path: pl.scan_parquet(path),
+    ".csv": lambda path: pl.scan_csv(path, infer_schema_length=10_000),
+    ".jsonl": lambda path: pl.scan_ndjson(path),
+    ".ndjson": lambda path: pl.scan_ndjson(path),
 }
 _OK = "ok"
 
@@ -71,8 +71,6 @@ def _scan(path: Path) -> pl.LazyFrame:
     if reader is None:
         raise DataProblem(f"{path}: what it holds is told by its ending; use .csv, .parquet, .jsonl or .ndjson")
     try:
-        if reader is pl.scan_csv:
-            return pl.scan_csv(path, infer_schema_length=10_000)
         return reader(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataProblem(f"{path} cannot be read: {error}") from error
@@ -192,9 +190,11 @@ def _fault(schema: Schema) -> pl.Expr:
         (pl.col(schema.id).is_null() | (pl.col(schema.id).str.len_chars() == 0), f"{schema.id} is missing"),
         (time.is_null() | (time < EARLIEST_US) | (time >= LATEST_US), f"{schema.time} is no time from 1970 to 2100"),
     ]
-    for name in (*schema.decimals, *schema.numbers, *schema.texts):
-        if name not in schema.optional:
-            checks.append((pl.col(name).is_null(), f"{name} is missing or of the wrong type"))
+    checks += [
+        (pl.col(name).is_null(), f"{name} is missing or of the wrong type")
+        for name in (*schema.decimals, *schema.numbers, *schema.texts)
+        if name not in schema.optional
+    ]
     for name in (*schema.decimals, *schema.numbers):
         checks.append((pl.col(name).is_infinite(), f"{name} is infinite"))
         limits = schema.limits(name)

@@ -16,6 +16,7 @@ NO_TEXT = 0
 """The hash of a text that is not there."""
 LABEL_UNKNOWN = -1
 
+
 @dataclass(frozen=True, slots=True)
 class EventLog:
     """n events in the order in which they arrived; every array has n rows.

@@ -32,11 +32,11 @@ def log_of_frame(schema: Schema, frame: pl.DataFrame) -> EventLog:
     exact = frame.select(pl.col(list(schema.decimals)).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
     transactions = EventLog(
         is_outcome=np.zeros(n, np.uint8),
-        ids=_hashes(frame[schema.id]),
+        ids=text_hashes(frame[schema.id]),
         time_us=frame[schema.time].to_numpy().astype(np.int64),
         exact=fixed_point(exact, scales),
         plain=_matrix(frame, schema.numbers, np.float64),
-        texts=_stack([_hashes(frame[name]) for name in schema.texts], n, np.uint64),
+        texts=_stack([text_hashes(frame[name]) for name in schema.texts], n, np.uint64),
         labels=_labels(schema, frame),
     )
     if schema.outcome_time is None or schema.outcome_time not in frame.columns:
@@ -55,9 +55,7 @@ def _with_outcomes(schema: Schema, transactions: EventLog, frame: pl.DataFrame) 
     known = (arrival.is_not_null() & (pl.Series(transactions.labels) != LABEL_UNKNOWN)).to_numpy()
     when = arrival.fill_null(0).to_numpy().astype(np.int64)[known]
     by_arrival = np.argsort(when, kind="stable")
-    outcomes = outcome_rows(
-        schema, transactions.ids[known], when, transactions.labels[known]
-    ).rows(by_arrival)
+    outcomes = outcome_rows(schema, transactions.ids[known], when, transactions.labels[known]).rows(by_arrival)
     newest = np.maximum.accumulate(transactions.time_us)
     place = np.searchsorted(newest, outcomes.time_us, side="left")
     within = place < len(transactions)
@@ -67,7 +65,8 @@ def _with_outcomes(schema: Schema, transactions: EventLog, frame: pl.DataFrame) 
     return concatenate([blind, outcomes]).rows(order)
 
 
-def _hashes(column: pl.Series) -> NDArray[np.uint64]:
+def text_hashes(column: pl.Series) -> NDArray[np.uint64]:
+    """The hash of every text of a column; each distinct text is hashed once."""
     distinct = column.unique().drop_nulls()
     hashes = pl.Series([hash_text(text) for text in distinct.to_list()], dtype=pl.UInt64)
     return column.replace_strict(distinct, hashes, default=NO_TEXT, return_dtype=pl.UInt64).to_numpy()

@@ -4,7 +4,7 @@ import operator
 import re
 from collections.abc import Callable
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 
@@ -103,9 +103,10 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         fields += [(name, _Text | int if name in self.keys else _Text | bool | int) for name in self.texts]
         required = [field for field in fields if field[0] not in self.optional]
         optional = [(name, kind | None, None) for name, kind in fields if name in self.optional]
-        return msgspec.defstruct(
+        made: Any = msgspec.defstruct(
             "Transaction", required + optional, bases=(Transaction,), forbid_unknown_fields=True, gc=False
         )
+        return cast("type[Transaction]", made)
 
     def _number_type(self, name: str) -> Any:
         limits = self.limits(name)
@@ -132,9 +133,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Fields whose decimals are checked. Places are rounded instead: no one means eleven centimetres."""
         place = self.place or ()
         return tuple(
-            (name, operator.attrgetter(name), 10**digits)
-            for name, digits in self.decimals.items()
-            if name not in place
+            (name, operator.attrgetter(name), 10**digits) for name, digits in self.decimals.items() if name not in place
         )
 
     def decode(self, raw: bytes | memoryview | msgspec.Raw) -> Transaction:
@@ -162,9 +161,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for name, get, scale in self._scaled:
             value = get(transaction)
             if value is not None and not has_decimals(value, scale):
-                raise InvalidInput(
-                    f"Expected at most {self.decimals[name]} decimals, got {value!r}", f"$.{name}"
-                )
+                raise InvalidInput(f"Expected at most {self.decimals[name]} decimals, got {value!r}", f"$.{name}")
 
     def encode(self, transaction: Transaction) -> bytes:
         """The canonical bytes of a decoded transaction: equal content gives equal bytes."""

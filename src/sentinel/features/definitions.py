@@ -74,9 +74,7 @@ def _window(
         name += f"_delayed_{delay}"
     if not include_current:
         name += "_before"
-    return Feature(
-        kind=kind, name=name, of=of, by=by, over=over, delay=delay, include_current=include_current
-    )
+    return Feature(kind=kind, name=name, of=of, by=by, over=over, delay=delay, include_current=include_current)
 
 
 def count(*, by: str, over: str, delay: str | None = None, include_current: bool = True) -> Feature:

@@ -36,9 +36,7 @@ def add(high: np.uint64, low: np.uint64, by_high: np.uint64, by_low: np.uint64) 
 
 
 @inlined
-def subtract(
-    high: np.uint64, low: np.uint64, by_high: np.uint64, by_low: np.uint64
-) -> tuple[np.uint64, np.uint64]:
+def subtract(high: np.uint64, low: np.uint64, by_high: np.uint64, by_low: np.uint64) -> tuple[np.uint64, np.uint64]:
     """First pair less the second."""
     borrow = _ONE if low < by_low else _ZERO
     return high - by_high - borrow, low - by_low
@@ -66,7 +64,7 @@ def to_float(high: np.uint64, low: np.uint64) -> float:
 
 @inlined
 def variance_numerator(n: np.int64, total: np.int64, high: np.uint64, low: np.uint64) -> float:
-    """n * sum(x^2) - sum(x)^2, exact before it is rounded once; (high, low) is sum(x^2)."""
+    """N * sum(x^2) - sum(x)^2, exact before it is rounded once; (high, low) is sum(x^2)."""
     count = np.uint64(n)
     left_high, left_low = multiply(count, low)
     left_high += count * high

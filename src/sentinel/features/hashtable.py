@@ -4,6 +4,8 @@ The capacity is a power of two and the callers keep the load below one half. Rem
 there are no tombstones and a table never degrades.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +18,7 @@ FREE = np.uint64(0)
 def locate(keys: NDArray[np.uint64], key: np.uint64) -> int:
     """Index of `key`, or of the free place where it belongs."""
     mask = len(keys) - 1
-    i = np.int64(key & np.uint64(mask))
+    i: Any = np.int64(key & np.uint64(mask))
     while keys[i] != FREE and keys[i] != key:
         i = (i + 1) & mask
     return i

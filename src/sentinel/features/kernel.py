@@ -45,7 +45,6 @@ from sentinel.features.plan import (
     OUT_SESSION_SECONDS,
     OUT_SESSION_TOTAL,
     OUT_SINCE,
-    OUT_SPEED,
     OUT_STD,
     OUT_TOTAL,
     ROW_CATEGORY,
@@ -197,9 +196,7 @@ def clear_windows(plan: GroupPlan, cells: NDArray[np.int64]) -> None:
 
 
 @inlined
-def move_windows(
-    plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, now: int
-) -> None:
+def move_windows(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, now: int) -> None:
     """Bring every window of the key to `now`, then free the events that have left them all."""
     if cells[SEEN] == 0:
         clear_windows(plan, cells)
@@ -290,9 +287,7 @@ def await_outcome(state: GroupState, event: int, event_id: np.uint64) -> None:
 
 
 @inlined
-def enter_current(
-    plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, event: int
-) -> None:
+def enter_current(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, event: int) -> None:
     """Count the newest event in every window that is not delayed and that its own time is still inside."""
     lateness = state.events[event, COUNTED_AT] - state.events[event, HAPPENED_AT]
     for w in range(len(plan.windows)):
@@ -313,9 +308,7 @@ def release(plan: GroupPlan, state: GroupState, event: int) -> None:
 
 
 @inlined
-def enter(
-    plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, window: int, event: int
-) -> None:
+def enter(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, window: int, event: int) -> None:
     """Add an event to a window's aggregates."""
     events = state.events
     cells[plan.windows[window, 2] + INSIDE] += 1
@@ -341,9 +334,7 @@ def enter(
 
 
 @inlined
-def leave(
-    plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, window: int, event: int
-) -> None:
+def leave(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, window: int, event: int) -> None:
     """Take an event out of a window's aggregates."""
     events = state.events
     cells[plan.windows[window, 2] + INSIDE] -= 1
@@ -483,8 +474,7 @@ def learn(plan: GroupPlan, state: GroupState, event_id: np.uint64, label: int) -
     for w in range(len(plan.windows)):
         over, delay = plan.windows[w, 0], plan.windows[w, 1]
         inside = (
-            cells[CLOCK] - delay - over < counted_at <= cells[CLOCK] - delay
-            and counted_at - happened_at < over + delay
+            cells[CLOCK] - delay - over < counted_at <= cells[CLOCK] - delay and counted_at - happened_at < over + delay
         )
         if not inside:
             continue
@@ -541,9 +531,7 @@ def read(
         n = cells[cell]
         if n == 0:
             return np.nan
-        numerator = variance_numerator(
-            n, cells[cell + 1], np.uint64(cells[beside]), np.uint64(cells[beside + 1])
-        )
+        numerator = variance_numerator(n, cells[cell + 1], np.uint64(cells[beside]), np.uint64(cells[beside + 1]))
         return math.sqrt(numerator) / (n * scale)
     if how == OUT_EXTREME:
         return np.nan if cells[cell] == NONE else state.events[cells[cell], beside] / scale
@@ -561,9 +549,7 @@ def read(
         return np.nan if cells[cell] == MISSING else cells[cell] / scale
     if how == OUT_SINCE:
         return (now - cells[CLOCK]) / 1e6
-    distance = kilometres(
-        cells[cell], cells[cell + 1], exact[i, plan.shape[6]], exact[i, plan.shape[7]]
-    )
+    distance = kilometres(cells[cell], cells[cell + 1], exact[i, plan.shape[6]], exact[i, plan.shape[7]])
     if how == OUT_DISTANCE:
         return distance
     return distance / (max((now - cells[CLOCK]) / 1e6, 1.0) / 3600.0)
@@ -642,4 +628,3 @@ def clock_part(how: int, last_hour: int, time_us: int) -> float:
     if how == ROW_WEEKEND:
         return 1.0 if weekday >= 5 else 0.0
     return 1.0 if hour <= last_hour else 0.0
-

@@ -18,9 +18,7 @@ from sentinel.features.kernel import (
     MORE_KEYS,
     MORE_VALUES,
     N_EVENTS,
-    N_IDS,
     N_KEYS,
-    N_VALUES,
     NONE,
     ROW,
     GroupState,
@@ -109,9 +107,7 @@ class Features:
 
     __slots__ = ("known", "late", "rows")
 
-    def __init__(
-        self, rows: NDArray[np.float64], late: NDArray[np.uint8], known: NDArray[np.uint8]
-    ) -> None:
+    def __init__(self, rows: NDArray[np.float64], late: NDArray[np.uint8], known: NDArray[np.uint8]) -> None:
         self.rows = rows
         self.late = late
         self.known = known
@@ -120,7 +116,7 @@ class Features:
 def pack(snapshot: Mapping[str, NDArray[Any]]) -> bytes:
     """A snapshot as bytes (NumPy's npz; each part carries a CRC)."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **snapshot)  # type: ignore[arg-type]
+    np.savez(buffer, allow_pickle=False, **snapshot)
     return buffer.getvalue()
 
 
@@ -175,9 +171,7 @@ def _longer(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return longer
 
 
-def _roomier(
-    table: NDArray[np.uint64], values: NDArray[np.int64]
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def _roomier(table: NDArray[np.uint64], values: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     new_table, new_values = np.zeros(2 * len(table), np.uint64), np.zeros(2 * len(values), np.int64)
     rehash(table, values, new_table, new_values)
     return new_table, new_values

@@ -160,4 +160,3 @@ def git_commit() -> str | None:
         return None
     asked = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
     return asked.stdout.strip() if asked.returncode == 0 else None
-

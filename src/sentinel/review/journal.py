@@ -86,9 +86,9 @@ class Journal:
         try:
             with writer.begin():
                 if taken:
-                    writer.exec_driver_sql(self._insert_decision, taken)  # type: ignore[arg-type]
+                    writer.exec_driver_sql(self._insert_decision, taken)
                 if learned:
-                    writer.exec_driver_sql(self._insert_outcome, learned)  # type: ignore[arg-type]
+                    writer.exec_driver_sql(self._insert_outcome, learned)
         except SQLAlchemyError as error:
             raise JournalProblem(
                 f"{self.path} cannot be written: {_reason(error)}; free some space or check the disk, then retry"
@@ -154,9 +154,7 @@ class Journal:
         with self._writer.begin():
             self._writer.execute(activations.delete().where(activations.c.seq == self.last_seq))
             self._writer.execute(
-                activations.insert().values(
-                    seq=self.last_seq, model_version=model_version, activated_at_us=now_us
-                )
+                activations.insert().values(seq=self.last_seq, model_version=model_version, activated_at_us=now_us)
             )
         return self.last_seq
 

@@ -32,12 +32,13 @@ class Snapshots:
         """Wait for the last write."""
         self._writer.shutdown(wait=True)
 
-    def save_soon(self, version: str, seq: int, plan_sha256: str, state: Mapping[str, NDArray[Any]]) -> bool:
-        """Write in the background; False, and nothing is done, while an earlier one is still being written."""
-        if self._writing is not None and not self._writing.done():
-            return False
+    def writing(self) -> bool:
+        """Whether the last one is still on its way to the disk."""
+        return self._writing is not None and not self._writing.done()
+
+    def save_soon(self, version: str, seq: int, plan_sha256: str, state: Mapping[str, NDArray[Any]]) -> None:
+        """Write in the background, after what is being written."""
         self._writing = self._writer.submit(self._save, version, seq, plan_sha256, dict(state))
-        return True
 
     def save(self, version: str, seq: int, plan_sha256: str, state: Mapping[str, NDArray[Any]]) -> None:
         """Write now, after what is being written."""

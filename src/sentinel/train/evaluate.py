@@ -1,13 +1,18 @@
 """How good a detector is, with how sure we are of it."""
 
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from sentinel.features.plan import FeaturePlan
 from sentinel.policy.thresholds import Thresholds
 
 REPLICATES = 200
+Scores: TypeAlias = NDArray[np.floating[Any]]
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -39,45 +44,71 @@ class Metrics(msgspec.Struct, frozen=True):
     recall_at_1pct_fpr: Estimate
     review: AtThreshold
     block: AtThreshold
+    baselines: dict[str, Estimate]
+    lift_over_best_baseline: Estimate | None
 
 
 def evaluate(
-    scores: NDArray[np.float32], labels: NDArray[np.int8], thresholds: Thresholds, seed: int = 42
+    scores: Scores, labels: NDArray[np.int8], thresholds: Thresholds, rankings: Mapping[str, Scores], seed: int = 42
 ) -> Metrics:
-    """Metrics of scores (n,) against labels (n,), 0 or 1, both kinds present."""
-    samples = _bootstrap(scores, labels, seed)
+    """Metrics of scores (n,) against labels (n,), 0 or 1, both kinds present.
+
+    `rankings` are other scores of the same rows, such as the amount alone: their average precision is the
+    baseline, and the lift over the best of them is estimated on the same resamples.
+    """
+    samples = _resamples(scores, labels, seed)
     points = (average_precision(scores, labels), auc_roc(scores, labels), recall_at_fpr(scores, labels, 0.01))
-    estimates = [
-        Estimate(point, *(float(edge) for edge in np.percentile(sample, [2.5, 97.5])))
-        for point, sample in zip(points, samples, strict=True)
-    ]
+    estimates = [_estimate(point, sample) for point, sample in zip(points, samples, strict=True)]
+    others = {
+        name: (average_precision(one, labels), _resamples(one, labels, seed)[0]) for name, one in rankings.items()
+    }
+    best = max(others.values(), key=lambda one: one[0], default=None)
     return Metrics(
-        len(labels),
-        int(labels.sum()),
-        *estimates,
-        at_threshold(scores, labels, thresholds.review),
-        at_threshold(scores, labels, thresholds.block),
+        transactions=len(labels),
+        frauds=int(labels.sum()),
+        average_precision=estimates[0],
+        auc_roc=estimates[1],
+        recall_at_1pct_fpr=estimates[2],
+        review=at_threshold(scores, labels, thresholds.review),
+        block=at_threshold(scores, labels, thresholds.block),
+        baselines={name: _estimate(*one) for name, one in others.items()},
+        lift_over_best_baseline=None if best is None else _estimate(points[0] - best[0], samples[0] - best[1]),
     )
 
 
-def average_precision(scores: NDArray[np.floating], labels: NDArray[np.int8]) -> float:
+def baselines(plan: FeaturePlan, rows: NDArray[np.float32]) -> dict[str, Scores]:
+    """What anyone can rank by without a model: the size of every exact number among the features."""
+    exact = plan.schema.decimals.keys() - set(plan.schema.place or ())
+    return {
+        feature.name: np.abs(np.nan_to_num(rows[:, i]))
+        for i, feature in enumerate(plan.features)
+        if feature.kind == "field" and feature.of in exact
+    }
+
+
+def _estimate(point: float, sample: NDArray[np.float64]) -> Estimate:
+    low, high = np.nanpercentile(sample, [2.5, 97.5])
+    return Estimate(point, float(low), float(high))
+
+
+def average_precision(scores: Scores, labels: NDArray[np.int8]) -> float:
     """Area under the precision-recall curve, by steps (scikit-learn)."""
     return float(average_precision_score(labels, scores))
 
 
-def auc_roc(scores: NDArray[np.floating], labels: NDArray[np.int8]) -> float:
+def auc_roc(scores: Scores, labels: NDArray[np.int8]) -> float:
     """Area under the ROC curve (scikit-learn)."""
     return float(roc_auc_score(labels, scores))
 
 
-def recall_at_fpr(scores: NDArray[np.floating], labels: NDArray[np.int8], share: float) -> float:
+def recall_at_fpr(scores: Scores, labels: NDArray[np.int8], share: float) -> float:
     """Share of frauds caught when at most `share` of the honest transactions raise an alarm."""
     honest = np.sort(scores[labels == 0])[::-1]
     bar = honest[int(np.floor(share * len(honest)))]
     return float(np.mean(scores[labels == 1] > bar))
 
 
-def at_threshold(scores: NDArray[np.float32], labels: NDArray[np.int8], threshold: float) -> AtThreshold:
+def at_threshold(scores: Scores, labels: NDArray[np.int8], threshold: float) -> AtThreshold:
     """What happens at one threshold."""
     alarms = scores >= threshold
     caught, false_alarms = int(np.sum(alarms & (labels == 1))), int(np.sum(alarms & (labels == 0)))
@@ -91,23 +122,27 @@ def at_threshold(scores: NDArray[np.float32], labels: NDArray[np.int8], threshol
     )
 
 
-def _bootstrap(scores: NDArray[np.float32], labels: NDArray[np.int8], seed: int) -> tuple[list[float], ...]:
-    """The three figures on resamples of the transactions, each sorted only once."""
+def _resamples(scores: Scores, labels: NDArray[np.int8], seed: int) -> NDArray[np.float64]:
+    """Average precision, AUC ROC and recall at 1 % (3, replicates) on resamples of the transactions.
+
+    Rows are drawn by Poisson weights in their given order, so that the same seed draws the same rows whatever
+    the scores; each set of scores is sorted only once.
+    """
     order = np.argsort(-scores, kind="stable")
     ranked, truth = scores[order], labels[order] == 1
     ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # last row of each distinct score
     rng = np.random.default_rng(seed)
-    found: tuple[list[float], ...] = ([], [], [])
+    found = []
     for _ in range(REPLICATES):
-        weights = rng.poisson(1.0, len(ranked))
+        weights = rng.poisson(1.0, len(ranked))[order]
         hits, misses = np.cumsum(weights * truth)[ends], np.cumsum(weights * ~truth)[ends]
         if hits[-1] == 0 or misses[-1] == 0:
+            found.append((np.nan, np.nan, np.nan))
             continue
-        new_hits = np.diff(hits, prepend=0)
         precision = hits / np.maximum(hits + misses, 1)
-        found[0].append(float(np.sum(precision * new_hits) / hits[-1]))
+        average = np.sum(precision * np.diff(hits, prepend=0)) / hits[-1]
         between = (hits + np.concatenate([[0], hits[:-1]])) / 2
-        found[1].append(float(np.sum(np.diff(misses, prepend=0) * between) / (hits[-1] * misses[-1])))
+        area = np.sum(np.diff(misses, prepend=0) * between) / (hits[-1] * misses[-1])
         within = np.searchsorted(misses, 0.01 * misses[-1], side="right") - 1
-        found[2].append(float(hits[within] / hits[-1]) if within >= 0 else 0.0)
-    return found
+        found.append((average, area, hits[within] / hits[-1] if within >= 0 else 0.0))
+    return np.array(found).T

@@ -17,6 +17,7 @@ class _Report(xgboost.callback.TrainingCallback):
 
     def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: object) -> bool:
         """Tell how far the fit is; never stop it."""
+        del model, evals_log
         self.progress(epoch + 1, self.trees)
         return False
 

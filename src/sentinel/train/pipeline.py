@@ -5,10 +5,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
-import numpy as np
+import polars as pl
 
 from sentinel.detector import Detector
 from sentinel.events.files import History
+from sentinel.events.replay import text_hashes
 from sentinel.model.bundle import (
     HistoryFacts,
     Manifest,
@@ -22,7 +23,7 @@ from sentinel.model.registry import Registry
 from sentinel.model.scorer import Scorer
 from sentinel.policy.thresholds import choose_thresholds
 from sentinel.train.dataset import build_dataset
-from sentinel.train.evaluate import evaluate
+from sentinel.train.evaluate import baselines, evaluate
 from sentinel.train.export import to_onnx
 from sentinel.train.fit import fit
 
@@ -41,7 +42,7 @@ def train(detector: Detector, history: History, registry: Registry, stage: Stage
     scorer = Scorer(model)
     certificate = Certificate()
     thresholds = choose_thresholds(scorer.score(data.validation.rows), data.validation.labels, detector.policy)
-    metrics = evaluate(scorer.score(data.test.rows), data.test.labels, thresholds)
+    metrics = evaluate(scorer.score(data.test.rows), data.test.labels, thresholds, baselines(data.plan, data.test.rows))
     version = registry.next_version()
     manifest = Manifest(
         version=version,
@@ -54,7 +55,10 @@ def train(detector: Detector, history: History, registry: Registry, stage: Stage
         certificate=certificate,
         history=_facts(detector, history),
         training=msgspec.to_builtins(detector.training)
-        | {"trees_used": booster.num_boosted_rounds(), "rows": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}},
+        | {
+            "trees_used": booster.num_boosted_rounds(),
+            "rows": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        },
         git_commit=git_commit(),
         libraries=library_versions(),
         files={},
@@ -62,17 +66,23 @@ def train(detector: Detector, history: History, registry: Registry, stage: Stage
     return write_bundle(registry.folder / version, manifest, model, data.store)
 
 
-def _facts(detector: Detector, history: History) -> HistoryFacts:
-    frame = history.frame
-    times = frame[detector.schema.time]
+def history_sha256(detector: Detector, history: History) -> str:
+    """Fingerprint of a history: every field of every row, in order."""
+    schema, frame = detector.schema, history.frame
     digest = hashlib.sha256()
-    for column in frame.columns:
-        digest.update(column.encode())
-        digest.update(frame[column].hash(seed=0).to_numpy().tobytes())
+    for name in (schema.id, *schema.texts):
+        digest.update(name.encode() + text_hashes(frame[name]).tobytes())
+    for name in (schema.time, *schema.decimals, *schema.numbers, schema.label):
+        digest.update(name.encode() + frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _facts(detector: Detector, history: History) -> HistoryFacts:
+    times = history.frame[detector.schema.time]
     return HistoryFacts(
-        sha256=digest.hexdigest(),
-        transactions=len(frame),
-        frauds=int(np.sum(frame[detector.schema.label].fill_null(0).to_numpy())),
+        sha256=history_sha256(detector, history),
+        transactions=len(history),
+        frauds=int(history.frame[detector.schema.label].fill_null(0).sum()),
         first_us=int(times[0]),
         last_us=int(times[-1]),
         skipped=history.skipped,

@@ -77,7 +77,9 @@ class _HeadReader:
 class FastLane(asyncio.Protocol):
     """One connection, until it asks for something unusual."""
 
-    def __init__(self, api: Api, make_other: Callable[[], HttpToolsProtocol], state: ServerState, idle_s: float) -> None:
+    def __init__(
+        self, api: Api, make_other: Callable[[], HttpToolsProtocol], state: ServerState, idle_s: float
+    ) -> None:
         self._api = api
         self._make_other = make_other
         self._state = state
@@ -157,7 +159,7 @@ class FastLane(asyncio.Protocol):
         if not ready or self._transport is None:
             return
         self._answered += len(ready)
-        self._transport.write(ready[0] if len(ready) == 1 else b"".join(part for part in ready if part))  # type: ignore[arg-type]
+        self._transport.write(ready[0] if len(ready) == 1 else b"".join(part for part in ready if part))
         if not self._replies:
             if self._closing:
                 self._transport.close()
@@ -208,7 +210,10 @@ def fast_lane(api: Api) -> Callable[..., asyncio.Protocol]:
     """What uvicorn takes as its `http` class."""
 
     def protocol(
-        config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
     ) -> asyncio.Protocol:
         def other() -> HttpToolsProtocol:
             return HttpToolsProtocol(config, server_state, app_state, _loop)

@@ -157,7 +157,9 @@ class Api:
         elif body.strip():
             return None, False
         else:
-            raise BadBody(f"The body is empty; send a transaction, an array of up to {self.settings.max_batch}, or lines")
+            raise BadBody(
+                f"The body is empty; send a transaction, an array of up to {self.settings.max_batch}, or lines"
+            )
         if not items:
             raise BadBody("The batch is empty; send at least one")
         if len(items) > self.settings.max_batch:
@@ -259,7 +261,9 @@ class Api:
     def startup(self) -> Reply:
         """Whether decisions were ever given since the start."""
         begun = self.worker.was_ready
-        return Reply(200 if begun else 503, _encode({"started": begun, "reason": None if begun else self.worker.reason}))
+        return Reply(
+            200 if begun else 503, _encode({"started": begun, "reason": None if begun else self.worker.reason})
+        )
 
 
 def _parts(body: bytes) -> Sequence[Any]:

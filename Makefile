@@ -1,0 +1,30 @@
+# Every command a person or CI runs. Needs Python 3.11 or newer, make and a package index; all else goes to .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: demo test check bench clean
+
+demo: .venv/ready  ## The whole product in one command: make demo ARGS="--seconds 30"
+	$(BIN)/sentinel demo $(ARGS)
+
+test: .venv/ready  ## The tests: make test ARGS="-k journal"
+	$(BIN)/pytest -n 2 $(ARGS)
+
+check: .venv/ready  ## Format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/ready  ## Every figure of the README; takes a while
+	$(BIN)/python benchmarks/all_figures.py $(ARGS)
+
+.venv/ready: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --inexact --quiet
+	touch $@
+
+clean:  ## Remove what make made, and the demo's folder
+	rm -rf .venv .sentinel/demo

@@ -1,0 +1,354 @@
+"""The command line: every command, its options and its help. What they do is elsewhere.
+
+Training and its libraries are imported by the commands that train, so that `serve` starts without them.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+
+from sentinel import __version__
+from sentinel.app import serve as run_server
+from sentinel.config import DEFAULT_HOME, Settings, read_settings
+from sentinel.errors import InvalidDefinition, SentinelError
+from sentinel.model.bundle import read_manifest
+from sentinel.model.registry import Registry
+from sentinel.telemetry import configure_logging
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    name="sentinel",
+    help="Decide in the moment of a transaction whether to approve, review or block it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+features_app = typer.Typer(help="Compute the features of a history.", no_args_is_help=True)
+models_app = typer.Typer(help="List the trained models, look at one, put one in charge.", no_args_is_help=True)
+benchmark_app = typer.Typer(help="Measure against published results.", no_args_is_help=True)
+app.add_typer(features_app, name="features")
+app.add_typer(models_app, name="models")
+app.add_typer(benchmark_app, name="benchmark")
+
+DetectorName = Annotated[str, typer.Option("--detector", "-d", help="A preset, or a path to your detector's .py file.")]
+DataFile = Annotated[Path, typer.Option("--data", help="History: .csv, .parquet, .jsonl or .ndjson.")]
+Home = Annotated[
+    Path | None, typer.Option("--home", help=f"Folder of models and journal [$SENTINEL_HOME, {DEFAULT_HOME}].")
+]
+Renames = Annotated[str | None, typer.Option("--map", help="Columns of your file by field: COLUMN=FIELD,COLUMN=FIELD.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at rows that cannot be used instead of skipping them.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+Port = Annotated[int | None, typer.Option("--port", "-p", help="Where to listen [$SENTINEL_PORT, 8000].")]
+
+_terminal = Console(stderr=True, highlight=False)
+
+
+def main() -> None:
+    """Run the command line; a SentinelError becomes one line and exit code 1."""
+    configure_logging()
+    app()
+
+
+def _clear_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Show what went wrong as a sentence, not as a traceback."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except SentinelError as error:
+            _terminal.print(f"[red]error:[/red] {error}", soft_wrap=True, markup=True)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            _terminal.print("stopped")
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def _renames(text: str | None) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in (text or "").split(",") if pair]
+    wrong = [pair[0] for pair in pairs if not (pair[0] and pair[2])]
+    if wrong:
+        raise InvalidDefinition(f"--map: {wrong[0]!r} is no pair; write COLUMN=FIELD,COLUMN=FIELD")
+    return {column.strip(): field.strip() for column, _, field in pairs}
+
+
+def _settings(home: Path | None, **given: object) -> Settings:
+    return read_settings({"home": home, **given})
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"sentinel {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    del version
+
+
+@app.command()
+@_clear_errors
+def demo(
+    data: Annotated[Path | None, typer.Option("--data", help="Your history instead of simulated payments.")] = None,
+    detector: DetectorName = "payments",
+    seconds: Annotated[float | None, typer.Option("--seconds", help="End after so long instead of at Ctrl-C.")] = None,
+    home: Home = None,
+    port: Port = None,
+    rate: Annotated[float, typer.Option("--rate", help="Transactions a second to send.")] = 1000.0,
+    transactions: Annotated[int, typer.Option("--transactions", help="How many to simulate.")] = 250_000,
+    renames: Renames = None,
+) -> None:
+    """Simulate, train, certify, serve, and watch live decisions: the whole product in one command."""
+    from sentinel.commands.demo import run_demo
+
+    settings = _settings(home or DEFAULT_HOME / "demo", port=port)
+    summary = run_demo(
+        settings, detector, data, _renames(renames), seconds=seconds, rate=rate, transactions=transactions
+    )
+    _print_json(summary)
+
+
+@app.command()
+@_clear_errors
+def simulate(
+    out: Annotated[Path, typer.Option("--out", help="File to write: .parquet, .csv or .jsonl.")],
+    transactions: Annotated[int, typer.Option("--transactions", "-n", help="How many.")] = 100_000,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same bytes.")] = 42,
+    as_json: Json = False,
+) -> None:
+    """Make card payments with six kinds of fraud, and outcomes that arrive late."""
+    from sentinel.commands.simulate import simulate_to_file
+
+    facts = simulate_to_file(out, transactions, seed)
+    if as_json:
+        _print_json(facts)
+    else:
+        _terminal.print(f"{facts['transactions']:,} transactions, {facts['frauds']:,} of them fraud, in {out}")
+
+
+@features_app.command("build")
+@_clear_errors
+def features_build(
+    data: DataFile,
+    out: Annotated[Path, typer.Option("--out", help="Parquet file to write: the id and a column per feature.")],
+    detector: DetectorName = "payments",
+    renames: Renames = None,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Replay a history and write the features of every transaction, as the live service would compute them."""
+    from sentinel.commands.history import build_features
+
+    facts = build_features(detector, data, out, _renames(renames), strict=strict)
+    if as_json:
+        _print_json(facts)
+    else:
+        _terminal.print(f"{facts['transactions']:,} rows of {facts['features']} features in {out}")
+
+
+@app.command()
+@_clear_errors
+def train(
+    data: DataFile,
+    detector: DetectorName = "payments",
+    home: Home = None,
+    promote: Annotated[bool, typer.Option("--promote", help="Put it in charge even when there is a champion.")] = False,
+    renames: Renames = None,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Train on a history, prove the model, and write it as a new version."""
+    from sentinel.commands.history import train_detector
+
+    settings = _settings(home)
+    manifest, champion = train_detector(settings, detector, data, _renames(renames), strict=strict, promote=promote)
+    if as_json:
+        shown = {"version": manifest.version, "champion": champion, "metrics": manifest.metrics}
+        _print_json({**shown, "thresholds": manifest.thresholds, "certificate": manifest.certificate})
+        return
+    _show_metrics(manifest.version, manifest.metrics)
+    if champion != manifest.version:
+        _terminal.print(f"{champion} stays in charge; `sentinel models promote {manifest.version}` changes that")
+
+
+@app.command()
+@_clear_errors
+def evaluate(
+    data: DataFile,
+    detector: DetectorName = "payments",
+    home: Home = None,
+    model: Annotated[str | None, typer.Option("--model", help="Version; the champion when left out.")] = None,
+    renames: Renames = None,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a trained model: on the test part of its own history, or on the whole of another file."""
+    from sentinel.commands.history import evaluate_model
+
+    report = evaluate_model(_settings(home), detector, data, _renames(renames), strict=strict, version=model)
+    if as_json:
+        _print_json(report)
+    else:
+        _terminal.print(f"measured on {report['measured_on']}")
+        _show_metrics(str(report["version"]), msgspec.to_builtins(report["metrics"]))
+
+
+@app.command()
+@_clear_errors
+def parity(
+    data: DataFile,
+    detector: DetectorName = "payments",
+    events: Annotated[int, typer.Option("--events", help="Transactions to send, the newest of the file.")] = 100_000,
+    seed: Annotated[int, typer.Option("--seed", help="Of batch sizes, late and repeated transactions.")] = 42,
+    renames: Renames = None,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Prove that live and offline features are equal bit for bit, through a real server and a kill -9."""
+    from sentinel.commands.history import prove_parity
+
+    report = prove_parity(detector, data, _renames(renames), events, seed, strict=strict)
+    if as_json:
+        _print_json(report)
+    else:
+        _terminal.print(
+            f"{report.compared:,} feature values of {report.transactions:,} transactions compared "
+            f"({report.late:,} late, {report.repeated:,} sent twice, {report.outcomes:,} outcomes, "
+            f"{report.killed} kill -9): {report.differing:,} differ"
+        )
+        for difference in report.first_differences:
+            _terminal.print(f"  {difference}")
+    if report.differing:
+        raise typer.Exit(1)
+
+
+@app.command()
+@_clear_errors
+def serve(
+    home: Home = None,
+    port: Port = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Address to listen on [$SENTINEL_HOST, 127.0.0.1].")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Version; the champion when left out.")] = None,
+) -> None:
+    """Answer transactions over HTTP until Ctrl-C or SIGTERM; see /docs once it runs."""
+    settings = _settings(home, port=port, host=host, model=model)
+    _terminal.print(f"http://{settings.host}:{settings.port} (docs at /docs), home {settings.home}")
+    run_server(settings)
+
+
+@models_app.command("list")
+@_clear_errors
+def models_list(home: Home = None, as_json: Json = False) -> None:
+    """Every trained version, and which one is in charge."""
+    registry = Registry(_settings(home).models)
+    champion = registry.champion() if registry.versions() else None
+    rows = [
+        {
+            "version": version,
+            "champion": version == champion,
+            "detector": manifest.detector,
+            "created_at": manifest.created_at,
+            "average_precision": manifest.metrics["average_precision"]["value"],
+        }
+        for version in registry.versions()
+        for manifest in [read_manifest(registry.path(version))]
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        mark = "champion" if row["champion"] else ""
+        _terminal.print(
+            f"{row['version']:>5}  {row['detector']:<14} {row['created_at']}  "
+            f"average precision {row['average_precision']:.3f}  {mark}"
+        )
+    if not rows:
+        _terminal.print("no models yet; run `sentinel train`")
+
+
+@models_app.command("show")
+@_clear_errors
+def models_show(version: str, home: Home = None) -> None:
+    """The manifest of a version, as JSON."""
+    _print_json(read_manifest(Registry(_settings(home).models).path(version)))
+
+
+@models_app.command("promote")
+@_clear_errors
+def models_promote(version: str, home: Home = None) -> None:
+    """Put a version in charge; servers take it at their next start."""
+    Registry(_settings(home).models).promote(version)
+    _terminal.print(f"{version} is the champion")
+
+
+@app.command()
+@_clear_errors
+def doctor(home: Home = None, port: Port = None, as_json: Json = False) -> None:
+    """Check this machine and home folder: libraries, disk, kernel cache, port, models, journal."""
+    from sentinel.commands.doctor import examine
+
+    findings = examine(_settings(home, port=port))
+    if as_json:
+        _print_json({"healthy": all(one.ok for one in findings), "checks": findings})
+    else:
+        for one in findings:
+            _terminal.print(f"{'[green]ok  [/green]' if one.ok else '[red]FAIL[/red]'} {one.what}: {one.found}")
+    if not all(one.ok for one in findings):
+        raise typer.Exit(1)
+
+
+@benchmark_app.command("handbook")
+@_clear_errors
+def benchmark_handbook(
+    data: DataFile,
+    train_days: Annotated[
+        str, typer.Option("--train-days", help="Days to learn from, or `all` before the delay.")
+    ] = "7",
+    as_json: Json = False,
+) -> None:
+    """The protocol of the fraud detection handbook: four test weeks, three published figures."""
+    from sentinel.commands.history import run_handbook
+
+    if train_days != "all" and not (train_days.isdigit() and int(train_days) > 0):
+        raise InvalidDefinition(f"--train-days is {train_days!r}; give a number of days, or all")
+    result = run_handbook(data, None if train_days == "all" else int(train_days))
+    if as_json:
+        _print_json(result)
+        return
+    _terminal.print(
+        f"AUC ROC {result.auc_roc:.3f}  average precision {result.average_precision:.3f}  "
+        f"card precision@100 {result.card_precision_100:.3f}"
+    )
+
+
+def _show_metrics(version: str, metrics: dict[str, Any]) -> None:
+    _terminal.print(f"{version}: {metrics['frauds']:,} frauds among {metrics['transactions']:,} test transactions")
+    for name in ("average_precision", "auc_roc", "recall_at_1pct_fpr"):
+        one = metrics[name]
+        _terminal.print(f"  {name:<20} {one['value']:.4f}  (95 %: {one['low']:.4f} to {one['high']:.4f})")
+    for name, one in metrics["baselines"].items():
+        _terminal.print(f"  ranking by {name:<9} {one['value']:.4f}  (95 %: {one['low']:.4f} to {one['high']:.4f})")
+    for name in ("review", "block"):
+        one = metrics[name]
+        _terminal.print(
+            f"  {name} from {one['threshold']:.4f}: precision {one['precision']:.3f}, recall {one['recall']:.3f}"
+        )

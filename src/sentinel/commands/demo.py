@@ -1,0 +1,239 @@
+"""`sentinel demo`: history, model, server and live traffic, with a view of what happens."""
+
+import asyncio
+import contextlib
+import shutil
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import uvloop
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from sentinel.commands.live import Traffic, outcome_body, traffic
+from sentinel.commands.progress import Stage, stages
+from sentinel.commands.server_process import ServerFailed, ServerProcess, port_is_free
+from sentinel.config import Settings
+from sentinel.detector import Detector
+from sentinel.detectors import load_detector
+from sentinel.errors import InvalidDefinition
+from sentinel.events.files import History, history_of_frame, read_history
+from sentinel.events.simulator import simulate
+from sentinel.events.times import iso
+from sentinel.model.bundle import Manifest
+from sentinel.model.registry import Registry
+from sentinel.train.evaluate import average_precision, recall_at_fpr
+from sentinel.train.pipeline import train
+from sentinel.transport.client import Client, Unreachable
+
+LIVE_SHARE = 0.2
+CONNECTIONS = 32
+_MARK = ".sentinel-demo"
+_RECENT = 5_000
+_REFRESH_S = 0.25
+_terminal = Console(stderr=True, highlight=False)
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The last line of the demo. Detection is measured on what was decided; null while only one kind was seen."""
+
+    decisions: int
+    errors: int
+    decisions_per_s: float
+    p50_ms: float
+    p99_ms: float
+    average_precision: float | None
+    recall_at_1pct_fpr: float | None
+
+
+def run_demo(
+    settings: Settings,
+    name: str,
+    data: Path | None,
+    renames: Mapping[str, str],
+    *,
+    seconds: float | None,
+    rate: float,
+    transactions: int,
+) -> Summary:
+    """Run it; returns when `seconds` of live traffic are over, or at Ctrl-C."""
+    if rate <= 0 or transactions < 1000 or (seconds is not None and seconds <= 0):
+        raise InvalidDefinition("--rate and --seconds must be above 0, --transactions at least 1000")
+    if not port_is_free(settings.host, settings.port):
+        raise ServerFailed(f"port {settings.port} is taken; stop what uses it, or choose another with --port")
+    detector = load_detector(name)
+    _fresh_home(settings.home)
+    with stages() as stage:
+        history = _history(detector, data, renames, transactions, stage)
+        held_back = int(len(history) * (1 - LIVE_SHARE))
+        registry = Registry(settings.models)
+        manifest = train(detector, History(history.frame[:held_back], history.skipped), registry, stage)
+        registry.promote(manifest.version)
+    live = traffic(detector, history.frame[held_back:])
+    server = ServerProcess(settings.home, settings.host, settings.port)
+    view = _View(manifest, live, f"http://{settings.host}:{settings.port}")
+    try:
+        server.start()
+        with contextlib.suppress(KeyboardInterrupt), Live(view, console=_terminal, refresh_per_second=4):
+            uvloop.run(_stream(settings, live, view, rate, seconds))
+    finally:
+        server.stop()
+    return view.summary()
+
+
+def _fresh_home(home: Path) -> None:
+    """An empty folder of the demo's own; what an earlier demo left there is removed."""
+    if home.exists() and any(home.iterdir()):
+        if not (home / _MARK).exists():
+            raise InvalidDefinition(f"{home} holds something else; give the demo an empty folder with --home")
+        shutil.rmtree(home)
+    home.mkdir(parents=True, exist_ok=True)
+    (home / _MARK).touch()
+
+
+def _history(
+    detector: Detector, data: Path | None, renames: Mapping[str, str], transactions: int, stage: Stage
+) -> History:
+    if data is not None:
+        return read_history(data, detector.schema, renames=renames)
+    if detector.name != "payments":
+        raise InvalidDefinition(f"only `payments` can be simulated; give a file for {detector.name} with --data")
+    stage("simulating", 0, transactions)
+    frame = simulate(transactions, seed=42)
+    stage("simulating", transactions, transactions)
+    return history_of_frame(frame.drop("fraud_pattern"), detector.schema)
+
+
+class _View:
+    """What has happened so far, and how it looks."""
+
+    def __init__(self, manifest: Manifest, live: Traffic, address: str) -> None:
+        self.manifest = manifest
+        self.live = live
+        self.address = address
+        self.begun = time.monotonic()
+        self.ended = 0.0
+        self.scores = np.full(len(live.ids), np.nan, np.float32)
+        self.actions: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.latencies_ms: list[float] = []
+        self.finished: deque[tuple[float, int]] = deque(maxlen=40)
+        self.outcomes = 0
+        self.alarms = np.zeros(len(live.ids), bool)
+        self.told = np.zeros(len(live.ids), bool)
+        self.now_us = int(live.time_us[0])
+        self.state = "streaming"
+
+    def decided(self, i: int, status: int, body: bytes, latency_ns: int) -> None:
+        """Take note of one answer."""
+        if status != 200:
+            self.errors[body[:120].decode(errors="replace")] += 1
+            return
+        answer = msgspec.json.decode(body)
+        self.scores[i] = answer["fraud_probability"]
+        self.alarms[i] = answer["decision"] != "approve"
+        self.actions[answer["decision"]] += 1
+        self.latencies_ms.append(latency_ns / 1e6)
+        self.now_us = max(self.now_us, int(self.live.time_us[i]))
+
+    def summary(self) -> Summary:
+        """The figures of the whole run."""
+        decided = ~np.isnan(self.scores) & (self.live.labels >= 0)
+        scores, labels = self.scores[decided], self.live.labels[decided]
+        both = len(labels) > 0 and 0 < int(labels.sum()) < len(labels)
+        spent = (self.ended or time.monotonic()) - self.begun
+        p50, p99 = np.percentile(self.latencies_ms, [50, 99]) if self.latencies_ms else (0.0, 0.0)
+        return Summary(
+            decisions=len(self.latencies_ms),
+            errors=sum(self.errors.values()),
+            decisions_per_s=round(len(self.latencies_ms) / max(spent, 1e-9), 1),
+            p50_ms=round(float(p50), 3),
+            p99_ms=round(float(p99), 3),
+            average_precision=round(average_precision(scores, labels), 4) if both else None,
+            recall_at_1pct_fpr=round(recall_at_fpr(scores, labels, 0.01), 4) if both else None,
+        )
+
+    def __rich__(self) -> Panel:
+        """The live view."""
+        self.finished.append((time.monotonic(), len(self.latencies_ms)))
+        (since, before), (now, done) = self.finished[0], self.finished[-1]
+        speed = (done - before) / (now - since) if now > since else 0.0
+        recent = self.latencies_ms[-_RECENT:] or [0.0]
+        p50, p95, p99 = np.percentile(recent, [50, 95, 99])
+        table = Table.grid(padding=(0, 3))
+        table.add_row("decisions", f"[bold]{done:,}[/bold]  ({speed:,.0f}/s)")
+        table.add_row("latency", f"p50 {p50:.2f} ms   p95 {p95:.2f} ms   p99 {p99:.2f} ms")
+        table.add_row("decided", _bar(self.actions))
+        table.add_row("outcomes told", f"{self.outcomes:,}")
+        table.add_row("precision, recall", self._quality())
+        table.add_row("transaction time", iso(self.now_us)[:19].replace("T", " "))
+        if self.errors:
+            table.add_row("[red]errors[/red]", "; ".join(f"{n} x {text}" for text, n in self.errors.most_common(2)))
+        title = f"Sentinel  {self.manifest.detector} {self.manifest.version}  {self.address}  {self.state}"
+        return Panel(Group(table, Text("Ctrl-C ends it", style="dim")), title=title, expand=False)
+
+    def _quality(self) -> str:
+        known = self.told & ~np.isnan(self.scores)
+        frauds = known & (self.live.labels == 1)
+        caught = int(np.sum(self.alarms & frauds))
+        if not frauds.any():
+            return "no fraud known yet"
+        raised = int(np.sum(self.alarms & known))
+        n = int(frauds.sum())
+        return f"{caught / max(raised, 1):.2f}, {caught / n:.2f} of {n} frauds known so far"
+
+
+def _bar(actions: Counter[str]) -> Text:
+    colours = {"approve": "green", "review": "yellow", "block": "red"}
+    parts = [(f"{name} {actions[name]:,}   ", colour) for name, colour in colours.items()]
+    return Text.assemble(*parts)
+
+
+async def _stream(settings: Settings, live: Traffic, view: _View, rate: float, seconds: float | None) -> None:
+    """Send the transactions at `rate` a second whatever the answers do, and outcomes as their time comes."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    view.begun = time.monotonic()
+    by_outcome = np.argsort(live.outcome_us, kind="stable")
+    due = 0
+    async with Client(settings.host, settings.port, CONNECTIONS) as client, asyncio.TaskGroup() as tasks:
+        for i in range(len(live.ids)):
+            ahead = view.begun + i / rate - time.monotonic()
+            if ahead > 0:
+                await asyncio.sleep(ahead)
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+            tasks.create_task(_decide(client, live, view, i))
+            while due < len(by_outcome) and live.outcome_us[by_outcome[due]] <= view.now_us:
+                tasks.create_task(_tell(client, live, view, int(by_outcome[due])))
+                due += 1
+    view.ended = time.monotonic()
+    view.state = "all sent; the server stays up"
+    await asyncio.sleep(86_400 * 365 if deadline is None else max(deadline - time.monotonic(), 0))
+
+
+async def _decide(client: Client, live: Traffic, view: _View, i: int) -> None:
+    try:
+        view.decided(i, *await client.post("/v1/score", live.bodies[i]))
+    except Unreachable as error:
+        view.errors[str(error)] += 1
+
+
+async def _tell(client: Client, live: Traffic, view: _View, i: int) -> None:
+    body = outcome_body(live.ids[i], int(live.labels[i]), int(live.outcome_us[i]))
+    try:
+        status, answer, _ = await client.post("/v1/outcomes", body)
+    except Unreachable as error:
+        view.errors[str(error)] += 1
+        return
+    if status == 200:
+        view.outcomes += 1
+        view.told[i] = True
+    else:
+        view.errors[answer[:120].decode(errors="replace")] += 1

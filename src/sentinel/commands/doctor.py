@@ -1,0 +1,128 @@
+"""`sentinel doctor`: whether this machine and this home folder can run Sentinel."""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+import sqlalchemy as sa
+
+from sentinel.commands.server_process import port_is_free
+from sentinel.config import Settings
+from sentinel.errors import SentinelError
+from sentinel.features import kernel
+from sentinel.model.bundle import load_bundle
+from sentinel.model.registry import Registry
+
+_SLOW_FSYNC_MS = 20.0
+_LIBRARIES = ("fastapi", "msgspec", "numba", "numpy", "onnxruntime", "polars", "sqlalchemy", "uvicorn", "xgboost-cpu")
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One check: what was looked at, whether it is well, what was found and what to do."""
+
+    what: str
+    ok: bool
+    found: str
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Every check, in order; none of them changes anything."""
+    checks: list[tuple[str, Callable[[Settings], tuple[bool, str]]]] = [
+        ("Python", _python),
+        ("libraries", _libraries),
+        ("home", _home),
+        ("disk", _disk),
+        ("kernel cache", _kernel_cache),
+        ("port", _port),
+        ("models", _models),
+        ("journal", _journal),
+    ]
+    return [Finding(what, *check(settings)) for what, check in checks]
+
+
+def _python(_: Settings) -> tuple[bool, str]:
+    return sys.version_info >= (3, 11), f"{sys.version.split()[0]} (3.11 or newer is needed)"
+
+
+def _libraries(_: Settings) -> tuple[bool, str]:
+    found, missing = [], []
+    for name in _LIBRARIES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    return not missing, f"missing: {', '.join(missing)}; install again" if missing else ", ".join(found)
+
+
+def _existing(path: Path) -> Path:
+    """The folder itself or the nearest one above it that is there."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _home(settings: Settings) -> tuple[bool, str]:
+    where = _existing(settings.home)
+    writable = os.access(where, os.W_OK)
+    return writable, f"{settings.home} can be written" if writable else f"{where} cannot be written; change its rights"
+
+
+def _disk(settings: Settings) -> tuple[bool, str]:
+    times = []
+    try:
+        with tempfile.NamedTemporaryFile(dir=_existing(settings.home)) as handle:
+            for _ in range(20):
+                handle.write(b"x" * 4096)
+                handle.flush()
+                begun = time.perf_counter()
+                os.fsync(handle.fileno())
+                times.append((time.perf_counter() - begun) * 1000)
+    except OSError as error:
+        return False, f"nothing can be written to {settings.home}: {error}"
+    median = sorted(times)[len(times) // 2]
+    advice = "" if median < _SLOW_FSYNC_MS else "; every answer waits for that: use a faster disk"
+    return median < _SLOW_FSYNC_MS, f"a durable write takes {median:.2f} ms{advice}"
+
+
+def _kernel_cache(_: Settings) -> tuple[bool, str]:
+    folder = os.environ.get("NUMBA_CACHE_DIR") or str(Path(kernel.__file__).parent)
+    if os.access(_existing(Path(folder)), os.W_OK):
+        return True, f"{folder} can be written"
+    return False, f"{folder} cannot be written, so each start compiles for seconds; set NUMBA_CACHE_DIR"
+
+
+def _port(settings: Settings) -> tuple[bool, str]:
+    free = port_is_free(settings.host, settings.port)
+    return free, f"{settings.host}:{settings.port} is {'free' if free else 'taken; choose another with --port'}"
+
+
+def _models(settings: Settings) -> tuple[bool, str]:
+    registry = Registry(settings.models)
+    if not registry.versions():
+        return True, "none yet; `sentinel train` makes the first"
+    try:
+        champion = registry.champion()
+        bundle = load_bundle(registry.path(champion))
+    except SentinelError as error:
+        return False, str(error)
+    return True, f"{len(registry.versions())} trained; {champion} ({bundle.manifest.detector}) is in charge and whole"
+
+
+def _journal(settings: Settings) -> tuple[bool, str]:
+    if not settings.journal.exists():
+        return True, "none yet; the first start makes it"
+    try:
+        with sa.create_engine(f"sqlite:///file:{settings.journal}?mode=ro&uri=true").connect() as connection:
+            verdict = connection.exec_driver_sql("PRAGMA quick_check").scalar()
+            rows = connection.exec_driver_sql("SELECT count(*) FROM decisions").scalar()
+    except sa.exc.SQLAlchemyError as error:
+        return False, f"{settings.journal} cannot be read: {getattr(error, 'orig', error)}"
+    if verdict != "ok":
+        return False, f"{settings.journal} is damaged: {verdict}; restore a backup"
+    return True, f"{settings.journal} is whole, {rows:,} decisions"

@@ -1,0 +1,75 @@
+"""A held-back part of a history as live traffic: requests to send, and outcomes that follow late."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sentinel.detector import Detector
+from sentinel.events.schema import Schema
+from sentinel.events.times import duration_us, iso
+from sentinel.features.definitions import Feature
+
+DEFAULT_OUTCOME_DELAY = "7d"
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Transactions in the order in which they are sent, and when their outcomes become known.
+
+    - `ids`: transaction ids, n of them.  `bodies`: their JSON, as a client would send it.
+    - `time_us` int64 (n,): event times.  `labels` int8 (n,): 1 fraud, 0 not, -1 unknown.
+    - `outcome_us` int64 (n,): when the outcome is told; a time after all else where there is none.
+    """
+
+    ids: list[str]
+    bodies: list[bytes]
+    time_us: NDArray[np.int64]
+    labels: NDArray[np.int8]
+    outcome_us: NDArray[np.int64]
+
+
+def traffic(detector: Detector, frame: pl.DataFrame) -> Traffic:
+    """The rows of a history frame as traffic, in their order."""
+    schema = detector.schema
+    times = frame[schema.time].to_numpy()
+    labels = np.full(len(frame), -1, np.int8)
+    if schema.label in frame.columns:
+        labels = frame[schema.label].fill_null(-1).to_numpy().astype(np.int8)
+    return Traffic(
+        ids=frame[schema.id].to_list(),
+        bodies=list(bodies(schema, frame)),
+        time_us=times,
+        labels=labels,
+        outcome_us=np.where(labels < 0, np.iinfo(np.int64).max, _outcome_times(detector, frame, times)),
+    )
+
+
+def bodies(schema: Schema, frame: pl.DataFrame) -> Iterator[bytes]:
+    """Each row as the JSON of a transaction; missing optional fields are left out."""
+    for row in frame.select(schema.fields).iter_rows(named=True):
+        given = {name: value for name, value in row.items() if value is not None}
+        given[schema.time] = iso(given[schema.time])
+        yield msgspec.json.encode(given)
+
+
+def outcome_body(transaction_id: str, label: int, time_us: int) -> bytes:
+    """The JSON of an outcome."""
+    told = {"transaction_id": transaction_id, "is_fraud": bool(label), "time": iso(time_us)}
+    return msgspec.json.encode(told)
+
+
+def shortest_delay(features: tuple[Feature, ...]) -> str:
+    """The delay after which a history without outcome times takes its labels as known."""
+    delays = [part.delay for feature in features for part in (feature, *feature.parts) if part.delay]
+    return min(delays, key=duration_us, default=DEFAULT_OUTCOME_DELAY)
+
+
+def _outcome_times(detector: Detector, frame: pl.DataFrame, times: NDArray[np.int64]) -> NDArray[np.int64]:
+    name = detector.schema.outcome_time
+    if name is not None and name in frame.columns:
+        return frame[name].fill_null(np.iinfo(np.int64).max).to_numpy()
+    return times + duration_us(shortest_delay(detector.features))

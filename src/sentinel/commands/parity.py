@@ -1,0 +1,232 @@
+"""The proof that live features are offline features: every bit, through the real server and a crash."""
+
+import asyncio
+import contextlib
+import random
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+import uvloop
+from numpy.typing import NDArray
+
+from sentinel.commands.live import Traffic, outcome_body, traffic
+from sentinel.commands.progress import Stage
+from sentinel.commands.server_process import ServerProcess, free_port
+from sentinel.config import Settings
+from sentinel.detector import Detector
+from sentinel.errors import SentinelError
+from sentinel.events.files import History
+from sentinel.events.log import LABEL_UNKNOWN, EventLog, concatenate, outcome_rows
+from sentinel.events.replay import log_of_frame
+from sentinel.model.bundle import Bundle, load_bundle
+from sentinel.model.registry import Registry
+from sentinel.review.journal import DecisionRow, Journal
+from sentinel.train.pipeline import train
+from sentinel.transport.client import Client, Unreachable
+
+LATE_SHARE = 0.02
+REPEATED_SHARE = 0.02
+FARTHEST_LATE = 3_000
+_HOST = "127.0.0.1"
+_QUICK = {"trees": 20, "patience": 20, "max_depth": 4, "tree_method": "hist"}
+
+
+class ParityReport(msgspec.Struct, frozen=True):
+    """What was compared. `differing` counts features of transactions that are not equal to the last bit."""
+
+    detector: str
+    transactions: int
+    features: int
+    compared: int
+    differing: int
+    first_differences: list[str]
+    outcomes: int
+    late: int
+    repeated: int
+    requests: int
+    killed: int
+    replayed_after_kill: int
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What went over the wire, in order: indexes of transactions, and of outcomes as -1 - index."""
+
+    order: list[int]
+    requests: int = 0
+    repeated: int = 0
+    replayed_after_kill: int = 0
+
+
+def parity(detector: Detector, history: History, events: int, seed: int, stage: Stage) -> ParityReport:
+    """Train quickly on the older part, send the newest `events` transactions through a server, compare.
+
+    They go in random batch sizes, some late, some twice, with outcomes in between and one kill -9 while a
+    batch is in flight. The other side is one replay of the same rows, read from the file and not from the wire.
+    """
+    events = min(events, len(history) // 2)
+    quick = msgspec.structs.replace(detector, training=msgspec.structs.replace(detector.training, **_QUICK))
+    rng = random.Random(seed)  # noqa: S311 - not for secrets
+    older, newer = history.frame[:-events], _shuffled_late(history.frame[-events:], rng)
+    with tempfile.TemporaryDirectory(prefix="sentinel-parity-") as folder:
+        settings = Settings(home=Path(folder))
+        registry = Registry(settings.models)
+        registry.promote(train(quick, History(older, {}), registry, stage).version)
+        live = traffic(detector, newer)
+        server = ServerProcess(settings.home, _HOST, free_port(_HOST))
+        try:
+            sent = uvloop.run(_send(server, live, rng, lambda done: stage("live", done, events)))
+        finally:
+            server.kill()
+        bundle = load_bundle(registry.path("v1"))
+        journal = Journal(settings.journal)
+        rows = {
+            row.transaction_id: row for page in journal.events_after(0) for row in page if isinstance(row, DecisionRow)
+        }
+        journal.close()
+        return _compare(detector, bundle, newer, live, sent, rows)
+
+
+def _shuffled_late(frame: pl.DataFrame, rng: random.Random) -> pl.DataFrame:
+    """The rows in an order of arrival in which some come late."""
+    places = [i + (rng.randint(1, FARTHEST_LATE) if rng.random() < LATE_SHARE else 0) for i in range(len(frame))]
+    return frame[np.argsort(np.array(places), kind="stable")]
+
+
+def _plan(live: Traffic) -> list[int]:
+    """Transactions with the outcomes that become known between them, outcomes first."""
+    newest = np.maximum.accumulate(live.time_us)
+    place = np.searchsorted(newest, live.outcome_us, side="left")
+    due = np.flatnonzero(place < len(newest))
+    due = due[np.argsort(live.outcome_us[due], kind="stable")]
+    keys = np.concatenate([np.arange(len(newest)) + 0.5, place[due]])
+    whats = np.concatenate([np.arange(len(newest)), -1 - due])
+    return [int(one) for one in whats[np.argsort(keys, kind="stable")]]
+
+
+async def _send(server: ServerProcess, live: Traffic, rng: random.Random, done: Callable[[int], None]) -> _Sent:
+    planned = _plan(live)
+    sent = _Sent([])
+    server.start()
+    kill_after = rng.randint(len(planned) * 2 // 5, len(planned) * 3 // 5)
+    begin, killed, transactions = 0, False, 0
+    while begin < len(planned):
+        async with Client(_HOST, server.port, 1) as client:
+            while begin < len(planned):
+                size = rng.choice((1, 2, 7, 50, 300, 900))
+                batch = planned[begin : begin + size]
+                if not killed and begin > kill_after:
+                    killed = True
+                    await _crash(server, client, live, batch)
+                    break
+                await _post(client, live, batch, sent, rng, after_kill=killed)
+                sent.order += batch
+                begin += len(batch)
+                transactions += sum(1 for one in batch if one >= 0)
+                done(transactions)
+    return sent
+
+
+async def _crash(server: ServerProcess, client: Client, live: Traffic, batch: list[int]) -> None:
+    """Kill the server while it works on a batch; the batch is sent again afterwards."""
+    body = b"[" + b",".join(live.bodies[one] for one in batch if one >= 0) + b"]"
+    asked = asyncio.ensure_future(client.post("/v1/score", body))
+    await asyncio.sleep(0.002)
+    await asyncio.get_running_loop().run_in_executor(None, server.kill)
+    with contextlib.suppress(Unreachable):
+        await asked
+    await asyncio.get_running_loop().run_in_executor(None, server.start)
+
+
+async def _post(
+    client: Client, live: Traffic, batch: list[int], sent: _Sent, rng: random.Random, *, after_kill: bool
+) -> None:
+    """Send a stretch of the plan; runs of transactions and of outcomes are requests of their own."""
+    begin = 0
+    while begin < len(batch):
+        end = begin
+        while end < len(batch) and (batch[end] < 0) == (batch[begin] < 0):
+            end += 1
+        run = batch[begin:end]
+        if run[0] < 0:
+            told = [outcome_body(live.ids[-1 - i], int(live.labels[-1 - i]), int(live.outcome_us[-1 - i])) for i in run]
+            await _checked(client, "/v1/outcomes", told)
+        else:
+            again = [i for i in run if rng.random() < REPEATED_SHARE]
+            answers = await _checked(client, "/v1/score", [live.bodies[i] for i in [*run, *again]])
+            first = {answer["transaction_id"]: answer for answer in answers[: len(run)]}
+            for answer in answers[len(run) :]:
+                if answer != {**first[answer["transaction_id"]], "replayed": True}:
+                    raise SentinelError(f"asked twice, answered differently: {answer}")
+            sent.repeated += len(again)
+            sent.replayed_after_kill += sum(answer["replayed"] for answer in answers[: len(run)]) if after_kill else 0
+        sent.requests += 1
+        begin = end
+
+
+async def _checked(client: Client, path: str, parts: list[bytes]) -> list[dict[str, Any]]:
+    status, body, _ = await client.post(path, b"[" + b",".join(parts) + b"]")
+    answers: list[dict[str, Any]] = msgspec.json.decode(body) if status == 200 else []
+    refused = [answer for answer in answers if "error" in answer]
+    if status != 200 or refused:
+        reason = refused[0]["error"] if refused else body[:300].decode(errors="replace")
+        raise SentinelError(f"{path} answered {status}: {reason}")
+    return answers
+
+
+def _offline_log(detector: Detector, newer: pl.DataFrame, live: Traffic, order: list[int]) -> EventLog:
+    """The same events in the same order, from the file."""
+    schema = msgspec.structs.replace(detector.schema, outcome_time=None)
+    rows = log_of_frame(schema, newer)
+    blind = EventLog(
+        **{name: getattr(rows, name) for name in rows.__slots__ if name != "labels"},
+        labels=np.full(len(rows), LABEL_UNKNOWN, np.int8),
+    )
+    outcomes = outcome_rows(schema, rows.ids, live.outcome_us, live.labels)
+    both = concatenate([blind, outcomes])
+    where = np.array([one if one >= 0 else len(rows) - 1 - one for one in order])
+    return both.rows(where)
+
+
+def _compare(
+    detector: Detector, bundle: Bundle, newer: pl.DataFrame, live: Traffic, sent: _Sent, rows: dict[str, DecisionRow]
+) -> ParityReport:
+    store = bundle.new_store()
+    offline = store.advance(_offline_log(detector, newer, live, sent.order))
+    ids = [live.ids[one] for one in sent.order if one >= 0]
+    lost = [one for one in ids if one not in rows]
+    if lost:
+        raise SentinelError(f"{len(lost)} acknowledged transactions are not in the journal, {lost[0]!r} among them")
+    online = np.frombuffer(b"".join(rows[one].features for one in ids), "<f8").reshape(offline.rows.shape)
+    differs = _bits(online) != _bits(offline.rows)
+    names = bundle.manifest.plan.names
+    examples = [
+        f"{ids[i]} {names[j]}: live {online[i, j]!r}, offline {offline.rows[i, j]!r}"
+        for i, j in np.argwhere(differs)[:5]
+    ]
+    return ParityReport(
+        detector=detector.name,
+        transactions=len(ids),
+        features=len(names),
+        compared=int(online.size),
+        differing=int(np.count_nonzero(differs)),
+        first_differences=examples,
+        outcomes=sum(1 for one in sent.order if one < 0),
+        late=int(np.count_nonzero(offline.late)),
+        repeated=sent.repeated,
+        requests=sent.requests,
+        killed=1,
+        replayed_after_kill=sent.replayed_after_kill,
+    )
+
+
+def _bits(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bits of each value, every NaN alike."""
+    bits: NDArray[np.int64] = np.ascontiguousarray(np.where(np.isnan(values), np.nan, values)).view(np.int64)
+    return bits

@@ -1,0 +1,90 @@
+"""A Sentinel server of our own, as a process: what the demo and the parity proof talk to."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from sentinel.errors import SentinelError
+
+_PATIENCE_S = 60.0
+
+
+class ServerFailed(SentinelError):
+    """The server did not come up."""
+
+
+class ServerProcess:
+    """`sentinel serve` over a home folder; its log is `server.log` there."""
+
+    def __init__(self, home: Path, host: str, port: int) -> None:
+        self.home = home
+        self.host = host
+        self.port = port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> float:
+        """Start it and wait until it is ready; the seconds that took. Raises ServerFailed."""
+        if not port_is_free(self.host, self.port):
+            raise ServerFailed(f"port {self.port} is taken; stop what uses it, or choose another with --port")
+        log = self.home / "server.log"
+        command = [sys.executable, "-m", "sentinel", "serve"]
+        command += ["--home", str(self.home), "--host", self.host, "--port", str(self.port)]
+        begun = time.monotonic()
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)  # noqa: S603
+        while time.monotonic() - begun < _PATIENCE_S:
+            if self._process.poll() is not None:
+                raise ServerFailed(f"the server ended at once:\n{log.read_text()[-2000:]}")
+            if self._is_ready():
+                return time.monotonic() - begun
+            time.sleep(0.05)
+        self.stop()
+        raise ServerFailed(f"the server is not ready after {_PATIENCE_S:.0f} s; see {log}")
+
+    def stop(self) -> None:
+        """End it in good order: what has arrived is answered and saved."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, how)
+        self._process.wait()
+        self._process = None
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.host}:{self.port}/health/ready", timeout=1) as reply:
+                return bool(reply.status == 200)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(host: str) -> int:
+    """A port that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

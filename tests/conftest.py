@@ -1,0 +1,94 @@
+"""A small detector and a bundle trained on it once: what the tests of the online half run on."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sentinel.detector import Detector, Training
+from sentinel.events.files import history_of_frame
+from sentinel.events.schema import Schema
+from sentinel.features.definitions import (
+    category,
+    count,
+    field,
+    fraud_rate,
+    maximum,
+    mean,
+    ratio,
+    seconds_since_last,
+    std,
+)
+from sentinel.model.registry import Registry
+from sentinel.train.pipeline import train
+
+START_US = 1_735_689_600_000_000  # 2025-01-01
+
+SHOP = Detector(
+    name="shop",
+    schema=Schema(
+        keys=("card", "shop"),
+        categories=("channel",),
+        numbers=("risk",),
+        optional=("channel", "risk"),
+    ),
+    features=(
+        field("amount"),
+        field("risk"),
+        category("channel"),
+        count(by="card", over="10m"),
+        count(by="card", over="24h"),
+        mean("amount", by="card", over="7d"),
+        std("amount", by="card", over="7d"),
+        maximum("amount", by="card", over="7d", include_current=False),
+        ratio("amount", to=mean("amount", by="card", over="7d")),
+        seconds_since_last(by="card"),
+        count(by="shop", over="1h"),
+        fraud_rate(by="shop", over="7d", delay="1d"),
+    ),
+    training=Training(trees=30, patience=30, max_depth=4, rare_below=5),
+)
+
+
+def shop_frame(n: int, seed: int = 1) -> pl.DataFrame:
+    """n transactions over 30 days; large amounts and one bad shop are fraud more often."""
+    rng = np.random.default_rng(seed)
+    times = START_US + np.sort(rng.integers(0, 30 * 86_400_000_000, n))
+    amounts = np.rint(rng.lognormal(3, 1, n) * 100) / 100 + 0.01
+    shops = rng.integers(0, 40, n)
+    chance = np.where(shops == 3, 0.25, 0.01) + np.where(amounts > 120, 0.3, 0.0)
+    return pl.DataFrame(
+        {
+            "transaction_id": [f"h{seed}-{i}" for i in range(n)],
+            "event_time": times,
+            "amount": np.round(amounts, 2),
+            "card": [f"card-{one}" for one in rng.integers(0, 200, n)],
+            "shop": [f"shop-{one}" for one in shops],
+            "channel": [(None, "web", "chip", "web")[one] for one in rng.integers(0, 4, n)],
+            "risk": rng.normal(size=n),
+            "is_fraud": rng.random(n) < chance,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def shop_home(tmp_path_factory) -> Path:
+    """A home folder with one trained model; copy it before you write to it."""
+    home = tmp_path_factory.mktemp("home")
+    registry = Registry(home / "models")
+    manifest = train(SHOP, history_of_frame(shop_frame(6000), SHOP.schema), registry, lambda *_: None)
+    registry.promote(manifest.version)
+    return home
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of public benchmark data; tests that need it are skipped where it is not."""
+    folder = Path(os.environ.get("SENTINEL_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI needs the benchmark data in {folder} (SENTINEL_DATA_DIR)")
+        pytest.skip(f"no benchmark data in {folder}; set SENTINEL_DATA_DIR")
+    return folder

@@ -1,0 +1,109 @@
+import polars as pl
+import pytest
+
+from sentinel.errors import DataProblem
+from sentinel.events.files import read_history
+from sentinel.events.schema import Schema
+
+SCHEMA = Schema(keys=("card",), categories=("channel",), optional=("channel",))
+FRAME = pl.DataFrame(
+    {
+        "transaction_id": ["b", "a", "c"],
+        "event_time": ["2025-01-02T00:00:00Z", "2025-01-01T00:00:00Z", "2025-01-03 00:00:00"],
+        "amount": [1.25, 2.5, 3.0],
+        "card": ["x", "y", "x"],
+        "channel": ["web", None, ""],
+        "is_fraud": [False, True, False],
+    }
+)
+
+
+@pytest.fixture(params=[".csv", ".parquet", ".jsonl"])
+def file(request, tmp_path):
+    def write(frame):
+        path = tmp_path / f"history{request.param}"
+        {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".jsonl": frame.write_ndjson}[request.param](path)
+        return path
+
+    return write
+
+
+def test_every_kind_of_file_gives_the_same_history_in_time_order(file):
+    history = read_history(file(FRAME), SCHEMA)
+    assert history.frame["transaction_id"].to_list() == ["a", "b", "c"]
+    assert history.frame["event_time"].to_list() == [1735689600000000, 1735776000000000, 1735862400000000]
+    assert history.frame["channel"].to_list() == [None, "web", None]
+    assert history.frame["is_fraud"].to_list() == [1, 0, 0]
+    assert history.skipped == {}
+
+
+def test_columns_of_another_name_are_mapped(file):
+    path = file(FRAME.rename({"event_time": "when", "card": "pan"}))
+    renames = {"when": "event_time", "pan": "card"}
+    assert len(read_history(path, SCHEMA, renames=renames)) == 3
+    in_detector = Schema(keys=("card",), optional=("channel",), categories=("channel",), columns={"event_time": "when", "card": "pan"})
+    assert len(read_history(path, in_detector)) == 3
+
+
+def test_a_missing_column_is_named_with_what_to_do(file):
+    with pytest.raises(DataProblem, match=r"lacks card; it has .*--map COLUMN=card"):
+        read_history(file(FRAME.drop("card")), SCHEMA)
+
+
+def test_a_mapping_of_nothing_is_refused(file):
+    with pytest.raises(DataProblem, match="no column nope"):
+        read_history(file(FRAME), SCHEMA, renames={"nope": "card"})
+    with pytest.raises(DataProblem, match="no field nope"):
+        read_history(file(FRAME), SCHEMA, renames={"card": "nope"})
+
+
+def test_bad_rows_are_counted_by_reason_and_strict_stops(tmp_path):
+    bad = pl.DataFrame(
+        {
+            "transaction_id": ["a", "a", "c", "d", "e", "f", None, "h"],
+            "event_time": ["2025-01-01", "2025-01-02", "never", "2025-01-04", "2025-01-05", "2025-01-06", "2025-01-07", "2300-01-01"],
+            "amount": [1.0, 2.0, 3.0, -4.0, 5.555, 6.0, 7.0, 8.0],
+            "card": ["x", "x", "x", "x", "x", None, "x", "x"],
+            "channel": ["web"] * 8,
+        }
+    )  # fmt: skip
+    path = tmp_path / "bad.parquet"
+    bad.write_parquet(path)
+    history = read_history(path, SCHEMA)
+    assert history.frame["transaction_id"].to_list() == ["a"]
+    assert history.skipped == {
+        "amount has more than 2 decimals": 1,
+        "amount is outside 0 to 1e+10": 1,
+        "card is missing or of the wrong type": 1,
+        "event_time is no time from 1970 to 2100": 2,
+        "transaction_id is missing": 1,
+        "transaction_id seen before": 1,
+    }
+    with pytest.raises(DataProblem, match="leave out --strict"):
+        read_history(path, SCHEMA, strict=True)
+
+
+@pytest.mark.parametrize(("name", "content", "text"), [
+    ("x.parquet", b"not parquet", "cannot be read"),
+    ("x.csv", b"", "cannot be read|no rows"),
+    ("x.jsonl", b"{broken", "cannot be read"),
+    ("x.xlsx", b"", "ending"),
+])  # fmt: skip
+def test_a_file_that_cannot_be_read_says_so(tmp_path, name, content, text):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DataProblem, match=text):
+        read_history(path, SCHEMA)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(DataProblem, match="no file"):
+        read_history(tmp_path / "none.csv", SCHEMA)
+
+
+def test_integers_that_an_empty_cell_made_floats_are_the_same_keys(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("transaction_id,event_time,amount,card,channel\n1,2025-01-01,1.0,490.0,7.0\n2,2025-01-02,1.0,490,\n")
+    history = read_history(path, SCHEMA)
+    assert history.frame["card"].to_list() == ["490", "490"]
+    assert history.frame["channel"].to_list() == ["7", None]

@@ -1,0 +1,133 @@
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from sentinel.errors import JournalProblem
+from sentinel.review.journal import DecisionRow, Journal, OutcomeRow
+from sentinel.review.tables import metadata
+
+
+def decision(seq, transaction_id=None, **changes):
+    row = DecisionRow(
+        seq=seq, transaction_id=transaction_id or f"t{seq}", content=b"{}", features=b"\0" * 16, fraud_probability=0.5,
+        decision="approve", review_threshold=0.6, block_threshold=0.9, model_version="v1", detector="shop", late=False,
+        degraded=None, batch_size=1, latency_us=5, decided_at_us=7,
+    )  # fmt: skip
+    return row._replace(**changes)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    journal = Journal(tmp_path / "journal.db")
+    yield journal
+    journal.close()
+
+
+def test_what_was_appended_is_found_again(journal):
+    rows = [decision(1), decision(2, late=True, degraded="slow")]
+    told = [OutcomeRow(3, "t1", True, 10, 11)]
+    journal.append(rows, told)
+    assert journal.find(["t1", "t2", "t9"]) == {"t1": rows[0], "t2": rows[1]}
+    assert journal.find_one("t1") == (rows[0], told)
+    assert journal.find_one("t9") == (None, [])
+    assert journal.counts() == {"decisions": 2, "outcomes": 1}
+    assert journal.last_seq == 3
+
+
+def test_events_come_back_in_the_order_they_were_taken(journal):
+    journal.append([decision(1), decision(3)], [OutcomeRow(2, "t1", True, 10, 11)])
+    journal.append([], [OutcomeRow(4, "t3", False, 10, 11)])
+    assert [row.seq for page in journal.events_after(1) for row in page] == [2, 3, 4]
+
+
+def test_pages_join_without_a_gap(journal, monkeypatch):
+    monkeypatch.setattr("sentinel.review.journal._PAGE", 3)
+    journal.append([decision(seq) for seq in range(1, 20, 2)], [OutcomeRow(seq, "t1", True, 1, 1) for seq in range(2, 20, 2)])
+    assert [row.seq for page in journal.events_after(0) for row in page] == list(range(1, 20))
+
+
+def test_a_batch_is_stored_whole_or_not_at_all(journal):
+    journal.append([decision(1)], [])
+    with pytest.raises(JournalProblem, match="UNIQUE"):
+        journal.append([decision(2), decision(3, "t1")], [])
+    assert journal.last_seq == 1
+    journal.append([decision(2)], [])
+    assert journal.counts()["decisions"] == 2
+
+
+def test_the_newest_outcome_is_the_truth(journal):
+    journal.append([decision(1)], [OutcomeRow(2, "t1", True, 1, 1), OutcomeRow(3, "t1", False, 2, 2)])
+    assert journal.newest_outcomes(["t1", "t2"]) == {"t1": OutcomeRow(3, "t1", False, 2, 2)}
+
+
+def test_a_second_process_is_kept_out(journal):
+    code = f"from pathlib import Path; from sentinel.review.journal import Journal; Journal(Path({str(journal.path)!r}))"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "in use by another Sentinel" in asked.stderr
+
+
+def test_it_can_be_opened_again(tmp_path):
+    for seq in (1, 2, 3):
+        journal = Journal(tmp_path / "journal.db")
+        assert journal.last_seq == seq - 1
+        journal.append([decision(seq)], [])
+        journal.close()
+
+
+def test_a_file_that_is_no_journal_says_so(tmp_path):
+    (tmp_path / "journal.db").write_bytes(b"something else entirely, long enough to be looked at" * 50)
+    with pytest.raises(JournalProblem, match="cannot be opened"):
+        Journal(tmp_path / "journal.db")
+
+
+def test_activations_remember_where_a_model_took_charge(journal):
+    assert journal.activation("v1") is None
+    assert journal.activate("v1", 1) == 0
+    journal.append([decision(1), decision(2)], [])
+    assert journal.activate("v2", 2) == 2
+    assert journal.activation("v1") == 0
+    assert journal.activation("v2") == 2
+
+
+def test_the_migrations_make_the_tables_of_the_code(journal):
+    with sa.create_engine(f"sqlite:///{journal.path}").connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_checkpoints_from_another_thread_do_not_disturb_commits(journal):
+    stop = threading.Event()
+    failures = []
+
+    def write_back():
+        while not stop.is_set():
+            try:
+                journal.checkpoint()
+            except Exception as error:  # noqa: BLE001
+                failures.append(error)
+
+    thread = threading.Thread(target=write_back)
+    thread.start()
+    for seq in range(1, 400):
+        journal.find([f"t{seq}"])
+        journal.append([decision(seq)], [])
+    stop.set()
+    thread.join()
+    assert not failures
+    assert journal.counts()["decisions"] == 399
+
+
+def test_the_log_file_is_cut_when_it_has_grown(journal, monkeypatch):
+    monkeypatch.setattr("sentinel.review.journal._CHECKPOINT_ABOVE", 100_000)
+    for seq in range(1, 60):
+        journal.append([decision(seq, content=b"x" * 4000)], [])
+        journal.checkpoint()
+        journal.cut_log()
+    log = journal.path.with_name(journal.path.name + "-wal")
+    assert os.path.getsize(log) < 200_000
+    assert journal.counts()["decisions"] == 59
