@@ -41,7 +41,9 @@ def test_columns_of_another_name_are_mapped(file):
     path = file(FRAME.rename({"event_time": "when", "card": "pan"}))
     renames = {"when": "event_time", "pan": "card"}
     assert len(read_history(path, SCHEMA, renames=renames)) == 3
-    in_detector = Schema(keys=("card",), optional=("channel",), categories=("channel",), columns={"event_time": "when", "card": "pan"})
+    in_detector = Schema(
+        keys=("card",), optional=("channel",), categories=("channel",), columns={"event_time": "when", "card": "pan"}
+    )
     assert len(read_history(path, in_detector)) == 3
 
 
@@ -103,7 +105,9 @@ def test_a_file_that_is_not_there(tmp_path):
 
 def test_integers_that_an_empty_cell_made_floats_are_the_same_keys(tmp_path):
     path = tmp_path / "x.csv"
-    path.write_text("transaction_id,event_time,amount,card,channel\n1,2025-01-01,1.0,490.0,7.0\n2,2025-01-02,1.0,490,\n")
+    path.write_text(
+        "transaction_id,event_time,amount,card,channel\n1,2025-01-01,1.0,490.0,7.0\n2,2025-01-02,1.0,490,\n"
+    )
     history = read_history(path, SCHEMA)
     assert history.frame["card"].to_list() == ["490", "490"]
     assert history.frame["channel"].to_list() == ["7", None]

@@ -74,7 +74,9 @@ def test_exact_numbers_survive_any_way_of_writing_them(minor, digits):
 
 
 def test_the_same_content_gives_the_same_bytes_and_comes_back():
-    a = SCHEMA.decode(b'{"transaction_id":7,"event_time":"2025-01-01T01:00:00+01:00","amount":12.50,"card":5,"online":true}')
+    a = SCHEMA.decode(
+        b'{"transaction_id":7,"event_time":"2025-01-01T01:00:00+01:00","amount":12.50,"card":5,"online":true}'
+    )
     b = SCHEMA.decode(b'{"online":true,"card":"5","amount":1.25e1,"event_time":1735689600,"transaction_id":"7"}')
     assert SCHEMA.encode(a) == SCHEMA.encode(b)
     assert SCHEMA.encode(SCHEMA.restore(SCHEMA.encode(a))) == SCHEMA.encode(a)

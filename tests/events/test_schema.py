@@ -58,7 +58,18 @@ def test_what_is_wrong_is_named_with_its_path(changes, path, text):
     assert text in str(error.value)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", msgspec.json.encode(GOOD) + b"{}", b'{"amount": NaN}', b'{"amount": Infinity}', b"\xff\xfe", b'{"card": "\xff"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        msgspec.json.encode(GOOD) + b"{}",
+        b'{"amount": NaN}',
+        b'{"amount": Infinity}',
+        b"\xff\xfe",
+        b'{"card": "\xff"}',
+    ],
+)
 def test_what_is_no_json_is_a_bad_body(body):
     with pytest.raises(BadBody):
         SCHEMA.decode(body)

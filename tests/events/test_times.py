@@ -25,14 +25,21 @@ def test_seconds_milliseconds_and_microseconds_are_told_apart_by_size(seconds):
     assert instant_us(seconds) == instant_us(seconds * 1000) == instant_us(seconds * 10**6) == seconds * 10**6
 
 
-@given(st.lists(st.one_of(st.integers(0, 4 * 10**9), st.integers(2 * 10**11, 4 * 10**12), st.integers(2 * 10**14, 4 * 10**15)), min_size=1))
+@given(
+    st.lists(
+        st.one_of(st.integers(0, 4 * 10**9), st.integers(2 * 10**11, 4 * 10**12), st.integers(2 * 10**14, 4 * 10**15)),
+        min_size=1,
+    )
+)
 def test_a_file_reads_numbers_as_the_service_does(values):
     expected = [instant_us(value) for value in values]
     assert _as_time(pl.Series("t", values, dtype=pl.Int64)).to_list() == expected
     assert _as_time(pl.Series("t", [iso(value) for value in expected])).to_list() == expected
 
 
-@pytest.mark.parametrize("value", ["yesterday", "", "2025-13-01", "2025-01-01T25:00:00Z", -1, 10**17, "1969-12-31T23:59:59Z"])
+@pytest.mark.parametrize(
+    "value", ["yesterday", "", "2025-13-01", "2025-01-01T25:00:00Z", -1, 10**17, "1969-12-31T23:59:59Z"]
+)
 def test_what_is_no_time_is_refused_with_its_path(value):
     with pytest.raises(InvalidInput) as error:
         instant_us(value, "$.event_time")

@@ -48,7 +48,9 @@ def test_events_come_back_in_the_order_they_were_taken(journal):
 
 def test_pages_join_without_a_gap(journal, monkeypatch):
     monkeypatch.setattr("sentinel.review.journal._PAGE", 3)
-    journal.append([decision(seq) for seq in range(1, 20, 2)], [OutcomeRow(seq, "t1", True, 1, 1) for seq in range(2, 20, 2)])
+    journal.append(
+        [decision(seq) for seq in range(1, 20, 2)], [OutcomeRow(seq, "t1", True, 1, 1) for seq in range(2, 20, 2)]
+    )
     assert [row.seq for page in journal.events_after(0) for row in page] == list(range(1, 20))
 
 
@@ -67,7 +69,9 @@ def test_the_newest_outcome_is_the_truth(journal):
 
 
 def test_a_second_process_is_kept_out(journal):
-    code = f"from pathlib import Path; from sentinel.review.journal import Journal; Journal(Path({str(journal.path)!r}))"
+    code = (
+        f"from pathlib import Path; from sentinel.review.journal import Journal; Journal(Path({str(journal.path)!r}))"
+    )
     asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "in use by another Sentinel" in asked.stderr
 

@@ -1,63 +1,176 @@
+"""Export: the trained trees as an ONNX graph, and rows that put every one of their splits to the test.
+
+The graph is written by hand rather than by onnxmltools. That gives a second output nobody reads, and adds the
+base score after the trees; XGBoost adds it before them. Here it is a tree of its own in first place, so both sum the
+same float32 numbers in the same order and the scores are equal but for the last bits of the logistic function.
+"""
+
 import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
+import xgboost
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from sentinel.errors import CertificateRefused
 
-def to_onnx(booster, n_features):
-    doc = json.loads(booster.save_raw("json"))["learner"]
-    base = doc["learner_model_param"]["base_score"].strip("[]")
-    p = float(base)
-    b = float(np.log(p / (1 - p)))
-    A = {
-        k: []
-        for k in [
-            "treeids",
-            "nodeids",
-            "featureids",
-            "values",
-            "modes",
-            "truenodeids",
-            "falsenodeids",
-            "missing_value_tracks_true",
-            "hitrates",
-        ]
-    }
-    T = {k: [] for k in ["treeids", "nodeids", "ids", "weights"]}
-    for t, tree in enumerate(doc["gradient_booster"]["model"]["trees"]):
-        for i, (l, r) in enumerate(zip(tree["left_children"], tree["right_children"])):
-            leaf = l == -1
-            A["treeids"].append(t)
-            A["nodeids"].append(i)
-            A["featureids"].append(0 if leaf else tree["split_indices"][i])
-            A["values"].append(0.0 if leaf else tree["split_conditions"][i])
-            A["modes"].append("LEAF" if leaf else "BRANCH_LT")
-            A["truenodeids"].append(0 if leaf else l)
-            A["falsenodeids"].append(0 if leaf else r)
-            A["missing_value_tracks_true"].append(0 if leaf else int(tree["default_left"][i]))
-            A["hitrates"].append(1.0)
-            if leaf:
-                T["treeids"].append(t)
-                T["nodeids"].append(i)
-                T["ids"].append(0)
-                T["weights"].append(tree["split_conditions"][i])
-    node = helper.make_node(
+OPSET, ML_OPSET, IR_VERSION = 17, 3, 8
+_LEAF = -1
+
+
+class Tree(NamedTuple):
+    """One tree of a booster; arrays with an entry per node, the root first.
+
+    `left` and `right` are -1 at a leaf, where `value` is what it adds; elsewhere rows with `feature` below `value`
+    go left, rows without it go where `missing_left` says.
+    """
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    feature: NDArray[np.int64]
+    value: NDArray[np.float32]
+    missing_left: NDArray[np.bool_]
+
+    def splits(self) -> NDArray[np.int64]:
+        """The nodes that split."""
+        return np.flatnonzero(self.left != _LEAF)
+
+
+def trees_of(booster: xgboost.Booster) -> tuple[float, list[Tree]]:
+    """The base score, as a logit, and the trees. Raises CertificateRefused for a booster of another kind."""
+    learner = json.loads(booster.save_raw("json"))["learner"]
+    kind, model = learner["objective"]["name"], learner["gradient_booster"]
+    if kind != "binary:logistic" or model["name"] != "gbtree":
+        raise CertificateRefused(f"only trees with binary:logistic can be exported, not {model['name']} with {kind}")
+    share = float(learner["learner_model_param"]["base_score"].strip("[]"))
+    trees = [
+        Tree(
+            left=np.array(tree["left_children"], np.int64),
+            right=np.array(tree["right_children"], np.int64),
+            feature=np.array(tree["split_indices"], np.int64),
+            value=np.array(tree["split_conditions"], np.float32),
+            missing_left=np.array(tree["default_left"], bool),
+        )
+        for tree in model["model"]["trees"]
+    ]
+    return float(np.float32(np.log(share / (1 - share)))), trees
+
+
+def to_onnx(booster: xgboost.Booster, n_features: int) -> bytes:
+    """The model as ONNX: float32 `features` (n, n_features) in, float32 `fraud_probability` (n, 1) out."""
+    base, trees = trees_of(booster)
+    nodes: dict[str, list[Any]] = {name: [] for name in _NODE_FIELDS}
+    leaves: dict[str, list[Any]] = {name: [] for name in ("treeids", "nodeids", "ids", "weights")}
+    alone = Tree(*(np.array([one]) for one in (_LEAF, _LEAF, 0, np.float32(base), False)))
+    for number, tree in enumerate([alone, *trees]):
+        _add_tree(nodes, leaves, number, tree)
+    ensemble = helper.make_node(
         "TreeEnsembleRegressor",
         ["features"],
         ["logit"],
         domain="ai.onnx.ml",
         n_targets=1,
-        base_values=[b],
-        **{"nodes_" + k: v for k, v in A.items()},
-        **{"target_" + k: v for k, v in T.items()},
+        **{f"nodes_{name}": values for name, values in nodes.items()},
+        **{f"target_{name}": values for name, values in leaves.items()},
     )
-    g = helper.make_graph(
-        [node, helper.make_node("Sigmoid", ["logit"], ["fraud_probability"])],
-        "m",
+    graph = helper.make_graph(
+        [ensemble, helper.make_node("Sigmoid", ["logit"], ["fraud_probability"])],
+        "sentinel",
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, n_features])],
         [helper.make_tensor_value_info("fraud_probability", TensorProto.FLOAT, [None, 1])],
     )
-    m = helper.make_model(
-        g, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)], ir_version=8
-    )
-    return m.SerializeToString()
+    imports = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION, producer_name="sentinel")
+    onnx.checker.check_model(model)
+    serialised: bytes = model.SerializeToString(deterministic=True)
+    return serialised
+
+
+_NODE_FIELDS = (
+    "treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids", "missing_value_tracks_true",
+)  # fmt: skip
+
+
+def _add_tree(nodes: dict[str, list[Any]], leaves: dict[str, list[Any]], number: int, tree: Tree) -> None:
+    n = len(tree.left)
+    is_leaf = tree.left == _LEAF
+    nodes["treeids"] += [number] * n
+    nodes["nodeids"] += range(n)
+    nodes["featureids"] += np.where(is_leaf, 0, tree.feature).tolist()
+    nodes["values"] += np.where(is_leaf, 0, tree.value).tolist()
+    nodes["modes"] += ["LEAF" if leaf else "BRANCH_LT" for leaf in is_leaf]
+    nodes["truenodeids"] += np.where(is_leaf, 0, tree.left).tolist()
+    nodes["falsenodeids"] += np.where(is_leaf, 0, tree.right).tolist()
+    nodes["missing_value_tracks_true"] += (tree.missing_left & ~is_leaf).astype(int).tolist()
+    ends = np.flatnonzero(is_leaf)
+    leaves["treeids"] += [number] * len(ends)
+    leaves["nodeids"] += ends.tolist()
+    leaves["ids"] += [0] * len(ends)
+    leaves["weights"] += tree.value[ends].tolist()
+
+
+def split_probes(booster: xgboost.Booster, base_row: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """For each tree rows (4 a split, features) that reach its splits and stand on their edges.
+
+    The split's feature is set to the threshold, to its two float32 neighbours and to missing; the features above it
+    are set so that the row gets there; the rest is as in `base_row` (features,).
+    """
+    for tree in trees_of(booster)[1]:
+        rows = [edge for node, row in _reaching(tree, base_row) for edge in _edges(tree, node, row)]
+        if rows:
+            yield np.array(rows, np.float32)
+
+
+def _edges(tree: Tree, node: int, row: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    threshold = tree.value[node]
+    below, above = np.nextafter(threshold, np.float32(-np.inf)), np.nextafter(threshold, np.float32(np.inf))
+    for value in (threshold, below, above, np.float32(np.nan)):
+        edge = row.copy()
+        edge[tree.feature[node]] = value
+        yield edge
+
+
+class _Room(NamedTuple):
+    """What a path leaves of one feature: values from `low` to `high`, and whether it may be missing."""
+
+    low: np.float32 = np.float32(-np.inf)
+    high: np.float32 = np.float32(np.inf)
+    missing: bool = True
+
+    def below(self, threshold: np.float32, missing_left: bool) -> "_Room":
+        """To the left of a split."""
+        under = np.nextafter(threshold, np.float32(-np.inf))
+        return _Room(self.low, min(self.high, under), self.missing and missing_left)
+
+    def from_(self, threshold: np.float32, missing_left: bool) -> "_Room":
+        """To the right of a split."""
+        return _Room(max(self.low, threshold), self.high, self.missing and not missing_left)
+
+    def values(self, *, highest: bool) -> list[np.float32]:
+        """A value that stays inside: the highest or lowest there is, else missing, else none."""
+        if self.low <= self.high:
+            return [self.high if highest else self.low]
+        return [np.float32(np.nan)] if self.missing else []
+
+
+def _reaching(tree: Tree, base_row: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Every split with a row that reaches it: each step down puts its feature inside what the path allows."""
+    waiting: list[tuple[int, NDArray[np.float32], dict[int, _Room]]] = [(0, base_row, {})]
+    while waiting:
+        node, row, rooms = waiting.pop()
+        if tree.left[node] == _LEAF:
+            continue
+        yield node, row
+        feature, threshold, missing_left = int(tree.feature[node]), tree.value[node], bool(tree.missing_left[node])
+        room = rooms.get(feature, _Room())
+        for child, narrowed, highest in (
+            (tree.left[node], room.below(threshold, missing_left), True),
+            (tree.right[node], room.from_(threshold, missing_left), False),
+        ):
+            for value in narrowed.values(highest=highest):
+                down = row.copy()
+                down[feature] = value
+                waiting.append((int(child), down, {**rooms, feature: narrowed}))

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from sentinel.detector import Detector
 from sentinel.events.files import History
@@ -18,14 +20,14 @@ from sentinel.model.bundle import (
     plan_sha256,
     write_bundle,
 )
-from sentinel.model.certificate import Certificate
+from sentinel.model.certificate import certify
 from sentinel.model.registry import Registry
 from sentinel.model.scorer import Scorer
 from sentinel.policy.thresholds import choose_thresholds
-from sentinel.train.dataset import build_dataset
+from sentinel.train.dataset import Part, build_dataset
 from sentinel.train.evaluate import baselines, evaluate
-from sentinel.train.export import to_onnx
-from sentinel.train.fit import fit
+from sentinel.train.export import split_probes, to_onnx
+from sentinel.train.fit import fit, predict
 
 Stage = Callable[[str, int, int], None]
 """Told the name of the stage, and how much of how much of it is done."""
@@ -40,7 +42,9 @@ def train(detector: Detector, history: History, registry: Registry, stage: Stage
     booster = fit(data.train, data.validation, detector.training, lambda done, of: stage("trees", done, of))
     model = to_onnx(booster, len(data.plan.features))
     scorer = Scorer(model)
-    certificate = Certificate()
+    certificate = certify(
+        lambda rows: predict(booster, rows), scorer, data.test.rows, split_probes(booster, _middle_row(data.train))
+    )
     thresholds = choose_thresholds(scorer.score(data.validation.rows), data.validation.labels, detector.policy)
     metrics = evaluate(scorer.score(data.test.rows), data.test.labels, thresholds, baselines(data.plan, data.test.rows))
     version = registry.next_version()
@@ -64,6 +68,11 @@ def train(detector: Detector, history: History, registry: Registry, stage: Stage
         files={},
     )
     return write_bundle(registry.folder / version, manifest, model, data.store)
+
+
+def _middle_row(part: Part) -> NDArray[np.float32]:
+    """A transaction from the middle of the training part, to vary one feature at a time."""
+    return part.rows[len(part) // 2]
 
 
 def history_sha256(detector: Detector, history: History) -> str:
