@@ -4,7 +4,7 @@ import operator
 import re
 from collections.abc import Callable
 from functools import cached_property
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 
@@ -15,6 +15,7 @@ MINOR_LIMIT = 10**12  # keeps n * sum(x^2) of any window inside 128 bits
 PLACE_DECIMALS = 6  # a millionth of a degree is 11 cm
 MAX_TEXT = 256
 
+T = TypeVar("T")
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
 
@@ -138,15 +139,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def decode(self, raw: bytes | memoryview | msgspec.Raw) -> Transaction:
         """One transaction from its JSON bytes. Raises InvalidInput that names the field and what it expects."""
-        try:
-            transaction = self._decoder.decode(raw)
-        except msgspec.ValidationError as error:
-            message, _, path = str(error).partition(" - at `")
-            raise InvalidInput(message, path.rstrip("`") or "$") from None
-        except msgspec.DecodeError as error:
-            raise BadBody(f"No valid JSON: {error}") from None
-        except UnicodeDecodeError:
-            raise BadBody("Not UTF-8: send JSON encoded as UTF-8") from None
+        transaction = read_json(self._decoder.decode, raw)
         self.normalise(transaction)
         return transaction
 
@@ -170,6 +163,21 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def restore(self, content: bytes) -> Transaction:
         """The transaction that `encode` wrote; its time already counts microseconds."""
         return self._decoder.decode(content)
+
+
+def read_json(decode: Callable[[Any], T], raw: bytes | memoryview | msgspec.Raw) -> T:
+    """What `decode` makes of JSON from outside. Raises BadBody, or InvalidInput that names the path."""
+    try:
+        return decode(raw)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `")
+        raise InvalidInput(message, path.rstrip("`") or "$") from None
+    except msgspec.DecodeError as error:
+        raise BadBody(f"No valid JSON: {error}") from None
+    except UnicodeDecodeError:
+        raise BadBody("Not UTF-8: send JSON encoded as UTF-8") from None
+    except RecursionError:
+        raise BadBody("No valid JSON: nested too deeply") from None
 
 
 def has_decimals(value: float, scale: int) -> bool:

@@ -85,7 +85,7 @@ class World:
         return first + ((end - first) * rng.random(len(city)) ** 2.5).astype(np.int64)
 
     def online_merchants(self, rng: np.random.Generator, n: int) -> NDArray[np.int64]:
-        """n online merchants, by popularity."""
+        """N online merchants, by popularity."""
         return self.n_local + ((self.n_merchants - self.n_local) * rng.random(n) ** 2.5).astype(np.int64)
 
     def present_channel(self, rng: np.random.Generator, merchant: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ shapes through the routes here. Both lanes call `Api.begin`.
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -32,7 +33,7 @@ from sentinel.errors import (
     TooLarge,
     WrongMedia,
 )
-from sentinel.events.schema import Transaction, text_of
+from sentinel.events.schema import Transaction, read_json, text_of
 from sentinel.events.times import instant_us, iso
 from sentinel.model.bundle import Manifest, read_manifest
 from sentinel.model.registry import Registry
@@ -53,7 +54,8 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 _NDJSON_TYPES = (NDJSON, "application/jsonl", "application/jsonlines", "application/ndjson")
 _encode = msgspec.json.encode
-_split_array = msgspec.json.Decoder(list[msgspec.Raw])
+_log = logging.getLogger(__name__)
+_split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 RETRY = {"retry-after": "1"}
 CLOSE = {"connection": "close"}
@@ -107,6 +109,9 @@ class Api:
                 self._begin_batch(items, read, received_ns, lines, tell)
         except SentinelError as error:
             tell(_reply(error))
+        except Exception:  # noqa: BLE001 - a fault of ours must not leave a client without an answer
+            _log.exception("a request was not answered")
+            tell(_reply(SentinelError("Something went wrong inside; nothing was stored")))
 
     async def answer(self, route: Route, body: bytes, media: str) -> Reply:
         """The same for those who can wait."""
@@ -153,7 +158,7 @@ class Api:
         elif kind not in (JSON, "", "text/json") and not kind.endswith("+json"):
             raise WrongMedia(f"Content-Type {kind!r} is not understood; send {JSON} or {NDJSON}")
         elif body[:64].lstrip()[:1] == b"[":
-            items = _parts(body)
+            items = read_json(_split_array, body)
         elif body.strip():
             return None, False
         else:
@@ -176,15 +181,7 @@ class Api:
         return engine
 
     def _read_outcome(self, raw: Any) -> Outcome:
-        try:
-            told = _decode_outcome(raw)
-        except msgspec.ValidationError as error:
-            message, _, path = str(error).partition(" - at `")
-            raise InvalidInput(message, path.rstrip("`") or "$") from None
-        except msgspec.DecodeError as error:
-            raise BadBody(f"No valid JSON: {error}") from None
-        except UnicodeDecodeError:
-            raise BadBody("Not UTF-8: send JSON encoded as UTF-8") from None
+        told = read_json(_decode_outcome, raw)
         now_us = time.time_ns() // 1000
         time_us = now_us if told.time is None else instant_us(told.time, "$.time")
         if time_us > now_us + FARTHEST_AHEAD_US:
@@ -264,15 +261,6 @@ class Api:
         return Reply(
             200 if begun else 503, _encode({"started": begun, "reason": None if begun else self.worker.reason})
         )
-
-
-def _parts(body: bytes) -> Sequence[Any]:
-    try:
-        return _split_array.decode(body)
-    except msgspec.DecodeError as error:
-        raise BadBody(f"No valid JSON: {error}") from None
-    except UnicodeDecodeError:
-        raise BadBody("Not UTF-8: send JSON encoded as UTF-8") from None
 
 
 def _as_json(answer: Answer) -> Any:

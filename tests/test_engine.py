@@ -1,0 +1,265 @@
+"""The engine on a real journal and a real model: the same answers whatever happens to it."""
+
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sentinel.engine import Arrival, Decision, Engine, Noted, Outcome
+from sentinel.errors import Conflict, InvalidInput, JournalProblem, NotFound
+from sentinel.events.files import history_of_frame
+from sentinel.events.replay import log_of_frame
+from sentinel.features.store import pack
+from sentinel.model.bundle import load_bundle
+from sentinel.review.journal import DecisionRow, Journal
+from sentinel.review.snapshots import Snapshots
+
+NOW_US = 1_738_400_000_000_000  # just after the history
+STEP_US = 60_000_000
+
+
+@pytest.fixture(scope="module")
+def bundle(shop_home):
+    return load_bundle(shop_home / "models" / "v1")
+
+
+class Home:
+    """A folder in which engines come and go."""
+
+    def __init__(self, folder, bundle):
+        self.folder = folder
+        self.bundle = bundle
+        self.engine = None
+
+    def open(self):
+        journal = Journal(self.folder / "journal.db")
+        self.engine = Engine(self.bundle, journal, Snapshots(self.folder / "snapshots"), NOW_US)
+        return self.engine
+
+    def close(self):
+        self.engine.snapshot()
+        self.crash()
+
+    def crash(self):
+        """Go without a snapshot. (What a kill does to a process is tested in tests/scenarios.)"""
+        self.engine.snapshots.close()
+        self.engine.journal.close()
+        self.engine = None
+
+
+@pytest.fixture
+def home(tmp_path, bundle):
+    home = Home(tmp_path, bundle)
+    yield home
+    if home.engine:
+        home.crash()
+
+
+def payment(engine, i, **changes):
+    fields = {"transaction_id": f"t{i}", "event_time": NOW_US + i * STEP_US, "amount": 10.0 + i % 7, "card": f"card-{i % 5}",
+              "shop": f"shop-{i % 3}", "channel": "web", "risk": 0.5}  # fmt: skip
+    return Arrival(engine.schema.wire_type(**fields | changes), 0)
+
+
+def outcome(i, *, is_fraud=True):
+    return Arrival(Outcome(f"t{i}", is_fraud, NOW_US), 0)
+
+
+def state(engine):
+    return pack(engine.store.snapshot())
+
+
+LATER = NOW_US + 10**12
+
+
+def handle(engine, batch):
+    return engine.handle(batch, LATER)
+
+
+def test_a_new_transaction_is_decided_and_stored(home):
+    engine = home.open()
+    (answer,) = handle(engine, [payment(engine, 1)])
+    assert isinstance(answer, Decision)
+    assert (answer.replayed, answer.batch_size, answer.features_state, answer.degraded) == (False, 1, "fresh", None)
+    assert answer.model_version == "v1"
+    assert 0 <= answer.fraud_probability <= 1
+    row, _ = engine.journal.find_one("t1")
+    assert np.frombuffer(row.features)[0] == 11.0
+    assert row.fraud_probability == answer.fraud_probability
+
+
+def test_the_same_again_gets_the_stored_answer_and_counts_once(home):
+    engine = home.open()
+    (first,) = handle(engine, [payment(engine, 1)])
+    before = state(engine)
+    again = handle(engine, [payment(engine, 1), payment(engine, 1)])
+    assert [one.replayed for one in again] == [True, True]
+    assert {one.fraud_probability for one in again} == {first.fraud_probability}
+    assert state(engine) == before
+
+
+def test_a_repeat_within_the_batch_counts_once_too(home):
+    engine = home.open()
+    answers = handle(
+        engine, [payment(engine, 1), payment(engine, 1), payment(engine, 1, amount=99.0), payment(engine, 2)]
+    )
+    assert [type(one) for one in answers] == [Decision, Decision, Conflict, Decision]
+    assert [answers[0].replayed, answers[1].replayed] == [False, True]
+    assert engine.journal.counts()["decisions"] == 2
+
+
+def test_other_content_under_the_same_id_is_a_conflict_and_changes_nothing(home):
+    engine = home.open()
+    handle(engine, [payment(engine, 1)])
+    before = state(engine)
+    (answer,) = handle(engine, [payment(engine, 1, amount=11.5)])
+    assert isinstance(answer, Conflict)
+    assert state(engine) == before
+
+
+def test_a_time_far_ahead_is_refused_and_its_neighbours_are_not(home):
+    engine = home.open()
+    answers = handle(
+        engine, [payment(engine, 1), payment(engine, 2, event_time=LATER + 2 * 86_400_000_000), payment(engine, 3)]
+    )
+    assert [type(one) for one in answers] == [Decision, InvalidInput, Decision]
+    assert answers[1].path == "$.event_time"
+    assert engine.journal.counts()["decisions"] == 2
+
+
+def test_a_late_transaction_says_so(home):
+    engine = home.open()
+    answers = handle(engine, [payment(engine, 5), payment(engine, 0)])
+    assert [one.features_state for one in answers] == ["fresh", "late"]
+
+
+def test_outcomes_are_noted_once_and_can_be_corrected(home):
+    engine = home.open()
+    answers = handle(engine, [payment(engine, 1), outcome(1), outcome(1), outcome(1, is_fraud=False), outcome(77)])
+    assert [type(one) for one in answers] == [Decision, Noted, Noted, Noted, NotFound]
+    assert [one.replayed for one in answers[1:4]] == [False, True, False]
+    assert [one.is_fraud for one in engine.journal.find_one("t1")[1]] == [True, False]
+    (again,) = handle(engine, [outcome(1, is_fraud=False)])
+    assert again.replayed
+
+
+def test_live_features_are_those_of_a_replay_of_the_file(home, bundle):
+    engine = home.open()
+    batch = [payment(engine, i) for i in range(200)]
+    handle(engine, batch)
+    fields = [{name: getattr(one.event, name) for name in engine.schema.fields} for one in batch]
+    history = history_of_frame(pl.DataFrame(fields), engine.schema)
+    offline = bundle.new_store().advance(log_of_frame(engine.schema, history.frame)).rows
+    stored = [row for page in engine.journal.events_after(0) for row in page]
+    online = np.frombuffer(b"".join(row.features for row in stored)).reshape(offline.shape)
+    assert (online.view(np.int64) == np.ascontiguousarray(offline).view(np.int64)).all()
+
+
+events = st.lists(
+    st.one_of(
+        st.tuples(st.just("pay"), st.integers(0, 30)),
+        st.tuples(st.just("fraud"), st.integers(0, 30)),
+        st.tuples(st.just("honest"), st.integers(0, 30)),
+        st.tuples(st.just("restart"), st.booleans()),
+        st.tuples(st.just("fail"), st.integers(0, 30)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events)
+def test_restarts_and_failed_commits_leave_no_trace(tmp_path, bundle, steps):
+    shutil.rmtree(tmp_path, ignore_errors=True)
+    tried, calm = Home(tmp_path / "tried", bundle), Home(tmp_path / "calm", bundle)
+    tried.open()
+    calm.open()
+    for kind, value in steps:
+        if kind == "restart":
+            tried.close() if value else tried.crash()
+            tried.open()
+        elif kind == "fail":
+            fail_once(tried.engine, [payment(tried.engine, value + 100), outcome(value)])
+        else:
+            arrival = payment(calm.engine, value) if kind == "pay" else outcome(value, is_fraud=kind == "fraud")
+            assert answer_of(tried.engine, arrival) == answer_of(calm.engine, arrival)
+    probe = [payment(calm.engine, i) for i in range(200, 210)]
+    assert [one.fraud_probability for one in handle(tried.engine, probe)] == [
+        one.fraud_probability for one in handle(calm.engine, probe)
+    ]
+    assert features_of(tried) == features_of(calm)
+    tried.crash()
+    calm.crash()
+
+
+def answer_of(engine, arrival):
+    (answer,) = handle(engine, [arrival])
+    if isinstance(answer, Decision):
+        return (answer.fraud_probability, answer.features_state, answer.replayed)
+    return str(answer)
+
+
+def features_of(home):
+    rows = [row for page in home.engine.journal.events_after(0) for row in page]
+    return [(row.transaction_id, row.features if isinstance(row, DecisionRow) else row.is_fraud) for row in rows]
+
+
+def fail_once(engine, batch):
+    """A disk that refuses one commit, after the features have moved on."""
+    append = engine.journal.append
+
+    def refuse(taken, learned):
+        engine.journal.append = append
+        raise JournalProblem("no space left on device")
+
+    engine.journal.append = refuse
+    try:
+        engine.handle(batch, LATER)
+    except JournalProblem:
+        pass
+    finally:
+        engine.journal.append = append
+
+
+def test_a_damaged_snapshot_is_passed_over(home):
+    engine = home.open()
+    handle(engine, [payment(engine, i) for i in range(20)])
+    home.close()
+    (snapshot,) = (home.folder / "snapshots").glob("*.npz")
+    data = bytearray(snapshot.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    snapshot.write_bytes(bytes(data))
+    engine = home.open()
+    (answer,) = handle(engine, [payment(engine, 20)])
+    calm = Home(home.folder / "calm", home.bundle)
+    fresh = calm.open()
+    expected = handle(fresh, [payment(fresh, i) for i in range(21)])[-1]
+    assert answer.fraud_probability == expected.fraud_probability
+    assert features_of(home)[-1][1] == fresh.journal.find_one("t20")[0].features
+    calm.crash()
+
+
+def test_a_snapshot_ahead_of_the_journal_is_passed_over(home):
+    engine = home.open()
+    handle(engine, [payment(engine, i) for i in range(20)])
+    home.close()
+    for file in home.folder.glob("journal.db*"):
+        file.unlink()
+    engine = home.open()
+    (answer,) = handle(engine, [payment(engine, 1)])
+    assert not answer.replayed
+
+
+def test_a_snapshot_is_taken_when_enough_has_happened(home, monkeypatch):
+    monkeypatch.setattr("sentinel.engine.SNAPSHOT_EVERY", 10)
+    engine = home.open()
+    for i in range(25):
+        handle(engine, [payment(engine, i)])
+        engine.keep_up()
+    home.crash()
+    assert len(list((home.folder / "snapshots").glob("v1-*.npz"))) >= 1
+    engine = home.open()
+    assert engine.journal.last_seq == 25
