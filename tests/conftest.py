@@ -7,49 +7,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sentinel.detector import Detector, Training
+from sentinel.detectors import load_detector
 from sentinel.events.files import history_of_frame
-from sentinel.events.schema import Schema
-from sentinel.features.definitions import (
-    category,
-    count,
-    field,
-    fraud_rate,
-    maximum,
-    mean,
-    ratio,
-    seconds_since_last,
-    std,
-)
 from sentinel.model.registry import Registry
 from sentinel.train.pipeline import train
 
 START_US = 1_735_689_600_000_000  # 2025-01-01
 
-SHOP = Detector(
-    name="shop",
-    schema=Schema(
-        keys=("card", "shop"),
-        categories=("channel",),
-        numbers=("risk",),
-        optional=("channel", "risk"),
-    ),
-    features=(
-        field("amount"),
-        field("risk"),
-        category("channel"),
-        count(by="card", over="10m"),
-        count(by="card", over="24h"),
-        mean("amount", by="card", over="7d"),
-        std("amount", by="card", over="7d"),
-        maximum("amount", by="card", over="7d", include_current=False),
-        ratio("amount", to=mean("amount", by="card", over="7d")),
-        seconds_since_last(by="card"),
-        count(by="shop", over="1h"),
-        fraud_rate(by="shop", over="7d", delay="1d"),
-    ),
-    training=Training(trees=30, patience=30, max_depth=4, rare_below=5),
-)
+SHOP_FILE = Path(__file__).with_name("shop_detector.py")
+SHOP = load_detector(str(SHOP_FILE))
 
 
 def shop_frame(n: int, seed: int = 1) -> pl.DataFrame:
@@ -81,6 +47,20 @@ def shop_home(tmp_path_factory) -> Path:
     manifest = train(SHOP, history_of_frame(shop_frame(6000), SHOP.schema), registry, lambda *_: None)
     registry.promote(manifest.version)
     return home
+
+
+@pytest.fixture(scope="session")
+def shop_file(tmp_path_factory) -> Path:
+    """A history of the small detector as a CSV file."""
+    path = tmp_path_factory.mktemp("history") / "shop.csv"
+    shop_frame(6000).write_csv(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def shop_detector() -> str:
+    """The path of the small detector's file."""
+    return str(SHOP_FILE)
 
 
 @pytest.fixture(scope="session")

@@ -118,7 +118,9 @@ def demo(
     """Simulate, train, certify, serve, and watch live decisions: the whole product in one command."""
     from sentinel.commands.demo import run_demo
 
-    settings = _settings(home or DEFAULT_HOME / "demo", port=port)
+    settings = _settings(home, port=port)
+    if settings.home == DEFAULT_HOME:
+        settings = _settings(DEFAULT_HOME / "demo", port=port)
     summary = run_demo(
         settings, detector, data, _renames(renames), seconds=seconds, rate=rate, transactions=transactions
     )

@@ -103,6 +103,7 @@ def _plan(live: Traffic) -> list[int]:
     """Transactions with the outcomes that become known between them, outcomes first."""
     newest = np.maximum.accumulate(live.time_us)
     place = np.searchsorted(newest, live.outcome_us, side="left")
+    place = np.maximum(place, np.arange(len(newest)) + 1)  # one that comes very late comes before its outcome still
     due = np.flatnonzero(place < len(newest))
     due = due[np.argsort(live.outcome_us[due], kind="stable")]
     keys = np.concatenate([np.arange(len(newest)) + 0.5, place[due]])

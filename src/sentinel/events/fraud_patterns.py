@@ -84,7 +84,9 @@ def _card_testing(e: _Episodes) -> Columns:
     card = np.where(e.each(np.array([0, 1])) == 1, one_card, e.cards())
     merchant = e.each(np.arange(e.world.n_local, e.world.n_merchants))
     amount = e.rng.uniform(0.5, 3.0, e.n)
-    return e.fill(time_us, amount, card, merchant, e.new_device + e.episode, _ONLINE, e.each(np.arange(len(e.world.city_country))))
+    return e.fill(
+        time_us, amount, card, merchant, e.new_device + e.episode, _ONLINE, e.each(np.arange(len(e.world.city_country)))
+    )
 
 
 def _account_takeover(e: _Episodes) -> Columns:
@@ -171,9 +173,7 @@ def add_frauds(rng: np.random.Generator, world: World, honest: Columns, n: int) 
     return Columns(*(np.concatenate(arrays) for arrays in zip(*(part.arrays() for part in parts), strict=True)))
 
 
-def _episodes(
-    rng: np.random.Generator, size: tuple[int, int], n: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _episodes(rng: np.random.Generator, size: tuple[int, int], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Exactly n frauds in episodes of that size (the last one may be cut): their episode and step."""
     sizes = rng.integers(size[0], size[1] + 1, n // size[0] + 1)
     episode = np.repeat(np.arange(len(sizes)), sizes)[:n]

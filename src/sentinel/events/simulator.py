@@ -121,7 +121,9 @@ def _frame(rng: np.random.Generator, world: World, columns: Columns, start: date
 
 def _outcome_delay(rng: np.random.Generator, is_fraud: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Microseconds until the truth is known: complaints take days, silence is taken as consent after some more."""
-    days = np.where(is_fraud, rng.lognormal(np.log(3), 0.9, len(is_fraud)), rng.lognormal(np.log(5), 0.4, len(is_fraud)))
+    days = np.where(
+        is_fraud, rng.lognormal(np.log(3), 0.9, len(is_fraud)), rng.lognormal(np.log(5), 0.4, len(is_fraud))
+    )
     return np.asarray(np.clip(days, 1 / 24, 60) * _DAY_US, dtype=np.int64)
 
 

@@ -103,9 +103,7 @@ def run(data: Path, train_days: int | None, progress: Progress) -> HandbookResul
     return benchmark(prepared, detector, train_days, TEST_FOLDS)
 
 
-def benchmark(
-    prepared: Prepared, detector: Detector, train_days: int | None, folds: Sequence[date]
-) -> HandbookResult:
+def benchmark(prepared: Prepared, detector: Detector, train_days: int | None, folds: Sequence[date]) -> HandbookResult:
     """Fit and test every fold; `train_days` before the delay, or everything when None."""
     results = [_fold(prepared, detector, train_days, fold) for fold in folds]
     return HandbookResult(

@@ -1,0 +1,152 @@
+"""The commands as a user types them."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import polars as pl
+import pytest
+
+from sentinel.commands.server_process import free_port
+
+
+def sentinel(*arguments, code=0):
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "sentinel", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_from_a_file_to_a_proven_model(tmp_path, shop_file, shop_detector):
+    home = tmp_path / "home"
+    given = ["--detector", shop_detector, "--data", shop_file]
+    built = json.loads(sentinel("features", "build", *given, "--out", tmp_path / "f.parquet", "--json").stdout)
+    assert (built["transactions"], built["features"], built["skipped"]) == (6000, 12, {})
+    features = pl.read_parquet(tmp_path / "f.parquet")
+    assert features.columns[:3] == ["transaction_id", "amount", "risk"]
+    trained = json.loads(sentinel("train", *given, "--home", home, "--json").stdout)
+    assert trained["version"] == trained["champion"] == "v1"
+    assert trained["certificate"]["splits"] > 10
+    measured = json.loads(sentinel("evaluate", *given, "--home", home, "--json").stdout)
+    assert measured["metrics"] == trained["metrics"]
+    assert "test part" in measured["measured_on"]
+    estimate = measured["metrics"]["average_precision"]
+    assert estimate["low"] < estimate["value"] < estimate["high"]
+    again = json.loads(sentinel("train", *given, "--home", home, "--json").stdout)
+    assert (again["version"], again["champion"]) == ("v2", "v1")
+    assert again["metrics"] == trained["metrics"]
+    sentinel("models", "promote", "v2", "--home", home)
+    listed = json.loads(sentinel("models", "list", "--home", home, "--json").stdout)
+    assert [(one["version"], one["champion"]) for one in listed] == [("v1", False), ("v2", True)]
+    manifest = json.loads(sentinel("models", "show", "v2", "--home", home).stdout)
+    assert manifest["history"]["transactions"] == 6000
+    files = {name: (home / "models" / "v2" / name).read_bytes() for name in manifest["files"]}
+    assert {name: hashlib.sha256(data).hexdigest() for name, data in files.items()} == manifest["files"]
+    report = json.loads(sentinel("doctor", "--home", home, "--port", free_port("127.0.0.1"), "--json").stdout)
+    assert report["healthy"], report
+
+
+def test_parity_through_a_server_and_a_kill(shop_file, shop_detector):
+    given = ["--detector", shop_detector, "--data", shop_file, "--events", 2500, "--json"]
+    report = json.loads(sentinel("parity", *given).stdout)
+    assert report["differing"] == 0
+    assert report["compared"] == 2500 * 12
+    assert min(report["outcomes"], report["late"], report["repeated"]) > 0
+
+
+def test_simulate_writes_the_same_bytes_for_the_same_seed(tmp_path):
+    hashes = set()
+    for name in ("a.parquet", "b.parquet"):
+        facts = json.loads(
+            sentinel("simulate", "--transactions", 5000, "--seed", 7, "--out", tmp_path / name, "--json").stdout
+        )
+        assert facts["transactions"] == 5000
+        hashes.add(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
+    sentinel("simulate", "--transactions", 5000, "--seed", 8, "--out", tmp_path / "c.parquet")
+    hashes.add(hashlib.sha256((tmp_path / "c.parquet").read_bytes()).hexdigest())
+    assert len(hashes) == 2
+    sentinel("simulate", "--transactions", 50, "--out", tmp_path / "d.csv")
+    sentinel("simulate", "--transactions", 50, "--out", tmp_path / "d.jsonl")
+    assert (tmp_path / "d.jsonl").read_text().count("\n") == 50
+
+
+def test_the_demo_ends_with_its_figures(tmp_path):
+    port = free_port("127.0.0.1")
+    arguments = ["--transactions", 20_000, "--seconds", 3, "--rate", 300, "--home", tmp_path / "demo", "--port", port]
+    done = sentinel("demo", *arguments)
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["errors"] == 0
+    assert summary["decisions"] == pytest.approx(900, abs=120)
+    assert summary["p50_ms"] <= summary["p99_ms"]
+    assert summary.keys() == {
+        "decisions", "errors", "decisions_per_s", "p50_ms", "p99_ms", "average_precision", "recall_at_1pct_fpr",
+    }  # fmt: skip
+    assert json.loads(sentinel("demo", *arguments).stdout.splitlines()[-1])["errors"] == 0  # its own folder, anew
+
+
+def test_ctrl_c_ends_the_demo_with_its_figures(tmp_path):
+    port = free_port("127.0.0.1")
+    arguments = ["--transactions", "20000", "--home", str(tmp_path / "demo"), "--port", str(port), "--rate", "200"]
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "sentinel", "demo", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(12)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=30)
+    assert "Traceback" not in errors
+    assert json.loads(out.splitlines()[-1])["errors"] == 0
+
+
+def test_the_demo_leaves_other_folders_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    done = sentinel("demo", "--home", tmp_path, "--seconds", 1, "--port", free_port("127.0.0.1"), code=1)
+    assert "empty folder" in done.stderr
+    assert (tmp_path / "mine.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["train", "--data", "none.csv"], "no file none.csv"),
+        (["train", "--data", "FILE", "--detector", "nobody"], "no detector 'nobody'; take one of"),
+        (["train", "--data", "FILE"], "lacks card_id"),
+        (["train", "--data", "FILE", "--map", "nonsense"], "no pair"),
+        (["evaluate", "--data", "FILE", "--detector", "DETECTOR"], "no champion"),
+        (["models", "show", "../v1"], "no model '../v1'"),
+        (["models", "promote", "v9"], "no model 'v9'"),
+        (["simulate", "--out", "x.txt"], "end the name in"),
+        (["simulate", "--out", "x.csv", "--transactions", "0"], "at least 1 transaction"),
+        (["benchmark", "handbook", "--data", "FILE", "--train-days", "x"], "a number of days"),
+        (["serve", "--port", "99999999"], "port"),
+    ],
+)
+def test_every_error_says_what_to_do(tmp_path, shop_file, shop_detector, arguments, text):
+    names = {"FILE": shop_file, "DETECTOR": shop_detector}
+    home = [] if arguments[0] in ("simulate", "benchmark") else ["--home", tmp_path]
+    done = sentinel(*(names.get(one, one) for one in arguments), *home, code=1)
+    assert text in done.stderr.replace("\n", " ")
+
+
+def test_a_detector_that_fails_names_its_file(tmp_path, shop_file):
+    for code, text in (
+        ("1 / 0", "ZeroDivisionError"),
+        ("x = 1", "has no `detector"),
+        ("import nothing_there", "nothing_there"),
+    ):
+        path = tmp_path / "mine.py"
+        path.write_text(code)
+        done = sentinel("train", "--data", shop_file, "--detector", path, "--home", tmp_path, code=1)
+        assert text in done.stderr.replace("\n", " ")
+
+
+def test_help_and_version():
+    assert "serve" in sentinel("--help").stdout
+    assert sentinel("--version").stdout.startswith("sentinel 0")
