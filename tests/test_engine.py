@@ -211,7 +211,7 @@ def fail_once(engine, batch):
     """A disk that refuses one commit, after the features have moved on."""
     append = engine.journal.append
 
-    def refuse(taken, learned):
+    def refuse(*_rows):
         engine.journal.append = append
         raise JournalProblem("no space left on device")
 

@@ -121,10 +121,8 @@ def demo(
     settings = _settings(home, port=port)
     if settings.home == DEFAULT_HOME:
         settings = _settings(DEFAULT_HOME / "demo", port=port)
-    summary = run_demo(
-        settings, detector, data, _renames(renames), seconds=seconds, rate=rate, transactions=transactions
-    )
-    _print_json(summary)
+    view = run_demo(settings, detector, data, _renames(renames), seconds=seconds, rate=rate, transactions=transactions)
+    _print_json(view.summary())
 
 
 @app.command()

@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 import threading
@@ -133,5 +132,5 @@ def test_the_log_file_is_cut_when_it_has_grown(journal, monkeypatch):
         journal.checkpoint()
         journal.cut_log()
     log = journal.path.with_name(journal.path.name + "-wal")
-    assert os.path.getsize(log) < 200_000
+    assert log.stat().st_size < 200_000
     assert journal.counts()["decisions"] == 59

@@ -14,7 +14,7 @@ from sentinel.commands.server_process import free_port
 
 
 def sentinel(*arguments, code=0):
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-m", "sentinel", *map(str, arguments)], capture_output=True, text=True, check=False
     )
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
@@ -92,7 +92,7 @@ def test_the_demo_ends_with_its_figures(tmp_path):
 def test_ctrl_c_ends_the_demo_with_its_figures(tmp_path):
     port = free_port("127.0.0.1")
     arguments = ["--transactions", "20000", "--home", str(tmp_path / "demo"), "--port", str(port), "--rate", "200"]
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [sys.executable, "-m", "sentinel", "demo", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -114,7 +114,7 @@ def test_a_full_disk_refuses_but_loses_nothing_and_recovers(home):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [sys.executable, "-m", "sentinel", "serve", "--home", str(home), "--port", str(port)],
         preexec_fn=small_disk, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -162,7 +162,7 @@ def wait_ready(port):
 
 def get_status(port, path):
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=2) as reply:  # noqa: S310
+        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=2) as reply:
             return reply.status
     except urllib.error.HTTPError as error:
         return error.code
@@ -172,7 +172,7 @@ def get_status(port, path):
 
 def get_json(port, path):
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=2) as reply:  # noqa: S310
+        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=2) as reply:
             return json.load(reply)
     except urllib.error.HTTPError as error:
         return json.load(error)
@@ -196,7 +196,7 @@ def test_without_a_sound_model_it_lives_says_why_and_recovers(home, damage):
         text = (bundle / "manifest.json").read_text()
         (bundle / "manifest.json").write_text(text.replace('"format": 1', '"format": 99'))
     port = free_port(HOST)
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [sys.executable, "-m", "sentinel", "serve", "--home", str(home), "--port", str(port)], stderr=subprocess.DEVNULL
     )
     try:
@@ -232,7 +232,7 @@ def test_without_a_sound_model_it_lives_says_why_and_recovers(home, damage):
 def test_a_second_server_on_the_same_home_is_not_ready_and_says_why(server, home):
     server.start()
     other = free_port(HOST)
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [sys.executable, "-m", "sentinel", "serve", "--home", str(home), "--port", str(other)],
         stderr=subprocess.DEVNULL,
     )
@@ -258,7 +258,7 @@ def test_an_unreachable_server_is_said(tmp_path):
 
 def test_ctrl_c_ends_it_in_good_order(home):
     port = free_port(HOST)
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [sys.executable, "-m", "sentinel", "serve", "--home", str(home), "--port", str(port)],
         stderr=subprocess.PIPE, env=os.environ | {"COLUMNS": "200"},
     )  # fmt: skip

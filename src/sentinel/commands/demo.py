@@ -62,8 +62,8 @@ def run_demo(
     seconds: float | None,
     rate: float,
     transactions: int,
-) -> Summary:
-    """Run it; returns when `seconds` of live traffic are over, or at Ctrl-C."""
+) -> "View":
+    """Run it; returns what was seen when `seconds` of live traffic are over, or at Ctrl-C."""
     if rate <= 0 or transactions < 1000 or (seconds is not None and seconds <= 0):
         raise InvalidDefinition("--rate and --seconds must be above 0, --transactions at least 1000")
     if not port_is_free(settings.host, settings.port):
@@ -78,14 +78,14 @@ def run_demo(
         registry.promote(manifest.version)
     live = traffic(detector, history.frame[held_back:])
     server = ServerProcess(settings.home, settings.host, settings.port)
-    view = _View(manifest, live, f"http://{settings.host}:{settings.port}")
+    view = View(manifest, live, f"http://{settings.host}:{settings.port}")
     try:
         server.start()
         with contextlib.suppress(KeyboardInterrupt), Live(view, console=_terminal, refresh_per_second=4):
             uvloop.run(_stream(settings, live, view, rate, seconds))
     finally:
         server.stop()
-    return view.summary()
+    return view
 
 
 def _fresh_home(home: Path) -> None:
@@ -111,7 +111,7 @@ def _history(
     return history_of_frame(frame.drop("fraud_pattern"), detector.schema)
 
 
-class _View:
+class View:
     """What has happened so far, and how it looks."""
 
     def __init__(self, manifest: Manifest, live: Traffic, address: str) -> None:
@@ -196,7 +196,7 @@ def _bar(actions: Counter[str]) -> Text:
     return Text.assemble(*parts)
 
 
-async def _stream(settings: Settings, live: Traffic, view: _View, rate: float, seconds: float | None) -> None:
+async def _stream(settings: Settings, live: Traffic, view: View, rate: float, seconds: float | None) -> None:
     """Send the transactions at `rate` a second whatever the answers do, and outcomes as their time comes."""
     deadline = None if seconds is None else time.monotonic() + seconds
     view.begun = time.monotonic()
@@ -218,14 +218,14 @@ async def _stream(settings: Settings, live: Traffic, view: _View, rate: float, s
     await asyncio.sleep(86_400 * 365 if deadline is None else max(deadline - time.monotonic(), 0))
 
 
-async def _decide(client: Client, live: Traffic, view: _View, i: int) -> None:
+async def _decide(client: Client, live: Traffic, view: View, i: int) -> None:
     try:
         view.decided(i, *await client.post("/v1/score", live.bodies[i]))
     except Unreachable as error:
         view.errors[str(error)] += 1
 
 
-async def _tell(client: Client, live: Traffic, view: _View, i: int) -> None:
+async def _tell(client: Client, live: Traffic, view: View, i: int) -> None:
     body = outcome_body(live.ids[i], int(live.labels[i]), int(live.outcome_us[i]))
     try:
         status, answer, _ = await client.post("/v1/outcomes", body)

@@ -121,7 +121,8 @@ async def _send(server: ServerProcess, live: Traffic, rng: random.Random, done: 
         async with Client(_HOST, server.port, 1) as client:
             while begin < len(planned):
                 size = rng.choice((1, 2, 7, 50, 300, 900))
-                batch = planned[begin : begin + size]
+                # Transactions first: so they fill a request instead of taking turns with outcomes.
+                batch = sorted(planned[begin : begin + size], key=lambda one: one < 0)
                 if not killed and begin > kill_after:
                     killed = True
                     await _crash(server, client, live, batch)
@@ -135,9 +136,9 @@ async def _send(server: ServerProcess, live: Traffic, rng: random.Random, done: 
 
 
 async def _crash(server: ServerProcess, client: Client, live: Traffic, batch: list[int]) -> None:
-    """Kill the server while it works on a batch; the batch is sent again afterwards."""
-    body = b"[" + b",".join(live.bodies[one] for one in batch if one >= 0) + b"]"
-    asked = asyncio.ensure_future(client.post("/v1/score", body))
+    """Kill the server while it works on the beginning of a batch; all of it is sent again afterwards."""
+    path, parts = _request(live, _leading_run(batch))
+    asked = asyncio.ensure_future(client.post(path, b"[" + b",".join(parts) + b"]"))
     await asyncio.sleep(0.002)
     await asyncio.get_running_loop().run_in_executor(None, server.kill)
     with contextlib.suppress(Unreachable):
@@ -145,30 +146,39 @@ async def _crash(server: ServerProcess, client: Client, live: Traffic, batch: li
     await asyncio.get_running_loop().run_in_executor(None, server.start)
 
 
+def _leading_run(batch: list[int]) -> list[int]:
+    """The transactions, or the outcomes, that a stretch of the plan begins with: what one request can hold."""
+    end = 1
+    while end < len(batch) and (batch[end] < 0) == (batch[0] < 0):
+        end += 1
+    return batch[:end]
+
+
+def _request(live: Traffic, run: list[int]) -> tuple[str, list[bytes]]:
+    """Path and parts of the request for transactions, or for outcomes (numbered -1 - index)."""
+    if run[0] >= 0:
+        return "/v1/score", [live.bodies[i] for i in run]
+    which = [-1 - i for i in run]
+    return "/v1/outcomes", [outcome_body(live.ids[i], int(live.labels[i]), int(live.outcome_us[i])) for i in which]
+
+
 async def _post(
     client: Client, live: Traffic, batch: list[int], sent: _Sent, rng: random.Random, *, after_kill: bool
 ) -> None:
     """Send a stretch of the plan; runs of transactions and of outcomes are requests of their own."""
-    begin = 0
-    while begin < len(batch):
-        end = begin
-        while end < len(batch) and (batch[end] < 0) == (batch[begin] < 0):
-            end += 1
-        run = batch[begin:end]
-        if run[0] < 0:
-            told = [outcome_body(live.ids[-1 - i], int(live.labels[-1 - i]), int(live.outcome_us[-1 - i])) for i in run]
-            await _checked(client, "/v1/outcomes", told)
-        else:
-            again = [i for i in run if rng.random() < REPEATED_SHARE]
-            answers = await _checked(client, "/v1/score", [live.bodies[i] for i in [*run, *again]])
-            first = {answer["transaction_id"]: answer for answer in answers[: len(run)]}
-            for answer in answers[len(run) :]:
-                if answer != {**first[answer["transaction_id"]], "replayed": True}:
-                    raise SentinelError(f"asked twice, answered differently: {answer}")
-            sent.repeated += len(again)
-            sent.replayed_after_kill += sum(answer["replayed"] for answer in answers[: len(run)]) if after_kill else 0
+    while batch:
+        run = _leading_run(batch)
+        batch = batch[len(run) :]
+        again = [i for i in run if rng.random() < REPEATED_SHARE]
+        path, parts = _request(live, run + again)
+        answers = await _checked(client, path, parts)
+        first = {answer["transaction_id"]: answer for answer in answers[: len(run)]}
+        for answer in answers[len(run) :]:
+            if answer != {**first[answer["transaction_id"]], "replayed": True}:
+                raise SentinelError(f"asked twice, answered differently: {answer}")
+        sent.repeated += len(again)
+        sent.replayed_after_kill += sum(answer["replayed"] for answer in answers[: len(run)]) if after_kill else 0
         sent.requests += 1
-        begin = end
 
 
 async def _checked(client: Client, path: str, parts: list[bytes]) -> list[dict[str, Any]]:

@@ -1,190 +1,363 @@
-"""Six ways of stealing, each in episodes that leave a trace in a window over the right key."""
+"""Six kinds of card fraud, overlaid on honest purchases, and the world in which both happen.
+
+A fraud comes in episodes, each with an onset and a duration. No single field gives one away: amounts, places
+and devices all occur in honest traffic too. The history of the card, the merchant or the device tells.
+
+- `card_testing`: a stolen list is tried out. Within 9 minutes, 6 to 25 tiny online payments from one new
+  device at one merchant, over many cards (two episodes in three) or on a single one.
+- `account_takeover`: within hours, 3 to 8 online purchases from a device the card never used, at merchants
+  outside its habits and above its usual amounts.
+- `compromised_merchant`: the terminal of one shop is tampered with. For 2 to 4 weeks part of the shop's
+  payments are made with copied cards of people who live nearby, at ordinary amounts; only the shop's record
+  of frauds tells.
+- `impossible_travel`: minutes after a purchase at home, the card is present more than 1,500 km away, 1 to 3
+  times.
+- `large_amount`: one purchase far above what the card usually spends.
+- `slow_drip`: the same small charge every few days, 6 to 12 times, by one merchant from one device that the
+  card never used before.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.events.world import CHANNELS, Columns, World
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
-_MINUTE_US = 60_000_000
-_HOUR_US = 60 * _MINUTE_US
-_DAY_US = 24 * _HOUR_US
-_ONLINE = CHANNELS.index("online")
-_CHIP = CHANNELS.index("chip")
+PATTERNS: tuple[str, ...] = (
+    "card_testing",
+    "account_takeover",
+    "compromised_merchant",
+    "impossible_travel",
+    "large_amount",
+    "slow_drip",
+)
+"""The names of the fraud patterns, as they stand in the column `fraud_pattern`."""
+
+CHANNELS = ("chip", "contactless", "wallet", "online", "atm")
+"""How a payment was made; `wallet` is a phone at the till, so it has a device and a place."""
+CHIP, CONTACTLESS, WALLET, ONLINE, ATM = range(5)
+
+CATEGORIES = (
+    "grocery", "restaurant", "fuel", "transport", "pharmacy", "clothing", "electronics",
+    "home", "entertainment", "health", "travel", "digital", "gift_cards", "cash",
+)  # fmt: skip
+"""What a merchant sells; `cash` is a cash machine."""
+CLOTHING, ELECTRONICS, HOME, TRAVEL, DIGITAL, GIFT_CARDS, CASH = map(
+    CATEGORIES.index, ("clothing", "electronics", "home", "travel", "digital", "gift_cards", "cash")
+)
+
+MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
+NO_DEVICE = -1
+HONEST = -1
+
+_SHARES = (0.24, 0.22, 0.22, 0.10, 0.08, 0.14)  # of all frauds, in the order of PATTERNS
+_FAR_KM = 1_500.0
+
+
+class Groups:
+    """Members of numbered groups, to be drawn at random in proportion to a weight.
+
+    `group` and `weight` have an entry per member; `members` gives their numbers, 0, 1, ... if left out.
+
+    Where a group is empty, the draw gives a member of the next: tiny worlds have towns without cards.
+    """
+
+    def __init__(self, group: Ints, weight: Floats, groups: int, members: Ints | None = None) -> None:
+        order = np.argsort(group, kind="stable")
+        self.members = order if members is None else members[order]
+        self.cumulative = np.concatenate(([0.0], np.cumsum(weight[order])))
+        self.bounds = np.searchsorted(group[order], np.arange(groups + 1))
+
+    def draw(self, rng: np.random.Generator, groups: Ints) -> Ints:
+        """One member for every entry of `groups`."""
+        first, end = self.bounds[groups], self.bounds[groups + 1]
+        low, high = self.cumulative[first], self.cumulative[end]
+        at = np.searchsorted(self.cumulative, low + rng.random(len(groups)) * (high - low), side="right") - 1
+        drawn: Ints = self.members[np.minimum(np.maximum(at, first), np.maximum(end - 1, 0))]
+        return drawn
 
 
 @dataclass(frozen=True, slots=True)
-class _Pattern:
-    """`share` of all frauds; the number of frauds in an episode; and what an episode looks like."""
+class World:
+    """Towns, cards and merchants, an entry for each; places in degrees, amounts in euros."""
 
-    share: float
-    size: tuple[int, int]
-    draw: Callable[["_Episodes"], Columns]
+    town_latitude: Floats
+    town_longitude: Floats
+    far_towns: Groups  # town -> towns in another country, more than 1,500 km away
+    visits: Floats  # how likely each town is where a stranger or a traveller is
+    card_town: Ints
+    card_latitude: Floats
+    card_longitude: Floats
+    card_income: Floats  # factor on every amount
+    card_activity: Floats  # share of all honest payments
+    merchant_town: Ints
+    merchant_latitude: Floats
+    merchant_longitude: Floats
+    merchant_category: Ints
+    merchant_amount: Floats  # a middling purchase of a card of middling income
+    residents: Groups  # town -> cards
+    shops: Groups  # town -> merchants with a till
+    web_shops: Groups  # category -> merchants on the web
+    duration_us: int
+
+    def usual_amount(self, card: Ints, merchant: Ints) -> Floats:
+        """What these cards would spend at these merchants on a day like any other."""
+        return self.card_income[card] * self.merchant_amount[merchant]
+
+    def strange_towns(self, rng: np.random.Generator, n: int) -> Ints:
+        """As many towns as asked for, by how much they are visited."""
+        return rng.choice(len(self.visits), n, p=self.visits)
 
 
 @dataclass(frozen=True, slots=True)
-class _Episodes:
-    """n frauds in episodes: `episode` (n,) is the number of each fraud's episode, `step` its place within it."""
+class Purchases:
+    """Columns of payments in any order; numbers of cards, merchants, devices and towns instead of names."""
 
-    rng: np.random.Generator
-    world: World
-    honest: Columns
-    episode: NDArray[np.int64]
-    step: NDArray[np.int64]
-    number: int
-    new_device: int
+    card: Ints
+    merchant: Ints
+    device: Ints  # NO_DEVICE where the card itself was read
+    channel: Ints
+    time_us: Ints  # since the start of the period
+    amount: Floats
+    town: Ints
+    latitude: Floats
+    longitude: Floats
+    pattern: Ints  # number in PATTERNS, or HONEST
 
-    @property
-    def n(self) -> int:
-        """Number of frauds."""
-        return len(self.episode)
+    def __len__(self) -> int:
+        """Number of payments."""
+        return len(self.card)
 
-    def begin(self, lasting_us: int) -> NDArray[np.int64]:
-        """When each episode begins, so that one of that length fits into the simulated time."""
-        latest = max(self.world.days * _DAY_US - lasting_us, 1)
-        return self.rng.integers(0, latest, self.number)[self.episode]
-
-    def each(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """One of the values for each episode, the same for all its frauds."""
-        return self.rng.choice(values, self.number)[self.episode]
-
-    def fill(
-        self,
-        time_us: NDArray[np.int64],
-        amount: NDArray[np.float64],
-        card: NDArray[np.int64],
-        merchant: NDArray[np.int64],
-        device: NDArray[np.int64],
-        channel: int,
-        city: NDArray[np.int64],
-    ) -> Columns:
-        """Columns without the pattern's number."""
-        none = np.full(self.n, -1, np.int64)
-        end = self.world.days * _DAY_US - 1
-        return Columns(
-            np.clip(time_us, 0, end), amount, card, merchant, device, np.full(self.n, channel, np.int64), city, none
-        )
-
-    def usual_amount(self, card: NDArray[np.int64], merchant: NDArray[np.int64]) -> NDArray[np.float64]:
-        """What this card would spend there."""
-        level = self.world.card_level[card] + self.world.merchant_level[merchant]
-        return np.asarray(np.exp(level + self.rng.normal(0, 0.4, self.n)))
-
-    def cards(self) -> NDArray[np.int64]:
-        """A victim for each fraud."""
-        return self.rng.integers(0, len(self.world.card_city), self.n)
+    def take(self, rows: Ints) -> "Purchases":
+        """These rows, in this order."""
+        return Purchases(*(getattr(self, one.name)[rows] for one in fields(self)))
 
 
-def _card_testing(e: _Episodes) -> Columns:
-    """A bot tries stolen cards at one online shop: many tiny amounts within minutes, from one device."""
-    time_us = e.begin(_HOUR_US) + e.step * e.rng.integers(5_000_000, 25_000_000, e.n)
-    one_card = e.each(np.arange(len(e.world.card_city)))
-    card = np.where(e.each(np.array([0, 1])) == 1, one_card, e.cards())
-    merchant = e.each(np.arange(e.world.n_local, e.world.n_merchants))
-    amount = e.rng.uniform(0.5, 3.0, e.n)
-    return e.fill(
-        time_us, amount, card, merchant, e.new_device + e.episode, _ONLINE, e.each(np.arange(len(e.world.city_country)))
-    )
+def join(parts: list[Purchases]) -> Purchases:
+    """All payments of all parts, one part after the other."""
+    return Purchases(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Purchases)))
 
 
-def _account_takeover(e: _Episodes) -> Columns:
-    """A stranger with a new device shops for hours: other merchants, higher amounts."""
-    time_us = e.begin(_DAY_US) + (e.step * e.rng.uniform(0.2, 1.2, e.n) * _HOUR_US).astype(np.int64)
-    card = e.each(np.arange(len(e.world.card_city)))
-    merchant = e.world.online_merchants(e.rng, e.n)
-    amount = e.usual_amount(card, merchant) * e.rng.uniform(1.3, 4.0, e.n)
-    city = e.each(np.arange(len(e.world.city_country)))
-    return e.fill(time_us, amount, card, merchant, e.new_device + e.episode, _ONLINE, city)
+def distance_km(latitude: Floats, longitude: Floats, to_latitude: Floats, to_longitude: Floats) -> Floats:
+    """Great-circle distance in km between places in degrees.
+
+    >>> distance_km(*(np.array([x]) for x in (52.52, 13.405, 48.857, 2.352))).round()
+    array([877.])
+    """
+    a, b = np.radians(latitude), np.radians(to_latitude)
+    half = np.radians(to_longitude - longitude) / 2
+    chord: Floats = np.sin((b - a) / 2) ** 2 + np.cos(a) * np.cos(b) * np.sin(half) ** 2
+    return np.asarray(12_742.0 * np.arcsin(np.sqrt(chord)))
 
 
-def _compromised_merchant(e: _Episodes) -> Columns:
-    """A terminal is tampered with: for weeks a part of what it takes is fraud, at amounts as usual."""
-    time_us = e.begin(21 * _DAY_US) + e.rng.integers(0, 21 * _DAY_US, e.n)
-    merchant = e.each(np.arange(e.world.n_local))
-    card = e.cards()
-    amount = e.usual_amount(card, merchant) * e.rng.uniform(0.9, 2.0, e.n)
-    return e.fill(time_us, amount, card, merchant, np.full(e.n, -1), _CHIP, e.world.merchant_city[merchant])
+def far_apart(latitude: Floats, longitude: Floats, country: Ints) -> Bools:
+    """Which town (row) is too far from which (column) for a journey of an hour, and abroad."""
+    km = distance_km(latitude[:, None], longitude[:, None], latitude[None, :], longitude[None, :])
+    return np.asarray((km > _FAR_KM) & (country[:, None] != country[None, :]))
 
 
-def _impossible_travel(e: _Episodes) -> Columns:
-    """A cloned card is used on another continent within the hour after its owner has paid at home."""
-    present = np.flatnonzero(e.honest.device < 0)
-    if len(present) == 0:
-        present = np.arange(len(e.honest.time_us))
-    source = e.each(present)
-    time_us = e.honest.time_us[source] + (e.step + e.rng.uniform(0.2, 0.7, e.n)) * (40 * _MINUTE_US)
-    here = e.honest.city[source]
-    far = _farthest(e.world)[here, e.each(np.arange(6))]
-    merchant = e.world.local_merchants(e.rng, far)
-    card = e.honest.card[source]
-    amount = e.usual_amount(card, merchant) * e.rng.uniform(1.0, 2.5, e.n)
-    return e.fill(time_us.astype(np.int64), amount, card, merchant, np.full(e.n, -1), _CHIP, far)
+def frauds(world: World, honest: Purchases, first_device: int, n: int, rng: np.random.Generator) -> list[Purchases]:
+    """Draw n frauds, in episodes of every pattern, on cards and merchants of `honest` (in time order).
 
-
-def _large_amount(e: _Episodes) -> Columns:
-    """One purchase far above what the card is used for."""
-    card = e.cards()
-    merchant = e.world.local_merchants(e.rng, e.world.card_city[card])
-    amount = e.usual_amount(card, merchant) * e.rng.uniform(5.0, 15.0, e.n)
-    city = e.world.merchant_city[merchant]
-    return e.fill(e.begin(0), amount, card, merchant, np.full(e.n, -1), _CHIP, city)
-
-
-def _slow_drip(e: _Episodes) -> Columns:
-    """One shop charges a card a little every few days, for weeks; a few shops do it to many cards."""
-    time_us = e.begin(45 * _DAY_US) + (e.step * e.rng.uniform(2.0, 4.0, e.n) * _DAY_US).astype(np.int64)
-    crooked = e.world.n_merchants - 1 - e.rng.choice(max((e.world.n_merchants - e.world.n_local) // 10, 1), 3)
-    merchant = e.each(crooked)
-    card = e.each(np.arange(len(e.world.card_city)))
-    amount = e.rng.uniform(4.0, 15.0, e.number)[e.episode]
-    return e.fill(time_us, amount, card, merchant, e.new_device + e.episode, _ONLINE, e.world.merchant_city[merchant])
-
-
-_PATTERNS = {
-    "card_testing": _Pattern(0.20, (8, 20), _card_testing),
-    "account_takeover": _Pattern(0.22, (3, 9), _account_takeover),
-    "compromised_merchant": _Pattern(0.20, (15, 40), _compromised_merchant),
-    "impossible_travel": _Pattern(0.13, (1, 3), _impossible_travel),
-    "large_amount": _Pattern(0.12, (1, 1), _large_amount),
-    "slow_drip": _Pattern(0.13, (5, 12), _slow_drip),
-}
-PATTERNS = tuple(_PATTERNS)
-"""Names of the six patterns."""
-
-
-def add_frauds(rng: np.random.Generator, world: World, honest: Columns, n: int) -> Columns:
-    """n frauds, each pattern its share of them."""
-    borders = np.rint(np.cumsum([0.0, *(pattern.share for pattern in _PATTERNS.values())]) * n).astype(np.int64)
+    Their devices, at most one for every fraud, are numbered from `first_device`.
+    """
+    exact = np.array(_SHARES) * n
+    counts = np.floor(exact).astype(np.int64)
+    counts[np.argsort(counts - exact, kind="stable")[: n - int(counts.sum())]] += 1
     parts = []
-    new_device = world.first_new_device
-    for number, pattern in enumerate(_PATTERNS.values()):
-        wanted = int(borders[number + 1] - borders[number])
-        episode, step = _episodes(rng, pattern.size, wanted)
-        episodes = int(episode[-1]) + 1 if wanted else 0
-        drawn = pattern.draw(_Episodes(rng, world, honest, episode, step, episodes, new_device)) if wanted else None
-        if drawn is not None:
-            drawn.pattern[:] = number
-            parts.append(drawn)
-        new_device += episodes
-    if not parts:
-        return Columns(*(array[:0] for array in honest.arrays()))
-    return Columns(*(np.concatenate(arrays) for arrays in zip(*(part.arrays() for part in parts), strict=True)))
+    for number, count in enumerate(counts.tolist()):
+        low, high, overlay = _OVERLAYS[number]
+        if count:
+            sizes = _episode_sizes(rng, count, low, high)
+            part = overlay(_Scene(world, honest, rng, sizes, first_device))
+            part.pattern[:] = number
+            np.clip(part.time_us, 0, world.duration_us - 1, out=part.time_us)
+            parts.append(part)
+            first_device += count
+    return parts
 
 
-def _episodes(rng: np.random.Generator, size: tuple[int, int], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Exactly n frauds in episodes of that size (the last one may be cut): their episode and step."""
-    sizes = rng.integers(size[0], size[1] + 1, n // size[0] + 1)
-    episode = np.repeat(np.arange(len(sizes)), sizes)[:n]
-    first = np.searchsorted(episode, episode, side="left")
-    return episode, np.arange(n) - first
+def _episode_sizes(rng: np.random.Generator, total: int, low: int, high: int) -> Ints:
+    """Sizes from `low` to `high` that add up to `total`; what is left over makes the last one larger."""
+    drawn = rng.integers(low, high + 1, total // low + 1)
+    ends = np.minimum(np.cumsum(drawn), total)
+    sizes = np.diff(ends, prepend=0)
+    sizes = sizes[sizes > 0]
+    if len(sizes) > 1 and sizes[-1] < low:
+        sizes = np.append(sizes[:-2], sizes[-2] + sizes[-1])
+    return sizes
 
 
-def _farthest(world: World) -> NDArray[np.int64]:
-    """For each city the six cities farthest from it (by the angle between them)."""
-    latitude, longitude = np.radians(world.city_latitude), np.radians(world.city_longitude)
-    points = np.stack(
-        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], axis=1
+class _Scene:
+    """What an overlay needs: the world, the honest payments, and which episode each of its frauds is of."""
+
+    def __init__(
+        self, world: World, honest: Purchases, rng: np.random.Generator, sizes: Ints, first_device: int
+    ) -> None:
+        self.world = world
+        self.honest = honest
+        self.rng = rng
+        self.episodes = len(sizes)
+        self.of = np.repeat(np.arange(len(sizes)), sizes)
+        self.rank = np.arange(len(self.of)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        self.devices = first_device + self.of
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+    def victims(self, among: Ints | None = None) -> Ints:
+        """A row of `honest` per episode: whose card, and about when. Busy cards are found more often."""
+        rows = np.arange(len(self.honest)) if among is None or len(among) == 0 else among
+        # a little time is left for the episode to happen in
+        latest = self.world.duration_us - min(12 * HOUR_US, self.world.duration_us // 10)
+        usable = int(np.searchsorted(self.honest.time_us[rows], latest))
+        return rows[self.rng.integers(0, max(usable, 1), self.episodes)]
+
+    def onsets(self, duration_us: Ints) -> Ints:
+        """A start per episode, so that it ends within the period."""
+        return (self.rng.random(self.episodes) * (self.world.duration_us - duration_us)).astype(np.int64)
+
+    def web_merchants(self, categories: tuple[int, ...], n: int) -> Ints:
+        """As many merchants on the web as asked for, of these categories."""
+        return self.world.web_shops.draw(self.rng, self.rng.choice(np.array(categories), n))
+
+    def spread(self, low: float, high: float, n: int) -> Floats:
+        return low + (high - low) * self.rng.random(n)
+
+    def at_till(self, card: Ints, merchant: Ints, channel: Ints, time_us: Ints, amount: Floats) -> Purchases:
+        """Payments at the merchant's place, without a device."""
+        world, nothing = self.world, np.full(len(card), NO_DEVICE)
+        place = (
+            world.merchant_town[merchant],
+            world.merchant_latitude[merchant],
+            world.merchant_longitude[merchant],
+        )
+        return Purchases(card, merchant, nothing, channel, time_us, amount, *place, nothing.copy())
+
+    def on_web(self, card: Ints, merchant: Ints, town: Ints, time_us: Ints, amount: Floats) -> Purchases:
+        """Payments from the episode's own device, somewhere in a town."""
+        world, n = self.world, len(card)
+        channel, device, pattern = np.full(n, ONLINE), self.devices, np.full(n, HONEST)
+        # the place that an address on the net is known by does not move within an episode
+        latitude = world.town_latitude[town] + self.rng.normal(0, 0.05, self.episodes)[self.of]
+        longitude = world.town_longitude[town] + self.rng.normal(0, 0.05, self.episodes)[self.of]
+        return Purchases(card, merchant, device, channel, time_us, amount, town, latitude, longitude, pattern)
+
+
+def _card_testing(scene: _Scene) -> Purchases:
+    rng, n, at = scene.rng, len(scene), scene.of
+    one_card = rng.random(scene.episodes) < 1 / 3
+    victims = scene.honest.card[scene.victims()]
+    strangers = scene.honest.card[rng.integers(0, len(scene.honest), n)]
+    card = np.where(one_card[at], victims[at], strangers)
+    merchant = scene.web_merchants((CLOTHING, HOME, DIGITAL, DIGITAL, GIFT_CARDS), scene.episodes)[at]
+    near = scene.world.card_town[victims]
+    town = np.where(rng.random(scene.episodes) < 0.4, near, scene.world.strange_towns(rng, scene.episodes))[at]
+    onset = scene.onsets(np.full(scene.episodes, 9 * MINUTE_US))
+    time_us = onset[at] + (rng.random(n) * 9 * MINUTE_US).astype(np.int64)
+    return scene.on_web(card, merchant, town, time_us, np.minimum(0.3 + rng.exponential(1.6, n), 4.99))
+
+
+def _account_takeover(scene: _Scene) -> Purchases:
+    world, rng, n, at = scene.world, scene.rng, len(scene), scene.of
+    row = scene.victims()
+    card = scene.honest.card[row][at]
+    # what can be sold again
+    merchant = scene.web_merchants((CLOTHING, ELECTRONICS, ELECTRONICS, TRAVEL, GIFT_CARDS, DIGITAL), n)
+    # most hide behind an address in the victim's own town
+    nearby = rng.random(scene.episodes) < 0.65
+    town = np.where(nearby, world.card_town[scene.honest.card[row]], world.strange_towns(rng, scene.episodes))[at]
+    onset = scene.honest.time_us[row] + scene.spread(0, 5 * HOUR_US, scene.episodes)
+    time_us = onset[at] + rng.random(n) * scene.spread(HOUR_US, 7 * HOUR_US, scene.episodes)[at]
+    amount = world.usual_amount(card, merchant) * rng.lognormal(0.7, 0.6, n)
+    return scene.on_web(card, merchant, town, time_us.astype(np.int64), amount)
+
+
+def _compromised_merchant(scene: _Scene) -> Purchases:
+    world, rng, n, at = scene.world, scene.rng, len(scene), scene.of
+    honest = scene.honest
+    tills = honest.merchant[(honest.channel != ONLINE) & (honest.channel != ATM)]
+    traffic = np.bincount(tills, minlength=len(world.merchant_town)).astype(np.float64)
+    # the square root: busy shops are hit more often, but not as much more often as they are busy
+    chance = np.sqrt(traffic) if traffic.any() else np.ones(len(traffic))
+    merchant = rng.choice(len(chance), scene.episodes, p=chance / chance.sum())[at]
+    card = world.residents.draw(rng, world.merchant_town[merchant])
+    length = np.minimum(scene.spread(14, 28, scene.episodes) * DAY_US, world.duration_us * 0.6).astype(np.int64)
+    when = scene.onsets(length)[at] + (rng.random(n) * length[at]).astype(np.int64)
+    time_us = _in_opening_hours(when, world.town_longitude[world.merchant_town[merchant]], rng)
+    channel = np.where(rng.random(n) < 0.6, CHIP, CONTACTLESS)
+    return scene.at_till(
+        card, merchant, channel, time_us, world.usual_amount(card, merchant) * rng.lognormal(0.3, 0.5, n)
     )
-    return np.argsort(points @ points.T, axis=1, kind="stable")[:, :6]
+
+
+def _in_opening_hours(time_us: Ints, longitude: Floats, rng: np.random.Generator) -> Ints:
+    """The same day, but between 9 and 21 o'clock by the sun."""
+    offset = np.rint(longitude / 15).astype(np.int64)
+    hour = 9 + 12 * rng.random(len(time_us)) - offset
+    return time_us // DAY_US * DAY_US + (hour * HOUR_US).astype(np.int64)
+
+
+def _impossible_travel(scene: _Scene) -> Purchases:
+    world, rng, n, at = scene.world, scene.rng, len(scene), scene.of
+    honest = scene.honest
+    at_home = (honest.channel != ONLINE) & (honest.town == world.card_town[honest.card])
+    row = scene.victims(np.flatnonzero(at_home))
+    card = honest.card[row][at]
+    town = world.far_towns.draw(rng, honest.town[row])[at]
+    merchant = world.shops.draw(rng, town)
+    delay = scene.spread(8, 35, scene.episodes)[at] + scene.rank * scene.spread(3, 9, n)
+    time_us = honest.time_us[row][at] + (delay * MINUTE_US).astype(np.int64)
+    channel = np.where(world.merchant_category[merchant] == CASH, ATM, CHIP)
+    amount = world.usual_amount(card, merchant) * rng.lognormal(0.4, 0.5, n)
+    return scene.at_till(card, merchant, channel, time_us, amount)
+
+
+def _large_amount(scene: _Scene) -> Purchases:
+    world, rng, n = scene.world, scene.rng, len(scene)
+    row = scene.victims()
+    card, time_us = scene.honest.card[row], scene.honest.time_us[row]
+    time_us = time_us + (scene.spread(0.2, 10, n) * HOUR_US).astype(np.int64)
+    online = rng.random(n) < 0.4
+    towns = world.card_town[card]
+    merchant = np.where(online, scene.web_merchants((ELECTRONICS, TRAVEL), n), world.shops.draw(rng, towns))
+    # measured by the card's habits, so that a shop for coffee can sell something dear as well
+    amount = np.maximum(world.usual_amount(card, merchant), 40 * world.card_income[card]) * scene.spread(5, 16, n)
+    web, till = (
+        scene.on_web(card, merchant, towns, time_us, amount),
+        scene.at_till(card, merchant, np.where(rng.random(n) < 0.8, CHIP, CONTACTLESS), time_us, amount),
+    )
+    return join([web.take(np.flatnonzero(online)), till.take(np.flatnonzero(~online))])
+
+
+def _slow_drip(scene: _Scene) -> Purchases:
+    world, rng, n, at = scene.world, scene.rng, len(scene), scene.of
+    card = scene.honest.card[scene.victims()]
+    # a merchant lets several drips through, each from a device of its own
+    merchants = scene.web_merchants((DIGITAL, DIGITAL, CLOTHING), scene.episodes // 6 + 1)
+    merchant = rng.choice(merchants, scene.episodes)
+    nearby = rng.random(scene.episodes) < 0.65
+    town = np.where(nearby, world.card_town[card], world.strange_towns(rng, scene.episodes))
+    length = np.minimum(scene.spread(3, 7, scene.episodes) * 7 * DAY_US, world.duration_us * 0.7)
+    step = length / np.bincount(at)
+    offset = np.maximum(scene.rank + rng.normal(0.3, 0.08, n), 0) * step[at]
+    time_us = scene.onsets(length.astype(np.int64))[at] + offset.astype(np.int64)
+    price = np.rint(scene.spread(4, 25, scene.episodes)) - 0.01
+    return scene.on_web(card[at], merchant[at], town[at], time_us, price[at])
+
+
+_OVERLAYS: tuple[tuple[int, int, Callable[[_Scene], Purchases]], ...] = (
+    (6, 25, _card_testing),
+    (3, 8, _account_takeover),
+    (15, 50, _compromised_merchant),
+    (1, 3, _impossible_travel),
+    (1, 1, _large_amount),
+    (6, 12, _slow_drip),
+)
+"""Fewest and most frauds in an episode, and what makes them; in the order of PATTERNS."""

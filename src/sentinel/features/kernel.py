@@ -62,7 +62,10 @@ from sentinel.features.plan import (
     GroupPlan,
     RowPlan,
 )
+from sentinel.features.prefetch import prefetch
 
+AHEAD = 4
+"""How many events before its turn an event's memory is asked for."""
 NONE = -1
 """No event: a cursor at the end of its list."""
 EARTH_RADIUS_KM = 6371.0088
@@ -117,6 +120,7 @@ def advance(
     """
     counters = state.counters
     for i in range(begin, len(ids)):
+        look_ahead(plan, state, i, is_outcome, texts)
         if is_outcome[i]:
             if plan.shape[4] and learn(plan, state, ids[i], labels[i]):
                 known[i] = 1
@@ -149,6 +153,31 @@ def advance(
         cells[SEEN] += 1
         counters[ROW] += 1
     return len(ids), ENOUGH
+
+
+@inlined
+def look_ahead(
+    plan: GroupPlan, state: GroupState, i: int, is_outcome: NDArray[np.uint8], texts: NDArray[np.uint64]
+) -> None:
+    """Have the rows of coming events in the cache by their turn: first the key's place, then its row, its events."""
+    n = len(is_outcome)
+    if i + 3 * AHEAD < n and not is_outcome[i + 3 * AHEAD]:
+        place = np.int64(texts[i + 3 * AHEAD, plan.shape[0]] & np.uint64(len(state.key_table) - 1))
+        prefetch(state.key_table.ctypes.data + 8 * place)
+        prefetch(state.key_slots.ctypes.data + 8 * place)
+    if i + 2 * AHEAD < n and not is_outcome[i + 2 * AHEAD]:
+        place = np.int64(texts[i + 2 * AHEAD, plan.shape[0]] & np.uint64(len(state.key_table) - 1))
+        row = state.keys.ctypes.data + 8 * state.key_slots[place] * plan.shape[1]
+        for line in range(0, plan.shape[1], 8):
+            prefetch(row + 8 * line)
+    if i + AHEAD < n and not is_outcome[i + AHEAD]:
+        place = np.int64(texts[i + AHEAD, plan.shape[0]] & np.uint64(len(state.key_table) - 1))
+        cells = state.keys[state.key_slots[place]]
+        for w in range(len(plan.windows)):
+            begin = plan.windows[w, 2]
+            prefetch(state.events.ctypes.data + 8 * cells[begin + LEAVE] * plan.shape[2])
+            if plan.windows[w, 1] > 0:
+                prefetch(state.events.ctypes.data + 8 * cells[begin + ENTER] * plan.shape[2])
 
 
 @inlined

@@ -44,15 +44,16 @@ def certify(
     on_test = _largest(native, exported, test_rows, lambda row: f"test row {row}")
     splits, on_thresholds, on_missing = 0, 0.0, 0.0
     for rows in probes:
-        before = splits
-        differences = _differences(
-            native, exported, rows, lambda row, before=before: f"split {before + row // 4} at {EDGES[row % 4]}"
-        )
+        differences = _differences(native, exported, rows, _edge_names(splits))
         missing = np.arange(len(rows)) % 4 == 3
         on_thresholds = max(on_thresholds, float(differences[~missing].max(initial=0.0)))
         on_missing = max(on_missing, float(differences[missing].max(initial=0.0)))
         splits += len(rows) // 4
     return Certificate(LIMIT, len(test_rows), splits, on_test, on_thresholds, on_missing)
+
+
+def _edge_names(before: int) -> Callable[[int], str]:
+    return lambda row: f"split {before + row // 4} at {EDGES[row % 4]}"
 
 
 def _largest(native: Native, exported: Scorer, rows: NDArray[np.float32], name: Callable[[int], str]) -> float:

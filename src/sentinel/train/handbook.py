@@ -5,8 +5,8 @@ Handbook*, ULB 2022. A fold learns from one week, leaves a week in which labels 
 on the week after. From each test day the cards are removed that were known to be compromised by then.
 """
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Sequence
+from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
@@ -14,28 +14,34 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from sentinel.detector import Detector
+from sentinel.detector import Detector, Training
 from sentinel.detectors import load_detector
+from sentinel.detectors.handbook import ONE_WEEK
 from sentinel.errors import DataProblem
 from sentinel.events.files import History, read_history
 from sentinel.events.replay import log_of_frame, text_hashes
 from sentinel.features.store import MemoryStore
-from sentinel.train.dataset import Part, learn_vocabulary, replay
-from sentinel.train.evaluate import auc_roc, average_precision
-from sentinel.train.fit import parameters, predict
+from sentinel.train.dataset import Part, Progress, learn_vocabulary, replay
+from sentinel.train.evaluate import Scores, auc_roc, average_precision
+from sentinel.train.fit import parameters, predict, training_threads
 
-Progress = Callable[[int, int], None]
 VALIDATION_FOLDS = (date(2018, 6, 20), date(2018, 6, 27), date(2018, 7, 4), date(2018, 7, 11))
 TEST_FOLDS = (date(2018, 7, 25), date(2018, 8, 1), date(2018, 8, 8), date(2018, 8, 15))
 WEEK = 7
 TOP_CARDS = 100
 _DAY_US = 86_400_000_000
+_EPOCH = date(1970, 1, 1)
 
 
 class Fold(msgspec.Struct, frozen=True):
-    """One fold: the first day of its training week, how much there was to learn and test, and three figures."""
+    """One fold: what there was to learn and to test, three figures, and how many trees the model has.
+
+    `begins` is the date of the fold, the first day of its training week; `trained_from` is the first day that was
+    learned from, which is earlier when more than a week was.
+    """
 
     begins: str
+    trained_from: str
     train_transactions: int
     train_frauds: int
     test_transactions: int
@@ -43,6 +49,7 @@ class Fold(msgspec.Struct, frozen=True):
     auc_roc: float
     average_precision: float
     card_precision_100: float
+    trees: int
 
 
 class HandbookResult(msgspec.Struct, frozen=True):
@@ -52,33 +59,40 @@ class HandbookResult(msgspec.Struct, frozen=True):
     average_precision: float
     card_precision_100: float
     train_days: int | None
-    trees: int
     folds: list[Fold]
 
 
 class Prepared:
     """A history with its features, ready to be cut into folds; n transactions in time order.
 
-    `rows` float32 (n, features), `labels` int8 (n,), `day` int64 (n,) days since 1970, `card` uint64 (n,).
+    `rows` float32 (n, features), `labels` int8 (n,), `day` int64 (n,) days since 1970, `card` uint64 (n,) hashes of
+    the schema's first key. The transactions carry their labels, and a feature sees one when its delay has passed.
     """
 
-    def __init__(self, detector: Detector, history: History, progress: Progress) -> None:
+    def __init__(self, detector: Detector, history: History) -> None:
         schema, frame = detector.schema, history.frame
-        if schema.label not in frame.columns:
-            raise DataProblem(f"the history has no {schema.label}")
+        if schema.label not in frame.columns or frame[schema.label].null_count() > 0:
+            raise DataProblem(f"the protocol needs {schema.label} on every transaction of the history")
         store = MemoryStore(detector.plan(learn_vocabulary(detector, frame)))
-        self.rows = replay(store, log_of_frame(schema, frame), progress).astype(np.float32)
-        self.labels = frame[schema.label].fill_null(0).to_numpy().astype(np.int8)
+        self.rows = replay(store, log_of_frame(schema, frame), lambda _done, _of: None).astype(np.float32)
+        self.labels = frame[schema.label].to_numpy().astype(np.int8)
         self.day = frame[schema.time].to_numpy() // _DAY_US
         self.card = text_hashes(frame[schema.keys[0]])
 
     def between(self, first: date, days: int) -> slice:
         """The transactions of `days` days from `first` on."""
-        begin = (datetime(first.year, first.month, first.day, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days
+        begin = (first - _EPOCH).days
         low, high = np.searchsorted(self.day, [begin, begin + days])
         return slice(int(low), int(high))
 
-    def part(self, where: slice | NDArray[np.int64]) -> Part:
+    def training_rows(self, fold: date, train_days: int | None) -> slice:
+        """The last `train_days` days of what came before the fold's delay, or all of it when None."""
+        end = fold + timedelta(days=WEEK)
+        if train_days is None:
+            return slice(0, self.between(end, 0).start)
+        return self.between(end - timedelta(days=train_days), train_days)
+
+    def part(self, where: slice) -> Part:
         """Rows to learn from."""
         return Part(self.rows[where], self.labels[where], self.day[where])
 
@@ -97,35 +111,48 @@ class Prepared:
 
 
 def run(data: Path, train_days: int | None, progress: Progress) -> HandbookResult:
-    """The four test folds with the `handbook` detector."""
+    """The four test folds with the `handbook` detector; up to two weeks are learned from as one week is."""
     detector = load_detector("handbook")
-    prepared = Prepared(detector, read_history(data, detector.schema), progress)
-    return benchmark(prepared, detector, train_days, TEST_FOLDS)
+    if train_days is not None and train_days <= 2 * WEEK:
+        detector = msgspec.structs.replace(detector, training=ONE_WEEK)
+    history = read_history(data, detector.schema)
+    return benchmark(history, detector, train_days=train_days, folds=TEST_FOLDS, progress=progress)
 
 
-def benchmark(prepared: Prepared, detector: Detector, train_days: int | None, folds: Sequence[date]) -> HandbookResult:
-    """Fit and test every fold; `train_days` before the delay, or everything when None."""
-    results = [_fold(prepared, detector, train_days, fold) for fold in folds]
+def benchmark(
+    history: History, detector: Detector, *, train_days: int | None, folds: Sequence[date], progress: Progress
+) -> HandbookResult:
+    """Fit and test every fold; `progress` is told how many of them are done.
+
+    The model learns from the `train_days` before the delay (7 is the protocol), or from everything before it when
+    None. What it is tested on is the same either way. Raises DataProblem when the history does not span a fold.
+    """
+    progress(0, len(folds))
+    prepared = Prepared(detector, history)
+    results = []
+    for fold in folds:
+        results.append(measure(prepared, detector.training, train_days, fold))
+        progress(len(results), len(folds))
     return HandbookResult(
         auc_roc=float(np.mean([one.auc_roc for one in results])),
         average_precision=float(np.mean([one.average_precision for one in results])),
         card_precision_100=float(np.mean([one.card_precision_100 for one in results])),
         train_days=train_days,
-        trees=detector.training.trees,
         folds=results,
     )
 
 
-def _fold(prepared: Prepared, detector: Detector, train_days: int | None, fold: date) -> Fold:
-    end = prepared.between(fold, WEEK).stop
-    begin = 0 if train_days is None else prepared.between(fold + timedelta(days=WEEK - train_days), train_days).start
-    train, tested = prepared.part(slice(begin, end)), prepared.test_rows(fold)
+def measure(prepared: Prepared, training: Training, train_days: int | None, fold: date) -> Fold:
+    """Fit and test one fold."""
+    learned, tested = prepared.training_rows(fold, train_days), prepared.test_rows(fold)
+    train = prepared.part(learned)
     if len(train) == 0 or len(tested) == 0 or train.frauds == 0:
         raise DataProblem(f"the fold of {fold} has nothing to learn or test; the handbook's data spans all of it")
-    scores = predict(_fit(train, detector), prepared.rows[tested])
-    labels = prepared.labels[tested]
+    booster = _fit(train, training)
+    scores, labels = predict(booster, prepared.rows[tested]), prepared.labels[tested]
     return Fold(
         begins=fold.isoformat(),
+        trained_from=(_EPOCH + timedelta(days=int(prepared.day[learned.start]))).isoformat(),
         train_transactions=len(train),
         train_frauds=train.frauds,
         test_transactions=len(tested),
@@ -133,26 +160,24 @@ def _fold(prepared: Prepared, detector: Detector, train_days: int | None, fold: 
         auc_roc=auc_roc(scores, labels),
         average_precision=average_precision(scores, labels),
         card_precision_100=card_precision(scores, labels, prepared.day[tested], prepared.card[tested], TOP_CARDS),
+        trees=booster.num_boosted_rounds(),
     )
 
 
-def _fit(train: Part, detector: Detector) -> xgboost.Booster:
-    """All the trees the detector asks for: the protocol has no rows to stop early on."""
-    matrix = xgboost.DMatrix(train.rows, train.labels, missing=np.nan)
-    return xgboost.train(parameters(detector.training), matrix, num_boost_round=detector.training.trees)
+def _fit(train: Part, training: Training) -> xgboost.Booster:
+    """All the trees that are asked for: a fold has no rows to stop early on."""
+    matrix = xgboost.DMatrix(train.rows, train.labels, missing=np.nan, nthread=training_threads())
+    return xgboost.train(parameters(training), matrix, num_boost_round=training.trees)
 
 
 def card_precision(
-    scores: NDArray[np.float32],
-    labels: NDArray[np.int8],
-    day: NDArray[np.int64],
-    card: NDArray[np.uint64],
-    top: int,
+    scores: Scores, labels: NDArray[np.int8], day: NDArray[np.int64], card: NDArray[np.uint64], top: int
 ) -> float:
     """Mean over the days of the share of compromised cards among the `top` highest.
 
-    A card's score on a day is the highest of its transactions, and it is compromised when one of them is a fraud.
-    A compromised card among the top is found, and does not count on later days.
+    All arrays have a row per transaction. A card's score on a day is the highest of its transactions, and it is
+    compromised when one of them is a fraud. Of equal scores the smaller `card` comes first. A compromised card among
+    the top is found, and does not count on later days. Days with fewer cards than `top` are divided by `top` too.
     """
     found: set[int] = set()
     shares = []

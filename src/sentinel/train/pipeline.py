@@ -72,7 +72,8 @@ def train(detector: Detector, history: History, registry: Registry, stage: Stage
 
 def _middle_row(part: Part) -> NDArray[np.float32]:
     """A transaction from the middle of the training part, to vary one feature at a time."""
-    return part.rows[len(part) // 2]
+    row: NDArray[np.float32] = part.rows[len(part) // 2]
+    return row
 
 
 def history_sha256(detector: Detector, history: History) -> str:

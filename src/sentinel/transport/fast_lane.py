@@ -154,12 +154,13 @@ class FastLane(asyncio.Protocol):
     def _flush(self) -> None:
         """Write the replies that are next in line."""
         ready = []
-        while self._replies and self._replies[0][0] is not None:
-            ready.append(self._replies.popleft()[0])
+        while self._replies and (reply := self._replies[0][0]) is not None:
+            ready.append(reply)
+            self._replies.popleft()
         if not ready or self._transport is None:
             return
         self._answered += len(ready)
-        self._transport.write(ready[0] if len(ready) == 1 else b"".join(part for part in ready if part))
+        self._transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
         if not self._replies:
             if self._closing:
                 self._transport.close()
@@ -178,7 +179,7 @@ class FastLane(asyncio.Protocol):
         other.data_received(data)
 
     def _forget(self) -> None:
-        self._state.connections.discard(self)  # type: ignore[arg-type]
+        self._state.connections.discard(self)
         if self._idle is not None:
             self._idle.cancel()
 
