@@ -4,11 +4,14 @@ Bodies all differ. The ceiling is the same generator against a server that answe
 generator's CPU share is near 1 it is the bottleneck and the figure is its own.
 """
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before XGBoost is loaded; see cli.main
+
 import argparse
 import asyncio
 import json
 import multiprocessing
-import os
 import random
 import statistics
 import subprocess

@@ -1,6 +1,9 @@
 """A small detector and a bundle trained on it once: what the tests of the online half run on."""
 
 import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before XGBoost is loaded; see cli.main
+
 from pathlib import Path
 
 import numpy as np

@@ -4,6 +4,7 @@ Training and its libraries are imported by the commands that train, so that `ser
 """
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,8 @@ _terminal = Console(stderr=True, highlight=False)
 def main() -> None:
     """Run the command line; a SentinelError becomes one line and exit code 1."""
     configure_logging()
+    # XGBoost's threads wait by spinning; on a busy machine that takes ten times as long. Read when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
 
 
