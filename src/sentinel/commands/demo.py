@@ -176,8 +176,9 @@ class View:
         table.add_row("transaction time", iso(self.now_us)[:19].replace("T", " "))
         if self.errors:
             table.add_row("[red]errors[/red]", "; ".join(f"{n} x {text}" for text, n in self.errors.most_common(2)))
-        title = f"Sentinel  {self.manifest.detector} {self.manifest.version}  {self.address}  {self.state}"
-        return Panel(Group(table, Text("Ctrl-C ends it", style="dim")), title=title, expand=False)
+        title = f"Sentinel  {self.manifest.detector} {self.manifest.version}  {self.address}"
+        hint = Text(f"{self.state}; Ctrl-C ends it", style="dim")
+        return Panel(Group(table, hint), title=title, expand=False)
 
     def _quality(self) -> str:
         known = self.told & ~np.isnan(self.scores)
@@ -214,7 +215,7 @@ async def _stream(settings: Settings, live: Traffic, view: View, rate: float, se
                 tasks.create_task(_tell(client, live, view, int(by_outcome[due])))
                 due += 1
     view.ended = time.monotonic()
-    view.state = "all sent; the server stays up"
+    view.state = "done" if deadline is not None else "all sent, the server stays up"
     await asyncio.sleep(86_400 * 365 if deadline is None else max(deadline - time.monotonic(), 0))
 
 

@@ -59,6 +59,7 @@ _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 RETRY = {"retry-after": "1"}
 CLOSE = {"connection": "close"}
+_PATIENCE = 8
 
 
 class Route(StrEnum):
@@ -291,19 +292,22 @@ def _reply(answer: Answer) -> Reply:
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises TooLarge, WrongMedia."""
+    """The whole body. Raises TooLarge, WrongMedia.
+
+    What is somewhat too large is read to its end all the same: a client that is still sending sees no answer.
+    """
+    body, size = bytearray(), 0
+    async for part in request.stream():
+        size += len(part)
+        if size <= limit:
+            body += part
+        elif size > _PATIENCE * limit:
+            break
+    if size > limit:
+        raise TooLarge(f"The body has more than {limit} bytes; send smaller batches")
     if request.headers.get("content-encoding", "identity") != "identity":
         raise WrongMedia("Content-Encoding is not understood; send the body as it is")
-    length = request.headers.get("content-length", "0")
-    body = bytearray()
-    if int(length) <= limit:
-        async for part in request.stream():
-            body += part
-            if len(body) > limit:
-                break
-        else:
-            return bytes(body)
-    raise TooLarge(f"The body has more than {limit} bytes; send smaller batches")
+    return bytes(body)
 
 
 def build(api: Api) -> FastAPI:
