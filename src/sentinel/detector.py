@@ -33,6 +33,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     reg_lambda: float = 1.0
     gamma: float = 0.0
     scale_pos_weight: float = 1.0
+    eval_metric: str = "aucpr"
     tree_method: str = "hist"
     max_bin: int = 256
 

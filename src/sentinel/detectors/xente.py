@@ -2,17 +2,7 @@
 
 from sentinel.detector import Detector, Training
 from sentinel.events.schema import Schema
-from sentinel.features.definitions import (
-    category,
-    count,
-    field,
-    hour_of_day,
-    maximum,
-    mean,
-    ratio,
-    seconds_since_last,
-    total,
-)
+from sentinel.features.definitions import category, count, field, seconds_since_last, total
 
 detector = Detector(
     schema=Schema(
@@ -31,14 +21,23 @@ detector = Detector(
         category("channel_id"),
         category("product_category"),
         category("pricing_strategy"),
-        hour_of_day(),
         count(by="customer_id", over="1h"),
-        count(by="customer_id", over="30d"),
         total("value", by="customer_id", over="24h"),
-        ratio("value", to=mean("value", by="customer_id", over="30d")),
-        ratio("value", to=maximum("value", by="customer_id", over="30d", include_current=False)),
-        ratio("value", to=mean("value", by="product_id", over="7d")),
         seconds_since_last(by="customer_id"),
     ),
-    training=Training(trees=300, max_depth=3, learning_rate=0.05, min_child_weight=0.5, subsample=0.8),
+    # Chosen on three validation periods before the test part. Frauds sit at a few large values: with XGBoost's usual 256
+    # bins these share one, and average precision there is 0.5; with 1024 it is 0.99.
+    training=Training(
+        test_share=0.3,
+        validation_share=0.2,
+        trees=150,
+        eval_metric="logloss",
+        max_depth=4,
+        learning_rate=0.05,
+        min_child_weight=0.1,
+        reg_lambda=0.1,
+        subsample=0.8,
+        colsample_bytree=1.0,
+        max_bin=1024,
+    ),
 )

@@ -25,7 +25,7 @@ class _Report(xgboost.callback.TrainingCallback):
 def fit(
     train: Part, validation: Part, training: Training, progress: Callable[[int, int], None] = lambda _done, _of: None
 ) -> xgboost.Booster:
-    """The booster, cut to its best number of trees by average precision on the validation part."""
+    """The booster, cut to its best number of trees by `eval_metric` on the validation part."""
     booster = xgboost.train(
         parameters(training),
         xgboost.DMatrix(train.rows, train.labels, missing=np.nan, nthread=training_threads()),
@@ -46,12 +46,12 @@ def parameters(training: Training) -> dict[str, object]:
         name: getattr(training, name)
         for name in (
             "max_depth", "learning_rate", "subsample", "colsample_bytree", "min_child_weight", "reg_lambda",
-            "gamma", "scale_pos_weight", "tree_method", "seed",
+            "gamma", "scale_pos_weight", "tree_method", "eval_metric", "seed",
         )
     }  # fmt: skip
     if training.tree_method == "hist":
         given["max_bin"] = training.max_bin
-    return {**given, "objective": "binary:logistic", "eval_metric": "aucpr", "nthread": training_threads()}
+    return {**given, "objective": "binary:logistic", "nthread": training_threads()}
 
 
 def training_threads() -> int:
