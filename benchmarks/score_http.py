@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import multiprocessing
-import random
 import statistics
 import subprocess
 import sys
@@ -72,7 +71,6 @@ def measure(home: Path, requests: list[bytes], n: int, repeats: int) -> dict[str
     """The closed loops and the open loop against one server, which is started as often as there are repeats."""
     runs: dict[str, list[dict[str, float]]] = {}
     ready = []
-    random.Random(0).shuffle(requests)
     stock = iter(requests)
     for _ in range(repeats):
         port = free_port("127.0.0.1")

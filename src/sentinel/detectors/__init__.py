@@ -1,9 +1,8 @@
 """The presets: one file a detector, and the first examples to read. Copy one and change it."""
 
 import importlib
-import importlib.util
 import pkgutil
-import sys
+import runpy
 from pathlib import Path
 
 import msgspec
@@ -20,8 +19,7 @@ def preset_names() -> list[str]:
 def load_detector(name: str) -> Detector:
     """The preset of that name, or the detector in a `.py` file. Raises InvalidDefinition."""
     if name in preset_names():
-        module = importlib.import_module(f"sentinel.detectors.{name}")
-        return _named(module, name, name)
+        return _named(vars(importlib.import_module(f"sentinel.detectors.{name}")), name, name)
     path = Path(name)
     if path.suffix != ".py":
         raise InvalidDefinition(
@@ -29,22 +27,18 @@ def load_detector(name: str) -> Detector:
         )
     if not path.is_file():
         raise InvalidDefinition(f"there is no file {path}")
-    spec = importlib.util.spec_from_file_location(f"sentinel_detector_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise InvalidDefinition(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
     try:
-        spec.loader.exec_module(module)
+        # not imported: that would take the cached bytecode of a file that was edited within the same second
+        found = runpy.run_path(str(path))
     except InvalidDefinition as error:
         raise InvalidDefinition(f"{path}: {error}") from error
     except Exception as error:
         raise InvalidDefinition(f"{path} fails with {type(error).__name__}: {error}") from error
-    return _named(module, str(path), path.stem)
+    return _named(found, str(path), path.stem)
 
 
-def _named(module: object, where: str, name: str) -> Detector:
-    detector = getattr(module, "detector", None)
+def _named(found: dict[str, object], where: str, name: str) -> Detector:
+    detector = found.get("detector")
     if not isinstance(detector, Detector):
         raise InvalidDefinition(f"{where} has no `detector = Detector(...)`")
     return msgspec.structs.replace(detector, name=name) if detector.name == "detector" else detector

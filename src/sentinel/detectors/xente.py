@@ -25,8 +25,8 @@ detector = Detector(
         total("value", by="customer_id", over="24h"),
         seconds_since_last(by="customer_id"),
     ),
-    # Chosen on three validation periods before the test part. Frauds sit at a few large values: with XGBoost's usual 256
-    # bins these share one, and average precision there is 0.5; with 1024 it is 0.99.
+    # Chosen on three validation periods before the test part. Frauds sit at a few large values: with XGBoost's usual
+    # 256 bins these share one, and average precision there is 0.5; with 1024 it is 0.99.
     training=Training(
         test_share=0.3,
         validation_share=0.2,

@@ -69,8 +69,8 @@ def _differences(
     if not sound.all():
         row = int(np.flatnonzero(~sound)[0])
         raise CertificateRefused(
-            f"the exported model is not the trained one: on {name(row)} it says {served[row]!r}, the trained one "
-            f"{trained[row]!r}; {int((~sound).sum())} of {len(rows)} rows differ by more than {LIMIT}. No model was "
-            "written; check the versions of xgboost and onnxruntime"
+            f"the exported model is not the trained one: on {name(row)} it says {served[row]:.9g}, the trained "
+            f"one {trained[row]:.9g}; {int((~sound).sum())} of {len(rows)} rows differ by more than {LIMIT} or are no "
+            "probability. No model was written; check the versions of xgboost and onnxruntime"
         )
     return differences

@@ -3,6 +3,10 @@
 The graph is written by hand rather than by onnxmltools. That gives a second output nobody reads, and adds the
 base score after the trees; XGBoost adds it before them. Here it is a tree of its own in first place, so both sum the
 same float32 numbers in the same order and the scores are equal but for the last bits of the logistic function.
+
+That function is spelled out, 1 / (1 + exp(-logit)). ONNX Runtime's Sigmoid is good to 1e-7 of one, which is nothing
+for a score of 0.5 and much for one of 0.0001: small scores lose digits, change places and end at 0. Its
+TreeEnsembleRegressor takes a post_transform of LOGISTIC and ignores it.
 """
 
 import json
@@ -39,14 +43,11 @@ class Tree(NamedTuple):
         return np.flatnonzero(self.left != _LEAF)
 
 
-def trees_of(booster: xgboost.Booster) -> tuple[float, list[Tree]]:
-    """The base score, as a logit, and the trees. Raises CertificateRefused for a booster of another kind."""
-    learner = json.loads(booster.save_raw("json"))["learner"]
-    kind, model = learner["objective"]["name"], learner["gradient_booster"]
-    if kind != "binary:logistic" or model["name"] != "gbtree":
-        raise CertificateRefused(f"only trees with binary:logistic can be exported, not {model['name']} with {kind}")
-    share = float(learner["learner_model_param"]["base_score"].strip("[]"))
-    trees = [
+def trees_of(booster: xgboost.Booster) -> list[Tree]:
+    """All trees of the booster. Raises CertificateRefused for a booster of another kind."""
+    learner = _saved(booster)["learner"]
+    _refuse_others(learner)
+    return [
         Tree(
             left=np.array(tree["left_children"], np.int64),
             right=np.array(tree["right_children"], np.int64),
@@ -54,18 +55,52 @@ def trees_of(booster: xgboost.Booster) -> tuple[float, list[Tree]]:
             value=np.array(tree["split_conditions"], np.float32),
             missing_left=np.array(tree["default_left"], bool),
         )
-        for tree in model["model"]["trees"]
+        for tree in learner["gradient_booster"]["model"]["trees"]
     ]
-    return float(np.float32(np.log(share / (1 - share)))), trees
+
+
+def base_logit(booster: xgboost.Booster) -> np.float32:
+    """What a row's sum starts from: the answer of the booster without its trees.
+
+    XGBoost is asked, as it clips and rounds the base score in a way of its own.
+    """
+    saved = _saved(booster)
+    model = saved["learner"]["gradient_booster"]["model"]
+    model |= {"trees": [], "tree_info": [], "iteration_indptr": [0]}
+    model["gbtree_model_param"]["num_trees"] = "0"
+    saved["learner"]["learner_model_param"]["boost_from_average"] = "0"  # the base score is settled
+    bare = xgboost.Booster(model_file=bytearray(json.dumps(saved).encode()))
+    row = np.zeros((1, booster.num_features()), np.float32)
+    return np.float32(bare.inplace_predict(row, predict_type="margin")[0])
+
+
+def _saved(booster: xgboost.Booster) -> dict[str, Any]:
+    saved: dict[str, Any] = json.loads(booster.save_raw("json"))
+    return saved
+
+
+def _refuse_others(learner: dict[str, Any]) -> None:
+    kind, model = learner["objective"]["name"], learner["gradient_booster"]
+    if kind != "binary:logistic" or model["name"] != "gbtree":
+        raise CertificateRefused(f"only trees with binary:logistic can be exported, not {model['name']} with {kind}")
+    if learner["learner_model_param"]["num_target"] != "1":
+        raise CertificateRefused("only a model of one label can be exported")
+    if any(any(tree["split_type"]) for tree in model["model"]["trees"]):
+        raise CertificateRefused("splits by category cannot be exported; give categories as numbers")
 
 
 def to_onnx(booster: xgboost.Booster, n_features: int) -> bytes:
-    """The model as ONNX: float32 `features` (n, n_features) in, float32 `fraud_probability` (n, 1) out."""
-    base, trees = trees_of(booster)
+    """The model as ONNX: float32 `features` (n, n_features) in, float32 `fraud_probability` (n, 1) out.
+
+    All trees are exported: after an early stop, cut the booster to its best iteration first. The same booster gives
+    the same bytes. Raises CertificateRefused for a booster of another kind or another number of features.
+    """
+    if booster.num_features() != n_features:
+        raise CertificateRefused(f"the booster was trained on {booster.num_features()} features, not on {n_features}")
     nodes: dict[str, list[Any]] = {name: [] for name in _NODE_FIELDS}
     leaves: dict[str, list[Any]] = {name: [] for name in ("treeids", "nodeids", "ids", "weights")}
-    alone = Tree(*(np.array([one]) for one in (_LEAF, _LEAF, 0, np.float32(base), False)))
-    for number, tree in enumerate([alone, *trees]):
+    alone = Tree(*(np.array([one]) for one in (_LEAF, _LEAF, 0, base_logit(booster), False)))
+    for number, tree in enumerate([alone, *trees_of(booster)]):
         _add_tree(nodes, leaves, number, tree)
     ensemble = helper.make_node(
         "TreeEnsembleRegressor",
@@ -77,16 +112,26 @@ def to_onnx(booster: xgboost.Booster, n_features: int) -> bytes:
         **{f"target_{name}": values for name, values in leaves.items()},
     )
     graph = helper.make_graph(
-        [ensemble, helper.make_node("Sigmoid", ["logit"], ["fraud_probability"])],
+        [ensemble, *_logistic("logit", "fraud_probability")],
         "sentinel",
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, n_features])],
         [helper.make_tensor_value_info("fraud_probability", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor("one", TensorProto.FLOAT, [], [1.0])],
     )
     imports = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
     model = helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION, producer_name="sentinel")
     onnx.checker.check_model(model)
     serialised: bytes = model.SerializeToString(deterministic=True)
     return serialised
+
+
+def _logistic(logit: str, probability: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("Neg", [logit], ["against"]),
+        helper.make_node("Exp", ["against"], ["odds_against"]),
+        helper.make_node("Add", ["odds_against", "one"], ["odds_of_all"]),
+        helper.make_node("Div", ["one", "odds_of_all"], [probability]),
+    ]
 
 
 _NODE_FIELDS = (
@@ -112,16 +157,24 @@ def _add_tree(nodes: dict[str, list[Any]], leaves: dict[str, list[Any]], number:
     leaves["weights"] += tree.value[ends].tolist()
 
 
-def split_probes(booster: xgboost.Booster, base_row: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+def split_probes(booster: xgboost.Booster, base_rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
     """For each tree rows (4 a split, features) that reach its splits and stand on their edges.
 
     The split's feature is set to the threshold, to its two float32 neighbours and to missing; the features above it
-    are set so that the row gets there; the rest is as in `base_row` (features,).
+    are set so that the row gets there; the rest is as in one of `base_rows`, (n, features) or (features,). That is the
+    row with the score nearest to one half, where a wrong leaf changes the probability most: give all rows there are.
+    A split that no row can reach has no probes.
     """
-    for tree in trees_of(booster)[1]:
+    base_row = _most_doubtful(booster, np.atleast_2d(base_rows))
+    for tree in trees_of(booster):
         rows = [edge for node, row in _reaching(tree, base_row) for edge in _edges(tree, node, row)]
         if rows:
             yield np.array(rows, np.float32)
+
+
+def _most_doubtful(booster: xgboost.Booster, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    doubtful: NDArray[np.float32] = rows[np.abs(booster.inplace_predict(rows, missing=np.nan) - 0.5).argmin()]
+    return doubtful
 
 
 def _edges(tree: Tree, node: int, row: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

@@ -28,7 +28,7 @@ def fit(
     """The booster, cut to its best number of trees by `eval_metric` on the validation part."""
     booster = xgboost.train(
         parameters(training),
-        xgboost.DMatrix(train.rows, train.labels, missing=np.nan, nthread=training_threads()),
+        training_matrix(train, training),
         num_boost_round=training.trees,
         evals=[(xgboost.DMatrix(validation.rows, validation.labels, missing=np.nan), "validation")],
         early_stopping_rounds=training.patience,
@@ -38,6 +38,22 @@ def fit(
     best: xgboost.Booster = booster[: booster.best_iteration + 1]
     progress(training.trees, training.trees)
     return best
+
+
+def training_matrix(train: Part, training: Training) -> xgboost.DMatrix:
+    """What is learned from, every row with the same weight.
+
+    The bins of `hist` are cut as if there were as many frauds as honest payments: plain quantiles fall between the
+    honest ones, and the frauds, one in a hundred or fewer, share a bin with them.
+    """
+    if training.tree_method != "hist" or train.frauds == 0:
+        return xgboost.DMatrix(train.rows, train.labels, missing=np.nan, nthread=training_threads())
+    balance = np.where(train.labels == 1, (len(train) - train.frauds) / train.frauds, 1.0)
+    matrix = xgboost.QuantileDMatrix(
+        train.rows, train.labels, weight=balance, missing=np.nan, max_bin=training.max_bin, nthread=training_threads()
+    )
+    matrix.set_weight(np.ones(len(train), np.float32))
+    return matrix
 
 
 def parameters(training: Training) -> dict[str, object]:

@@ -23,7 +23,7 @@ from sentinel.events.replay import log_of_frame, text_hashes
 from sentinel.features.store import MemoryStore
 from sentinel.train.dataset import Part, Progress, learn_vocabulary, replay
 from sentinel.train.evaluate import Scores, auc_roc, average_precision
-from sentinel.train.fit import parameters, predict, training_threads
+from sentinel.train.fit import parameters, predict, training_matrix
 
 VALIDATION_FOLDS = (date(2018, 6, 20), date(2018, 6, 27), date(2018, 7, 4), date(2018, 7, 11))
 TEST_FOLDS = (date(2018, 7, 25), date(2018, 8, 1), date(2018, 8, 8), date(2018, 8, 15))
@@ -148,7 +148,8 @@ def measure(prepared: Prepared, training: Training, train_days: int | None, fold
     train = prepared.part(learned)
     if len(train) == 0 or len(tested) == 0 or train.frauds == 0:
         raise DataProblem(f"the fold of {fold} has nothing to learn or test; the handbook's data spans all of it")
-    booster = _fit(train, training)
+    # all the trees that are asked for: a fold has no rows to stop early on
+    booster = xgboost.train(parameters(training), training_matrix(train, training), num_boost_round=training.trees)
     scores, labels = predict(booster, prepared.rows[tested]), prepared.labels[tested]
     return Fold(
         begins=fold.isoformat(),
@@ -162,12 +163,6 @@ def measure(prepared: Prepared, training: Training, train_days: int | None, fold
         card_precision_100=card_precision(scores, labels, prepared.day[tested], prepared.card[tested], TOP_CARDS),
         trees=booster.num_boosted_rounds(),
     )
-
-
-def _fit(train: Part, training: Training) -> xgboost.Booster:
-    """All the trees that are asked for: a fold has no rows to stop early on."""
-    matrix = xgboost.DMatrix(train.rows, train.labels, missing=np.nan, nthread=training_threads())
-    return xgboost.train(parameters(training), matrix, num_boost_round=training.trees)
 
 
 def card_precision(

@@ -1,0 +1,134 @@
+"""The scorer: which models it takes, and that a row's score is its own."""
+
+import numpy as np
+import pytest
+import xgboost
+from onnx import TensorProto, helper
+
+from sentinel.errors import BundleProblem
+from sentinel.model.scorer import Scorer
+from sentinel.train.export import to_onnx
+
+N_FEATURES = 8
+
+
+def trained(trees):
+    """A model of so many trees, and 1,000 rows."""
+    rng = np.random.default_rng(trees)
+    rows = rng.normal(size=(1000, N_FEATURES)).astype(np.float32)
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    labels = np.nan_to_num(rows).sum(axis=1) + rng.normal(size=len(rows)) > 2
+    parameters = {"objective": "binary:logistic", "nthread": 1, "eta": 0.1}
+    return to_onnx(xgboost.train(parameters, xgboost.DMatrix(rows, labels), trees), N_FEATURES), rows
+
+
+@pytest.fixture(scope="module")
+def model():
+    return trained(30)
+
+
+# ONNX Runtime has its own ways for one row, for 50 rows, for 80 and for 128 trees, and for blocks of 128 rows
+@pytest.mark.parametrize("trees", [1, 78, 79, 80, 127, 128, 300])
+def test_a_score_does_not_depend_on_its_neighbours(trees):
+    graph, rows = trained(trees)
+    scorer = Scorer(graph)
+    whole = scorer.score(rows)
+    for size in (1, 2, 3, 7, 16, 31, 49, 50, 51, 64, 127, 128, 129, 500, 999):
+        parts = np.concatenate([scorer.score(rows[i : i + size]) for i in range(0, len(rows), size)])
+        assert parts.tobytes() == whole.tobytes(), size
+
+
+def test_a_score_does_not_depend_on_its_place(model):
+    graph, rows = model
+    scorer = Scorer(graph)
+    order = np.random.default_rng(0).permutation(len(rows))
+    assert scorer.score(rows[order]).tobytes() == scorer.score(rows)[order].tobytes()
+
+
+def test_scores_are_one_probability_a_row(model):
+    graph, rows = model
+    scores = Scorer(graph).score(rows)
+    assert scores.shape == (1000,)
+    assert scores.dtype == np.float32
+    assert scores.min() >= 0
+    assert scores.max() <= 1
+    assert Scorer(graph).score(rows[:0]).shape == (0,)
+
+
+def test_wider_numbers_and_other_layouts_give_the_same(model):
+    graph, rows = model
+    scorer = Scorer(graph)
+    expected = scorer.score(rows).tobytes()
+    assert scorer.score(rows.astype(np.float64)).tobytes() == expected
+    assert scorer.score(np.asfortranarray(rows)).tobytes() == expected
+
+
+def test_rows_are_left_as_they_were(model):
+    graph, rows = model
+    before = rows.tobytes()
+    Scorer(graph).score(rows)
+    assert rows.tobytes() == before
+
+
+@pytest.mark.parametrize("shape", [(3, N_FEATURES - 1), (3, N_FEATURES + 1), (N_FEATURES,), (1, 1, N_FEATURES)])
+def test_rows_of_another_width_say_so(model, shape):
+    with pytest.raises(BundleProblem, match="rows of 8 features"):
+        Scorer(model[0]).score(np.zeros(shape, np.float32))
+
+
+def test_what_is_no_model_says_so():
+    with pytest.raises(BundleProblem, match="no ONNX model"):
+        Scorer(b"nothing")
+
+
+FLOAT, DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
+
+
+def graph_of(nodes, inputs, outputs):
+    def info(tensors):
+        return [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in tensors]
+
+    graph = helper.make_graph(nodes, "made by hand", info(inputs), info(outputs))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def sigmoid(kind, shape):
+    return graph_of([helper.make_node("Sigmoid", ["x"], ["y"])], [("x", kind, shape)], [("y", kind, shape)])
+
+
+OTHERS = {
+    "no fixed width": sigmoid(FLOAT, [None, None]),
+    "a named width": sigmoid(FLOAT, [None, "width"]),
+    "a fixed number of rows": sigmoid(FLOAT, [1, 1]),
+    "one number a row in": sigmoid(FLOAT, [None]),
+    "several numbers a row out": sigmoid(FLOAT, [None, 4]),
+    "float64": sigmoid(DOUBLE, [None, 1]),
+    "no input": graph_of([helper.make_node("Constant", [], ["y"], value_float=1.0)], [], [("y", FLOAT, [])]),
+    "two inputs": graph_of(
+        [helper.make_node("Add", ["x", "z"], ["y"])],
+        [("x", FLOAT, [None, 1]), ("z", FLOAT, [None, 1])],
+        [("y", FLOAT, [None, 1])],
+    ),
+    "two outputs": graph_of(
+        [helper.make_node("Neg", ["x"], ["y"]), helper.make_node("Abs", ["x"], ["z"])],
+        [("x", FLOAT, [None, 1])],
+        [("y", FLOAT, [None, 1]), ("z", FLOAT, [None, 1])],
+    ),
+}
+
+
+@pytest.mark.parametrize("graph", OTHERS.values(), ids=OTHERS.keys())
+def test_a_model_of_another_form_says_so(graph):
+    with pytest.raises(BundleProblem, match="one float32 tensor"):
+        Scorer(graph)
+
+
+def test_a_column_or_a_plain_row_of_scores_will_do():
+    rows = np.zeros((3, 1), np.float32)
+    plain = graph_of(
+        [helper.make_node("ReduceMax", ["x"], ["y"], axes=[1], keepdims=0)],
+        [("x", FLOAT, [None, 1])],
+        [("y", FLOAT, [None])],
+    )
+    assert Scorer(plain).score(rows).tolist() == [0, 0, 0]
+    assert Scorer(sigmoid(FLOAT, [None, 1])).score(rows).tolist() == [0.5, 0.5, 0.5]
