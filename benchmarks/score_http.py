@@ -31,6 +31,7 @@ from sentinel.detectors.payments import detector
 from sentinel.events.files import History, history_of_frame
 from sentinel.events.simulator import simulate
 from sentinel.model.registry import Registry
+from sentinel.policy.deployment import DeploymentRecord
 from sentinel.train.pipeline import train
 from sentinel.transport.client import request_bytes
 
@@ -63,7 +64,9 @@ def prepare(home: Path) -> list[bytes]:
     frame = simulate(HISTORY + LIVE, seed=1).drop("fraud_pattern")
     history = history_of_frame(frame, detector.schema)
     registry = Registry(home / "models")
-    registry.promote(train(detector, History(history.frame[:HISTORY], {}), registry, lambda *_: None).version)
+    DeploymentRecord(home).promote(
+        train(detector, History(history.frame[:HISTORY], {}), registry, lambda *_: None).version
+    )
     return [request_bytes("/v1/score", body) for body in bodies(detector.schema, history.frame[HISTORY:])]
 
 

@@ -13,6 +13,7 @@ import pytest
 from sentinel.detectors import load_detector
 from sentinel.events.files import history_of_frame
 from sentinel.model.registry import Registry
+from sentinel.policy.deployment import DeploymentRecord
 from sentinel.train.pipeline import train
 
 START_US = 1_735_689_600_000_000  # 2025-01-01
@@ -48,7 +49,7 @@ def shop_home(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("home")
     registry = Registry(home / "models")
     manifest = train(SHOP, history_of_frame(shop_frame(6000), SHOP.schema), registry, lambda *_: None)
-    registry.promote(manifest.version)
+    DeploymentRecord(home).promote(manifest.version)
     return home
 
 

@@ -8,13 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sentinel.engine import Arrival, Decision, Engine, Noted, Outcome
+from sentinel.engine import Arrival, Decision, Engine, Noted
 from sentinel.errors import Conflict, InvalidInput, JournalProblem, NotFound
 from sentinel.events.files import history_of_frame
+from sentinel.events.log import Outcome
 from sentinel.events.replay import log_of_frame
 from sentinel.features.store import pack
+from sentinel.lineup import Contender, Lineup
 from sentinel.model.bundle import load_bundle
-from sentinel.review.journal import DecisionRow, Journal
+from sentinel.review.journal import Journal
+from sentinel.review.journal_reader import DecisionRow
 from sentinel.review.snapshots import Snapshots
 
 NOW_US = 1_738_400_000_000_000  # just after the history
@@ -36,7 +39,7 @@ class Home:
 
     def open(self):
         journal = Journal(self.folder / "journal.db")
-        self.engine = Engine(self.bundle, journal, Snapshots(self.folder / "snapshots"), NOW_US)
+        self.engine = Engine(Lineup(1, Contender(self.bundle)), journal, Snapshots(self.folder / "snapshots"), NOW_US)
         return self.engine
 
     def close(self):
@@ -45,6 +48,7 @@ class Home:
 
     def crash(self):
         """Go without a snapshot. (What a kill does to a process is tested in tests/scenarios.)"""
+        self.engine.judge.stop()
         self.engine.snapshots.close()
         self.engine.journal.close()
         self.engine = None
@@ -69,7 +73,8 @@ def outcome(i, *, is_fraud=True):
 
 
 def state(engine):
-    return pack(engine.store.snapshot())
+    (kept,) = engine.states.values()
+    return pack(kept.store.snapshot())
 
 
 LATER = NOW_US + 10**12
@@ -260,6 +265,6 @@ def test_a_snapshot_is_taken_when_enough_has_happened(home, monkeypatch):
         handle(engine, [payment(engine, i)])
         engine.keep_up()
     home.crash()
-    assert len(list((home.folder / "snapshots").glob("v1-*.npz"))) >= 1
+    assert len(list((home.folder / "snapshots").glob("*.npz"))) >= 1
     engine = home.open()
     assert engine.journal.last_seq == 25

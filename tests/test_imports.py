@@ -6,27 +6,31 @@ from pathlib import Path
 import sentinel
 
 ROOT = Path(sentinel.__file__).parent
+FLOW = {"errors", "telemetry", "events", "features", "model", "policy", "review"}
 READS = {
     "errors": set(),
-    "telemetry": set(),
+    "telemetry": {"errors"},
     "config": {"errors"},
     "events": {"errors"},
     "features": {"errors", "events"},
     "model": {"errors", "events", "features"},
     "policy": {"errors", "events", "features", "model"},
-    "review": {"errors", "telemetry", "events", "features", "model", "policy"},
+    "review": FLOW - {"review"},
     "detector": {"errors", "events", "features", "policy"},
     "detectors": {"errors", "detector", "events", "features", "policy"},
-    "train": {"errors", "telemetry", "events", "features", "model", "policy", "review", "detector", "detectors"},
-    "engine": {"errors", "telemetry", "events", "features", "model", "policy", "review"},
+    "train": FLOW | {"detector", "detectors"},
+    "lineup": FLOW,
+    "counting": {"policy", "telemetry"},
+    "engine": FLOW | {"lineup", "counting"},
     "worker": {"errors", "telemetry", "engine"},
-    "transport": {"errors", "telemetry", "config", "events", "features", "model", "policy", "review", "engine", "worker"},
-    "app": {"errors", "config", "events", "features", "model", "review", "engine", "worker", "transport"},
-    "commands": {
-        "errors", "config", "events", "features", "model", "policy", "review", "detector", "detectors", "train",
-        "transport",
-    },
-    "cli": {"errors", "telemetry", "config", "app", "model", "commands"},
+    "predictor": FLOW | {"lineup", "counting"},
+    "shadow": FLOW | {"config"},
+    "rollout": FLOW | {"lineup", "engine", "worker", "predictor"},
+    "watch": FLOW | {"lineup", "worker", "predictor", "rollout", "shadow"},
+    "transport": FLOW | {"config", "lineup", "engine", "worker", "predictor", "watch"},
+    "app": FLOW | {"config", "lineup", "engine", "worker", "predictor", "rollout", "watch", "transport"},
+    "commands": FLOW | {"config", "detector", "detectors", "train", "transport"},
+    "cli": {"errors", "telemetry", "config", "app", "model", "policy", "commands"},
     "__main__": {"cli"},
     "__init__": set(),
 }  # fmt: skip

@@ -1,36 +1,68 @@
 """Composition root: the only file that picks concrete classes and starts a server."""
 
 import gc
+import multiprocessing
+import signal
+import socket
 import sys
+import tempfile
 import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import numpy as np
 import uvicorn
 
 from sentinel.config import Settings
 from sentinel.engine import Engine
+from sentinel.errors import InvalidDefinition
 from sentinel.events.log import LABEL_UNKNOWN, MISSING, EventLog
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
-from sentinel.model.bundle import load_bundle
+from sentinel.lineup import Lineup
 from sentinel.model.registry import Registry
+from sentinel.policy.deployment import DeploymentRecord
+from sentinel.policy.judge import Limits
+from sentinel.predictor import Predictor, ScoreCache
 from sentinel.review.journal import Journal
 from sentinel.review.snapshots import Snapshots
+from sentinel.rollout import Rollout
+from sentinel.telemetry.counters import Counters, create_counters, open_counters
+from sentinel.telemetry.logs import configure_logging
+from sentinel.telemetry.tracing import open_tracer
+from sentinel.transport.api import Api
 from sentinel.transport.fast_lane import fast_lane
-from sentinel.transport.http import Api, build
+from sentinel.transport.http import build
+from sentinel.watch import Watch, drift_settings
 from sentinel.worker import Worker
 
 _SWITCH_INTERVAL_S = 0.0005
 
 
-def open_engine(settings: Settings) -> Engine:
-    """Load the model, open the journal, rebuild the state. Raises SentinelError that says what is missing."""
-    registry = Registry(settings.models)
-    bundle = load_bundle(registry.path(settings.model or registry.champion()))
-    warm(bundle.manifest.plan)
+def limits_of(settings: Settings) -> Limits:
+    """How long models may take."""
+    return Limits(
+        deadline_s=settings.circuit_threshold_ms / 1000,
+        inject_latency_s=settings.inject_latency_ms / 1000,
+        force_open=settings.force_circuit_open,
+    )
+
+
+def open_engine(settings: Settings, lineup: Lineup, counters: Counters, watch: Watch) -> Engine:
+    """Open the journal and load the features' state. Raises SentinelError that says what is missing."""
+    warm(lineup.champion.bundle.manifest.plan)
     journal = Journal(settings.journal)
     try:
-        engine = Engine(bundle, journal, Snapshots(settings.snapshots), time.time_ns() // 1000)
+        engine = Engine(
+            lineup,
+            journal,
+            Snapshots(settings.snapshots),
+            time.time_ns() // 1000,
+            limits_of(settings),
+            counters,
+            settings.false_alarm_cost,
+            watch.observe,
+        )
     except BaseException:
         journal.close()
         raise
@@ -57,11 +89,38 @@ def warm(plan: FeaturePlan) -> None:
 
 def serve(settings: Settings) -> None:
     """Run the server until SIGTERM or Ctrl-C; then finish what has arrived and save the state."""
+    if settings.workers == 1:
+        run_worker(settings, Counters(), leads=True)
+        return
+    with tempfile.TemporaryDirectory(prefix="sentinel-", dir=_memory_folder()) as folder:
+        counters = Path(folder) / "counters"
+        create_counters(counters, settings.workers)
+        _run_workers(settings, counters)
+
+
+def _memory_folder() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of our own in it
+
+
+def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: socket.socket | None = None) -> None:
+    """One process: the event loop with the fast lane, and the engine's thread unless there are more processes."""
+    configure_logging(style=settings.log_style)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)  # engine and event loop share the interpreter: hand over quickly
-    worker = Worker(lambda: open_engine(settings), settings.max_waiting)
-    api = Api(settings, worker)
-    uvicorn.run(
-        build(api),
+    of_engine, of_rollout = of_loop.for_thread(1), of_loop.for_thread(2)
+    registry, record = Registry(settings.models), DeploymentRecord(settings.home)
+    cache = ScoreCache(settings.cache_entries, settings.cache_ttl_s)
+    predictor = Predictor(limits_of(settings), cache, settings.max_waiting, of_loop)
+    alone = settings.workers == 1
+    worker = Worker(lambda: open_engine(settings, rollout.first_lineup(), of_engine, watch), settings.max_waiting)
+    watch = Watch(
+        settings.home, predictor, worker if alone else None, of_loop, drift_settings(settings.drift_window),
+        leads=leads,
+    )  # fmt: skip
+    rollout = Rollout(record, registry, predictor, watch.worker, of_rollout, watch.follow)
+    watch.rollout = rollout
+    api = Api(settings, predictor, watch.worker, open_tracer(settings.otlp_endpoint))
+    config = uvicorn.Config(
+        build(api, watch),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -69,8 +128,58 @@ def serve(settings: Settings) -> None:
         ws="none",
         lifespan="on",
         log_level="warning",
+        log_config=None,
         access_log=False,
         server_header=False,
         date_header=False,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=settings.shutdown_s,
     )
+    uvicorn.Server(config).run(sockets=[listener] if listener else None)
+
+
+def _run_numbered(settings: Settings, counters: Path, number: int, listener: socket.socket) -> None:
+    run_worker(settings, open_counters(counters, number), leads=number == 0, listener=listener)
+
+
+def _run_workers(settings: Settings, counters: Path) -> None:
+    """Several processes on one socket; one that dies is started again."""
+    listener = _listen(settings)
+    spawn = multiprocessing.get_context("spawn")
+    stopping = False
+
+    def start(number: int) -> BaseProcess:
+        process = spawn.Process(target=_run_numbered, args=(settings, counters, number, listener))
+        process.start()
+        return process
+
+    def stop(_signal: int, _frame: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    processes = [start(number) for number in range(settings.workers)]
+    while not stopping:
+        time.sleep(0.2)
+        for number, process in enumerate(processes):
+            if not process.is_alive() and not stopping:
+                time.sleep(0.5)
+                processes[number] = start(number)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        raise InvalidDefinition(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+    listener.set_inheritable(True)
+    return listener

@@ -20,7 +20,8 @@ from sentinel.config import DEFAULT_HOME, Settings, read_settings
 from sentinel.errors import InvalidDefinition, SentinelError
 from sentinel.model.bundle import read_manifest
 from sentinel.model.registry import Registry
-from sentinel.telemetry import configure_logging
+from sentinel.policy.deployment import DeploymentRecord
+from sentinel.telemetry.logs import configure_logging
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -134,12 +135,15 @@ def simulate(
     out: Annotated[Path, typer.Option("--out", help="File to write: .parquet, .csv or .jsonl.")],
     transactions: Annotated[int, typer.Option("--transactions", "-n", help="How many.")] = 100_000,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same bytes.")] = 42,
+    detector: Annotated[
+        str, typer.Option("--detector", "-d", help="Whose fields to write: payments or velocity.")
+    ] = "payments",
     as_json: Json = False,
 ) -> None:
     """Make card payments with six kinds of fraud, and outcomes that arrive late."""
     from sentinel.commands.simulate import simulate_to_file
 
-    facts = simulate_to_file(out, transactions, seed)
+    facts = simulate_to_file(out, transactions, seed, detector)
     if as_json:
         _print_json(facts)
     else:
@@ -250,11 +254,15 @@ def serve(
     host: Annotated[
         str | None, typer.Option("--host", help="Address to listen on [$SENTINEL_HOST, 127.0.0.1].")
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Version; the champion when left out.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Processes; more than one answers /predict only [$SENTINEL_WORKERS, 1]."),
+    ] = None,
 ) -> None:
     """Answer transactions over HTTP until Ctrl-C or SIGTERM; see /docs once it runs."""
-    settings = _settings(home, port=port, host=host, model=model)
-    _terminal.print(f"http://{settings.host}:{settings.port} (docs at /docs), home {settings.home}")
+    settings = _settings(home, port=port, host=host, workers=workers)
+    scheme = "https" if settings.tls_key else "http"
+    _terminal.print(f"{scheme}://{settings.host}:{settings.port} (docs at /docs), home {settings.home}")
     run_server(settings)
 
 
@@ -262,8 +270,9 @@ def serve(
 @_clear_errors
 def models_list(home: Home = None, as_json: Json = False) -> None:
     """Every trained version, and which one is in charge."""
-    registry = Registry(_settings(home).models)
-    champion = registry.champion() if registry.versions() else None
+    settings = _settings(home)
+    registry = Registry(settings.models)
+    champion = DeploymentRecord(settings.home).read().champion
     rows = [
         {
             "version": version,
@@ -298,8 +307,10 @@ def models_show(version: str, home: Home = None) -> None:
 @models_app.command("promote")
 @_clear_errors
 def models_promote(version: str, home: Home = None) -> None:
-    """Put a version in charge; servers take it at their next start."""
-    Registry(_settings(home).models).promote(version)
+    """Put a version in charge; servers that run follow within a second."""
+    settings = _settings(home)
+    read_manifest(Registry(settings.models).path(version))
+    DeploymentRecord(settings.home).promote(version)
     _terminal.print(f"{version} is the champion")
 
 
@@ -352,6 +363,9 @@ def _show_metrics(version: str, metrics: dict[str, Any]) -> None:
         _terminal.print(f"  ranking by {name:<9} {one['value']:.4f}  (95 %: {one['low']:.4f} to {one['high']:.4f})")
     for name in ("review", "block"):
         one = metrics[name]
+        if one is None:
+            _terminal.print(f"  {name}: never")
+            continue
         _terminal.print(
             f"  {name} from {one['threshold']:.4f}: precision {one['precision']:.3f}, recall {one['recall']:.3f}"
         )

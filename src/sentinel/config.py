@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -12,25 +12,52 @@ from sentinel.errors import InvalidDefinition
 DEFAULT_HOME = Path(".sentinel")
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of a server. Every one can be given as `SENTINEL_<NAME>` in the environment.
 
-    - `home`: the folder of models, journal and snapshots.
-    - `model`: the version to serve; none means the champion.
-    - `host`, `port`: where to listen. Anything but loopback is for you to protect.
+    - `home`: the folder of models, journal, snapshots and the deployment record.
+    - `host`, `port`, `workers`: where to listen, in how many processes. Anything but loopback is for you to protect.
+    - `tls_certificate`, `tls_key`: PEM files; with both the server speaks HTTPS.
+    - `cors_origins`: web pages that may call the API from a browser, such as `https://console.example`.
+    - `admin_key`: what admin calls must bear; without one they are answered to this machine only.
     - `max_body_bytes`, `max_batch`: the largest request body, and the most transactions in one.
-    - `max_waiting`: transactions that may wait for the engine before callers are told to come back.
+    - `max_waiting`: transactions that may wait for a decision before callers are told to come back.
+    - `deadline_ms`: until when the model may be asked; whoever has waited longer gets the fallback's decision.
+    - `circuit_threshold_ms`: how long one model call may take. `force_circuit_open` and `inject_latency_ms` are there
+      to try what happens when the model is away or slow.
+    - `cache_entries`, `cache_ttl_s`: scores of feature vectors that are remembered, and for how long.
+    - `false_alarm_cost`: what a disturbed honest customer costs, in the unit of the amount, for experiments.
+    - `drift_window`: transactions that are compared with the training history.
+    - `log_style`: `text` or `json`.  `otlp_endpoint`: where to send traces; needs the extra `tracing`.
     - `shutdown_s`: how long requests in flight may take to finish after SIGTERM.
     """
 
     home: Path = DEFAULT_HOME
-    model: str | None = None
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 8000
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    cors_origins: tuple[str, ...] = ()
+    admin_key: str | None = None
     max_body_bytes: int = 2**20
     max_batch: int = 1000
     max_waiting: int = 10_000
+    deadline_ms: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    circuit_threshold_ms: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    force_circuit_open: bool = False
+    inject_latency_ms: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    cache_entries: Annotated[int, msgspec.Meta(ge=0)] = 10_000
+    cache_ttl_s: Annotated[float, msgspec.Meta(ge=0)] = 2.0
+    false_alarm_cost: Annotated[float, msgspec.Meta(ge=0)] = 10.0
+    drift_window: Annotated[int, msgspec.Meta(ge=500)] = 5000
+    log_style: Literal["text", "json"] = "text"
+    otlp_endpoint: str | None = None
     shutdown_s: int = 10
+
+    def __post_init__(self) -> None:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise InvalidDefinition("tls_certificate and tls_key belong together; give both or none")
 
     @property
     def models(self) -> Path:
@@ -56,6 +83,8 @@ def read_settings(given: Mapping[str, object], environment: Mapping[str, str] = 
         if (variable := f"SENTINEL_{name.upper()}") in environment
     }
     values |= {name: value for name, value in given.items() if value is not None}
+    if isinstance(values.get("cors_origins"), str):
+        values["cors_origins"] = [one.strip() for one in str(values["cors_origins"]).split(",") if one.strip()]
     try:
         return msgspec.convert(values, Settings, strict=False, dec_hook=_path)
     except msgspec.ValidationError as error:

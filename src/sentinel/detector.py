@@ -6,6 +6,7 @@ from sentinel.errors import InvalidDefinition
 from sentinel.events.schema import Schema
 from sentinel.features.definitions import Feature
 from sentinel.features.plan import FeaturePlan, compile_plan
+from sentinel.policy.fallback import Fallback
 from sentinel.policy.thresholds import Policy
 
 
@@ -48,11 +49,18 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     schema: Schema
     features: tuple[Feature, ...]
     policy: Policy = Policy()
+    fallback: Fallback = Fallback()
     training: Training = Training()
     name: str = "detector"
 
     def __post_init__(self) -> None:
-        compile_plan(self.plan({}))
+        plan = self.plan({})
+        compile_plan(plan)
+        self.fallback.compile(plan.names)
+        if self.policy.block_at_fpr is None and self.fallback.can_block:
+            raise InvalidDefinition(
+                f"fallback: blocks from {self.fallback.block_at}, but the policy never blocks; set block_at=None"
+            )
 
     def plan(self, vocabulary: dict[str, tuple[str, ...]]) -> FeaturePlan:
         """The feature plan, once the categories are known."""

@@ -2,49 +2,53 @@
 
 import operator
 import time
-from collections.abc import Iterable, Sequence
-from itertools import groupby
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.errors import Conflict, InvalidInput, JournalProblem, NotFound, SentinelError
-from sentinel.events.log import EventLog, concatenate, log_of_outcomes, log_of_transactions
+from sentinel.counting import SHED, STATE_NUMBER, count_decisions
+from sentinel.errors import Conflict, InvalidInput, NotFound, SentinelError
+from sentinel.events.log import Outcome
 from sentinel.events.schema import Transaction
 from sentinel.events.times import SECOND_US, iso
-from sentinel.features.store import Features, MemoryStore
-from sentinel.model.bundle import Bundle
+from sentinel.features.store import Features
+from sentinel.lineup import Contender, Lineup
+from sentinel.policy.judge import FALLBACK_ONLY, OVERLOADED, Judge, Limits, Verdict
 from sentinel.policy.thresholds import Thresholds
-from sentinel.review.journal import DecisionRow, Journal, OutcomeRow
+from sentinel.review.experiment_count import ExperimentCount
+from sentinel.review.feature_state import FeatureState
+from sentinel.review.journal import Journal
+from sentinel.review.journal_reader import DecisionRow, OutcomeRow
 from sentinel.review.snapshots import Snapshots
+from sentinel.telemetry.counters import Counters, Slot, Stage
 
 FARTHEST_AHEAD_US = 86_400 * SECOND_US
 SNAPSHOT_EVERY = 250_000
+_NEVER_NS = 2**62
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """The truth about a transaction, as it became known at `time_us`."""
-
-    transaction_id: str
-    is_fraud: bool
-    time_us: int
-
-
-class Arrival(msgspec.Struct):
-    """A transaction or an outcome, and when it came in (nanoseconds of the monotonic clock)."""
+class Arrival(msgspec.Struct, gc=False):
+    """A transaction or an outcome, when it came in, and by when it needs its answer (ns, monotonic clock)."""
 
     event: Transaction | Outcome
     received_ns: int
+    due_ns: int = _NEVER_NS
 
 
-class Decision(msgspec.Struct, frozen=True):
-    """The answer to a transaction. `latency_us` runs from its arrival until it was decided."""
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a transaction. `latency_us` runs from its arrival until it was decided.
+
+    `threshold` is the probability from which it is not approved. `degraded` says why the fallback rules decided
+    instead of the model, and `variant` which side of an experiment did.
+    """
 
     transaction_id: str
     decision: str
     fraud_probability: float
+    threshold: float
     thresholds: Thresholds
     model_version: str
     detector: str
@@ -53,9 +57,11 @@ class Decision(msgspec.Struct, frozen=True):
     latency_us: int
     replayed: bool
     degraded: str | None
+    circuit_breaker_state: str
+    variant: str | None
 
 
-class Noted(msgspec.Struct, frozen=True):
+class Noted(msgspec.Struct, frozen=True, gc=False):
     """The answer to an outcome."""
 
     transaction_id: str
@@ -67,75 +73,97 @@ Answer: TypeAlias = Decision | Noted | SentinelError
 
 
 class Engine:
-    """Owns the state of one model's features and writes the journal. Use it from one thread.
+    """Owns the features' state and writes the journal. Use it from one thread, except for `prepare`.
 
-    Memory is only a cache of the journal: when a batch cannot be scored or recorded, the state is thrown away
-    and rebuilt from the newest snapshot and what the journal holds after it.
+    Memory is only a cache of the journal: when a batch cannot be recorded, the states are thrown away and loaded
+    anew from the newest snapshot and what the journal holds after it.
     """
 
-    def __init__(self, bundle: Bundle, journal: Journal, snapshots: Snapshots, now_us: int) -> None:
-        manifest = bundle.manifest
-        self.bundle = bundle
+    def __init__(
+        self, lineup: Lineup, journal: Journal, snapshots: Snapshots, now_us: int,
+        limits: Limits | None = None, counters: Counters | None = None, false_alarm_cost: float = 10.0,
+        observe: Callable[[Any, Any], None] = lambda _rows, _scores: None,
+    ) -> None:  # fmt: skip
         self.journal = journal
         self.snapshots = snapshots
-        self.schema = manifest.plan.schema
-        self.thresholds = msgspec.convert(manifest.thresholds, Thresholds)
-        self.store: MemoryStore | None = None
+        self.limits = limits or Limits()
+        self.judge = Judge(self.limits)
+        self.counters = counters or Counters()
+        self.schema = lineup.champion.bundle.manifest.plan.schema
+        self._observe = observe
+        self.states: dict[str, FeatureState] = {}
+        self.experiment = ExperimentCount(self.limits.deadline_s, false_alarm_cost)
+        self._dirty = False
+        self.switch(lineup, self.prepare(lineup), now_us)
+
+    def prepare(self, lineup: Lineup) -> dict[str, FeatureState]:
+        """The states that a lineup needs and the engine does not keep yet, loaded; from any thread."""
+        fresh = {}
+        for bundle in (one.bundle for one in lineup.contenders):
+            if bundle.state_id not in self.states and bundle.state_id not in fresh:
+                begun = self.journal.activation(bundle.state_id)
+                state = FeatureState(bundle, self.journal.newest_seq() if begun is None else begun)
+                state.load(self.journal, self.snapshots)
+                fresh[bundle.state_id] = state
+        return fresh
+
+    def switch(self, lineup: Lineup, fresh: dict[str, FeatureState], now_us: int) -> None:
+        """From the next batch on this lineup decides; states that no one needs any more are let go."""
+        for state in fresh.values():
+            state.follow(self.journal)
+            if self.journal.activation(state.id) is None:
+                self.journal.activate(state.id, state.begun, now_us)
+        kept = {**self.states, **fresh}
+        self.states = {one.bundle.state_id: kept[one.bundle.state_id] for one in lineup.contenders}
+        self.schema = lineup.champion.bundle.manifest.plan.schema
         self._id_of = operator.attrgetter(self.schema.id)
         self._time_of = operator.attrgetter(self.schema.time)
-        self._to_log = log_of_transactions(self.schema)
-        begun = journal.activation(manifest.version)
-        self._begun = journal.activate(manifest.version, now_us) if begun is None else begun
-        self._snapshot_seq = 0
-        self.rebuild()
+        self._key_of = operator.attrgetter(self.schema.keys[0] if self.schema.keys else self.schema.id)
+        self.lineup = lineup
+        self.experiment.follow(lineup.experiment, self.journal, self.schema)
 
     def handle(self, batch: Sequence[Arrival], now_us: int) -> list[Answer]:
         """Decide every new transaction and note every new outcome, in their order; answers in that order.
 
         A row that cannot be accepted gets its own error. When the batch as a whole fails, nothing of it is
-        stored, the state is rebuilt, and the error is raised.
+        stored, the states are loaded anew before the next one, and the error is raised.
         """
-        store = self.store or self.rebuild()
+        if self._dirty:
+            self.reload()
         sifted = self._sift(batch, now_us)
         if sifted.fresh:
-            try:
-                self._take(store, batch, sifted, now_us)
-            except Exception:
-                self.store = None
-                raise
+            self._dirty = True
+            self._take(batch, sifted, now_us)
+            self._dirty = False
         for i, content in sifted.repeats:
             sifted.answers[i] = _repeat(sifted.rows[self._id_of(batch[i].event)], content)
         return [sifted.answers[i] for i in range(len(batch))]
 
-    def rebuild(self) -> MemoryStore:
-        """The state as if nothing had ever failed: newest snapshot, else training history, then the journal."""
-        manifest = self.bundle.manifest
-        store = MemoryStore(manifest.plan)
-        seq = self.snapshots.newest(manifest.version, manifest.plan_sha256, self.journal.last_seq, store)
-        if seq is None:
-            store, seq = self.bundle.new_store(), 0
-        for page in self.journal.events_after(seq):
-            events = [self._restore(row) for row in page if not self._in_history(row)]
-            if events:
-                store.advance(self._log_of(events))
-        self.store, self._snapshot_seq = store, seq
-        return store
+    def reload(self) -> None:
+        """The states as if nothing had ever failed."""
+        for state in self.states.values():
+            state.load(self.journal, self.snapshots)
+        self._dirty = False
 
     def snapshot(self) -> None:
-        """Save the state, if it is newer than the last snapshot, and wait for it."""
-        if self.store is not None and self.journal.last_seq > self._snapshot_seq:
-            manifest, seq = self.bundle.manifest, self.journal.last_seq
-            self.snapshots.save(manifest.version, seq, manifest.plan_sha256, self.store.snapshot())
-            self._snapshot_seq = seq
+        """Save the states that are newer than their last snapshot, and wait for it."""
+        if not self._dirty:
+            for state in self.states.values():
+                state.snapshot(self.snapshots, wait=True)
 
     def keep_up(self) -> None:
         """Between batches: a snapshot when enough has happened, and a fresh log file when it has grown large."""
-        seq, manifest = self.journal.last_seq, self.bundle.manifest
-        due = self.store is not None and seq - self._snapshot_seq >= SNAPSHOT_EVERY
-        if due and not self.snapshots.writing() and self.store is not None:
-            self.snapshots.save_soon(manifest.version, seq, manifest.plan_sha256, self.store.snapshot())
-            self._snapshot_seq = seq
+        for state in () if self._dirty or self.snapshots.writing() else self.states.values():
+            if state.events_since_snapshot >= SNAPSHOT_EVERY:
+                state.snapshot(self.snapshots, wait=False)
         self.journal.cut_log()
+
+    def close(self) -> None:
+        """Save the states and release everything."""
+        self.judge.stop()
+        self.snapshot()
+        self.snapshots.close()
+        self.journal.close()
 
     def _sift(self, batch: Sequence[Arrival], now_us: int) -> "_Sifted":
         """Answer what was decided before or cannot be accepted; tell the rest from repeats within the batch."""
@@ -171,96 +199,150 @@ class Engine:
         if told.get(event.transaction_id) == event.is_fraud:
             sifted.answers[i] = Noted(event.transaction_id, event.is_fraud, replayed=True)
             return
+        if event.transaction_id in told:
+            sifted.corrections.add(event.transaction_id)
         told[event.transaction_id] = event.is_fraud
         sifted.fresh.append((i, b""))
 
-    def _take(self, store: MemoryStore, batch: Sequence[Arrival], sifted: "_Sifted", now_us: int) -> None:
+    def _take(self, batch: Sequence[Arrival], sifted: "_Sifted", now_us: int) -> None:
         """Know, judge, record, answer."""
+        begun_ns = time.monotonic_ns()
         arrivals = [batch[i] for i, _ in sifted.fresh]
-        features = store.advance(self._log_of([arrival.event for arrival in arrivals]))
-        scores = self.bundle.scorer.score(features.rows) if len(features.rows) else np.zeros(0, np.float32)
-        decided_ns = time.monotonic_ns()
-        taken: list[DecisionRow] = []
-        learned: list[OutcomeRow] = []
-        seq = self.journal.last_seq
-        for n, (i, content) in enumerate(sifted.fresh):
-            arrival = arrivals[n]
-            if isinstance(arrival.event, Outcome):
-                answer = self._outcome_row(arrival.event, seq + 1, bool(features.known[n]), sifted, now_us)
-                sifted.answers[i] = answer if isinstance(answer, NotFound) else _noted(answer)
-                learned += [] if isinstance(answer, NotFound) else [answer]
-                seq += not isinstance(answer, NotFound)
-                continue
-            seq += 1
-            latency_us = (decided_ns - arrival.received_ns) // 1000
-            row = self._row(arrival.event, content, seq, features, scores, len(taken), latency_us, now_us)
-            taken.append(row)
-            sifted.rows[row.transaction_id] = row
-            sifted.answers[i] = _answer(row, replayed=False)
-        self.journal.append(taken, learned)
-
-    def _row(
-        self, event: Transaction, content: bytes, seq: int, features: Features, scores: NDArray[np.float32],
-        n: int, latency_us: int, now_us: int,
-    ) -> DecisionRow:  # fmt: skip
-        manifest, score = self.bundle.manifest, float(scores[n])
-        return DecisionRow(
-            seq=seq,
-            transaction_id=self._id_of(event),
-            content=content,
-            features=features.rows[n].tobytes(),
-            fraud_probability=score,
-            decision=self.thresholds.action(score),
-            review_threshold=self.thresholds.review,
-            block_threshold=self.thresholds.block,
-            model_version=manifest.version,
-            detector=manifest.detector,
-            late=bool(features.late[n]),
-            degraded=None,
-            batch_size=len(scores),
-            latency_us=latency_us,
-            decided_at_us=now_us,
+        events = [arrival.event for arrival in arrivals]
+        known = {name: state.advance(events) for name, state in self.states.items()}
+        features = known[self.lineup.champion.bundle.state_id]
+        known_ns = time.monotonic_ns()
+        seqs = self._number(events, sifted, features.known, now_us)
+        paid = [n for n, event in enumerate(events) if not isinstance(event, Outcome)]
+        rows = self._judge(
+            [arrivals[n] for n in paid], [sifted.fresh[n][1] for n in paid], [seqs[n] for n in paid], known, now_us
         )
+        judged_ns = time.monotonic_ns()
+        learned = [row for row in sifted.learned if row is not None]
+        self.journal.append(rows, learned)
+        for n, row in zip(paid, rows, strict=True):
+            sifted.rows[row.transaction_id] = row
+            sifted.answers[sifted.fresh[n][0]] = _answer(row, replayed=False)
+        for state in self.states.values():
+            state.seq = self.journal.last_seq
+        self._count(arrivals, rows, learned, sifted, (begun_ns, known_ns, judged_ns, time.monotonic_ns()))
 
-    def _outcome_row(
-        self, event: Outcome, seq: int, remembered: bool, sifted: "_Sifted", now_us: int
-    ) -> OutcomeRow | NotFound:
-        if not remembered and event.transaction_id not in sifted.rows:
-            return NotFound(
-                f"No transaction {event.transaction_id!r} was decided here; outcomes of older transactions "
-                "belong into the history file of the next training"
+    def _number(
+        self, events: Sequence[Transaction | Outcome], sifted: "_Sifted", remembered: NDArray[np.uint8], now_us: int
+    ) -> list[int]:
+        """The number of every event, and answers to the outcomes: those of unknown transactions get no number."""
+        seq, seqs = self.journal.last_seq, []
+        for n, event in enumerate(events):
+            if not isinstance(event, Outcome):
+                seq += 1
+            elif remembered[n] or event.transaction_id in sifted.rows or event.transaction_id in sifted.first:
+                seq += 1
+                sifted.learned.append(OutcomeRow(seq, event.transaction_id, event.is_fraud, event.time_us, now_us))
+                sifted.answers[sifted.fresh[n][0]] = Noted(event.transaction_id, event.is_fraud, replayed=False)
+            else:
+                sifted.answers[sifted.fresh[n][0]] = NotFound(
+                    f"No transaction {event.transaction_id!r} was decided here; outcomes of older transactions "
+                    "belong into the history file of the next training"
+                )
+            seqs.append(seq)
+        return seqs
+
+    def _judge(
+        self, arrivals: Sequence[Arrival], contents: Sequence[bytes], seqs: Sequence[int],
+        known: dict[str, Features], now_us: int,
+    ) -> list[DecisionRow]:  # fmt: skip
+        """A row of the journal for each of these transactions."""
+        if not arrivals:
+            return []
+        variants = [self.lineup.variant(self._key_of(one.event) or "") for one in arrivals]
+        rows: list[DecisionRow | None] = [None] * len(arrivals)
+        for variant in sorted(set(variants)):
+            contender = self.lineup.contender(variant)
+            where = [n for n, one in enumerate(variants) if one == variant]
+            features = known[contender.bundle.state_id]
+            for at, scores, verdict in self._verdicts(contender, features.rows, where, arrivals):
+                self._fill(rows, at, scores, verdict, contender, variant, features, arrivals, contents, seqs, now_us)
+        return [row for row in rows if row is not None]
+
+    def _verdicts(
+        self, contender: Contender, values: NDArray[np.float64], where: list[int], arrivals: Sequence[Arrival]
+    ) -> Iterable[tuple[list[int], list[float], Verdict]]:
+        """The rows at `where` in one or two parts: what the model says, and what the fallback must."""
+        if self.lineup.fallback_only:
+            yield where, [], Verdict(None, FALLBACK_ONLY, self.judge.circuit)
+            return
+        now_ns = time.monotonic_ns()
+        late = [n for n in where if arrivals[n].due_ns < now_ns]
+        if late:
+            where = [n for n in where if arrivals[n].due_ns >= now_ns]
+            yield late, [], Verdict(None, OVERLOADED, self.judge.circuit)
+        if where:
+            verdict = self.judge.ask(contender.scorer, values if len(where) == len(values) else values[where])
+            if verdict.scores is not None and contender is self.lineup.champion:
+                self._observe(values if len(where) == len(values) else values[where], verdict.scores)
+            yield where, [] if verdict.scores is None else verdict.scores.tolist(), verdict
+
+    def _fill(
+        self, rows: list[DecisionRow | None], where: list[int], scores: list[float], verdict: Verdict,
+        contender: Contender, variant: str, features: Features, arrivals: Sequence[Arrival],
+        contents: Sequence[bytes], seqs: Sequence[int], now_us: int,
+    ) -> None:  # fmt: skip
+        manifest, thresholds = contender.bundle.manifest, contender.thresholds
+        if verdict.scores is None:
+            thresholds = contender.fallback.thresholds
+            scores = contender.fallback.score(features.rows[where]).tolist()
+        experiment = self.lineup.experiment.id if self.lineup.experiment else None
+        width = 8 * features.rows.shape[1]
+        blob, late = np.ascontiguousarray(features.rows).tobytes(), features.late
+        decided_ns, action = time.monotonic_ns(), thresholds.action
+        for n, score in zip(where, scores, strict=True):
+            arrival = arrivals[n]
+            rows[n] = DecisionRow(
+                seqs[n],
+                self._id_of(arrival.event),
+                contents[n],
+                blob[n * width : (n + 1) * width],
+                score,
+                action(score),
+                thresholds.review,
+                thresholds.block,
+                manifest.version,
+                manifest.detector,
+                bool(late[n]),
+                variant if experiment else None,
+                experiment,
+                verdict.circuit,
+                verdict.degraded,
+                len(where),
+                (decided_ns - arrival.received_ns) // 1000,
+                now_us,
             )
-        return OutcomeRow(seq, event.transaction_id, event.is_fraud, event.time_us, now_us)
+
+    def _count(
+        self, arrivals: Sequence[Arrival], rows: Sequence[DecisionRow], learned: Sequence[OutcomeRow],
+        sifted: "_Sifted", times_ns: tuple[int, int, int, int],
+    ) -> None:  # fmt: skip
+        """Tell the experiment and the metrics what has happened."""
+        if self.lineup.experiment is not None:
+            first = [one for one in learned if one.transaction_id not in sifted.corrections]
+            self.experiment.note(rows, first, sifted.rows)
+        begun, known, judged, stored = times_ns
+        count = self.counters
+        count.observe(Stage.FEATURES, (known - begun) // 1000)
+        count.observe(Stage.MODEL, (judged - known) // 1000)
+        count.observe(Stage.COMMIT, (stored - judged) // 1000)
+        count.add(Slot.JOURNAL_COMMITS)
+        count.set(Slot.BREAKER_STATE, STATE_NUMBER[self.judge.circuit])
+        if rows:
+            count.observe_batch(len(rows))
+            count.observe_many(Stage.QUEUE, np.array([begun - one.received_ns for one in arrivals]) // 1000)
+            count.observe_many(Stage.TOTAL, np.array([row.latency_us for row in rows]))
+            count_decisions(count, [row.decision for row in rows], [row.variant for row in rows])
+            for reason, slot in SHED.items():
+                count.add(slot, sum(row.degraded == reason for row in rows))
 
     def _id(self, event: Transaction | Outcome) -> str:
         return event.transaction_id if isinstance(event, Outcome) else self._id_of(event)
-
-    def _log_of(self, events: Sequence[Transaction | Outcome]) -> EventLog:
-        """The events as columns, in their order."""
-        parts = []
-        for is_outcome, run in groupby(events, key=lambda event: isinstance(event, Outcome)):
-            if is_outcome:
-                parts.append(log_of_outcomes(self.schema, _outcomes(run)))
-            else:
-                parts.append(self._to_log([event for event in run if isinstance(event, Transaction)]))
-        return parts[0] if len(parts) == 1 else concatenate(parts)
-
-    def _restore(self, row: DecisionRow | OutcomeRow) -> Transaction | Outcome:
-        if isinstance(row, OutcomeRow):
-            return Outcome(row.transaction_id, row.is_fraud, row.time_us)
-        try:
-            return self.schema.restore(row.content)
-        except msgspec.MsgspecError as error:
-            raise JournalProblem(
-                f"transaction {row.transaction_id!r} in the journal does not fit the schema of model "
-                f"{self.bundle.manifest.version} ({error}); serve a model with the old schema, or a fresh --home"
-            ) from error
-
-    def _in_history(self, row: DecisionRow | OutcomeRow) -> bool:
-        """Whether the model was trained on it: taken before the model's time, and not later than its history."""
-        if isinstance(row, OutcomeRow) or row.seq > self._begun:
-            return False
-        return bool(self._time_of(self._restore(row)) <= self.bundle.manifest.history.last_us)
 
 
 class _Sifted:
@@ -272,14 +354,8 @@ class _Sifted:
         self.first: set[str] = set()
         self.fresh: list[tuple[int, bytes]] = []
         self.repeats: list[tuple[int, bytes]] = []
-
-
-def _outcomes(run: Iterable[Transaction | Outcome]) -> list[tuple[str, int, bool]]:
-    return [(one.transaction_id, one.time_us, one.is_fraud) for one in run if isinstance(one, Outcome)]
-
-
-def _noted(row: OutcomeRow) -> Noted:
-    return Noted(row.transaction_id, row.is_fraud, replayed=False)
+        self.learned: list[OutcomeRow] = []
+        self.corrections: set[str] = set()
 
 
 def _repeat(row: DecisionRow, content: bytes) -> Decision | Conflict:
@@ -294,15 +370,18 @@ def _repeat(row: DecisionRow, content: bytes) -> Decision | Conflict:
 
 def _answer(row: DecisionRow, *, replayed: bool) -> Decision:
     return Decision(
-        transaction_id=row.transaction_id,
-        decision=row.decision,
-        fraud_probability=row.fraud_probability,
-        thresholds=Thresholds(row.review_threshold, row.block_threshold),
-        model_version=row.model_version,
-        detector=row.detector,
-        features_state="late" if row.late else "fresh",
-        batch_size=row.batch_size,
-        latency_us=row.latency_us,
-        replayed=replayed,
-        degraded=row.degraded,
+        row.transaction_id,
+        row.decision,
+        row.fraud_probability,
+        row.review_threshold,
+        Thresholds(row.review_threshold, row.block_threshold),
+        row.model_version,
+        row.detector,
+        "late" if row.late else "fresh",
+        row.batch_size,
+        row.latency_us,
+        replayed,
+        row.degraded,
+        row.circuit,
+        row.variant,
     )

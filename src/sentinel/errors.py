@@ -32,6 +32,10 @@ class CertificateRefused(SentinelError):
     """The exported model does not answer as the trained one does."""
 
 
+class DeploymentRefused(SentinelError):
+    """A change of the deployment that does not fit what is in force, such as a swap during an experiment."""
+
+
 class JournalProblem(SentinelError):
     """The journal or a snapshot cannot be read or written."""
 
@@ -62,3 +66,15 @@ class TooLarge(SentinelError):
 
 class WrongMedia(SentinelError):
     """A request body of a type that is not understood."""
+
+
+class Unauthorized(SentinelError):
+    """An admin call without the key, or with another one."""
+
+
+class Forbidden(SentinelError):
+    """An admin call from another machine when there is no key, or from a web page that is not ours."""
+
+
+class UnknownVersion(SentinelError):
+    """A change of the deployment names a model that is not there or cannot be loaded."""

@@ -11,7 +11,9 @@ from typing import TypeAlias
 from sentinel.engine import Answer, Arrival, Engine
 from sentinel.errors import NotReady, Overloaded, SentinelError
 
-MAX_JOBS = 1024
+MAX_ROWS = 512
+"""In one batch. More would have the first wait for the last."""
+
 _RETRY_S = 2.0
 _CHECKPOINT_S = 0.5
 _log = logging.getLogger(__name__)
@@ -19,6 +21,10 @@ _log = logging.getLogger(__name__)
 
 Result: TypeAlias = list[Answer] | SentinelError
 """Answers in the order of the arrivals, or what befell the whole batch."""
+
+
+Errand: TypeAlias = Callable[[Engine], None]
+"""What the engine's thread does between two batches."""
 
 
 class _Job:
@@ -42,7 +48,9 @@ class Worker:
         self._max_waiting = max_waiting
         self._waiting = 0
         self._arrived: list[_Job] = []
-        self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[_Job] | Errand | None] = SimpleQueue()
+        self._backlog: list[_Job] = []
+        self._ending = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine")
         self._checkpoints = threading.Thread(target=self._write_back, name="checkpoints", daemon=True)
@@ -86,17 +94,24 @@ class Worker:
         jobs, self._arrived = self._arrived, []
         self._queue.put(jobs)
 
+    def between_batches(self, errand: Errand) -> None:
+        """Have the engine's thread do something when its batch is done; from any thread, once the engine is open."""
+        self._queue.put(errand)
+
     def _run(self) -> None:
         engine = self._open()
         while engine is not None:
-            jobs, go_on = self._next_jobs()
+            errands = self._drain()
+            jobs = self._earliest()
             if jobs:
                 self._handle(engine, jobs)
-                try:
-                    engine.keep_up()
-                except Exception:
-                    _log.exception("housekeeping failed; it is tried again after the next batch")
-            if not go_on:
+            try:
+                for errand in errands:
+                    errand(engine)
+                engine.keep_up()
+            except Exception:
+                _log.exception("housekeeping failed; it is tried again after the next batch")
+            if self._ending and not self._backlog:
                 self.engine, self.reason = None, "shutting down"
                 self._close(engine)
                 return
@@ -118,19 +133,35 @@ class Worker:
             self._stopping.wait(_RETRY_S)
         return None
 
-    def _next_jobs(self) -> tuple[list[_Job], bool]:
-        """Everything that has arrived, waiting for the first; False when no more will come."""
-        jobs: list[_Job] = []
-        more = self._queue.get()
-        while more is not None:
-            jobs += more
-            if len(jobs) >= MAX_JOBS:
-                return jobs, True
+    def _drain(self) -> list[Errand]:
+        """Move all that has arrived to the backlog, waiting for something when that is empty; errands are returned."""
+        errands: list[Errand] = []
+        wait = not self._backlog and not self._ending
+        while True:
             try:
-                more = self._queue.get_nowait()
+                found = self._queue.get(block=wait)
             except Empty:
-                return jobs, True
-        return jobs, False
+                return errands
+            wait = False
+            if found is None:
+                self._ending = True
+            elif isinstance(found, list):
+                self._backlog += found
+            else:
+                errands.append(found)
+
+    def _earliest(self) -> list[_Job]:
+        """The next batch: all of the backlog, or as much of it as MAX_ROWS allows, the earliest due first."""
+        rows, backlog = 0, self._backlog
+        if len(backlog) > MAX_ROWS:
+            backlog.sort(key=lambda job: job.arrivals[0].due_ns)
+        for n, job in enumerate(backlog):
+            if rows >= MAX_ROWS:
+                self._backlog = backlog[n:]
+                return backlog[:n]
+            rows += len(job.arrivals)
+        self._backlog = []
+        return backlog
 
     def _handle(self, engine: Engine, jobs: list[_Job]) -> None:
         batch = [arrival for job in jobs for arrival in job.arrivals]
@@ -155,9 +186,7 @@ class Worker:
 
     def _close(self, engine: Engine) -> None:
         try:
-            engine.snapshot()
-            engine.snapshots.close()
-            engine.journal.close()
+            engine.close()
         except Exception:
             _log.exception("closing failed; the journal has every answer that was given")
 

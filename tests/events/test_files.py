@@ -3,6 +3,7 @@ import pytest
 
 from sentinel.errors import DataProblem
 from sentinel.events.files import read_history
+from sentinel.events.replay import log_of_frame
 from sentinel.events.schema import Schema
 
 SCHEMA = Schema(keys=("card",), categories=("channel",), optional=("channel",))
@@ -111,3 +112,28 @@ def test_integers_that_an_empty_cell_made_floats_are_the_same_keys(tmp_path):
     history = read_history(path, SCHEMA)
     assert history.frame["card"].to_list() == ["490", "490"]
     assert history.frame["channel"].to_list() == ["7", None]
+
+
+ASSIGNED = Schema(optional=("transaction_id", "event_time"), rounded=("amount",))
+
+
+def test_rows_without_id_and_time_are_numbered_in_the_order_of_the_file(file):
+    history = read_history(file(pl.DataFrame({"amount": [1.25, 2.505, 3.0]})), ASSIGNED, strict=True)
+    assert history.frame["transaction_id"].to_list() == ["row-1", "row-2", "row-3"]
+    assert history.frame["event_time"].to_list() == [0, 1_000_000, 2_000_000]
+    assert log_of_frame(ASSIGNED, history.frame).exact[:, 0].tolist() == [125, 250, 300]
+
+
+def test_a_row_without_a_time_has_no_place_among_those_that_have_one(file):
+    frame = FRAME.select("transaction_id", "event_time", "amount").with_columns(
+        transaction_id=pl.Series([None, "a", "b"]), event_time=pl.Series(["2025-01-02", "2025-01-01", None])
+    )
+    history = read_history(file(frame), ASSIGNED)
+    assert history.frame["transaction_id"].to_list() == ["a", "row-1"]
+    assert history.skipped == {"event_time is no time from 1970 to 2100": 1}
+
+
+def test_a_schema_that_assigns_nothing_needs_both_columns(file):
+    for name in ("transaction_id", "event_time"):
+        with pytest.raises(DataProblem, match=f"lacks {name}"):
+            read_history(file(FRAME.drop(name)), SCHEMA)

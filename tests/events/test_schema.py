@@ -88,6 +88,10 @@ def test_a_text_that_utf8_cannot_say_is_refused():
         ({"keys": ("card",), "optional": ("shop",)}, "not declared"),
         ({"optional": ("amount",)}, "cannot be optional"),
         ({"exact": {"points": 9}}, "0 to 6"),
+        ({"rounded": ("risk",), "numbers": ("risk",)}, "rounded names risk"),
+        ({"optional": ("is_fraud",)}, "not declared"),
+        ({"ranges": {"amount": (0, float("inf"))}}, "two finite numbers"),
+        ({"ranges": {"amount": (2, 1)}}, "two finite numbers"),
         ({"columns": {"nothing": "x"}}, "not declared"),
         ({"ranges": {"nothing": (0, 1)}}, "not declared"),
     ],
@@ -95,3 +99,39 @@ def test_a_text_that_utf8_cannot_say_is_refused():
 def test_a_schema_that_cannot_work_says_why(schema, text):
     with pytest.raises(InvalidDefinition, match=text):
         Schema(**schema)
+
+
+ASSIGNED = Schema(keys=("card",), optional=("transaction_id", "event_time"), rounded=("amount",))
+
+
+def test_an_id_and_a_time_that_are_missing_are_assigned():
+    transaction = ASSIGNED.decode(b'{"amount": 1, "card": "c"}')
+    assert (transaction.transaction_id, transaction.event_time) == (None, None)
+    ASSIGNED.assign(transaction, "new", 5)
+    assert (transaction.transaction_id, transaction.event_time) == ("new", 5)
+    assert ASSIGNED.restore(ASSIGNED.encode(transaction)) == transaction
+
+
+def test_an_id_and_a_time_that_are_given_stay():
+    transaction = ASSIGNED.decode(b'{"amount": 1, "card": "c", "transaction_id": 7, "event_time": "2025-01-01"}')
+    ASSIGNED.assign(transaction, "new", 5)
+    assert (transaction.transaction_id, transaction.event_time) == ("7", 1_735_689_600_000_000)
+
+
+def test_only_a_schema_with_optional_id_or_time_assigns():
+    assert ASSIGNED.assigns
+    assert Schema(optional=("event_time",)).assigns
+    assert not SCHEMA.assigns
+    with pytest.raises(InvalidInput, match="transaction_id"):
+        Schema(optional=("event_time",)).decode(b'{"amount": 1}')
+
+
+def test_a_rounded_number_may_have_more_decimals():
+    assert ASSIGNED.decode(b'{"amount": 12.345678, "card": "c"}').amount == 12.345678
+    assert SCHEMA.checked_decimals == {"amount": 2}
+    assert ASSIGNED.checked_decimals == {}
+
+
+def test_a_schema_is_the_same_bytes_after_a_way_through_json():
+    written = msgspec.json.encode(Schema(numbers=("risk",), ranges={"risk": (0, 1)}))
+    assert msgspec.json.encode(msgspec.json.decode(written, type=Schema)) == written

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.events.log import EventLog, concatenate, log_of_outcomes, log_of_transactions
+from sentinel.events.log import EventLog, Outcome, concatenate, log_of_outcomes, log_of_transactions
 from sentinel.events.schema import Schema
 from sentinel.features import definitions as f
 from sentinel.features.plan import FeaturePlan
@@ -115,7 +115,7 @@ def as_log(events) -> EventLog:
     parts = []
     for event in events:
         if "outcome" in event:
-            parts.append(log_of_outcomes(SCHEMA, [(event["outcome"], 0, event["fraud"])]))
+            parts.append(log_of_outcomes(SCHEMA, [Outcome(event["outcome"], event["fraud"], 0)]))
         else:
             values = {SCHEMA.id: event["id"], SCHEMA.time: event["time"]}
             values |= {name: event[name] for name in SCHEMA.fields[2:]}

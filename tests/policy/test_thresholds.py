@@ -1,3 +1,4 @@
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,3 +48,14 @@ def test_a_score_on_the_threshold_is_over_it():
 def test_blocking_more_than_is_reviewed_is_refused():
     with pytest.raises(InvalidDefinition, match="block_at_fpr"):
         Policy(review_at_fpr=0.001, block_at_fpr=0.01)
+
+
+def test_a_policy_may_never_block():
+    scores = (np.arange(1000) / 1000).astype(np.float32)
+    found = choose_thresholds(scores, np.zeros(1000, np.int8), Policy(review_at_fpr=0.05, block_at_fpr=None))
+    assert np.sum(scores >= found.review) == 50
+    assert found.block is None
+    assert [found.action(score) for score in (0.1, 0.97, 1.0)] == [Action.APPROVE, Action.REVIEW, Action.REVIEW]
+    assert msgspec.convert(msgspec.to_builtins(found), Thresholds) == found
+    with pytest.raises(InvalidDefinition, match="block_at_fpr"):
+        Policy(review_at_fpr=0.0, block_at_fpr=None)

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import sqlalchemy as sa
@@ -8,7 +9,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from sentinel.errors import JournalProblem
-from sentinel.review.journal import DecisionRow, Journal, OutcomeRow
+from sentinel.review.journal import Journal
+from sentinel.review.journal_reader import DecisionRow, OutcomeRow
 from sentinel.review.tables import metadata
 
 
@@ -16,7 +18,7 @@ def decision(seq, transaction_id=None, **changes):
     row = DecisionRow(
         seq=seq, transaction_id=transaction_id or f"t{seq}", content=b"{}", features=b"\0" * 16, fraud_probability=0.5,
         decision="approve", review_threshold=0.6, block_threshold=0.9, model_version="v1", detector="shop", late=False,
-        degraded=None, batch_size=1, latency_us=5, decided_at_us=7,
+        variant=None, experiment=None, circuit="closed", degraded=None, batch_size=1, latency_us=5, decided_at_us=7,
     )  # fmt: skip
     return row._replace(**changes)
 
@@ -46,7 +48,7 @@ def test_events_come_back_in_the_order_they_were_taken(journal):
 
 
 def test_pages_join_without_a_gap(journal, monkeypatch):
-    monkeypatch.setattr("sentinel.review.journal._PAGE", 3)
+    monkeypatch.setattr("sentinel.review.journal_reader._PAGE", 3)
     journal.append(
         [decision(seq) for seq in range(1, 20, 2)], [OutcomeRow(seq, "t1", True, 1, 1) for seq in range(2, 20, 2)]
     )
@@ -89,11 +91,11 @@ def test_a_file_that_is_no_journal_says_so(tmp_path):
         Journal(tmp_path / "journal.db")
 
 
-def test_activations_remember_where_a_model_took_charge(journal):
+def test_activations_remember_since_when_a_state_is_kept(journal):
     assert journal.activation("v1") is None
-    assert journal.activate("v1", 1) == 0
+    journal.activate("v1", 0, 1)
     journal.append([decision(1), decision(2)], [])
-    assert journal.activate("v2", 2) == 2
+    journal.activate("v2", 2, 2)
     assert journal.activation("v1") == 0
     assert journal.activation("v2") == 2
 
@@ -134,3 +136,17 @@ def test_the_log_file_is_cut_when_it_has_grown(journal, monkeypatch):
     log = journal.path.with_name(journal.path.name + "-wal")
     assert log.stat().st_size < 200_000
     assert journal.counts()["decisions"] == 59
+
+
+def test_a_reader_who_dawdles_does_not_hold_up_the_writer(journal, monkeypatch):
+    monkeypatch.setattr("sentinel.review.journal._CHECKPOINT_ABOVE", 0)
+    journal.append([decision(1)], [])
+    with sa.create_engine(f"sqlite:///{journal.path}").connect() as reader:
+        reader.exec_driver_sql("BEGIN")
+        reader.exec_driver_sql("SELECT count(*) FROM decisions").fetchall()
+        journal.append([decision(2)], [])
+        begun = time.perf_counter()
+        journal.cut_log()
+        assert time.perf_counter() - begun < 5
+    journal.append([decision(3)], [])
+    assert journal.last_seq == 3

@@ -100,7 +100,7 @@ def test_sigterm_answers_what_has_arrived_and_saves_the_state(server, home):
     assert acknowledged
     journal = Journal(home / "journal.db")
     assert journal.find(list(acknowledged)[:500]).keys() == set(list(acknowledged)[:500])
-    (snapshot,) = (home / "snapshots").glob("v1-*.npz")
+    (snapshot,) = (home / "snapshots").glob("*.npz")
     assert int(snapshot.stem.split("-")[1]) == journal.last_seq
     journal.close()
 
@@ -194,14 +194,16 @@ def test_without_a_sound_model_it_lives_says_why_and_recovers(home, damage):
         (bundle / "state.npz").unlink()
     else:
         text = (bundle / "manifest.json").read_text()
-        (bundle / "manifest.json").write_text(text.replace('"format": 1', '"format": 99'))
+        (bundle / "manifest.json").write_text(text.replace('"format": 2', '"format": 99'))
     port = free_port(HOST)
     process = subprocess.Popen(
         [sys.executable, "-m", "sentinel", "serve", "--home", str(home), "--port", str(port)], stderr=subprocess.DEVNULL
     )
     try:
         for _ in range(200):
-            if get_status(port, "/health/live") == 200 and "loading" not in get_json(port, "/health/ready")["reason"]:
+            if get_status(port, "/health/live") == 200 and "loading" not in str(
+                get_json(port, "/health/ready")["reason"]
+            ):
                 break
             time.sleep(0.05)
         reason = get_json(port, "/health/ready")["reason"]

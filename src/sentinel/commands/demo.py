@@ -29,6 +29,7 @@ from sentinel.events.simulator import simulate
 from sentinel.events.times import iso
 from sentinel.model.bundle import Manifest
 from sentinel.model.registry import Registry
+from sentinel.policy.deployment import DeploymentRecord
 from sentinel.train.evaluate import average_precision, recall_at_fpr
 from sentinel.train.pipeline import train
 from sentinel.transport.client import Client, Unreachable
@@ -75,7 +76,7 @@ def run_demo(
         held_back = int(len(history) * (1 - LIVE_SHARE))
         registry = Registry(settings.models)
         manifest = train(detector, History(history.frame[:held_back], history.skipped), registry, stage)
-        registry.promote(manifest.version)
+        DeploymentRecord(settings.home).promote(manifest.version)
     live = traffic(detector, history.frame[held_back:])
     server = ServerProcess(settings.home, settings.host, settings.port)
     view = View(manifest, live, f"http://{settings.host}:{settings.port}")

@@ -17,6 +17,7 @@ from sentinel.errors import SentinelError
 from sentinel.features import kernel
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
+from sentinel.policy.deployment import DeploymentRecord
 
 _SLOW_FSYNC_MS = 20.0
 _LIBRARIES = ("fastapi", "msgspec", "numba", "numpy", "onnxruntime", "polars", "sqlalchemy", "uvicorn", "xgboost-cpu")
@@ -107,7 +108,7 @@ def _models(settings: Settings) -> tuple[bool, str]:
     if not registry.versions():
         return True, "none yet; `sentinel train` makes the first"
     try:
-        champion = registry.champion()
+        champion = DeploymentRecord(settings.home).champion()
         bundle = load_bundle(registry.path(champion))
     except SentinelError as error:
         return False, str(error)

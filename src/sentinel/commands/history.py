@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 from rich.console import Console
@@ -18,6 +19,7 @@ from sentinel.events.replay import log_of_frame
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import Manifest, load_bundle
 from sentinel.model.registry import Registry
+from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.thresholds import Thresholds
 from sentinel.train import handbook
 from sentinel.train.dataset import learn_vocabulary, replay, split
@@ -60,13 +62,13 @@ def train_detector(
     """Train and write a bundle; the manifest, and the champion afterwards."""
     detector = load_detector(name)
     history = _read(detector, data, renames, strict=strict)
-    registry = Registry(settings.models)
+    registry, record = Registry(settings.models), DeploymentRecord(settings.home)
     first = not registry.versions()
     with stages() as stage:
         manifest = train(detector, history, registry, stage)
     if first or promote:
-        registry.promote(manifest.version)
-    return manifest, registry.champion()
+        record.promote(manifest.version)
+    return manifest, record.champion()
 
 
 def evaluate_model(
@@ -75,7 +77,7 @@ def evaluate_model(
     """Metrics of a bundle, on rows that it did not learn from."""
     detector = load_detector(name)
     registry = Registry(settings.models)
-    version = version or registry.champion()
+    version = version or DeploymentRecord(settings.home).champion()
     bundle = load_bundle(registry.path(version))
     manifest = bundle.manifest
     if manifest.detector != detector.name:
@@ -96,7 +98,7 @@ def evaluate_model(
     rows, labels = rows[labels >= 0], labels[labels >= 0]
     if labels.min(initial=1) == labels.max(initial=0):
         raise DataProblem(f"{data} has only one kind of transaction; both frauds and others are needed to measure")
-    thresholds = Thresholds(**manifest.thresholds)
+    thresholds = msgspec.convert(manifest.thresholds, Thresholds)
     metrics = evaluate(bundle.scorer.score(rows), labels, thresholds, baselines(manifest.plan, rows))
     return {
         "version": version,

@@ -26,7 +26,9 @@ from sentinel.events.log import LABEL_UNKNOWN, EventLog, concatenate, outcome_ro
 from sentinel.events.replay import log_of_frame
 from sentinel.model.bundle import Bundle, load_bundle
 from sentinel.model.registry import Registry
-from sentinel.review.journal import DecisionRow, Journal
+from sentinel.policy.deployment import DeploymentRecord
+from sentinel.review.journal import Journal
+from sentinel.review.journal_reader import DecisionRow
 from sentinel.train.pipeline import train
 from sentinel.transport.client import Client, Unreachable
 
@@ -77,7 +79,7 @@ def parity(detector: Detector, history: History, events: int, seed: int, stage: 
     with tempfile.TemporaryDirectory(prefix="sentinel-parity-") as folder:
         settings = Settings(home=Path(folder))
         registry = Registry(settings.models)
-        registry.promote(train(quick, History(older, {}), registry, stage).version)
+        DeploymentRecord(settings.home).promote(train(quick, History(older, {}), registry, stage).version)
         live = traffic(detector, newer)
         server = ServerProcess(settings.home, _HOST, free_port(_HOST))
         try:

@@ -1,21 +1,65 @@
 """`sentinel simulate`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
+
 from sentinel.commands.progress import stages
-from sentinel.errors import DataProblem
+from sentinel.errors import DataProblem, InvalidDefinition
+from sentinel.events.files import history_of_frame
+from sentinel.events.replay import log_of_frame
+from sentinel.events.schema import Schema
 from sentinel.events.simulator import simulate
+from sentinel.features.definitions import count, distinct, field, hour_of_day, mean, seconds_since_last
+from sentinel.features.plan import FeaturePlan
+from sentinel.features.store import MemoryStore
 
 _ENDINGS = (".parquet", ".csv", ".jsonl")
+_LONGEST_PAUSE_DAYS = 30.0
+_VELOCITY = FeaturePlan(
+    Schema(keys=("card_id", "merchant_id")),
+    (
+        field("amount"),
+        hour_of_day(),
+        seconds_since_last(by="card_id").named("days_since_last_txn"),
+        count(by="card_id", over="24h").named("txn_count_24h"),
+        distinct("merchant_id", by="card_id", over="24h").named("distinct_merchants_24h"),
+        mean("amount", by="card_id", over="7d").named("avg_amount_7d"),
+    ),
+)
 
 
-def simulate_to_file(out: Path, transactions: int, seed: int) -> dict[str, object]:
-    """Write simulated payments and say how many of what kind there are."""
+def velocity_rows(payments: pl.DataFrame) -> pl.DataFrame:
+    """Simulated payments as the seven fields of the `velocity` detector, with id, time and label.
+
+    Counts and the mean include the payment itself. Pauses are in days, 30 at most, and 30 for a card's first.
+    """
+    schema = _VELOCITY.schema
+    rows = MemoryStore(_VELOCITY).advance(log_of_frame(schema, history_of_frame(payments, schema).frame)).rows
+    pause = pl.col("days_since_last_txn").fill_nan(None) / 86_400
+    return payments.select(schema.id, schema.time, schema.label).with_columns(
+        *(pl.Series(name, rows[:, i]) for i, name in enumerate(_VELOCITY.names)),
+        (payments["channel"] == "online").cast(pl.Float64).alias("channel_online"),
+    ).with_columns(pause.clip(0.0, _LONGEST_PAUSE_DAYS).fill_null(_LONGEST_PAUSE_DAYS))  # fmt: skip
+
+
+_SHAPES: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
+    "payments": lambda payments: payments,
+    "velocity": velocity_rows,
+}
+
+
+def simulate_to_file(out: Path, transactions: int, seed: int, detector: str) -> dict[str, object]:
+    """Write simulated payments in the fields of that detector, and say how many of what kind there are."""
     if out.suffix not in _ENDINGS:
         raise DataProblem(f"{out}: end the name in {', '.join(_ENDINGS)} to say what to write")
+    if detector not in _SHAPES:
+        raise InvalidDefinition(f"payments cannot be simulated for {detector!r}; take {' or '.join(_SHAPES)}")
     with stages() as stage:
         stage("simulating", 0, transactions)
-        frame = simulate(transactions, seed)
+        payments = simulate(transactions, seed)
+        frame = _SHAPES[detector](payments)
         stage("simulating", transactions, transactions)
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -27,10 +71,10 @@ def simulate_to_file(out: Path, transactions: int, seed: int) -> dict[str, objec
             frame.write_ndjson(out)
     except OSError as error:
         raise DataProblem(f"{out} cannot be written: {error}") from error
-    patterns = frame["fraud_pattern"].drop_nulls().value_counts().sort("fraud_pattern")
+    patterns = payments["fraud_pattern"].drop_nulls().value_counts().sort("fraud_pattern")
     return {
         "transactions": len(frame),
-        "frauds": int(frame["is_fraud"].sum()),
+        "frauds": int(payments["is_fraud"].sum()),
         "patterns": dict(patterns.iter_rows()),
         "out": str(out),
     }

@@ -23,6 +23,29 @@ from sentinel.features.definitions import (
     std,
     total,
 )
+from sentinel.policy.fallback import Condition, Fallback, Rule
+
+# Round figures, not fitted. One sign alone is reviewed only where hardly any honest payment shows it.
+RULES = (
+    Rule((Condition("amount", ">", 2500),), 0.18, "large amount"),
+    Rule(
+        (Condition("amount", ">", 250), Condition("ratio_amount_to_mean_amount_by_card_id_30d", ">", 8)),
+        0.15,
+        "far above what the card usually pays",
+    ),
+    Rule((Condition("count_by_card_id_10m", ">", 3),), 0.35, "burst of payments by the card"),
+    Rule((Condition("count_by_card_id_24h", ">", 8),), 0.22, "many payments by the card within a day"),
+    Rule((Condition("distinct_merchant_id_by_card_id_24h", ">", 6),), 0.12, "many merchants within a day"),
+    Rule(
+        (Condition("distinct_country_by_card_id_24h", ">", 1), Condition("kmh_since_last_by_card_id", ">", 900)),
+        0.20,
+        "another country sooner than a flight gets there",
+    ),
+    Rule((Condition("distinct_card_id_by_device_id_24h", ">", 4),), 0.15, "many cards on one device"),
+    Rule((Condition("count_by_device_id_1h", ">", 5),), 0.20, "burst of payments from one device"),
+    Rule((Condition("fraud_rate_by_device_id_30d_delayed_1h", ">", 0.2),), 0.50, "device known for fraud"),
+    Rule((Condition("fraud_rate_by_merchant_id_30d_delayed_1d", ">", 0.2),), 0.12, "merchant known for fraud"),
+)
 
 detector = Detector(
     schema=Schema(
@@ -71,5 +94,6 @@ detector = Detector(
         fraud_rate(by="device_id", over="30d", delay="1h"),
         fraud_rate(by="card_id", over="30d", delay="1h"),
     ),
+    fallback=Fallback(rules=RULES),
     training=Training(max_depth=6, min_child_weight=2.0),
 )

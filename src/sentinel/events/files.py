@@ -8,7 +8,7 @@ import polars as pl
 
 from sentinel.errors import DataProblem, InvalidInput
 from sentinel.events.schema import MAX_TEXT, Schema
-from sentinel.events.times import EARLIEST_US, LATEST_US, instant_us
+from sentinel.events.times import EARLIEST_US, LATEST_US, SECOND_US, instant_us
 
 _READERS: dict[str, Callable[[Path], pl.LazyFrame]] = {
     ".parquet": lambda path: pl.scan_parquet(path),
@@ -42,6 +42,10 @@ def read_history(
 
     `renames` maps a column of the file to a field of the schema, on top of `schema.columns`. Rows that the
     live service would refuse are left out and counted; with `strict` they are an error. Raises DataProblem.
+
+    Where the schema lets ids be assigned, rows without one are called `row-1`, `row-2`, by their place in the
+    file. Where it lets times be assigned and the file has no such column, rows are taken one second apart in the
+    order of the file, from 1970 on; in a file that has the column, a row without a time is left out.
     """
     return history_of_frame(read_columns(path, schema, renames or {}), schema, strict=strict)
 
@@ -106,8 +110,11 @@ def history_of_frame(frame: pl.DataFrame, schema: Schema, *, strict: bool = Fals
     typed = frame.with_columns(absent).with_columns(
         *(_as_text(frame, name, schema).alias(name) for name in (schema.id, *schema.texts)),
         *(_as_number(name).alias(name) for name in (*schema.decimals, *schema.numbers)),
-        _as_time(frame[schema.time]).alias(schema.time),
+        _times(frame, schema).alias(schema.time),
     )
+    if schema.id in schema.optional:
+        places = pl.format("row-{}", pl.int_range(1, pl.len() + 1))
+        typed = typed.with_columns(pl.coalesce(schema.id, places).alias(schema.id))
     if schema.label in frame.columns:
         typed = typed.with_columns(_as_label(frame[schema.label]).alias(schema.label))
     if schema.outcome_time in frame.columns:
@@ -125,6 +132,12 @@ def history_of_frame(frame: pl.DataFrame, schema: Schema, *, strict: bool = Fals
     if unique.is_empty():
         raise DataProblem(f"no usable row: {'; '.join(f'{n} rows: {reason}' for reason, n in skipped.items())}")
     return History(unique.sort(schema.time, maintain_order=True), skipped)
+
+
+def _times(frame: pl.DataFrame, schema: Schema) -> pl.Series:
+    if schema.time in frame.columns or schema.time not in schema.optional:
+        return _as_time(frame[schema.time])
+    return pl.int_range(EARLIEST_US, EARLIEST_US + len(frame) * SECOND_US, SECOND_US, eager=True)
 
 
 def _as_text(frame: pl.DataFrame, name: str, schema: Schema) -> pl.Expr:
@@ -201,12 +214,11 @@ def _fault(schema: Schema) -> pl.Expr:
         if limits is not None:
             low, high = limits
             checks.append(((pl.col(name) < low) | (pl.col(name) > high), f"{name} is outside {low:g} to {high:g}"))
-    for name, digits in schema.decimals.items():
-        if name not in (schema.place or ()):
-            scale = 10**digits
-            nearest = (pl.col(name) * scale).round(mode="half_to_even") / scale
-            wrong = (nearest - pl.col(name)).abs() > 1e-12 * pl.col(name).abs()
-            checks.append((wrong, f"{name} has more than {digits} decimals"))
+    for name, digits in schema.checked_decimals.items():
+        scale = 10**digits
+        nearest = (pl.col(name) * scale).round(mode="half_to_even") / scale
+        wrong = (nearest - pl.col(name)).abs() > 1e-12 * pl.col(name).abs()
+        checks.append((wrong, f"{name} has more than {digits} decimals"))
     checks += [
         (pl.col(name).str.len_chars() > MAX_TEXT, f"{name} is longer than {MAX_TEXT} characters")
         for name in schema.texts

@@ -1,9 +1,11 @@
 """The event log as columns: what the feature kernel reads, for one transaction or a hundred million."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
@@ -15,6 +17,14 @@ MISSING = np.iinfo(np.int64).min
 NO_TEXT = 0
 """The hash of a text that is not there."""
 LABEL_UNKNOWN = -1
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """The truth about a transaction, as it became known at `time_us`."""
+
+    transaction_id: str
+    is_fraud: bool
+    time_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +109,29 @@ def fixed_point(values: NDArray[np.float64], scales: NDArray[np.float64]) -> NDA
     return np.ascontiguousarray(np.where(missing, MISSING, scaled))
 
 
-def log_of_outcomes(schema: Schema, outcomes: Iterable[tuple[str, int, bool]]) -> EventLog:
-    """Outcomes (transaction id, time in microseconds, is fraud) as an EventLog."""
-    rows = list(outcomes)
+def log_of_events(schema: Schema) -> Callable[[Sequence[Transaction | Outcome]], EventLog]:
+    """A function that turns decoded transactions and outcomes into an EventLog, in their order."""
+    of_transactions = log_of_transactions(schema)
+
+    def convert(events: Sequence[Transaction | Outcome]) -> EventLog:
+        parts = []
+        for is_outcome, run in groupby(events, key=lambda event: isinstance(event, Outcome)):
+            if is_outcome:
+                parts.append(log_of_outcomes(schema, [event for event in run if isinstance(event, Outcome)]))
+            else:
+                parts.append(of_transactions([event for event in run if isinstance(event, Transaction)]))
+        return parts[0] if len(parts) == 1 else concatenate(parts)
+
+    return convert
+
+
+def log_of_outcomes(schema: Schema, outcomes: Sequence[Outcome]) -> EventLog:
+    """Outcomes as an EventLog, in their order."""
     return outcome_rows(
         schema,
-        np.array([hash_text(one[0]) for one in rows], dtype=np.uint64),
-        np.array([one[1] for one in rows], dtype=np.int64),
-        np.array([one[2] for one in rows], dtype=np.int8),
+        np.array([hash_text(one.transaction_id) for one in outcomes], dtype=np.uint64),
+        np.array([one.time_us for one in outcomes], dtype=np.int64),
+        np.array([one.is_fraud for one in outcomes], dtype=np.int8),
     )
 
 

@@ -1,5 +1,6 @@
 """The schema: which fields a transaction has, and how one is read from bytes."""
 
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -24,7 +25,7 @@ class Transaction(msgspec.Struct, forbid_unknown_fields=True):
     """One transaction of a detector's schema; each schema makes its own subclass with its own fields.
 
     After `Schema.decode`, the time field holds microseconds since 1970 UTC and every id, key and category is
-    text (or None where it is missing).
+    text (or None where it is missing). After `Schema.assign` the id and the time are never None.
     """
 
 
@@ -36,7 +37,9 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     - `numbers`: plain numbers, handed to the model as they are.
     - `exact`: further numbers that windows add up, with how many decimals each has (`{"value": 0}`).
     - `place`: latitude and longitude in degrees.
-    - `optional`: fields that may be absent or null. The id, the time and the amount never are.
+    - `optional`: fields that may be absent or null; the amount never is. An id or a time that is absent is
+      assigned on arrival: then a repeated request cannot be recognised as such.
+    - `rounded`: exact numbers that are rounded to their decimals, where others are refused with more of them.
     - `ranges`: the least and greatest accepted value of a number.
     - `label`, `outcome_time`: columns of a history file; never accepted in a live transaction.
     - `columns`: how a file of yours calls a field, `{"event_time": "tx_datetime"}`.
@@ -53,6 +56,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     exact: dict[str, int] = {}
     place: tuple[str, str] | None = None
     optional: tuple[str, ...] = ()
+    rounded: tuple[str, ...] = ()
     ranges: dict[str, tuple[float, float]] = {}
     label: str = "is_fraud"
     outcome_time: str | None = None
@@ -66,8 +70,15 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for name in fields:
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
                 raise InvalidDefinition(f"schema: {name!r} is no field name; use letters, digits and _")
-        self._refuse_unknown("optional", self.optional, (*self.decimals, *self.numbers, *self.texts))
+        self._refuse_unknown("optional", self.optional, self.fields)
+        self._refuse_unknown("rounded", self.rounded, tuple(self.decimals))
         self._refuse_unknown("ranges", self.ranges, (*self.decimals, *self.numbers))
+        for name, (least, most) in self.ranges.items():
+            if not -math.inf < least <= most < math.inf:
+                raise InvalidDefinition(f"schema: the range of {name} is {least} to {most}; give two finite numbers")
+        # floats, as they come back from JSON: the fingerprint of a plan must not change on the way
+        floats = {name: (float(least), float(most)) for name, (least, most) in self.ranges.items()}
+        msgspec.structs.force_setattr(self, "ranges", floats)
         self._refuse_unknown("columns", self.columns, (*fields, self.outcome_time or self.label))
         if self.amount in self.optional:
             raise InvalidDefinition(f"schema: the amount {self.amount!r} cannot be optional")
@@ -95,6 +106,17 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def fields(self) -> tuple[str, ...]:
         """Every field of a live transaction, in the order of the wire struct."""
         return (self.id, self.time, *self.decimals, *self.numbers, *self.texts)
+
+    @cached_property
+    def assigns(self) -> bool:
+        """Whether a transaction may come without id or time."""
+        return self.id in self.optional or self.time in self.optional
+
+    @cached_property
+    def checked_decimals(self) -> dict[str, int]:
+        """Exact numbers that are refused with more decimals. A place is rounded: no one means eleven centimetres."""
+        rounded = (*self.rounded, *(self.place or ()))
+        return {name: digits for name, digits in self.decimals.items() if name not in rounded}
 
     @cached_property
     def wire_type(self) -> type[Transaction]:
@@ -131,14 +153,13 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @cached_property
     def _scaled(self) -> tuple[tuple[str, Callable[[Any], Any], int], ...]:
-        """Fields whose decimals are checked. Places are rounded instead: no one means eleven centimetres."""
-        place = self.place or ()
-        return tuple(
-            (name, operator.attrgetter(name), 10**digits) for name, digits in self.decimals.items() if name not in place
-        )
+        return tuple((name, operator.attrgetter(name), 10**digits) for name, digits in self.checked_decimals.items())
 
     def decode(self, raw: bytes | memoryview | msgspec.Raw) -> Transaction:
-        """One transaction from its JSON bytes. Raises InvalidInput that names the field and what it expects."""
+        """One transaction from its JSON bytes. Raises InvalidInput that names the field and what it expects.
+
+        An optional id or time that is missing stays None until `assign`.
+        """
         transaction = read_json(self._decoder.decode, raw)
         self.normalise(transaction)
         return transaction
@@ -146,7 +167,8 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def normalise(self, transaction: Transaction) -> None:
         """Bring the time to microseconds and the texts to text, in place; check the decimals of exact numbers."""
         value = getattr(transaction, self.time)
-        setattr(transaction, self.time, instant_us(value, f"$.{self.time}"))
+        if value is not None:
+            setattr(transaction, self.time, instant_us(value, f"$.{self.time}"))
         for name in (self.id, *self.texts):
             value = getattr(transaction, name)
             if type(value) is not str and value is not None:
@@ -155,6 +177,22 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             value = get(transaction)
             if value is not None and not has_decimals(value, scale):
                 raise InvalidInput(f"Expected at most {self.decimals[name]} decimals, got {value!r}", f"$.{name}")
+
+    def assign(self, transaction: Transaction, new_id: str, now_us: int) -> None:
+        """Give a decoded transaction the id and the time (microseconds) it lacks, in place.
+
+        Needed only where `assigns` is set, and before anything else reads the transaction.
+
+        >>> schema = Schema(optional=("transaction_id", "event_time"))
+        >>> transaction = schema.decode(b'{"amount": 1.5}')
+        >>> schema.assign(transaction, "a7", 1_735_689_600_000_000)
+        >>> schema.encode(transaction)
+        b'{"amount":1.5,"transaction_id":"a7","event_time":1735689600000000}'
+        """
+        if getattr(transaction, self.id) is None:
+            setattr(transaction, self.id, new_id)
+        if getattr(transaction, self.time) is None:
+            setattr(transaction, self.time, now_us)
 
     def encode(self, transaction: Transaction) -> bytes:
         """The canonical bytes of a decoded transaction: equal content gives equal bytes."""

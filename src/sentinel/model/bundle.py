@@ -17,11 +17,13 @@ from sentinel.errors import BundleProblem, SentinelError
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore, pack, unpack
 from sentinel.model.certificate import Certificate
+from sentinel.model.drift import Reference
 from sentinel.model.scorer import Scorer
 
-FORMAT = 1
+FORMAT = 2
 MODEL_FILE = "model.onnx"
 STATE_FILE = "state.npz"
+REFERENCE_FILE = "reference.json"
 MANIFEST_FILE = "manifest.json"
 _LIBRARIES = ("numpy", "numba", "onnx", "onnxruntime", "xgboost-cpu", "polars", "msgspec")
 
@@ -46,7 +48,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     created_at: str
     plan: FeaturePlan
     plan_sha256: str
-    thresholds: dict[str, float]
+    thresholds: dict[str, float | None]
+    fallback: dict[str, Any] = {}
     metrics: Any
     certificate: Certificate
     history: HistoryFacts
@@ -57,12 +60,21 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Bundle:
-    """A loaded bundle: manifest, scorer, and the state of the features at the end of the history."""
+    """A loaded bundle: manifest, scorer, training distribution, and the features' state at the end of the history."""
 
-    def __init__(self, manifest: Manifest, scorer: Scorer, state: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(
+        self, manifest: Manifest, scorer: Scorer, reference: Reference, state: Mapping[str, NDArray[Any]]
+    ) -> None:
         self.manifest = manifest
         self.scorer = scorer
+        self.reference = reference
         self._state = state
+
+    @property
+    def state_id(self) -> str:
+        """Names what the features remember at first: bundles of one history and one feature plan share it."""
+        told = f"{self.manifest.plan_sha256} {self.manifest.files[STATE_FILE]}"
+        return hashlib.sha256(told.encode()).hexdigest()[:32]
 
     def new_store(self) -> MemoryStore:
         """A store that remembers the training history and nothing since."""
@@ -76,9 +88,13 @@ def plan_sha256(plan: FeaturePlan) -> str:
     return hashlib.sha256(msgspec.json.encode(plan, order="deterministic")).hexdigest()
 
 
-def write_bundle(folder: Path, manifest: Manifest, model: bytes, store: MemoryStore) -> Manifest:
+def write_bundle(folder: Path, manifest: Manifest, model: bytes, reference: Reference, store: MemoryStore) -> Manifest:
     """Write a bundle that appears whole or not at all; return the manifest with its file hashes."""
-    files = {MODEL_FILE: model, STATE_FILE: pack(store.snapshot())}
+    files = {
+        MODEL_FILE: model,
+        REFERENCE_FILE: msgspec.json.encode(reference),
+        STATE_FILE: pack(store.snapshot()),
+    }
     manifest = msgspec.structs.replace(
         manifest, files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     )
@@ -104,7 +120,7 @@ def load_bundle(folder: Path) -> Bundle:
     """Read a bundle and check all of it. Raises BundleProblem that says what does not match."""
     manifest = read_manifest(folder)
     data = {name: _read_checked(folder / name, expected) for name, expected in manifest.files.items()}
-    missing = {MODEL_FILE, STATE_FILE} - data.keys()
+    missing = {MODEL_FILE, REFERENCE_FILE, STATE_FILE} - data.keys()
     if missing:
         raise BundleProblem(f"{folder / MANIFEST_FILE} does not list {', '.join(sorted(missing))}; train anew")
     if plan_sha256(manifest.plan) != manifest.plan_sha256:
@@ -114,11 +130,12 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleProblem(
             f"{folder}: the model takes {scorer.n_features} features, the plan makes {len(manifest.plan.features)}"
         )
-    bundle = Bundle(manifest, scorer, unpack(data[STATE_FILE]))
     try:
+        reference = msgspec.json.decode(data[REFERENCE_FILE], type=Reference)
+        bundle = Bundle(manifest, scorer, reference, unpack(data[STATE_FILE]))
         bundle.new_store()
-    except SentinelError as error:
-        raise BundleProblem(f"{folder / STATE_FILE}: {error}") from error
+    except (SentinelError, msgspec.MsgspecError) as error:
+        raise BundleProblem(f"{folder}: {STATE_FILE} or {REFERENCE_FILE} cannot be used: {error}") from error
     return bundle
 
 

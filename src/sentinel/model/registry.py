@@ -1,17 +1,15 @@
-"""The bundles of a home folder: which there are, and which one is the champion."""
+"""The bundles of a home folder. Which of them decides is in the deployment record."""
 
-import os
 import re
 from pathlib import Path
 
 from sentinel.errors import BundleProblem
 
 _VERSION = re.compile(r"v(\d+)")
-_CHAMPION_FILE = "champion"
 
 
 class Registry:
-    """The folder `models/` of a home: `v1`, `v2`, ... and a file that names the champion."""
+    """The folder `models/` of a home: `v1`, `v2`, ..."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -34,22 +32,3 @@ class Registry:
             known = ", ".join(self.versions()) or "none yet: run `sentinel train`"
             raise BundleProblem(f"there is no model {version!r} in {self.folder}; there is {known}")
         return self.folder / version
-
-    def champion(self) -> str:
-        """The version in charge. Raises BundleProblem when there is none."""
-        try:
-            return (self.folder / _CHAMPION_FILE).read_text().strip()
-        except OSError:
-            raise BundleProblem(
-                f"{self.folder} has no champion; run `sentinel train`, or `sentinel models promote VERSION`"
-            ) from None
-
-    def promote(self, version: str) -> None:
-        """Put a version in charge, for good and at once."""
-        self.path(version)
-        draft = self.folder / f".{_CHAMPION_FILE}.draft"
-        with draft.open("w") as handle:
-            handle.write(version + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-        draft.rename(self.folder / _CHAMPION_FILE)

@@ -23,14 +23,16 @@ class Action(StrEnum):
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How many honest transactions may be disturbed, as shares of all honest ones.
 
-    `review_at_fpr` is the share that is reviewed or blocked, `block_at_fpr` the share that is blocked.
+    `review_at_fpr` is the share that is reviewed or blocked, `block_at_fpr` the share that is blocked; with None
+    nothing is ever blocked, only approved or reviewed.
     """
 
     review_at_fpr: Share = 0.01
-    block_at_fpr: Share = 0.001
+    block_at_fpr: Share | None = 0.001
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.block_at_fpr <= self.review_at_fpr < 1.0:
+        block = self.review_at_fpr if self.block_at_fpr is None else self.block_at_fpr
+        if not 0.0 < block <= self.review_at_fpr < 1.0:
             raise InvalidDefinition(
                 f"policy: block_at_fpr ({self.block_at_fpr}) must be above 0 and at most "
                 f"review_at_fpr ({self.review_at_fpr}), and both below 1"
@@ -38,10 +40,10 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Probabilities from which a transaction is reviewed and blocked."""
+    """Probabilities from which a transaction is reviewed and blocked; with `block` None it is never blocked."""
 
     review: Share
-    block: Share
+    block: Share | None
 
     def action(self, fraud_probability: float) -> Action:
         """The action for one score.
@@ -49,7 +51,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         >>> Thresholds(review=0.3, block=0.9).action(0.3)
         <Action.REVIEW: 'review'>
         """
-        if fraud_probability >= self.block:
+        if self.block is not None and fraud_probability >= self.block:
             return Action.BLOCK
         if fraud_probability >= self.review:
             return Action.REVIEW
@@ -64,8 +66,10 @@ def choose_thresholds(scores: NDArray[np.float32], labels: NDArray[np.int8], pol
     honest = scores[labels == 0]
     if len(honest) == 0:
         raise InvalidDefinition("no honest transaction among the validation rows; choose a longer validation part")
-    review, block = (float(_exceeded_by(honest, share)) for share in (policy.review_at_fpr, policy.block_at_fpr))
-    return Thresholds(review=review, block=max(review, block))
+    review = float(_exceeded_by(honest, policy.review_at_fpr))
+    if policy.block_at_fpr is None:
+        return Thresholds(review=review, block=None)
+    return Thresholds(review=review, block=max(review, float(_exceeded_by(honest, policy.block_at_fpr))))
 
 
 def _exceeded_by(honest: NDArray[np.float32], share: float) -> np.float32:

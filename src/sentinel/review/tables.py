@@ -11,6 +11,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    text,
 )
 
 metadata = MetaData()
@@ -27,15 +28,19 @@ decisions = Table(
     Column("fraud_probability", Float, nullable=False),
     Column("decision", String(8), nullable=False),
     Column("review_threshold", Float, nullable=False),
-    Column("block_threshold", Float, nullable=False),
+    Column("block_threshold", Float),  # null: this policy never blocks
     Column("model_version", String(64), nullable=False),
     Column("detector", String(128), nullable=False),
     Column("late", Boolean, nullable=False),
+    Column("variant", String(1)),  # a or b, of the experiment
+    Column("experiment", String(64)),
+    Column("circuit", String(9), nullable=False),  # state of the breaker: closed, open, half-open
     Column("degraded", String(256)),
     Column("batch_size", Integer, nullable=False),
     Column("latency_us", Integer, nullable=False),
     Column("decided_at_us", BigInteger, nullable=False),
     Index("decisions_by_transaction", "transaction_id", unique=True),
+    Index("decisions_by_experiment", "experiment", sqlite_where=text("experiment IS NOT NULL")),
 )
 """One row a decision, in the order in which the transactions were taken."""
 
@@ -54,8 +59,8 @@ outcomes = Table(
 activations = Table(
     "activations",
     metadata,
-    Column("seq", _Sequence, primary_key=True, autoincrement=False),
-    Column("model_version", String(64), nullable=False),
+    Column("state_id", String(64), primary_key=True),
+    Column("seq", _Sequence, nullable=False),
     Column("activated_at_us", BigInteger, nullable=False),
 )
-"""From which event on a model's bundle has been in charge: `seq` is the last event before it."""
+"""From which event on a model's state has been kept: `seq` is the last event before it (`Bundle.state_id`)."""

@@ -35,7 +35,7 @@ class AtThreshold(msgspec.Struct, frozen=True):
 
 
 class Metrics(msgspec.Struct, frozen=True):
-    """What the model does on rows it never saw."""
+    """What the model does on rows it never saw. `block` is None where the policy never blocks."""
 
     transactions: int
     frauds: int
@@ -43,7 +43,7 @@ class Metrics(msgspec.Struct, frozen=True):
     auc_roc: Estimate
     recall_at_1pct_fpr: Estimate
     review: AtThreshold
-    block: AtThreshold
+    block: AtThreshold | None
     baselines: dict[str, Estimate]
     lift_over_best_baseline: Estimate | None
 
@@ -70,7 +70,7 @@ def evaluate(
         auc_roc=estimates[1],
         recall_at_1pct_fpr=estimates[2],
         review=at_threshold(scores, labels, thresholds.review),
-        block=at_threshold(scores, labels, thresholds.block),
+        block=None if thresholds.block is None else at_threshold(scores, labels, thresholds.block),
         baselines={name: _estimate(*one) for name, one in others.items()},
         lift_over_best_baseline=None if best is None else _estimate(points[0] - best[0], samples[0] - best[1]),
     )

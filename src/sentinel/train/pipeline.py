@@ -21,10 +21,11 @@ from sentinel.model.bundle import (
     write_bundle,
 )
 from sentinel.model.certificate import certify
+from sentinel.model.drift import Reference, kind_of
 from sentinel.model.registry import Registry
 from sentinel.model.scorer import Scorer
 from sentinel.policy.thresholds import choose_thresholds
-from sentinel.train.dataset import Part, build_dataset
+from sentinel.train.dataset import Dataset, Part, build_dataset
 from sentinel.train.evaluate import baselines, evaluate
 from sentinel.train.export import split_probes, to_onnx
 from sentinel.train.fit import fit, predict
@@ -55,6 +56,7 @@ def train(detector: Detector, history: History, registry: Registry, stage: Stage
         plan=data.plan,
         plan_sha256=plan_sha256(data.plan),
         thresholds=msgspec.to_builtins(thresholds),
+        fallback=msgspec.to_builtins(detector.fallback),
         metrics=msgspec.to_builtins(metrics),
         certificate=certificate,
         history=_facts(detector, history),
@@ -67,7 +69,15 @@ def train(detector: Detector, history: History, registry: Registry, stage: Stage
         libraries=library_versions(),
         files={},
     )
-    return write_bundle(registry.folder / version, manifest, model, data.store)
+    return write_bundle(registry.folder / version, manifest, model, _reference(data, scorer), data.store)
+
+
+def _reference(data: Dataset, scorer: Scorer) -> Reference:
+    """What live transactions are compared with: the rows that were learned from, and scores of rows that were not."""
+    names, kinds = data.plan.names, [kind_of(feature) for feature in data.plan.features]
+    learned = Reference.learn(names, kinds, data.train.rows, np.zeros(len(data.train), np.float32))
+    unseen = Reference.learn(names, kinds, data.validation.rows, scorer.score(data.validation.rows))
+    return msgspec.structs.replace(learned, score=unseen.score)
 
 
 def _middle_row(part: Part) -> NDArray[np.float32]:

@@ -18,22 +18,23 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from sentinel.transport.http import Api, Reply, Route
+from sentinel.transport.api import JSON, RETRY, Api, Call, Reply, Route, deadline_of
 
 LONGEST_HEAD = 65_536
 _ROUTES = {route.value.encode(): route for route in Route}
+_UNUSUAL = {b"transfer-encoding", b"expect", b"upgrade", b"content-encoding", b"origin"}
+_READ = (b"content-type", b"x-deadline-ms", b"x-request-id", b"traceparent")
 _REASON = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class Head:
-    """What is needed of a request's head: `route` is None when uvicorn must handle it."""
+    """What is needed of a request's head: `call` is None when uvicorn must handle it."""
 
-    __slots__ = ("length", "media", "route")
+    __slots__ = ("call", "length")
 
     def __init__(self) -> None:
-        self.route: Route | None = None
+        self.call: Call | None = None
         self.length = -1
-        self.media = ""
 
 
 @lru_cache(maxsize=4096)
@@ -50,11 +51,16 @@ def read_head(raw: bytes) -> Head:
         return head
     given = dict(reader.headers)
     plain = len(given) == len(reader.headers) and parser.should_keep_alive()
-    refused = (b"transfer-encoding", b"expect", b"upgrade", b"content-encoding")
-    if plain and given.get(b"content-length", b"").isdigit() and not any(name in given for name in refused):
-        head.route = _ROUTES.get(reader.url)
+    if plain and given.get(b"content-length", b"").isdigit() and not _UNUSUAL & given.keys() and reader.url in _ROUTES:
         head.length = int(given[b"content-length"])
-        head.media = given.get(b"content-type", b"").decode("latin-1")
+        texts = {name: given[name].decode("latin-1") for name in _READ if name in given}
+        head.call = Call(
+            _ROUTES[reader.url],
+            texts.get(b"content-type", ""),
+            deadline_of(texts.get(b"x-deadline-ms")),
+            texts.get(b"x-request-id"),
+            texts.get(b"traceparent"),
+        )
     return head
 
 
@@ -128,7 +134,7 @@ class FastLane(asyncio.Protocol):
                 self._leaving = len(buffer) - begin > LONGEST_HEAD
                 break
             head = read_head(buffer[begin : blank + 4])
-            if head.route is None or head.length > self._api.settings.max_body_bytes:
+            if head.call is None or head.length > self._api.settings.max_body_bytes:
                 self._leaving = True
                 break
             end = blank + 4 + head.length
@@ -148,8 +154,8 @@ class FastLane(asyncio.Protocol):
             place[0] = response_bytes(reply)
             self._flush()
 
-        assert head.route is not None  # noqa: S101 - checked by the caller
-        self._api.begin(head.route, body, head.media, tell)
+        assert head.call is not None  # noqa: S101 - checked by the caller
+        self._api.begin(head.call, body, tell)
 
     def _flush(self) -> None:
         """Write the replies that are next in line."""
@@ -196,15 +202,26 @@ class FastLane(asyncio.Protocol):
 
 
 def response_bytes(reply: Reply) -> bytes:
-    """A whole HTTP response."""
-    return b"HTTP/1.1 %d %s\r\ncontent-length: %d\r\ncontent-type: %s\r\n%s\r\n%s" % (
+    """A whole HTTP response, as uvicorn would write it."""
+    if reply.status == 200 and reply.media == JSON and reply.headers is None:
+        return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\ncontent-type: application/json\r\n\r\n%s" % (
+            len(reply.body),
+            reply.body,
+        )
+    headers = {**(RETRY if reply.status == 503 else {}), **(reply.headers or {})}
+    more = b"".join(b"%s: %s\r\n" % (name.encode(), _line(text)) for name, text in headers.items())
+    return b"HTTP/1.1 %d %s\r\n%scontent-length: %d\r\ncontent-type: %s\r\n\r\n%s" % (
         reply.status,
         _REASON[reply.status],
+        more,
         len(reply.body),
         reply.media.encode(),
-        b"retry-after: 1\r\n" if reply.status == 503 else b"",
         reply.body,
     )
+
+
+def _line(text: str) -> bytes:
+    return text.encode("latin-1", "replace").replace(b"\r", b"").replace(b"\n", b"")
 
 
 def fast_lane(api: Api) -> Callable[..., asyncio.Protocol]:

@@ -1,0 +1,145 @@
+"""The fallback: rules that decide when no model can. They are data and travel in the bundle, like thresholds."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.errors import InvalidDefinition
+from sentinel.policy.thresholds import Share, Thresholds
+
+Op: TypeAlias = Literal[">", ">=", "<", "<="]
+_COMPARE = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}
+_DECIMALS = 9  # so that 0.05 + 0.18 + 0.12 is 0.35, and reaches a threshold of 0.35
+
+
+class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A feature compared with a constant. A missing feature satisfies no condition."""
+
+    feature: str
+    op: Op
+    value: float
+
+    def __post_init__(self) -> None:
+        if self.op not in _COMPARE:
+            raise InvalidDefinition(f"fallback: {self.op!r} compares nothing; use one of {', '.join(_COMPARE)}")
+        if not math.isfinite(self.value):
+            raise InvalidDefinition(f"fallback: {self.feature} is compared with {self.value}; give a number")
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to add to the score when every condition holds, and why, in words for an analyst."""
+
+    when: tuple[Condition, ...]
+    add: float
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not self.when:
+            raise InvalidDefinition(f"fallback: rule {self.reason!r} has no condition; raise the base instead")
+        if not math.isfinite(self.add):
+            raise InvalidDefinition(f"fallback: rule {self.reason!r} adds {self.add}; give a number")
+
+
+class Fallback(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A score without a model: `base`, plus what each rule that holds adds, held between 0 and 1.
+
+    It is no probability, so it has thresholds of its own: reviewed from `review_at`, blocked from `block_at`,
+    never blocked where that is None. The default has no rules: it approves everything. `base=1.0` blocks
+    everything.
+    """
+
+    base: Share = 0.05
+    rules: tuple[Rule, ...] = ()
+    review_at: Share = 0.35
+    block_at: Share | None = 0.75
+
+    def __post_init__(self) -> None:
+        shares = (self.base, self.review_at, 1.0 if self.block_at is None else self.block_at)
+        if not all(0.0 <= share <= 1.0 for share in shares) or self.review_at > shares[2]:
+            raise InvalidDefinition(
+                f"fallback: base ({self.base}), review_at ({self.review_at}) and block_at ({self.block_at}) "
+                "must be from 0 to 1, and review_at at most block_at"
+            )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """From which scores it reviews and blocks."""
+        return Thresholds(review=self.review_at, block=self.block_at)
+
+    @property
+    def can_block(self) -> bool:
+        """Whether its greatest possible score is blocked."""
+        greatest = min(self.base + sum(max(rule.add, 0.0) for rule in self.rules), 1.0)
+        return self.block_at is not None and round(greatest, _DECIMALS) >= self.block_at
+
+    def compile(self, names: Sequence[str]) -> "CompiledFallback":
+        """The rules over rows whose columns are `names`. Raises InvalidDefinition for a feature that is not there."""
+        strangers = sorted({one.feature for rule in self.rules for one in rule.when} - set(names))
+        if strangers:
+            raise InvalidDefinition(
+                f"fallback: no feature {', '.join(strangers)}; the features are {', '.join(names) or 'none'}"
+            )
+        return CompiledFallback(self, {name: i for i, name in enumerate(names)})
+
+
+class CompiledFallback:
+    """The rules with their features looked up; made by `Fallback.compile`.
+
+    >>> late = Rule((Condition("hour", "<", 5), Condition("amount", ">", 500)), 0.4, "much at night")
+    >>> compiled = Fallback(rules=(late,)).compile(("amount", "hour"))
+    >>> compiled.score(np.array([[900.0, 3.0], [900.0, 12.0], [np.nan, 3.0]])).tolist()
+    [0.45, 0.05, 0.05]
+    >>> compiled.reasons(np.array([900.0, 3.0]))
+    ('much at night',)
+    """
+
+    def __init__(self, fallback: Fallback, column_of: dict[str, int]) -> None:
+        self.base = fallback.base
+        self.thresholds = fallback.thresholds
+        self._rules = [
+            (rule, [(_COMPARE[one.op], column_of[one.feature], one.value) for one in rule.when])
+            for rule in fallback.rules
+        ]
+
+    def score(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Scores float64 (n,) from 0 to 1 of rows (n, features), where NaN is missing."""
+        scores = np.full(len(rows), self.base, np.float64)
+        for rule, holds in self._holding(rows):
+            scores[holds] += rule.add
+        clamped: NDArray[np.float64] = np.clip(np.round(scores, _DECIMALS), 0.0, 1.0)
+        return clamped
+
+    def reasons(self, row: NDArray[np.floating[Any]]) -> tuple[str, ...]:
+        """Why one row (features,) got its score: the reasons of the rules that hold, in their order."""
+        return tuple(rule.reason for rule, holds in self._holding(row[np.newaxis]) if holds[0])
+
+    def _holding(self, rows: NDArray[np.floating[Any]]) -> list[tuple[Rule, NDArray[np.bool_]]]:
+        """Each rule with the rows (n,) it holds for."""
+        wide = np.asarray(rows, np.float64)
+        return [
+            (rule, np.logical_and.reduce([compare(wide[:, column], value) for compare, column, value in conditions]))
+            for rule, conditions in self._rules
+        ]
+
+
+VELOCITY_RULES = (
+    Rule((Condition("amount", ">", 2500),), 0.18, "large amount"),
+    Rule((Condition("amount", ">", 8000),), 0.15, "very large amount"),
+    Rule((Condition("txn_count_24h", ">", 15),), 0.22, "many payments within a day"),
+    Rule(
+        (Condition("distinct_merchants_24h", ">", 8), Condition("txn_count_24h", ">", 8)),
+        0.12,
+        "many merchants within a day",
+    ),
+    Rule(
+        (Condition("days_since_last_txn", "<", 0.05), Condition("amount", ">", 200)),
+        0.15,
+        "soon after the last payment, and no small amount",
+    ),
+    Rule((Condition("channel_online", ">=", 0.5), Condition("amount", ">", 1500)), 0.08, "large amount online"),
+)
+"""The rules Sentinel-Stream published for its seven fields; all of them together give 0.95."""

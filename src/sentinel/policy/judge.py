@@ -1,0 +1,150 @@
+"""The judge: the model's word when it comes in time, the fallback rules' when it does not."""
+
+import logging
+import threading
+import time
+from queue import SimpleQueue
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.policy.breaker import Breaker, BreakerSettings, Circuit
+
+MAX_STUCK = 8
+_log = logging.getLogger(__name__)
+
+CIRCUIT_OPEN = "circuit open"
+TOO_SLOW = "model too slow"
+FAILED = "model failed"
+OVERLOADED = "overloaded"
+FALLBACK_ONLY = "fallback only"
+MODEL_FAULTS = (CIRCUIT_OPEN, TOO_SLOW, FAILED)
+"""Reasons that speak against the model, and not against the load or the operator."""
+
+
+class Model(Protocol):
+    """What can be asked for probabilities (n,) of rows (n, features)."""
+
+    def score(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+        """The probabilities; may raise, hang, or give nonsense."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How long a model call may take, in seconds, and what is done to it for a test of the breaker."""
+
+    deadline_s: float = 0.060
+    inject_latency_s: float = 0.0
+    force_open: bool = False
+    breaker: BreakerSettings = BreakerSettings()
+
+
+class Verdict(NamedTuple):
+    """Probabilities float32 (n,), or None with the reason why the model did not answer; the state of the breaker."""
+
+    scores: NDArray[np.float32] | None
+    degraded: str | None
+    circuit: Circuit
+
+
+class Judge:
+    """Asks models in a thread of its own, so that one that hangs costs its callers the deadline and no more.
+
+    Use it from one thread, which also stops it.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.breaker = Breaker(limits.breaker)
+        self._thread = _ModelThread(limits.inject_latency_s)
+        self._stuck: list[_ModelThread] = []
+
+    @property
+    def circuit(self) -> Circuit:
+        """The breaker's state, `open` when it is forced."""
+        return Circuit.OPEN if self.limits.force_open else self.breaker.circuit
+
+    def ask(self, model: Model, rows: NDArray[Any]) -> Verdict:
+        """The model's probabilities of rows (n, features), if it may be asked and gives them in time."""
+        if self.limits.force_open or not self.breaker.allows(time.monotonic()):
+            return Verdict(None, CIRCUIT_OPEN, Circuit.OPEN)
+        if not self._ready():
+            self.breaker.failed(time.monotonic())
+            return Verdict(None, TOO_SLOW, self.breaker.circuit)
+        call = self._thread.call(model, rows)
+        if not call.done.acquire(timeout=self.limits.deadline_s):
+            self._stuck.append(self._thread)
+            self.breaker.failed(time.monotonic())
+            return Verdict(None, TOO_SLOW, self.breaker.circuit)
+        scores = call.scores
+        if scores is None or len(scores) != len(rows) or not _are_probabilities(scores):
+            self.breaker.failed(time.monotonic())
+            return Verdict(None, FAILED, self.breaker.circuit)
+        self.breaker.succeeded()
+        return Verdict(scores, None, self.breaker.circuit)
+
+    def stop(self) -> None:
+        """Let the threads end."""
+        for thread in [self._thread, *self._stuck]:
+            thread.stop()
+
+    def _ready(self) -> bool:
+        """Whether a thread is free; one that hangs is replaced, as often as MAX_STUCK allows."""
+        for thread in self._stuck:
+            if not thread.busy and thread is not self._thread:
+                thread.stop()
+        self._stuck = [thread for thread in self._stuck if thread.busy]
+        if not self._thread.busy:
+            return True
+        if len(self._stuck) >= MAX_STUCK:
+            return False
+        self._thread = _ModelThread(self.limits.inject_latency_s)
+        return True
+
+
+class _Call:
+    __slots__ = ("done", "model", "rows", "scores")
+
+    def __init__(self, model: Model, rows: NDArray[Any]) -> None:
+        self.model = model
+        self.rows = rows
+        self.scores: NDArray[np.float32] | None = None
+        self.done = threading.Lock()
+        self.done.acquire()
+
+
+class _ModelThread:
+    """One thread that calls models, one call after the other."""
+
+    def __init__(self, inject_latency_s: float) -> None:
+        self.busy = False
+        self._inject_latency_s = inject_latency_s
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        threading.Thread(target=self._run, name="model", daemon=True).start()
+
+    def call(self, model: Model, rows: NDArray[Any]) -> _Call:
+        call = _Call(model, rows)
+        self.busy = True
+        self._calls.put(call)
+        return call
+
+    def stop(self) -> None:
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            try:
+                if self._inject_latency_s:
+                    time.sleep(self._inject_latency_s)
+                call.scores = call.model.score(call.rows)
+            except Exception:  # noqa: BLE001 - whatever a model does, its caller has to get a word
+                _log.exception("the model failed")
+            finally:
+                self.busy = False
+                call.done.release()
+
+
+def _are_probabilities(scores: NDArray[np.float32]) -> bool:
+    """Whether all are from 0 to 1; false for NaN as well."""
+    return bool(((scores >= 0) & (scores <= 1)).all())

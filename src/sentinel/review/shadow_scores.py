@@ -1,0 +1,203 @@
+"""What shadows would have decided: their scores and how far they are, in a file that no decision waits for."""
+
+import fcntl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, MetaData, String, Table
+from sqlalchemy.exc import SQLAlchemyError
+
+from sentinel.errors import JournalProblem
+from sentinel.review.journal_reader import reason
+
+FILE = "shadow.db"
+_PAGE = 5_000
+metadata = MetaData()
+
+shadow_scores = Table(
+    "shadow_scores",
+    metadata,
+    Column("model_version", String(64), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),  # of the decision in the journal
+    Column("transaction_id", String(128), nullable=False),
+    Column("fraud_probability", Float),  # null: the model failed, or gave no probability
+    Column("decision", String(8)),  # under the shadow's own thresholds
+    Column("live_fraud_probability", Float, nullable=False),
+    Column("live_decision", String(8), nullable=False),
+    Column("live_version", String(64), nullable=False),
+    Column("live_degraded", Boolean, nullable=False),  # rules decided, not a model
+    Column("decided_at_us", BigInteger, nullable=False),
+    Index("shadow_scores_by_transaction", "transaction_id"),
+    sqlite_with_rowid=False,
+)
+"""One row a decision that a shadow has looked at, beside what was answered."""
+
+shadows = Table(
+    "shadows",
+    metadata,
+    Column("model_version", String(64), primary_key=True),
+    Column("bundle_sha256", String(64), nullable=False),
+    Column("begun", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("scored", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("lag", BigInteger, nullable=False),
+    Column("heartbeat_us", BigInteger, nullable=False),
+)
+"""One row a shadow: `begun` as for a feature state, the last event it has taken, and its counters."""
+
+
+class ShadowScore(NamedTuple):
+    """One row of the table `shadow_scores`; the fields are its columns."""
+
+    model_version: str
+    seq: int
+    transaction_id: str
+    fraud_probability: float | None
+    decision: str | None
+    live_fraud_probability: float
+    live_decision: str
+    live_version: str
+    live_degraded: bool
+    decided_at_us: int
+
+
+class ShadowProgress(NamedTuple):
+    """One row of the table `shadows`. `lag` is in events, `heartbeat_us` the last sign of life by the wall clock."""
+
+    model_version: str
+    bundle_sha256: str
+    begun: int
+    seq: int
+    scored: int = 0
+    dropped: int = 0
+    failed: int = 0
+    lag: int = 0
+    heartbeat_us: int = 0
+
+
+class ShadowScores:
+    """Reads the scores while a shadow writes them, from any thread.
+
+    Every call raises JournalProblem when the file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise JournalProblem(f"there is no {path} yet; set up a shadow first")
+        self.path = path
+        self._engine = _engine(path, "busy_timeout=1000", "query_only=1")
+
+    def close(self) -> None:
+        """Release the file."""
+        self._engine.dispose()
+
+    def progress(self, version: str) -> ShadowProgress | None:
+        """How far this shadow is, or None when it never ran."""
+        rows = self._read(sa.select(shadows).where(shadows.c.model_version == version))
+        return ShadowProgress._make(rows[0]) if rows else None
+
+    def latest(self) -> ShadowProgress | None:
+        """The shadow that was at work last."""
+        rows = self._read(sa.select(shadows).order_by(shadows.c.heartbeat_us.desc()).limit(1))
+        return ShadowProgress._make(rows[0]) if rows else None
+
+    def scores_of(self, transaction_id: str) -> list[ShadowScore]:
+        """What each shadow said to this transaction; empty when none has seen it."""
+        return self._scores(shadow_scores.c.transaction_id == transaction_id)
+
+    def page_before(self, version: str, seq: int | None, since_us: int = 0) -> list[ShadowScore]:
+        """The scores of this shadow before event `seq` (None: the newest), newest first, some thousands at most.
+
+        Only for transactions decided at `since_us` (microseconds since 1970) or later.
+        """
+        before = shadow_scores.c.seq < seq if seq is not None else sa.true()
+        return self._scores(shadow_scores.c.model_version == version, before, shadow_scores.c.decided_at_us >= since_us)
+
+    def _scores(self, *where: sa.ColumnElement[bool]) -> list[ShadowScore]:
+        query = (
+            sa.select(shadow_scores)
+            .where(*where)
+            .order_by(shadow_scores.c.seq.desc(), shadow_scores.c.model_version)
+            .limit(_PAGE)
+        )
+        return [ShadowScore._make(row) for row in self._read(query)]
+
+    def _read(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        try:
+            with self._engine.connect() as reader:
+                return reader.execute(query).all()
+        except SQLAlchemyError as error:
+            raise JournalProblem(f"{self.path} cannot be read: {reason(error)}") from error
+
+
+class ShadowRecord(ShadowScores):
+    """Writes the scores: one process at a time, one thread.
+
+    A power cut may take the last seconds of it, which are scored again. Every call raises JournalProblem when the
+    file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = path.with_suffix(".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise JournalProblem(f"another shadow is at work in {path.parent}; stop that one first") from None
+        self._engine = _engine(path, "journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=1000")
+        try:
+            metadata.create_all(self._engine)
+        except SQLAlchemyError as error:
+            self.close()
+            raise JournalProblem(f"{path} cannot be opened: {reason(error)}") from error
+
+    def close(self) -> None:
+        """Release the file."""
+        super().close()
+        self._lock.close()
+
+    def begin(self, fresh: ShadowProgress) -> ShadowProgress:
+        """How far this shadow came before, or `fresh` when it is new.
+
+        One with another bundle under the same version, or ahead of the journal (`fresh.seq` is its newest event),
+        belongs to a past that is gone: its scores are deleted.
+        """
+        known = self.progress(fresh.model_version)
+        if known and known.bundle_sha256 == fresh.bundle_sha256 and known.seq <= fresh.seq:
+            return known
+        gone = (
+            table.delete().where(table.c.model_version == fresh.model_version) for table in (shadow_scores, shadows)
+        )
+        self._write(*gone, shadows.insert().values(fresh._asdict()))
+        return fresh
+
+    def store(self, scores: Sequence[ShadowScore], progress: ShadowProgress) -> None:
+        """Scores, and how far the shadow is with them: both or neither."""
+        changed = shadows.update().where(shadows.c.model_version == progress.model_version)
+        self._write(changed.values(progress._asdict()), scores=scores)
+
+    def _write(self, *statements: sa.Executable, scores: Sequence[ShadowScore] = ()) -> None:
+        try:
+            with self._engine.begin() as writer:
+                for statement in statements:
+                    writer.execute(statement)
+                if scores:
+                    writer.execute(shadow_scores.insert(), [score._asdict() for score in scores])
+        except SQLAlchemyError as error:
+            raise JournalProblem(f"{self.path} cannot be written: {reason(error)}; free some space") from error
+
+
+def _engine(path: Path, *pragmas: str) -> sa.Engine:
+    def configure(connection: Any, _record: Any) -> None:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
+    sa.event.listen(engine, "connect", configure)
+    return engine

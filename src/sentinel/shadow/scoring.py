@@ -1,0 +1,176 @@
+"""What a shadow does: follow the journal with one bundle, and store what it would have said."""
+
+import hashlib
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.errors import BundleProblem
+from sentinel.events.log import Outcome, log_of_outcomes
+from sentinel.features.store import MemoryStore
+from sentinel.model.bundle import Bundle, load_bundle, read_manifest
+from sentinel.model.registry import Registry
+from sentinel.model.scorer import CHUNK
+from sentinel.policy.deployment import DeploymentRecord
+from sentinel.policy.thresholds import Thresholds
+from sentinel.review.feature_state import FeatureState
+from sentinel.review.journal_reader import DecisionRow, JournalReader, OutcomeRow
+from sentinel.review.shadow_scores import FILE, ShadowProgress, ShadowRecord, ShadowScore
+from sentinel.review.snapshots import Snapshots
+from sentinel.shadow.settings import ShadowSettings
+
+_PAGE = 500  # short reads, and a sign of life between them even when the process gets little of a processor
+_BEAT_S = 0.5
+_SNAPSHOT_EVERY = 250_000
+_log = logging.getLogger(__name__)
+
+
+class Shadow:
+    """One bundle that follows the journal of a home folder. Use it from one thread.
+
+    Raises BundleProblem when its schema is not the champion's, JournalProblem when a file cannot be used.
+    """
+
+    def __init__(self, home: Path, version: str, settings: ShadowSettings) -> None:
+        self._settings = settings
+        self._bundle = load_bundle(Registry(home / "models").path(version))
+        _check_schema(home, self._bundle)
+        _warm(self._bundle)
+        self._thresholds = msgspec.convert(self._bundle.manifest.thresholds, Thresholds)
+        self._journal = JournalReader(home / "journal.db")
+        self._record = ShadowRecord(home / FILE)
+        self.progress = self._record.begin(self._fresh(self._journal.newest_seq()))
+        self._snapshots = Snapshots(_own_folder(home / "shadow", self.progress))
+        self._state = FeatureState(self._bundle, self.progress.begun)
+        self._beaten_s = 0.0
+        self._state.load(_Past(self._journal.path, self.progress.seq, self._beat), self._snapshots)
+
+    def close(self) -> None:
+        """Release the files."""
+        self._snapshots.close()
+        self._record.close()
+        self._journal.close()
+
+    def step(self) -> bool:
+        """Take the next events of the journal and store their scores; whether there were any."""
+        page = self._journal.page_after(self._state.seq, _PAGE)
+        newest = self._journal.newest_seq()
+        self.progress = self.progress._replace(lag=newest - self._state.seq)
+        self._beat()
+        if not page:
+            return False
+        features = self._state.take_rows(page)
+        assert features is not None  # noqa: S101 - all of the page is newer than the history
+        taken = [row for row in page if isinstance(row, DecisionRow)]
+        dropped = sum(row.seq <= newest - self._settings.max_lag for row in taken)
+        scores = self._score(features.rows[dropped:])
+        rows = [self._judge(*pair) for pair in zip(taken[dropped:], scores.tolist(), strict=True)]
+        failed = sum(row.fraud_probability is None for row in rows)
+        self.progress = self.progress._replace(
+            seq=self._state.seq,
+            scored=self.progress.scored + len(rows) - failed,
+            dropped=self.progress.dropped + dropped,
+            failed=self.progress.failed + failed,
+            lag=newest - self._state.seq,
+            heartbeat_us=_now_us(),
+        )
+        self._record.store(rows, self.progress)
+        if self._state.events_since_snapshot >= _SNAPSHOT_EVERY and not self._snapshots.writing():
+            self._state.snapshot(self._snapshots, wait=False)
+        return True
+
+    def _fresh(self, newest: int) -> ShadowProgress:
+        """A shadow that scores what comes from now on."""
+        activated = self._journal.activation(self._bundle.state_id)
+        manifest = self._bundle.manifest
+        fingerprint = hashlib.sha256(msgspec.json.encode(manifest, order="deterministic")).hexdigest()
+        return ShadowProgress(manifest.version, fingerprint, newest if activated is None else activated, newest)
+
+    def _score(self, rows: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Probabilities (n,), NaN where the model fails or gives none."""
+        scores = np.full(len(rows), np.nan, np.float32)
+        for i in range(0, len(rows), CHUNK):
+            try:
+                scores[i : i + CHUNK] = self._bundle.scorer.score(rows[i : i + CHUNK])
+            except Exception as error:  # noqa: BLE001 - ONNX Runtime's faults share no other base; the rest is scored
+                _log.warning("the model failed on %d rows: %s", len(rows[i : i + CHUNK]), error)
+            self._beat()
+        scores[~((scores >= 0) & (scores <= 1))] = np.nan
+        return scores
+
+    def _judge(self, row: DecisionRow, probability: float) -> ShadowScore:
+        valid = not math.isnan(probability)
+        return ShadowScore(
+            model_version=self._bundle.manifest.version,
+            seq=row.seq,
+            transaction_id=row.transaction_id,
+            fraud_probability=probability if valid else None,
+            decision=self._thresholds.action(probability).value if valid else None,
+            live_fraud_probability=row.fraud_probability,
+            live_decision=row.decision,
+            live_version=row.model_version,
+            live_degraded=row.degraded is not None,
+            decided_at_us=row.decided_at_us,
+        )
+
+    def _beat(self) -> None:
+        """Give a sign of life, twice a second at most."""
+        if time.monotonic() - self._beaten_s >= _BEAT_S:
+            self._beaten_s = time.monotonic()
+            self._record.store([], self.progress._replace(heartbeat_us=_now_us()))
+
+
+class _Past(JournalReader):
+    """The journal as it was after event `end`; every page it hands out is a sign of life."""
+
+    def __init__(self, path: Path, end: int, beat: Callable[[], None]) -> None:
+        super().__init__(path)
+        self._end = end
+        self._beat = beat
+
+    def newest_seq(self) -> int:
+        return self._end
+
+    def page_after(self, seq: int, limit: int | None = _PAGE) -> list[DecisionRow | OutcomeRow]:
+        self._beat()
+        return [row for row in super().page_after(seq, limit) if row.seq <= self._end]
+
+
+def _check_schema(home: Path, bundle: Bundle) -> None:
+    """The journal holds transactions of the champion's schema; a shadow has to read the same."""
+    champion = DeploymentRecord(home).read().champion
+    if champion is None:
+        return
+    theirs = read_manifest(Registry(home / "models").path(champion)).plan.schema
+    if theirs != bundle.manifest.plan.schema:
+        raise BundleProblem(
+            f"{bundle.manifest.version} has another schema than the champion {champion}, so it cannot read its "
+            "transactions; train the challenger with the champion's schema"
+        )
+
+
+def _warm(bundle: Bundle) -> None:
+    """Have everything compiled before the first sign of life, from which on silence means a hang."""
+    plan = bundle.manifest.plan
+    MemoryStore(plan).advance(log_of_outcomes(plan.schema, [Outcome("warm-up", is_fraud=False, time_us=0)]))
+
+
+def _own_folder(parent: Path, progress: ShadowProgress) -> Path:
+    """The folder of this shadow's snapshots; those of others, which no one will read, are deleted."""
+    mine = parent / f"{progress.model_version}-{progress.bundle_sha256[:12]}-{progress.begun}"
+    parent.mkdir(exist_ok=True)
+    for other in parent.iterdir():
+        if other != mine:
+            shutil.rmtree(other, ignore_errors=True)
+    return mine
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

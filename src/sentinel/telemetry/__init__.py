@@ -1,0 +1,1 @@
+"""What Sentinel tells about itself while it runs: counters, log lines, traces."""

@@ -1,0 +1,99 @@
+"""Log lines on standard error: text for people, or a JSON object a line for machines."""
+
+import logging
+import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Literal, TextIO, TypeAlias
+
+import msgspec
+
+from sentinel.errors import InvalidDefinition
+
+Style: TypeAlias = Literal["text", "json"]
+
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""Of the request that is being handled; shown in JSON lines unless `extra` names another."""
+
+trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
+"""Of the trace that the request belongs to, likewise."""
+
+_TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """A log line as JSON. `time` is ISO 8601 in UTC; what is not known is left out."""
+
+    time: str
+    level: str
+    logger: str
+    message: str
+    request_id: str | None = None
+    trace_id: str | None = None
+    exception: str | None = None
+    stack: str | None = None
+
+
+class JsonFormatter(logging.Formatter):
+    """Makes one line of JSON of a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        line = Line(
+            time=datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            level=record.levelname,
+            logger=record.name,
+            message=_clean(record.getMessage()),
+            request_id=_named(record, request_id),
+            trace_id=_named(record, trace_id),
+            exception=_clean(self.formatException(record.exc_info)) if record.exc_info else None,
+            stack=_clean(self.formatStack(record.stack_info)) if record.stack_info else None,
+        )
+        return msgspec.json.encode(line).decode()
+
+
+class SteadyHandler(logging.StreamHandler[TextIO]):
+    """Writes every record in some form: one whose arguments cannot be shown is written without them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record; no fault of its arguments reaches the caller."""
+        try:
+            super().emit(record)
+        except RecursionError:  # the one fault that the standard library hands on
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
+        """Called while the fault is handled."""
+        if isinstance(record, _Bare):  # then the stream is what is broken
+            super().handleError(record)
+            return
+        fault = type(sys.exc_info()[1]).__name__
+        template = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        bare = _Bare(record.name, record.levelno, record.pathname, record.lineno, "%s [%s]", (template, fault), None)
+        bare.created, bare.msecs = record.created, record.msecs
+        self.emit(bare)
+
+
+class _Bare(logging.LogRecord):
+    """What is left of a record that could not be written: its template, and what went wrong."""
+
+
+def configure_logging(level: str = "WARNING", style: Style = "text") -> None:
+    """Log lines of this level and above to standard error, instead of whatever was configured before."""
+    if level.upper() not in _LEVELS:
+        raise InvalidDefinition(f"log level {level!r} is not known; give one of {', '.join(_LEVELS)}")
+    handler = SteadyHandler()
+    handler.setFormatter(JsonFormatter() if style == "json" else logging.Formatter(_TEXT))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _named(record: logging.LogRecord, variable: ContextVar[str | None]) -> str | None:
+    """What `extra` says, else the context."""
+    value = getattr(record, variable.name, None)
+    return variable.get() if value is None else _clean(str(value))
+
+
+def _clean(text: str) -> str:
+    """Halves of surrogate pairs cannot be encoded; they are spelled out."""
+    return text.encode(errors="backslashreplace").decode()

@@ -1,0 +1,409 @@
+"""What a request means and which status a fault has, without HTTP.
+
+Scoring calls usually come through the fast lane (`fast_lane.py`) and only in unusual shapes through the routes of
+`http.py`. Both lanes call `Api.begin`.
+"""
+
+import asyncio
+import logging
+import math
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+from fastapi import Response
+
+from sentinel import __version__
+from sentinel.config import Settings
+from sentinel.engine import FARTHEST_AHEAD_US, Answer, Arrival, Engine
+from sentinel.errors import (
+    BadBody,
+    Conflict,
+    DeploymentRefused,
+    Forbidden,
+    InvalidInput,
+    JournalProblem,
+    NotFound,
+    NotReady,
+    Overloaded,
+    SentinelError,
+    TooLarge,
+    Unauthorized,
+    UnknownVersion,
+    WrongMedia,
+)
+from sentinel.events.log import Outcome
+from sentinel.events.schema import Transaction, read_json, text_of
+from sentinel.events.times import instant_us, iso
+from sentinel.model.bundle import Manifest, read_manifest
+from sentinel.model.registry import Registry
+from sentinel.predictor import Predictor, Question
+from sentinel.telemetry.tracing import Tracer, parse_traceparent
+from sentinel.worker import Result, Worker
+
+STATUS: dict[type[SentinelError], int] = {
+    BadBody: 400,
+    UnknownVersion: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    DeploymentRefused: 409,
+    TooLarge: 413,
+    WrongMedia: 415,
+    InvalidInput: 422,
+    NotReady: 503,
+    Overloaded: 503,
+    JournalProblem: 503,
+}
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+_NDJSON_TYPES = (NDJSON, "application/jsonl", "application/jsonlines", "application/ndjson")
+_encode = msgspec.json.encode
+_log = logging.getLogger(__name__)
+_split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+RETRY = {"retry-after": "1"}
+CHALLENGE = {"www-authenticate": "Bearer"}
+_LONGEST_MS = 3.6e6
+_decode_question = msgspec.json.Decoder(Question).decode
+
+
+class Route(StrEnum):
+    """The calls that need a model, and come often."""
+
+    PREDICT = "/predict"
+    SCORE = "/v1/score"
+    OUTCOMES = "/v1/outcomes"
+
+
+class Call(msgspec.Struct, frozen=True):
+    """What the head of a request says: which call, the body's media type, and what the client asks along with it.
+
+    `deadline_ms` is how long the client can wait; without it the server's own deadline counts.
+    """
+
+    route: Route
+    media: str = ""
+    deadline_ms: float | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """Status, body and media type of an answer; `headers` besides those that follow from them."""
+
+    status: int
+    body: bytes
+    media: str = JSON
+    headers: dict[str, str] | None = None
+
+
+Tell: TypeAlias = Callable[[Reply], None]
+
+
+class _OutcomeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An outcome on the wire; without a time it became known now."""
+
+    transaction_id: str | int
+    is_fraud: bool
+    time: str | int | float | None = None
+
+
+_decode_outcome = msgspec.json.Decoder(_OutcomeBody).decode
+
+
+class Api:
+    """What the routes do, without HTTP. `worker` is None where only vectors are scored."""
+
+    def __init__(self, settings: Settings, predictor: Predictor, worker: Worker | None, tracer: Tracer) -> None:
+        self.settings = settings
+        self.predictor = predictor
+        self.worker = worker
+        self.started_s = time.monotonic()
+        self._tracer = tracer
+        self._due_ns = round(settings.deadline_ms * 1e6)
+        self._registry = Registry(settings.models)
+        self._manifests: dict[str, Manifest] = {}
+
+    def begin(self, call: Call, body: bytes, tell: Tell) -> None:
+        """Answer what is in the body; `tell` is called with the reply, from the event loop."""
+        received_ns = time.monotonic_ns()
+        if call.request_id is not None or call.traceparent is not None:
+            tell = self._traced(call, received_ns, tell)
+        due_ns = received_ns + (self._due_ns if call.deadline_ms is None else round(call.deadline_ms * 1e6))
+        try:
+            if call.route is Route.PREDICT:
+                self._begin_prediction(body, received_ns, due_ns, tell)
+            else:
+                self._begin_events(call, body, received_ns, due_ns, tell)
+        except SentinelError as error:
+            tell(reply_to(error))
+        except Exception:  # noqa: BLE001 - a fault of ours must not leave a client without an answer
+            _log.exception("a request was not answered", extra={"request_id": call.request_id})
+            tell(reply_to(SentinelError("Something went wrong inside; nothing was stored")))
+
+    def _begin_prediction(self, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
+        try:
+            question = _decode_question(body)
+        except msgspec.MsgspecError:
+            question = read_json(_decode_question, body)  # says what is wrong
+        self.predictor.ask(question, received_ns, due_ns, lambda found: tell(Reply(200, _encode(found))))
+
+    def _begin_events(self, call: Call, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
+        read = self._read_transaction if call.route is Route.SCORE else self._read_outcome
+        items, lines = self._items(body, call.media)
+        if items is None:
+            self._engine_worker().put(
+                [Arrival(read(body), received_ns, due_ns)], lambda result: tell(_reply_to_one(result))
+            )
+        else:
+            self._begin_batch(items, read, received_ns, due_ns, lines, tell)
+
+    def _traced(self, call: Call, received_ns: int, tell: Tell) -> Tell:
+        """Hand the request id and the trace back with the answer, and record a span of it where that is wanted."""
+        parent = parse_traceparent(call.traceparent) if call.traceparent else None
+
+        def finish(reply: Reply) -> None:
+            span = self._tracer.span(
+                f"POST {call.route}", parent, received_ns, time.monotonic_ns(),
+                {"http.response.status_code": reply.status, "request_id": call.request_id or ""},
+            )  # fmt: skip
+            headers = {"x-request-id": call.request_id} if call.request_id else {}
+            if span is not None:
+                headers["traceparent"] = span.header
+            if reply.status >= 500:
+                _log.warning(
+                    "answered %d: %s", reply.status, reply.body.decode(),
+                    extra={"request_id": call.request_id, "trace_id": parent.trace_id if parent else None},
+                )  # fmt: skip
+            tell(msgspec.structs.replace(reply, headers=headers))
+
+        return finish
+
+    async def answer(self, call: Call, body: bytes) -> Reply:
+        """The same for those who can wait."""
+        waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.begin(call, body, lambda reply: None if waiting.done() else waiting.set_result(reply))
+        return await waiting
+
+    def _begin_batch(
+        self,
+        items: Sequence[Any],
+        read: Callable[[Any], Transaction | Outcome],
+        received_ns: int,
+        due_ns: int,
+        lines: bool,
+        tell: Tell,
+    ) -> None:
+        answers: list[Answer | None] = [None] * len(items)
+        arrivals: list[Arrival] = []
+        places: list[int] = []
+        for i, item in enumerate(items):
+            try:
+                arrivals.append(Arrival(read(item), received_ns, due_ns))
+                places.append(i)
+            except (BadBody, InvalidInput) as error:
+                answers[i] = error
+
+        def finish(result: Result) -> None:
+            if isinstance(result, SentinelError):
+                tell(reply_to(result))
+                return
+            for i, answer in zip(places, result, strict=True):
+                answers[i] = answer
+            tell(_reply_to_batch(answers, lines=lines))
+
+        if arrivals:
+            self._engine_worker().put(arrivals, finish)
+        else:
+            finish([])
+
+    def _items(self, body: bytes, media: str) -> tuple[Sequence[Any] | None, bool]:
+        """The parts of a batch, or None for a body that is one object; and whether it came as lines."""
+        kind = media.partition(";")[0].strip().lower()
+        if kind in _NDJSON_TYPES:
+            items: Sequence[Any] = [line for line in body.split(b"\n") if line.strip()]
+        elif kind not in (JSON, "", "text/json") and not kind.endswith("+json"):
+            raise WrongMedia(f"Content-Type {kind!r} is not understood; send {JSON} or {NDJSON}")
+        elif body[:64].lstrip()[:1] == b"[":
+            items = read_json(_split_array, body)
+        elif body.strip():
+            return None, False
+        else:
+            raise BadBody(
+                f"The body is empty; send a transaction, an array of up to {self.settings.max_batch}, or lines"
+            )
+        if not items:
+            raise BadBody("The batch is empty; send at least one")
+        if len(items) > self.settings.max_batch:
+            raise TooLarge(f"{len(items)} in one batch; send at most {self.settings.max_batch}")
+        return items, kind in _NDJSON_TYPES
+
+    def _read_transaction(self, raw: Any) -> Transaction:
+        schema = self.engine().schema
+        transaction = schema.decode(raw)
+        if schema.assigns:
+            schema.assign(transaction, uuid.uuid4().hex, time.time_ns() // 1000)
+        return transaction
+
+    def _engine_worker(self) -> Worker:
+        if self.worker is None:
+            raise NotReady(
+                f"This server runs {self.settings.workers} processes, which share no features: it answers /predict "
+                "only. Transactions need one process (--workers 1)"
+            )
+        return self.worker
+
+    def engine(self) -> Engine:
+        """The engine. Raises NotReady, with the reason, while there is none."""
+        worker = self._engine_worker()
+        if worker.engine is None:
+            raise NotReady(f"No model can answer: {worker.reason}")
+        return worker.engine
+
+    def _read_outcome(self, raw: Any) -> Outcome:
+        told = read_json(_decode_outcome, raw)
+        now_us = time.time_ns() // 1000
+        time_us = now_us if told.time is None else instant_us(told.time, "$.time")
+        if time_us > now_us + FARTHEST_AHEAD_US:
+            raise InvalidInput(f"Expected a time at most a day ahead of now, got {iso(time_us)}", "$.time")
+        name = told.transaction_id
+        return Outcome(name if isinstance(name, str) else text_of(name), told.is_fraud, time_us)
+
+    def decision(self, transaction_id: str, shadow: Sequence[Any] = ()) -> Reply:
+        """The stored decision with its transaction, features by name, and outcomes."""
+        try:
+            engine = self.engine()
+        except NotReady as error:
+            return reply_to(error)
+        row, outcomes = engine.journal.find_one(transaction_id)
+        if row is None:
+            return reply_to(NotFound(f"No decision is stored for transaction {transaction_id!r}"))
+        manifest = self._manifest(row.model_version)
+        transaction = msgspec.json.decode(row.content)
+        transaction[manifest.plan.schema.time] = iso(transaction[manifest.plan.schema.time])
+        values = np.frombuffer(row.features, "<f8").tolist()
+        return Reply(
+            200,
+            _encode(
+                {
+                    "transaction_id": row.transaction_id,
+                    "decision": row.decision,
+                    "fraud_probability": row.fraud_probability,
+                    "thresholds": {"review": row.review_threshold, "block": row.block_threshold},
+                    "model_version": row.model_version,
+                    "detector": row.detector,
+                    "features_state": "late" if row.late else "fresh",
+                    "batch_size": row.batch_size,
+                    "latency_us": row.latency_us,
+                    "degraded": row.degraded,
+                    "circuit_breaker_state": row.circuit,
+                    "experiment": row.experiment,
+                    "variant": row.variant,
+                    "shadow": shadow,
+                    "decided_at": iso(row.decided_at_us),
+                    "transaction": transaction,
+                    "features": {
+                        name: None if math.isnan(value) else value
+                        for name, value in zip(manifest.plan.names, values, strict=True)
+                    },
+                    "outcomes": [{"is_fraud": one.is_fraud, "time": iso(one.time_us)} for one in outcomes],
+                }
+            ),
+        )
+
+    def _manifest(self, version: str) -> Manifest:
+        if version not in self._manifests:
+            self._manifests[version] = read_manifest(self._registry.path(version))
+        return self._manifests[version]
+
+    @property
+    def ready(self) -> bool:
+        """Whether decisions are given now."""
+        return self.predictor.lineup is not None and (self.worker is None or self.worker.engine is not None)
+
+    @property
+    def reason(self) -> str | None:
+        """Why not."""
+        if self.ready:
+            return None
+        if self.predictor.lineup is None or self.worker is None:
+            return self.predictor.reason
+        return self.worker.reason
+
+    def health(self) -> Reply:
+        """State of everything this process needs; 503 unless it can decide."""
+        facts: dict[str, Any] = {
+            "status": "ready" if self.ready else "not ready",
+            "reason": self.reason,
+            "version": __version__,
+            "uptime_s": round(time.monotonic() - self.started_s, 1),
+            "waiting": self.predictor.waiting + (self.worker.waiting if self.worker else 0),
+        }
+        lineup, engine = self.predictor.lineup, self.worker.engine if self.worker else None
+        if lineup:
+            manifest = lineup.champion.bundle.manifest
+            facts |= {"model_version": manifest.version, "detector": manifest.detector}
+            facts["circuit_breaker_state"] = (engine.judge if engine else self.predictor.judge).circuit
+        if engine:
+            facts["journal"] = {"status": "ok", "last_event": engine.journal.last_seq}
+        return Reply(200 if self.ready else 503, _encode(facts))
+
+    def readiness(self) -> Reply:
+        """Whether decisions are given now."""
+        return Reply(200 if self.ready else 503, _encode({"ready": self.ready, "reason": self.reason}))
+
+    def startup(self) -> Reply:
+        """Whether decisions were ever given since the start."""
+        begun = self.ready or (self.worker is not None and self.worker.was_ready)
+        return Reply(200 if begun else 503, _encode({"started": begun, "reason": None if begun else self.reason}))
+
+
+def _as_json(answer: Answer) -> Any:
+    if not isinstance(answer, SentinelError):
+        return answer
+    status = STATUS.get(type(answer), 500)
+    shown: dict[str, Any] = {"status": status, "error": str(answer)}
+    if isinstance(answer, InvalidInput):
+        shown["path"] = answer.path
+    return shown
+
+
+def _reply_to_one(result: Result) -> Reply:
+    return reply_to(result if isinstance(result, SentinelError) else result[0])
+
+
+def _reply_to_batch(answers: Sequence[Answer | None], *, lines: bool) -> Reply:
+    shown = [_as_json(answer) for answer in answers if answer is not None]
+    if lines:
+        return Reply(200, b"".join(_encode(one) + b"\n" for one in shown), NDJSON)
+    return Reply(200, _encode(shown))
+
+
+def reply_to(answer: Answer) -> Reply:
+    """An answer or a fault as a reply."""
+    if isinstance(answer, SentinelError):
+        return Reply(STATUS.get(type(answer), 500), _encode(_as_json(answer)))
+    return Reply(200, _encode(answer))
+
+
+def respond(reply: Reply, headers: dict[str, str] | None = None) -> Response:
+    """A reply as a response of the framework."""
+    more = RETRY if reply.status == 503 else CHALLENGE if reply.status == 401 else {}
+    return Response(
+        reply.body, reply.status, {**more, **(reply.headers or {}), **(headers or {})}, media_type=reply.media
+    )
+
+
+def deadline_of(header: str | None) -> float | None:
+    """What `x-deadline-ms` says: how long the client can wait; anything but a number above 0 is ignored."""
+    try:
+        found = float(header) if header else 0.0
+    except ValueError:
+        return None
+    return found if 0 < found < _LONGEST_MS else None

@@ -1,0 +1,182 @@
+"""The shadow report beside scikit-learn and NumPy, on scores in real files."""
+
+import msgspec
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, confusion_matrix, precision_score, recall_score
+
+from sentinel.errors import JournalProblem
+from sentinel.review.journal import Journal
+from sentinel.review.journal_reader import OutcomeRow
+from sentinel.review.shadow_report import ACTIONS, LARGEST, average_precision, shadow_report
+from sentinel.review.shadow_scores import ShadowProgress, ShadowRecord, ShadowScore, ShadowScores
+
+N = 6_000  # more than a page
+BOUNDS = np.array([0.3, 0.6])
+
+
+def made(n, seed=0):
+    """n decisions: scores of both sides on a coarse grid, so that many tie, and the truth of a third."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(n) < 0.2).astype(np.int8)
+    live = np.clip(0.2 + 0.3 * labels + rng.normal(0, 0.2, n), 0, 1).astype(np.float32).round(2)
+    shadow = np.clip(0.2 + 0.4 * labels + rng.normal(0, 0.2, n), 0, 1).astype(np.float32).round(2)
+    return live, shadow, labels, rng.random(n) < 0.33
+
+
+def rows_of(live, shadow, version="v2", first=1):
+    actions = [[ACTIONS[code] for code in np.searchsorted(BOUNDS, side, side="right")] for side in (live, shadow)]
+    return [
+        ShadowScore(version, first + i, f"t{first + i}", float(shadow[i]), actions[1][i], float(live[i]), actions[0][i],
+                    "v1", False, 1000 + first + i)
+        for i in range(len(live))
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def journal(tmp_path):
+    journal = Journal(tmp_path / "journal.db")
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def record(tmp_path):
+    record = ShadowRecord(tmp_path / "shadow.db")
+    record.begin(progress("v2"))
+    yield record
+    record.close()
+
+
+def progress(version, **changes):
+    return ShadowProgress(version, "0" * 64, 0, 0)._replace(**changes)
+
+
+def test_the_numbers_are_those_of_scikit_learn(journal, record):
+    live, shadow, labels, known = made(N)
+    rows = rows_of(live, shadow)
+    record.store(rows, progress("v2"))
+    seen = np.flatnonzero(known)
+    journal.append([], [OutcomeRow(N + 1 + k, f"t{1 + i}", bool(1 - labels[i]), 1, 1) for k, i in enumerate(seen[:50])])
+    journal.append([], [OutcomeRow(2 * N + k, f"t{1 + i}", bool(labels[i]), 2, 2) for k, i in enumerate(seen)])
+    report = shadow_report(journal, record)
+    actions = [[row.live_decision for row in rows], [row.decision for row in rows]]
+    matrix = confusion_matrix(*actions, labels=ACTIONS)
+
+    assert (report.version, report.compared, report.failed, report.degraded) == ("v2", N, 0, 0)
+    assert [[report.matrix[a][b] for b in ACTIONS] for a in ACTIONS] == matrix.tolist()
+    assert report.agreement == pytest.approx(np.mean(np.array(actions[0]) == np.array(actions[1])))
+    assert report.live_decisions == {action: actions[0].count(action) for action in ACTIONS}
+    assert report.shadow_decisions == {action: actions[1].count(action) for action in ACTIONS}
+    assert report.correlation == pytest.approx(np.corrcoef(live, shadow)[0, 1], rel=1e-6)
+    assert report.mean_difference == pytest.approx(np.mean(shadow.astype(float) - live), rel=1e-9)
+    assert report.mean_absolute_difference == pytest.approx(np.mean(np.abs(shadow.astype(float) - live)), rel=1e-9)
+    assert (report.first_us, report.last_us) == (1001, 1000 + N)
+    assert (report.labelled, report.frauds) == (len(seen), labels[seen].sum())
+    for side, scores, answers in ((report.live, live, actions[0]), (report.shadow, shadow, actions[1])):
+        alarms = np.array(answers)[seen] != "approve"
+        assert side.precision == pytest.approx(precision_score(labels[seen], alarms))
+        assert side.recall == pytest.approx(recall_score(labels[seen], alarms))
+        assert side.average_precision == pytest.approx(average_precision_score(labels[seen], scores[seen]))
+    assert report.shadow.average_precision > report.live.average_precision
+
+
+def test_the_distribution_counts_every_score_and_tells_how_far_they_are_apart(journal, record):
+    live, shadow, *_ = made(N)
+    record.store(rows_of(live, shadow), progress("v2"))
+    found = shadow_report(journal, record).distribution
+    assert len(found.edges) == 21
+    assert sum(found.live) == sum(found.shadow) == N
+    assert found.live == tuple(np.histogram(live.astype(float), np.linspace(0, 1, 21))[0])
+    edges = np.unique(np.quantile(live.astype(float), np.arange(1, 20) / 20, method="inverted_cdf"))
+    p, q = (np.bincount(np.searchsorted(edges, one.astype(float)), minlength=len(edges) + 1) for one in (live, shadow))
+    p, q = (p + 0.5) / (N + 0.5 * len(p)), (q + 0.5) / (N + 0.5 * len(q))
+    assert found.psi == pytest.approx(np.sum((q - p) * np.log(q / p)))
+
+
+def test_equal_scores_are_equal(journal, record):
+    live, *_ = made(500)
+    record.store(rows_of(live, live), progress("v2"))
+    report = shadow_report(journal, record)
+    assert (report.agreement, report.mean_absolute_difference, report.distribution.psi) == (1.0, 0.0, 0.0)
+    assert report.correlation == pytest.approx(1.0)
+
+
+def test_what_cannot_be_compared_is_left_out_and_counted(journal, record):
+    live, shadow, *_ = made(100)
+    rows = rows_of(live, shadow)
+    rows[:7] = [row._replace(fraud_probability=None, decision=None) for row in rows[:7]]
+    rows[7:12] = [row._replace(live_degraded=True) for row in rows[7:12]]
+    record.store(rows, progress("v2"))
+    report = shadow_report(journal, record)
+    assert (report.compared, report.failed, report.degraded) == (88, 7, 5)
+    assert sum(report.live_versions.values()) == 88
+
+
+def test_only_what_was_decided_since_then(journal, record):
+    live, shadow, *_ = made(100)
+    record.store(rows_of(live, shadow), progress("v2"))
+    report = shadow_report(journal, record, since_us=1091)
+    assert (report.compared, report.first_us, report.last_us) == (10, 1091, 1100)
+
+
+def test_only_the_newest_are_loaded(journal, record, monkeypatch):
+    assert LARGEST == 200_000
+    monkeypatch.setattr("sentinel.review.shadow_report.LARGEST", 5_500)
+    live, shadow, *_ = made(N)
+    record.store(rows_of(live, shadow), progress("v2"))
+    report = shadow_report(journal, record)
+    assert (report.compared, report.first_us) == (5_500, 1000 + N - 5_500 + 1)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_numbers_that_do_not_exist_are_null(journal, record, n):
+    live, shadow, *_ = made(n)
+    record.store(rows_of(live, shadow), progress("v2"))
+    report = msgspec.json.decode(msgspec.json.encode(shadow_report(journal, record)))
+    assert report["compared"] == n
+    assert report["correlation"] is None
+    assert report["live"] == {
+        "alarms": 0, "caught": 0, "precision": None, "recall": None, "average_precision": None
+    }  # fmt: skip
+    assert (report["agreement"] is None) == (n == 0)
+
+
+def test_shadows_are_kept_apart(journal, record):
+    live, shadow, *_ = made(100)
+    record.store(rows_of(live, shadow), progress("v2", heartbeat_us=1))
+    record.begin(progress("v3"))
+    record.store(rows_of(live, live, "v3"), progress("v3", heartbeat_us=2))
+    assert shadow_report(journal, record).version == "v3"
+    assert shadow_report(journal, record).agreement == 1.0
+    assert shadow_report(journal, record, version="v2").agreement < 1.0
+    assert [row.model_version for row in record.scores_of("t5")] == ["v2", "v3"]
+    assert record.scores_of("t5")[0].fraud_probability == float(shadow[4])
+    assert record.scores_of("unheard of") == []
+
+
+def test_scores_are_read_while_they_are_written(journal, record):
+    reader = ShadowScores(record.path)
+    live, shadow, *_ = made(100)
+    record.store(rows_of(live, shadow), progress("v2", seq=100, scored=100))
+    assert shadow_report(journal, reader).compared == 100
+    assert reader.progress("v2") == progress("v2", seq=100, scored=100)
+    reader.close()
+
+
+def test_without_a_shadow_there_is_nothing_to_read(tmp_path):
+    with pytest.raises(JournalProblem, match="set up a shadow first"):
+        ShadowScores(tmp_path / "shadow.db")
+
+
+def test_a_damaged_file_says_so(tmp_path):
+    (tmp_path / "shadow.db").write_bytes(b"not a database at all, and long enough to be read" * 100)
+    with pytest.raises(JournalProblem, match="cannot be read"):
+        ShadowScores(tmp_path / "shadow.db").latest()
+    with pytest.raises(JournalProblem, match="cannot be opened"):
+        ShadowRecord(tmp_path / "shadow.db")
+
+
+def test_average_precision_without_frauds_or_rows_does_not_exist():
+    assert average_precision(np.zeros(0), np.zeros(0, np.int8)) is None
+    assert average_precision(np.array([0.5]), np.zeros(1, np.int8)) is None

@@ -1,0 +1,212 @@
+"""What a shadow stores, whatever its model does, and that it goes on where it stopped."""
+
+import subprocess
+import sys
+
+import msgspec
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from sentinel.errors import BundleProblem, JournalProblem
+from sentinel.model.bundle import load_bundle, read_manifest
+from sentinel.policy.deployment import DeploymentRecord
+from sentinel.policy.thresholds import Thresholds
+from sentinel.review.shadow_scores import ShadowScores
+from sentinel.shadow.scoring import Shadow
+from sentinel.shadow.settings import ShadowSettings
+
+SETTINGS = ShadowSettings()
+
+
+@pytest.fixture
+def shadow_of(home):
+    opened = []
+
+    def start(version, settings=SETTINGS):
+        opened.append(Shadow(home, version, settings))
+        return opened[-1]
+
+    yield start
+    for shadow in opened:
+        shadow.close()
+
+
+def drain(shadow):
+    while shadow.step():
+        pass
+
+
+def stored(home, version):
+    scores = ShadowScores(home / "shadow.db")
+    rows = scores.page_before(version, None)
+    scores.close()
+    return sorted(rows, key=lambda row: row.seq)
+
+
+def test_scores_are_those_of_one_pass_over_everything(home, server, shadow_of):
+    server.decide(400)
+    shadow = shadow_of("v2")
+    for n in (1, 700, 60):
+        server.decide(n)
+        drain(shadow)
+    expected = {seq: score for seq, score in server.offline("v2").items() if seq > 400}
+    rows = stored(home, "v2")
+    assert len(expected) == 761
+    assert {row.seq: row.fraud_probability for row in rows} == expected
+    assert shadow.progress.scored == 761
+    assert shadow.progress.lag == 0
+
+
+def test_the_own_thresholds_decide_beside_what_was_answered(home, server, shadow_of):
+    shadow = shadow_of("v2")
+    server.decide(300)
+    server.decide(20, degraded="the model was slow")
+    drain(shadow)
+    own = msgspec.convert(load_bundle(home / "models" / "v2").manifest.thresholds, Thresholds)
+    live = {row.seq: row for page in server.journal.events_after(0) for row in page}
+    rows = stored(home, "v2")
+    assert len({row.decision for row in rows}) > 1
+    for row in rows:
+        answered = live[row.seq]
+        assert row.decision == own.action(row.fraud_probability)
+        assert (row.live_fraud_probability, row.live_decision) == (answered.fraud_probability, answered.decision)
+        assert (row.transaction_id, row.live_version) == (answered.transaction_id, "v1")
+        assert row.live_degraded == (answered.degraded is not None)
+
+
+def test_it_goes_on_where_the_scores_end(home, server, shadow_of):
+    server.decide(50)
+    first = shadow_of("v2")
+    server.decide(1500)
+    assert first.step()
+    first.close()
+    server.decide(30)
+    second = shadow_of("v2")
+    assert second.progress.seq == first.progress.seq
+    drain(second)
+    expected = {seq: score for seq, score in server.offline("v2").items() if seq > 50}
+    assert {row.seq: row.fraud_probability for row in stored(home, "v2")} == expected
+
+
+def test_a_snapshot_changes_nothing(home, server, shadow_of, monkeypatch):
+    monkeypatch.setattr("sentinel.shadow.scoring._SNAPSHOT_EVERY", 200)
+    first = shadow_of("v2")
+    server.decide(900)
+    drain(first)
+    first.close()
+    assert list((home / "shadow").rglob("*.npz"))
+    server.decide(100)
+    drain(shadow_of("v2"))
+    assert {row.seq: row.fraud_probability for row in stored(home, "v2")} == server.offline("v2")
+
+
+def test_what_is_too_far_behind_is_dropped_but_remembered(home, server, shadow_of):
+    shadow = shadow_of("v2", ShadowSettings(max_lag=200))
+    server.decide(1300)
+    server.decide(10)
+    drain(shadow)
+    rows, expected = stored(home, "v2"), server.offline("v2")
+    assert 0 < len(rows) < 1310
+    assert rows[-1].seq == 1310
+    assert all(row.fraud_probability == expected[row.seq] for row in rows)
+    assert shadow.progress.dropped == 1310 - len(rows)
+    assert shadow.progress.scored == len(rows)
+
+
+def test_a_model_that_says_nan_is_counted_as_failed(home, server, shadow_of, add_model):
+    nodes = [
+        helper.make_node("ReduceMax", ["features"], ["largest"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["largest", "nan"], ["fraud_probability"]),
+    ]
+    add_model("v3", nodes, [helper.make_tensor("nan", TensorProto.FLOAT, [1], [np.nan])])
+    shadow = shadow_of("v3")
+    server.decide(100)
+    drain(shadow)
+    assert (shadow.progress.scored, shadow.progress.failed) == (0, 100)
+    assert {(row.fraud_probability, row.decision) for row in stored(home, "v3")} == {(None, None)}
+
+
+def test_numbers_that_are_no_probabilities_are_counted_as_failed(server, shadow_of, add_model):
+    nodes = [
+        helper.make_node("ReduceMax", ["features"], ["largest"], axes=[1], keepdims=1),
+        helper.make_node("Exp", ["largest"], ["fraud_probability"]),
+    ]
+    add_model("v3", nodes)
+    shadow = shadow_of("v3")
+    server.decide(100)
+    drain(shadow)
+    assert (shadow.progress.scored, shadow.progress.failed) == (0, 100)
+
+
+def test_a_model_that_raises_loses_only_its_own_rows(home, server, shadow_of, monkeypatch):
+    shadow = shadow_of("v2")
+    server.decide(200)
+    score, calls = shadow._bundle.scorer.score, []
+
+    def sometimes(rows):
+        calls.append(len(rows))
+        if len(calls) == 2:
+            raise RuntimeError("a fault in the runtime")
+        return score(rows)
+
+    monkeypatch.setattr(shadow._bundle.scorer, "score", sometimes)
+    drain(shadow)
+    assert (shadow.progress.scored, shadow.progress.failed) == (152, 48)
+    rows, expected = stored(home, "v2"), server.offline("v2")
+    assert all(row.fraud_probability in (None, expected[row.seq]) for row in rows)
+
+
+def test_another_schema_is_refused(home, server, shadow_of, remake):
+    plan = read_manifest(home / "models" / "v1").plan
+    schema = msgspec.structs.replace(plan.schema, label="chargeback")
+    remake("v1", "v3", plan=msgspec.structs.replace(plan, schema=schema))
+    DeploymentRecord(home).change(lambda one: msgspec.structs.replace(one, champion="v3"))
+    with pytest.raises(BundleProblem, match="another schema than the champion v3"):
+        shadow_of("v2")
+
+
+def test_only_one_may_write(home, server, shadow_of):
+    shadow_of("v2")
+    with pytest.raises(JournalProblem, match="another shadow"):
+        shadow_of("v2")
+
+
+def test_scores_of_a_journal_that_is_gone_are_forgotten(home, server, shadow_of):
+    first = shadow_of("v2")
+    server.decide(100)
+    drain(first)
+    first.close()
+    server.start_over()
+    server.decide(10)
+    second = shadow_of("v2")
+    assert second.progress.scored == 0
+    assert stored(home, "v2") == []
+
+
+def test_scores_of_another_bundle_of_that_version_are_forgotten(home, server, shadow_of, remake):
+    first = shadow_of("v2")
+    server.decide(100)
+    drain(first)
+    first.close()
+    remake("v1", "v2")
+    second = shadow_of("v2")
+    assert (second.progress.seq, second.progress.scored) == (100, 0)
+    assert stored(home, "v2") == []
+
+
+def test_everything_is_compiled_before_the_first_event(home, server):
+    server.decide(10)
+    code = f"""
+from pathlib import Path
+from sentinel.features import kernel
+from sentinel.model.bundle import load_bundle
+from sentinel.shadow.scoring import Shadow, _warm
+from sentinel.shadow.settings import ShadowSettings
+_warm(load_bundle(Path({str(home)!r}) / "models" / "v2"))
+before = len(kernel.advance.signatures), len(kernel.fill_rows.signatures)
+Shadow(Path({str(home)!r}), "v2", ShadowSettings())
+assert before == (len(kernel.advance.signatures), len(kernel.fill_rows.signatures)) != (0, 0), before
+"""
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert asked.returncode == 0, asked.stderr

@@ -1,0 +1,60 @@
+import msgspec
+import pytest
+
+from sentinel.detector import Detector
+from sentinel.detectors import load_detector, preset_names
+from sentinel.errors import InvalidDefinition, InvalidInput
+from sentinel.events.schema import Schema
+from sentinel.features.definitions import field
+from sentinel.policy.fallback import VELOCITY_RULES, Condition, Fallback, Rule
+from sentinel.policy.thresholds import Policy
+
+AMOUNT = {"schema": Schema(), "features": (field("amount"),)}
+LARGE = (Rule((Condition("amount", ">", 900.0),), 0.9, "large"),)
+# the example request of Sentinel-Stream
+EXAMPLE = b"""{"amount": 120.0, "hour_of_day": 14, "days_since_last_txn": 1.5, "txn_count_24h": 3,
+    "distinct_merchants_24h": 2, "avg_amount_7d": 95.0, "channel_online": 0}"""
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_complete(name):
+    detector = load_detector(name)
+    assert detector.name == name
+    assert detector.fallback.compile(detector.plan({}).names)
+    assert msgspec.convert(msgspec.to_builtins(detector.fallback), Fallback) == detector.fallback
+
+
+def test_a_rule_on_a_feature_that_is_not_declared_is_refused():
+    with pytest.raises(InvalidDefinition, match=r"no feature .*txn_count_24h; the features are amount"):
+        Detector(**AMOUNT, fallback=Fallback(rules=VELOCITY_RULES))
+
+
+def test_rules_may_not_block_where_the_policy_never_does():
+    never = Policy(block_at_fpr=None)
+    assert Detector(**AMOUNT, policy=never).fallback == Fallback()
+    with pytest.raises(InvalidDefinition, match="the policy never blocks; set block_at=None"):
+        Detector(**AMOUNT, policy=never, fallback=Fallback(rules=LARGE))
+    assert Detector(**AMOUNT, policy=never, fallback=Fallback(rules=LARGE, block_at=None))
+
+
+def test_velocity_takes_the_published_example_request():
+    schema = load_detector("velocity").schema
+    transaction = schema.decode(EXAMPLE)
+    assert schema.assigns
+    schema.assign(transaction, "a7", 1)
+    assert (transaction.transaction_id, transaction.txn_count_24h, transaction.hour_of_day) == ("a7", 3.0, 14.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("amount", -1), ("hour_of_day", 24), ("hour_of_day", -1), ("days_since_last_txn", -0.1),
+        ("txn_count_24h", -1), ("distinct_merchants_24h", -1), ("avg_amount_7d", -1), ("channel_online", 1.01),
+        ("channel_online", None),
+    ],
+)  # fmt: skip
+def test_velocity_refuses_what_is_out_of_range(field, value):
+    body = msgspec.json.decode(EXAMPLE) | {field: value}
+    with pytest.raises(InvalidInput) as error:
+        load_detector("velocity").schema.decode(msgspec.json.encode(body))
+    assert error.value.path == f"$.{field}"
