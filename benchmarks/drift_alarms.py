@@ -63,7 +63,7 @@ def draw(rng: np.random.Generator, n: int) -> ROWS:
     rows = np.empty((len(COLUMNS), n), dtype=np.float32)
     for i, shape in enumerate(COLUMNS):
         rows[i] = DRAWS[shape](rng, n, i // len(SHAPES))
-    return rows.transpose()
+    return rows.T
 
 
 DRAWS: dict[str, Callable[[np.random.Generator, int, int], NDArray[Any]]] = {
@@ -82,7 +82,8 @@ DRAWS: dict[str, Callable[[np.random.Generator, int, int], NDArray[Any]]] = {
 
 def scores_of(rng: np.random.Generator, n: int) -> ROWS:
     """Scores of a model that finds few frauds: most near 0."""
-    return np.exp(-3 * np.abs(rng.standard_normal(n, dtype=np.float32)))
+    scores: ROWS = np.exp(-3 * np.abs(rng.standard_normal(n, dtype=np.float32)))
+    return scores
 
 
 def upper(hits: int, n: int) -> float:
@@ -246,7 +247,7 @@ def delays(trials: int, shape: str, stride: int | None, rng: np.random.Generator
         rows_until.append(after)
     return {
         "median": float(np.median(rows_until)),
-        "95_percent": float(np.quantile(rows_until, 0.95)),
+        "95_percent": round(float(np.quantile(rows_until, 0.95))),
         "trials": trials,
     }
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import msgspec
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from sentinel import __version__
 from sentinel.app import serve as run_server
@@ -38,7 +39,9 @@ models_app = typer.Typer(help="List the trained models, look at one, put one in 
 benchmark_app = typer.Typer(help="Measure against published results.", no_args_is_help=True)
 app.add_typer(features_app, name="features")
 app.add_typer(models_app, name="models")
+bench_app = typer.Typer(help="Measure the speed of this machine.", no_args_is_help=True)
 app.add_typer(benchmark_app, name="benchmark")
+app.add_typer(bench_app, name="bench")
 
 DetectorName = Annotated[str, typer.Option("--detector", "-d", help="A preset, or a path to your detector's .py file.")]
 DataFile = Annotated[Path, typer.Option("--data", help="History: .csv, .parquet, .jsonl or .ndjson.")]
@@ -352,6 +355,48 @@ def benchmark_handbook(
         f"AUC ROC {result.auc_roc:.3f}  average precision {result.average_precision:.3f}  "
         f"card precision@100 {result.card_precision_100:.3f}"
     )
+
+
+@bench_app.command("serve")
+@_clear_errors
+def bench_serve(
+    seconds: Annotated[float, typer.Option("--seconds", help="Of each load.")] = 4.0,
+    repeats: Annotated[int, typer.Option("--repeats", help="Of everything; medians are shown.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="Less than a minute: tells whether it works.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="PNG to write: latency against offered load.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Requests a second and latencies over HTTP: the server on one core, the load on another, nginx beside it."""
+    from sentinel.commands.progress import stages
+    from sentinel.commands.serving_benchmark import QUICK, Plan, run_serving_benchmark
+    from sentinel.commands.serving_plot import draw_latency
+
+    if seconds <= 0 or repeats < 1:
+        raise InvalidDefinition("--seconds must be above 0 and --repeats at least 1")
+    with stages() as stage:
+        report = run_serving_benchmark(QUICK if quick else Plan(seconds, repeats), stage)
+    if plot is not None:
+        draw_latency(report, plot)
+    if as_json:
+        _print_json(report)
+        return
+    table = Table(box=None, header_style="bold")
+    for column in ("load", "requests/s", "p50 ms", "p99 ms", "p99.9 ms", "errors", "server CPU"):
+        table.add_column(column, justify="left" if column == "load" else "right")
+    for one in report.loads:
+        found = one.figures
+        table.add_row(
+            one.name, f"{found['per_second']:,.0f}", f"{found['p50_ms']:.2f}", f"{found['p99_ms']:.2f}",
+            f"{found['p99_9_ms']:.2f}", f"{found['refused'] + found['errors']:.0f}", f"{one.server_cpu:.0%}",
+        )  # fmt: skip
+    _terminal.print(table)
+    if report.ratio_hot is not None:
+        _terminal.print(
+            f"of nginx {report.nginx_version}: hot {report.ratio_hot:.2f}, distinct {report.ratio_distinct:.2f}"
+        )
+    _terminal.print(f"{report.scores_checked:,} scores checked, {report.decisions_stored:,} decisions in the journal")
+    for name in report.generator_is_limit:
+        _terminal.print(f"[yellow]{name}: the generator did not keep up; the server may be faster[/yellow]")
 
 
 def _show_metrics(version: str, metrics: dict[str, Any]) -> None:

@@ -167,12 +167,13 @@ class Engine:
 
     def _sift(self, batch: Sequence[Arrival], now_us: int) -> "_Sifted":
         """Answer what was decided before or cannot be accepted; tell the rest from repeats within the batch."""
-        outcomes = [arrival.event for arrival in batch if isinstance(arrival.event, Outcome)]
+        outcomes = [arrival.event.transaction_id for arrival in batch if type(arrival.event) is Outcome]
         told = {}
         if outcomes:
-            rows = self.journal.newest_outcomes([event.transaction_id for event in outcomes])
+            rows = self.journal.newest_outcomes(outcomes)
             told = {row.transaction_id: row.is_fraud for row in rows.values()}
-        sifted = _Sifted(self.journal.find([self._id(arrival.event) for arrival in batch]))
+        ids = [self._id(one.event) for one in batch] if outcomes else [self._id_of(one.event) for one in batch]
+        sifted = _Sifted(self.journal.find(ids))
         for i, arrival in enumerate(batch):
             if isinstance(arrival.event, Outcome):
                 self._sift_outcome(i, arrival.event, told, sifted)
@@ -294,6 +295,8 @@ class Engine:
         experiment = self.lineup.experiment.id if self.lineup.experiment else None
         width = 8 * features.rows.shape[1]
         blob, late = np.ascontiguousarray(features.rows).tobytes(), features.late
+        if verdict.degraded in SHED:
+            self.counters.add(SHED[verdict.degraded], len(where))
         decided_ns, action = time.monotonic_ns(), thresholds.action
         for n, score in zip(where, scores, strict=True):
             arrival = arrivals[n]
@@ -338,8 +341,6 @@ class Engine:
             count.observe_many(Stage.QUEUE, np.array([begun - one.received_ns for one in arrivals]) // 1000)
             count.observe_many(Stage.TOTAL, np.array([row.latency_us for row in rows]))
             count_decisions(count, [row.decision for row in rows], [row.variant for row in rows])
-            for reason, slot in SHED.items():
-                count.add(slot, sum(row.degraded == reason for row in rows))
 
     def _id(self, event: Transaction | Outcome) -> str:
         return event.transaction_id if isinstance(event, Outcome) else self._id_of(event)

@@ -36,6 +36,10 @@ class DeploymentRefused(SentinelError):
     """A change of the deployment that does not fit what is in force, such as a swap during an experiment."""
 
 
+class NoExperiment(SentinelError):
+    """A change of an experiment while none is running."""
+
+
 class JournalProblem(SentinelError):
     """The journal or a snapshot cannot be read or written."""
 

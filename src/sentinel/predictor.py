@@ -25,7 +25,10 @@ _MISSING = float("nan")
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a vector. `predicted_class` is 1 from a probability of 0.5 on, whatever the thresholds are."""
+    """The answer to a vector. `predicted_class` is 1 from a probability of 0.5 on, whatever the thresholds are.
+
+    `batch_size` is 0 when the score was in the cache.
+    """
 
     fraud_probability: float
     predicted_class: int
@@ -127,8 +130,12 @@ class Predictor:
         action = champion.thresholds.action(score)
         self._hits.append(action)
         return _prediction(
-            champion, score, action, received_ns, 1, "a", _FROM_CACHE[self.judge.circuit], cache_hit=True
+            champion, score, action, received_ns, 0, "a", _FROM_CACHE[self.judge.circuit], cache_hit=True
         )
+
+    def count_errors(self, n: int) -> None:
+        """Count transactions and vectors that got no decision."""
+        self._counters.add(Slot.ERRORS, n)
 
     def _count_hits(self) -> None:
         hits, self._hits = self._hits, []

@@ -15,7 +15,7 @@ MAX_ROWS = 512
 """In one batch. More would have the first wait for the last."""
 
 _RETRY_S = 2.0
-_CHECKPOINT_S = 0.5
+_CHECKPOINT_S = 0.05
 _log = logging.getLogger(__name__)
 
 

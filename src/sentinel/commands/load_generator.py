@@ -158,19 +158,14 @@ def open_loop(
     return _drive(_prepare(target, requests, due_ns, len(due_ns), keep), target, np.inf, told)
 
 
-_LINK = np.dtype([
-    ("socket", "i8"),
-    ("asked", "i8"),  # the request that waits for its answer, or -1
-    ("written", "i8"),  # bytes of it that are sent
-    ("filled", "i8"),  # bytes of the answer that are here
-    ("since_ns", "i8"),  # where the latency begins; of a free connection, when it became free
-    ("unsent", "i8"),  # 1: a part of the request did not fit into the socket
-    ("lost", "i8"),  # 1: to be replaced
-])  # fmt: skip
-_STATE = np.dtype([
-    *((name, "i8") for name in ("epoll", "count", "every", "begun_ns", "ended_ns", "progress_ns", "quiet_ns")),
-    *((name, "i8") for name in ("next", "done", "late", "used", "unsent", "lost", "free", "first_free")),
-])  # fmt: skip
+# A connection: its socket; the request it asked (-1: none) and the bytes written of it; the bytes of the answer so far;
+# where the latency begins (without a request: since when it is free); a part did not fit; it is to be replaced.
+_LINK_FIELDS = ("socket", "asked", "written", "filled", "since_ns", "unsent", "lost")
+_LINK = np.dtype([(name, "i8") for name in _LINK_FIELDS])
+_STATE = np.dtype(
+    [(name, "i8") for name in ("epoll", "count", "every", "begun_ns", "ended_ns", "progress_ns", "quiet_ns")]
+    + [(name, "i8") for name in ("next", "done", "late", "used", "unsent", "lost", "free", "first_free")]
+)
 _ALL_DONE, _SLICE_OVER, _LINKS_LOST, _NEEDS_ROOM = range(4)  # why the loop comes back to Python
 
 
@@ -430,10 +425,10 @@ def _read(answer: NDArray[np.uint8], filled: int) -> tuple[int, int, int, bool]:
 @_compiled
 def _begins(answer: NDArray[np.uint8], begin: int, word: NDArray[np.uint8]) -> bool:
     """Whether these bytes, in either case, are the word."""
-    for k in range(len(word)):
-        if answer[begin + k] | 32 != word[k]:
-            return False
-    return True
+    same = 0
+    while same < len(word) and answer[begin + same] | 32 == word[same]:
+        same += 1
+    return same == len(word)
 
 
 @_compiled

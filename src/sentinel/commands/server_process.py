@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 from sentinel.errors import SentinelError
@@ -23,10 +24,15 @@ class ServerFailed(SentinelError):
 class ServerProcess:
     """`sentinel serve` over a home folder; its log is `server.log` there."""
 
-    def __init__(self, home: Path, host: str, port: int) -> None:
+    def __init__(
+        self, home: Path, host: str, port: int, *, core: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """With a `core` it runs on that processor core only; `environment` adds to ours."""
         self.home = home
         self.host = host
         self.port = port
+        self._prefix = ["taskset", "--cpu-list", str(core)] if core is not None else []
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
@@ -34,11 +40,13 @@ class ServerProcess:
         if not port_is_free(self.host, self.port):
             raise ServerFailed(f"port {self.port} is taken; stop what uses it, or choose another with --port")
         log = self.home / "server.log"
-        command = [sys.executable, "-m", "sentinel", "serve"]
+        command = [*self._prefix, sys.executable, "-m", "sentinel", "serve"]
         command += ["--home", str(self.home), "--host", self.host, "--port", str(self.port)]
         begun = time.monotonic()
         with log.open("ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)  # noqa: S603
+            self._process = subprocess.Popen(  # noqa: S603
+                command, stdout=output, stderr=output, start_new_session=True, env=self._environment
+            )
         while time.monotonic() - begun < _PATIENCE_S:
             if self._process.poll() is not None:
                 raise ServerFailed(f"the server ended at once:\n{log.read_text()[-2000:]}")
@@ -47,6 +55,11 @@ class ServerProcess:
             time.sleep(0.05)
         self.stop()
         raise ServerFailed(f"the server is not ready after {_PATIENCE_S:.0f} s; see {log}")
+
+    @property
+    def pid(self) -> int:
+        """Of the process; 0 when it does not run."""
+        return self._process.pid if self._process else 0
 
     def stop(self) -> None:
         """End it in good order: what has arrived is answered and saved."""

@@ -88,9 +88,16 @@ TERMINAL_FEATURES = (
 )
 
 ONE_WEEK = Training(
-    trees=300, learning_rate=0.03, max_depth=5, min_child_weight=3, subsample=0.7, colsample_bytree=0.3, max_bin=1024
+    trees=300,
+    learning_rate=0.03,
+    max_depth=5,
+    min_child_weight=3,
+    subsample=0.7,
+    colsample_bytree=0.3,
+    scale_pos_weight=5,
+    max_bin=1024,
 )
-"""For the published protocol, which learns from a week of about 67,000 transactions."""
+"""For the published protocol, which learns from a week of about 67,000 transactions, some 600 of them frauds."""
 
 detector = Detector(
     schema=Schema(

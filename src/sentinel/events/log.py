@@ -114,6 +114,9 @@ def log_of_events(schema: Schema) -> Callable[[Sequence[Transaction | Outcome]],
     of_transactions = log_of_transactions(schema)
 
     def convert(events: Sequence[Transaction | Outcome]) -> EventLog:
+        transactions = [event for event in events if isinstance(event, Transaction)]
+        if len(transactions) == len(events):
+            return of_transactions(transactions)
         parts = []
         for is_outcome, run in groupby(events, key=lambda event: isinstance(event, Outcome)):
             if is_outcome:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from sentinel.errors import BundleProblem, DeploymentRefused
+from sentinel.errors import BundleProblem, DeploymentRefused, NoExperiment
 from sentinel.policy.thresholds import Thresholds
 
 FILE = "deployment.json"
@@ -87,7 +87,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         return msgspec.structs.replace(self, experiment=Experiment(secrets.token_hex(4), version, 0.0, _now()))
 
     def with_split(self, percent: float) -> "Deployment":
-        """Another share of the traffic for the challenger. Raises DeploymentRefused without an experiment."""
+        """Another share of the traffic for the challenger. Raises NoExperiment without an experiment."""
         experiment = msgspec.structs.replace(self._running(), split_percent=percent)
         return msgspec.structs.replace(self, experiment=experiment)
 
@@ -115,7 +115,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     def _running(self) -> Experiment:
         if self.experiment is None:
-            raise DeploymentRefused("no experiment is running; set one up first")
+            raise NoExperiment("no experiment is running; set one up first")
         return self.experiment
 
 

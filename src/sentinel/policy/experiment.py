@@ -172,12 +172,13 @@ def compare(a: Tally, b: Tally, alpha: float = 0.05, design_effect: float = 1.0)
 
     The four metrics share alpha equally (Bonferroni). The guarantee is asymptotic; see the module.
 
-    Three limits to know. Entities are assigned, not transactions, and the transactions of an entity resemble each
+    Four limits to know. Entities are assigned, not transactions, and the transactions of an entity resemble each
     other: `design_effect` is the factor by which this inflates variances (Kish, "Survey sampling", 1965), about
     1 + (m - 1) r for m transactions per entity with correlation r; take it from `estimate_design_effect`, since with
     the factor 1 verdicts come too early. Outcomes must become known at the same pace in both variants, or costs differ
     by how old they are. A blocked fraud is known only where somebody looks, so precision speaks of the outcomes that
-    arrived. Raises InvalidDefinition for an alpha outside (0, 1) or a design effect below 1.
+    arrived. Costs hang on few large frauds: even a halved mean takes thousands of costs and a split near one half.
+    Raises InvalidDefinition for an alpha outside (0, 1) or a design effect below 1.
 
     >>> a, b = Tally(decisions=20_000, blocked=200), Tally(decisions=20_000, blocked=400)
     >>> compare(a, b).block_rate.verdict

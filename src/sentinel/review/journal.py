@@ -1,6 +1,7 @@
 """The journal: every decision and outcome, durable before it is answered, in the order it was taken."""
 
 import fcntl
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -23,7 +24,10 @@ from sentinel.review.journal_reader import (
 )
 from sentinel.review.tables import activations, decisions, outcomes
 
-_CHECKPOINT_ABOVE = 64 * 2**20
+LONGEST_LOG = 8_192
+"""Frames of 4 KiB after which the log begins anew."""
+
+_LITTLE = 256
 
 
 class Journal(JournalReader):
@@ -41,10 +45,14 @@ class Journal(JournalReader):
             with self._engine.begin() as connection:
                 _migrate(connection)
             self._writer = self._engine.connect()
+            driver = self._writer.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - the URL above says so
+            self._driver = driver  # batches go past SQLAlchemy, whose results cost 0.2 ms a batch
             self.last_seq = self.newest_seq()
         except SQLAlchemyError as error:
             self._lock.close()
             raise JournalProblem(f"{path} cannot be opened: {reason(error)}") from error
+        self._frames = self._behind = 0
         self._insert_decision = _insert(decisions.name, DECISION_COLUMNS)
         self._insert_outcome = _insert(outcomes.name, OUTCOME_COLUMNS)
 
@@ -57,34 +65,35 @@ class Journal(JournalReader):
 
     def append(self, taken: Sequence[DecisionRow], learned: Sequence[OutcomeRow]) -> None:
         """Make a batch durable, all of it or nothing. Raises JournalProblem (disk full, damaged file)."""
-        writer = self._writer
+        writer = self._driver
         try:
-            with writer.begin():
-                if taken:
-                    writer.exec_driver_sql(self._insert_decision, taken)
-                if learned:
-                    writer.exec_driver_sql(self._insert_outcome, learned)
-        except SQLAlchemyError as error:
+            if taken:
+                writer.executemany(self._insert_decision, taken)
+            if learned:
+                writer.executemany(self._insert_outcome, learned)
+            writer.commit()
+        except sqlite3.Error as error:
+            writer.rollback()
             raise JournalProblem(
-                f"{self.path} cannot be written: {reason(error)}; free some space or check the disk, then retry"
+                f"{self.path} cannot be written: {error}; free some space or check the disk, then retry"
             ) from error
         self.last_seq = max([self.last_seq, *(row[0] for row in taken[-1:]), *(row[0] for row in learned[-1:])])
 
     def find(self, transaction_ids: Sequence[str]) -> dict[str, DecisionRow]:
         """The stored decisions among these ids, as the writer sees them."""
-        marks = ",".join("?" * len(transaction_ids))
-        sql = f"SELECT {','.join(DECISION_COLUMNS)} FROM decisions WHERE transaction_id IN ({marks})"  # noqa: S608
-        rows = self._writer.exec_driver_sql(sql, tuple(transaction_ids)).fetchall()
-        self._writer.rollback()  # ends the read, which would hold back checkpoints
+        among = f"FROM decisions WHERE transaction_id IN ({','.join('?' * len(transaction_ids))})"
+        known = self._driver.execute(f"SELECT transaction_id {among}", transaction_ids).fetchall()
+        if not known:
+            return {}
+        rows = self._driver.execute(f"SELECT {','.join(DECISION_COLUMNS)} {among}", transaction_ids).fetchall()
         return {row[1]: decision_row(row) for row in rows}
 
     def newest_outcomes(self, transaction_ids: Sequence[str]) -> dict[str, OutcomeRow]:
         """The newest stored outcome of each of these transactions, as the writer sees them."""
         marks = ",".join("?" * len(transaction_ids))
         sql = f"SELECT {','.join(OUTCOME_COLUMNS)} FROM outcomes WHERE transaction_id IN ({marks}) ORDER BY seq"  # noqa: S608
-        rows = self._writer.exec_driver_sql(sql, tuple(transaction_ids)).fetchall()
-        self._writer.rollback()
-        return {row[1]: OutcomeRow(*row) for row in rows}
+        rows = self._driver.execute(sql, transaction_ids).fetchall()
+        return {row[1]: OutcomeRow(row[0], row[1], bool(row[2]), row[3], row[4]) for row in rows}
 
     def activate(self, state_id: str, seq: int, now_us: int) -> None:
         """Note that this state has been kept since event `seq`."""
@@ -94,16 +103,20 @@ class Journal(JournalReader):
     def checkpoint(self) -> None:
         """Write the log back into the file without making a commit wait; from any thread."""
         with self._engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+            _, frames, done = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
+        self._frames, self._behind = frames, frames - done
 
     def cut_log(self) -> None:
-        """Begin the log file anew when it has grown large; from the writer's thread, after a `checkpoint`."""
-        log = self.path.with_name(self.path.name + "-wal")
-        if log.exists() and log.stat().st_size > _CHECKPOINT_ABOVE:
-            self._writer.exec_driver_sql("PRAGMA busy_timeout=0")  # a reader who dawdles must not hold up commits
-            self._writer.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._writer.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-            self._writer.rollback()
+        """Have the log begin anew in its own file when it is long; from the writer's thread, after a `checkpoint`.
+
+        The file keeps its size: overwriting it makes a commit a third quicker than growing it. What the last
+        checkpoint left over is little, and nobody waits for a reader: next time will do.
+        """
+        if self._frames > LONGEST_LOG and self._behind < _LITTLE:
+            self._driver.execute("PRAGMA busy_timeout=0")
+            self._driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            self._frames = 0
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:

@@ -9,7 +9,16 @@ import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from sentinel.errors import BundleProblem, DeploymentRefused, Forbidden, SentinelError, Unauthorized, UnknownVersion
+from sentinel.errors import (
+    BadBody,
+    BundleProblem,
+    DeploymentRefused,
+    Forbidden,
+    InvalidInput,
+    SentinelError,
+    Unauthorized,
+    UnknownVersion,
+)
 from sentinel.events.schema import read_json
 from sentinel.lineup import check_comparable, load_warm
 from sentinel.policy.deployment import Deployment, Percent
@@ -74,20 +83,29 @@ def admin_routes(api: Api, watch: Watch) -> APIRouter:
 def check_caller(request: Request, key: str | None, origins: tuple[str, ...]) -> None:
     """Raise Unauthorized or Forbidden unless the caller may change things."""
     origin = request.headers.get("origin")
-    if origin is not None and origin not in origins and origin != f"{request.url.scheme}://{request.url.netloc}":
+    if origin is not None and origin not in origins and not _is_own_page(request, origin, key):
         raise Forbidden(f"Pages of {origin} may not make admin calls; SENTINEL_CORS_ORIGINS lists those that may")
     if key is not None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), key.encode()):
             raise Unauthorized("Admin calls need the header `Authorization: Bearer <SENTINEL_ADMIN_KEY>`")
         return
-    host = request.client.host if request.client else ""
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = False
-    if not local:
+    if not _is_loopback(request.client.host if request.client else ""):
         raise Forbidden("Without SENTINEL_ADMIN_KEY admin calls are answered to this machine only")
+
+
+def _is_own_page(request: Request, origin: str, key: str | None) -> bool:
+    """Whether a page of ours asks. Without a key only a loopback name counts: any other can be made to point here."""
+    own = origin == f"{request.url.scheme}://{request.url.netloc}"
+    host = request.url.hostname or ""
+    return own and (key is not None or host == "localhost" or _is_loopback(host))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class _Changes:
@@ -152,6 +170,9 @@ def _add_models(router: APIRouter, changes: _Changes) -> None:
     @router.post("/rollback")
     async def rollback() -> Response:
         """Put the champion before this one back in charge."""
+        previous = changes.rollout.record.read().rolled_back().champion
+        assert previous is not None  # noqa: S101 - refused otherwise
+        await changes.check(previous, beside_champion=False)
         before, after = await changes.make(lambda deployment: deployment.rolled_back())
         return _ok({"status": "ok", "old_version": before.champion, "new_version": after.champion})
 
@@ -271,9 +292,12 @@ def _add_watching(router: APIRouter, api: Api, watch: Watch) -> None:
 
 
 async def _read(request: Request, kind: type[Any]) -> Any:
-    """The body. Raises BadBody, InvalidInput, WrongMedia."""
+    """The body. Raises BadBody, for values that cannot be accepted as well: whatever is wrong here is a 400."""
     body = await request.body()
-    return read_json(msgspec.json.Decoder(kind).decode, body.strip() or b"{}")
+    try:
+        return read_json(msgspec.json.Decoder(kind).decode, body.strip() or b"{}")
+    except InvalidInput as error:
+        raise BadBody(str(error)) from None
 
 
 def _body(kind: type[msgspec.Struct]) -> dict[str, Any]:

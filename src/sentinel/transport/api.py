@@ -27,6 +27,7 @@ from sentinel.errors import (
     Forbidden,
     InvalidInput,
     JournalProblem,
+    NoExperiment,
     NotFound,
     NotReady,
     Overloaded,
@@ -47,6 +48,7 @@ from sentinel.worker import Result, Worker
 
 STATUS: dict[type[SentinelError], int] = {
     BadBody: 400,
+    NoExperiment: 400,
     UnknownVersion: 400,
     Unauthorized: 401,
     Forbidden: 403,
@@ -133,8 +135,7 @@ class Api:
     def begin(self, call: Call, body: bytes, tell: Tell) -> None:
         """Answer what is in the body; `tell` is called with the reply, from the event loop."""
         received_ns = time.monotonic_ns()
-        if call.request_id is not None or call.traceparent is not None:
-            tell = self._traced(call, received_ns, tell)
+        tell = self._traced(call, received_ns, tell)
         due_ns = received_ns + (self._due_ns if call.deadline_ms is None else round(call.deadline_ms * 1e6))
         try:
             if call.route is Route.PREDICT:
@@ -142,10 +143,25 @@ class Api:
             else:
                 self._begin_events(call, body, received_ns, due_ns, tell)
         except SentinelError as error:
-            tell(reply_to(error))
+            self._refuse(call.route, error, tell)
         except Exception:  # noqa: BLE001 - a fault of ours must not leave a client without an answer
             _log.exception("a request was not answered", extra={"request_id": call.request_id})
-            tell(reply_to(SentinelError("Something went wrong inside; nothing was stored")))
+            self._refuse(call.route, SentinelError("Something went wrong inside; nothing was stored"), tell)
+
+    def refuse(self, call: Call, error: SentinelError) -> Reply:
+        """The reply to a request whose body could not be taken."""
+        replies: list[Reply] = []
+        self._refuse(call.route, error, self._traced(call, time.monotonic_ns(), replies.append))
+        return replies[0]
+
+    def _refuse(self, route: Route, error: SentinelError, tell: Tell) -> None:
+        self._count_errors(route, [error])
+        tell(reply_to(error))
+
+    def _count_errors(self, route: Route, answers: Sequence[Answer | None]) -> None:
+        wrong = sum(isinstance(answer, SentinelError) for answer in answers)
+        if wrong and route is not Route.OUTCOMES:
+            self.predictor.count_errors(wrong)
 
     def _begin_prediction(self, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
         try:
@@ -158,14 +174,20 @@ class Api:
         read = self._read_transaction if call.route is Route.SCORE else self._read_outcome
         items, lines = self._items(body, call.media)
         if items is None:
-            self._engine_worker().put(
-                [Arrival(read(body), received_ns, due_ns)], lambda result: tell(_reply_to_one(result))
-            )
+
+            def finish(result: Result) -> None:
+                answer = result if isinstance(result, SentinelError) else result[0]
+                self._count_errors(call.route, [answer])
+                tell(reply_to(answer))
+
+            self._engine_worker().put([Arrival(read(body), received_ns, due_ns)], finish)
         else:
-            self._begin_batch(items, read, received_ns, due_ns, lines, tell)
+            self._begin_batch(call.route, items, read, received_ns, due_ns, lines, tell)
 
     def _traced(self, call: Call, received_ns: int, tell: Tell) -> Tell:
         """Hand the request id and the trace back with the answer, and record a span of it where that is wanted."""
+        if call.request_id is None and call.traceparent is None:
+            return tell
         parent = parse_traceparent(call.traceparent) if call.traceparent else None
 
         def finish(reply: Reply) -> None:
@@ -193,6 +215,7 @@ class Api:
 
     def _begin_batch(
         self,
+        route: Route,
         items: Sequence[Any],
         read: Callable[[Any], Transaction | Outcome],
         received_ns: int,
@@ -212,10 +235,12 @@ class Api:
 
         def finish(result: Result) -> None:
             if isinstance(result, SentinelError):
+                self._count_errors(route, [result] * len(items))
                 tell(reply_to(result))
                 return
             for i, answer in zip(places, result, strict=True):
                 answers[i] = answer
+            self._count_errors(route, answers)
             tell(_reply_to_batch(answers, lines=lines))
 
         if arrivals:
@@ -372,10 +397,6 @@ def _as_json(answer: Answer) -> Any:
     if isinstance(answer, InvalidInput):
         shown["path"] = answer.path
     return shown
-
-
-def _reply_to_one(result: Result) -> Reply:
-    return reply_to(result if isinstance(result, SentinelError) else result[0])
 
 
 def _reply_to_batch(answers: Sequence[Answer | None], *, lines: bool) -> Reply:

@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 from sentinel.transport.api import JSON, RETRY, Api, Call, Reply, Route, deadline_of
 
 LONGEST_HEAD = 65_536
+_BEGIN = b"POST /"
 _ROUTES = {route.value.encode(): route for route in Route}
 _UNUSUAL = {b"transfer-encoding", b"expect", b"upgrade", b"content-encoding", b"origin"}
 _READ = (b"content-type", b"x-deadline-ms", b"x-request-id", b"traceparent")
@@ -95,8 +96,8 @@ class FastLane(asyncio.Protocol):
         self._replies: deque[list[bytes | None]] = deque()
         self._leaving = False
         self._closing = False
-        self._answered = 0
-        self._answered_before = -1
+        self._received = 0
+        self._received_before = -1
         self._idle: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -116,9 +117,20 @@ class FastLane(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop: take every complete request."""
+        self._received += len(data)
         self._buffer = self._buffer + data if self._buffer else data
         if not self._leaving:
             self._take_requests()
+
+    def pause_writing(self) -> None:
+        """Called by the event loop when a client does not read its answers: take no more of its requests."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Called by the event loop when it has read most of them."""
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def shutdown(self) -> None:
         """Called by uvicorn when the server stops: close once everything is answered."""
@@ -131,7 +143,7 @@ class FastLane(asyncio.Protocol):
         while begin < len(buffer):
             blank = buffer.find(b"\r\n\r\n", begin)
             if blank < 0:
-                self._leaving = len(buffer) - begin > LONGEST_HEAD
+                self._leaving = _is_unusual(buffer, begin)
                 break
             head = read_head(buffer[begin : blank + 4])
             if head.call is None or head.length > self._api.settings.max_body_bytes:
@@ -165,7 +177,6 @@ class FastLane(asyncio.Protocol):
             self._replies.popleft()
         if not ready or self._transport is None:
             return
-        self._answered += len(ready)
         self._transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
         if not self._replies:
             if self._closing:
@@ -179,6 +190,7 @@ class FastLane(asyncio.Protocol):
             return
         self._forget()
         self._transport, self._buffer = None, b""
+        transport.resume_reading()
         other = self._make_other()
         transport.set_protocol(other)
         other.connection_made(transport)
@@ -190,15 +202,33 @@ class FastLane(asyncio.Protocol):
             self._idle.cancel()
 
     def _watch_idle(self) -> None:
-        """Close a connection on which nothing was asked for a while, at little cost to those that ask a lot."""
+        """Close a connection on which nothing came in for a while, at little cost to those that ask a lot."""
         if self._transport is None:
             return
-        quiet = self._answered == self._answered_before and not self._replies and not self._buffer
-        if quiet:
+        if self._received == self._received_before and not self._replies:
             self._transport.close()
             return
-        self._answered_before = self._answered
+        self._received_before = self._received
         self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._watch_idle)
+
+
+class OtherLane(HttpToolsProtocol):
+    """uvicorn's own protocol, which also closes a connection whose client begins a request and never finishes it."""
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        super().data_received(data)
+        unfinished = self.cycle is None or self.cycle.response_complete or self.cycle.more_body
+        if unfinished and not self.pipeline and self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+
+def _is_unusual(buffer: bytes, begin: int) -> bool:
+    """Whether a head that has not ended yet is none of ours: no POST, without carriage returns, or very long."""
+    start = buffer[begin : begin + len(_BEGIN)]
+    return not _BEGIN.startswith(start) or b"\n\n" in buffer[begin:] or len(buffer) - begin > LONGEST_HEAD
 
 
 def response_bytes(reply: Reply) -> bytes:
@@ -234,7 +264,7 @@ def fast_lane(api: Api) -> Callable[..., asyncio.Protocol]:
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> asyncio.Protocol:
         def other() -> HttpToolsProtocol:
-            return HttpToolsProtocol(config, server_state, app_state, _loop)
+            return OtherLane(config, server_state, app_state, _loop)
 
         return FastLane(api, other, server_state, config.timeout_keep_alive)
 

@@ -12,7 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from sentinel import __version__
 from sentinel.errors import SentinelError, TooLarge, WrongMedia
 from sentinel.transport.admin import admin_routes, refused
-from sentinel.transport.api import JSON, NDJSON, Api, Call, Reply, Route, deadline_of, reply_to, respond
+from sentinel.transport.api import JSON, NDJSON, Api, Call, Reply, Route, deadline_of, respond
 from sentinel.watch import Watch
 
 CLOSE = {"connection": "close"}
@@ -94,18 +94,19 @@ def _add_scoring(app: FastAPI, api: Api) -> None:
 
     async def _through(route: Route, request: Request) -> Response:
         headers = request.headers
-        try:
-            body = await _read_body(request, api.settings.max_body_bytes)
-            deadline_ms = deadline_of(headers.get("x-deadline-ms"))
-        except TooLarge as error:
-            return respond(reply_to(error), CLOSE)
         call = Call(
             route,
             headers.get("content-type", ""),
-            deadline_ms,
+            deadline_of(headers.get("x-deadline-ms")),
             headers.get("x-request-id"),
             headers.get("traceparent"),
         )
+        try:
+            body = await _read_body(request, api.settings.max_body_bytes)
+        except TooLarge as error:
+            return respond(api.refuse(call, error), CLOSE)
+        except WrongMedia as error:
+            return respond(api.refuse(call, error))
         return respond(await api.answer(call, body))
 
 
