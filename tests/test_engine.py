@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sentinel.engine import Arrival, Decision, Engine, Noted
+from sentinel.decisions import Arrival, Decision, Noted
+from sentinel.engine import Engine
 from sentinel.errors import Conflict, InvalidInput, JournalProblem, NotFound
 from sentinel.events.files import history_of_frame
 from sentinel.events.log import Outcome

@@ -1,75 +1,35 @@
 """The spine: take a batch, know its features, judge it, record it, answer. One thread, no locks."""
 
+import itertools
 import operator
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.counting import SHED, STATE_NUMBER, count_decisions
-from sentinel.errors import Conflict, InvalidInput, NotFound, SentinelError
+from sentinel.decisions import Answer, Arrival, Noted, answer_of, repeated
+from sentinel.errors import InvalidInput, NotFound, Overloaded
 from sentinel.events.log import Outcome
 from sentinel.events.schema import Transaction
 from sentinel.events.times import SECOND_US, iso
 from sentinel.features.store import Features
 from sentinel.lineup import Contender, Lineup
 from sentinel.policy.judge import FALLBACK_ONLY, OVERLOADED, Judge, Limits, Verdict
-from sentinel.policy.thresholds import Thresholds
 from sentinel.review.experiment_count import ExperimentCount
 from sentinel.review.feature_state import FeatureState
 from sentinel.review.journal import Journal
 from sentinel.review.journal_reader import DecisionRow, OutcomeRow
+from sentinel.review.overflow import Overflow
 from sentinel.review.snapshots import Snapshots
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
 FARTHEST_AHEAD_US = 86_400 * SECOND_US
 SNAPSHOT_EVERY = 250_000
-_NEVER_NS = 2**62
-
-
-class Arrival(msgspec.Struct, gc=False):
-    """A transaction or an outcome, when it came in, and by when it needs its answer (ns, monotonic clock)."""
-
-    event: Transaction | Outcome
-    received_ns: int
-    due_ns: int = _NEVER_NS
-
-
-class Decision(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a transaction. `latency_us` runs from its arrival until it was decided.
-
-    `threshold` is the probability from which it is not approved. `degraded` says why the fallback rules decided
-    instead of the model, and `variant` which side of an experiment did.
-    """
-
-    transaction_id: str
-    decision: str
-    fraud_probability: float
-    threshold: float
-    thresholds: Thresholds
-    model_version: str
-    detector: str
-    features_state: str
-    batch_size: int
-    latency_us: int
-    replayed: bool
-    degraded: str | None
-    circuit_breaker_state: str
-    variant: str | None
-
-
-class Noted(msgspec.Struct, frozen=True, gc=False):
-    """The answer to an outcome."""
-
-    transaction_id: str
-    is_fraud: bool
-    replayed: bool
-
-
-Answer: TypeAlias = Decision | Noted | SentinelError
+CATCH_UP_ROWS = 256
+MOST_POSTPONED = 1_000_000
 
 
 class Engine:
@@ -91,10 +51,14 @@ class Engine:
         self.counters = counters or Counters()
         self.schema = lineup.champion.bundle.manifest.plan.schema
         self._observe = observe
+        self._reserve_ns = round(self.limits.reserve_s * 1e9)
         self.states: dict[str, FeatureState] = {}
         self.experiment = ExperimentCount(self.limits.deadline_s, false_alarm_cost)
         self._dirty = False
+        self.overflow = Overflow(journal.path.with_name("overflow.log"))
         self.switch(lineup, self.prepare(lineup), now_us)
+        stored = journal.find(list(self.overflow.rows)) if self.overflow.rows else {}
+        self.overflow.forget(list(stored.values()))
 
     def prepare(self, lineup: Lineup) -> dict[str, FeatureState]:
         """The states that a lineup needs and the engine does not keep yet, loaded; from any thread."""
@@ -109,6 +73,8 @@ class Engine:
 
     def switch(self, lineup: Lineup, fresh: dict[str, FeatureState], now_us: int) -> None:
         """From the next batch on this lineup decides; states that no one needs any more are let go."""
+        while self.states and self.overflow.rows:
+            self.catch_up()
         for state in fresh.values():
             state.follow(self.journal)
             if self.journal.activation(state.id) is None:
@@ -131,13 +97,33 @@ class Engine:
         if self._dirty:
             self.reload()
         sifted = self._sift(batch, now_us)
+        self._shed(batch, sifted, now_us)
         if sifted.fresh:
             self._dirty = True
             self._take(batch, sifted, now_us)
             self._dirty = False
         for i, content in sifted.repeats:
-            sifted.answers[i] = _repeat(sifted.rows[self._id_of(batch[i].event)], content)
+            sifted.answers[i] = repeated(sifted.rows[self._id_of(batch[i].event)], content)
         return [sifted.answers[i] for i in range(len(batch))]
+
+    def catch_up(self, limit: int = CATCH_UP_ROWS) -> None:
+        """Take some of the transactions that were decided without features into the features and the journal."""
+        if self._dirty:
+            self.reload()
+        waiting = list(itertools.islice(self.overflow.rows.values(), limit))
+        if not waiting:
+            return
+        self._dirty = True
+        events = [self.schema.restore(row.content) for row in waiting]
+        known = {name: state.advance(events) for name, state in self.states.items()}
+        features = known[self.lineup.champion.bundle.state_id].rows
+        seq = self.journal.last_seq
+        rows = [row._replace(seq=seq + 1 + n, features=features[n].tobytes()) for n, row in enumerate(waiting)]
+        self.journal.append(rows, [])
+        self.overflow.forget(rows)
+        for state in self.states.values():
+            state.seq = self.journal.last_seq
+        self._dirty = False
 
     def reload(self) -> None:
         """The states as if nothing had ever failed."""
@@ -163,6 +149,7 @@ class Engine:
         self.judge.stop()
         self.snapshot()
         self.snapshots.close()
+        self.overflow.close()
         self.journal.close()
 
     def _sift(self, batch: Sequence[Arrival], now_us: int) -> "_Sifted":
@@ -174,6 +161,12 @@ class Engine:
             told = {row.transaction_id: row.is_fraud for row in rows.values()}
         ids = [self._id(one.event) for one in batch] if outcomes else [self._id_of(one.event) for one in batch]
         sifted = _Sifted(self.journal.find(ids))
+        if self.overflow.rows:
+            if any(one in self.overflow.rows for one in outcomes):
+                while self.overflow.rows:
+                    self.catch_up()
+                sifted = _Sifted(self.journal.find(ids))
+            sifted.rows |= {one: self.overflow.rows[one] for one in ids if one in self.overflow.rows}
         for i, arrival in enumerate(batch):
             if isinstance(arrival.event, Outcome):
                 self._sift_outcome(i, arrival.event, told, sifted)
@@ -184,7 +177,7 @@ class Engine:
     def _sift_transaction(self, i: int, event: Transaction, now_us: int, sifted: "_Sifted") -> None:
         transaction_id, content = self._id_of(event), self.schema.encode(event)
         if transaction_id in sifted.rows:
-            sifted.answers[i] = _repeat(sifted.rows[transaction_id], content)
+            sifted.answers[i] = repeated(sifted.rows[transaction_id], content)
         elif transaction_id in sifted.first:
             sifted.repeats.append((i, content))
         elif self._time_of(event) > now_us + FARTHEST_AHEAD_US:
@@ -205,6 +198,35 @@ class Engine:
         told[event.transaction_id] = event.is_fraud
         sifted.fresh.append((i, b""))
 
+    def _shed(self, batch: Sequence[Arrival], sifted: "_Sifted", now_us: int) -> None:
+        """Decide what has waited too long by the rules, on its plain fields; features and journal come later."""
+        last_ns = time.monotonic_ns() + self._reserve_ns
+        late = [(i, content) for i, content in sifted.fresh if batch[i].due_ns < last_ns]
+        late = [(i, content) for i, content in late if not isinstance(batch[i].event, Outcome)]
+        if not late:
+            return
+        if len(self.overflow.rows) + len(late) > MOST_POSTPONED:
+            raise Overloaded("More transactions wait to be recorded than there is room for; retry in a minute")
+        contender = self.lineup.champion
+        log = self.states[contender.bundle.state_id].log_of([batch[i].event for i, _ in late])
+        values = contender.plain_rows(log)
+        verdict = Verdict(None, OVERLOADED, self.judge.circuit)
+        features = Features(values, np.ones(len(late), np.uint8), np.zeros(len(late), np.uint8))
+        rows: list[DecisionRow | None] = [None] * len(late)
+        self._fill(
+            rows, list(range(len(late))), [], verdict, contender, "a", features, [batch[i] for i, _ in late],
+            [content for _, content in late], [0] * len(late), now_us,
+        )  # fmt: skip
+        shed = [row._replace(features=b"") for row in rows if row is not None]
+        self.overflow.append(shed)
+        for (i, _), row in zip(late, shed, strict=True):
+            sifted.rows[row.transaction_id] = row
+            sifted.answers[i] = answer_of(row, replayed=False)
+        gone = {i for i, _ in late}
+        sifted.fresh = [(i, content) for i, content in sifted.fresh if i not in gone]
+        count_decisions(self.counters, [row.decision for row in shed], [row.variant for row in shed])
+        self.counters.observe_many(Stage.TOTAL, np.array([row.latency_us for row in shed]))
+
     def _take(self, batch: Sequence[Arrival], sifted: "_Sifted", now_us: int) -> None:
         """Know, judge, record, answer."""
         begun_ns = time.monotonic_ns()
@@ -223,7 +245,7 @@ class Engine:
         self.journal.append(rows, learned)
         for n, row in zip(paid, rows, strict=True):
             sifted.rows[row.transaction_id] = row
-            sifted.answers[sifted.fresh[n][0]] = _answer(row, replayed=False)
+            sifted.answers[sifted.fresh[n][0]] = answer_of(row, replayed=False)
         for state in self.states.values():
             state.seq = self.journal.last_seq
         self._count(arrivals, rows, learned, sifted, (begun_ns, known_ns, judged_ns, time.monotonic_ns()))
@@ -261,27 +283,23 @@ class Engine:
             contender = self.lineup.contender(variant)
             where = [n for n, one in enumerate(variants) if one == variant]
             features = known[contender.bundle.state_id]
-            for at, scores, verdict in self._verdicts(contender, features.rows, where, arrivals):
-                self._fill(rows, at, scores, verdict, contender, variant, features, arrivals, contents, seqs, now_us)
+            scores, verdict = self._ask(contender, features.rows, where)
+            self._fill(rows, where, scores, verdict, contender, variant, features, arrivals, contents, seqs, now_us)
         return [row for row in rows if row is not None]
 
-    def _verdicts(
-        self, contender: Contender, values: NDArray[np.float64], where: list[int], arrivals: Sequence[Arrival]
-    ) -> Iterable[tuple[list[int], list[float], Verdict]]:
-        """The rows at `where` in one or two parts: what the model says, and what the fallback must."""
+    def _ask(
+        self, contender: Contender, values: NDArray[np.float64], where: list[int]
+    ) -> tuple[list[float], Verdict]:  # fmt: skip
+        """What the model says about the rows at `where`, or that the fallback must."""
         if self.lineup.fallback_only:
-            yield where, [], Verdict(None, FALLBACK_ONLY, self.judge.circuit)
-            return
-        now_ns = time.monotonic_ns()
-        late = [n for n in where if arrivals[n].due_ns < now_ns]
-        if late:
-            where = [n for n in where if arrivals[n].due_ns >= now_ns]
-            yield late, [], Verdict(None, OVERLOADED, self.judge.circuit)
-        if where:
-            verdict = self.judge.ask(contender.scorer, values if len(where) == len(values) else values[where])
-            if verdict.scores is not None and contender is self.lineup.champion:
-                self._observe(values if len(where) == len(values) else values[where], verdict.scores)
-            yield where, [] if verdict.scores is None else verdict.scores.tolist(), verdict
+            return [], Verdict(None, FALLBACK_ONLY, self.judge.circuit)
+        rows = values if len(where) == len(values) else values[where]
+        verdict = self.judge.ask(contender.scorer, rows)
+        if verdict.scores is None:
+            return [], verdict
+        if contender is self.lineup.champion:
+            self._observe(rows, verdict.scores)
+        return verdict.scores.tolist(), verdict
 
     def _fill(
         self, rows: list[DecisionRow | None], where: list[int], scores: list[float], verdict: Verdict,
@@ -357,32 +375,3 @@ class _Sifted:
         self.repeats: list[tuple[int, bytes]] = []
         self.learned: list[OutcomeRow] = []
         self.corrections: set[str] = set()
-
-
-def _repeat(row: DecisionRow, content: bytes) -> Decision | Conflict:
-    """The stored answer to the same transaction; a conflict for another one under its id."""
-    if row.content != content:
-        return Conflict(
-            f"Transaction {row.transaction_id!r} was decided before with other content; "
-            "send the same content again, or a new id"
-        )
-    return _answer(row, replayed=True)
-
-
-def _answer(row: DecisionRow, *, replayed: bool) -> Decision:
-    return Decision(
-        row.transaction_id,
-        row.decision,
-        row.fraud_probability,
-        row.review_threshold,
-        Thresholds(row.review_threshold, row.block_threshold),
-        row.model_version,
-        row.detector,
-        "late" if row.late else "fresh",
-        row.batch_size,
-        row.latency_us,
-        replayed,
-        row.degraded,
-        row.circuit,
-        row.variant,
-    )

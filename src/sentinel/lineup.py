@@ -4,8 +4,12 @@ from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from sentinel.errors import BundleProblem, UnknownVersion
+from sentinel.events.log import EventLog
+from sentinel.features.kernel import fill_rows
+from sentinel.features.plan import compile_plan
 from sentinel.model.bundle import Bundle, load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment, Experiment
@@ -24,7 +28,14 @@ class Contender:
         self.scorer = bundle.scorer
         self.names = manifest.plan.names
         self.thresholds = thresholds or msgspec.convert(manifest.thresholds, Thresholds)
+        self._compiled = compile_plan(manifest.plan)
         self.fallback = msgspec.convert(manifest.fallback, Fallback).compile(self.names)
+
+    def plain_rows(self, log: EventLog) -> NDArray[np.float64]:
+        """What is known of transactions from themselves alone, (n, features): window features are missing."""
+        out = np.full((len(log), self._compiled.width), np.nan)
+        fill_rows(self._compiled.rows, log.is_outcome, log.time_us, log.exact, log.plain, log.texts, out)
+        return out[:, : self._compiled.outputs]
 
 
 class Lineup(NamedTuple):

@@ -80,6 +80,7 @@ class Predictor:
         self.experiment = {"a": Tally(), "b": Tally()}
         self._experiment_id: str | None = None
         self.judge = Judge(limits)
+        self._reserve_ns = round(limits.reserve_s * 1e9)
         self._cache = cache
         self._max_waiting = max_waiting
         self._counters = counters
@@ -162,9 +163,10 @@ class Predictor:
     def _score(self, batch: list[_Waiting], lineup: Lineup, variant: str) -> None:
         contender = lineup.contender(variant)
         begun_ns = time.monotonic_ns()
-        late = [one for one in batch if one.due_ns < begun_ns]
+        last_ns = begun_ns + self._reserve_ns
+        late = [one for one in batch if one.due_ns < last_ns]
         if late:
-            batch = [one for one in batch if one.due_ns >= begun_ns]
+            batch = [one for one in batch if one.due_ns >= last_ns]
             self._tell(late, contender, variant, Verdict(None, OVERLOADED, self.judge.circuit))
         if not batch:
             return

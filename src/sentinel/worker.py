@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
-from sentinel.engine import Answer, Arrival, Engine
+from sentinel.decisions import Answer, Arrival
+from sentinel.engine import Engine
 from sentinel.errors import NotReady, Overloaded, SentinelError
 
 MAX_ROWS = 512
 """In one batch. More would have the first wait for the last."""
 
 _RETRY_S = 2.0
+_PAUSE_S = 0.1
 _CHECKPOINT_S = 0.05
 _log = logging.getLogger(__name__)
 
@@ -101,16 +103,19 @@ class Worker:
     def _run(self) -> None:
         engine = self._open()
         while engine is not None:
-            errands = self._drain()
+            errands = self._drain(wait=not engine.overflow.rows)
             jobs = self._earliest()
             if jobs:
                 self._handle(engine, jobs)
             try:
+                if not jobs:
+                    engine.catch_up()
                 for errand in errands:
                     errand(engine)
                 engine.keep_up()
             except Exception:
-                _log.exception("housekeeping failed; it is tried again after the next batch")
+                _log.exception("housekeeping failed; it is tried again")
+                time.sleep(_PAUSE_S)
             if self._ending and not self._backlog:
                 self.engine, self.reason = None, "shutting down"
                 self._close(engine)
@@ -133,10 +138,10 @@ class Worker:
             self._stopping.wait(_RETRY_S)
         return None
 
-    def _drain(self) -> list[Errand]:
-        """Move all that has arrived to the backlog, waiting for something when that is empty; errands are returned."""
+    def _drain(self, *, wait: bool) -> list[Errand]:
+        """Move all that has arrived to the backlog; with `wait` and none there, wait for it. Errands are returned."""
         errands: list[Errand] = []
-        wait = not self._backlog and not self._ending
+        wait = wait and not self._backlog and not self._ending
         while True:
             try:
                 found = self._queue.get(block=wait)

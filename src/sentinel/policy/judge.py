@@ -32,12 +32,18 @@ class Model(Protocol):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How long a model call may take, in seconds, and what is done to it for a test of the breaker."""
+    """How long a model call and a whole answer may take, in seconds, and what is done to calls to try the breaker."""
 
     deadline_s: float = 0.060
+    answer_s: float = 0.060
     inject_latency_s: float = 0.0
     force_open: bool = False
     breaker: BreakerSettings = BreakerSettings()
+
+    @property
+    def reserve_s(self) -> float:
+        """What is kept of an answer's time for recording and sending it: who has waited longer is shed."""
+        return 0.4 * self.answer_s
 
 
 class Verdict(NamedTuple):

@@ -19,7 +19,8 @@ from fastapi import Response
 
 from sentinel import __version__
 from sentinel.config import Settings
-from sentinel.engine import FARTHEST_AHEAD_US, Answer, Arrival, Engine
+from sentinel.decisions import Answer, Arrival
+from sentinel.engine import FARTHEST_AHEAD_US, Engine
 from sentinel.errors import (
     BadBody,
     Conflict,

@@ -218,8 +218,17 @@ class OtherLane(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
         super().data_received(data)
+        self._watch_unfinished()
+
+    def on_response_complete(self) -> None:
+        """Called when an answer is written; the next request of the client may have begun already."""
+        super().on_response_complete()
+        self._watch_unfinished()
+
+    def _watch_unfinished(self) -> None:
+        watched = self.timeout_keep_alive_task is not None or self.transport.is_closing()
         unfinished = self.cycle is None or self.cycle.response_complete or self.cycle.more_body
-        if unfinished and not self.pipeline and self.timeout_keep_alive_task is None:
+        if unfinished and not watched and not self.pipeline:
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )

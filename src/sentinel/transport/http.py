@@ -8,6 +8,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 
 from sentinel import __version__
 from sentinel.errors import SentinelError, TooLarge, WrongMedia
@@ -103,6 +104,8 @@ def _add_scoring(app: FastAPI, api: Api) -> None:
         )
         try:
             body = await _read_body(request, api.settings.max_body_bytes)
+        except ClientDisconnect:
+            return Response()  # for nobody
         except TooLarge as error:
             return respond(api.refuse(call, error), CLOSE)
         except WrongMedia as error:

@@ -1,0 +1,85 @@
+"""What goes into the engine and what comes out: arrivals, decisions, and answers to what was asked before."""
+
+from typing import TypeAlias
+
+import msgspec
+
+from sentinel.errors import Conflict, SentinelError
+from sentinel.events.log import Outcome
+from sentinel.events.schema import Transaction
+from sentinel.policy.thresholds import Thresholds
+from sentinel.review.journal_reader import DecisionRow
+
+_NEVER_NS = 2**62
+
+
+class Arrival(msgspec.Struct, gc=False):
+    """A transaction or an outcome, when it came in, and by when it needs its answer (ns, monotonic clock)."""
+
+    event: Transaction | Outcome
+    received_ns: int
+    due_ns: int = _NEVER_NS
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a transaction. `latency_us` runs from its arrival until it was decided.
+
+    `threshold` is the probability from which it is not approved. `degraded` says why the fallback rules decided
+    instead of the model, and `variant` which side of an experiment did.
+    """
+
+    transaction_id: str
+    decision: str
+    fraud_probability: float
+    threshold: float
+    thresholds: Thresholds
+    model_version: str
+    detector: str
+    features_state: str
+    batch_size: int
+    latency_us: int
+    replayed: bool
+    degraded: str | None
+    circuit_breaker_state: str
+    variant: str | None
+
+
+class Noted(msgspec.Struct, frozen=True, gc=False):
+    """The answer to an outcome."""
+
+    transaction_id: str
+    is_fraud: bool
+    replayed: bool
+
+
+Answer: TypeAlias = Decision | Noted | SentinelError
+
+
+def repeated(row: DecisionRow, content: bytes) -> Decision | Conflict:
+    """The stored answer to the same transaction; a conflict for another one under its id."""
+    if row.content != content:
+        return Conflict(
+            f"Transaction {row.transaction_id!r} was decided before with other content; "
+            "send the same content again, or a new id"
+        )
+    return answer_of(row, replayed=True)
+
+
+def answer_of(row: DecisionRow, *, replayed: bool) -> Decision:
+    """A row of the journal as the answer to its transaction."""
+    return Decision(
+        row.transaction_id,
+        row.decision,
+        row.fraud_probability,
+        row.review_threshold,
+        Thresholds(row.review_threshold, row.block_threshold),
+        row.model_version,
+        row.detector,
+        "late" if row.late else "fresh",
+        row.batch_size,
+        row.latency_us,
+        replayed,
+        row.degraded,
+        row.circuit,
+        row.variant,
+    )
