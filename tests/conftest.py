@@ -1,11 +1,13 @@
 """A small detector and a bundle trained on it once: what the tests of the online half run on."""
 
 import os
+import shutil
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before XGBoost is loaded; see cli.main
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -50,6 +52,48 @@ def shop_home(tmp_path_factory) -> Path:
     registry = Registry(home / "models")
     manifest = train(SHOP, history_of_frame(shop_frame(6000), SHOP.schema), registry, lambda *_: None)
     DeploymentRecord(home).promote(manifest.version)
+    return home
+
+
+@pytest.fixture(scope="session")
+def two_models_home(shop_home, tmp_path_factory) -> Path:
+    """The same with a second model of the same history: v1 is the champion; copy it before you write to it."""
+    home = tmp_path_factory.mktemp("two")
+    shutil.copytree(shop_home, home, dirs_exist_ok=True)
+    other = msgspec.structs.replace(
+        SHOP, training=msgspec.structs.replace(SHOP.training, trees=20, max_depth=3, seed=7)
+    )
+    train(other, history_of_frame(shop_frame(6000), SHOP.schema), Registry(home / "models"), lambda *_: None)
+    return home
+
+
+def train_more(home: Path, history: pl.DataFrame, *, features: int | None = None, **training: int) -> str:
+    """One more version of the small detector, or of one with only its first `features`."""
+    detector = msgspec.structs.replace(
+        SHOP,
+        features=SHOP.features[:features],
+        training=msgspec.structs.replace(SHOP.training, **training),
+    )
+    return train(detector, history_of_frame(history, SHOP.schema), Registry(home / "models"), lambda *_: None).version
+
+
+@pytest.fixture(scope="session")
+def two_models_home(tmp_path_factory, shop_home) -> Path:
+    """A home folder with the champion v1, and v2 of the same history: another model on the same state. Copy it."""
+    home = tmp_path_factory.mktemp("two") / "home"
+    shutil.copytree(shop_home, home)
+    train_more(home, shop_frame(6000), trees=15, seed=7, max_depth=3)
+    return home
+
+
+@pytest.fixture(scope="session")
+def four_models_home(tmp_path_factory, two_models_home) -> Path:
+    """Besides v1 and v2: v3 learned from a history that ends ten days later, v4 from fewer features. Copy it."""
+    home = tmp_path_factory.mktemp("four") / "home"
+    shutil.copytree(two_models_home, home)
+    later = shop_frame(4000, seed=2).with_columns(pl.col("event_time") + 10 * 86_400_000_000)
+    train_more(home, later, trees=15)
+    train_more(home, shop_frame(6000), features=8, trees=15)
     return home
 
 

@@ -1,0 +1,211 @@
+"""The decision service while things happen to it: swaps, more load than it can bear, a shadow that misbehaves.
+
+Bounded here; `SENTINEL_SWAPS=1000 SENTINEL_OVERLOAD_S=60` makes the long runs.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sentinel.commands.load_generator import Requests, Target, at_random, closed_loop, open_loop
+from sentinel.commands.server_process import ServerProcess, free_port
+from sentinel.model.bundle import load_bundle
+from sentinel.review.journal_reader import JournalReader
+from sentinel.transport.client import Client, request_bytes
+
+HOST = "127.0.0.1"
+SWAPS = int(os.environ.get("SENTINEL_SWAPS", "40"))
+OVERLOAD_S = float(os.environ.get("SENTINEL_OVERLOAD_S", "3"))
+
+
+@contextlib.contextmanager
+def served(home, **environment):
+    server = ServerProcess(home, HOST, free_port(HOST), environment=environment)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def home(two_models_home, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(two_models_home, home)
+    return home
+
+
+def call(port, path, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://{HOST}:{port}{path}", data, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        return json.loads(reply.read())
+
+
+def payment(i):
+    return {"transaction_id": f"t{i}", "event_time": "2025-02-01T10:00:00Z", "amount": 5.0 + i % 200, "card": f"card-{i % 50}",
+            "shop": f"shop-{i % 20}", "channel": "web", "risk": 0.1}  # fmt: skip
+
+
+class Traffic:
+    """Clients in a thread of their own, until told to stop: vectors and transactions, all different."""
+
+    def __init__(self, port, width):
+        self.port = port
+        self.width = width
+        self.predicted = []
+        self.decided = []
+        self.failures = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+    async def _run(self):
+        async with Client(HOST, self.port, 16) as client:
+            await asyncio.gather(
+                *(self._predict(client, n) for n in range(12)), *(self._score(client, n) for n in range(4))
+            )
+
+    async def _predict(self, client, n):
+        rng = np.random.default_rng(n)
+        while not self._stop.is_set():
+            vector = rng.normal(size=self.width).astype(np.float32)
+            status, body, _ = await client.post("/predict", json.dumps({"features": vector.tolist()}).encode())
+            answer = json.loads(body)
+            if status != 200 or answer["degraded"]:
+                self.failures.append((status, body))
+            else:
+                self.predicted.append((vector, answer["fraud_probability"], answer["model_version"]))
+
+    async def _score(self, client, n):
+        i = n
+        while not self._stop.is_set():
+            status, body, _ = await client.post("/v1/score", json.dumps(payment(i)).encode())
+            answer = json.loads(body)
+            if status != 200 or answer["degraded"]:
+                self.failures.append((status, body))
+            self.decided.append(answer)
+            i += 4
+
+
+def resident_mb(pid):
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def test_swaps_under_load_lose_and_mix_up_nothing(home):
+    scorers = {name: load_bundle(home / "models" / name).scorer for name in ("v1", "v2")}
+    # plenty of time to answer: what is tested is the swap, and a busy machine may stall for longer than 60 ms
+    with served(home, SENTINEL_DEADLINE_MS="5000", SENTINEL_CIRCUIT_THRESHOLD_MS="5000") as server:
+        with Traffic(server.port, scorers["v1"].n_features) as traffic:
+            for n in range(SWAPS // 4):
+                call(server.port, "/admin/reload", {"version": ("v2", "v1")[n % 2]})
+            before = resident_mb(server.pid)
+            for n in range(SWAPS):
+                call(server.port, "/admin/reload", {"version": ("v2", "v1")[n % 2]})
+            grown = resident_mb(server.pid) - before
+        metrics = call(server.port, "/metrics")
+    assert traffic.failures == []
+    versions = {version for _, _, version in traffic.predicted}
+    assert versions == {"v1", "v2"}
+    for version in versions:
+        found = [(vector, score) for vector, score, one in traffic.predicted if one == version]
+        expected = scorers[version].score(np.stack([vector for vector, _ in found])).tolist()
+        assert [score for _, score in found] == expected
+    assert {one["model_version"] for one in traffic.decided} == {"v1", "v2"}
+    reader = JournalReader(home / "journal.db")
+    rows = [row for page in reader.events_after(0) for row in page]
+    reader.close()
+    assert len(rows) == len(traffic.decided)
+    for version in versions:
+        mine = [row for row in rows if row.model_version == version]
+        features = np.frombuffer(b"".join(row.features for row in mine)).reshape(len(mine), -1)
+        assert scorers[version].score(features).tolist() == [row.fraud_probability for row in mine]
+    assert metrics["errors"] == 0
+    assert grown < 60
+
+
+def test_twice_the_load_it_can_bear_still_gets_a_decision_for_everyone(home):
+    with served(home) as server:
+        pool = Requests.pack([request_bytes("/v1/score", json.dumps(payment(i)).encode()) for i in range(400_000)])
+        target = Target(HOST, server.port, connections=64)
+        closed_loop(target, pool, 4_000)
+        borne = closed_loop(target, Requests(pool.data, pool.starts[4_000:]), 390_000, seconds=2.0)
+        sent = 4_000 + len(borne.statuses)
+        rate = min(2 * borne.per_second, (len(pool.starts) - 1 - sent) / OVERLOAD_S)
+        due = at_random(rate, int(rate * OVERLOAD_S), seed=1)
+        over = open_loop(
+            Target(HOST, server.port, connections=2_000), Requests(pool.data, pool.starts[sent:]), due, keep=5_000
+        )
+        assert over.errors == 0
+        assert over.accepted.all()
+        answers = [json.loads(body) for body in over.bodies.values()]
+        reasons = {answer["degraded"] for answer in answers}
+        assert reasons <= {None, "overloaded", "model too slow", "circuit open"}
+        assert "overloaded" in reasons
+        assert all(answer["fraud_probability"] == 0.05 for answer in answers if answer["degraded"] == "overloaded")
+        shed = next(answer for answer in answers if answer["degraded"] == "overloaded")
+        i = int(shed["transaction_id"][1:])
+        assert call(server.port, "/v1/score", payment(i)) == {**shed, "replayed": True}
+        os.kill(server.pid, signal.SIGKILL)
+    everything = sent + len(due)
+    with served(home) as server:
+        again = call(server.port, "/v1/score", payment(i))
+        assert {**again, "features_state": shed["features_state"]} == {**shed, "replayed": True}
+        until = time.monotonic() + 60
+        while (home / "overflow.log").stat().st_size and time.monotonic() < until:
+            time.sleep(0.2)
+    reader = JournalReader(home / "journal.db")
+    assert reader.counts()["decisions"] == everything
+    reader.close()
+
+
+@pytest.mark.parametrize("fault", ["none", "killed", "stopped", "no such file"])
+def test_a_shadow_changes_no_answer_whatever_happens_to_it(home, two_models_home, tmp_path, fault):
+    alone = tmp_path / "alone"
+    shutil.copytree(two_models_home, alone)
+    asked = [payment(i) for i in range(400)]
+    with served(alone) as server:
+        expected = [call(server.port, "/v1/score", one) for one in asked]
+    with served(home) as server:
+        call(server.port, "/admin/shadow/start", {"version": "v2"})
+        until = time.monotonic() + 30
+        while not call(server.port, "/admin/shadow/status")["running"] and time.monotonic() < until:
+            time.sleep(0.1)
+        pid = call(server.port, "/admin/shadow/status")["pid"]
+        if fault == "killed":
+            os.kill(pid, signal.SIGKILL)
+        elif fault == "stopped":
+            os.kill(pid, signal.SIGSTOP)
+        elif fault == "no such file":
+            (home / "models" / "v2" / "model.onnx").unlink()
+            os.kill(pid, signal.SIGKILL)
+        found = [call(server.port, "/v1/score", one) for one in asked]
+        if fault in ("none", "killed"):
+            until = time.monotonic() + 30
+            while call(server.port, "/admin/shadow/status")["scored"] < len(asked) and time.monotonic() < until:
+                time.sleep(0.1)
+            report = call(server.port, "/admin/shadow/report")
+            assert report["compared"] == len(asked)
+            assert call(server.port, "/v1/decisions/t1")["shadow"][0]["model_version"] == "v2"
+    changing = ("latency_us", "batch_size")
+    assert [{k: v for k, v in one.items() if k not in changing} for one in found] == [
+        {k: v for k, v in one.items() if k not in changing} for one in expected
+    ]
