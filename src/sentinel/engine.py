@@ -28,7 +28,7 @@ from sentinel.telemetry.counters import Counters, Slot, Stage
 
 FARTHEST_AHEAD_US = 86_400 * SECOND_US
 SNAPSHOT_EVERY = 250_000
-CATCH_UP_ROWS = 256
+CATCH_UP_ROWS = 64
 MOST_POSTPONED = 1_000_000
 
 
@@ -55,6 +55,7 @@ class Engine:
         self.states: dict[str, FeatureState] = {}
         self.experiment = ExperimentCount(self.limits.deadline_s, false_alarm_cost)
         self._dirty = False
+        self.has_time = True
         self.overflow = Overflow(journal.path.with_name("overflow.log"))
         self.switch(lineup, self.prepare(lineup), now_us)
         stored = journal.find(list(self.overflow.rows)) if self.overflow.rows else {}
@@ -96,6 +97,8 @@ class Engine:
         """
         if self._dirty:
             self.reload()
+        begun_ns = time.monotonic_ns()
+        self.has_time = all(begun_ns - arrival.received_ns < self._reserve_ns // 4 for arrival in batch)
         sifted = self._sift(batch, now_us)
         self._shed(batch, sifted, now_us)
         if sifted.fresh:

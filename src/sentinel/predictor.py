@@ -70,11 +70,13 @@ class Predictor:
     """Scores vectors in the event loop, and remembers scores for a moment. Use it from the loop's thread only.
 
     A lone vector waits for nobody: it is scored at the end of the turn of the loop in which it came. The cache is
-    emptied with every change of the lineup, and not used while an experiment runs.
+    emptied with every change of the lineup, and not used while an experiment runs. A challenger that takes other
+    features than the champion answers no vectors, only transactions.
     """
 
     def __init__(self, limits: Limits, cache: "ScoreCache", max_waiting: int, counters: Counters) -> None:
         self.lineup: Lineup | None = None
+        self._answering: Lineup | None = None
         self.reason = "still loading"
         self.observe: Callable[[Any, Any], None] = lambda _rows, _scores: None
         self.experiment = {"a": Tally(), "b": Tally()}
@@ -88,10 +90,12 @@ class Predictor:
         self._hits: list[str] = []
 
     def switch(self, lineup: Lineup) -> None:
-        """From the next vector on this lineup answers."""
-        self.lineup = lineup
+        """From the next vector on this lineup answers; those that wait are answered by the one they came to."""
+        if self._waiting:
+            self._answer()
+        self.lineup, self._answering = lineup, _for_vectors(lineup)
         self._cache.clear()
-        found = lineup.experiment.id if lineup.experiment else None
+        found = self._answering.experiment.id if self._answering.experiment else None
         if found != self._experiment_id:
             self._experiment_id, self.experiment = found, {"a": Tally(), "b": Tally()}
             self._count_experiment()
@@ -110,7 +114,7 @@ class Predictor:
 
         Raises NotReady, Overloaded, and BadBody when the features are not those of the model.
         """
-        lineup = self.lineup
+        lineup = self._answering
         if lineup is None:
             raise NotReady(f"No model can answer: {self.reason}")
         bits = vector_bits(question.features, lineup.champion)
@@ -146,7 +150,7 @@ class Predictor:
     def _answer(self) -> None:
         """Score what waits: the earliest due first, in batches that no one has to wait long for."""
         waiting, self._waiting = self._waiting, []
-        lineup = self.lineup
+        lineup = self._answering
         assert lineup is not None  # noqa: S101 - a lineup is never taken away
         if len(waiting) > ROWS_AT_ONCE:
             waiting.sort(key=lambda one: one.due_ns)
@@ -202,6 +206,7 @@ class Predictor:
         count.add(Slot.CACHE_MISSES, len(batch))
         count.set(Slot.CACHE_SIZE, len(self._cache))
         count.set(Slot.BREAKER_STATE, STATE_NUMBER[verdict.circuit])
+        count.set(Slot.BREAKER_OPENINGS, self.judge.breaker.openings)
         if verdict.degraded in SHED:
             count.add(SHED[verdict.degraded], len(batch))
         if self._experiment_id is not None:
@@ -275,6 +280,13 @@ def vector_bits(features: Any, model: Contender) -> bytes:
         return array("f", features).tobytes()
     except TypeError:
         return array("f", [_MISSING if value is None else value for value in features]).tobytes()
+
+
+def _for_vectors(lineup: Lineup) -> Lineup:
+    """The lineup, without a challenger that takes other features: the vectors are those of the champion."""
+    if lineup.challenger is None or lineup.challenger.names == lineup.champion.names:
+        return lineup
+    return lineup._replace(challenger=None, experiment=None)
 
 
 _FROM_CACHE = {circuit: Verdict(None, None, circuit) for circuit in Circuit}

@@ -17,6 +17,7 @@ MAX_ROWS = 512
 
 _RETRY_S = 2.0
 _PAUSE_S = 0.1
+_LULL_S = 0.02
 _CHECKPOINT_S = 0.05
 _log = logging.getLogger(__name__)
 
@@ -103,12 +104,12 @@ class Worker:
     def _run(self) -> None:
         engine = self._open()
         while engine is not None:
-            errands = self._drain(wait=not engine.overflow.rows)
+            errands = self._drain(_LULL_S if engine.overflow.rows else None)
             jobs = self._earliest()
             if jobs:
                 self._handle(engine, jobs)
             try:
-                if not jobs:
+                if engine.has_time or not jobs:
                     engine.catch_up()
                 for errand in errands:
                     errand(engine)
@@ -138,13 +139,13 @@ class Worker:
             self._stopping.wait(_RETRY_S)
         return None
 
-    def _drain(self, *, wait: bool) -> list[Errand]:
-        """Move all that has arrived to the backlog; with `wait` and none there, wait for it. Errands are returned."""
+    def _drain(self, patience_s: float | None) -> list[Errand]:
+        """Move all that has arrived to the backlog; when none is there wait for it so long. Errands are returned."""
         errands: list[Errand] = []
-        wait = wait and not self._backlog and not self._ending
+        wait = not self._backlog and not self._ending
         while True:
             try:
-                found = self._queue.get(block=wait)
+                found = self._queue.get(wait, patience_s)
             except Empty:
                 return errands
             wait = False

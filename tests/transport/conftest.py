@@ -6,21 +6,13 @@ import re
 import shutil
 import socket
 import struct
-from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-import polars as pl
 import pytest
 
 from sentinel.commands.server_process import ServerProcess, free_port
-from sentinel.detectors import load_detector
-from sentinel.events.files import history_of_frame
-from sentinel.model.registry import Registry
-from sentinel.train.pipeline import train
 
 HOST = "127.0.0.1"
-LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 _MEASURED = re.compile(rb'"latency_us":\d+|"batch_size":\d+')
 
 
@@ -41,18 +33,6 @@ def start_server(tmp_path_factory):
     for server in started:
         server.stop()
         assert "Traceback" not in (server.home / "server.log").read_text()
-
-
-@pytest.fixture(scope="session")
-def pair_home(shop_home, shop_file, shop_detector, tmp_path_factory) -> Path:
-    """shop_home with a second, smaller model v2 of the same history; copy it before you write to it."""
-    home = tmp_path_factory.mktemp("pair") / "home"
-    shutil.copytree(shop_home, home)
-    shop = load_detector(shop_detector)
-    smaller = msgspec.structs.replace(shop, training=msgspec.structs.replace(shop.training, trees=8, max_depth=2))
-    history = history_of_frame(pl.read_csv(shop_file), smaller.schema)
-    train(smaller, history, Registry(home / "models"), lambda *_: None)
-    return home
 
 
 class Answer(NamedTuple):

@@ -152,17 +152,26 @@ class DeploymentRecord:
         self.change(lambda deployment: deployment.with_champion(version))
 
     def change(self, how: Callable[[Deployment], Deployment]) -> Deployment:
-        """Replace what is in force by what `how` makes of it, on the disk when this returns."""
+        """Replace what is in force by what `how` makes of it, on the disk when this returns.
+
+        Raises DeploymentRefused for a share or a split outside its range, and whatever `how` raises.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked():
             before = self.read()
             after = how(before)
             if after == before:
                 return before
-            after = msgspec.structs.replace(after, revision=before.revision + 1)
+            raw = msgspec.json.encode(msgspec.structs.replace(after, revision=before.revision + 1))
+            try:
+                after = msgspec.json.decode(raw, type=Deployment)
+            except msgspec.ValidationError as error:
+                raise DeploymentRefused(
+                    f"no one could read such a record again ({error}); nothing is changed"
+                ) from error
             draft = self.path.with_suffix(".draft")
             with draft.open("wb") as handle:
-                handle.write(msgspec.json.format(msgspec.json.encode(after), indent=2) + b"\n")
+                handle.write(msgspec.json.format(raw, indent=2) + b"\n")
                 handle.flush()
                 os.fsync(handle.fileno())
             draft.rename(self.path)

@@ -84,7 +84,7 @@ class Judge:
             self.breaker.failed(time.monotonic())
             return Verdict(None, TOO_SLOW, self.breaker.circuit)
         scores = call.scores
-        if scores is None or len(scores) != len(rows) or not _are_probabilities(scores):
+        if scores is None or not _are_probabilities(scores, len(rows)):
             self.breaker.failed(time.monotonic())
             return Verdict(None, FAILED, self.breaker.circuit)
         self.breaker.succeeded()
@@ -151,6 +151,8 @@ class _ModelThread:
                 call.done.release()
 
 
-def _are_probabilities(scores: NDArray[np.float32]) -> bool:
-    """Whether all are from 0 to 1; false for NaN as well."""
+def _are_probabilities(scores: Any, n: int) -> bool:
+    """Whether these are n numbers from 0 to 1; false for NaN, and for whatever else a model may say."""
+    if not isinstance(scores, np.ndarray) or scores.shape != (n,) or scores.dtype.kind != "f":
+        return False
     return bool(((scores >= 0) & (scores <= 1)).all())
