@@ -26,18 +26,9 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from report import publish
-from sentinel.model.drift import (
-    ColumnDrift,
-    ColumnReference,
-    DriftMonitor,
-    DriftReport,
-    DriftSettings,
-    Kind,
-    Reference,
-    pool,
-    psi_threshold,
-    share_evidence,
-)
+from sentinel.model.drift import ColumnDrift, DriftMonitor, DriftReport, DriftSettings
+from sentinel.model.drift_bounds import pool, psi_threshold, share_evidence
+from sentinel.model.reference import ColumnReference, Kind, Reference
 
 ROWS = NDArray[np.float32]
 REFERENCE_ROWS = 50_000

@@ -55,18 +55,6 @@ def shop_home(tmp_path_factory) -> Path:
     return home
 
 
-@pytest.fixture(scope="session")
-def two_models_home(shop_home, tmp_path_factory) -> Path:
-    """The same with a second model of the same history: v1 is the champion; copy it before you write to it."""
-    home = tmp_path_factory.mktemp("two")
-    shutil.copytree(shop_home, home, dirs_exist_ok=True)
-    other = msgspec.structs.replace(
-        SHOP, training=msgspec.structs.replace(SHOP.training, trees=20, max_depth=3, seed=7)
-    )
-    train(other, history_of_frame(shop_frame(6000), SHOP.schema), Registry(home / "models"), lambda *_: None)
-    return home
-
-
 def train_more(home: Path, history: pl.DataFrame, *, features: int | None = None, **training: int) -> str:
     """One more version of the small detector, or of one with only its first `features`."""
     detector = msgspec.structs.replace(

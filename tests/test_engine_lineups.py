@@ -10,9 +10,8 @@ import pytest
 from sentinel.engine import Arrival, Engine
 from sentinel.errors import JournalProblem
 from sentinel.events.files import history_of_frame
-from sentinel.events.log import Outcome, log_of_events
+from sentinel.events.log import Outcome
 from sentinel.events.replay import log_of_frame
-from sentinel.features.store import pack
 from sentinel.lineup import load_lineup
 from sentinel.model.registry import Registry
 from sentinel.policy.breaker import BreakerSettings
@@ -199,17 +198,21 @@ def test_there_and_back_again_is_as_never_having_left(home):
     assert len(home.engine.states) == 1
 
 
-def test_outcomes_are_known_to_a_state_that_came_later(home):
-    for i in range(60):
-        home.engine.handle([payment(home.engine, i), outcome(i, is_fraud=i % 4 == 0)], LATER)
-    home.try_out("v4", 0.0)
-    probe = payment(home.engine, 60, event_time=NOW_US + 3 * 86_400_000_000, shop="shop-0")
-    home.engine.handle([probe], LATER)
-    journal = [row for page in home.engine.journal.events_after(0) for row in page]
-    for state in home.engine.states.values():
-        store = state.bundle.new_store()
-        store.advance(log_of_events(state.bundle.manifest.plan.schema)([state.restore(row) for row in journal]))
-        assert pack(store.snapshot()) == pack(state.store.snapshot())
+def test_outcomes_told_to_another_model_are_known_on_the_way_back(home):
+    pay(home, range(60))
+    home.switch(home.deployment.with_champion("v4"))
+    home.engine.handle([outcome(i, is_fraud=i % 4 == 0) for i in range(60)], LATER)
+    home.switch(home.deployment.with_champion("v1"))
+    probes = [payment(home.engine, i, event_time=NOW_US + 3 * 86_400_000_000 + i) for i in range(60, 66)]
+    home.engine.handle(probes, LATER)
+    state, journal = home.engine.states[home.bundle().state_id], home.engine.journal.page_after(0)
+    events = [state.restore(row) for row in journal]
+    rows = home.bundle().new_store().advance(state.log_of(events)).rows
+    blind = (
+        home.bundle().new_store().advance(state.log_of([one for one in events if not isinstance(one, Outcome)])).rows
+    )
+    assert (rows[-6:, -1] != blind[-6:, -1]).any()
+    assert [row.features for row in stored(home)[-6:]] == [row.tobytes() for row in rows[-6:]]
 
 
 def test_a_repeat_after_a_switch_gets_the_answer_of_its_time(home):

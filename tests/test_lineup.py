@@ -96,7 +96,7 @@ def test_without_a_champion_there_is_no_lineup(registry):
 
 @pytest.mark.parametrize("deployment", [SERVED.with_champion("v9"), SERVED.with_experiment("v9")])
 def test_a_version_that_is_not_there_is_named(registry, deployment):
-    with pytest.raises(BundleProblem, match="no model 'v9' in .*; there is v1, v2"):
+    with pytest.raises(BundleProblem, match=r"no model 'v9' in .*; there is v1, v2"):
         load_lineup(deployment, registry)
 
 

@@ -43,7 +43,6 @@ def limits_of(settings: Settings) -> Limits:
     """How long models may take."""
     return Limits(
         deadline_s=settings.circuit_threshold_ms / 1000,
-        answer_s=settings.deadline_ms / 1000,
         inject_latency_s=settings.inject_latency_ms / 1000,
         force_open=settings.force_circuit_open,
     )

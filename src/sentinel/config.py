@@ -22,7 +22,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `admin_key`: what admin calls must bear; without one they are answered to this machine only.
     - `max_body_bytes`, `max_batch`: the largest request body, and the most transactions in one.
     - `max_waiting`: transactions that may wait for a decision before callers are told to come back.
-    - `deadline_ms`: until when the model may be asked; whoever has waited longer gets the fallback's decision.
+    - `deadline_ms`: when an answer is due. Whoever waits too long for the model gets the fallback's decision in time.
     - `circuit_threshold_ms`: how long one model call may take. `force_circuit_open` and `inject_latency_ms` are there
       to try what happens when the model is away or slow.
     - `cache_entries`, `cache_ttl_s`: scores of feature vectors that are remembered, and for how long.

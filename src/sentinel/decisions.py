@@ -14,7 +14,7 @@ _NEVER_NS = 2**62
 
 
 class Arrival(msgspec.Struct, gc=False):
-    """A transaction or an outcome, when it came in, and by when it needs its answer (ns, monotonic clock)."""
+    """A transaction or an outcome: when it came in, and until when it can wait for a model (ns, monotonic clock)."""
 
     event: Transaction | Outcome
     received_ns: int

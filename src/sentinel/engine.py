@@ -51,7 +51,6 @@ class Engine:
         self.counters = counters or Counters()
         self.schema = lineup.champion.bundle.manifest.plan.schema
         self._observe = observe
-        self._reserve_ns = round(self.limits.reserve_s * 1e9)
         self.states: dict[str, FeatureState] = {}
         self.experiment = ExperimentCount(self.limits.deadline_s, false_alarm_cost)
         self._dirty = False
@@ -98,7 +97,7 @@ class Engine:
         if self._dirty:
             self.reload()
         begun_ns = time.monotonic_ns()
-        self.has_time = all(begun_ns - arrival.received_ns < self._reserve_ns // 4 for arrival in batch)
+        self.has_time = all(2 * begun_ns < one.received_ns + one.due_ns for one in batch)
         sifted = self._sift(batch, now_us)
         self._shed(batch, sifted, now_us)
         if sifted.fresh:
@@ -197,14 +196,14 @@ class Engine:
             sifted.answers[i] = Noted(event.transaction_id, event.is_fraud, replayed=True)
             return
         if event.transaction_id in told:
-            sifted.corrections.add(event.transaction_id)
+            sifted.corrections.add(i)
         told[event.transaction_id] = event.is_fraud
         sifted.fresh.append((i, b""))
 
     def _shed(self, batch: Sequence[Arrival], sifted: "_Sifted", now_us: int) -> None:
         """Decide what has waited too long by the rules, on its plain fields; features and journal come later."""
-        last_ns = time.monotonic_ns() + self._reserve_ns
-        late = [(i, content) for i, content in sifted.fresh if batch[i].due_ns < last_ns]
+        now_ns = time.monotonic_ns()
+        late = [(i, content) for i, content in sifted.fresh if batch[i].due_ns < now_ns]
         late = [(i, content) for i, content in late if not isinstance(batch[i].event, Outcome)]
         if not late:
             return
@@ -220,7 +219,7 @@ class Engine:
             rows, list(range(len(late))), [], verdict, contender, "a", features, [batch[i] for i, _ in late],
             [content for _, content in late], [0] * len(late), now_us,
         )  # fmt: skip
-        shed = [row._replace(features=b"") for row in rows if row is not None]
+        shed = [row._replace(features=b"", variant=None, experiment=None) for row in rows if row is not None]
         self.overflow.append(shed)
         for (i, _), row in zip(late, shed, strict=True):
             sifted.rows[row.transaction_id] = row
@@ -244,14 +243,13 @@ class Engine:
             [arrivals[n] for n in paid], [sifted.fresh[n][1] for n in paid], [seqs[n] for n in paid], known, now_us
         )
         judged_ns = time.monotonic_ns()
-        learned = [row for row in sifted.learned if row is not None]
-        self.journal.append(rows, learned)
+        self.journal.append(rows, sifted.learned)
         for n, row in zip(paid, rows, strict=True):
             sifted.rows[row.transaction_id] = row
             sifted.answers[sifted.fresh[n][0]] = answer_of(row, replayed=False)
         for state in self.states.values():
             state.seq = self.journal.last_seq
-        self._count(arrivals, rows, learned, sifted, (begun_ns, known_ns, judged_ns, time.monotonic_ns()))
+        self._count(arrivals, rows, sifted, (begun_ns, known_ns, judged_ns, time.monotonic_ns()))
 
     def _number(
         self, events: Sequence[Transaction | Outcome], sifted: "_Sifted", remembered: NDArray[np.uint8], now_us: int
@@ -263,7 +261,10 @@ class Engine:
                 seq += 1
             elif remembered[n] or event.transaction_id in sifted.rows or event.transaction_id in sifted.first:
                 seq += 1
-                sifted.learned.append(OutcomeRow(seq, event.transaction_id, event.is_fraud, event.time_us, now_us))
+                told = OutcomeRow(seq, event.transaction_id, event.is_fraud, event.time_us, now_us)
+                sifted.learned.append(told)
+                if sifted.fresh[n][0] not in sifted.corrections:
+                    sifted.first_told.append(told)
                 sifted.answers[sifted.fresh[n][0]] = Noted(event.transaction_id, event.is_fraud, replayed=False)
             else:
                 sifted.answers[sifted.fresh[n][0]] = NotFound(
@@ -343,13 +344,12 @@ class Engine:
             )
 
     def _count(
-        self, arrivals: Sequence[Arrival], rows: Sequence[DecisionRow], learned: Sequence[OutcomeRow],
-        sifted: "_Sifted", times_ns: tuple[int, int, int, int],
+        self, arrivals: Sequence[Arrival], rows: Sequence[DecisionRow], sifted: "_Sifted",
+        times_ns: tuple[int, int, int, int],
     ) -> None:  # fmt: skip
         """Tell the experiment and the metrics what has happened."""
         if self.lineup.experiment is not None:
-            first = [one for one in learned if one.transaction_id not in sifted.corrections]
-            self.experiment.note(rows, first, sifted.rows)
+            self.experiment.note(rows, sifted.first_told, sifted.rows)
         begun, known, judged, stored = times_ns
         count = self.counters
         count.observe(Stage.FEATURES, (known - begun) // 1000)
@@ -357,6 +357,7 @@ class Engine:
         count.observe(Stage.COMMIT, (stored - judged) // 1000)
         count.add(Slot.JOURNAL_COMMITS)
         count.set(Slot.BREAKER_STATE, STATE_NUMBER[self.judge.circuit])
+        count.set(Slot.BREAKER_OPENINGS, self.judge.openings)
         if rows:
             count.observe_batch(len(rows))
             count.observe_many(Stage.QUEUE, np.array([begun - one.received_ns for one in arrivals]) // 1000)
@@ -377,4 +378,5 @@ class _Sifted:
         self.fresh: list[tuple[int, bytes]] = []
         self.repeats: list[tuple[int, bytes]] = []
         self.learned: list[OutcomeRow] = []
-        self.corrections: set[str] = set()
+        self.first_told: list[OutcomeRow] = []
+        self.corrections: set[int] = set()

@@ -82,7 +82,6 @@ class Predictor:
         self.experiment = {"a": Tally(), "b": Tally()}
         self._experiment_id: str | None = None
         self.judge = Judge(limits)
-        self._reserve_ns = round(limits.reserve_s * 1e9)
         self._cache = cache
         self._max_waiting = max_waiting
         self._counters = counters
@@ -167,10 +166,9 @@ class Predictor:
     def _score(self, batch: list[_Waiting], lineup: Lineup, variant: str) -> None:
         contender = lineup.contender(variant)
         begun_ns = time.monotonic_ns()
-        last_ns = begun_ns + self._reserve_ns
-        late = [one for one in batch if one.due_ns < last_ns]
+        late = [one for one in batch if one.due_ns < begun_ns]
         if late:
-            batch = [one for one in batch if one.due_ns >= last_ns]
+            batch = [one for one in batch if one.due_ns >= begun_ns]
             self._tell(late, contender, variant, Verdict(None, OVERLOADED, self.judge.circuit))
         if not batch:
             return
@@ -206,7 +204,7 @@ class Predictor:
         count.add(Slot.CACHE_MISSES, len(batch))
         count.set(Slot.CACHE_SIZE, len(self._cache))
         count.set(Slot.BREAKER_STATE, STATE_NUMBER[verdict.circuit])
-        count.set(Slot.BREAKER_OPENINGS, self.judge.breaker.openings)
+        count.set(Slot.BREAKER_OPENINGS, self.judge.openings)
         if verdict.degraded in SHED:
             count.add(SHED[verdict.degraded], len(batch))
         if self._experiment_id is not None:

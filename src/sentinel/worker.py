@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import operator
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,12 +13,14 @@ from sentinel.decisions import Answer, Arrival
 from sentinel.engine import Engine
 from sentinel.errors import NotReady, Overloaded, SentinelError
 
-MAX_ROWS = 512
+MAX_ROWS = 256
 """In one batch. More would have the first wait for the last."""
 
 _RETRY_S = 2.0
 _PAUSE_S = 0.1
 _LULL_S = 0.02
+_SOON = 128  # requests after which the engine is told in the middle of a turn
+_due = operator.attrgetter("due_ns")
 _CHECKPOINT_S = 0.05
 _log = logging.getLogger(__name__)
 
@@ -33,10 +36,11 @@ Errand: TypeAlias = Callable[[Engine], None]
 class _Job:
     """Arrivals of one request, and who is told their answers."""
 
-    __slots__ = ("arrivals", "tell")
+    __slots__ = ("arrivals", "due_ns", "tell")
 
     def __init__(self, arrivals: Sequence[Arrival], tell: Callable[[Result], None]) -> None:
         self.arrivals = arrivals
+        self.due_ns = arrivals[0].due_ns
         self.tell = tell
 
 
@@ -92,10 +96,13 @@ class Worker:
         if not self._arrived:
             self._loop.call_soon(self._hand_over)
         self._arrived.append(_Job(arrivals, tell))
+        if len(self._arrived) >= _SOON:
+            self._hand_over()
 
     def _hand_over(self) -> None:
         jobs, self._arrived = self._arrived, []
-        self._queue.put(jobs)
+        if jobs:
+            self._queue.put(jobs)
 
     def between_batches(self, errand: Errand) -> None:
         """Have the engine's thread do something when its batch is done; from any thread, once the engine is open."""
@@ -105,7 +112,7 @@ class Worker:
         engine = self._open()
         while engine is not None:
             errands = self._drain(_LULL_S if engine.overflow.rows else None)
-            jobs = self._earliest()
+            jobs = self._next_batch()
             if jobs:
                 self._handle(engine, jobs)
             try:
@@ -156,11 +163,18 @@ class Worker:
             else:
                 errands.append(found)
 
-    def _earliest(self) -> list[_Job]:
-        """The next batch: all of the backlog, or as much of it as MAX_ROWS allows, the earliest due first."""
-        rows, backlog = 0, self._backlog
-        if len(backlog) > MAX_ROWS:
-            backlog.sort(key=lambda job: job.arrivals[0].due_ns)
+    def _next_batch(self) -> list[_Job]:
+        """What to decide now: first all that can wait no longer, which costs little; else the earliest due."""
+        backlog = self._backlog
+        if len(backlog) > 1:
+            now_ns = time.monotonic_ns()
+            late = [job for job in backlog if job.due_ns < now_ns]
+            if late:
+                self._backlog = [job for job in backlog if job.due_ns >= now_ns]
+                return late
+            if len(backlog) > MAX_ROWS:
+                backlog.sort(key=_due)
+        rows = 0
         for n, job in enumerate(backlog):
             if rows >= MAX_ROWS:
                 self._backlog = backlog[n:]

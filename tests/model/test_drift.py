@@ -12,14 +12,9 @@ from scipy.stats import chi2, hypergeom, ks_2samp
 
 from sentinel.errors import InvalidDefinition
 from sentinel.features import definitions as features
-from sentinel.model.drift import (
+from sentinel.model.drift import MONTH_S, DriftMonitor, DriftReport, DriftSettings
+from sentinel.model.drift_bounds import (
     LEAST_EXPECTED,
-    MONTH_S,
-    DriftMonitor,
-    DriftReport,
-    DriftSettings,
-    Reference,
-    kind_of,
     ks_threshold,
     mean_threshold,
     pool,
@@ -27,6 +22,7 @@ from sentinel.model.drift import (
     psi_threshold,
     share_evidence,
 )
+from sentinel.model.reference import Reference, kind_of
 
 NAMES = ("normal", "heavy", "rare", "small", "gaps", "country", "constant", "hour_of_day")
 KINDS = ("numeric", "numeric", "numeric", "numeric", "numeric", "categorical", "numeric", "time")

@@ -17,7 +17,7 @@ from sentinel.errors import BundleProblem, SentinelError
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore, pack, unpack
 from sentinel.model.certificate import Certificate
-from sentinel.model.drift import Reference
+from sentinel.model.reference import Reference
 from sentinel.model.scorer import Scorer
 
 FORMAT = 2

@@ -19,104 +19,28 @@ draws of their own: traffic whose mix changes with the hour differs from a train
 
 import math
 import threading
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtri, lambertw, rel_entr
 
 from sentinel.errors import InvalidDefinition
-from sentinel.features.definitions import Feature
+from sentinel.model.drift_bounds import ks_threshold, mean_threshold, pool, psi, psi_threshold, share_evidence
+from sentinel.model.reference import (
+    TESTS,
+    ColumnReference,
+    Kind,
+    Moments,
+    Reference,
+    Singles,
+    Statistic,
+    bin_counts,
+    ordered_values,
+)
 
-Kind = Literal["numeric", "categorical", "constant", "time"]
-Statistic = Literal["mean", "psi", "ks", "missing", "other"]
-TESTS: dict[Kind, tuple[Statistic, ...]] = {
-    "numeric": ("mean", "psi", "ks", "missing"),
-    "categorical": ("psi", "other", "missing"),
-    "constant": ("other", "missing"),
-    "time": (),
-}
-"""What is tested of each kind of column. Parts of the clock change within a day by nature."""
-
-BINS, GRID = 20, 100
-CLIPPED_SHARE = 0.001  # values beyond this share of a tail count as its quantile; a column then flat is constant
-FREQUENT_SHARE, MOST_VALUES = 0.005, 30  # categories with a bin of their own
-LEAST_EXPECTED = 10.0  # rows that each bin of the PSI expects; smaller bins are pooled
 LEAST_PRESENT = 100  # values below which there is no mean and no distance
 MONTH_S = 30 * 86_400.0
-_TIME_PARTS = ("hour_of_day", "day_of_week", "is_weekend", "is_night")
-_LARGEST = float(np.finfo(np.float32).max)
-
-Singles = NDArray[np.float32]
-Counts = NDArray[np.int64]
-
-
-def kind_of(feature: Feature) -> Kind:
-    """How a feature's column is to be compared, from its definition alone."""
-    if feature.kind in _TIME_PARTS:
-        return "time"
-    return "categorical" if feature.kind == "category" else "numeric"
-
-
-class Moments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Clipping bounds, and mean and standard deviation of the values clipped to them."""
-
-    low: float
-    high: float
-    mean: float
-    std: float
-
-
-class ColumnReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The training distribution of one column. Values are float32 in shortest form.
-
-    `moments` is None where all is missing or the values are codes. `edges` are the upper ends of all numeric
-    bins but the last, or the values that have a bin of their own; `counts` the rows of each bin, then of the
-    rest (numeric: above the last edge) and the missing. `at_most` are the rows up to each `grid` value.
-    """
-
-    name: str
-    kind: Kind
-    rows: int
-    missing: int
-    moments: Moments | None
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
-    grid: tuple[float, ...]
-    at_most: tuple[int, ...]
-
-
-class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The training distribution of every feature and of the score; stored as JSON, about 2 kB a column."""
-
-    features: tuple[ColumnReference, ...]
-    score: ColumnReference
-
-    @classmethod
-    def learn(
-        cls, names: Sequence[str], kinds: Sequence[Kind], rows: NDArray[Any], scores: NDArray[Any]
-    ) -> "Reference":
-        """The distribution of `rows` (n, F) and `scores` (n,); NaN is missing, an infinity the largest float32.
-
-        Raises InvalidDefinition when names, kinds, rows and scores do not fit each other or there are no rows.
-        """
-        if rows.shape != (len(scores), len(names)) or len(kinds) != len(names) or len(scores) == 0:
-            raise InvalidDefinition(
-                f"reference: {len(names)} names, {len(kinds)} kinds, rows {rows.shape} and {len(scores)} scores do "
-                "not fit; give (n, F) rows and n scores, n at least 1"
-            )
-        parts = zip(names, kinds, rows.T, strict=True)
-        return cls(
-            features=tuple(_learn_column(name, kind, values) for name, kind, values in parts),
-            score=_learn_column("score", "numeric", scores),
-        )
-
-    @property
-    def tests(self) -> int:
-        """How many tests one evaluation makes."""
-        return sum(len(TESTS[column.kind]) for column in (*self.features, self.score))
 
 
 class DriftSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -199,54 +123,6 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     score: ColumnDrift
 
 
-def mean_threshold(alpha: float, n: int, m: int, reach: float) -> float:
-    """Bound of |z| for two samples of n and m values that lie at most `reach` standard deviations off the mean."""
-    evidence = math.log(2.0 / alpha)
-    slope = evidence * reach / (3.0 * min(n, m) * math.sqrt(1.0 / n + 1.0 / m))
-    return slope + math.sqrt(slope * slope + 2.0 * evidence)
-
-
-def ks_threshold(alpha: float, n: int, m: int) -> float:
-    """Bound of the two-sample distance."""
-    return math.sqrt(math.log(2.0 / alpha) / 2.0 * (1.0 / n + 1.0 / m))
-
-
-def psi(live: Counts, base: Counts) -> float:
-    """Population stability index of two counts over the same bins, half a row added to every bin.
-
-    >>> round(psi(np.array([30, 70]), np.array([50, 50])), 3)
-    0.166
-    """
-    q = (live + 0.5) / (live.sum() + 0.5 * len(live))
-    p = (base + 0.5) / (base.sum() + 0.5 * len(base))
-    return float(((q - p) * np.log(q / p)).sum())
-
-
-def psi_threshold(alpha: float, n: int, base: Counts) -> float:
-    """Bound of the PSI of n live rows against the bins of `base`, two or more.
-
-    Far in the tail the PSI exceeds its chi2 limit, as bins that run empty weigh more than they should. The
-    likelihood ratio G keeps to the limit, and in each bin the PSI is at most some multiple of G, largest where
-    all of the evidence is one bin's shortfall. The bound is the quantile of chi2 times that multiple.
-    """
-    m = int(base.sum())
-    effective = 1.0 / (1.0 / n + 1.0 / m)
-    expected = effective * base / m
-    limit = float(chdtri(len(base) - 1, alpha))
-    evidence = np.minimum(limit, 2.0 * expected)
-    # The share of its expected rows that is left in a bin when its G is `evidence`: r ln r - r + 1 = G / 2e.
-    inner = np.minimum((evidence / (2.0 * expected) - 1.0) / math.e, 0.0)
-    left = np.where(inner < -1e-300, np.exp(lambertw(np.minimum(inner, -1e-300), -1).real + 1.0), 0.0) * expected
-    weighed = (expected - left) * np.log((expected + 0.5) / (left + 0.5))
-    return limit * max(1.0, float((weighed / evidence).max())) / effective
-
-
-def share_evidence(x: int, n: int, y: int, m: int) -> float:
-    """Nats against x of n and y of m being draws of one population: a bound of -ln of either one-sided p-value."""
-    pooled = (x + y) / (n + m)
-    return max(size * float(rel_entr(q, pooled) + rel_entr(1 - q, 1 - pooled)) for q, size in ((x / n, n), (y / m, m)))
-
-
 class Column:
     """One column of the reference, ready to be compared with live values."""
 
@@ -266,8 +142,8 @@ class Column:
     def compare(self, values: Singles, alpha: float, floors: DriftSettings) -> ColumnDrift:
         """Test live values (n,), each test at `alpha`. The order of the rows makes no difference, to the last bit."""
         base, tested = self._base, TESTS[self._base.kind]
-        ordered, missing = _ordered(values)
-        counts = _bin_counts(base.kind, ordered, missing, self._edges)
+        ordered, missing = ordered_values(values)
+        counts = bin_counts(base.kind, ordered, missing, self._edges)
         found: dict[str, Any] = {"missing_share": missing / len(values)}
         if base.moments and len(ordered):
             clipped = np.clip(ordered.astype(np.float64), base.moments.low, base.moments.high)
@@ -305,21 +181,6 @@ class Column:
         at_most = np.searchsorted(ordered, self._grid, side="right")
         distance = float(np.abs(at_most / n - self._at_most / m).max())
         return {"ks": distance, "ks_threshold": max(ks_threshold(alpha, n, m), floor)}
-
-
-def pool(base: Counts, live: Counts) -> tuple[Counts, Counts]:
-    """Both counts with the smallest bins of `base` put together until each expects LEAST_EXPECTED rows.
-
-    Rows of both samples count, 1 / (1/live + 1/base) of them: next to a large base that is the live ones.
-    """
-    order = np.argsort(base, kind="stable")
-    expected = base[order] * (live.sum() / (live.sum() + base.sum()))
-    small = int((expected < LEAST_EXPECTED).sum())
-    if small == 0:
-        return base, live
-    last = max(small, int(np.searchsorted(np.cumsum(expected), LEAST_EXPECTED)) + 1)
-    starts = np.array([0, *range(last, len(base))])
-    return np.add.reduceat(base[order], starts), np.add.reduceat(live[order], starts)
 
 
 class DriftMonitor:
@@ -406,72 +267,3 @@ class DriftMonitor:
             per_feature=tuple(entries[:-1]),
             score=entries[-1],
         )
-
-
-def _ordered(values: NDArray[Any]) -> tuple[Singles, int]:
-    """The values that are not missing as ascending float32, infinities as the largest numbers; how many are missing."""
-    with np.errstate(over="ignore"):
-        singles = np.sort(np.asarray(values, dtype=np.float32))
-    present = len(singles) - int(np.isnan(singles).sum())
-    ordered: Singles = np.clip(singles[:present], -_LARGEST, _LARGEST)
-    return ordered, len(singles) - present
-
-
-def _bin_counts(kind: Kind, ordered: Singles, missing: int, edges: Singles) -> Counts:
-    """Rows in each bin: numeric ones by upper edge, otherwise one value each and the others; then the missing."""
-    to = np.searchsorted(ordered, edges, side="right")
-    if kind in ("numeric", "time"):
-        return np.concatenate([np.diff(to, prepend=0, append=len(ordered)), [missing]]).astype(np.int64)
-    equal = to - np.searchsorted(ordered, edges, side="left")
-    return np.concatenate([equal, [len(ordered) - equal.sum(), missing]]).astype(np.int64)
-
-
-def _quantiles(ordered: Singles, shares: NDArray[np.float64]) -> Singles:
-    """The least values that at least these shares of the sample do not exceed, each once."""
-    places = np.maximum(np.ceil(shares * len(ordered)).astype(np.int64) - 1, 0)
-    return np.unique(ordered[places]) if len(ordered) else ordered
-
-
-def _short(values: Singles) -> tuple[float, ...]:
-    """Float32 numbers in the fewest digits that read back to the same float32."""
-    return tuple(float(str(value)) for value in values)
-
-
-def _moments(ordered: Singles) -> Moments | None:
-    if len(ordered) == 0:
-        return None
-    low, high = (_short(_quantiles(ordered, np.array([share])))[0] for share in (CLIPPED_SHARE, 1 - CLIPPED_SHARE))
-    clipped = np.clip(ordered.astype(np.float64), low, high)
-    return Moments(low, high, float(clipped.mean()), float(clipped.std()))
-
-
-def _frequent(ordered: Singles, rows: int) -> Singles:
-    values, counts = np.unique(ordered, return_counts=True)
-    first = np.argsort(-counts, kind="stable")[:MOST_VALUES]
-    found: Singles = np.sort(values[first[counts[first] >= FREQUENT_SHARE * rows]])
-    return found
-
-
-def _learn_column(name: str, kind: Kind, values: NDArray[Any]) -> ColumnReference:
-    ordered, missing = _ordered(values)
-    moments = None if kind == "categorical" else _moments(ordered)
-    if kind == "categorical":
-        edges = _frequent(ordered, len(values))
-    elif kind == "numeric" and (moments is None or moments.low == moments.high):
-        kind = "constant"
-        edges = np.array([moments.low] if moments else [], dtype=np.float32)
-    else:
-        edges = _quantiles(ordered, np.arange(1, BINS) / BINS)
-        edges = edges[edges < ordered[-1]] if len(ordered) else edges
-    grid = _quantiles(ordered, np.linspace(0.0, 1.0, GRID)) if kind == "numeric" else ordered[:0]
-    return ColumnReference(
-        name=name,
-        kind=kind,
-        rows=len(values),
-        missing=missing,
-        moments=moments,
-        edges=_short(edges),
-        counts=tuple(_bin_counts(kind, ordered, missing, edges).tolist()),
-        grid=_short(grid),
-        at_most=tuple(np.searchsorted(ordered, grid, side="right").tolist()),
-    )

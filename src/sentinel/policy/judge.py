@@ -5,6 +5,7 @@ import threading
 import time
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary, finalize
 
 import msgspec
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from sentinel.policy.breaker import Breaker, BreakerSettings, Circuit
 
 MAX_STUCK = 8
+"""Threads of one model that may hang at the same time."""
+
 _log = logging.getLogger(__name__)
 
 CIRCUIT_OPEN = "circuit open"
@@ -32,18 +35,12 @@ class Model(Protocol):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How long a model call and a whole answer may take, in seconds, and what is done to calls to try the breaker."""
+    """How long a model call may take, in seconds, and what is done to it to try the breaker."""
 
     deadline_s: float = 0.060
-    answer_s: float = 0.060
     inject_latency_s: float = 0.0
     force_open: bool = False
     breaker: BreakerSettings = BreakerSettings()
-
-    @property
-    def reserve_s(self) -> float:
-        """What is kept of an answer's time for recording and sending it: who has waited longer is shed."""
-        return 0.4 * self.answer_s
 
 
 class Verdict(NamedTuple):
@@ -55,31 +52,61 @@ class Verdict(NamedTuple):
 
 
 class Judge:
-    """Asks models in a thread of its own, so that one that hangs costs its callers the deadline and no more.
+    """Asks models, each in a thread of its own and behind a breaker of its own.
 
-    Use it from one thread, which also stops it.
+    One that hangs costs its callers the deadline and no more; one that fails says nothing against another. What is
+    known of a model goes with it. Use it from one thread, which also stops it.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.breaker = Breaker(limits.breaker)
-        self._thread = _ModelThread(limits.inject_latency_s)
-        self._stuck: list[_ModelThread] = []
+        self.openings = 0
+        self._guards: WeakKeyDictionary[Model, _Guard] = WeakKeyDictionary()
 
     @property
     def circuit(self) -> Circuit:
-        """The breaker's state, `open` when it is forced."""
-        return Circuit.OPEN if self.limits.force_open else self.breaker.circuit
+        """The worst state among the breakers of all models, `open` when it is forced."""
+        if self.limits.force_open:
+            return Circuit.OPEN
+        found = {guard.breaker.circuit for guard in self._guards.values()}
+        return next((one for one in (Circuit.OPEN, Circuit.HALF_OPEN) if one in found), Circuit.CLOSED)
 
     def ask(self, model: Model, rows: NDArray[Any]) -> Verdict:
         """The model's probabilities of rows (n, features), if it may be asked and gives them in time."""
-        if self.limits.force_open or not self.breaker.allows(time.monotonic()):
+        if self.limits.force_open:
+            return Verdict(None, CIRCUIT_OPEN, Circuit.OPEN)
+        guard = self._guards.get(model)
+        if guard is None:
+            guard = self._guards[model] = _Guard(self.limits)
+            finalize(model, guard.stop).atexit = False
+        before = guard.breaker.openings
+        verdict = guard.ask(model, rows)
+        self.openings += guard.breaker.openings - before
+        return verdict
+
+    def stop(self) -> None:
+        """Let the threads end."""
+        for guard in self._guards.values():
+            guard.stop()
+
+
+class _Guard:
+    """The breaker and the threads of one model, which it does not hold on to."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.breaker = Breaker(limits.breaker)
+        self._limits = limits
+        self._thread = _ModelThread(limits.inject_latency_s)
+        self._stuck: list[_ModelThread] = []
+
+    def ask(self, model: Model, rows: NDArray[Any]) -> Verdict:
+        if not self.breaker.allows(time.monotonic()):
             return Verdict(None, CIRCUIT_OPEN, Circuit.OPEN)
         if not self._ready():
             self.breaker.failed(time.monotonic())
             return Verdict(None, TOO_SLOW, self.breaker.circuit)
         call = self._thread.call(model, rows)
-        if not call.done.acquire(timeout=self.limits.deadline_s):
+        if not call.done.acquire(timeout=self._limits.deadline_s):
             self._stuck.append(self._thread)
             self.breaker.failed(time.monotonic())
             return Verdict(None, TOO_SLOW, self.breaker.circuit)
@@ -91,7 +118,6 @@ class Judge:
         return Verdict(scores, None, self.breaker.circuit)
 
     def stop(self) -> None:
-        """Let the threads end."""
         for thread in [self._thread, *self._stuck]:
             thread.stop()
 
@@ -105,7 +131,7 @@ class Judge:
             return True
         if len(self._stuck) >= MAX_STUCK:
             return False
-        self._thread = _ModelThread(self.limits.inject_latency_s)
+        self._thread = _ModelThread(self._limits.inject_latency_s)
         return True
 
 
@@ -149,6 +175,7 @@ class _ModelThread:
             finally:
                 self.busy = False
                 call.done.release()
+            del call  # or an idle thread would keep the model
 
 
 def _are_probabilities(scores: Any, n: int) -> bool:

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.model.drift import psi
+from sentinel.model.drift_bounds import psi
 from sentinel.policy.thresholds import Action
 from sentinel.review.journal_reader import JournalReader
 from sentinel.review.shadow_scores import ShadowScore, ShadowScores

@@ -21,7 +21,7 @@ from sentinel.model.bundle import (
     write_bundle,
 )
 from sentinel.model.certificate import certify
-from sentinel.model.drift import Reference, kind_of
+from sentinel.model.reference import Reference, kind_of
 from sentinel.model.registry import Registry
 from sentinel.model.scorer import Scorer
 from sentinel.policy.thresholds import choose_thresholds
