@@ -55,7 +55,10 @@ class Desk:
             self.predictor.switch(lineup)
 
     def ask(self, name, features, key=None, due_ns=NEVER_NS):
-        self.predictor.ask(Question(features, key), time.monotonic_ns(), due_ns, lambda answer: self.tell(name, answer))
+        question = Question(features, key)
+        known = self.predictor.ask(question, time.monotonic_ns(), due_ns, lambda answer: self.tell(name, answer))
+        if known is not None:
+            self.tell(name, known)
 
     def tell(self, name, answer):
         assert name not in self.told

@@ -1,5 +1,6 @@
 """The lineup: the loaded models that decide at the moment, as the deployment record names them."""
 
+import struct
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -28,6 +29,7 @@ class Contender:
         self.scorer = bundle.scorer
         self.names = manifest.plan.names
         self.thresholds = thresholds or msgspec.convert(manifest.thresholds, Thresholds)
+        self.pack = struct.Struct(f"<{len(self.names)}f").pack
         self._compiled = compile_plan(manifest.plan)
         self.fallback = msgspec.convert(manifest.fallback, Fallback).compile(self.names)
 

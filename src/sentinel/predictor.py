@@ -1,8 +1,8 @@
 """Stateless scoring: a feature vector in, a probability out. Whatever arrives in one turn of the loop is one batch."""
 
 import asyncio
+import struct
 import time
-from array import array
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -108,8 +108,10 @@ class Predictor:
         """Vectors that have no answer yet."""
         return len(self._waiting)
 
-    def ask(self, question: Question, received_ns: int, due_ns: int, tell: Callable[[Prediction], None]) -> None:
-        """Have a vector scored; `tell` is called within this turn of the loop.
+    def ask(
+        self, question: Question, received_ns: int, due_ns: int, tell: Callable[[Prediction], None]
+    ) -> Prediction | None:
+        """The answer where it is remembered; else None, and `tell` is called with it within this turn of the loop.
 
         Raises NotReady, Overloaded, and BadBody when the features are not those of the model.
         """
@@ -120,13 +122,13 @@ class Predictor:
         if lineup.experiment is None:
             score = self._cache.get(bits, received_ns)
             if score is not None:
-                tell(self._from_cache(lineup.champion, score, received_ns))
-                return
+                return self._from_cache(lineup.champion, score, received_ns)
         if len(self._waiting) >= self._max_waiting:
             raise Overloaded(f"{len(self._waiting)} vectors are waiting already; retry in a second")
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._answer)
         self._waiting.append(_Waiting(bits, question.key, received_ns, due_ns, tell))
+        return None
 
     def _from_cache(self, champion: Contender, score: float, received_ns: int) -> Prediction:
         if not self._hits:
@@ -275,9 +277,9 @@ def vector_bits(features: Any, model: Contender) -> bytes:
     elif len(features) != len(names):
         raise BadBody(f"expected {len(names)} features, got {len(features)}")
     try:
-        return array("f", features).tobytes()
-    except TypeError:
-        return array("f", [_MISSING if value is None else value for value in features]).tobytes()
+        return model.pack(*features)
+    except (struct.error, OverflowError):
+        return np.array([_MISSING if value is None else value for value in features], np.float32).tobytes()
 
 
 def _for_vectors(lineup: Lineup) -> Lineup:

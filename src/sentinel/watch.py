@@ -101,6 +101,11 @@ class Watch:
             return of_vectors[0], of_vectors[1]
         return of_vectors[0] + engine.experiment.a, of_vectors[1] + engine.experiment.b
 
+    @property
+    def _design_effect(self) -> float:
+        engine = self.worker.engine if self.worker else None
+        return engine.experiment.design_effect if engine else 1.0
+
     def experiment_status(self) -> dict[str, Any]:
         """What `GET /admin/ab/status` shows."""
         deployment = self.rollout.deployment
@@ -120,8 +125,9 @@ class Watch:
             "block_rate_b": b.blocked / b.decisions if b.decisions else 0.0,
             "experiment": experiment,
             "ended": deployment.ended,
-            "comparison": compare(a, b) if experiment else None,
+            "comparison": compare(a, b, design_effect=self._design_effect) if experiment else None,
             "tallies": {"a": a, "b": b} if experiment else None,
+            "design_effect": self._design_effect,
             "guardrails": self._guardrails,
         }
         return shown
@@ -210,7 +216,7 @@ class Watch:
         self.counters.set(Slot.QUEUE_LENGTH, waiting)
         experiment = self.rollout.deployment.experiment
         if self._leads and experiment is not None:
-            reason = check_guardrails(*self.experiment_tallies(), self._guardrails)
+            reason = check_guardrails(*self.experiment_tallies(), self._guardrails, design_effect=self._design_effect)
             if reason is not None:
                 _log.warning("the experiment with %s is aborted: %s", experiment.version, reason)
                 await asyncio.to_thread(

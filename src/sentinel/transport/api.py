@@ -71,7 +71,7 @@ _log = logging.getLogger(__name__)
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 RETRY = {"retry-after": "1"}
-WAITING_SHARE = 0.6
+_WAITING_NS_PER_MS = 600_000
 """Of a deadline. The rest is for recording the decision and sending the answer: who has waited longer is shed."""
 
 CHALLENGE = {"www-authenticate": "Bearer"}
@@ -139,9 +139,10 @@ class Api:
     def begin(self, call: Call, body: bytes, tell: Tell) -> None:
         """Answer what is in the body; `tell` is called with the reply, from the event loop."""
         received_ns = time.monotonic_ns()
-        tell = self._traced(call, received_ns, tell)
+        if call.request_id is not None or call.traceparent is not None:
+            tell = self._traced(call, received_ns, tell)
         deadline_ms = self._deadline_ms if call.deadline_ms is None else call.deadline_ms
-        due_ns = received_ns + round(WAITING_SHARE * deadline_ms * 1e6)
+        due_ns = received_ns + int(_WAITING_NS_PER_MS * deadline_ms)
         try:
             if call.route is Route.PREDICT:
                 self._begin_prediction(body, received_ns, due_ns, tell)
@@ -156,7 +157,10 @@ class Api:
     def refuse(self, call: Call, error: SentinelError) -> Reply:
         """The reply to a request whose body could not be taken."""
         replies: list[Reply] = []
-        self._refuse(call.route, error, self._traced(call, time.monotonic_ns(), replies.append))
+        tell = replies.append
+        if call.request_id is not None or call.traceparent is not None:
+            tell = self._traced(call, time.monotonic_ns(), tell)
+        self._refuse(call.route, error, tell)
         return replies[0]
 
     def _refuse(self, route: Route, error: SentinelError, tell: Tell) -> None:
@@ -173,7 +177,9 @@ class Api:
             question = _decode_question(body)
         except msgspec.MsgspecError:
             question = read_json(_decode_question, body)  # says what is wrong
-        self.predictor.ask(question, received_ns, due_ns, lambda found: tell(Reply(200, _encode(found))))
+        known = self.predictor.ask(question, received_ns, due_ns, lambda found: tell(Reply(200, _encode(found))))
+        if known is not None:
+            tell(Reply(200, _encode(known)))
 
     def _begin_events(self, call: Call, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
         read = self._read_transaction if call.route is Route.SCORE else self._read_outcome
@@ -191,8 +197,6 @@ class Api:
 
     def _traced(self, call: Call, received_ns: int, tell: Tell) -> Tell:
         """Hand the request id and the trace back with the answer, and record a span of it where that is wanted."""
-        if call.request_id is None and call.traceparent is None:
-            return tell
         parent = parse_traceparent(call.traceparent) if call.traceparent else None
 
         def finish(reply: Reply) -> None:

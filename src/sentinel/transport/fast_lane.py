@@ -160,25 +160,28 @@ class FastLane(asyncio.Protocol):
 
     def _take(self, head: Head, body: bytes) -> None:
         place: list[bytes | None] = [None]
-        self._replies.append(place)
+        replies = self._replies
+        replies.append(place)
 
         def tell(reply: Reply) -> None:
             place[0] = response_bytes(reply)
-            self._flush()
+            if replies[0] is place:
+                self._flush()
 
         assert head.call is not None  # noqa: S101 - checked by the caller
         self._api.begin(head.call, body, tell)
 
     def _flush(self) -> None:
         """Write the replies that are next in line."""
-        ready = []
-        while self._replies and (reply := self._replies[0][0]) is not None:
-            ready.append(reply)
-            self._replies.popleft()
-        if not ready or self._transport is None:
+        replies = self._replies
+        ready = replies.popleft()[0] or b""
+        while replies and (reply := replies[0][0]) is not None:
+            ready += reply
+            replies.popleft()
+        if self._transport is None:
             return
-        self._transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
-        if not self._replies:
+        self._transport.write(ready)
+        if not replies and (self._closing or self._leaving):
             if self._closing:
                 self._transport.close()
             elif self._leaving:
