@@ -287,10 +287,12 @@ def test_during_an_experiment_nothing_comes_from_the_cache(desk_of, served, bund
         for lineup in (served, experiment(bundles), served):
             desk.predictor.switch(lineup)
             told.append([(await desk.one(vector)).cache_hit for _ in range(3)])
+            kept.append(len(desk.predictor._cache))
         return told
 
-    (vector,), desk = vectors(1), desk_of(served)
+    (vector,), kept, desk = vectors(1), [], desk_of(served)
     assert asyncio.run(run()) == [[False, True, True], [False] * 3, [False, True, True]]
+    assert kept == [1, 0, 1]
 
 
 def test_what_the_rules_said_is_not_remembered(desk_of, served):
@@ -314,7 +316,9 @@ def test_a_cache_can_be_switched_off(desk_of, served, capacity, ttl_s):
 
 KEYS = [bytes([n]) for n in range(6)]
 uses = st.lists(
-    st.tuples(st.integers(0, 3), st.one_of(st.sampled_from(KEYS), st.lists(st.sampled_from(KEYS), max_size=5))),
+    st.tuples(
+        st.sampled_from([0, 0, 0, 1, 3]), st.one_of(st.sampled_from(KEYS), st.lists(st.sampled_from(KEYS), max_size=5))
+    ),
     max_size=60,
 )
 
@@ -340,6 +344,14 @@ def test_the_cache_does_what_a_list_of_all_uses_says(capacity, steps):
             kept = [*(one for one in kept if one[0] != key), (key, score, now)]
         kept = kept[-capacity:]
         assert len(cache) == len(kept)
+
+
+def test_what_was_used_last_stays_longest():
+    cache = ScoreCache(2, ttl_s=1.0)
+    cache.put_many([b"old", b"new"], [0.1, 0.2], 0)
+    assert cache.get(b"old", 1) == 0.1
+    cache.put_many([b"newest"], [0.3], 2)
+    assert [cache.get(key, 3) for key in (b"old", b"new", b"newest")] == [0.1, None, 0.3]
 
 
 # deadlines
@@ -438,7 +450,7 @@ def test_a_key_keeps_its_variant_whatever_its_vector_is(desk_of, bundles):
     desk = desk_of(experiment(bundles, 40.0))
     expected = [variant_of(key, "spring", 40.0) for key in keys]
     for seed, answers in enumerate(asyncio.run(run())):
-        assert [one.variant for one in answers] == expected
+        assert [one.variant.lower() for one in answers] == expected
         assert [one.model_version for one in answers] == [{"a": "v1", "b": "v2"}[one] for one in expected]
         by = {name: scores_alone(bundles[name], vectors(100, seed)) for name in ("v1", "v2")}
         assert bits([one.fraud_probability for one in answers]) == bits(
@@ -451,7 +463,7 @@ def test_without_a_key_the_vector_keeps_to_its_variant(desk_of, bundles):
         return [await desk.all(vectors(100)) for _ in range(3)]
 
     desk = desk_of(experiment(bundles))
-    variants = [[one.variant for one in answers] for answers in asyncio.run(run())]
+    variants = [[one.variant.lower() for one in answers] for answers in asyncio.run(run())]
     assert variants[0] == variants[1] == variants[2]
     assert 25 < variants[0].count("b") < 75
 
@@ -459,8 +471,8 @@ def test_without_a_key_the_vector_keeps_to_its_variant(desk_of, bundles):
 def test_each_variant_has_its_thresholds_and_its_counts(desk_of, bundles):
     desk = desk_of(experiment(bundles, a=ALLOW_ALL, b=BLOCK_ALL))
     answers = asyncio.run(desk.all(vectors(200), [f"card-{n}" for n in range(200)]))
-    assert {(one.variant, one.decision) for one in answers} == {("a", "allow"), ("b", "block")}
-    of_b = sum(one.variant == "b" for one in answers)
+    assert {(one.variant.lower(), one.decision) for one in answers} == {("a", "allow"), ("b", "block")}
+    of_b = sum(one.variant.lower() == "b" for one in answers)
     a, b = desk.predictor.experiment["a"], desk.predictor.experiment["b"]
     assert (a.decisions, a.blocked, b.decisions, b.blocked) == (200 - of_b, 0, of_b, of_b)
     slots = ("PREDICTIONS_A", "PREDICTIONS_B", "BLOCKS_A", "BLOCKS_B", "EXPERIMENT_A_DECISIONS", "EXPERIMENT_B_BLOCKS")
@@ -504,8 +516,8 @@ def test_a_challenger_that_fails_leaves_the_champion_its_word(desk_of, bundles):
     lineup.challenger.scorer = Broken()
     desk = desk_of(lineup)
     answers = asyncio.run(run())
-    assert {one.degraded for one in answers if one.variant == "a"} == {None}
-    assert {one.degraded for one in answers if one.variant == "b"} == {FAILED, CIRCUIT_OPEN}
+    assert {one.degraded for one in answers if one.variant.lower() == "a"} == {None}
+    assert {one.degraded for one in answers if one.variant.lower() == "b"} == {FAILED, CIRCUIT_OPEN}
     assert desk.predictor.experiment["a"].errors == 0
 
 
@@ -515,7 +527,7 @@ def test_only_the_champions_scores_are_watched_for_drift(desk_of, bundles):
     desk.predictor.observe = lambda rows, scores: seen.append((len(rows), scores))
     answers = asyncio.run(desk.all(vectors(100)))
     ((rows, scores),) = seen
-    of_a = [one.fraud_probability for one in answers if one.variant == "a"]
+    of_a = [one.fraud_probability for one in answers if one.variant.lower() == "a"]
     assert rows == len(of_a)
     assert bits(scores) == bits(of_a)
 

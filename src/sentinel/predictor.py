@@ -21,6 +21,7 @@ from sentinel.telemetry.counters import Counters, Slot, Stage
 
 ROWS_AT_ONCE = 512
 _SHOWN = {Action.APPROVE: "allow", Action.REVIEW: "review", Action.BLOCK: "block"}
+_SHOWN_VARIANT = {"a": "A", "b": "B"}
 _MISSING = float("nan")
 
 
@@ -311,7 +312,7 @@ def _prediction(
         batch_size,
         cache_hit,
         contender.version,
-        variant,
+        _SHOWN_VARIANT[variant],
         verdict.degraded,
         verdict.circuit,
     )

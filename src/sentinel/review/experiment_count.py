@@ -43,11 +43,8 @@ class ExperimentCount:
     @property
     def design_effect(self) -> float:
         """How much wider intervals must be because payments of one card are alike; 1 while too little is known."""
-        effects = [1.0]
-        for groups in self._groups.values():
-            if min(group.decisions for group in groups) >= _ENOUGH:
-                effects.append(estimate_design_effect(groups))
-        return max(effects)
+        known = [groups for groups in self._groups.values() if min(one.decisions for one in groups) >= _ENOUGH]
+        return max([1.0, *(estimate_design_effect(groups) for groups in known)])
 
     def follow(self, experiment: Experiment | None, journal: JournalReader, schema: Schema) -> None:
         """Count what the journal holds of this experiment, unless that is what is being counted already."""

@@ -175,9 +175,12 @@ class FastLane(asyncio.Protocol):
         """Write the replies that are next in line."""
         replies = self._replies
         ready = replies.popleft()[0] or b""
-        while replies and (reply := replies[0][0]) is not None:
-            ready += reply
-            replies.popleft()
+        if replies:
+            more = [ready]
+            while replies and (reply := replies[0][0]) is not None:
+                more.append(reply)
+                replies.popleft()
+            ready = b"".join(more)
         if self._transport is None:
             return
         self._transport.write(ready)
