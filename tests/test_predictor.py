@@ -56,7 +56,9 @@ class Desk:
 
     def ask(self, name, features, key=None, due_ns=NEVER_NS):
         question = Question(features, key)
-        known = self.predictor.ask(question, time.monotonic_ns(), due_ns, lambda answer: self.tell(name, answer))
+        known = self.predictor.ask(
+            question, repr(question).encode(), time.monotonic_ns(), due_ns, lambda answer: self.tell(name, answer)
+        )
         if known is not None:
             self.tell(name, known)
 

@@ -20,6 +20,9 @@ from sentinel.policy.thresholds import Action
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
 ROWS_AT_ONCE = 512
+MOST_BODIES = 4096
+"""Of requests that came twice: their vectors are not read from JSON again."""
+_BLOCK = Action.BLOCK
 _SHOWN = {Action.APPROVE: "allow", Action.REVIEW: "review", Action.BLOCK: "block"}
 _SHOWN_VARIANT = {"a": "A", "b": "B"}
 _MISSING = float("nan")
@@ -86,6 +89,7 @@ class Predictor:
         self._cache = cache
         self._max_waiting = max_waiting
         self._counters = counters
+        self._bits_of: dict[bytes, bytes] = {}
         self._waiting: list[_Waiting] = []
         self._hits: list[str] = []
 
@@ -95,6 +99,7 @@ class Predictor:
             self._answer()
         self.lineup, self._answering = lineup, _for_vectors(lineup)
         self._cache.clear()
+        self._bits_of.clear()
         found = self._answering.experiment.id if self._answering.experiment else None
         if found != self._experiment_id:
             self._experiment_id, self.experiment = found, {"a": Tally(), "b": Tally()}
@@ -109,10 +114,21 @@ class Predictor:
         """Vectors that have no answer yet."""
         return len(self._waiting)
 
+    def remembered(self, body: bytes) -> Prediction | None:
+        """The answer to a body that was answered from the cache before, where its score is still remembered."""
+        bits = self._bits_of.get(body)
+        if bits is None or self.lineup is None:
+            return None
+        received_ns = time.monotonic_ns()
+        score = self._cache.get(bits, received_ns)
+        return None if score is None else self._from_cache(self.lineup.champion, score, received_ns)
+
     def ask(
-        self, question: Question, received_ns: int, due_ns: int, tell: Callable[[Prediction], None]
+        self, question: Question, body: bytes, received_ns: int, due_ns: int, tell: Callable[[Prediction], None]
     ) -> Prediction | None:
         """The answer where it is remembered; else None, and `tell` is called with it within this turn of the loop.
+
+        `body` is what the question was read from.
 
         Raises NotReady, Overloaded, and BadBody when the features are not those of the model.
         """
@@ -123,6 +139,9 @@ class Predictor:
         if lineup.experiment is None:
             score = self._cache.get(bits, received_ns)
             if score is not None:
+                if len(self._bits_of) >= MOST_BODIES:
+                    self._bits_of.clear()
+                self._bits_of[body] = bits
                 return self._from_cache(lineup.champion, score, received_ns)
         if len(self._waiting) >= self._max_waiting:
             raise Overloaded(f"{len(self._waiting)} vectors are waiting already; retry in a second")
@@ -302,7 +321,7 @@ def _prediction(
     verdict: Verdict, *, cache_hit: bool = False,
 ) -> Prediction:  # fmt: skip
     thresholds = contender.fallback.thresholds if verdict.degraded else contender.thresholds
-    used = thresholds.block if action is Action.BLOCK and thresholds.block is not None else thresholds.review
+    used = thresholds.block if action is _BLOCK and thresholds.block is not None else thresholds.review
     return Prediction(
         score,
         1 if score >= 0.5 else 0,
