@@ -1,12 +1,16 @@
 """The scorer: which models it takes, and that a row's score is its own."""
 
 import numpy as np
+import onnx
 import pytest
 import xgboost
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from sentinel.errors import BundleProblem
 from sentinel.model.scorer import Scorer
+from sentinel.model.trees import take_out_trees
 from sentinel.train.export import to_onnx
 
 N_FEATURES = 8
@@ -132,3 +136,53 @@ def test_a_column_or_a_plain_row_of_scores_will_do():
     )
     assert Scorer(plain).score(rows).tolist() == [0, 0, 0]
     assert Scorer(sigmoid(FLOAT, [None, 1])).score(rows).tolist() == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("trees", [1, 30, 300])
+def test_walked_trees_give_the_bits_of_onnx_runtime(trees):
+    graph, rows = trained(trees)
+    walked, whole = Scorer(graph), Scorer(graph, walk_trees=False)
+    for value in (np.inf, -np.inf, np.float32(3e38), np.float32(1e-45), -0.0, np.nan):
+        rows[::7, int(abs(hash(str(value)))) % N_FEATURES] = value
+        assert walked.score(rows).tobytes() == whole.score(rows).tobytes()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 9), st.floats(0, 0.9), st.sampled_from(["depthwise", "lossguide"]))
+def test_any_trees_are_walked_to_the_bits_of_onnx_runtime(seed, depth, missing, policy):
+    rng = np.random.default_rng(seed)
+    rows = rng.choice(rng.normal(size=40).astype(np.float32), (300, 4))
+    rows[rng.random(rows.shape) < missing] = np.nan
+    labels = rng.random(300) < 0.3
+    parameters = {"objective": "binary:logistic", "nthread": 1, "max_depth": depth, "grow_policy": policy,
+                  "tree_method": "hist", "min_child_weight": 0, "seed": seed}  # fmt: skip
+    graph = to_onnx(xgboost.train(parameters, xgboost.DMatrix(rows, labels), 12), 4)
+    assert take_out_trees(graph, 4) is not None
+    assert Scorer(graph).score(rows).tobytes() == Scorer(graph, walk_trees=False).score(rows).tobytes()
+
+
+def test_trees_that_are_too_deep_are_left_to_onnx_runtime():
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(3000, 2)).astype(np.float32)
+    parameters = {"objective": "binary:logistic", "nthread": 1, "max_depth": 0, "max_leaves": 400, "grow_policy": "lossguide",
+                  "tree_method": "hist", "min_child_weight": 0, "eta": 1.0}  # fmt: skip
+    graph = to_onnx(xgboost.train(parameters, xgboost.DMatrix(rows, rng.random(3000) < 0.5), 3), 2)
+    assert take_out_trees(graph, 2) is None
+    assert Scorer(graph).score(rows).shape == (3000,)
+
+
+@pytest.mark.parametrize("change", ["mode", "infinite threshold", "several targets", "order of nodes", "maximum"])
+def test_other_trees_are_left_to_onnx_runtime(model, change):
+    graph = onnx.load_from_string(model[0])
+    fields = {one.name: one for one in graph.graph.node[0].attribute}
+    if change == "mode":
+        fields["nodes_modes"].strings[0 if fields["nodes_modes"].strings[0] != b"LEAF" else 1] = b"BRANCH_LEQ"
+    elif change == "infinite threshold":
+        fields["nodes_values"].floats[1] = np.inf
+    elif change == "several targets":
+        fields["n_targets"].i = 2
+    elif change == "order of nodes":
+        fields["nodes_nodeids"].ints[1] = 7
+    else:
+        graph.graph.node[0].attribute.append(helper.make_attribute("aggregate_function", "MAX"))
+    assert take_out_trees(graph.SerializeToString(), N_FEATURES) is None

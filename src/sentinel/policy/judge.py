@@ -61,15 +61,10 @@ class Judge:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.openings = 0
-        self._guards: WeakKeyDictionary[Model, _Guard] = WeakKeyDictionary()
+        self.circuit = Circuit.OPEN if limits.force_open else Circuit.CLOSED
+        """The worst state among the breakers of all models after the last call, `open` when it is forced."""
 
-    @property
-    def circuit(self) -> Circuit:
-        """The worst state among the breakers of all models, `open` when it is forced."""
-        if self.limits.force_open:
-            return Circuit.OPEN
-        found = {guard.breaker.circuit for guard in self._guards.values()}
-        return next((one for one in (Circuit.OPEN, Circuit.HALF_OPEN) if one in found), Circuit.CLOSED)
+        self._guards: WeakKeyDictionary[Model, _Guard] = WeakKeyDictionary()
 
     def ask(self, model: Model, rows: NDArray[Any]) -> Verdict:
         """The model's probabilities of rows (n, features), if it may be asked and gives them in time."""
@@ -82,6 +77,11 @@ class Judge:
         before = guard.breaker.openings
         verdict = guard.ask(model, rows)
         self.openings += guard.breaker.openings - before
+        if len(self._guards) == 1:
+            self.circuit = verdict.circuit
+        else:
+            found = {one.breaker.circuit for one in self._guards.values()}
+            self.circuit = next((one for one in (Circuit.OPEN, Circuit.HALF_OPEN) if one in found), Circuit.CLOSED)
         return verdict
 
     def stop(self) -> None:
