@@ -97,9 +97,12 @@ class Engine:
         if self._dirty:
             self.reload()
         begun_ns = time.monotonic_ns()
-        self.has_time = all(2 * begun_ns < one.received_ns + one.due_ns for one in batch)
+        self.has_time = 2 * begun_ns < batch[0].received_ns + batch[0].due_ns
         sifted = self._sift(batch, now_us)
         self._shed(batch, sifted, now_us)
+        if self.overflow.rows and any(self._id(batch[i].event) in self.overflow.rows for i, _ in sifted.fresh):
+            while self.overflow.rows:  # an outcome of what was shed just now
+                self.catch_up()
         if sifted.fresh:
             self._dirty = True
             self._take(batch, sifted, now_us)
@@ -169,27 +172,29 @@ class Engine:
                     self.catch_up()
                 sifted = _Sifted(self.journal.find(ids))
             sifted.rows |= {one: self.overflow.rows[one] for one in ids if one in self.overflow.rows}
+        id_of, time_of, encode = self._id_of, self._time_of, self.schema.encode
+        stored, first, fresh, last_us = sifted.rows, sifted.first, sifted.fresh, now_us + FARTHEST_AHEAD_US
         for i, arrival in enumerate(batch):
-            if isinstance(arrival.event, Outcome):
-                self._sift_outcome(i, arrival.event, told, sifted)
+            event = arrival.event
+            if type(event) is Outcome:
+                self._sift_outcome(i, event, told, sifted)
+                continue
+            transaction_id, content = id_of(event), encode(event)  # type: ignore[arg-type]
+            if transaction_id in stored:
+                sifted.answers[i] = repeated(stored[transaction_id], content)
+            elif transaction_id in first:
+                sifted.repeats.append((i, content))
+            elif time_of(event) > last_us:
+                sifted.answers[i] = self._too_early(time_of(event), now_us)
             else:
-                self._sift_transaction(i, arrival.event, now_us, sifted)
+                first.add(transaction_id)
+                fresh.append((i, content))
         return sifted
 
-    def _sift_transaction(self, i: int, event: Transaction, now_us: int, sifted: "_Sifted") -> None:
-        transaction_id, content = self._id_of(event), self.schema.encode(event)
-        if transaction_id in sifted.rows:
-            sifted.answers[i] = repeated(sifted.rows[transaction_id], content)
-        elif transaction_id in sifted.first:
-            sifted.repeats.append((i, content))
-        elif self._time_of(event) > now_us + FARTHEST_AHEAD_US:
-            sifted.answers[i] = InvalidInput(
-                f"Expected a time at most a day ahead of now ({iso(now_us)}), got {iso(self._time_of(event))}",
-                f"$.{self.schema.time}",
-            )
-        else:
-            sifted.first.add(transaction_id)
-            sifted.fresh.append((i, content))
+    def _too_early(self, time_us: int, now_us: int) -> InvalidInput:
+        return InvalidInput(
+            f"Expected a time at most a day ahead of now ({iso(now_us)}), got {iso(time_us)}", f"$.{self.schema.time}"
+        )
 
     def _sift_outcome(self, i: int, event: Outcome, told: dict[str, bool], sifted: "_Sifted") -> None:
         if told.get(event.transaction_id) == event.is_fraud:
@@ -203,8 +208,8 @@ class Engine:
     def _shed(self, batch: Sequence[Arrival], sifted: "_Sifted", now_us: int) -> None:
         """Decide what has waited too long by the rules, on its plain fields; features and journal come later."""
         now_ns = time.monotonic_ns()
-        late = [(i, content) for i, content in sifted.fresh if batch[i].due_ns < now_ns]
-        late = [(i, content) for i, content in late if not isinstance(batch[i].event, Outcome)]
+        late = [one for one in sifted.fresh if batch[one[0]].due_ns < now_ns]
+        late = [one for one in late if type(batch[one[0]].event) is not Outcome]
         if not late:
             return
         if len(self.overflow.rows) + len(late) > MOST_POSTPONED:
@@ -238,10 +243,9 @@ class Engine:
         features = known[self.lineup.champion.bundle.state_id]
         known_ns = time.monotonic_ns()
         seqs = self._number(events, sifted, features.known, now_us)
-        paid = [n for n, event in enumerate(events) if not isinstance(event, Outcome)]
-        rows = self._judge(
-            [arrivals[n] for n in paid], [sifted.fresh[n][1] for n in paid], [seqs[n] for n in paid], known, now_us
-        )
+        paid = [n for n, event in enumerate(events) if type(event) is not Outcome]
+        payments = arrivals if len(paid) == len(arrivals) else [arrivals[n] for n in paid]
+        rows = self._judge(payments, [sifted.fresh[n][1] for n in paid], [seqs[n] for n in paid], known, now_us)
         judged_ns = time.monotonic_ns()
         self.journal.append(rows, sifted.learned)
         for n, row in zip(paid, rows, strict=True):
@@ -281,8 +285,11 @@ class Engine:
         """A row of the journal for each of these transactions."""
         if not arrivals:
             return []
-        variants = [self.lineup.variant(self._key_of(one.event) or "") for one in arrivals]
         rows: list[DecisionRow | None] = [None] * len(arrivals)
+        if self.lineup.experiment is None:
+            variants: list[str] = ["a"] * len(arrivals)
+        else:
+            variants = [self.lineup.variant(self._key_of(one.event) or "") for one in arrivals]
         for variant in sorted(set(variants)):
             contender = self.lineup.contender(variant)
             where = [n for n, one in enumerate(variants) if one == variant]

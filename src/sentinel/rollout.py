@@ -101,11 +101,11 @@ class Rollout:
 
     def _engine_differs(self) -> bool:
         engine = self._worker.engine if self._worker else None
-        return engine is not None and self._lineup is not None and engine.lineup.revision != self._lineup.revision
+        return engine is not None and self._lineup is not None and not _same(engine.lineup, self._lineup)
 
     def _go_to(self, deployment: Deployment) -> None:
         before = self._lineup
-        known = before is not None and before.revision == deployment.revision
+        known = before is not None and self.deployment == deployment
         lineup = before if before is not None and known else load_lineup(deployment, self.registry, before)
         if self._worker is not None and self._worker.engine is not None:
             self._switch_engine(self._worker, self._worker.engine, lineup)
@@ -126,7 +126,7 @@ class Rollout:
 
     def _switch_engine(self, worker: Worker, engine: Engine, lineup: Lineup) -> None:
         """Load the states beside the running ones, then switch; raises what either of them raises."""
-        if engine.lineup.revision == lineup.revision:
+        if _same(engine.lineup, lineup):
             return
         fresh = engine.prepare(lineup)
         done: Future[None] = Future()
@@ -140,3 +140,9 @@ class Rollout:
 
         worker.between_batches(errand)
         done.result(timeout=60)
+
+
+def _same(one: Lineup, other: Lineup) -> bool:
+    """A record that was deleted begins to count anew, so the revision alone does not tell."""
+    versions = [[contender.version for contender in lineup.contenders] for lineup in (one, other)]
+    return one.revision == other.revision and versions[0] == versions[1]

@@ -127,8 +127,8 @@ def test_checkpoints_from_another_thread_do_not_disturb_commits(journal):
     assert journal.counts()["decisions"] == 399
 
 
-def test_the_log_file_is_cut_when_it_has_grown(journal, monkeypatch):
-    monkeypatch.setattr("sentinel.review.journal._CHECKPOINT_ABOVE", 100_000)
+def test_the_log_begins_anew_when_it_has_grown(journal, monkeypatch):
+    monkeypatch.setattr("sentinel.review.journal.LONGEST_LOG", 25)
     for seq in range(1, 60):
         journal.append([decision(seq, content=b"x" * 4000)], [])
         journal.checkpoint()
@@ -139,12 +139,13 @@ def test_the_log_file_is_cut_when_it_has_grown(journal, monkeypatch):
 
 
 def test_a_reader_who_dawdles_does_not_hold_up_the_writer(journal, monkeypatch):
-    monkeypatch.setattr("sentinel.review.journal._CHECKPOINT_ABOVE", 0)
+    monkeypatch.setattr("sentinel.review.journal.LONGEST_LOG", 0)
     journal.append([decision(1)], [])
     with sa.create_engine(f"sqlite:///{journal.path}").connect() as reader:
         reader.exec_driver_sql("BEGIN")
         reader.exec_driver_sql("SELECT count(*) FROM decisions").fetchall()
         journal.append([decision(2)], [])
+        journal.checkpoint()
         begun = time.perf_counter()
         journal.cut_log()
         assert time.perf_counter() - begun < 5

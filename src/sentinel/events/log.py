@@ -83,11 +83,14 @@ def log_of_transactions(schema: Schema) -> Callable[[Sequence[Transaction]], Eve
         columns = [[getattr(one, name) for one in transactions] for name in names]
         exact = np.array(columns[2:first_plain], dtype=np.float64).reshape(n_exact, n).T
         plain = np.array(columns[first_plain:first_text], dtype=np.float64).reshape(n_plain, n).T
-        hashes = [[_hash_or_missing(text) for text in column] for column in columns[first_text:]]
+        hashes = [
+            [NO_TEXT if text is None else xxh3_64_intdigest(text.encode()) or 1 for text in column]
+            for column in columns[first_text:]
+        ]
         texts = np.array(hashes, dtype=np.uint64).reshape(len(hashes), n).T
         return EventLog(
             is_outcome=np.zeros(n, np.uint8),
-            ids=np.array([hash_text(one) for one in columns[0]], dtype=np.uint64),
+            ids=np.array([xxh3_64_intdigest(one.encode()) or 1 for one in columns[0]], dtype=np.uint64),
             time_us=np.array(columns[1], dtype=np.int64),
             exact=fixed_point(exact, scales),
             plain=np.ascontiguousarray(plain),
@@ -96,10 +99,6 @@ def log_of_transactions(schema: Schema) -> Callable[[Sequence[Transaction]], Eve
         )
 
     return convert
-
-
-def _hash_or_missing(text: str | None) -> int:
-    return NO_TEXT if text is None else hash_text(text)
 
 
 def fixed_point(values: NDArray[np.float64], scales: NDArray[np.float64]) -> NDArray[np.int64]:

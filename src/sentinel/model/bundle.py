@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ class Bundle:
         self.reference = reference
         self._state = state
 
-    @property
+    @cached_property
     def state_id(self) -> str:
         """Names what the features remember at first: bundles of one history and one feature plan share it."""
         told = f"{self.manifest.plan_sha256} {self.manifest.files[STATE_FILE]}"

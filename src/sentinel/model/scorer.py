@@ -35,6 +35,11 @@ class Scorer:
             self._trees, rest, self._input = parts
             self._session = _open(rest)
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether scoring is nothing but a known number of steps: so for trees that are walked here."""
+        return self._trees is not None
+
     def score(self, rows: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float32]:
         """Probabilities (n,) of rows (n, n_features); NaN is a missing feature.
 

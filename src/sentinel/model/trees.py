@@ -128,7 +128,7 @@ def _perfect(given: dict[str, Any], n_features: int) -> Trees | None:
 
 
 def _compiled(function: F) -> F:
-    compiled: F = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(function)
+    compiled: F = njit(cache=True, error_model="numpy", _nrt=False)(function)
     return compiled
 
 

@@ -28,7 +28,10 @@ MODEL_FAULTS = (CIRCUIT_OPEN, TOO_SLOW, FAILED)
 
 
 class Model(Protocol):
-    """What can be asked for probabilities (n,) of rows (n, features)."""
+    """What can be asked for probabilities (n,) of rows (n, features).
+
+    One with a true attribute `is_bounded` computes and never waits, so it needs no thread to be left behind in.
+    """
 
     def score(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         """The probabilities; may raise, hang, or give nonsense."""
@@ -73,16 +76,22 @@ class Judge:
         guard = self._guards.get(model)
         if guard is None:
             guard = self._guards[model] = _Guard(self.limits)
-            finalize(model, guard.stop).atexit = False
+            finalize(model, self._let_go, guard).atexit = False
         before = guard.breaker.openings
         verdict = guard.ask(model, rows)
         self.openings += guard.breaker.openings - before
-        if len(self._guards) == 1:
-            self.circuit = verdict.circuit
-        else:
-            found = {one.breaker.circuit for one in self._guards.values()}
-            self.circuit = next((one for one in (Circuit.OPEN, Circuit.HALF_OPEN) if one in found), Circuit.CLOSED)
+        self.circuit = verdict.circuit if len(self._guards) == 1 else self._worst()
         return verdict
+
+    def _worst(self) -> Circuit:
+        found = {guard.breaker.circuit for guard in self._guards.values()}
+        return next((one for one in (Circuit.OPEN, Circuit.HALF_OPEN) if one in found), Circuit.CLOSED)
+
+    def _let_go(self, guard: "_Guard") -> None:
+        """Its model is gone."""
+        guard.stop()
+        if not self.limits.force_open:
+            self.circuit = self._worst()
 
     def stop(self) -> None:
         """Let the threads end."""
@@ -100,8 +109,11 @@ class _Guard:
         self._stuck: list[_ModelThread] = []
 
     def ask(self, model: Model, rows: NDArray[Any]) -> Verdict:
-        if not self.breaker.allows(time.monotonic()):
+        begun = time.monotonic()
+        if not self.breaker.allows(begun):
             return Verdict(None, CIRCUIT_OPEN, Circuit.OPEN)
+        if getattr(model, "is_bounded", False) and not self._limits.inject_latency_s:
+            return self._ask_here(model, rows, begun)
         if not self._ready():
             self.breaker.failed(time.monotonic())
             return Verdict(None, TOO_SLOW, self.breaker.circuit)
@@ -115,6 +127,19 @@ class _Guard:
             self.breaker.failed(time.monotonic())
             return Verdict(None, FAILED, self.breaker.circuit)
         self.breaker.succeeded()
+        return Verdict(scores, None, self.breaker.circuit)
+
+    def _ask_here(self, model: Model, rows: NDArray[Any], begun: float) -> Verdict:
+        """Without the thread: nothing in this model can wait, so it is slow only where all else is too."""
+        scores = _scores_of(model, rows)
+        now = time.monotonic()
+        if scores is None or not _are_probabilities(scores, len(rows)):
+            self.breaker.failed(now)
+            return Verdict(None, FAILED, self.breaker.circuit)
+        if now - begun > self._limits.deadline_s:
+            self.breaker.failed(now)
+        else:
+            self.breaker.succeeded()
         return Verdict(scores, None, self.breaker.circuit)
 
     def stop(self) -> None:
@@ -169,13 +194,19 @@ class _ModelThread:
             try:
                 if self._inject_latency_s:
                     time.sleep(self._inject_latency_s)
-                call.scores = call.model.score(call.rows)
-            except Exception:  # noqa: BLE001 - whatever a model does, its caller has to get a word
-                _log.exception("the model failed")
+                call.scores = _scores_of(call.model, call.rows)
             finally:
                 self.busy = False
                 call.done.release()
             del call  # or an idle thread would keep the model
+
+
+def _scores_of(model: Model, rows: NDArray[Any]) -> Any:
+    try:
+        return model.score(rows)
+    except Exception:  # noqa: BLE001 - whatever a model does, its caller has to get a word
+        _log.exception("the model failed")
+        return None
 
 
 def _are_probabilities(scores: Any, n: int) -> bool:
