@@ -105,6 +105,7 @@ def _memory_folder() -> str | None:
 def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: socket.socket | None = None) -> None:
     """One process: the event loop with the fast lane, and the engine's thread unless there are more processes."""
     configure_logging(style=settings.log_style)
+    gc.set_threshold(20_000, 20, 50)  # requests make no circles; looking for some every 700 objects costs a twentieth
     sys.setswitchinterval(_SWITCH_INTERVAL_S)  # engine and event loop share the interpreter: hand over quickly
     of_engine, of_rollout = of_loop.for_thread(1), of_loop.for_thread(2)
     registry, record = Registry(settings.models), DeploymentRecord(settings.home)

@@ -93,7 +93,8 @@ _PREDICT, _SCORE, _OUTCOMES = Route  # an attribute of an enumeration costs ten 
 class Call(msgspec.Struct, frozen=True):
     """What the head of a request says: which call, the body's media type, and what the client asks along with it.
 
-    `deadline_ms` is how long the client can wait; without it the server's own deadline counts.
+    `deadline_ms` is how long the client can wait; without it the server's own deadline counts. `may_be_remembered`
+    follows from the rest: a vector whose answer needs nothing but its score.
     """
 
     route: Route
@@ -101,6 +102,11 @@ class Call(msgspec.Struct, frozen=True):
     deadline_ms: float | None = None
     request_id: str | None = None
     traceparent: str | None = None
+    may_be_remembered: bool = False
+
+    def __post_init__(self) -> None:
+        plain = self.route is _PREDICT and self.request_id is None and self.traceparent is None
+        msgspec.structs.force_setattr(self, "may_be_remembered", plain)
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -139,12 +145,10 @@ class Api:
         self._registry = Registry(settings.models)
         self._manifests: dict[str, Manifest] = {}
 
-    def remembered(self, call: Call, body: bytes) -> Reply | None:
-        """The reply to a vector whose score is remembered, the short way."""
-        if call.route is not _PREDICT or call.request_id is not None or call.traceparent is not None:
-            return None
+    def remembered(self, body: bytes) -> bytes | None:
+        """The body of the reply to a vector whose score is remembered, the short way."""
         found = self.predictor.remembered(body)
-        return None if found is None else Reply(200, _encode(found))
+        return None if found is None else _encode(found)
 
     def begin(self, call: Call, body: bytes, tell: Tell) -> None:
         """Answer what is in the body; `tell` is called with the reply, from the event loop."""

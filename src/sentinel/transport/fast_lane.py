@@ -23,6 +23,8 @@ from sentinel.transport.api import JSON, RETRY, Api, Call, Reply, Route, deadlin
 LONGEST_HEAD = 65_536
 _BEGIN = b"POST /"
 _ROUTES = {route.value.encode(): route for route in Route}
+_BLANK = b"\r\n\r\n"
+_ACCEPTED = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\ncontent-type: application/json\r\n\r\n%s"
 _UNUSUAL = {b"transfer-encoding", b"expect", b"upgrade", b"content-encoding", b"origin"}
 _READ = (b"content-type", b"x-deadline-ms", b"x-request-id", b"traceparent")
 _REASON = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -91,6 +93,7 @@ class FastLane(asyncio.Protocol):
         self._make_other = make_other
         self._state = state
         self._idle_s = idle_s
+        self._most_bytes = LONGEST_HEAD + api.settings.max_body_bytes
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._replies: deque[list[bytes | None]] = deque()
@@ -118,6 +121,11 @@ class FastLane(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called by the event loop: take every complete request."""
         self._received += len(data)
+        if not self._buffer and not self._leaving and (blank := data.find(_BLANK) + 4) > 3:
+            head = read_head(data[:blank])
+            if head.call is not None and len(data) == blank + head.length <= self._most_bytes:
+                self._take(head.call, data[blank:])
+                return
         self._buffer = self._buffer + data if self._buffer else data
         if not self._leaving:
             self._take_requests()
@@ -152,18 +160,18 @@ class FastLane(asyncio.Protocol):
             end = blank + 4 + head.length
             if len(buffer) < end:
                 break
-            self._take(head, buffer[blank + 4 : end])
+            self._take(head.call, buffer[blank + 4 : end])
             begin = end
         self._buffer = buffer[begin:]
         if self._leaving and not self._replies:
             self._hand_over()
 
-    def _take(self, head: Head, body: bytes) -> None:
-        assert head.call is not None  # noqa: S101 - checked by the caller
-        known = self._api.remembered(head.call, body)
-        if known is not None and not self._replies and not self._closing and self._transport is not None:
-            self._transport.write(response_bytes(known))
-            return
+    def _take(self, call: Call, body: bytes) -> None:
+        if call.may_be_remembered and not self._replies and not self._closing:
+            known = self._api.remembered(body)
+            if known is not None and self._transport is not None:
+                self._transport.write(_ACCEPTED % (len(known), known))
+                return
         place: list[bytes | None] = [None]
         replies = self._replies
         replies.append(place)
@@ -173,7 +181,7 @@ class FastLane(asyncio.Protocol):
             if replies[0] is place:
                 self._flush()
 
-        self._api.begin(head.call, body, tell)
+        self._api.begin(call, body, tell)
 
     def _flush(self) -> None:
         """Write the replies that are next in line."""
@@ -253,10 +261,7 @@ def _is_unusual(buffer: bytes, begin: int) -> bool:
 def response_bytes(reply: Reply) -> bytes:
     """A whole HTTP response, as uvicorn would write it."""
     if reply.status == 200 and reply.media == JSON and reply.headers is None:
-        return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\ncontent-type: application/json\r\n\r\n%s" % (
-            len(reply.body),
-            reply.body,
-        )
+        return _ACCEPTED % (len(reply.body), reply.body)
     headers = {**(RETRY if reply.status == 503 else {}), **(reply.headers or {})}
     more = b"".join(b"%s: %s\r\n" % (name.encode(), _line(text)) for name, text in headers.items())
     return b"HTTP/1.1 %d %s\r\n%scontent-length: %d\r\ncontent-type: %s\r\n\r\n%s" % (
