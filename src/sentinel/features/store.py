@@ -70,13 +70,17 @@ class MemoryStore:
         """How many keys are remembered, over all groups."""
         return sum(int(state.counters[N_KEYS]) for state in self._groups)
 
-    def snapshot(self) -> dict[str, NDArray[Any]]:
-        """A copy of the whole state, cut to what is in use; `restore` takes it back bit for bit."""
+    def snapshot(self, room: dict[str, NDArray[Any]] | None = None) -> dict[str, NDArray[Any]]:
+        """A copy of the whole state, cut to what is in use; `restore` takes it back bit for bit.
+
+        `room` is where copies go, and grows as needed: given again, it saves the time that fresh memory takes.
+        """
         taken: dict[str, NDArray[Any]] = {}
+        room = {} if room is None else room
         for g, state in enumerate(self._groups):
             used = {"keys": int(state.counters[N_KEYS]), "events": int(state.counters[N_EVENTS])}
             for name, array in state._asdict().items():
-                taken[f"{g}.{name}"] = array[: used.get(name, len(array))].copy()
+                taken[f"{g}.{name}"] = _copied(array[: used.get(name, len(array))], f"{g}.{name}", room)
         return taken
 
     def restore(self, taken: Mapping[str, NDArray[Any]]) -> None:
@@ -111,6 +115,15 @@ class Features:
         self.rows = rows
         self.late = late
         self.known = known
+
+
+def _copied(array: NDArray[Any], name: str, room: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    found = room.get(name)
+    if found is None or len(found) < len(array):
+        room[name] = found = np.empty((len(array) + len(array) // 2, *array.shape[1:]), array.dtype)
+    copy = found[: len(array)]
+    np.copyto(copy, array)
+    return copy
 
 
 def pack(snapshot: Mapping[str, NDArray[Any]]) -> bytes:

@@ -2,8 +2,10 @@
 
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
+from numpy.typing import NDArray
 
 from sentinel.errors import JournalProblem
 from sentinel.events.log import Outcome, log_of_events
@@ -33,6 +35,7 @@ class FeatureState:
         self._schema = manifest.plan.schema
         self._time_of = operator.attrgetter(self._schema.time)
         self._snapshot_seq = 0
+        self._room: dict[str, NDArray[Any]] = {}
 
     def load(self, journal: JournalReader, snapshots: Snapshots) -> None:
         """The state as if nothing had ever failed: newest snapshot, else training history, then the journal."""
@@ -43,6 +46,7 @@ class FeatureState:
             store, seq = self.bundle.new_store(), 0
         self.store, self.seq, self._snapshot_seq = store, seq, seq
         self.follow(journal)
+        self.store.snapshot(self._room)  # takes the memory now, and not while transactions wait
 
     def follow(self, journal: JournalReader) -> None:
         """Take what the journal holds after `seq`."""
@@ -66,11 +70,15 @@ class FeatureState:
         return self.store.advance(self.log_of(events))
 
     def snapshot(self, snapshots: Snapshots, *, wait: bool) -> None:
-        """Save the state when it is newer than the last snapshot; in the background unless `wait`."""
+        """Save the state when it is newer than the last snapshot; in the background unless `wait`.
+
+        One at a time: the copies of the last one are written over.
+        """
         if self.store is None or self.seq <= self._snapshot_seq:
             return
+        snapshots.finish()
         save = snapshots.save if wait else snapshots.save_soon
-        save(self.id, self.seq, self.bundle.manifest.plan_sha256, self.store.snapshot())
+        save(self.id, self.seq, self.bundle.manifest.plan_sha256, self.store.snapshot(self._room))
         self._snapshot_seq = self.seq
 
     @property

@@ -36,6 +36,11 @@ class Snapshots:
         """Whether the last one is still on its way to the disk."""
         return self._writing is not None and not self._writing.done()
 
+    def finish(self) -> None:
+        """Wait until the last one is on the disk."""
+        if self._writing is not None:
+            self._writing.result()
+
     def save_soon(self, version: str, seq: int, plan_sha256: str, state: Mapping[str, NDArray[Any]]) -> None:
         """Write in the background, after what is being written."""
         self._writing = self._writer.submit(self._save, version, seq, plan_sha256, dict(state))
