@@ -215,23 +215,28 @@ class Engine:
         if len(self.overflow.rows) + len(late) > MOST_POSTPONED:
             raise Overloaded("More transactions wait to be recorded than there is room for; retry in a minute")
         contender = self.lineup.champion
-        log = self.states[contender.bundle.state_id].log_of([batch[i].event for i, _ in late])
-        values = contender.plain_rows(log)
-        verdict = Verdict(None, OVERLOADED, self.judge.circuit)
-        features = Features(values, np.ones(len(late), np.uint8), np.zeros(len(late), np.uint8))
-        rows: list[DecisionRow | None] = [None] * len(late)
-        self._fill(
-            rows, list(range(len(late))), [], verdict, contender, "a", features, [batch[i] for i, _ in late],
-            [content for _, content in late], [0] * len(late), now_us,
-        )  # fmt: skip
-        shed = [row._replace(features=b"", variant=None, experiment=None) for row in rows if row is not None]
+        manifest, thresholds = contender.bundle.manifest, contender.fallback.thresholds
+        scores = [contender.fallback.base] * len(late)
+        if not contender.fallback.is_constant:
+            log = self.states[contender.bundle.state_id].log_of([batch[i].event for i, _ in late])
+            scores = contender.fallback.score(contender.plain_rows(log)).tolist()
+        decided_ns, circuit = time.monotonic_ns(), self.judge.circuit
+        shed = [
+            DecisionRow(
+                0, self._id_of(batch[i].event), content, b"", score, thresholds.action(score), thresholds.review,
+                thresholds.block, manifest.version, manifest.detector, True, None, None, circuit, OVERLOADED,
+                len(late), (decided_ns - batch[i].received_ns) // 1000, now_us,
+            )
+            for (i, content), score in zip(late, scores, strict=True)
+        ]  # fmt: skip
         self.overflow.append(shed)
         for (i, _), row in zip(late, shed, strict=True):
             sifted.rows[row.transaction_id] = row
             sifted.answers[i] = answer_of(row, replayed=False)
         gone = {i for i, _ in late}
         sifted.fresh = [(i, content) for i, content in sifted.fresh if i not in gone]
-        count_decisions(self.counters, [row.decision for row in shed], [row.variant for row in shed])
+        self.counters.add(SHED[OVERLOADED], len(shed))
+        count_decisions(self.counters, [row.decision for row in shed], ())
         self.counters.observe_many(Stage.TOTAL, np.array([row.latency_us for row in shed]))
 
     def _take(self, batch: Sequence[Arrival], sifted: "_Sifted", now_us: int) -> None:

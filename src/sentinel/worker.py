@@ -19,6 +19,7 @@ MAX_ROWS = 256
 _RETRY_S = 2.0
 _PAUSE_S = 0.1
 _LULL_S = 0.02
+_SHORT_TURN_NS = 4_000_000
 _SOON = 128  # requests after which the engine is told in the middle of a turn
 _due = operator.attrgetter("due_ns")
 _CHECKPOINT_S = 0.05
@@ -55,6 +56,8 @@ class Worker:
         self._max_waiting = max_waiting
         self._waiting = 0
         self._arrived: list[_Job] = []
+        self._turn_began_ns = 0
+        self._turn_ns = 0
         self._queue: SimpleQueue[list[_Job] | Errand | None] = SimpleQueue()
         self._backlog: list[_Job] = []
         self._ending = False
@@ -93,11 +96,21 @@ class Worker:
         if self._waiting + len(arrivals) > self._max_waiting:
             raise Overloaded(f"{self._waiting} transactions are waiting already; retry in a second")
         self._waiting += len(arrivals)
-        if not self._arrived:
-            self._loop.call_soon(self._hand_over)
+        if self._turn_began_ns == 0:
+            self._turn_began_ns = arrivals[0].received_ns
+            self._loop.call_soon(self._end_turn)
+        if self._turn_ns > _SHORT_TURN_NS:
+            for arrival in arrivals:
+                arrival.due_ns -= 2 * self._turn_ns
         self._arrived.append(_Job(arrivals, tell))
         if len(self._arrived) >= _SOON:
             self._hand_over()
+
+    def _end_turn(self) -> None:
+        """Note how long this turn of the loop took to read: so long a request may lie unread, and an answer unsent."""
+        took_ns, self._turn_began_ns = time.monotonic_ns() - self._turn_began_ns, 0
+        self._turn_ns = max(took_ns, self._turn_ns * 7 // 8)
+        self._hand_over()
 
     def _hand_over(self) -> None:
         jobs, self._arrived = self._arrived, []

@@ -25,6 +25,7 @@ from sentinel.transport.client import Client, request_bytes
 
 HOST = "127.0.0.1"
 SWAPS = int(os.environ.get("SENTINEL_SWAPS", "40"))
+BATCH = 20
 OVERLOAD_S = float(os.environ.get("SENTINEL_OVERLOAD_S", "3"))
 
 
@@ -142,21 +143,27 @@ def test_swaps_under_load_lose_and_mix_up_nothing(home):
     assert grown < 60
 
 
+def batches(n, size):
+    """Requests of `size` transactions each, so that deciding and not HTTP is what there is too much of."""
+    rows = [json.dumps([payment(i) for i in range(k * size, (k + 1) * size)]).encode() for k in range(n)]
+    return Requests.pack([request_bytes("/v1/score", row) for row in rows])
+
+
 def test_twice_the_load_it_can_bear_still_gets_a_decision_for_everyone(home):
     with served(home) as server:
-        pool = Requests.pack([request_bytes("/v1/score", json.dumps(payment(i)).encode()) for i in range(400_000)])
-        target = Target(HOST, server.port, connections=64)
-        closed_loop(target, pool, 4_000)
-        borne = closed_loop(target, Requests(pool.data, pool.starts[4_000:]), 390_000, seconds=2.0)
-        sent = 4_000 + len(borne.statuses)
+        pool = batches(20_000, BATCH)
+        target = Target(HOST, server.port, connections=16)
+        closed_loop(target, pool, 200)
+        borne = closed_loop(target, Requests(pool.data, pool.starts[200:]), 8_000, seconds=2.0)
+        sent = 200 + len(borne.statuses)
         rate = min(2 * borne.per_second, (len(pool.starts) - 1 - sent) / OVERLOAD_S)
         due = at_random(rate, int(rate * OVERLOAD_S), seed=1)
         over = open_loop(
-            Target(HOST, server.port, connections=2_000), Requests(pool.data, pool.starts[sent:]), due, keep=5_000
+            Target(HOST, server.port, connections=500), Requests(pool.data, pool.starts[sent:]), due, keep=500
         )
         assert over.errors == 0
         assert over.accepted.all()
-        answers = [json.loads(body) for body in over.bodies.values()]
+        answers = [answer for body in over.bodies.values() for answer in json.loads(body)]
         reasons = {answer["degraded"] for answer in answers}
         assert reasons <= {None, "overloaded", "model too slow", "circuit open"}
         assert "overloaded" in reasons
@@ -165,11 +172,10 @@ def test_twice_the_load_it_can_bear_still_gets_a_decision_for_everyone(home):
         i = int(shed["transaction_id"][1:])
         assert call(server.port, "/v1/score", payment(i)) == {**shed, "replayed": True}
         os.kill(server.pid, signal.SIGKILL)
-    everything = sent + len(due)
+    everything = BATCH * (sent + len(due))
     with served(home) as server:
-        again = call(server.port, "/v1/score", payment(i))
-        assert {**again, "features_state": shed["features_state"]} == {**shed, "replayed": True}
-        until = time.monotonic() + 60
+        assert call(server.port, "/v1/score", payment(i)) == {**shed, "replayed": True}
+        until = time.monotonic() + 120
         while (home / "overflow.log").stat().st_size and time.monotonic() < until:
             time.sleep(0.2)
     reader = JournalReader(home / "journal.db")

@@ -105,6 +105,11 @@ class CompiledFallback:
             for rule in fallback.rules
         ]
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether there are no rules, so that every row scores the base."""
+        return not self._rules
+
     def score(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Scores float64 (n,) from 0 to 1 of rows (n, features), where NaN is missing."""
         scores = np.full(len(rows), self.base, np.float64)
