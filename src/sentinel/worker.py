@@ -19,7 +19,7 @@ MAX_ROWS = 256
 _RETRY_S = 2.0
 _PAUSE_S = 0.1
 _LULL_S = 0.02
-_SHORT_TURN_NS = 4_000_000
+_SHORT_TURN_NS = 8_000_000  # what a deadline allows for
 _SOON = 128  # requests after which the engine is told in the middle of a turn
 _due = operator.attrgetter("due_ns")
 _CHECKPOINT_S = 0.05
@@ -101,7 +101,7 @@ class Worker:
             self._loop.call_soon(self._end_turn)
         if self._turn_ns > _SHORT_TURN_NS:
             for arrival in arrivals:
-                arrival.due_ns -= 2 * self._turn_ns
+                arrival.due_ns -= 2 * (self._turn_ns - _SHORT_TURN_NS)
         self._arrived.append(_Job(arrivals, tell))
         if len(self._arrived) >= _SOON:
             self._hand_over()

@@ -151,3 +151,9 @@ def test_a_reader_who_dawdles_does_not_hold_up_the_writer(journal, monkeypatch):
         assert time.perf_counter() - begun < 5
     journal.append([decision(3)], [])
     assert journal.last_seq == 3
+
+
+def test_more_ids_than_a_statement_takes_are_found_in_parts(journal):
+    journal.append([decision(seq) for seq in range(1, 31)], [])
+    names = [f"t{i}" for i in range(40_000)]
+    assert journal.find(names).keys() == {f"t{seq}" for seq in range(1, 31)}

@@ -30,6 +30,7 @@ LONGEST_LOG = 2_048
 """Frames of 4 KiB after which the log begins anew."""
 
 _LITTLE = 256
+_MOST_IDS = 10_000
 MOST_AT_ONCE = 512
 """Rows in one statement; SQLite takes 32,766 values."""
 
@@ -81,6 +82,9 @@ class Journal(JournalReader):
 
     def find(self, transaction_ids: Sequence[str]) -> dict[str, DecisionRow]:
         """The stored decisions among these ids, as the writer sees them."""
+        if len(transaction_ids) > _MOST_IDS:
+            parts = (transaction_ids[i : i + _MOST_IDS] for i in range(0, len(transaction_ids), _MOST_IDS))
+            return {name: row for part in parts for name, row in self.find(part).items()}
         among = f"FROM decisions WHERE transaction_id IN ({','.join('?' * len(transaction_ids))})"
         known = self._driver.execute(f"SELECT transaction_id {among}", transaction_ids).fetchall()
         if not known:
