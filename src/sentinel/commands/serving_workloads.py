@@ -81,7 +81,7 @@ def prepare(folder: Path, n_transactions: int, stage: Stage) -> Workloads:
     """Train both detectors and make the requests; a minute at most."""
     rng = np.random.default_rng(7)
     vector_home, score_home = folder / "vectors", folder / "score"
-    _train(VECTOR_DETECTOR, _vector_history(rng), vector_home, stage)
+    _train(VECTOR_DETECTOR, vector_history(7), vector_home, stage)
     payments = simulate(_HISTORY + n_transactions, seed=1).select(
         "transaction_id", "event_time", "amount", "card_id", "merchant_id", "is_fraud"
     )
@@ -115,7 +115,9 @@ def _vector_request(vector: NDArray[np.float32]) -> bytes:
     return request_bytes("/predict", msgspec.json.encode({"features": [round(one, 6) for one in vector.tolist()]}))
 
 
-def _vector_history(rng: np.random.Generator) -> pl.DataFrame:
+def vector_history(seed: int) -> pl.DataFrame:
+    """A history of vectors in which the first five numbers tell the frauds."""
+    rng = np.random.default_rng(seed)
     n = _HISTORY
     values = rng.normal(size=(n, len(VECTOR_FIELDS)))
     fraud = rng.random(n) < 1 / (1 + np.exp(4 - values[:, :5].sum(axis=1)))

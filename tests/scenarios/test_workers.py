@@ -1,0 +1,90 @@
+"""Several processes on one port: vectors are scored by all of them, and they count and change together."""
+
+import json
+import os
+import shutil
+import signal
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from sentinel.commands.server_process import ServerProcess, free_port
+
+HOST = "127.0.0.1"
+VECTOR = {"features": [1.0] * 12}
+
+
+@pytest.fixture
+def server(two_models_home, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(two_models_home, home)
+    server = ServerProcess(
+        home, HOST, free_port(HOST), environment={"SENTINEL_WORKERS": "2", "SENTINEL_CACHE_TTL_S": "0"}
+    )
+    server.start()
+    yield server
+    server.stop()
+
+
+def call(server, path, body=None):
+    """Over a connection of its own, which any of the processes may take."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://{HOST}:{server.port}{path}", data, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        return json.loads(reply.read())
+
+
+def children(server):
+    """The processes below the one that was started, without what multiprocessing keeps beside them."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            command = stat.with_name("cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(fields[1]) == server.pid and b"spawn_main" in command:
+            found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+def test_they_score_count_and_change_together(server):
+    answers = [call(server, "/predict", VECTOR) for _ in range(100)]
+    assert {one["model_version"] for one in answers} == {"v1"}
+    assert len({one["fraud_probability"] for one in answers}) == 1
+    assert call(server, "/metrics")["total_requests"] == 100
+    call(server, "/admin/reload", {"version": "v2"})
+    time.sleep(1.0)
+    assert {call(server, "/predict", VECTOR)["model_version"] for _ in range(50)} == {"v2"}
+    assert call(server, "/metrics")["total_requests"] == 150
+
+
+def test_transactions_say_what_they_need(server):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        call(server, "/v1/score", {"transaction_id": "t1"})
+    assert refused.value.code == 503
+    assert "--workers 1" in json.loads(refused.value.read())["error"]
+
+
+def test_one_that_dies_is_started_again(server):
+    assert len(children(server)) == 2
+    for _ in range(20):
+        call(server, "/predict", VECTOR)
+    killed = children(server)[0]
+    os.kill(killed, signal.SIGKILL)
+    until = time.monotonic() + 30
+    while (len(children(server)) < 2 or killed in children(server)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(children(server)) == 2
+    while time.monotonic() < until:  # the new one loads its model while the other one answers
+        try:
+            if all(call(server, "/health/ready")["ready"] for _ in range(10)):
+                break
+        except (urllib.error.HTTPError, ConnectionError):
+            time.sleep(0.1)
+    for _ in range(20):
+        call(server, "/predict", VECTOR)
+    assert call(server, "/metrics")["total_requests"] == 40
