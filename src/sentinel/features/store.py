@@ -1,8 +1,10 @@
 """The memory store: everything remembered about every key, and the one way to advance it."""
 
 import io
+import time
+import zipfile
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,7 @@ from sentinel.features.kernel import (
 from sentinel.features.plan import CompiledPlan, FeaturePlan, GroupPlan, compile_plan
 
 _FIRST_ROWS = 1024
+_PIECE = 1 << 18
 
 
 class MemoryStore:
@@ -129,8 +132,22 @@ def _copied(array: NDArray[Any], name: str, room: dict[str, NDArray[Any]]) -> ND
 def pack(snapshot: Mapping[str, NDArray[Any]]) -> bytes:
     """A snapshot as bytes (NumPy's npz; each part carries a CRC)."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **snapshot)
+    write_packed(snapshot, buffer)
     return buffer.getvalue()
+
+
+def write_packed(snapshot: Mapping[str, NDArray[Any]], file: IO[bytes], pause_s: float = 0.0) -> None:
+    """Write what `pack` returns to a file, in small pieces with pauses, so that no other thread waits for long."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in snapshot.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
+                header = np.lib.format.header_data_from_array_1_0(array)
+                np.lib.format.write_array_header_1_0(entry, header)
+                flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+                for begin in range(0, len(flat), _PIECE):
+                    entry.write(flat[begin : begin + _PIECE])
+                    if pause_s:
+                        time.sleep(pause_s)
 
 
 def unpack(data: bytes) -> dict[str, NDArray[Any]]:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import SentinelError
-from sentinel.features.store import MemoryStore, pack, unpack
+from sentinel.features.store import MemoryStore, unpack, write_packed
 
 KEPT = 2
+_PAUSE_S = 0.002  # after every quarter of a megabyte, while transactions are decided
 _log = logging.getLogger(__name__)
 _PLAN = "plan_sha256"
 
@@ -43,11 +44,11 @@ class Snapshots:
 
     def save_soon(self, version: str, seq: int, plan_sha256: str, state: Mapping[str, NDArray[Any]]) -> None:
         """Write in the background, after what is being written."""
-        self._writing = self._writer.submit(self._save, version, seq, plan_sha256, dict(state))
+        self._writing = self._writer.submit(self._save, version, seq, plan_sha256, dict(state), _PAUSE_S)
 
     def save(self, version: str, seq: int, plan_sha256: str, state: Mapping[str, NDArray[Any]]) -> None:
         """Write now, after what is being written."""
-        self._writer.submit(self._save, version, seq, plan_sha256, dict(state)).result()
+        self._writer.submit(self._save, version, seq, plan_sha256, dict(state), 0.0).result()
 
     def newest(self, version: str, plan_sha256: str, up_to: int, store: MemoryStore) -> int | None:
         """Restore the newest snapshot that can be used into `store`; the event it was taken after, or None.
@@ -74,12 +75,12 @@ class Snapshots:
         named = ((pattern.fullmatch(path.name), path) for path in self.folder.iterdir())
         return sorted((int(match[1]), path) for match, path in named if match)
 
-    def _save(self, version: str, seq: int, plan_sha256: str, state: dict[str, NDArray[Any]]) -> None:
+    def _save(self, version: str, seq: int, plan_sha256: str, state: dict[str, NDArray[Any]], pause_s: float) -> None:
         path = self.folder / f"{version}-{seq:012d}.npz"
         draft = path.with_suffix(".draft")
         try:
             with draft.open("wb") as handle:
-                handle.write(pack({**state, _PLAN: np.frombuffer(plan_sha256.encode(), np.uint8)}))
+                write_packed({**state, _PLAN: np.frombuffer(plan_sha256.encode(), np.uint8)}, handle, pause_s)
                 handle.flush()
                 os.fsync(handle.fileno())
             draft.rename(path)
