@@ -119,6 +119,8 @@ def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: 
     )  # fmt: skip
     rollout = Rollout(record, registry, predictor, watch.worker, of_rollout, watch.follow)
     watch.rollout = rollout
+    if listener is not None:
+        rollout.load_first()  # the others answer meanwhile
     api = Api(settings, predictor, watch.worker, open_tracer(settings.otlp_endpoint))
     config = uvicorn.Config(
         build(api, watch),

@@ -47,6 +47,18 @@ class Rollout:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rollout", daemon=True)
 
+    def load_first(self) -> None:
+        """Load what the record names before anyone can ask; what is wrong with it is found again by the thread."""
+        try:
+            deployment = self.record.read()
+            lineup = load_lineup(deployment, self.registry)
+        except SentinelError as error:
+            _log.warning("not ready: %s", error)
+            return
+        self._predictor.switch(lineup)
+        self._lineup, self.deployment = lineup, deployment
+        self._on_change(deployment, lineup)
+
     def start(self) -> None:
         """Begin to follow; call it from the event loop of the predictor."""
         self._loop = asyncio.get_running_loop()

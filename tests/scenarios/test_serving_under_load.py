@@ -26,7 +26,7 @@ from sentinel.transport.client import Client, request_bytes
 HOST = "127.0.0.1"
 SWAPS = int(os.environ.get("SENTINEL_SWAPS", "40"))
 BATCH = 20
-OVERLOAD_S = float(os.environ.get("SENTINEL_OVERLOAD_S", "3"))
+OVERLOAD_S = float(os.environ.get("SENTINEL_OVERLOAD_S", "1.5"))
 
 
 @contextlib.contextmanager
