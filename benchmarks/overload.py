@@ -1,10 +1,11 @@
 """More transactions than the server can bear: at 0.8, 1.5 and 2 times what it does in a closed loop.
 
-Requests are arrays of 20 transactions, so that deciding and not HTTP is what there is too much of, over 500 connections;
+Requests are arrays of 20 transactions over 500 connections, so that deciding and not HTTP is what there is too much of;
 latency counts from when a request was due. The server is pinned to one core, the load to the other.
 """
 
 import collections
+import itertools
 import json
 import os
 import tempfile
@@ -47,7 +48,7 @@ def main() -> None:
 def batches(requests: Requests) -> Requests:
     """The same transactions, some in each request."""
     data, starts = requests.data.tobytes(), requests.starts.tolist()
-    one = [data[begin:end].partition(b"\r\n\r\n")[2] for begin, end in zip(starts[:-1], starts[1:], strict=True)]
+    one = [data[begin:end].partition(b"\r\n\r\n")[2] for begin, end in itertools.pairwise(starts)]
     arrays = (b"[" + b",".join(one[i : i + BATCH]) + b"]" for i in range(0, len(one) - BATCH, BATCH))
     return Requests.pack([request_bytes("/v1/score", array) for array in arrays])
 

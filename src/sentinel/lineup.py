@@ -18,6 +18,9 @@ from sentinel.policy.experiment import variant_of
 from sentinel.policy.fallback import Fallback
 from sentinel.policy.thresholds import Thresholds
 
+for _kind in (Fallback, Thresholds):
+    msgspec.json.Decoder(_kind)  # has msgspec look at the type now: two threads that do so at once crash
+
 
 class Contender:
     """A loaded model with the thresholds it decides by, and the rules that stand in for it."""
@@ -28,6 +31,7 @@ class Contender:
         self.version = manifest.version
         self.scorer = bundle.scorer
         self.names = manifest.plan.names
+        manifest.plan.schema.make_ready()
         self.thresholds = thresholds or msgspec.convert(manifest.thresholds, Thresholds)
         self.pack = struct.Struct(f"<{len(self.names)}f").pack
         self._compiled = compile_plan(manifest.plan)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from sentinel.engine import Engine
-from sentinel.errors import SentinelError
+from sentinel.errors import NotReady, SentinelError
 from sentinel.lineup import Lineup, load_lineup
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment, DeploymentRecord
@@ -18,6 +18,8 @@ from sentinel.worker import Worker
 
 LOOK_EVERY_S = 0.2
 _RETRY_S = 2.0
+_PATIENCE_S = 60.0
+LOADING = "still loading"
 _log = logging.getLogger(__name__)
 
 
@@ -34,7 +36,7 @@ class Rollout:
         self.record = record
         self.registry = registry
         self.deployment = Deployment()
-        self.problem: str | None = "still loading"
+        self.problem: str | None = LOADING
         self._predictor = predictor
         self._worker = worker
         self._counters = counters
@@ -81,8 +83,13 @@ class Rollout:
         return self.problem or f"revision {revision} is not loaded after {patience_s:.0f} s"
 
     def first_lineup(self) -> Lineup:
-        """The lineup to open the engine with: what runs already, else what the record names now."""
-        return self._lineup or load_lineup(self.record.read(), self.registry)
+        """The lineup to open the engine with, once it is loaded. Raises NotReady with the reason why it is not."""
+        until = time.monotonic() + _PATIENCE_S
+        while self._lineup is None:
+            if self.problem not in (None, LOADING) or self._stopping.is_set() or time.monotonic() > until:
+                raise NotReady(self.problem or LOADING)
+            time.sleep(0.005)
+        return self._lineup
 
     def _run(self) -> None:
         while not self._stopping.is_set():

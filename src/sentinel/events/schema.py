@@ -155,6 +155,10 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def _scaled(self) -> tuple[tuple[str, Callable[[Any], Any], int], ...]:
         return tuple((name, operator.attrgetter(name), 10**digits) for name, digits in self.checked_decimals.items())
 
+    def make_ready(self) -> None:
+        """Make the types and the decoder now, in one thread, before several use them."""
+        _ = (self._decoder, self._scaled, self.assigns)
+
     def decode(self, raw: bytes | memoryview | msgspec.Raw) -> Transaction:
         """One transaction from its JSON bytes. Raises InvalidInput that names the field and what it expects.
 

@@ -60,6 +60,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     files: dict[str, str]
 
 
+# What msgspec knows of a type is made at its first use; two threads that do so at once bring the process down.
+_manifest_decoder = msgspec.json.Decoder(Manifest)
+_reference_decoder = msgspec.json.Decoder(Reference)
+
+
 class Bundle:
     """A loaded bundle: manifest, scorer, training distribution, and the features' state at the end of the history."""
 
@@ -132,7 +137,7 @@ def load_bundle(folder: Path) -> Bundle:
             f"{folder}: the model takes {scorer.n_features} features, the plan makes {len(manifest.plan.features)}"
         )
     try:
-        reference = msgspec.json.decode(data[REFERENCE_FILE], type=Reference)
+        reference = _reference_decoder.decode(data[REFERENCE_FILE])
         bundle = Bundle(manifest, scorer, reference, unpack(data[STATE_FILE]))
         bundle.new_store()
     except (SentinelError, msgspec.MsgspecError) as error:
@@ -148,10 +153,11 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError:
         raise BundleProblem(f"there is no bundle in {folder}: {MANIFEST_FILE} is missing; train one") from None
     try:
-        found = msgspec.json.decode(raw, type=dict[str, Any])
-        if found.get("format") != FORMAT:
-            raise BundleProblem(f"{path} has format {found.get('format')}, this Sentinel reads {FORMAT}; train anew")
-        return msgspec.convert(found, Manifest)
+        found = msgspec.json.decode(raw)
+        known = found.get("format") if isinstance(found, dict) else None
+        if known != FORMAT:
+            raise BundleProblem(f"{path} has format {known}, this Sentinel reads {FORMAT}; train anew")
+        return _manifest_decoder.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BundleProblem(f"{path} cannot be read ({error}); restore it or train anew") from error
 

@@ -119,6 +119,9 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         return self.experiment
 
 
+_decoder = msgspec.json.Decoder(Deployment)  # made once, before there are threads
+
+
 class DeploymentRecord:
     """The file `deployment.json` of a home folder. Any process may read and change it, one at a time."""
 
@@ -132,7 +135,7 @@ class DeploymentRecord:
         except FileNotFoundError:
             return Deployment()
         try:
-            return msgspec.json.decode(raw, type=Deployment)
+            return _decoder.decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise BundleProblem(
                 f"{self.path} cannot be read ({error}); restore it, or delete it and run `sentinel models promote`"

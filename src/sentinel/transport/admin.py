@@ -23,7 +23,8 @@ from sentinel.events.schema import read_json
 from sentinel.lineup import check_comparable, load_warm
 from sentinel.policy.deployment import Deployment, Percent
 from sentinel.policy.thresholds import Share, Thresholds
-from sentinel.transport.api import Api, Reply, reply_to, respond
+from sentinel.transport.api import Api
+from sentinel.transport.replies import Reply, reply_to, respond
 from sentinel.watch import Watch
 
 _encode = msgspec.json.encode

@@ -11,11 +11,10 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 import numpy as np
-from fastapi import Response
 
 from sentinel import __version__
 from sentinel.config import Settings
@@ -23,19 +22,11 @@ from sentinel.decisions import Answer, Arrival
 from sentinel.engine import FARTHEST_AHEAD_US, Engine
 from sentinel.errors import (
     BadBody,
-    Conflict,
-    DeploymentRefused,
-    Forbidden,
     InvalidInput,
-    JournalProblem,
-    NoExperiment,
     NotFound,
     NotReady,
-    Overloaded,
     SentinelError,
     TooLarge,
-    Unauthorized,
-    UnknownVersion,
     WrongMedia,
 )
 from sentinel.events.log import Outcome
@@ -45,36 +36,17 @@ from sentinel.model.bundle import Manifest, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.predictor import Predictor, Question
 from sentinel.telemetry.tracing import Tracer, parse_traceparent
+from sentinel.transport.replies import JSON, NDJSON, Reply, Tell, reply_to, reply_to_batch
 from sentinel.worker import Result, Worker
 
-STATUS: dict[type[SentinelError], int] = {
-    BadBody: 400,
-    NoExperiment: 400,
-    UnknownVersion: 400,
-    Unauthorized: 401,
-    Forbidden: 403,
-    NotFound: 404,
-    Conflict: 409,
-    DeploymentRefused: 409,
-    TooLarge: 413,
-    WrongMedia: 415,
-    InvalidInput: 422,
-    NotReady: 503,
-    Overloaded: 503,
-    JournalProblem: 503,
-}
-JSON = "application/json"
-NDJSON = "application/x-ndjson"
 _NDJSON_TYPES = (NDJSON, "application/jsonl", "application/jsonlines", "application/ndjson")
 _encode = msgspec.json.encode
 _log = logging.getLogger(__name__)
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
-RETRY = {"retry-after": "1"}
 _WAITING_NS_PER_MS = 600_000
 """Of a deadline. The rest is for recording the decision and sending the answer: who has waited longer is shed."""
 
-CHALLENGE = {"www-authenticate": "Bearer"}
 _LONGEST_MS = 3.6e6
 _decode_question = msgspec.json.Decoder(Question).decode
 
@@ -107,18 +79,6 @@ class Call(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         plain = self.route is _PREDICT and self.request_id is None and self.traceparent is None
         msgspec.structs.force_setattr(self, "may_be_remembered", plain)
-
-
-class Reply(msgspec.Struct, frozen=True, gc=False):
-    """Status, body and media type of an answer; `headers` besides those that follow from them."""
-
-    status: int
-    body: bytes
-    media: str = JSON
-    headers: dict[str, str] | None = None
-
-
-Tell: TypeAlias = Callable[[Reply], None]
 
 
 class _OutcomeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -264,7 +224,7 @@ class Api:
             for i, answer in zip(places, result, strict=True):
                 answers[i] = answer
             self._count_errors(route, answers)
-            tell(_reply_to_batch(answers, lines=lines))
+            tell(reply_to_batch(answers, lines=lines))
 
         if arrivals:
             self._engine_worker().put(arrivals, finish)
@@ -410,38 +370,6 @@ class Api:
         """Whether decisions were ever given since the start."""
         begun = self.ready or (self.worker is not None and self.worker.was_ready)
         return Reply(200 if begun else 503, _encode({"started": begun, "reason": None if begun else self.reason}))
-
-
-def _as_json(answer: Answer) -> Any:
-    if not isinstance(answer, SentinelError):
-        return answer
-    status = STATUS.get(type(answer), 500)
-    shown: dict[str, Any] = {"status": status, "error": str(answer)}
-    if isinstance(answer, InvalidInput):
-        shown["path"] = answer.path
-    return shown
-
-
-def _reply_to_batch(answers: Sequence[Answer | None], *, lines: bool) -> Reply:
-    shown = [_as_json(answer) for answer in answers if answer is not None]
-    if lines:
-        return Reply(200, b"".join(_encode(one) + b"\n" for one in shown), NDJSON)
-    return Reply(200, _encode(shown))
-
-
-def reply_to(answer: Answer) -> Reply:
-    """An answer or a fault as a reply."""
-    if isinstance(answer, SentinelError):
-        return Reply(STATUS.get(type(answer), 500), _encode(_as_json(answer)))
-    return Reply(200, _encode(answer))
-
-
-def respond(reply: Reply, headers: dict[str, str] | None = None) -> Response:
-    """A reply as a response of the framework."""
-    more = RETRY if reply.status == 503 else CHALLENGE if reply.status == 401 else {}
-    return Response(
-        reply.body, reply.status, {**more, **(reply.headers or {}), **(headers or {})}, media_type=reply.media
-    )
 
 
 def deadline_of(header: str | None) -> float | None:

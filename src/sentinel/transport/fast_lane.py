@@ -18,7 +18,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from sentinel.transport.api import JSON, RETRY, Api, Call, Reply, Route, deadline_of
+from sentinel.transport.api import Api, Call, Route, deadline_of
+from sentinel.transport.replies import JSON, RETRY, Reply
 
 LONGEST_HEAD = 65_536
 _BEGIN = b"POST /"

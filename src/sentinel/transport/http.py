@@ -13,7 +13,8 @@ from starlette.requests import ClientDisconnect
 from sentinel import __version__
 from sentinel.errors import SentinelError, TooLarge, WrongMedia
 from sentinel.transport.admin import admin_routes, refused
-from sentinel.transport.api import JSON, NDJSON, Api, Call, Reply, Route, deadline_of, respond
+from sentinel.transport.api import Api, Call, Route, deadline_of
+from sentinel.transport.replies import JSON, NDJSON, Reply, respond
 from sentinel.watch import Watch
 
 CLOSE = {"connection": "close"}

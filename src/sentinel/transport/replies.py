@@ -1,0 +1,93 @@
+"""Replies: which status a fault has, and how an answer is written."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+from fastapi import Response
+
+from sentinel.decisions import Answer
+from sentinel.errors import (
+    BadBody,
+    Conflict,
+    DeploymentRefused,
+    Forbidden,
+    InvalidInput,
+    JournalProblem,
+    NoExperiment,
+    NotFound,
+    NotReady,
+    Overloaded,
+    SentinelError,
+    TooLarge,
+    Unauthorized,
+    UnknownVersion,
+    WrongMedia,
+)
+
+STATUS: dict[type[SentinelError], int] = {
+    BadBody: 400,
+    NoExperiment: 400,
+    UnknownVersion: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    DeploymentRefused: 409,
+    TooLarge: 413,
+    WrongMedia: 415,
+    InvalidInput: 422,
+    NotReady: 503,
+    Overloaded: 503,
+    JournalProblem: 503,
+}
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+RETRY = {"retry-after": "1"}
+CHALLENGE = {"www-authenticate": "Bearer"}
+_encode = msgspec.json.encode
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """Status, body and media type of an answer; `headers` besides those that follow from them."""
+
+    status: int
+    body: bytes
+    media: str = JSON
+    headers: dict[str, str] | None = None
+
+
+Tell: TypeAlias = Callable[[Reply], None]
+
+
+def _as_json(answer: Answer) -> Any:
+    if not isinstance(answer, SentinelError):
+        return answer
+    status = STATUS.get(type(answer), 500)
+    shown: dict[str, Any] = {"status": status, "error": str(answer)}
+    if isinstance(answer, InvalidInput):
+        shown["path"] = answer.path
+    return shown
+
+
+def reply_to_batch(answers: Sequence[Answer | None], *, lines: bool) -> Reply:
+    """The answers of a batch, in their order, as an array or as lines."""
+    shown = [_as_json(answer) for answer in answers if answer is not None]
+    if lines:
+        return Reply(200, b"".join(_encode(one) + b"\n" for one in shown), NDJSON)
+    return Reply(200, _encode(shown))
+
+
+def reply_to(answer: Answer) -> Reply:
+    """An answer or a fault as a reply."""
+    if isinstance(answer, SentinelError):
+        return Reply(STATUS.get(type(answer), 500), _encode(_as_json(answer)))
+    return Reply(200, _encode(answer))
+
+
+def respond(reply: Reply, headers: dict[str, str] | None = None) -> Response:
+    """A reply as a response of the framework."""
+    more = RETRY if reply.status == 503 else CHALLENGE if reply.status == 401 else {}
+    return Response(
+        reply.body, reply.status, {**more, **(reply.headers or {}), **(headers or {})}, media_type=reply.media
+    )
