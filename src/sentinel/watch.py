@@ -50,6 +50,7 @@ class Watch:
         self._shadow = ShadowSupervisor(home)
         self._guardrails = Guardrails()
         self._task: asyncio.Task[None] | None = None
+        predictor.observe = self.observe
 
     def start(self) -> None:
         """Begin; call it from the event loop."""
@@ -73,12 +74,14 @@ class Watch:
         reference = lineup.champion.bundle.reference
         if self._drift is None or self._drift.reference is not reference:
             self._drift = DriftMonitor(reference, self._drift_settings)
-        self.predictor.observe = self._drift.observe
         if self.worker is not None and self._leads:
             self._shadow.follow(deployment.shadow)
 
     def observe(self, rows: Any, scores: Any) -> None:
-        """Remember rows (n, features) and scores (n,) for the comparison with the training history."""
+        """Remember rows (n, features) and scores (n,) for the comparison with the training history.
+
+        Rows of another width are passed over: for a moment after a swap they are not those of the reference.
+        """
         drift = self._drift
         if drift is not None and rows.shape[1] == len(drift.reference.features):
             drift.observe(rows, scores)
@@ -208,7 +211,7 @@ class Watch:
             await asyncio.sleep(EVERY_S)
             try:
                 await self._look()
-            except SentinelError as error:
+            except (SentinelError, OSError) as error:  # a full disk must not end the watch
                 _log.warning("%s", error)
 
     async def _look(self) -> None:

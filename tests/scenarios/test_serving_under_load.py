@@ -171,6 +171,7 @@ def test_twice_the_load_it_can_bear_still_gets_a_decision_for_everyone(home):
         shed = next(answer for answer in answers if answer["degraded"] == "overloaded")
         i = int(shed["transaction_id"][1:])
         assert call(server.port, "/v1/score", payment(i)) == {**shed, "replayed": True}
+        assert call(server.port, f"/v1/decisions/t{i}")["degraded"] == "overloaded"
         os.kill(server.pid, signal.SIGKILL)
     everything = BATCH * (sent + len(due))
     with served(home) as server:

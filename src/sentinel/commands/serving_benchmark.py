@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -28,7 +27,6 @@ HOST = "127.0.0.1"
 SERVER_CORE, GENERATOR_CORE = 0, 1
 CONNECTIONS = 64
 KEPT = 2_000
-_QUIET = "events { worker_connections 4096; }\n"
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -262,7 +260,8 @@ def nginx(folder: Path, answer: bytes) -> Iterator[tuple[int, int]]:
     quoted = answer.decode().replace("'", "")
     settings.write_text(
         f"daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\n"
-        f"{_QUIET}http {{ access_log off; keepalive_requests 100000000; default_type application/json;\n"
+        f"events {{ worker_connections 4096; }}\n"
+        f"http {{ access_log off; keepalive_requests 100000000; default_type application/json;\n"
         f"server {{ listen {HOST}:{port}; location / {{ return 200 '{quoted}'; }} }} }}\n"
     )
     process = subprocess.Popen(  # noqa: S603
@@ -303,6 +302,5 @@ def conditions() -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} cores of {model}, {os.uname().sysname} {os.uname().release.split('-')[0]}",
-        "host": socket.gethostname() and HOST,
         "cores": {"server": SERVER_CORE, "generator": GENERATOR_CORE},
     }

@@ -290,12 +290,13 @@ class Api:
         except NotReady as error:
             return reply_to(error)
         row, outcomes = engine.journal.find_one(transaction_id)
+        row = row or engine.overflow.rows.get(transaction_id)  # decided without features, which come later
         if row is None:
             return reply_to(NotFound(f"No decision is stored for transaction {transaction_id!r}"))
         manifest = self._manifest(row.model_version)
         transaction = msgspec.json.decode(row.content)
         transaction[manifest.plan.schema.time] = iso(transaction[manifest.plan.schema.time])
-        values = np.frombuffer(row.features, "<f8").tolist()
+        values = np.frombuffer(row.features, "<f8").tolist() or [math.nan] * len(manifest.plan.names)
         return Reply(
             200,
             _encode(
