@@ -139,17 +139,17 @@ def test_a_column_or_a_plain_row_of_scores_will_do():
 
 
 @pytest.mark.parametrize("trees", [1, 30, 300])
-def test_walked_trees_give_the_bits_of_onnx_runtime(trees):
+def test_trees_give_the_bits_of_onnx_runtime(trees):
     graph, rows = trained(trees)
-    walked, whole = Scorer(graph), Scorer(graph, walk_trees=False)
+    own, whole = Scorer(graph), Scorer(graph, own_trees=False)
     for value in (np.inf, -np.inf, np.float32(3e38), np.float32(1e-45), -0.0, np.nan):
         rows[::7, int(abs(hash(str(value)))) % N_FEATURES] = value
-        assert walked.score(rows).tobytes() == whole.score(rows).tobytes()
+        assert own.score(rows).tobytes() == whole.score(rows).tobytes()
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 9), st.floats(0, 0.9), st.sampled_from(["depthwise", "lossguide"]))
-def test_any_trees_are_walked_to_the_bits_of_onnx_runtime(seed, depth, missing, policy):
+def test_any_trees_give_the_bits_of_onnx_runtime(seed, depth, missing, policy):
     rng = np.random.default_rng(seed)
     rows = rng.choice(rng.normal(size=40).astype(np.float32), (300, 4))
     rows[rng.random(rows.shape) < missing] = np.nan
@@ -158,10 +158,10 @@ def test_any_trees_are_walked_to_the_bits_of_onnx_runtime(seed, depth, missing, 
                   "tree_method": "hist", "min_child_weight": 0, "seed": seed}  # fmt: skip
     graph = to_onnx(xgboost.train(parameters, xgboost.DMatrix(rows, labels), 12), 4)
     assert take_out_trees(graph, 4) is not None
-    assert Scorer(graph).score(rows).tobytes() == Scorer(graph, walk_trees=False).score(rows).tobytes()
+    assert Scorer(graph).score(rows).tobytes() == Scorer(graph, own_trees=False).score(rows).tobytes()
 
 
-def test_trees_that_are_too_deep_are_left_to_onnx_runtime():
+def test_trees_that_are_too_large_are_left_to_onnx_runtime():
     rng = np.random.default_rng(3)
     rows = rng.normal(size=(3000, 2)).astype(np.float32)
     parameters = {"objective": "binary:logistic", "nthread": 1, "max_depth": 0, "max_leaves": 400, "grow_policy": "lossguide",
@@ -171,7 +171,9 @@ def test_trees_that_are_too_deep_are_left_to_onnx_runtime():
     assert Scorer(graph).score(rows).shape == (3000,)
 
 
-@pytest.mark.parametrize("change", ["mode", "infinite threshold", "several targets", "order of nodes", "maximum"])
+@pytest.mark.parametrize(
+    "change", ["mode", "infinite threshold", "several targets", "order of nodes", "a circle", "maximum"]
+)
 def test_other_trees_are_left_to_onnx_runtime(model, change):
     graph = onnx.load_from_string(model[0])
     fields = {one.name: one for one in graph.graph.node[0].attribute}
@@ -183,6 +185,40 @@ def test_other_trees_are_left_to_onnx_runtime(model, change):
         fields["n_targets"].i = 2
     elif change == "order of nodes":
         fields["nodes_nodeids"].ints[1] = 7
+    elif change == "a circle":
+        fields["nodes_truenodeids"].ints[1] = 0
     else:
         graph.graph.node[0].attribute.append(helper.make_attribute("aggregate_function", "MAX"))
     assert take_out_trees(graph.SerializeToString(), N_FEATURES) is None
+
+
+def chain(splits):
+    """One tree whose every split has a leaf on its left and the rest of the tree on its right."""
+    last = 2 * splits
+    numbers = range(last + 1)
+    is_leaf = [n % 2 == 1 or n == last for n in numbers]
+    leaves = [n for n in numbers if is_leaf[n]]
+    node = helper.make_node(
+        "TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=1, aggregate_function="SUM",
+        post_transform="NONE", nodes_treeids=[0] * len(numbers), nodes_nodeids=list(numbers),
+        nodes_featureids=[0] * len(numbers), nodes_values=[0.0 if is_leaf[n] else n / 2 for n in numbers],
+        nodes_modes=["LEAF" if is_leaf[n] else "BRANCH_LT" for n in numbers],
+        nodes_truenodeids=[0 if is_leaf[n] else n + 1 for n in numbers],
+        nodes_falsenodeids=[0 if is_leaf[n] else n + 2 for n in numbers],
+        target_treeids=[0] * len(leaves), target_nodeids=leaves, target_ids=[0] * len(leaves),
+        target_weights=[n / last for n in leaves],
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [node, helper.make_node("Sigmoid", ["y"], ["p"])], "chain",
+        [helper.make_tensor_value_info("x", FLOAT, [None, 1])], [helper.make_tensor_value_info("p", FLOAT, [None, 1])],
+    )  # fmt: skip
+    domains = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=domains, ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize(("splits", "is_own"), [(31, True), (32, True), (90, True), (200, False)])
+def test_a_chain_of_splits_has_its_leaves_in_several_parts_and_must_not_cost_the_stack(splits, is_own):
+    graph = chain(splits)
+    rows = np.linspace(-2, splits + 2, 777, dtype=np.float32).reshape(-1, 1)
+    assert (take_out_trees(graph, 1) is not None) == is_own
+    assert Scorer(graph).score(rows).tobytes() == Scorer(graph, own_trees=False).score(rows).tobytes()

@@ -14,8 +14,8 @@ CHUNK = 48
 class Scorer:
     """A model with one input, float32 (n, n_features), and one output, the probability of fraud (n, 1) or (n,).
 
-    ONNX Runtime runs it, except for trees in first place, which are walked here (`trees.py`) to the same bits; with
-    `walk_trees=False` it runs all of it. A row's score has the same bits whatever rows are beside it. For ONNX Runtime
+    ONNX Runtime runs it, except for trees in first place, which `trees.py` answers with the same bits; with
+    `own_trees=False` it runs all of it. A row's score has the same bits whatever rows are beside it. For ONNX Runtime
     this rests on the one thread: there each row adds up its trees in their order. With two threads ONNX Runtime 1.32
     shares out the trees of a small batch and the rows of a large one; those are other sums, and about half of all
     scores differ in their last bits.
@@ -23,21 +23,21 @@ class Scorer:
     Raises BundleProblem when the bytes are no such model.
     """
 
-    def __init__(self, model: bytes, *, walk_trees: bool = True) -> None:
+    def __init__(self, model: bytes, *, own_trees: bool = True) -> None:
         self._session = _open(model)
         _check(self._session)
         self._input = self._session.get_inputs()[0].name
         self._outputs = [self._session.get_outputs()[0].name]
         self.n_features = int(self._session.get_inputs()[0].shape[1])
         self._trees = None
-        parts = take_out_trees(model, self.n_features) if walk_trees else None
+        parts = take_out_trees(model, self.n_features) if own_trees else None
         if parts is not None:
             self._trees, rest, self._input = parts
             self._session = _open(rest)
 
     @property
     def is_bounded(self) -> bool:
-        """Whether scoring is nothing but a known number of steps: so for trees that are walked here."""
+        """Whether scoring is nothing but a known number of steps: so for trees that `trees.py` answers."""
         return self._trees is not None
 
     def score(self, rows: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float32]:
