@@ -67,19 +67,23 @@ def repeated(row: DecisionRow, content: bytes) -> Decision | Conflict:
 
 def answer_of(row: DecisionRow, *, replayed: bool) -> Decision:
     """A row of the journal as the answer to its transaction."""
+    (
+        _, transaction_id, _, _, fraud_probability, decision, review, block, model_version, detector, late, variant, _,
+        circuit, degraded, batch_size, latency_us, _,
+    ) = row  # fmt: skip
     return Decision(
-        row.transaction_id,
-        row.decision,
-        row.fraud_probability,
-        row.review_threshold,
-        Thresholds(row.review_threshold, row.block_threshold),
-        row.model_version,
-        row.detector,
-        "late" if row.late else "fresh",
-        row.batch_size,
-        row.latency_us,
+        transaction_id,
+        decision,
+        fraud_probability,
+        review,
+        Thresholds(review, block),
+        model_version,
+        detector,
+        "late" if late else "fresh",
+        batch_size,
+        latency_us,
         replayed,
-        row.degraded,
-        row.circuit,
-        row.variant,
+        degraded,
+        circuit,
+        variant,
     )

@@ -3,8 +3,8 @@
 import itertools
 import operator
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ FARTHEST_AHEAD_US = 86_400 * SECOND_US
 SNAPSHOT_EVERY = 250_000
 CATCH_UP_ROWS = 64
 MOST_POSTPONED = 1_000_000
+
+_Numbered: TypeAlias = tuple[int, Arrival, bytes]
+"""A new transaction: its number in the journal, how it came, its canonical bytes."""
 
 
 class Engine:
@@ -172,14 +175,14 @@ class Engine:
                     self.catch_up()
                 sifted = _Sifted(self.journal.find(ids))
             sifted.rows |= {one: self.overflow.rows[one] for one in ids if one in self.overflow.rows}
-        id_of, time_of, encode = self._id_of, self._time_of, self.schema.encode
+        time_of, encode = self._time_of, self.schema.encode
         stored, first, fresh, last_us = sifted.rows, sifted.first, sifted.fresh, now_us + FARTHEST_AHEAD_US
-        for i, arrival in enumerate(batch):
+        for i, (arrival, transaction_id) in enumerate(zip(batch, ids, strict=True)):
             event = arrival.event
             if type(event) is Outcome:
                 self._sift_outcome(i, event, told, sifted)
                 continue
-            transaction_id, content = id_of(event), encode(event)  # type: ignore[arg-type]
+            content = encode(event)  # type: ignore[arg-type]
             if transaction_id in stored:
                 sifted.answers[i] = repeated(stored[transaction_id], content)
             elif transaction_id in first:
@@ -249,8 +252,8 @@ class Engine:
         known_ns = time.monotonic_ns()
         seqs = self._number(events, sifted, features.known, now_us)
         paid = [n for n, event in enumerate(events) if type(event) is not Outcome]
-        payments = arrivals if len(paid) == len(arrivals) else [arrivals[n] for n in paid]
-        rows = self._judge(payments, [sifted.fresh[n][1] for n in paid], [seqs[n] for n in paid], known, now_us)
+        numbered = [(seqs[n], arrivals[n], sifted.fresh[n][1]) for n in paid]
+        rows = self._judge(numbered, known, now_us) if paid else []
         judged_ns = time.monotonic_ns()
         self.journal.append(rows, sifted.learned)
         for n, row in zip(paid, rows, strict=True):
@@ -283,77 +286,65 @@ class Engine:
             seqs.append(seq)
         return seqs
 
-    def _judge(
-        self, arrivals: Sequence[Arrival], contents: Sequence[bytes], seqs: Sequence[int],
-        known: dict[str, Features], now_us: int,
-    ) -> list[DecisionRow]:  # fmt: skip
-        """A row of the journal for each of these transactions."""
-        if not arrivals:
-            return []
-        rows: list[DecisionRow | None] = [None] * len(arrivals)
+    def _judge(self, paid: Sequence[_Numbered], known: dict[str, Features], now_us: int) -> list[DecisionRow]:
+        """A row of the journal for each of these transactions, the only ones that `known` has features of."""
         if self.lineup.experiment is None:
-            variants: list[str] = ["a"] * len(arrivals)
-        else:
-            variants = [self.lineup.variant(self._key_of(one.event) or "") for one in arrivals]
+            return self._decide("a", paid, slice(None), known, now_us)
+        variants = [self.lineup.variant(self._key_of(arrival.event) or "") for _, arrival, _ in paid]
+        rows: dict[int, DecisionRow] = {}
         for variant in sorted(set(variants)):
-            contender = self.lineup.contender(variant)
             where = [n for n, one in enumerate(variants) if one == variant]
-            features = known[contender.bundle.state_id]
-            scores, verdict = self._ask(contender, features.rows, where)
-            self._fill(rows, where, scores, verdict, contender, variant, features, arrivals, contents, seqs, now_us)
-        return [row for row in rows if row is not None]
+            found = self._decide(variant, [paid[n] for n in where], where, known, now_us)
+            rows.update(zip(where, found, strict=True))
+        return [rows[n] for n in range(len(paid))]
 
-    def _ask(
-        self, contender: Contender, values: NDArray[np.float64], where: list[int]
-    ) -> tuple[list[float], Verdict]:  # fmt: skip
-        """What the model says about the rows at `where`, or that the fallback must."""
-        if self.lineup.fallback_only:
-            return [], Verdict(None, FALLBACK_ONLY, self.judge.circuit)
-        rows = values if len(where) == len(values) else values[where]
-        verdict = self.judge.ask(contender.scorer, rows)
+    def _decide(
+        self, variant: str, paid: Sequence[_Numbered], where: slice | list[int], known: dict[str, Features], now_us: int
+    ) -> list[DecisionRow]:
+        """The rows of the transactions of one variant; `where` are theirs among the features."""
+        seqs, arrivals, contents = zip(*paid, strict=True)
+        contender = self.lineup.contender(variant)
+        features = known[contender.bundle.state_id]
+        values = np.ascontiguousarray(features.rows[where])
+        verdict = self._ask(contender, values)
         if verdict.scores is None:
-            return [], verdict
-        if contender is self.lineup.champion:
-            self._observe(rows, verdict.scores)
-        return verdict.scores.tolist(), verdict
-
-    def _fill(
-        self, rows: list[DecisionRow | None], where: list[int], scores: list[float], verdict: Verdict,
-        contender: Contender, variant: str, features: Features, arrivals: Sequence[Arrival],
-        contents: Sequence[bytes], seqs: Sequence[int], now_us: int,
-    ) -> None:  # fmt: skip
-        manifest, thresholds = contender.bundle.manifest, contender.thresholds
-        if verdict.scores is None:
-            thresholds = contender.fallback.thresholds
-            scores = contender.fallback.score(features.rows[where]).tolist()
-        experiment = self.lineup.experiment.id if self.lineup.experiment else None
-        width = 8 * features.rows.shape[1]
-        blob, late = np.ascontiguousarray(features.rows).tobytes(), features.late
+            thresholds, scores = contender.fallback.thresholds, contender.fallback.score(values).tolist()
+        else:
+            thresholds, scores = contender.thresholds, verdict.scores.tolist()
         if verdict.degraded in SHED:
-            self.counters.add(SHED[verdict.degraded], len(where))
-        decided_ns, action = time.monotonic_ns(), thresholds.action
-        for n, score in zip(where, scores, strict=True):
-            arrival = arrivals[n]
-            rows[n] = DecisionRow(
-                seqs[n],
-                self._id_of(arrival.event),
-                contents[n],
-                blob[n * width : (n + 1) * width],
-                score,
-                action(score),
-                thresholds.review,
-                thresholds.block,
-                manifest.version,
-                manifest.detector,
-                bool(late[n]),
-                variant if experiment else None,
-                experiment,
-                verdict.circuit,
-                verdict.degraded,
-                len(where),
-                (decided_ns - arrival.received_ns) // 1000,
-                now_us,
-            )
+            self.counters.add(SHED[verdict.degraded], len(arrivals))
+        manifest, experiment = contender.bundle.manifest, self.lineup.experiment
+        decided_ns = time.monotonic_ns()
+        columns: tuple[Iterable[Any], ...] = (
+            seqs,
+            [self._id_of(one.event) for one in arrivals],
+            contents,
+            values.view(f"V{values.shape[1] * values.itemsize}").ravel().tolist(),
+            scores,
+            map(thresholds.action, scores),
+            itertools.repeat(thresholds.review),
+            itertools.repeat(thresholds.block),
+            itertools.repeat(manifest.version),
+            itertools.repeat(manifest.detector),
+            features.late[where].astype(bool).tolist(),
+            itertools.repeat(variant if experiment else None),
+            itertools.repeat(experiment.id if experiment else None),
+            itertools.repeat(verdict.circuit),
+            itertools.repeat(verdict.degraded),
+            itertools.repeat(len(arrivals)),
+            [(decided_ns - one.received_ns) // 1000 for one in arrivals],
+            itertools.repeat(now_us),
+        )
+        return list(map(DecisionRow._make, zip(*columns, strict=False)))
+
+    def _ask(self, contender: Contender, values: NDArray[np.float64]) -> Verdict:
+        """What the model says about these rows, or that the fallback must."""
+        if self.lineup.fallback_only:
+            return Verdict(None, FALLBACK_ONLY, self.judge.circuit)
+        verdict = self.judge.ask(contender.scorer, values)
+        if verdict.scores is not None and contender is self.lineup.champion:
+            self._observe(values, verdict.scores)
+        return verdict
 
     def _count(
         self, arrivals: Sequence[Arrival], rows: Sequence[DecisionRow], sifted: "_Sifted",
@@ -374,7 +365,8 @@ class Engine:
             count.observe_batch(len(rows))
             count.observe_many(Stage.QUEUE, np.array([begun - one.received_ns for one in arrivals]) // 1000)
             count.observe_many(Stage.TOTAL, np.array([row.latency_us for row in rows]))
-            count_decisions(count, [row.decision for row in rows], [row.variant for row in rows])
+            variants = [row.variant for row in rows] if self.lineup.experiment else ()
+            count_decisions(count, [row.decision for row in rows], variants)
 
     def _id(self, event: Transaction | Outcome) -> str:
         return event.transaction_id if isinstance(event, Outcome) else self._id_of(event)

@@ -1,4 +1,4 @@
-"""The engine at work: whatever has arrived in a turn of the event loop becomes a batch, and no one waits for company."""
+"""The engine at work: what has arrived in a turn of the event loop becomes a batch, and no one waits for company."""
 
 import asyncio
 import logging
@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeAlias
+
+import msgspec
 
 from sentinel.decisions import Answer, Arrival
 from sentinel.engine import Engine
@@ -20,6 +22,7 @@ _RETRY_S = 2.0
 _PAUSE_S = 0.1
 _LULL_S = 0.02
 _SHORT_TURN_NS = 12_000_000  # what a deadline allows for
+_IDLE_NS = 1_000_000  # between two turns: then nothing has lain unread
 _due = operator.attrgetter("due_ns")
 _CHECKPOINT_S = 0.05
 _log = logging.getLogger(__name__)
@@ -33,15 +36,12 @@ Errand: TypeAlias = Callable[[Engine], None]
 """What is done to the engine between two batches."""
 
 
-class _Job:
-    """Arrivals of one request, and who is told their answers."""
+class _Job(msgspec.Struct, gc=False):
+    """Arrivals of one request, until when the first of them can wait (ns), and who is told their answers."""
 
-    __slots__ = ("arrivals", "due_ns", "tell")
-
-    def __init__(self, arrivals: Sequence[Arrival], tell: Callable[[Result], None]) -> None:
-        self.arrivals = arrivals
-        self.due_ns = arrivals[0].due_ns
-        self.tell = tell
+    arrivals: Sequence[Arrival]
+    due_ns: int
+    tell: Callable[[Result], None]
 
 
 class Worker:
@@ -58,6 +58,7 @@ class Worker:
         self._backlog: list[_Job] = []
         self._turn_is_due = False
         self._turn_began_ns = 0
+        self._turn_ended_ns = 0
         self._turn_ns = 0
         self._pause_until_s = 0.0
         self._lull: asyncio.TimerHandle | None = None
@@ -102,11 +103,13 @@ class Worker:
         self._waiting += len(arrivals)
         if self._turn_began_ns == 0:
             self._turn_began_ns = arrivals[0].received_ns
+            if self._turn_began_ns - self._turn_ended_ns > _IDLE_NS:
+                self._turn_ns = 0
             self._work_soon()
         if self._turn_ns > _SHORT_TURN_NS:
             for arrival in arrivals:
                 arrival.due_ns -= 2 * (self._turn_ns - _SHORT_TURN_NS)
-        self._backlog.append(_Job(arrivals, tell))
+        self._backlog.append(_Job(arrivals, arrivals[0].due_ns, tell))
 
     def between_batches(self, errand: Errand) -> None:
         """Have something done to the engine in the loop's thread; from any other thread, once the engine is open."""
@@ -131,9 +134,11 @@ class Worker:
             self._lull = self._loop.call_later(_LULL_S, self._use_lull)
 
     def _note_turn(self) -> None:
-        """How long this turn of the loop took: as long may a request lie unread, and an answer unsent."""
-        took_ns, self._turn_began_ns = time.monotonic_ns() - (self._turn_began_ns or time.monotonic_ns()), 0
-        self._turn_ns = max(took_ns, self._turn_ns * 7 // 8)
+        """How long this turn took: as long may what is read next have lain unread, and its answer will be unsent."""
+        now_ns = time.monotonic_ns()
+        if self._turn_began_ns:
+            self._turn_ns = max(now_ns - self._turn_began_ns, self._turn_ns * 7 // 8)
+        self._turn_began_ns, self._turn_ended_ns = 0, now_ns
 
     def _use_lull(self) -> None:
         """Nothing has arrived for a moment: take in what was decided without features."""

@@ -1,5 +1,6 @@
 """The event log as columns: what the feature kernel reads, for one transaction or a hundred million."""
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -71,30 +72,38 @@ def hash_text(text: str) -> int:
     return xxh3_64_intdigest(text.encode()) or 1
 
 
+def hash_texts(texts: Sequence[str | None]) -> NDArray[np.uint64]:
+    """The hashes of several texts (n,), NO_TEXT for None."""
+    if None in texts:
+        return np.array([NO_TEXT if text is None else hash_text(text) for text in texts], np.uint64)
+    hashes = np.array(list(map(xxh3_64_intdigest, map(str.encode, texts))), np.uint64)  # type: ignore[arg-type]
+    hashes[hashes == NO_TEXT] = 1
+    return hashes
+
+
 def log_of_transactions(schema: Schema) -> Callable[[Sequence[Transaction]], EventLog]:
     """A function that turns decoded transactions of `schema` into an EventLog with unknown labels."""
     n_exact, n_plain = len(schema.decimals), len(schema.numbers)
     scales = np.array([10.0**digits for digits in schema.decimals.values()])
     names = schema.fields
+    values_of = operator.attrgetter(*names)
     first_plain, first_text = 2 + n_exact, 2 + n_exact + n_plain
 
     def convert(transactions: Sequence[Transaction]) -> EventLog:
         n = len(transactions)
-        columns = [[getattr(one, name) for one in transactions] for name in names]
+        columns = list(zip(*map(values_of, transactions), strict=True)) or [()] * len(names)
         exact = np.array(columns[2:first_plain], dtype=np.float64).reshape(n_exact, n).T
         plain = np.array(columns[first_plain:first_text], dtype=np.float64).reshape(n_plain, n).T
-        hashes = [
-            [NO_TEXT if text is None else xxh3_64_intdigest(text.encode()) or 1 for text in column]
-            for column in columns[first_text:]
-        ]
-        texts = np.array(hashes, dtype=np.uint64).reshape(len(hashes), n).T
+        texts = np.empty((n, len(columns) - first_text), np.uint64)
+        for place, column in enumerate(columns[first_text:]):
+            texts[:, place] = hash_texts(column)
         return EventLog(
             is_outcome=np.zeros(n, np.uint8),
-            ids=np.array([xxh3_64_intdigest(one.encode()) or 1 for one in columns[0]], dtype=np.uint64),
+            ids=hash_texts(columns[0]),
             time_us=np.array(columns[1], dtype=np.int64),
             exact=fixed_point(exact, scales),
             plain=np.ascontiguousarray(plain),
-            texts=np.ascontiguousarray(texts),
+            texts=texts,
             labels=np.full(n, LABEL_UNKNOWN, np.int8),
         )
 
@@ -131,7 +140,7 @@ def log_of_outcomes(schema: Schema, outcomes: Sequence[Outcome]) -> EventLog:
     """Outcomes as an EventLog, in their order."""
     return outcome_rows(
         schema,
-        np.array([hash_text(one.transaction_id) for one in outcomes], dtype=np.uint64),
+        hash_texts([one.transaction_id for one in outcomes]),
         np.array([one.time_us for one in outcomes], dtype=np.int64),
         np.array([one.is_fraud for one in outcomes], dtype=np.int8),
     )

@@ -155,9 +155,22 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def _scaled(self) -> tuple[tuple[str, Callable[[Any], Any], int], ...]:
         return tuple((name, operator.attrgetter(name), 10**digits) for name, digits in self.checked_decimals.items())
 
+    @cached_property
+    def _time_of(self) -> Callable[[Any], Any]:
+        return operator.attrgetter(self.time)
+
+    @cached_property
+    def _time_path(self) -> str:
+        return f"$.{self.time}"
+
+    @cached_property
+    def _texts_of(self) -> Callable[[Any], tuple[Any, ...]]:
+        get = operator.attrgetter(self.id, *self.texts)
+        return get if self.texts else lambda transaction: (get(transaction),)
+
     def make_ready(self) -> None:
         """Make the types and the decoder now, in one thread, before several use them."""
-        _ = (self._decoder, self._scaled, self.assigns)
+        _ = (self._decoder, self._scaled, self.assigns, self._time_of, self._time_path, self._texts_of)
 
     def decode(self, raw: bytes | memoryview | msgspec.Raw) -> Transaction:
         """One transaction from its JSON bytes. Raises InvalidInput that names the field and what it expects.
@@ -170,13 +183,12 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def normalise(self, transaction: Transaction) -> None:
         """Bring the time to microseconds and the texts to text, in place; check the decimals of exact numbers."""
-        value = getattr(transaction, self.time)
+        value = self._time_of(transaction)
         if value is not None:
-            setattr(transaction, self.time, instant_us(value, f"$.{self.time}"))
-        for name in (self.id, *self.texts):
-            value = getattr(transaction, name)
+            setattr(transaction, self.time, instant_us(value, self._time_path))
+        for place, value in enumerate(self._texts_of(transaction)):
             if type(value) is not str and value is not None:
-                setattr(transaction, name, text_of(value))
+                setattr(transaction, (self.id, *self.texts)[place], text_of(value))
         for name, get, scale in self._scaled:
             value = get(transaction)
             if value is not None and not has_decimals(value, scale):

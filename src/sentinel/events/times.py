@@ -19,6 +19,7 @@ _UNIT_US = {
     "w": 604_800 * SECOND_US,
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def instant_us(value: str | float, path: str = "$") -> int:
@@ -53,8 +54,7 @@ def _from_text(value: str, path: str) -> int:
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    since = moment - _EPOCH
-    return (since.days * 86_400 + since.seconds) * SECOND_US + since.microseconds
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def iso(micros: int) -> str:

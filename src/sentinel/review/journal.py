@@ -30,6 +30,10 @@ LONGEST_LOG = 2_048
 """Frames of 4 KiB after which the log begins anew."""
 
 _LITTLE = 256
+_OF_A_BATCH = (
+    "review_threshold", "block_threshold", "model_version", "detector", "variant", "experiment", "circuit", "degraded",
+    "batch_size", "decided_at_us",
+)  # fmt: skip
 _MOST_IDS = 10_000
 MOST_AT_ONCE = 512
 """Rows in one statement; SQLite takes 32,766 values."""
@@ -70,7 +74,7 @@ class Journal(JournalReader):
         """Make a batch durable, all of it or nothing. Raises JournalProblem (disk full, damaged file)."""
         writer = self._driver
         try:
-            _insert(writer, decisions.name, DECISION_COLUMNS, taken)
+            _insert(writer, decisions.name, DECISION_COLUMNS, taken, _OF_A_BATCH)
             _insert(writer, outcomes.name, OUTCOME_COLUMNS, learned)
             writer.commit()
         except sqlite3.Error as error:
@@ -123,24 +127,32 @@ class Journal(JournalReader):
             self._frames = 0
 
 
-def _insert(writer: sqlite3.Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Insert rows, as many in one statement as a power of two allows.
+def _insert(
+    writer: sqlite3.Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]],
+    of_a_batch: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Insert rows, as many in one statement as a power of two allows; one for each row would cost twice as much.
 
-    Every statement gives up the interpreter's lock, and on a busy server it takes half a millisecond to get it back:
-    a statement for each row would have a batch wait for that as often as it has rows.
+    Where the columns `of_a_batch` are the same in all these rows, their values are handed over once.
     """
     begin = 0
     while begin < len(rows):
         size = min(1 << (len(rows) - begin).bit_length() - 1, MOST_AT_ONCE)
-        part = rows[begin : begin + size]
-        writer.execute(_insert_sql(table, tuple(columns), size), list(itertools.chain.from_iterable(part)))
+        given = dict(zip(columns, zip(*rows[begin : begin + size], strict=True), strict=True))
+        shared = tuple(of_a_batch) if all(given[one].count(given[one][0]) == size for one in of_a_batch) else ()
+        own = [values for name, values in given.items() if name not in shared]
+        once = [given[name][0] for name in shared]
+        sql = _insert_sql(table, tuple(columns), shared, size)
+        writer.execute(sql, [*once, *itertools.chain.from_iterable(zip(*own, strict=True))])
         begin += size
 
 
 @functools.cache
-def _insert_sql(table: str, columns: tuple[str, ...], rows: int) -> str:
-    row = f"({','.join('?' * len(columns))})"
-    return f"INSERT INTO {table} ({','.join(columns)}) VALUES {','.join([row] * rows)}"  # noqa: S608
+def _insert_sql(table: str, columns: tuple[str, ...], shared: tuple[str, ...], rows: int) -> str:
+    number = itertools.count(len(shared) + 1)
+    row_of = ",".join(f"?{shared.index(name) + 1}" if name in shared else "?{}" for name in columns)
+    marks = (f"({row_of})".format(*itertools.islice(number, len(columns) - len(shared))) for _ in range(rows))
+    return f"INSERT INTO {table} ({','.join(columns)}) VALUES {','.join(marks)}"  # noqa: S608
 
 
 def _migrate(connection: sa.Connection) -> None:

@@ -40,7 +40,7 @@ from sentinel.transport.replies import JSON, NDJSON, Reply, Tell, reply_to, repl
 from sentinel.worker import Result, Worker
 
 _NDJSON_TYPES = (NDJSON, "application/jsonl", "application/jsonlines", "application/ndjson")
-_encode = msgspec.json.encode
+_encode = msgspec.json.Encoder().encode
 _log = logging.getLogger(__name__)
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -65,8 +65,9 @@ _PREDICT, _SCORE, _OUTCOMES = Route  # an attribute of an enumeration costs ten 
 class Call(msgspec.Struct, frozen=True):
     """What the head of a request says: which call, the body's media type, and what the client asks along with it.
 
-    `deadline_ms` is how long the client can wait; without it the server's own deadline counts. `may_be_remembered`
-    follows from the rest: a vector whose answer needs nothing but its score.
+    `deadline_ms` is how long the client can wait; without it the server's own deadline counts. The rest follows:
+    `kind` is `json`, `lines` or None for a body that is not understood, `is_traced` is set where the answer carries
+    more than the decision, `may_be_remembered` for a vector whose answer needs nothing but its score.
     """
 
     route: Route
@@ -74,11 +75,15 @@ class Call(msgspec.Struct, frozen=True):
     deadline_ms: float | None = None
     request_id: str | None = None
     traceparent: str | None = None
+    kind: str | None = None
+    is_traced: bool = False
     may_be_remembered: bool = False
 
     def __post_init__(self) -> None:
-        plain = self.route is _PREDICT and self.request_id is None and self.traceparent is None
-        msgspec.structs.force_setattr(self, "may_be_remembered", plain)
+        traced = self.request_id is not None or self.traceparent is not None
+        found = {"kind": _kind_of(self.media), "is_traced": traced}
+        for name, value in {**found, "may_be_remembered": self.route is _PREDICT and not traced}.items():
+            msgspec.structs.force_setattr(self, name, value)
 
 
 class _OutcomeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,7 +106,7 @@ class Api:
         self.worker = worker
         self.started_s = time.monotonic()
         self._tracer = tracer
-        self._deadline_ms = settings.deadline_ms
+        self._patience_ns = int(_WAITING_NS_PER_MS * settings.deadline_ms)
         self._registry = Registry(settings.models)
         self._manifests: dict[str, Manifest] = {}
 
@@ -113,10 +118,10 @@ class Api:
     def begin(self, call: Call, body: bytes, tell: Tell) -> None:
         """Answer what is in the body; `tell` is called with the reply, from the event loop."""
         received_ns = time.monotonic_ns()
-        if call.request_id is not None or call.traceparent is not None:
+        if call.is_traced:
             tell = self._traced(call, received_ns, tell)
-        deadline_ms = self._deadline_ms if call.deadline_ms is None else call.deadline_ms
-        due_ns = received_ns + int(_WAITING_NS_PER_MS * deadline_ms)
+        patience_ns = self._patience_ns if call.deadline_ms is None else int(_WAITING_NS_PER_MS * call.deadline_ms)
+        due_ns = received_ns + patience_ns
         try:
             if call.route is _PREDICT:
                 self._begin_prediction(body, received_ns, due_ns, tell)
@@ -132,7 +137,7 @@ class Api:
         """The reply to a request whose body could not be taken."""
         replies: list[Reply] = []
         tell = replies.append
-        if call.request_id is not None or call.traceparent is not None:
+        if call.is_traced:
             tell = self._traced(call, time.monotonic_ns(), tell)
         self._refuse(call.route, error, tell)
         return replies[0]
@@ -157,17 +162,20 @@ class Api:
 
     def _begin_events(self, call: Call, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
         read = self._read_transaction if call.route is _SCORE else self._read_outcome
-        items, lines = self._items(body, call.media)
-        if items is None:
+        if call.kind != "json" or body[:1] != b"{":
+            items = self._items(body, call)
+            if items is not None:
+                self._begin_batch(call, items, read, received_ns, due_ns, tell)
+                return
 
-            def finish(result: Result) -> None:
-                answer = result if isinstance(result, SentinelError) else result[0]
-                self._count_errors(call.route, [answer])
-                tell(reply_to(answer))
+        def finish(result: Result) -> None:
+            answer = result if isinstance(result, SentinelError) else result[0]
+            if isinstance(answer, SentinelError):
+                self._refuse(call.route, answer, tell)
+            else:
+                tell(Reply(200, _encode(answer)))
 
-            self._engine_worker().put([Arrival(read(body), received_ns, due_ns)], finish)
-        else:
-            self._begin_batch(call.route, items, read, received_ns, due_ns, lines, tell)
+        self._engine_worker().put((Arrival(read(body), received_ns, due_ns),), finish)
 
     def _traced(self, call: Call, received_ns: int, tell: Tell) -> Tell:
         """Hand the request id and the trace back with the answer, and record a span of it where that is wanted."""
@@ -198,12 +206,11 @@ class Api:
 
     def _begin_batch(
         self,
-        route: Route,
+        call: Call,
         items: Sequence[Any],
         read: Callable[[Any], Transaction | Outcome],
         received_ns: int,
         due_ns: int,
-        lines: bool,
         tell: Tell,
     ) -> None:
         answers: list[Answer | None] = [None] * len(items)
@@ -218,30 +225,30 @@ class Api:
 
         def finish(result: Result) -> None:
             if isinstance(result, SentinelError):
-                self._count_errors(route, [result] * len(items))
+                self._count_errors(call.route, [result] * len(items))
                 tell(reply_to(result))
                 return
             for i, answer in zip(places, result, strict=True):
                 answers[i] = answer
-            self._count_errors(route, answers)
-            tell(reply_to_batch(answers, lines=lines))
+            self._count_errors(call.route, answers)
+            tell(reply_to_batch(answers, lines=call.kind == "lines"))
 
         if arrivals:
             self._engine_worker().put(arrivals, finish)
         else:
             finish([])
 
-    def _items(self, body: bytes, media: str) -> tuple[Sequence[Any] | None, bool]:
-        """The parts of a batch, or None for a body that is one object; and whether it came as lines."""
-        kind = media.partition(";")[0].strip().lower()
-        if kind in _NDJSON_TYPES:
+    def _items(self, body: bytes, call: Call) -> Sequence[Any] | None:
+        """The parts of a batch, or None for a body that is one object."""
+        if call.kind == "lines":
             items: Sequence[Any] = [line for line in body.split(b"\n") if line.strip()]
-        elif kind not in (JSON, "", "text/json") and not kind.endswith("+json"):
+        elif call.kind is None:
+            kind = call.media.partition(";")[0].strip().lower()
             raise WrongMedia(f"Content-Type {kind!r} is not understood; send {JSON} or {NDJSON}")
         elif body[:64].lstrip()[:1] == b"[":
             items = read_json(_split_array, body)
         elif body.strip():
-            return None, False
+            return None
         else:
             raise BadBody(
                 f"The body is empty; send a transaction, an array of up to {self.settings.max_batch}, or lines"
@@ -250,7 +257,7 @@ class Api:
             raise BadBody("The batch is empty; send at least one")
         if len(items) > self.settings.max_batch:
             raise TooLarge(f"{len(items)} in one batch; send at most {self.settings.max_batch}")
-        return items, kind in _NDJSON_TYPES
+        return items
 
     def _read_transaction(self, raw: Any) -> Transaction:
         schema = self.engine().schema
@@ -371,6 +378,13 @@ class Api:
         """Whether decisions were ever given since the start."""
         begun = self.ready or (self.worker is not None and self.worker.was_ready)
         return Reply(200 if begun else 503, _encode({"started": begun, "reason": None if begun else self.reason}))
+
+
+def _kind_of(media: str) -> str | None:
+    kind = media.partition(";")[0].strip().lower()
+    if kind in _NDJSON_TYPES:
+        return "lines"
+    return "json" if kind in (JSON, "", "text/json") or kind.endswith("+json") else None
 
 
 def deadline_of(header: str | None) -> float | None:
