@@ -20,12 +20,12 @@ from sentinel.policy.thresholds import Action
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
 ROWS_AT_ONCE = 512
-MOST_BODIES = 4096
-"""Of requests that came twice: their vectors are not read from JSON again."""
-_BLOCK = Action.BLOCK
+MOST_REPEATS = 4096
+"""Bodies that came twice: they are not read again."""
 _SHOWN = {Action.APPROVE: "allow", Action.REVIEW: "review", Action.BLOCK: "block"}
 _SHOWN_VARIANT = {"a": "A", "b": "B"}
 _MISSING = float("nan")
+_encode = msgspec.json.Encoder().encode
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
@@ -57,17 +57,21 @@ class Question(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     key: str | None = None
 
 
-class _Waiting:
-    __slots__ = ("bits", "due_ns", "key", "received_ns", "tell")
+class _Waiting(msgspec.Struct, gc=False):
+    bits: bytes
+    key: str | None
+    received_ns: int
+    due_ns: int
+    tell: Callable[[Prediction], None]
 
-    def __init__(
-        self, bits: bytes, key: str | None, received_ns: int, due_ns: int, tell: Callable[[Prediction], None]
-    ) -> None:
-        self.bits = bits
-        self.key = key
-        self.received_ns = received_ns
-        self.due_ns = due_ns
-        self.tell = tell
+
+class _Repeat(msgspec.Struct, gc=False):
+    """A body that came before: its vector, what was decided in which state, and the answer but for the microseconds."""
+
+    bits: bytes
+    action: Action
+    circuit: Circuit
+    answer: bytes
 
 
 class Predictor:
@@ -89,7 +93,7 @@ class Predictor:
         self._cache = cache
         self._max_waiting = max_waiting
         self._counters = counters
-        self._bits_of: dict[bytes, bytes] = {}
+        self._repeats: dict[bytes, _Repeat] = {}
         self._waiting: list[_Waiting] = []
         self._hits: list[str] = []
 
@@ -99,7 +103,7 @@ class Predictor:
             self._answer()
         self.lineup, self._answering = lineup, _for_vectors(lineup)
         self._cache.clear()
-        self._bits_of.clear()
+        self._repeats.clear()
         found = self._answering.experiment.id if self._answering.experiment else None
         if found != self._experiment_id:
             self._experiment_id, self.experiment = found, {"a": Tally(), "b": Tally()}
@@ -114,14 +118,16 @@ class Predictor:
         """Vectors that have no answer yet."""
         return len(self._waiting)
 
-    def remembered(self, body: bytes) -> Prediction | None:
-        """The answer to a body that was answered from the cache before, where its score is still remembered."""
-        bits = self._bits_of.get(body)
-        if bits is None or self.lineup is None:
+    def remembered(self, body: bytes) -> bytes | None:
+        """The answer, as JSON, to a body that was answered from the cache before, while its score is remembered."""
+        known = self._repeats.get(body)
+        if known is None or known.circuit is not self.judge.circuit:
             return None
         received_ns = time.monotonic_ns()
-        score = self._cache.get(bits, received_ns)
-        return None if score is None else self._from_cache(self.lineup.champion, score, received_ns)
+        if self._cache.get(known.bits, received_ns) is None:
+            return None
+        self._note_hit(known.action)
+        return known.answer % ((time.monotonic_ns() - received_ns) // 1000)
 
     def ask(
         self, question: Question, body: bytes, received_ns: int, due_ns: int, tell: Callable[[Prediction], None]
@@ -139,10 +145,7 @@ class Predictor:
         if lineup.experiment is None:
             score = self._cache.get(bits, received_ns)
             if score is not None:
-                if len(self._bits_of) >= MOST_BODIES:
-                    self._bits_of.clear()
-                self._bits_of[body] = bits
-                return self._from_cache(lineup.champion, score, received_ns)
+                return self._from_cache(lineup.champion, score, bits, body, received_ns)
         if len(self._waiting) >= self._max_waiting:
             raise Overloaded(f"{len(self._waiting)} vectors are waiting already; retry in a second")
         if not self._waiting:
@@ -150,14 +153,24 @@ class Predictor:
         self._waiting.append(_Waiting(bits, question.key, received_ns, due_ns, tell))
         return None
 
-    def _from_cache(self, champion: Contender, score: float, received_ns: int) -> Prediction:
+    def _from_cache(
+        self, champion: Contender, score: float, bits: bytes, body: bytes, received_ns: int
+    ) -> Prediction:  # fmt: skip
+        action, circuit = champion.thresholds.action(score), self.judge.circuit
+        self._note_hit(action)
+        part = _Part(champion, "a", Verdict(None, None, circuit), 0, time.monotonic_ns(), cache_hit=True)
+        found = part.prediction(score, action, received_ns)
+        if len(self._repeats) >= MOST_REPEATS:
+            self._repeats.clear()
+        timeless = _encode(msgspec.structs.replace(found, latency_us=0)).replace(b"%", b"%%")
+        answer = timeless.replace(b'"latency_us":0', b'"latency_us":%d')
+        self._repeats[body] = _Repeat(bits, action, circuit, answer)
+        return found
+
+    def _note_hit(self, action: Action) -> None:
         if not self._hits:
             asyncio.get_running_loop().call_soon(self._count_hits)
-        action = champion.thresholds.action(score)
         self._hits.append(action)
-        return _prediction(
-            champion, score, action, received_ns, 0, "a", _FROM_CACHE[self.judge.circuit], cache_hit=True
-        )
 
     def count_errors(self, n: int) -> None:
         """Count transactions and vectors that got no decision."""
@@ -212,9 +225,10 @@ class Predictor:
             scores = contender.fallback.score(_rows(batch)).tolist()
         else:
             thresholds, scores = contender.thresholds, verdict.scores.tolist()
-        actions = [thresholds.action(score) for score in scores]
+        actions = list(map(thresholds.action, scores))
+        prediction = _Part(contender, variant, verdict, len(batch), time.monotonic_ns()).prediction
         for one, score, action in zip(batch, scores, actions, strict=True):
-            one.tell(_prediction(contender, score, action, one.received_ns, len(batch), variant, verdict))
+            one.tell(prediction(score, action, one.received_ns))
         self._count(batch, actions, variant, verdict)
 
     def _count(self, batch: list[_Waiting], actions: list[Action], variant: str, verdict: Verdict) -> None:
@@ -309,29 +323,26 @@ def _for_vectors(lineup: Lineup) -> Lineup:
     return lineup._replace(challenger=None, experiment=None)
 
 
-_FROM_CACHE = {circuit: Verdict(None, None, circuit) for circuit in Circuit}
-
-
 def _rows(batch: list[_Waiting]) -> Any:
     return np.frombuffer(b"".join([one.bits for one in batch]), np.float32).reshape(len(batch), -1)
 
 
-def _prediction(
-    contender: Contender, score: float, action: Action, received_ns: int, batch_size: int, variant: str,
-    verdict: Verdict, *, cache_hit: bool = False,
-) -> Prediction:  # fmt: skip
-    thresholds = contender.fallback.thresholds if verdict.degraded else contender.thresholds
-    used = thresholds.block if action is _BLOCK and thresholds.block is not None else thresholds.review
-    return Prediction(
-        score,
-        1 if score >= 0.5 else 0,
-        _SHOWN[action],
-        used,
-        (time.monotonic_ns() - received_ns) // 1000,
-        batch_size,
-        cache_hit,
-        contender.version,
-        _SHOWN_VARIANT[variant],
-        verdict.degraded,
-        verdict.circuit,
-    )
+class _Part:
+    """What the answers of one contender to one batch have in common."""
+
+    def __init__(
+        self, contender: Contender, variant: str, verdict: Verdict, batch_size: int, now_ns: int, *,
+        cache_hit: bool = False,
+    ) -> None:  # fmt: skip
+        thresholds = contender.fallback.thresholds if verdict.degraded else contender.thresholds
+        used = thresholds.review if thresholds.block is None else thresholds.block
+        self._used = {Action.APPROVE: thresholds.review, Action.REVIEW: thresholds.review, Action.BLOCK: used}
+        self._now_ns = now_ns
+        self._before = (batch_size, cache_hit, contender.version, _SHOWN_VARIANT[variant])
+        self._after = (verdict.degraded, verdict.circuit)
+
+    def prediction(self, score: float, action: Action, received_ns: int) -> Prediction:
+        """The answer to one vector."""
+        took_us = (self._now_ns - received_ns) // 1000
+        shown, used = _SHOWN[action], self._used[action]
+        return Prediction(score, 1 if score >= 0.5 else 0, shown, used, took_us, *self._before, *self._after)

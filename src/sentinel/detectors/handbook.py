@@ -88,16 +88,22 @@ TERMINAL_FEATURES = (
 )
 
 ONE_WEEK = Training(
-    trees=300,
+    trees=120,
     learning_rate=0.03,
-    max_depth=5,
+    max_depth=4,
     min_child_weight=3,
     subsample=0.7,
     colsample_bytree=0.3,
-    scale_pos_weight=5,
+    scale_pos_weight=2,
+    gamma=2,
     max_bin=1024,
 )
-"""For the published protocol, which learns from a week of about 67,000 transactions, some 600 of them frauds."""
+"""For the published protocol, which learns from a week of about 67,000 transactions, some 600 of them frauds.
+
+A fifth of the frauds are at terminals none of whose frauds is known yet; they rank like honest payments whatever is
+learned, and only some 25 terminals make them up, so the AUC of a fold swings by a hundredth. Hence these numbers were
+chosen on eight folds before the test folds, five seeds each: the protocol's validation folds and the four weeks before.
+"""
 
 detector = Detector(
     schema=Schema(

@@ -111,9 +111,8 @@ class Api:
         self._manifests: dict[str, Manifest] = {}
 
     def remembered(self, body: bytes) -> bytes | None:
-        """The body of the reply to a vector whose score is remembered, the short way."""
-        found = self.predictor.remembered(body)
-        return None if found is None else _encode(found)
+        """The body of the reply to a vector that came before and whose score is remembered."""
+        return self.predictor.remembered(body)
 
     def begin(self, call: Call, body: bytes, tell: Tell) -> None:
         """Answer what is in the body; `tell` is called with the reply, from the event loop."""

@@ -22,6 +22,9 @@ from sentinel.transport.api import Api, Call, Route, deadline_of
 from sentinel.transport.replies import JSON, RETRY, Reply
 
 LONGEST_HEAD = 65_536
+MOST_REPEATS = 4096
+"""Requests that came twice, byte by byte: they are not read again, their bodies are known."""
+
 _BEGIN = b"POST /"
 _ROUTES = {route.value.encode(): route for route in Route}
 _BLANK = b"\r\n\r\n"
@@ -84,13 +87,18 @@ class _HeadReader:
         self.complete = True
 
 
+_NO_HEAD = Head()
+
+
 class FastLane(asyncio.Protocol):
     """One connection, until it asks for something unusual."""
 
     def __init__(
-        self, api: Api, make_other: Callable[[], HttpToolsProtocol], state: ServerState, idle_s: float
-    ) -> None:
+        self, api: Api, make_other: Callable[[], HttpToolsProtocol], state: ServerState, idle_s: float,
+        repeats: dict[bytes, bytes],
+    ) -> None:  # fmt: skip
         self._api = api
+        self._repeats = repeats
         self._make_other = make_other
         self._state = state
         self._idle_s = idle_s
@@ -122,10 +130,18 @@ class FastLane(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called by the event loop: take every complete request."""
         self._received += len(data)
-        if not self._buffer and not self._leaving and (blank := data.find(_BLANK) + 4) > 3:
-            head = read_head(data[:blank])
+        if not self._buffer and not self._leaving:
+            known = self._repeats.get(data) if self._repeats else None
+            if known is not None and self._take_repeat(known):
+                return
+            blank = data.find(_BLANK) + 4
+            head = read_head(data[:blank]) if blank > 3 else _NO_HEAD
             if head.call is not None and len(data) == blank + head.length <= self._most_bytes:
-                self._take(head.call, data[blank:])
+                body = data[blank:]
+                if head.call.may_be_remembered and self._take_repeat(body):
+                    self._remember(data, body)
+                else:
+                    self._take(head.call, body)
                 return
         self._buffer = self._buffer + data if self._buffer else data
         if not self._leaving:
@@ -167,12 +183,23 @@ class FastLane(asyncio.Protocol):
         if self._leaving and not self._replies:
             self._hand_over()
 
+    def _take_repeat(self, body: bytes) -> bool:
+        """Answer a vector that came before, where its score is remembered; whether that was done."""
+        if self._replies or self._closing or self._transport is None:
+            return False
+        known = self._api.remembered(body)
+        if known is None:
+            return False
+        self._transport.write(_ACCEPTED % (len(known), known))
+        return True
+
+    def _remember(self, request: bytes, body: bytes) -> None:
+        """Do not read this request again."""
+        if len(self._repeats) >= MOST_REPEATS:
+            self._repeats.clear()
+        self._repeats[request] = body
+
     def _take(self, call: Call, body: bytes) -> None:
-        if call.may_be_remembered and not self._replies and not self._closing:
-            known = self._api.remembered(body)
-            if known is not None and self._transport is not None:
-                self._transport.write(_ACCEPTED % (len(known), known))
-                return
         place: list[bytes | None] = [None]
         replies = self._replies
         replies.append(place)
@@ -281,6 +308,7 @@ def _line(text: str) -> bytes:
 
 def fast_lane(api: Api) -> Callable[..., asyncio.Protocol]:
     """What uvicorn takes as its `http` class."""
+    repeats: dict[bytes, bytes] = {}
 
     def protocol(
         config: Config,
@@ -291,6 +319,6 @@ def fast_lane(api: Api) -> Callable[..., asyncio.Protocol]:
         def other() -> HttpToolsProtocol:
             return OtherLane(config, server_state, app_state, _loop)
 
-        return FastLane(api, other, server_state, config.timeout_keep_alive)
+        return FastLane(api, other, server_state, config.timeout_keep_alive, repeats)
 
     return protocol
