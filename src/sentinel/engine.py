@@ -321,7 +321,7 @@ class Engine:
             contents,
             values.view(f"V{values.shape[1] * values.itemsize}").ravel().tolist(),
             scores,
-            map(thresholds.action, scores),
+            map(str, map(thresholds.action, scores)),  # SQLite takes its time over members of an enumeration
             itertools.repeat(thresholds.review),
             itertools.repeat(thresholds.block),
             itertools.repeat(manifest.version),

@@ -24,7 +24,7 @@ _LULL_S = 0.02
 _SHORT_TURN_NS = 12_000_000  # what a deadline allows for
 _IDLE_NS = 1_000_000  # between two turns: then nothing has lain unread
 _due = operator.attrgetter("due_ns")
-_CHECKPOINT_S = 0.05
+_CHECKPOINT_S = 0.1
 _log = logging.getLogger(__name__)
 
 

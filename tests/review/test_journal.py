@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from sentinel.errors import JournalProblem
-from sentinel.review.journal import Journal
+from sentinel.review.journal import LONGEST_LOG, Journal
 from sentinel.review.journal_reader import DecisionRow, OutcomeRow
 from sentinel.review.tables import metadata
 
@@ -134,8 +135,36 @@ def test_the_log_begins_anew_when_it_has_grown(journal, monkeypatch):
         journal.checkpoint()
         journal.cut_log()
     log = journal.path.with_name(journal.path.name + "-wal")
-    assert log.stat().st_size < 200_000
+    assert len(log.read_bytes().rstrip(b"\0")) < 200_000
     assert journal.counts()["decisions"] == 59
+
+
+def test_a_log_of_full_length_from_the_start_is_read_after_a_crash(journal, tmp_path):
+    log = journal.path.with_name(journal.path.name + "-wal")
+    length = log.stat().st_size
+    assert length > LONGEST_LOG * 4_096
+    journal.append([decision(seq) for seq in range(1, 41)], [])
+    assert log.stat().st_size == length
+    left = tmp_path / "left"
+    left.mkdir()
+    for file in (journal.path, log):
+        shutil.copy(file, left / file.name)
+    found = Journal(left / journal.path.name)
+    assert found.counts()["decisions"] == 40
+    assert found.last_seq == 40
+    found.close()
+
+
+@pytest.mark.parametrize("n", [1, 2, 16, 17, 63, 100, 700])
+def test_what_a_batch_shares_and_what_it_does_not_is_stored_alike(journal, n):
+    differing = [
+        decision(i, batch_size=i % 3, model_version=f"v{i % 2}", block_threshold=None if i % 5 else 0.9)
+        for i in range(1, n + 1)
+    ]
+    alike = [decision(n + i, batch_size=n, block_threshold=None, latency_us=i) for i in range(1, n + 1)]
+    for rows in (differing, alike):
+        journal.append(rows, [])
+        assert journal.find([one.transaction_id for one in rows]) == {one.transaction_id: one for one in rows}
 
 
 def test_a_reader_who_dawdles_does_not_hold_up_the_writer(journal, monkeypatch):

@@ -65,6 +65,15 @@ class MemoryStore:
         fill_rows(self.compiled.rows, log.is_outcome, log.time_us, log.exact, log.plain, log.texts, out)
         return Features(out[:, : self.compiled.outputs], late, known)
 
+    def make_room(self) -> None:
+        """Have room for half as much again, so that what comes next need not wait until the state has grown."""
+        for g, state in enumerate(self._groups):
+            used = {MORE_KEYS: int(state.counters[N_KEYS]), MORE_EVENTS: int(state.counters[N_EVENTS])}
+            if len(state.keys) < 1.5 * used[MORE_KEYS]:
+                self._groups[g] = self._groups[g]._replace(keys=_longer(state.keys))
+            if len(state.events) < 1.5 * used[MORE_EVENTS]:
+                self._groups[g] = self._groups[g]._replace(events=_longer(state.events))
+
     def nbytes(self) -> int:
         """Bytes held by the state."""
         return sum(array.nbytes for state in self._groups for array in state)

@@ -46,7 +46,8 @@ class FeatureState:
             store, seq = self.bundle.new_store(), 0
         self.store, self.seq, self._snapshot_seq = store, seq, seq
         self.follow(journal)
-        self.store.snapshot(self._room)  # takes the memory now, and not while transactions wait
+        self.store.make_room()  # takes the memory now, and not while transactions wait
+        self.store.snapshot(self._room)
 
     def follow(self, journal: JournalReader) -> None:
         """Take what the journal holds after `seq`."""

@@ -1,8 +1,10 @@
 """The journal: every decision and outcome, durable before it is answered, in the order it was taken."""
 
+import contextlib
 import fcntl
 import functools
 import itertools
+import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,10 +28,13 @@ from sentinel.review.journal_reader import (
 )
 from sentinel.review.tables import activations, decisions, outcomes
 
-LONGEST_LOG = 2_048
+LONGEST_LOG = 4_096
 """Frames of 4 KiB after which the log begins anew."""
 
+_LOG_BYTES = (LONGEST_LOG + LONGEST_LOG // 2) * (4_096 + 24)
+
 _LITTLE = 256
+_FEW = 16
 _OF_A_BATCH = (
     "review_threshold", "block_threshold", "model_version", "detector", "variant", "experiment", "circuit", "degraded",
     "batch_size", "decided_at_us",
@@ -58,6 +63,7 @@ class Journal(JournalReader):
             assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - the URL above says so
             self._driver = driver  # batches go past SQLAlchemy, whose results cost 0.2 ms a batch
             self.last_seq = self.newest_seq()
+            _lengthen(path.with_name(f"{path.name}-wal"))
         except SQLAlchemyError as error:
             self._lock.close()
             raise JournalProblem(f"{path} cannot be opened: {reason(error)}") from error
@@ -131,13 +137,14 @@ def _insert(
     writer: sqlite3.Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]],
     of_a_batch: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """Insert rows, as many in one statement as a power of two allows; one for each row would cost twice as much.
+    """Insert rows: up to 16 in one statement, of more as many as a power of two allows; one for each row costs twice.
 
     Where the columns `of_a_batch` are the same in all these rows, their values are handed over once.
     """
     begin = 0
     while begin < len(rows):
-        size = min(1 << (len(rows) - begin).bit_length() - 1, MOST_AT_ONCE)
+        left = len(rows) - begin
+        size = left if left <= _FEW else min(1 << left.bit_length() - 1, MOST_AT_ONCE)
         given = dict(zip(columns, zip(*rows[begin : begin + size], strict=True), strict=True))
         shared = tuple(of_a_batch) if all(given[one].count(given[one][0]) == size for one in of_a_batch) else ()
         own = [values for name, values in given.items() if name not in shared]
@@ -153,6 +160,17 @@ def _insert_sql(table: str, columns: tuple[str, ...], shared: tuple[str, ...], r
     row_of = ",".join(f"?{shared.index(name) + 1}" if name in shared else "?{}" for name in columns)
     marks = (f"({row_of})".format(*itertools.islice(number, len(columns) - len(shared))) for _ in range(rows))
     return f"INSERT INTO {table} ({','.join(columns)}) VALUES {','.join(marks)}"  # noqa: S608
+
+
+def _lengthen(log: Path) -> None:
+    """Give the log its full size now: a commit that makes a file longer takes ten times as long as one that does not.
+
+    SQLite ends a log at the first frame that is not of this log, so zeros after the last one mean nothing to it.
+    """
+    with log.open("ab") as file, contextlib.suppress(OSError):  # a full disk is found by the first commit
+        file.write(bytes(max(_LOG_BYTES - file.tell(), 0)))
+        file.flush()
+        os.fdatasync(file.fileno())
 
 
 def _migrate(connection: sa.Connection) -> None:
