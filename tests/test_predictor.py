@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.errors import BadBody, NotReady, Overloaded
+from sentinel.errors import BadBody, NotReady, Overloaded, SentinelError
 from sentinel.lineup import Contender, Lineup
 from sentinel.model.bundle import load_bundle
 from sentinel.policy.breaker import BreakerSettings
@@ -532,6 +532,19 @@ def test_only_the_champions_scores_are_watched_for_drift(desk_of, bundles):
     of_a = [one.fraud_probability for one in answers if one.variant.lower() == "a"]
     assert rows == len(of_a)
     assert bits(scores) == bits(of_a)
+
+
+def test_whatever_fails_inside_nobody_is_left_without_an_answer(desk_of, served, caplog):
+    def fail(_rows, _scores):
+        raise ZeroDivisionError
+
+    desk = desk_of(served)
+    desk.predictor.observe = fail
+    answers = asyncio.run(desk.all(vectors(20)))
+    assert {type(one) for one in answers} == {SentinelError}
+    assert "20 vectors" in caplog.text
+    desk.predictor.observe = lambda _rows, _scores: None
+    assert 0 <= asyncio.run(desk.all(vectors(1)))[0].fraud_probability <= 1
 
 
 # switches

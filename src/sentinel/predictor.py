@@ -1,17 +1,18 @@
 """Stateless scoring: a feature vector in, a probability out. Whatever arrives in one turn of the loop is one batch."""
 
 import asyncio
+import logging
 import struct
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 
 from sentinel.counting import SHED, STATE_NUMBER, count_decisions
-from sentinel.errors import BadBody, NotReady, Overloaded
+from sentinel.errors import BadBody, NotReady, Overloaded, SentinelError
 from sentinel.lineup import Contender, Lineup
 from sentinel.policy.breaker import Circuit
 from sentinel.policy.experiment import Tally
@@ -25,6 +26,7 @@ MOST_REPEATS = 4096
 _SHOWN = {Action.APPROVE: "allow", Action.REVIEW: "review", Action.BLOCK: "block"}
 _SHOWN_VARIANT = {"a": "A", "b": "B"}
 _MISSING = float("nan")
+_log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -57,15 +59,20 @@ class Question(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     key: str | None = None
 
 
+Tell: TypeAlias = Callable[[Prediction | SentinelError], None]
+"""Who is told the answer, or that there is none."""
+
+
 class _Waiting(msgspec.Struct, gc=False):
     bits: bytes
     key: str | None
     received_ns: int
     due_ns: int
-    tell: Callable[[Prediction], None]
+    tell: Tell
+    waits: bool = True
 
 
-class _Repeat(msgspec.Struct, gc=False):
+class Repeat(msgspec.Struct, gc=False):
     """A body that came before: its vector, what was decided in which state, and the answer but for the microseconds."""
 
     bits: bytes
@@ -93,7 +100,9 @@ class Predictor:
         self._cache = cache
         self._max_waiting = max_waiting
         self._counters = counters
-        self._repeats: dict[bytes, _Repeat] = {}
+        self.repeats: dict[bytes, Repeat] = {}
+        """Bodies that came twice."""
+
         self._waiting: list[_Waiting] = []
         self._hits: list[str] = []
 
@@ -103,7 +112,7 @@ class Predictor:
             self._answer()
         self.lineup, self._answering = lineup, _for_vectors(lineup)
         self._cache.clear()
-        self._repeats.clear()
+        self.repeats.clear()
         found = self._answering.experiment.id if self._answering.experiment else None
         if found != self._experiment_id:
             self._experiment_id, self.experiment = found, {"a": Tally(), "b": Tally()}
@@ -120,7 +129,7 @@ class Predictor:
 
     def remembered(self, body: bytes) -> bytes | None:
         """The answer, as JSON, to a body that was answered from the cache before, while its score is remembered."""
-        known = self._repeats.get(body)
+        known = self.repeats.get(body)
         if known is None or known.circuit is not self.judge.circuit:
             return None
         received_ns = time.monotonic_ns()
@@ -129,9 +138,7 @@ class Predictor:
         self._note_hit(known.action)
         return known.answer % ((time.monotonic_ns() - received_ns) // 1000)
 
-    def ask(
-        self, question: Question, body: bytes, received_ns: int, due_ns: int, tell: Callable[[Prediction], None]
-    ) -> Prediction | None:
+    def ask(self, question: Question, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> Prediction | None:
         """The answer where it is remembered; else None, and `tell` is called with it within this turn of the loop.
 
         `body` is what the question was read from.
@@ -160,11 +167,11 @@ class Predictor:
         self._note_hit(action)
         part = _Part(champion, "a", Verdict(None, None, circuit), 0, time.monotonic_ns(), cache_hit=True)
         found = part.prediction(score, action, received_ns)
-        if len(self._repeats) >= MOST_REPEATS:
-            self._repeats.clear()
+        if len(self.repeats) >= MOST_REPEATS:
+            self.repeats.clear()
         timeless = _encode(msgspec.structs.replace(found, latency_us=0)).replace(b"%", b"%%")
         answer = timeless.replace(b'"latency_us":0', b'"latency_us":%d')
-        self._repeats[body] = _Repeat(bits, action, circuit, answer)
+        self.repeats[body] = Repeat(bits, action, circuit, answer)
         return found
 
     def _note_hit(self, action: Action) -> None:
@@ -191,12 +198,22 @@ class Predictor:
         for begin in range(0, len(waiting), ROWS_AT_ONCE):
             batch = waiting[begin : begin + ROWS_AT_ONCE]
             if lineup.experiment is None:
-                self._score(batch, lineup, "a")
+                self._try_to_score(batch, lineup, "a")
                 continue
             variants = [lineup.variant(one.bits if one.key is None else one.key) for one in batch]
             for variant in sorted(set(variants)):
                 part = [one for one, found in zip(batch, variants, strict=True) if found == variant]
-                self._score(part, lineup, variant)
+                self._try_to_score(part, lineup, variant)
+
+    def _try_to_score(self, batch: list[_Waiting], lineup: Lineup, variant: str) -> None:
+        """Whatever happens, nobody is left without an answer."""
+        try:
+            self._score(batch, lineup, variant)
+        except Exception:  # noqa: BLE001 - a fault of ours must not leave clients without an answer
+            _log.exception("a batch of %d vectors was not answered as it should", len(batch))
+            for one in batch:
+                if one.waits:
+                    one.tell(SentinelError("Something went wrong inside; retry in a moment"))
 
     def _score(self, batch: list[_Waiting], lineup: Lineup, variant: str) -> None:
         contender = lineup.contender(variant)
@@ -228,6 +245,7 @@ class Predictor:
         actions = list(map(thresholds.action, scores))
         prediction = _Part(contender, variant, verdict, len(batch), time.monotonic_ns()).prediction
         for one, score, action in zip(batch, scores, actions, strict=True):
+            one.waits = False
             one.tell(prediction(score, action, one.received_ns))
         self._count(batch, actions, variant, verdict)
 
@@ -236,7 +254,7 @@ class Predictor:
         now_ns = time.monotonic_ns()
         count.observe_batch(len(batch))
         count.observe_many(Stage.TOTAL, (now_ns - np.array([one.received_ns for one in batch])) // 1000)
-        count_decisions(count, actions, [variant] * len(batch))
+        count_decisions(count, actions, [variant] * len(batch) if variant == "b" else ())
         count.add(Slot.CACHE_MISSES, len(batch))
         count.set(Slot.CACHE_SIZE, len(self._cache))
         count.set(Slot.BREAKER_STATE, STATE_NUMBER[verdict.circuit])
@@ -292,8 +310,9 @@ class ScoreCache:
         if self._capacity <= 0 or self._ttl_ns <= 0:
             return
         for bits, score in zip(vectors, scores, strict=True):
+            if bits in kept:
+                kept.move_to_end(bits)
             kept[bits] = (score, until_ns)
-            kept.move_to_end(bits)
         while len(kept) > self._capacity:
             kept.popitem(last=False)
 

@@ -34,7 +34,7 @@ from sentinel.events.schema import Transaction, read_json, text_of
 from sentinel.events.times import instant_us, iso
 from sentinel.model.bundle import Manifest, read_manifest
 from sentinel.model.registry import Registry
-from sentinel.predictor import Predictor, Question
+from sentinel.predictor import Prediction, Predictor, Question
 from sentinel.telemetry.tracing import Tracer, parse_traceparent
 from sentinel.transport.replies import JSON, NDJSON, Reply, Tell, reply_to, reply_to_batch
 from sentinel.worker import Result, Worker
@@ -155,9 +155,16 @@ class Api:
             question = _decode_question(body)
         except msgspec.MsgspecError:
             question = read_json(_decode_question, body)  # says what is wrong
-        known = self.predictor.ask(question, body, received_ns, due_ns, lambda found: tell(Reply(200, _encode(found))))
+
+        def finish(found: Prediction | SentinelError) -> None:
+            if isinstance(found, SentinelError):
+                self._refuse(_PREDICT, found, tell)
+            else:
+                tell(Reply(200, _encode(found)))
+
+        known = self.predictor.ask(question, body, received_ns, due_ns, finish)
         if known is not None:
-            tell(Reply(200, _encode(known)))
+            finish(known)
 
     def _begin_events(self, call: Call, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
         read = self._read_transaction if call.route is _SCORE else self._read_outcome

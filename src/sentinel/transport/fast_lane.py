@@ -138,7 +138,7 @@ class FastLane(asyncio.Protocol):
             head = read_head(data[:blank]) if blank > 3 else _NO_HEAD
             if head.call is not None and len(data) == blank + head.length <= self._most_bytes:
                 body = data[blank:]
-                if head.call.may_be_remembered and self._take_repeat(body):
+                if head.call.may_be_remembered and self._api.predictor.repeats and self._take_repeat(body):
                     self._remember(data, body)
                 else:
                     self._take(head.call, body)
