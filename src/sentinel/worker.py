@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeAlias
 
-import msgspec
-
 from sentinel.decisions import Answer, Arrival
 from sentinel.engine import Engine
 from sentinel.errors import NotReady, Overloaded, SentinelError
@@ -28,20 +26,8 @@ _CHECKPOINT_S = 0.1
 _log = logging.getLogger(__name__)
 
 
-Result: TypeAlias = list[Answer] | SentinelError
-"""Answers in the order of the arrivals, or what befell the whole batch."""
-
-
 Errand: TypeAlias = Callable[[Engine], None]
 """What is done to the engine between two batches."""
-
-
-class _Job(msgspec.Struct, gc=False):
-    """Arrivals of one request, until when the first of them can wait (ns), and who is told their answers."""
-
-    arrivals: Sequence[Arrival]
-    due_ns: int
-    tell: Callable[[Result], None]
 
 
 class Worker:
@@ -55,7 +41,7 @@ class Worker:
         self._open_engine = open_engine
         self._max_waiting = max_waiting
         self._waiting = 0
-        self._backlog: list[_Job] = []
+        self._backlog: list[Arrival] = []
         self._turn_is_due = False
         self._turn_began_ns = 0
         self._turn_ended_ns = 0
@@ -94,8 +80,8 @@ class Worker:
         """Arrivals that have no answer yet."""
         return self._waiting
 
-    def put(self, arrivals: Sequence[Arrival], tell: Callable[[Result], None]) -> None:
-        """Have the arrivals handled; `tell` is called in the event loop. Raises NotReady, Overloaded."""
+    def put(self, arrivals: Sequence[Arrival]) -> None:
+        """Have them handled; each one's `tell` is called in the event loop. Raises NotReady, Overloaded."""
         if self.engine is None:
             raise NotReady(f"No model can answer: {self.reason}")
         if self._waiting + len(arrivals) > self._max_waiting:
@@ -109,7 +95,7 @@ class Worker:
         if self._turn_ns > _SHORT_TURN_NS:
             for arrival in arrivals:
                 arrival.due_ns -= 2 * (self._turn_ns - _SHORT_TURN_NS)
-        self._backlog.append(_Job(arrivals, arrivals[0].due_ns, tell))
+        self._backlog += arrivals
 
     def between_batches(self, errand: Errand) -> None:
         """Have something done to the engine in the loop's thread; from any other thread, once the engine is open."""
@@ -188,43 +174,33 @@ class Worker:
                 return
             self._stopping.wait(_RETRY_S)
 
-    def _next_batch(self) -> list[_Job]:
+    def _next_batch(self) -> list[Arrival]:
         """What to decide now: first all that can wait no longer, which costs little; else the earliest due."""
-        backlog = self._backlog
-        if len(backlog) > 1:
-            now_ns = time.monotonic_ns()
-            late = [job for job in backlog if job.due_ns < now_ns]
-            if late:
-                self._backlog = [job for job in backlog if job.due_ns >= now_ns]
-                return late
-            if len(backlog) > MAX_ROWS:
-                backlog.sort(key=_due)
-        rows = 0
-        for n, job in enumerate(backlog):
-            if rows >= MAX_ROWS:
-                self._backlog = backlog[n:]
-                return backlog[:n]
-            rows += len(job.arrivals)
-        self._backlog = []
-        return backlog
+        backlog, self._backlog = self._backlog, []
+        now_ns = time.monotonic_ns()
+        late = [one for one in backlog if one.due_ns < now_ns]
+        if late:
+            self._backlog = [one for one in backlog if one.due_ns >= now_ns]
+            return late
+        if len(backlog) > MAX_ROWS:
+            backlog.sort(key=_due)
+            self._backlog = backlog[MAX_ROWS:]
+        return backlog[:MAX_ROWS]
 
-    def _handle(self, engine: Engine, jobs: list[_Job]) -> None:
-        batch = [arrival for job in jobs for arrival in job.arrivals]
-        result: Result
+    def _handle(self, engine: Engine, batch: list[Arrival]) -> None:
+        answers: Sequence[Answer]
         try:
-            result = engine.handle(batch, time.time_ns() // 1000)
+            answers = engine.handle(batch, time.time_ns() // 1000)
         except SentinelError as error:
             _log.error("a batch of %d was not decided: %s", len(batch), error)
-            result = error
+            answers = [error] * len(batch)
         except Exception:
             _log.exception("a batch of %d was not decided", len(batch))
-            result = NotReady("Something went wrong inside and nothing was stored; retry in a moment")
-        begin = 0
-        for job in jobs:
-            end = begin + len(job.arrivals)
-            self._waiting -= end - begin
-            job.tell(result if isinstance(result, SentinelError) else result[begin:end])
-            begin = end
+            problem = NotReady("Something went wrong inside and nothing was stored; retry in a moment")
+            answers = [problem] * len(batch)
+        self._waiting -= len(batch)
+        for arrival, answer in zip(batch, answers, strict=True):
+            arrival.tell(answer)
 
     def _write_back(self) -> None:
         while not self._stopping.wait(_CHECKPOINT_S):

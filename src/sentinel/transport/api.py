@@ -5,6 +5,7 @@ Scoring calls usually come through the fast lane (`fast_lane.py`) and only in un
 """
 
 import asyncio
+import functools
 import logging
 import math
 import time
@@ -37,7 +38,7 @@ from sentinel.model.registry import Registry
 from sentinel.predictor import Prediction, Predictor, Question
 from sentinel.telemetry.tracing import Tracer, parse_traceparent
 from sentinel.transport.replies import JSON, NDJSON, Reply, Tell, reply_to, reply_to_batch
-from sentinel.worker import Result, Worker
+from sentinel.worker import Worker
 
 _NDJSON_TYPES = (NDJSON, "application/jsonl", "application/jsonlines", "application/ndjson")
 _encode = msgspec.json.Encoder().encode
@@ -167,21 +168,20 @@ class Api:
             finish(known)
 
     def _begin_events(self, call: Call, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
-        read = self._read_transaction if call.route is _SCORE else self._read_outcome
         if call.kind != "json" or body[:1] != b"{":
             items = self._items(body, call)
             if items is not None:
-                self._begin_batch(call, items, read, received_ns, due_ns, tell)
+                self._begin_batch(call, items, received_ns, due_ns, tell)
                 return
 
-        def finish(result: Result) -> None:
-            answer = result if isinstance(result, SentinelError) else result[0]
+        def finish(answer: Answer) -> None:
             if isinstance(answer, SentinelError):
                 self._refuse(call.route, answer, tell)
             else:
                 tell(Reply(200, _encode(answer)))
 
-        self._engine_worker().put((Arrival(read(body), received_ns, due_ns),), finish)
+        event = self._read_transaction(body) if call.route is _SCORE else self._read_outcome(body)
+        self._engine_worker().put((Arrival(event, received_ns, due_ns, finish),))
 
     def _traced(self, call: Call, received_ns: int, tell: Tell) -> Tell:
         """Hand the request id and the trace back with the answer, and record a span of it where that is wanted."""
@@ -210,39 +210,35 @@ class Api:
         self.begin(call, body, lambda reply: None if waiting.done() else waiting.set_result(reply))
         return await waiting
 
-    def _begin_batch(
-        self,
-        call: Call,
-        items: Sequence[Any],
-        read: Callable[[Any], Transaction | Outcome],
-        received_ns: int,
-        due_ns: int,
-        tell: Tell,
-    ) -> None:
+    def _begin_batch(self, call: Call, items: Sequence[Any], received_ns: int, due_ns: int, tell: Tell) -> None:
+        read: Callable[[Any], Transaction | Outcome]
+        read = self._read_transaction if call.route is _SCORE else self._read_outcome
         answers: list[Answer | None] = [None] * len(items)
-        arrivals: list[Arrival] = []
-        places: list[int] = []
-        for i, item in enumerate(items):
-            try:
-                arrivals.append(Arrival(read(item), received_ns, due_ns))
-                places.append(i)
-            except (BadBody, InvalidInput) as error:
-                answers[i] = error
+        waiting = 0
 
-        def finish(result: Result) -> None:
-            if isinstance(result, SentinelError):
-                self._count_errors(call.route, [result] * len(items))
-                tell(reply_to(result))
-                return
-            for i, answer in zip(places, result, strict=True):
-                answers[i] = answer
+        def finish_one(place: int, answer: Answer) -> None:
+            nonlocal waiting
+            answers[place] = answer
+            waiting -= 1
+            if waiting == 0:
+                finish()
+
+        def finish() -> None:
             self._count_errors(call.route, answers)
             tell(reply_to_batch(answers, lines=call.kind == "lines"))
 
+        arrivals: list[Arrival] = []
+        for place, item in enumerate(items):
+            try:
+                told = functools.partial(finish_one, place)
+                arrivals.append(Arrival(read(item), received_ns, due_ns, told))
+            except (BadBody, InvalidInput) as error:
+                answers[place] = error
+        waiting = len(arrivals)
         if arrivals:
-            self._engine_worker().put(arrivals, finish)
+            self._engine_worker().put(arrivals)
         else:
-            finish([])
+            finish()
 
     def _items(self, body: bytes, call: Call) -> Sequence[Any] | None:
         """The parts of a batch, or None for a body that is one object."""

@@ -206,7 +206,7 @@ class FastLane(asyncio.Protocol):
 
         def tell(reply: Reply) -> None:
             place[0] = response_bytes(reply)
-            if replies[0] is place:
+            if replies[0] is place:  # else an earlier answer is still under way
                 self._flush()
 
         self._api.begin(call, body, tell)

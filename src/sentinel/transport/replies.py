@@ -60,10 +60,14 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 Tell: TypeAlias = Callable[[Reply], None]
 
 
+def _status_of(fault: SentinelError) -> int:
+    return STATUS.get(type(fault), 500)
+
+
 def _as_json(answer: Answer) -> Any:
     if not isinstance(answer, SentinelError):
         return answer
-    status = STATUS.get(type(answer), 500)
+    status = _status_of(answer)
     shown: dict[str, Any] = {"status": status, "error": str(answer)}
     if isinstance(answer, InvalidInput):
         shown["path"] = answer.path
@@ -71,7 +75,10 @@ def _as_json(answer: Answer) -> Any:
 
 
 def reply_to_batch(answers: Sequence[Answer | None], *, lines: bool) -> Reply:
-    """The answers of a batch, in their order, as an array or as lines."""
+    """The answers of a batch, in their order, as an array or as lines; one fault where it is all that was wrong."""
+    fault = next((one for one in answers if isinstance(one, SentinelError) and _status_of(one) >= 500), None)
+    if fault is not None and all(isinstance(one, SentinelError) for one in answers):
+        return reply_to(fault)
     shown = [_as_json(answer) for answer in answers if answer is not None]
     if lines:
         return Reply(200, b"".join(_encode(one) + b"\n" for one in shown), NDJSON)
@@ -81,7 +88,7 @@ def reply_to_batch(answers: Sequence[Answer | None], *, lines: bool) -> Reply:
 def reply_to(answer: Answer) -> Reply:
     """An answer or a fault as a reply."""
     if isinstance(answer, SentinelError):
-        return Reply(STATUS.get(type(answer), 500), _encode(_as_json(answer)))
+        return Reply(_status_of(answer), _encode(_as_json(answer)))
     return Reply(200, _encode(answer))
 
 
