@@ -33,7 +33,7 @@ from sentinel.telemetry.tracing import open_tracer
 from sentinel.transport.api import Api
 from sentinel.transport.fast_lane import fast_lane
 from sentinel.transport.http import build
-from sentinel.watch import Watch, drift_settings
+from sentinel.watch import Watch, drift_settings, shadow_settings
 from sentinel.worker import Worker
 
 _SWITCH_INTERVAL_S = 0.0005
@@ -103,10 +103,10 @@ def _memory_folder() -> str | None:
 
 
 def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: socket.socket | None = None) -> None:
-    """One process: the event loop with the fast lane, and the engine's thread unless there are more processes."""
+    """One process: the event loop with the fast lane, and with the engine unless there are more processes."""
     configure_logging(style=settings.log_style)
     gc.set_threshold(20_000, 20, 50)  # requests make no circles; looking for some every 700 objects costs a twentieth
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)  # engine and event loop share the interpreter: hand over quickly
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)  # the loop shares the interpreter with a few threads: hand over quickly
     of_engine, of_rollout = of_loop.for_thread(1), of_loop.for_thread(2)
     registry, record = Registry(settings.models), DeploymentRecord(settings.home)
     cache = ScoreCache(settings.cache_entries, settings.cache_ttl_s)
@@ -115,7 +115,7 @@ def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: 
     worker = Worker(lambda: open_engine(settings, rollout.first_lineup(), of_engine, watch), settings.max_waiting)
     watch = Watch(
         settings.home, predictor, worker if alone else None, of_loop, drift_settings(settings.drift_window),
-        leads=leads,
+        shadow_settings(settings.shadow_scores), leads=leads,
     )  # fmt: skip
     rollout = Rollout(record, registry, predictor, watch.worker, of_rollout, watch.follow)
     watch.rollout = rollout

@@ -103,9 +103,8 @@ class Engine:
         self.has_time = 2 * begun_ns < batch[0].received_ns + batch[0].due_ns
         sifted = self._sift(batch, now_us)
         self._shed(batch, sifted, now_us)
-        if self.overflow.rows and any(self._id(batch[i].event) in self.overflow.rows for i, _ in sifted.fresh):
-            while self.overflow.rows:  # an outcome of what was shed just now
-                self.catch_up()
+        if self.overflow.rows:
+            self._catch_up_with([self._id(batch[i].event) for i, _ in sifted.fresh])  # an outcome of what was shed now
         if sifted.fresh:
             self._dirty = True
             self._take(batch, sifted, now_us)
@@ -132,6 +131,14 @@ class Engine:
         for state in self.states.values():
             state.seq = self.journal.last_seq
         self._dirty = False
+
+    def _catch_up_with(self, transaction_ids: Sequence[str]) -> bool:
+        """Take in what was postponed until none of these are among it; whether any was."""
+        found = False
+        while any(one in self.overflow.rows for one in transaction_ids):
+            self.catch_up()
+            found = True
+        return found
 
     def reload(self) -> None:
         """The states as if nothing had ever failed."""
@@ -170,9 +177,7 @@ class Engine:
         ids = [self._id(one.event) for one in batch] if outcomes else [self._id_of(one.event) for one in batch]
         sifted = _Sifted(self.journal.find(ids))
         if self.overflow.rows:
-            if any(one in self.overflow.rows for one in outcomes):
-                while self.overflow.rows:
-                    self.catch_up()
+            if self._catch_up_with(outcomes):
                 sifted = _Sifted(self.journal.find(ids))
             sifted.rows |= {one: self.overflow.rows[one] for one in ids if one in self.overflow.rows}
         time_of, encode = self._time_of, self.schema.encode

@@ -33,8 +33,7 @@ Errand: TypeAlias = Callable[[Engine], None]
 class Worker:
     """Opens the engine beside the event loop, keeps trying while that fails, and then uses it in the loop's thread.
 
-    A thread of its own for the engine would wait for the interpreter's lock at every turn, and so would the loop:
-    taken together they decide a fifth more transactions a second in one thread.
+    With a thread of its own the engine would wait for the interpreter's lock at every batch, and so would the loop.
     """
 
     def __init__(self, open_engine: Callable[[], Engine], max_waiting: int) -> None:
