@@ -37,7 +37,14 @@ def main() -> None:
         "xente": xente,
         "serving": lambda: sentinel("bench", "serve", "--json", "--plot", HERE.parent / "docs" / "latency.png"),
     }
-    for name in ("feature_replay.py", "experiment_errors.py", "drift_alarms.py", "endurance.py", "overload.py"):
+    for name in (
+        "feature_replay.py",
+        "experiment_errors.py",
+        "drift_alarms.py",
+        "endurance.py",
+        "overload.py",
+        "two_workers.py",
+    ):
         subprocess.run([sys.executable, HERE / name], check=True)
     for title, measure in figures.items():
         print(json.dumps({"benchmark": title, "conditions": conditions(), "figures": measure()}, indent=2))

@@ -116,9 +116,9 @@ class _Runs:
         )
 
     def _run(self, name: str, pid: int, connections: int, rate: int | None, load: Callable[[], Load]) -> Load:
-        begun, cpu = time.perf_counter(), _cpu_seconds(pid)
+        begun, cpu = time.perf_counter(), cpu_seconds(pid)
         found = load()
-        share = (_cpu_seconds(pid) - cpu) / (time.perf_counter() - begun)
+        share = (cpu_seconds(pid) - cpu) / (time.perf_counter() - begun)
         self.found.setdefault(name, []).append((found, share, connections, rate))
         self._done += 1
         self._stage("measuring", self._done, self._total)
@@ -289,7 +289,7 @@ def _nginx_version() -> str | None:
     return told.strip().rpartition("/")[2]
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Processor time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
