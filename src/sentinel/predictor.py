@@ -357,11 +357,25 @@ class _Part:
         used = thresholds.review if thresholds.block is None else thresholds.block
         self._used = {Action.APPROVE: thresholds.review, Action.REVIEW: thresholds.review, Action.BLOCK: used}
         self._now_ns = now_ns
-        self._before = (batch_size, cache_hit, contender.version, _SHOWN_VARIANT[variant])
-        self._after = (verdict.degraded, verdict.circuit)
+        self._batch_size = batch_size
+        self._cache_hit = cache_hit
+        self._version = contender.version
+        self._variant = _SHOWN_VARIANT[variant]
+        self._degraded = verdict.degraded
+        self._circuit = verdict.circuit
 
     def prediction(self, score: float, action: Action, received_ns: int) -> Prediction:
         """The answer to one vector."""
-        took_us = (self._now_ns - received_ns) // 1000
-        shown, used = _SHOWN[action], self._used[action]
-        return Prediction(score, 1 if score >= 0.5 else 0, shown, used, took_us, *self._before, *self._after)
+        return Prediction(
+            score,
+            1 if score >= 0.5 else 0,
+            _SHOWN[action],
+            self._used[action],
+            (self._now_ns - received_ns) // 1000,
+            self._batch_size,
+            self._cache_hit,
+            self._version,
+            self._variant,
+            self._degraded,
+            self._circuit,
+        )
