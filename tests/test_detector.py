@@ -4,6 +4,7 @@ import pytest
 from sentinel.detector import Detector
 from sentinel.detectors import load_detector, preset_names
 from sentinel.errors import InvalidDefinition, InvalidInput
+from sentinel.events.files import read_history
 from sentinel.events.schema import Schema
 from sentinel.features.definitions import field
 from sentinel.policy.fallback import VELOCITY_RULES, Condition, Fallback, Rule
@@ -35,6 +36,36 @@ def test_rules_may_not_block_where_the_policy_never_does():
     with pytest.raises(InvalidDefinition, match="the policy never blocks; set block_at=None"):
         Detector(**AMOUNT, policy=never, fallback=Fallback(rules=LARGE))
     assert Detector(**AMOUNT, policy=never, fallback=Fallback(rules=LARGE, block_at=None))
+
+
+PUBLISHED = ("Time", *(f"V{i}" for i in range(1, 29)), "Amount")
+
+
+def test_creditcard_reads_its_published_file_as_it_is(tmp_path):
+    """Quoted names and labels, whole seconds, and 100000 as R writes it."""
+    row = ",".join(["-1.35980713367380"] * 28)
+    lines = [",".join(f'"{name}"' for name in (*PUBLISHED, "Class"))]
+    lines += [
+        f'{second},{row},{amount},"{label}"'
+        for second, amount, label in (("0", "149.62", 0), ("1e+05", "0", 1), ("172792", "217", 0))
+    ]
+    path = tmp_path / "creditcard.csv"
+    path.write_text("\n".join(lines))
+    detector = load_detector("creditcard")
+    history = read_history(path, detector.schema, strict=True)
+    assert history.frame["event_time"].to_list() == [0, 100_000_000_000, 172_792_000_000]
+    assert history.frame["Time"].to_list() == [0, 100_000, 172_792]
+    assert history.frame["Amount"].to_list() == [149.62, 0, 217]
+    assert history.frame["Class"].to_list() == [0, 1, 0]
+    assert history.frame["transaction_id"].to_list() == ["row-1", "row-2", "row-3"]
+
+
+def test_creditcard_takes_the_thirty_numbers_of_that_file_in_its_order():
+    detector = load_detector("creditcard")
+    assert detector.plan({}).names == PUBLISHED
+    payment = detector.schema.decode(msgspec.json.encode(dict.fromkeys(PUBLISHED, 0.5)))
+    detector.schema.assign(payment, "a7", 1)
+    assert (payment.transaction_id, payment.event_time, payment.Time) == ("a7", 1, 0.5)
 
 
 def test_velocity_takes_the_published_example_request():

@@ -9,6 +9,7 @@ from sentinel.model.registry import Registry
 from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.judge import Limits
 from sentinel.predictor import Predictor, ScoreCache
+from sentinel.shadow.settings import ShadowSettings
 from sentinel.telemetry.counters import Counters
 from sentinel.watch import Watch
 
@@ -16,7 +17,7 @@ from sentinel.watch import Watch
 @pytest.fixture
 def watch(shop_home, tmp_path):
     predictor = Predictor(Limits(), ScoreCache(0, 0.0), 100, Counters())
-    watch = Watch(tmp_path, predictor, None, Counters(), DriftSettings(), leads=False)
+    watch = Watch(tmp_path, predictor, None, Counters(), DriftSettings(), ShadowSettings(), leads=False)
     deployment = DeploymentRecord(shop_home).read()
     watch.follow(deployment, load_lineup(deployment, Registry(shop_home / "models")))
     yield watch

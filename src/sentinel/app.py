@@ -37,6 +37,8 @@ from sentinel.watch import Watch, drift_settings, shadow_settings
 from sentinel.worker import Worker
 
 _SWITCH_INTERVAL_S = 0.0005
+_LISTENERS = 16
+"""The loop takes one new connection a turn from each. With one listener, those who come while turns are long wait."""
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -105,13 +107,14 @@ def _memory_folder() -> str | None:
 def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: socket.socket | None = None) -> None:
     """One process: the event loop with the fast lane, and with the engine unless there are more processes."""
     configure_logging(style=settings.log_style)
+    alone = listener is None
+    listener = listener or _listen(settings)
     gc.set_threshold(20_000, 20, 50)  # requests make no circles; looking for some every 700 objects costs a twentieth
     sys.setswitchinterval(_SWITCH_INTERVAL_S)  # the loop shares the interpreter with a few threads: hand over quickly
     of_engine, of_rollout = of_loop.for_thread(1), of_loop.for_thread(2)
     registry, record = Registry(settings.models), DeploymentRecord(settings.home)
     cache = ScoreCache(settings.cache_entries, settings.cache_ttl_s)
     predictor = Predictor(limits_of(settings), cache, settings.max_waiting, of_loop)
-    alone = settings.workers == 1
     worker = Worker(lambda: open_engine(settings, rollout.first_lineup(), of_engine, watch), settings.max_waiting)
     watch = Watch(
         settings.home, predictor, worker if alone else None, of_loop, drift_settings(settings.drift_window),
@@ -119,7 +122,7 @@ def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: 
     )  # fmt: skip
     rollout = Rollout(record, registry, predictor, watch.worker, of_rollout, watch.follow)
     watch.rollout = rollout
-    if listener is not None:
+    if not alone:
         rollout.load_first()  # the others answer meanwhile
     api = Api(settings, predictor, watch.worker, open_tracer(settings.otlp_endpoint))
     config = uvicorn.Config(
@@ -139,7 +142,10 @@ def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: 
         ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=settings.shutdown_s,
     )
-    uvicorn.Server(config).run(sockets=[listener] if listener else None)
+    with listener:
+        listener.setblocking(False)  # a copy that waits would have the other processes wait in `accept` too
+        listeners = [listener.dup() for _ in range(_LISTENERS)]
+    uvicorn.Server(config).run(sockets=listeners)
 
 
 def _run_numbered(settings: Settings, counters: Path, number: int, listener: socket.socket) -> None:
@@ -184,5 +190,6 @@ def _listen(settings: Settings) -> socket.socket:
         listener.bind((settings.host, settings.port))
     except OSError as error:
         raise InvalidDefinition(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+    listener.setblocking(False)
     listener.set_inheritable(True)
     return listener

@@ -28,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `cache_entries`, `cache_ttl_s`: scores of feature vectors that are remembered, and for how long.
     - `false_alarm_cost`: what a disturbed honest customer costs, in the unit of the amount, for experiments.
     - `drift_window`: transactions that are compared with the training history.
+    - `shadow_scores`: the newest scores of shadows that are kept in `shadow.db`, about 160 bytes each.
     - `log_style`: `text` or `json`.  `otlp_endpoint`: where to send traces; needs the extra `tracing`.
     - `shutdown_s`: how long requests in flight may take to finish after SIGTERM.
     """
@@ -51,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     cache_ttl_s: Annotated[float, msgspec.Meta(ge=0)] = 2.0
     false_alarm_cost: Annotated[float, msgspec.Meta(ge=0)] = 10.0
     drift_window: Annotated[int, msgspec.Meta(ge=500)] = 5000
+    shadow_scores: Annotated[int, msgspec.Meta(ge=1)] = 5_000_000
     log_style: Literal["text", "json"] = "text"
     otlp_endpoint: str | None = None
     shutdown_s: int = 10

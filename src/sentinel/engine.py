@@ -18,6 +18,7 @@ from sentinel.events.times import SECOND_US, iso
 from sentinel.features.store import Features
 from sentinel.lineup import Contender, Lineup
 from sentinel.policy.judge import FALLBACK_ONLY, OVERLOADED, Judge, Limits, Verdict
+from sentinel.policy.thresholds import Thresholds
 from sentinel.review.experiment_count import ExperimentCount
 from sentinel.review.feature_state import FeatureState
 from sentinel.review.journal import Journal
@@ -30,6 +31,7 @@ FARTHEST_AHEAD_US = 86_400 * SECOND_US
 SNAPSHOT_EVERY = 250_000
 CATCH_UP_ROWS = 64
 MOST_POSTPONED = 1_000_000
+_SPARE = 8  # who has waited for less than an eighth of its patience has time for what was postponed
 
 _Numbered: TypeAlias = tuple[int, Arrival, bytes]
 """A new transaction: its number in the journal, how it came, its canonical bytes."""
@@ -100,7 +102,8 @@ class Engine:
         if self._dirty:
             self.reload()
         begun_ns = time.monotonic_ns()
-        self.has_time = 2 * begun_ns < batch[0].received_ns + batch[0].due_ns
+        waited_ns, patience_ns = begun_ns - batch[0].received_ns, batch[0].due_ns - batch[0].received_ns
+        self.has_time = _SPARE * waited_ns < patience_ns
         sifted = self._sift(batch, now_us)
         self._shed(batch, sifted, now_us)
         if self.overflow.rows:
@@ -223,20 +226,19 @@ class Engine:
         if len(self.overflow.rows) + len(late) > MOST_POSTPONED:
             raise Overloaded("More transactions wait to be recorded than there is room for; retry in a minute")
         contender = self.lineup.champion
-        manifest, thresholds = contender.bundle.manifest, contender.fallback.thresholds
+        thresholds = contender.fallback.thresholds
         scores = [contender.fallback.base] * len(late)
         if not contender.fallback.is_constant:
             log = self.states[contender.bundle.state_id].log_of([batch[i].event for i, _ in late])
             scores = contender.fallback.score(contender.plain_rows(log)).tolist()
-        decided_ns, circuit = time.monotonic_ns(), self.judge.circuit
-        shed = [
-            DecisionRow(
-                0, self._id_of(batch[i].event), content, b"", score, thresholds.action(score), thresholds.review,
-                thresholds.block, manifest.version, manifest.detector, True, None, None, circuit, OVERLOADED,
-                len(late), (decided_ns - batch[i].received_ns) // 1000, now_us,
-            )
-            for (i, content), score in zip(late, scores, strict=True)
-        ]  # fmt: skip
+        arrivals = [batch[i] for i, _ in late]
+        verdict = Verdict(None, OVERLOADED, self.judge.circuit)
+        nothing = itertools.repeat(b"")
+        contents = [content for _, content in late]
+        shed = self._rows(
+            contender, verdict, thresholds, itertools.repeat(0), arrivals, contents, nothing, scores,
+            itertools.repeat(True), None, now_us,
+        )  # fmt: skip
         self.overflow.append(shed)
         for (i, _), row in zip(late, shed, strict=True):
             sifted.rows[row.transaction_id] = row
@@ -318,22 +320,35 @@ class Engine:
             thresholds, scores = contender.thresholds, verdict.scores.tolist()
         if verdict.degraded in SHED:
             self.counters.add(SHED[verdict.degraded], len(arrivals))
+        blobs = values.view(f"V{values.shape[1] * values.itemsize}").ravel().tolist()
+        late = features.late[where].astype(bool).tolist()
+        return self._rows(
+            contender, verdict, thresholds, seqs, arrivals, contents, blobs, scores, late,
+            variant if self.lineup.experiment else None, now_us,
+        )  # fmt: skip
+
+    def _rows(
+        self, contender: Contender, verdict: Verdict, thresholds: Thresholds, seqs: Iterable[int],
+        arrivals: Sequence[Arrival], contents: Iterable[bytes], features: Iterable[bytes], scores: Sequence[float],
+        late: Iterable[bool], variant: str | None, now_us: int,
+    ) -> list[DecisionRow]:  # fmt: skip
+        """Rows of the journal, put together by columns."""
         manifest, experiment = contender.bundle.manifest, self.lineup.experiment
         decided_ns = time.monotonic_ns()
         columns: tuple[Iterable[Any], ...] = (
             seqs,
             [self._id_of(one.event) for one in arrivals],
             contents,
-            values.view(f"V{values.shape[1] * values.itemsize}").ravel().tolist(),
+            features,
             scores,
             map(str, map(thresholds.action, scores)),  # SQLite takes its time over members of an enumeration
             itertools.repeat(thresholds.review),
             itertools.repeat(thresholds.block),
             itertools.repeat(manifest.version),
             itertools.repeat(manifest.detector),
-            features.late[where].astype(bool).tolist(),
-            itertools.repeat(variant if experiment else None),
-            itertools.repeat(experiment.id if experiment else None),
+            late,
+            itertools.repeat(variant),
+            itertools.repeat(experiment.id if variant and experiment else None),
             itertools.repeat(verdict.circuit),
             itertools.repeat(verdict.degraded),
             itertools.repeat(len(arrivals)),

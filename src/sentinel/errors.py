@@ -41,7 +41,7 @@ class NoExperiment(SentinelError):
 
 
 class JournalProblem(SentinelError):
-    """The journal or a snapshot cannot be read or written."""
+    """The journal, a snapshot, the deployment record or what shadows scored cannot be read or written."""
 
 
 class NotReady(SentinelError):

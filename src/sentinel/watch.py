@@ -17,6 +17,7 @@ from sentinel.predictor import Predictor
 from sentinel.review.shadow_report import ShadowReport, shadow_report
 from sentinel.review.shadow_scores import FILE, ShadowScores
 from sentinel.rollout import Rollout
+from sentinel.shadow.settings import ShadowSettings
 from sentinel.shadow.supervisor import ShadowStatus, ShadowSupervisor
 from sentinel.telemetry.counters import Counters, Slot
 from sentinel.telemetry.prometheus import Facts, Gauge, model_info, render, snapshot
@@ -35,7 +36,7 @@ class Watch:
 
     def __init__(
         self, home: Path, predictor: Predictor, worker: Worker | None, counters: Counters, drift: DriftSettings,
-        *, leads: bool,
+        shadow: ShadowSettings, *, leads: bool,
     ) -> None:  # fmt: skip
         self.predictor = predictor
         self.worker = worker
@@ -47,7 +48,7 @@ class Watch:
         self._drift: DriftMonitor | None = None
         self._drift_told_s = 0.0
         self._leads = leads
-        self._shadow = ShadowSupervisor(home)
+        self._shadow = ShadowSupervisor(home, shadow)
         self._guardrails = Guardrails()
         self._task: asyncio.Task[None] | None = None
         predictor.observe = self.observe
@@ -254,3 +255,8 @@ class Watch:
 def drift_settings(window: int) -> DriftSettings:
     """The defaults with another window, in transactions."""
     return msgspec.structs.replace(DriftSettings(), window=window)
+
+
+def shadow_settings(kept_scores: int) -> ShadowSettings:
+    """The defaults with another number of scores that are kept."""
+    return ShadowSettings(keep_scores=kept_scores)

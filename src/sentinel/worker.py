@@ -111,7 +111,7 @@ class Worker:
         engine = self.engine
         assert engine is not None  # noqa: S101 - only `_end` takes it away, which leaves nothing to do
         self._handle(engine, self._next_batch())
-        self._keep_up(engine, catch_up=engine.has_time)
+        self._keep_up(engine, catch_up=engine.has_time and not self._backlog)
         self._note_turn()
         if self._backlog:
             self._work_soon()

@@ -48,6 +48,25 @@ def test_columns_of_another_name_are_mapped(file):
     assert len(read_history(path, in_detector)) == 3
 
 
+def test_one_column_may_serve_two_fields(file):
+    schema = Schema(numbers=("elapsed",), optional=("transaction_id", "event_time"), columns={"event_time": "elapsed"})
+    frame = read_history(file(pl.DataFrame({"elapsed": [90, 0, 30], "amount": [1.0, 2.0, 3.0]})), schema).frame
+    assert frame["event_time"].to_list() == [0, 30_000_000, 90_000_000]
+    assert frame["elapsed"].to_list() == [0.0, 30.0, 90.0]
+    assert frame["transaction_id"].to_list() == ["row-2", "row-3", "row-1"]
+
+
+def test_whole_numbers_may_be_followed_by_others_however_far_down(tmp_path):
+    schema = Schema(numbers=("score",))
+    rows = [f"{i},{i},{i},{i},0" for i in range(12_000)] + ["12000,1e+05,12.5,2.5e-1,1"]
+    path = tmp_path / "history.csv"
+    path.write_text("\n".join(["transaction_id,event_time,amount,score,is_fraud", *rows]))
+    frame = read_history(path, schema).frame
+    assert len(frame) == 12_001
+    last = frame[-1].select("transaction_id", "event_time", "amount", "score", "is_fraud").row(0)
+    assert last == ("12000", 100_000_000_000, 12.5, 0.25, 1)
+
+
 def test_a_missing_column_is_named_with_what_to_do(file):
     with pytest.raises(DataProblem, match=r"lacks card; it has .*--map COLUMN=card"):
         read_history(file(FRAME.drop("card")), SCHEMA)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentinel.errors import InvalidDefinition
 from sentinel.policy.breaker import Breaker, BreakerSettings, Circuit
 
 CALM = BreakerSettings(trip_in_a_row=3, trip_share=0.5, remembered=8, open_s=1.0, longest_open_s=8.0, probes=2)
@@ -62,6 +63,37 @@ settings_of_any_kind = st.builds(
     longest_open_s=st.sampled_from([1.0, 3.0, 8.0]),
     probes=st.integers(1, 4),
 )
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"trip_in_a_row": 0}, "trip_in_a_row is 0; give 1 or more"),
+        ({"remembered": 0}, "remembered is 0"),
+        ({"remembered": -5}, "remembered is -5"),
+        ({"probes": 0}, "probes is 0"),
+        ({"trip_share": 0.0}, "trip_share is 0.0; give a share above 0"),
+        ({"trip_share": -0.5}, "trip_share is -0.5"),
+        ({"trip_share": 1.01}, "trip_share is 1.01"),
+        ({"trip_share": NAN}, "trip_share is nan"),
+        ({"open_s": 0.0}, "open_s is 0.0 and longest_open_s 8.0; give seconds above 0"),
+        ({"open_s": -1.0}, "open_s is -1.0"),
+        ({"open_s": NAN}, "open_s is nan"),
+        ({"open_s": 8.5}, "open_s is 8.5 and longest_open_s 8.0"),
+        ({"longest_open_s": float("inf")}, "longest_open_s inf"),
+        ({"longest_open_s": NAN}, "longest_open_s nan"),
+    ],
+)
+def test_settings_that_no_breaker_could_go_by_are_refused(changes, words):
+    with pytest.raises(InvalidDefinition, match=f"breaker: .*{words}"):
+        msgspec.structs.replace(CALM, **changes)
+
+
+def test_the_ends_of_each_range_are_allowed():
+    BreakerSettings(trip_in_a_row=1, trip_share=1.0, remembered=1, open_s=0.001, longest_open_s=0.001, probes=1)
+
+
 calls = st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0]), st.booleans()), max_size=80)
 
 

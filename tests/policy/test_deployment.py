@@ -1,17 +1,19 @@
 """The deployment record: what may follow what, and a file that survives whatever happens to its writers."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.errors import BundleProblem, DeploymentRefused, NoExperiment
+from sentinel.errors import BundleProblem, DeploymentRefused, JournalProblem, NoExperiment
 from sentinel.policy.deployment import REMEMBERED, Deployment, DeploymentRecord
 from sentinel.policy.thresholds import Thresholds
 
@@ -219,20 +221,73 @@ def test_the_file_is_replaced_and_never_written_into(record):
     assert (held.champion, record.champion()) == ("v1", "v2")
 
 
-@pytest.mark.parametrize("broken", ["fsync", "rename"])
-def test_a_change_that_cannot_be_written_leaves_the_old_one(record, monkeypatch, broken):
-    record.promote("v1")
+CANNOT = r"deployment\.json cannot be written \(.*\); nothing is changed. Free some space, or make the folder writable"
 
-    def refuse(*_):
-        raise OSError(28, "No space left on device")
 
+def on_call(number, monkeypatch, name):
+    """The call of that number finds the disk full; it alone, since a test that goes on may write again."""
+    called, real = [], os.fsync if name == "os.fsync" else Path.rename
+
+    def sometimes(*given_):
+        called.append(given_)
+        if len(called) == number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*given_)
+
+    monkeypatch.setattr(name, sometimes)
+    return called
+
+
+@pytest.mark.parametrize("before", [None, "v1"])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("os.fsync", 1), ("pathlib.Path.rename", 1), ("os.fsync", 2)],
+    ids=["the file", "its name", "the folder"],
+)
+def test_a_change_that_the_disk_does_not_take_leaves_the_old_one_and_no_draft(
+    record, monkeypatch, before, name, number
+):
+    if before:
+        record.promote(before)
+    raw = record.path.read_bytes() if before else None
     with monkeypatch.context() as patched:
-        patched.setattr("os.fsync" if broken == "fsync" else "pathlib.Path.rename", refuse)
-        with pytest.raises(OSError, match="No space left"):
+        called = on_call(number, patched, name)
+        with pytest.raises(JournalProblem, match=CANNOT):
             record.promote("v2")
-    assert record.champion() == "v1"
+    assert len(called) >= number
+    assert record.read().champion == before
+    assert (record.path.read_bytes() if record.path.exists() else None) == raw
+    assert not record.path.with_suffix(".draft").exists()
     record.promote("v3")
-    assert (record.read().revision, record.read().previous) == (2, ("v1",))
+    assert (record.read().champion, record.read().previous) == ("v3", (before,) if before else ())
+
+
+def test_a_full_device_leaves_the_old_one_and_no_draft(record):
+    record.promote("v1")
+    raw, mark = record.path.read_bytes(), record.mark()
+    record.path.with_suffix(".draft").symlink_to("/dev/full")
+    with pytest.raises(JournalProblem, match="No space left on device"):
+        record.promote("v2")
+    assert (record.path.read_bytes(), record.mark()) == (raw, mark)
+    assert not record.path.with_suffix(".draft").is_symlink()
+    record.promote("v2")
+    assert record.read().revision == 2
+
+
+@pytest.mark.parametrize("home", ["file", "file/home"])
+def test_a_home_that_cannot_be_made_is_said(tmp_path, home):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(JournalProblem, match=CANNOT):
+        DeploymentRecord(tmp_path / home).promote("v1")
+
+
+def test_a_record_that_the_disk_does_not_give_is_said(record):
+    record.path.mkdir()
+    for attempt in (record.read, record.champion, lambda: record.promote("v1")):
+        with pytest.raises(
+            JournalProblem, match=r"deployment\.json cannot be read \(Is a directory\); look at the disk"
+        ):
+            attempt()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from sentinel.policy.breaker import BreakerSettings, Circuit
 from sentinel.policy.judge import CIRCUIT_OPEN, FAILED, MAX_STUCK, TOO_SLOW, Judge, Limits
 
 SOON_S = 2.0  # far above any deadline here, far below how long a stuck model hangs
-TOLERANT = BreakerSettings(trip_in_a_row=10_000, trip_share=2.0)
+TOLERANT = BreakerSettings(trip_in_a_row=10_000, trip_share=1.0, remembered=10_000)
 ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
 
 
@@ -212,7 +212,7 @@ def test_a_model_that_raises_fails_and_its_thread_goes_on(judge_of, caplog):
 
 
 def test_a_model_that_fails_too_often_is_left_alone(judge_of):
-    judge, model = judge_of(breaker=BreakerSettings(open_s=60.0)), Saying(None)
+    judge, model = judge_of(breaker=BreakerSettings(open_s=60.0, longest_open_s=60.0)), Saying(None)
     assert [judge.ask(model, ROWS).circuit for _ in range(3)] == [Circuit.CLOSED, Circuit.CLOSED, Circuit.OPEN]
     model.word = STEADY.score(ROWS)
     assert judge.ask(model, ROWS) == (None, CIRCUIT_OPEN, Circuit.OPEN)
@@ -240,7 +240,7 @@ def test_a_model_that_is_well_again_is_asked_again(judge_of):
 
 
 def test_a_broken_model_says_nothing_against_another(judge_of):
-    judge, broken = judge_of(breaker=BreakerSettings(open_s=60.0)), Raising()
+    judge, broken = judge_of(breaker=BreakerSettings(open_s=60.0, longest_open_s=60.0)), Raising()
     for _ in range(30):
         judge.ask(broken, ROWS)
         verdict = judge.ask(STEADY, ROWS)
@@ -250,7 +250,7 @@ def test_a_broken_model_says_nothing_against_another(judge_of):
 
 def test_a_model_that_is_gone_takes_its_breaker_and_its_threads_along(judge_of):
     before = model_threads()
-    judge, broken = judge_of(breaker=BreakerSettings(open_s=60.0)), Saying(None)
+    judge, broken = judge_of(breaker=BreakerSettings(open_s=60.0, longest_open_s=60.0)), Saying(None)
     for _ in range(4):
         judge.ask(broken, ROWS)
     assert judge.circuit is Circuit.OPEN
@@ -268,7 +268,7 @@ def test_a_forced_circuit_asks_nobody_and_says_so(judge_of):
 
 
 def test_injected_latency_above_the_deadline_opens_the_circuit(judge_of):
-    judge = judge_of(deadline_s=0.02, inject_latency_s=0.3, breaker=BreakerSettings(open_s=60.0))
+    judge = judge_of(deadline_s=0.02, inject_latency_s=0.3, breaker=BreakerSettings(open_s=60.0, longest_open_s=60.0))
     assert [judge.ask(STEADY, ROWS).degraded for _ in range(4)] == [TOO_SLOW] * 3 + [CIRCUIT_OPEN]
     assert judge.openings == 1
 

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 from sentinel.errors import JournalProblem
 from sentinel.review.journal import Journal
 from sentinel.review.journal_reader import OutcomeRow
-from sentinel.review.shadow_report import ACTIONS, LARGEST, average_precision, shadow_report
+from sentinel.review.shadow_report import ACTIONS, LARGEST, shadow_report
 from sentinel.review.shadow_scores import ShadowProgress, ShadowRecord, ShadowScore, ShadowScores
 
 N = 6_000  # more than a page
@@ -142,6 +142,15 @@ def test_numbers_that_do_not_exist_are_null(journal, record, n):
     assert (report["agreement"] is None) == (n == 0)
 
 
+def test_without_a_fraud_among_the_outcomes_there_is_no_recall_and_no_average_precision(journal, record):
+    live, shadow, *_ = made(100)
+    record.store(rows_of(live, shadow), progress("v2"))
+    journal.append([], [OutcomeRow(101, "t1", False, 1, 1)])
+    report = shadow_report(journal, record)
+    assert (report.labelled, report.frauds) == (1, 0)
+    assert {(side.recall, side.average_precision) for side in (report.live, report.shadow)} == {(None, None)}
+
+
 def test_shadows_are_kept_apart(journal, record):
     live, shadow, *_ = made(100)
     record.store(rows_of(live, shadow), progress("v2", heartbeat_us=1))
@@ -175,8 +184,3 @@ def test_a_damaged_file_says_so(tmp_path):
         ShadowScores(tmp_path / "shadow.db").latest()
     with pytest.raises(JournalProblem, match="cannot be opened"):
         ShadowRecord(tmp_path / "shadow.db")
-
-
-def test_average_precision_without_frauds_or_rows_does_not_exist():
-    assert average_precision(np.zeros(0), np.zeros(0, np.int8)) is None
-    assert average_precision(np.array([0.5]), np.zeros(1, np.int8)) is None

@@ -1,7 +1,7 @@
 """The published contracts of two open systems, asked as their own documentation asks them.
 
 Sentinel-Stream (`POST /v1/score` with seven numbers) is the `velocity` detector. The Go service of Sameer Deshmukh
-(`POST /predict` with 30 floats: Time, V1 to V28, Amount) is any detector that declares these in this order.
+(`POST /predict` with 30 floats: Time, V1 to V28, Amount) is the `creditcard` detector.
 """
 
 import http.client
@@ -18,12 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.commands.simulate import velocity_rows
-from sentinel.detector import Detector
 from sentinel.detectors import load_detector
-from sentinel.events.files import history_of_frame
-from sentinel.events.schema import Schema
+from sentinel.events.files import history_of_frame, read_history
 from sentinel.events.simulator import simulate
-from sentinel.features.definitions import field
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import DeploymentRecord
@@ -34,16 +31,14 @@ EXAMPLE = {
     "amount": 120.5, "hour_of_day": 14, "days_since_last_txn": 0.5, "txn_count_24h": 3,
     "distinct_merchants_24h": 2, "avg_amount_7d": 80.0, "channel_online": 1,
 }  # fmt: skip
-COLUMNS = ("Time", *(f"V{i}" for i in range(1, 29)), "Amount")
 
 
 def quick(detector):
     return msgspec.structs.replace(detector, training=msgspec.structs.replace(detector.training, trees=20, patience=20))
 
 
-def train_home(home, detector, frame):
-    registry = Registry(home / "models")
-    manifest = train(quick(detector), history_of_frame(frame, detector.schema), registry, lambda *_: None)
+def train_home(home, detector, history):
+    manifest = train(quick(detector), history, Registry(home / "models"), lambda *_: None)
     DeploymentRecord(home).promote(manifest.version)
     return home
 
@@ -51,8 +46,9 @@ def train_home(home, detector, frame):
 @pytest.fixture(scope="session")
 def velocity_home(tmp_path_factory):
     """A home folder with a model of 30,000 simulated payments in the seven fields; copy it before you write to it."""
-    frame = velocity_rows(simulate(30_000, 42))
-    return train_home(tmp_path_factory.mktemp("velocity"), load_detector("velocity"), frame)
+    detector = load_detector("velocity")
+    history = history_of_frame(velocity_rows(simulate(30_000, 42)), detector.schema)
+    return train_home(tmp_path_factory.mktemp("velocity"), detector, history)
 
 
 @pytest.fixture(scope="module")
@@ -241,23 +237,17 @@ def test_an_injected_latency_trips_the_breaker_and_nobody_waits_for_the_model(st
 
 @pytest.fixture(scope="module")
 def thirty(start, tmp_path_factory):
-    """A server whose model takes 30 floats in that service's order."""
-    detector = Detector(
-        name="thirty",
-        schema=Schema(amount="Amount", numbers=COLUMNS[:-1], label="Class"),
-        features=tuple(field(name) for name in COLUMNS),
-    )
+    """A server whose model learned from a file with the columns of the European card data."""
     rng, n = np.random.default_rng(3), 4000
     values = rng.normal(size=(n, 28))
-    columns = {"Time": np.sort(rng.integers(0, 172_800, n)).astype(float)}
+    columns = {"Time": np.sort(rng.integers(0, 172_800, n))}
     columns |= {f"V{i + 1}": values[:, i] for i in range(28)}
-    frame = pl.DataFrame(columns).with_columns(
-        transaction_id=pl.Series([f"t{i}" for i in range(n)]),
-        event_time=1_377_993_600_000_000 + (pl.col("Time") * 1e6).cast(pl.Int64),
-        Amount=pl.Series(np.round(rng.lognormal(3, 1, n), 2)),
-        Class=pl.Series(values[:, 13] + rng.normal(0, 0.3, n) < -2.0),
-    )
-    return start(train_home(tmp_path_factory.mktemp("thirty"), detector, frame))
+    columns["Amount"] = np.round(rng.lognormal(3, 1, n), 2)
+    columns["Class"] = (values[:, 13] + rng.normal(0, 0.3, n) < -2.0).astype(int)
+    folder = tmp_path_factory.mktemp("thirty")
+    pl.DataFrame(columns).write_csv(folder / "creditcard.csv")
+    detector = load_detector("creditcard")
+    return start(train_home(folder, detector, read_history(folder / "creditcard.csv", detector.schema, strict=True)))
 
 
 def test_its_example_of_thirty_floats_is_answered_unchanged(thirty):
@@ -275,3 +265,14 @@ def test_its_example_of_thirty_floats_is_answered_unchanged(thirty):
     for wrong in (features[:-1], [*features, 1.0], []):
         status, answer = post(thirty, "/predict", {"features": wrong})
         assert (status, answer["error"]) == (400, f"expected 30 features, got {len(wrong)}")
+
+
+def test_a_payment_of_that_file_is_decided_as_its_vector_is(thirty):
+    """Its fields by name, without an id or a clock of ours."""
+    names = load_bundle(thirty.home / "models" / "v1").manifest.plan.names
+    values = [406.0, *(i / 7 for i in range(28)), 12.5]
+    status, decided = post(thirty, "/v1/score", dict(zip(names, values, strict=True)))
+    assert status == 200
+    assert decided["fraud_probability"] == post(thirty, "/predict", {"features": values})[1]["fraud_probability"]
+    stored = json.loads(get(thirty, f"/v1/decisions/{decided['transaction_id']}"))
+    assert (stored["features"]["Time"], stored["features"]["Amount"]) == (406.0, 12.5)

@@ -12,6 +12,7 @@ from sentinel.errors import BundleProblem, JournalProblem
 from sentinel.model.bundle import load_bundle, read_manifest
 from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.thresholds import Thresholds
+from sentinel.review.shadow_report import shadow_report
 from sentinel.review.shadow_scores import ShadowScores
 from sentinel.shadow.scoring import Shadow
 from sentinel.shadow.settings import ShadowSettings
@@ -112,6 +113,42 @@ def test_what_is_too_far_behind_is_dropped_but_remembered(home, server, shadow_o
     assert all(row.fraud_probability == expected[row.seq] for row in rows)
     assert shadow.progress.dropped == 1310 - len(rows)
     assert shadow.progress.scored == len(rows)
+
+
+def test_only_the_newest_scores_are_kept_and_none_is_made_again(home, server, shadow_of):
+    few = ShadowSettings(keep_scores=120)
+    first = shadow_of("v2", few)
+    for n in (100, 900, 60):
+        server.decide(n)
+        drain(first)
+        assert len(stored(home, "v2")) == min(120, first.progress.scored)
+    assert first.progress.scored == 1060
+    first.close()
+    server.decide(40)
+    second = shadow_of("v2", few)
+    assert (second.progress.seq, second.progress.scored) == (first.progress.seq, 1060)
+    drain(second)
+    expected = sorted(server.offline("v2").items())
+    rows = stored(home, "v2")
+    assert [(row.seq, row.fraud_probability) for row in rows] == expected[-120:]
+    assert second.progress.scored == 1100
+    scores = ShadowScores(home / "shadow.db")
+    report = shadow_report(server.journal, scores)
+    assert (report.version, report.compared, report.first_us) == ("v2", 120, rows[0].decided_at_us)
+    assert scores.scores_of(rows[-1].transaction_id) == [rows[-1]]
+    assert scores.scores_of("t1") == []
+    scores.close()
+
+
+def test_a_lower_bound_is_reached_without_news(home, server, shadow_of):
+    first = shadow_of("v2")
+    server.decide(900)
+    drain(first)
+    first.close()
+    second = shadow_of("v2", ShadowSettings(keep_scores=7))
+    drain(second)
+    assert [row.transaction_id for row in stored(home, "v2")] == [f"t{i}" for i in range(894, 901)]
+    assert second.progress.scored == 900
 
 
 def test_a_model_that_says_nan_is_counted_as_failed(home, server, shadow_of, add_model):

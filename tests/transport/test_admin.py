@@ -107,6 +107,56 @@ def test_reload_of_what_is_in_charge_changes_nothing(get, post):
     assert ok(get("/admin/version"))["revision"] == before
 
 
+@pytest.mark.parametrize("body", [b"", b" \n", b"{}", b'{"version": null}'])
+def test_reload_without_a_version_takes_the_newest(get, post, body):
+    assert ok(post("/admin/reload", body)) == {"status": "ok", "old_version": "v1", "new_version": "v2"}
+    assert ok(post("/predict", VECTOR))["model_version"] == decide(post)["model_version"] == "v2"
+    assert ok(post("/admin/reload", body))["old_version"] == "v2"  # again is no change
+    assert ok(get("/admin/version"))["version_a"] == "v2"
+
+
+def test_reload_without_a_version_has_the_same_guards(server, record, post):
+    ok(post("/admin/ab/setup", {"candidate_version": "v2"}))
+    before = record.read()
+    refused(post("/admin/reload"), 409, "promote or abort it first")
+    assert record.read() == before
+    ok(post("/admin/ab/abort"))
+    file = server.home / "models" / "v2" / "model.onnx"
+    kept = file.read_bytes()
+    file.write_bytes(kept[:-1] + b"x")
+    try:
+        refused(post("/admin/reload"), 400, "altered")
+        assert record.read().champion == "v1"
+    finally:
+        file.write_bytes(kept)
+
+
+def test_reload_without_any_model_says_what_to_do(server, record, post):
+    gone = server.home / "models"
+    gone.rename(server.home / "elsewhere")
+    try:
+        refused(post("/admin/reload"), 400, "run `sentinel train`")
+    finally:
+        (server.home / "elsewhere").rename(gone)
+    assert record.read().champion == "v1"
+
+
+def test_what_the_disk_does_not_take_is_503_and_changes_nothing(server, record, get, post):
+    before, raw = ok(get("/admin/version")), record.path.read_bytes()
+    takes = {**TAKES, "/admin/thresholds": b'{"review":0.5}'}
+    takes.pop("/admin/ab/split")  # needs an experiment, which cannot be set up
+    for path, body in takes.items():
+        record.path.with_suffix(".draft").symlink_to("/dev/full")
+        answer = post(path, body)
+        refused(answer, 503, "deployment.json cannot be written (No space left on device); nothing is changed")
+        assert answer.headers["retry-after"] == "1"
+        assert record.path.read_bytes() == raw
+        assert not record.path.with_suffix(".draft").is_symlink()
+    assert ok(get("/admin/version")) == before
+    assert decide(post)["model_version"] == "v1"
+    assert ok(post("/admin/reload", {"version": "v2"}))["new_version"] == "v2"
+
+
 STRANGE = ["v9", "../v1", "../../models/v1", "v1/../v2", "v1/", "/etc", ".", "v1\x00", "V1", "v\u0661", "a" * 5000]
 
 
@@ -130,13 +180,20 @@ TAKES = {
 }
 
 
+@pytest.mark.parametrize("path", [path for path in TAKES if path != "/admin/reload"])
+def test_a_body_that_is_empty_is_400_and_changes_nothing(record, post, path):
+    before = record.read()
+    refused(post(path), 400, "missing required field")
+    assert record.read() == before
+
+
 @pytest.mark.parametrize("path", TAKES)
 @pytest.mark.parametrize(
     ("body", "text"),
-    [(b"", "missing required field"), (b"{", "No valid JSON"), (b"[]", "Expected `object`"), (b"\xff", ""),
+    [(b"{", "No valid JSON"), (b"[]", "Expected `object`"), (b"\xff", ""),
      (b'{"nobody":1}', "nobody"), (b'{"version":1,"candidate_version":1,"percent":"x","only":"x"}', "")],
 )  # fmt: skip
-def test_a_body_that_is_empty_or_wrong_is_400_and_changes_nothing(record, post, path, body, text):
+def test_a_body_that_is_wrong_is_400_and_changes_nothing(record, post, path, body, text):
     before = record.read()
     refused(post(path, body), 400, text)
     assert record.read() == before
@@ -346,6 +403,25 @@ def test_a_shadow_scores_beside_and_is_reported(get, post):
     assert ok(post("/admin/shadow/stop"))["stopped"] is None
 
 
+def test_so_many_scores_of_shadows_are_kept_as_the_operator_says(start_server, two_models_home, ask):
+    server = start_server(two_models_home, {"SENTINEL_SHADOW_SCORES": "25"})
+
+    def call(method, path, body=b""):
+        return ok(ask(server.port, method, path, body))
+
+    call("POST", "/admin/shadow/start", {"version": "v2"})
+    until = time.monotonic() + 20
+    while not call("GET", "/admin/shadow/status")["running"]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    call("POST", "/v1/score", [payment() for _ in range(200)])
+    while call("GET", "/admin/shadow/status")["scored"] < 200 or call("GET", "/admin/shadow/report")["compared"] > 25:
+        assert time.monotonic() < until, call("GET", "/admin/shadow/status")
+        time.sleep(0.05)
+    assert call("GET", "/admin/shadow/report")["compared"] == 25
+    assert call("GET", "/admin/shadow/status")["restarts"] == 0
+
+
 def test_drift_compares_with_the_training_history_and_begins_anew(server, get, post):
     ok(post("/admin/drift/reset"))
     names = read_manifest(server.home / "models" / "v1").plan.names
@@ -516,3 +592,4 @@ def test_the_page_of_the_api_shows_what_admin_calls_take(get):
     for path, body in TAKES.items():
         schema = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         assert set(json.loads(body)) <= schema["properties"].keys()
+        assert paths[path]["post"]["requestBody"]["required"] == (path != "/admin/reload")

@@ -30,7 +30,8 @@ from sentinel.events.times import iso
 from sentinel.model.bundle import Manifest
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import DeploymentRecord
-from sentinel.train.evaluate import average_precision, recall_at_fpr
+from sentinel.review.average_precision import average_precision
+from sentinel.train.evaluate import recall_at_fpr
 from sentinel.train.pipeline import train
 from sentinel.transport.client import Client, Unreachable
 

@@ -1,4 +1,8 @@
-"""The European card data of 2013: seconds since the first payment, 28 anonymous components, the amount."""
+"""The European card data of 2013: seconds since the first payment, 28 anonymous components, the amount.
+
+The file is read as it is published (`Time`, `V1` to `V28`, `Amount`, `Class`), and a vector has its thirty numbers in
+its order. `Time` is a feature, and in the file when a payment happened as well; live that is `event_time`, or now.
+"""
 
 from sentinel.detector import Detector, Training
 from sentinel.events.schema import Schema
@@ -7,7 +11,13 @@ from sentinel.features.definitions import field
 COMPONENTS = tuple(f"V{i}" for i in range(1, 29))
 
 detector = Detector(
-    schema=Schema(time="Time", amount="Amount", label="Class", numbers=COMPONENTS),
-    features=(*(field(name) for name in COMPONENTS), field("Amount")),
+    schema=Schema(
+        amount="Amount",
+        numbers=("Time", *COMPONENTS),
+        optional=("transaction_id", "event_time"),  # the file has neither
+        label="Class",
+        columns={"event_time": "Time"},
+    ),
+    features=tuple(field(name) for name in ("Time", *COMPONENTS, "Amount")),
     training=Training(trees=400, max_depth=5),
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import polars as pl
 
@@ -10,11 +11,12 @@ from sentinel.errors import DataProblem, InvalidInput
 from sentinel.events.schema import MAX_TEXT, Schema
 from sentinel.events.times import EARLIEST_US, LATEST_US, SECOND_US, instant_us
 
-_READERS: dict[str, Callable[[Path], pl.LazyFrame]] = {
-    ".parquet": lambda path: pl.scan_parquet(path),
-    ".csv": lambda path: pl.scan_csv(path, infer_schema_length=10_000),
-    ".jsonl": lambda path: pl.scan_ndjson(path),
-    ".ndjson": lambda path: pl.scan_ndjson(path),
+_Kinds: TypeAlias = dict[str, type[pl.DataType]]
+_READERS: dict[str, Callable[[Path, _Kinds], pl.LazyFrame]] = {
+    ".parquet": lambda path, _kinds: pl.scan_parquet(path),
+    ".csv": lambda path, kinds: pl.scan_csv(path, infer_schema_length=10_000, schema_overrides=kinds),
+    ".jsonl": lambda path, _kinds: pl.scan_ndjson(path),
+    ".ndjson": lambda path, _kinds: pl.scan_ndjson(path),
 }
 _OK = "ok"
 
@@ -52,12 +54,12 @@ def read_history(
 
 def read_columns(path: Path, schema: Schema, renames: Mapping[str, str]) -> pl.DataFrame:
     """The columns of the file that the schema knows, under the names of its fields, as they are."""
-    scan = _scan(path)
     try:
-        present = scan.collect_schema().names()
+        kinds = _scan(path, {}).collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataProblem(f"{path} cannot be read: {error}") from error
-    column_of = _columns(path, schema, renames, present)
+    column_of = _columns(path, schema, renames, kinds.names())
+    scan = _scan(path, _plain_numbers(schema, column_of, kinds))
     try:
         frame = scan.select([pl.col(column).alias(field) for field, column in column_of.items()]).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -67,7 +69,15 @@ def read_columns(path: Path, schema: Schema, renames: Mapping[str, str]) -> pl.D
     return frame
 
 
-def _scan(path: Path) -> pl.LazyFrame:
+def _plain_numbers(schema: Schema, column_of: Mapping[str, str], kinds: pl.Schema) -> _Kinds:
+    """Columns of numbers that begin with whole ones, though `1e+05` or `12.5` may follow further down."""
+    numbers = {schema.time, *schema.decimals, *schema.numbers}
+    others = {column for field, column in column_of.items() if field not in numbers}
+    columns = {column for field, column in column_of.items() if field in numbers} - others
+    return {column: pl.Float64 for column in columns if kinds[column].is_integer()}
+
+
+def _scan(path: Path, kinds: _Kinds) -> pl.LazyFrame:
     if not path.is_file():
         raise DataProblem(f"there is no file {path}")
     suffixes = [suffix for suffix in path.suffixes if suffix not in (".gz", ".zst")]
@@ -75,7 +85,7 @@ def _scan(path: Path) -> pl.LazyFrame:
     if reader is None:
         raise DataProblem(f"{path}: what it holds is told by its ending; use .csv, .parquet, .jsonl or .ndjson")
     try:
-        return reader(path)
+        return reader(path, kinds)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataProblem(f"{path} cannot be read: {error}") from error
 

@@ -1,9 +1,12 @@
 """The circuit breaker: when a model has been slow or has failed too often, it is left alone for a while."""
 
+import math
 from collections import deque
 from enum import StrEnum
 
 import msgspec
+
+from sentinel.errors import InvalidDefinition
 
 
 class Circuit(StrEnum):
@@ -19,7 +22,7 @@ class BreakerSettings(msgspec.Struct, frozen=True):
 
     It opens when `trip_in_a_row` calls fail one after the other, or `trip_share` of the last `remembered` calls. It
     stays open for `open_s` seconds, twice as long after each failed probe and never longer than `longest_open_s`, and
-    closes after `probes` good calls in a row.
+    closes after `probes` good calls in a row. Raises InvalidDefinition for what no breaker could go by.
     """
 
     trip_in_a_row: int = 3
@@ -28,6 +31,18 @@ class BreakerSettings(msgspec.Struct, frozen=True):
     open_s: float = 1.0
     longest_open_s: float = 30.0
     probes: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("trip_in_a_row", "remembered", "probes"):
+            if getattr(self, name) < 1:
+                raise InvalidDefinition(f"breaker: {name} is {getattr(self, name)}; give 1 or more")
+        if not 0 < self.trip_share <= 1:
+            raise InvalidDefinition(f"breaker: trip_share is {self.trip_share}; give a share above 0, and 1 at most")
+        if not 0 < self.open_s <= self.longest_open_s < math.inf:
+            raise InvalidDefinition(
+                f"breaker: open_s is {self.open_s} and longest_open_s {self.longest_open_s}; give seconds above 0, "
+                "the longest at least as long as the first"
+            )
 
 
 class Breaker:

@@ -1,17 +1,17 @@
 """The deployment record: which models decide and how, as one durable file that every process follows."""
 
+import contextlib
 import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from sentinel.errors import BundleProblem, DeploymentRefused, NoExperiment
+from sentinel.errors import BundleProblem, DeploymentRefused, JournalProblem, NoExperiment
 from sentinel.policy.thresholds import Thresholds
 
 FILE = "deployment.json"
@@ -129,10 +129,12 @@ class DeploymentRecord:
         self.path = home / FILE
 
     def read(self) -> Deployment:
-        """What is in force; an empty deployment when nothing ever was. Raises BundleProblem for a damaged file."""
-        try:
-            raw = self.path.read_bytes()
-        except FileNotFoundError:
+        """What is in force; an empty deployment when nothing ever was.
+
+        Raises BundleProblem for a damaged file, JournalProblem for one that the disk does not give.
+        """
+        raw = self._raw()
+        if raw is None:
             return Deployment()
         try:
             return _decoder.decode(raw)
@@ -157,8 +159,18 @@ class DeploymentRecord:
     def change(self, how: Callable[[Deployment], Deployment]) -> Deployment:
         """Replace what is in force by what `how` makes of it, on the disk when this returns.
 
-        Raises DeploymentRefused for a share or a split outside its range, and whatever `how` raises.
+        Raises DeploymentRefused for a share or a split outside its range, JournalProblem when the disk does not take
+        it, and whatever `how` raises; then nothing is changed.
         """
+        try:
+            return self._change(how)
+        except OSError as error:
+            raise JournalProblem(
+                f"{self.path} cannot be written ({error.strerror or error}); nothing is changed. Free some space, or "
+                "make the folder writable, and ask again"
+            ) from error
+
+    def _change(self, how: Callable[[Deployment], Deployment]) -> Deployment:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked():
             before = self.read()
@@ -172,14 +184,33 @@ class DeploymentRecord:
                 raise DeploymentRefused(
                     f"no one could read such a record again ({error}); nothing is changed"
                 ) from error
-            draft = self.path.with_suffix(".draft")
+            self._replace(msgspec.json.format(raw, indent=2) + b"\n")
+        return after
+
+    def _replace(self, raw: bytes) -> None:
+        """Put these bytes in place of the file, or leave it as it is and raise OSError."""
+        before = self._raw()
+        self._put(raw)
+        try:
+            _sync_folder(self.path.parent)
+        except OSError:
+            # no one was told of the new one, so the old one counts; the space it had is free again
+            with contextlib.suppress(OSError):
+                self.path.unlink() if before is None else self._put(before)
+            raise
+
+    def _put(self, raw: bytes) -> None:
+        draft = self.path.with_suffix(".draft")
+        try:
             with draft.open("wb") as handle:
-                handle.write(msgspec.json.format(raw, indent=2) + b"\n")
+                handle.write(raw)
                 handle.flush()
                 os.fsync(handle.fileno())
             draft.rename(self.path)
-            _sync_folder(self.path.parent)
-        return after
+        except OSError:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise
 
     def mark(self) -> tuple[int, int]:
         """Changes whenever the record does, and is cheap to ask for."""
@@ -189,7 +220,17 @@ class DeploymentRecord:
             return 0, 0
         return found.st_ino, found.st_mtime_ns
 
-    @contextmanager
+    def _raw(self) -> bytes | None:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise JournalProblem(
+                f"{self.path} cannot be read ({error.strerror or error}); look at the disk and at who may read it"
+            ) from error
+
+    @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with self.path.with_suffix(".lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)

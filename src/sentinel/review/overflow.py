@@ -4,6 +4,7 @@ import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -12,7 +13,7 @@ from sentinel.review.journal_reader import DecisionRow
 
 _HEAD = 8  # length and checksum, four bytes each
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple).decode
+_decode = msgspec.msgpack.Decoder(tuple[int, list[tuple[bool, Any]]]).decode
 
 
 class Overflow:
@@ -46,7 +47,7 @@ class Overflow:
             body = data[at + _HEAD : at + _HEAD + length]
             if length == 0 or len(body) < length or zlib.crc32(body) != checksum:
                 break
-            rows += [DecisionRow(*row) for row in _decode(body)]
+            rows += _unpack(body)
             at += _HEAD + length
         self._end = at
         os.ftruncate(self._file, at)
@@ -54,7 +55,7 @@ class Overflow:
 
     def append(self, rows: Sequence[DecisionRow]) -> None:
         """Make the rows durable, all or none. Raises JournalProblem (disk full)."""
-        body = _encode(rows)
+        body = _pack(rows)
         record = len(body).to_bytes(4, "little") + zlib.crc32(body).to_bytes(4, "little") + body
         try:
             written = 0
@@ -75,3 +76,17 @@ class Overflow:
         if not self.rows:
             os.ftruncate(self._file, 0)
             self._end = 0
+
+
+def _pack(rows: Sequence[DecisionRow]) -> bytes:
+    """Rows by columns: one value where all of them have the same, else all values."""
+    columns = list(zip(*rows, strict=True))
+    same = [values.count(values[0]) == len(rows) for values in columns]
+    return _encode(
+        (len(rows), [(one, values[0] if one else values) for one, values in zip(same, columns, strict=True)])
+    )
+
+
+def _unpack(body: bytes) -> list[DecisionRow]:
+    n, columns = _decode(body)
+    return list(map(DecisionRow._make, zip(*((value,) * n if same else value for same, value in columns), strict=True)))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sentinel.model.drift_bounds import psi
 from sentinel.policy.thresholds import Action
+from sentinel.review.average_precision import average_precision
 from sentinel.review.journal_reader import JournalReader
 from sentinel.review.shadow_scores import ShadowScore, ShadowScores
 
@@ -94,21 +95,6 @@ def shadow_report(
     for page in _pages(scores, version, since_us):
         rows.take(page, journal)
     return rows.report(version, since_us)
-
-
-def average_precision(scores: Floats, labels: NDArray[np.int8]) -> float | None:
-    """Area under the precision-recall curve, by steps; None when no label is 1.
-
-    >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([1, 0, 1], np.int8))
-    0.8333333333333333
-    """
-    order = np.argsort(-scores, kind="stable")
-    ranked, hits = scores[order], np.cumsum(labels[order] == 1)
-    if len(hits) == 0 or hits[-1] == 0:
-        return None
-    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # last row of each distinct score
-    precision = hits[ends] / (ends + 1)
-    return float((precision * np.diff(hits[ends], prepend=0)).sum() / hits[-1])
 
 
 def _pages(scores: ShadowScores, version: str, since_us: int | None) -> Iterator[list[ShadowScore]]:
@@ -213,5 +199,5 @@ def _judgement(scores: Floats, actions: NDArray[np.int8], labels: NDArray[np.int
         caught=caught,
         precision=caught / alarms if alarms else None,
         recall=caught / frauds if frauds else None,
-        average_precision=average_precision(scores, labels),
+        average_precision=average_precision(scores, labels) if frauds else None,
     )

@@ -14,6 +14,7 @@ from sentinel.review.journal_reader import reason
 
 FILE = "shadow.db"
 _PAGE = 5_000
+_STEP = 1_000  # rows that are deleted at once, so that neither the shadow nor a reader waits for long
 metadata = MetaData()
 
 shadow_scores = Table(
@@ -153,6 +154,8 @@ class ShadowRecord(ShadowScores):
         self._engine = _engine(path, "journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=1000")
         try:
             metadata.create_all(self._engine)
+            with self._engine.connect() as reader:
+                self._held = reader.execute(sa.select(sa.func.count()).select_from(shadow_scores)).scalar_one()
         except SQLAlchemyError as error:
             self.close()
             raise JournalProblem(f"{path} cannot be opened: {reason(error)}") from error
@@ -171,16 +174,43 @@ class ShadowRecord(ShadowScores):
         known = self.progress(fresh.model_version)
         if known and known.bundle_sha256 == fresh.bundle_sha256 and known.seq <= fresh.seq:
             return known
-        gone = (
-            table.delete().where(table.c.model_version == fresh.model_version) for table in (shadow_scores, shadows)
-        )
-        self._write(*gone, shadows.insert().values(fresh._asdict()))
+        while self._forget_oldest(fresh.model_version, _STEP):
+            pass  # until then the old progress stays, so that a start that is cut short deletes the rest
+        past = shadows.delete().where(shadows.c.model_version == fresh.model_version)
+        self._write(past, shadows.insert().values(fresh._asdict()))
         return fresh
 
     def store(self, scores: Sequence[ShadowScore], progress: ShadowProgress) -> None:
         """Scores, and how far the shadow is with them: both or neither."""
         changed = shadows.update().where(shadows.c.model_version == progress.model_version)
         self._write(changed.values(progress._asdict()), scores=scores)
+        self._held += len(scores)
+
+    def prune(self, keep: int) -> int:
+        """Delete scores beyond the newest `keep` of all shadows, a step of them at most; how many these were.
+
+        A step is taken from the shadow whose oldest score is the oldest of all. How far each shadow is does not
+        change, so nothing is scored again, and SQLite writes new scores where the old ones were.
+        """
+        excess = self._held - keep
+        if excess <= 0:
+            return 0
+        versions = [row.model_version for row in self._read(sa.select(shadows.c.model_version))]
+        begun = {version: rows[0].decided_at_us for version in versions if (rows := self._oldest(version, 1))}
+        return self._forget_oldest(min(begun, key=begun.__getitem__), min(excess, _STEP)) if begun else 0
+
+    def _oldest(self, version: str, n: int) -> Sequence[sa.Row[Any]]:
+        query = sa.select(shadow_scores.c.seq, shadow_scores.c.decided_at_us)
+        query = query.where(shadow_scores.c.model_version == version).order_by(shadow_scores.c.seq).limit(n)
+        return self._read(query)
+
+    def _forget_oldest(self, version: str, n: int) -> int:
+        rows = self._oldest(version, n)
+        if rows:
+            of_version = shadow_scores.c.model_version == version
+            self._write(shadow_scores.delete().where(of_version, shadow_scores.c.seq <= rows[-1].seq))
+            self._held -= len(rows)
+        return len(rows)
 
     def _write(self, *statements: sa.Executable, scores: Sequence[ShadowScore] = ()) -> None:
         try:

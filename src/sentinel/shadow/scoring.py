@@ -59,13 +59,13 @@ class Shadow:
         self._journal.close()
 
     def step(self) -> bool:
-        """Take the next events of the journal and store their scores; whether there were any."""
+        """Take the next events of the journal, store their scores and delete the oldest; whether there was work."""
         page = self._journal.page_after(self._state.seq, _PAGE)
         newest = self._journal.newest_seq()
         self.progress = self.progress._replace(lag=newest - self._state.seq)
         self._beat()
         if not page:
-            return False
+            return self._record.prune(self._settings.keep_scores) > 0
         features = self._state.take_rows(page)
         assert features is not None  # noqa: S101 - all of the page is newer than the history
         taken = [row for row in page if isinstance(row, DecisionRow)]
@@ -82,6 +82,7 @@ class Shadow:
             heartbeat_us=_now_us(),
         )
         self._record.store(rows, self.progress)
+        self._record.prune(self._settings.keep_scores)
         if self._state.events_since_snapshot >= _SNAPSHOT_EVERY and not self._snapshots.writing():
             self._state.snapshot(self._snapshots, wait=False)
         return True

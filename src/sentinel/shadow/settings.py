@@ -14,6 +14,7 @@ class ShadowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """What an operator may change; seconds end in `_s`.
 
     - `max_lag`: events it may be behind; older ones only change its features and are counted as dropped.
+    - `keep_scores`: the newest scores that are kept, of all shadows of this home; older ones make room for new ones.
     - `poll_s`: pause before it looks for news again.
     - `memory_mb`: address space it may take; none means no limit.
     - `hang_after_s`: silence after which it is killed; until its first sign of life it is `start_s`.
@@ -21,6 +22,7 @@ class ShadowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """
 
     max_lag: _Count = 20_000
+    keep_scores: _Count = 5_000_000
     poll_s: _Positive = 0.1
     memory_mb: _Count | None = None
     hang_after_s: _Positive = 10.0

@@ -6,10 +6,11 @@ from typing import Any, TypeAlias
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from sentinel.features.plan import FeaturePlan
 from sentinel.policy.thresholds import Thresholds
+from sentinel.review.average_precision import average_precision
 
 REPLICATES = 200
 Scores: TypeAlias = NDArray[np.floating[Any]]
@@ -89,11 +90,6 @@ def baselines(plan: FeaturePlan, rows: NDArray[np.float32]) -> dict[str, Scores]
 def _estimate(point: float, sample: NDArray[np.float64]) -> Estimate:
     low, high = np.nanpercentile(sample, [2.5, 97.5])
     return Estimate(point, float(low), float(high))
-
-
-def average_precision(scores: Scores, labels: NDArray[np.int8]) -> float:
-    """Area under the precision-recall curve, by steps (scikit-learn)."""
-    return float(average_precision_score(labels, scores))
 
 
 def auc_roc(scores: Scores, labels: NDArray[np.int8]) -> float:

@@ -21,8 +21,9 @@ from sentinel.errors import DataProblem
 from sentinel.events.files import History, read_history
 from sentinel.events.replay import log_of_frame, text_hashes
 from sentinel.features.store import MemoryStore
+from sentinel.review.average_precision import average_precision
 from sentinel.train.dataset import Part, Progress, learn_vocabulary, replay
-from sentinel.train.evaluate import Scores, auc_roc, average_precision
+from sentinel.train.evaluate import Scores, auc_roc
 from sentinel.train.fit import parameters, predict, training_matrix
 
 VALIDATION_FOLDS = (date(2018, 6, 20), date(2018, 6, 27), date(2018, 7, 4), date(2018, 7, 11))

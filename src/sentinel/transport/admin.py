@@ -21,6 +21,7 @@ from sentinel.errors import (
 )
 from sentinel.events.schema import read_json
 from sentinel.lineup import check_comparable, load_warm
+from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment, Percent
 from sentinel.policy.thresholds import Share, Thresholds
 from sentinel.transport.api import Api
@@ -34,6 +35,12 @@ class VersionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Names a version."""
 
     version: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class ReloadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names a version; without one it is the newest of the home folder."""
+
+    version: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
 
 class SetupBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,7 +124,7 @@ class _Changes:
         self.rollout = watch.rollout
 
     async def make(self, how: Callable[[Deployment], Deployment]) -> tuple[Deployment, Deployment]:
-        """The deployment before and after. Raises DeploymentRefused, BundleProblem."""
+        """The deployment before and after. Raises DeploymentRefused, BundleProblem, JournalProblem."""
         seen: list[Deployment] = []
 
         def noting(before: Deployment) -> Deployment:
@@ -159,10 +166,13 @@ def _add_models(router: APIRouter, changes: _Changes) -> None:
     def _path(version: str | None) -> str | None:
         return str(registry.folder / version) if version else None
 
-    @router.post("/reload", openapi_extra=_body(VersionBody))
+    @router.post("/reload", openapi_extra=_body(ReloadBody, required=False))
     async def reload(request: Request) -> Response:
-        """Put another version in charge, without a request noticing. 409 while an experiment runs."""
-        wanted = (await _read(request, VersionBody)).version
+        """Put a version in charge, without a request noticing: the newest there is, unless the body names one.
+
+        409 while an experiment runs; 400 when the version is not there or cannot be loaded.
+        """
+        wanted = (await _read(request, ReloadBody)).version or _newest(registry)
         _refuse_during_experiment(changes.rollout.record.read())
         await changes.check(wanted, beside_champion=False)
         before, after = await changes.make(lambda deployment: deployment.with_champion(wanted))
@@ -207,6 +217,13 @@ def _add_models(router: APIRouter, changes: _Changes) -> None:
         only = (await _read(request, FallbackBody)).only
         _, after = await changes.make(lambda deployment: msgspec.structs.replace(deployment, fallback_only=only))
         return _ok({"status": "ok", "fallback_only": after.fallback_only})
+
+
+def _newest(registry: Registry) -> str:
+    versions = registry.versions()
+    if not versions:
+        raise UnknownVersion(f"there is no model in {registry.folder} yet; run `sentinel train`")
+    return versions[-1]
 
 
 def _refuse_during_experiment(deployment: Deployment) -> None:
@@ -301,10 +318,10 @@ async def _read(request: Request, kind: type[Any]) -> Any:
         raise BadBody(str(error)) from None
 
 
-def _body(kind: type[msgspec.Struct]) -> dict[str, Any]:
+def _body(kind: type[msgspec.Struct], *, required: bool = True) -> dict[str, Any]:
     schema = msgspec.json.schema(kind)
     schema = schema.get("$defs", {}).get(kind.__name__, schema)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def _ok(shown: Any) -> Response:
