@@ -160,6 +160,8 @@ class Engine:
         for state in () if self._dirty or self.snapshots.writing() else self.states.values():
             if state.events_since_snapshot >= SNAPSHOT_EVERY:
                 state.snapshot(self.snapshots, wait=False)
+            else:
+                state.prepare(self.snapshots)
         self.journal.cut_log()
 
     def close(self) -> None:

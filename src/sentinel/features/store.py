@@ -1,9 +1,11 @@
 """The memory store: everything remembered about every key, and the one way to advance it."""
 
 import io
+import os
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
@@ -20,7 +22,9 @@ from sentinel.features.kernel import (
     MORE_KEYS,
     MORE_VALUES,
     N_EVENTS,
+    N_IDS,
     N_KEYS,
+    N_VALUES,
     NONE,
     ROW,
     GroupState,
@@ -44,6 +48,7 @@ class MemoryStore:
         self.plan = plan
         self.compiled: CompiledPlan = compile_plan(plan)
         self._groups = [_empty_state(group) for group in self.compiled.groups]
+        self._spare: dict[str, NDArray[Any]] = {}
 
     def advance(self, log: EventLog) -> "Features":
         """Take the events of `log` and return what was known at each of its transactions."""
@@ -57,7 +62,7 @@ class MemoryStore:
             done, shortage = 0, -1
             while shortage != ENOUGH:
                 if shortage > ENOUGH:
-                    self._groups[g] = _grown(self._groups[g], shortage)
+                    self._groups[g] = _grown(self._groups[g], shortage, partial(self._twice, g))
                 done, shortage = advance(
                     plan, self._groups[g], done, log.is_outcome, log.ids, log.time_us, log.exact, log.texts,
                     log.labels, out, late, known,
@@ -65,14 +70,27 @@ class MemoryStore:
         fill_rows(self.compiled.rows, log.is_outcome, log.time_us, log.exact, log.plain, log.texts, out)
         return Features(out[:, : self.compiled.outputs], late, known)
 
-    def make_room(self) -> None:
-        """Have room for half as much again, so that what comes next need not wait until the state has grown."""
+    def grows_soon(self) -> bool:
+        """Whether something is so full that memory for its growth should be made."""
+        return any(f"{g}.{name}" not in self._spare for g, state in enumerate(self._groups) for name in _filling(state))
+
+    def make_room(self, pause_s: float = 0.0) -> None:
+        """Make the memory for what grows soon; from any thread.
+
+        It is written to once, in small pieces with pauses: memory that was never used takes up to twenty times as long,
+        and everyone would wait for that.
+        """
         for g, state in enumerate(self._groups):
-            used = {MORE_KEYS: int(state.counters[N_KEYS]), MORE_EVENTS: int(state.counters[N_EVENTS])}
-            if len(state.keys) < 1.5 * used[MORE_KEYS]:
-                self._groups[g] = self._groups[g]._replace(keys=_longer(state.keys))
-            if len(state.events) < 1.5 * used[MORE_EVENTS]:
-                self._groups[g] = self._groups[g]._replace(events=_longer(state.events))
+            for name in _filling(state):
+                array = getattr(state, name)
+                self._spare[f"{g}.{name}"] = _touched(_twice_of(array), array.dtype, pause_s)
+
+    def _twice(self, g: int, name: str) -> NDArray[Any]:
+        """Zeros, twice as long as the array of this name."""
+        array, spare = getattr(self._groups[g], name), self._spare.pop(f"{g}.{name}", None)
+        if spare is not None and spare.shape == _twice_of(array):
+            return spare
+        return np.zeros(_twice_of(array), array.dtype)
 
     def nbytes(self) -> int:
         """Bytes held by the state."""
@@ -85,7 +103,7 @@ class MemoryStore:
     def snapshot(self, room: dict[str, NDArray[Any]] | None = None) -> dict[str, NDArray[Any]]:
         """A copy of the whole state, cut to what is in use; `restore` takes it back bit for bit.
 
-        `room` is where copies go, and grows as needed: given again, it saves the time that fresh memory takes.
+        `room` is where copies go (`make_copy_room`), and grows as needed.
         """
         taken: dict[str, NDArray[Any]] = {}
         room = {} if room is None else room
@@ -94,6 +112,22 @@ class MemoryStore:
             for name, array in state._asdict().items():
                 taken[f"{g}.{name}"] = _copied(array[: used.get(name, len(array))], f"{g}.{name}", room)
         return taken
+
+    def copies_fit(self, room: Mapping[str, NDArray[Any]]) -> bool:
+        """Whether copies will fit into `room` until something grows."""
+        return all(len(room.get(name, ())) >= len(array) for name, array in self._arrays())
+
+    def make_copy_room(self, pause_s: float = 0.0) -> dict[str, NDArray[Any]]:
+        """Memory for `snapshot`, as much as it may need until something grows; from any thread.
+
+        See `make_room` for why it is made ahead.
+        """
+        return {name: _touched(array.shape, array.dtype, pause_s) for name, array in self._arrays()}
+
+    def _arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        for g, state in enumerate(self._groups):
+            for name, array in state._asdict().items():
+                yield f"{g}.{name}", array
 
     def restore(self, taken: Mapping[str, NDArray[Any]]) -> None:
         """Replace the state by a snapshot of a store with the same plan.
@@ -132,7 +166,7 @@ class Features:
 def _copied(array: NDArray[Any], name: str, room: dict[str, NDArray[Any]]) -> NDArray[Any]:
     found = room.get(name)
     if found is None or len(found) < len(array):
-        room[name] = found = np.empty((len(array) + len(array) // 2, *array.shape[1:]), array.dtype)
+        room[name] = found = np.empty_like(array)
     copy = found[: len(array)]
     np.copyto(copy, array)
     return copy
@@ -146,7 +180,11 @@ def pack(snapshot: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def write_packed(snapshot: Mapping[str, NDArray[Any]], file: IO[bytes], pause_s: float = 0.0) -> None:
-    """Write what `pack` returns to a file, in small pieces with pauses, so that no other thread waits for long."""
+    """Write what `pack` returns to a file.
+
+    With pauses it goes to the disk in small pieces, so that no other thread waits for long: written back all at once,
+    it would hold up every commit of a journal on the same disk.
+    """
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in snapshot.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
@@ -156,6 +194,8 @@ def write_packed(snapshot: Mapping[str, NDArray[Any]], file: IO[bytes], pause_s:
                 for begin in range(0, len(flat), _PIECE):
                     entry.write(flat[begin : begin + _PIECE])
                     if pause_s:
+                        file.flush()
+                        os.fdatasync(file.fileno())
                         time.sleep(pause_s)
 
 
@@ -184,33 +224,57 @@ def _empty_state(plan: GroupPlan) -> GroupState:
     )
 
 
-def _grown(state: GroupState, shortage: int) -> GroupState:
+def _touched(shape: tuple[int, ...], dtype: np.dtype[Any], pause_s: float) -> NDArray[Any]:
+    """Zeros in memory that has been written to."""
+    array = np.empty(shape, dtype)
+    flat = array.reshape(-1).view(np.uint8)
+    for begin in range(0, len(flat), _PIECE):
+        flat[begin : begin + _PIECE] = 0
+        if pause_s:
+            time.sleep(pause_s)
+    return array
+
+
+def _twice_of(array: NDArray[Any]) -> tuple[int, ...]:
+    return (max(2 * len(array), _FIRST_ROWS), *array.shape[1:])
+
+
+def _filling(state: GroupState) -> list[str]:
+    """The arrays that have used three fifths of what they hold before they grow."""
+    keys, events, values, ids = (int(state.counters[one]) for one in (N_KEYS, N_EVENTS, N_VALUES, N_IDS))
+    shares = {
+        "events": events / max(len(state.events), 1),  # a restored state holds just what is in use
+        "keys": keys / max(len(state.keys), 1),
+        **dict.fromkeys(("key_table", "key_slots"), 2 * keys / len(state.key_table)),
+        **dict.fromkeys(("value_table", "value_counts"), 2 * values / len(state.value_table)),
+        **dict.fromkeys(("id_table", "id_events"), 2 * ids / len(state.id_table)),
+    }
+    return [name for name, share in shares.items() if share > 0.6]
+
+
+def _grown(state: GroupState, shortage: int, twice: Callable[[str], NDArray[Any]]) -> GroupState:
     """The same state with twice the room for what ran out."""
     if shortage == MORE_EVENTS:
-        return state._replace(events=_longer(state.events))
+        return state._replace(events=_longer(state.events, twice("events")))
     if shortage == MORE_VALUES:
-        table, counts = _roomier(state.value_table, state.value_counts)
+        table, counts = twice("value_table"), twice("value_counts")
+        rehash(state.value_table, state.value_counts, table, counts)
         return state._replace(value_table=table, value_counts=counts)
     if shortage == MORE_IDS:
-        table, events = _roomier(state.id_table, state.id_events)
+        table, events = twice("id_table"), twice("id_events")
+        rehash(state.id_table, state.id_events, table, events)
         return state._replace(id_table=table, id_events=events)
     assert shortage == MORE_KEYS  # noqa: S101 - the kernel knows no other
     grown = state
     if 2 * state.counters[N_KEYS] >= len(state.key_table):
-        table, slots = _roomier(state.key_table, state.key_slots)
+        table, slots = twice("key_table"), twice("key_slots")
+        rehash(state.key_table, state.key_slots, table, slots)
         grown = grown._replace(key_table=table, key_slots=slots)
     if state.counters[N_KEYS] == len(state.keys):
-        grown = grown._replace(keys=_longer(state.keys))
+        grown = grown._replace(keys=_longer(state.keys, twice("keys")))
     return grown
 
 
-def _longer(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    longer = np.zeros((max(_FIRST_ROWS, 2 * len(rows)), rows.shape[1]), np.int64)
+def _longer(rows: NDArray[np.int64], longer: NDArray[np.int64]) -> NDArray[np.int64]:
     longer[: len(rows)] = rows
     return longer
-
-
-def _roomier(table: NDArray[np.uint64], values: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    new_table, new_values = np.zeros(2 * len(table), np.uint64), np.zeros(2 * len(values), np.int64)
-    rehash(table, values, new_table, new_values)
-    return new_table, new_values

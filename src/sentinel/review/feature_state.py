@@ -13,7 +13,7 @@ from sentinel.events.schema import Transaction
 from sentinel.features.store import Features, MemoryStore
 from sentinel.model.bundle import Bundle
 from sentinel.review.journal_reader import DecisionRow, JournalReader, OutcomeRow
-from sentinel.review.snapshots import Snapshots
+from sentinel.review.snapshots import PAUSE_S, Snapshots
 
 
 class FeatureState:
@@ -36,6 +36,7 @@ class FeatureState:
         self._time_of = operator.attrgetter(self._schema.time)
         self._snapshot_seq = 0
         self._room: dict[str, NDArray[Any]] = {}
+        self._making_room = False
 
     def load(self, journal: JournalReader, snapshots: Snapshots) -> None:
         """The state as if nothing had ever failed: newest snapshot, else training history, then the journal."""
@@ -47,7 +48,7 @@ class FeatureState:
         self.store, self.seq, self._snapshot_seq = store, seq, seq
         self.follow(journal)
         self.store.make_room()  # takes the memory now, and not while transactions wait
-        self.store.snapshot(self._room)
+        self._room = self.store.make_copy_room()
 
     def follow(self, journal: JournalReader) -> None:
         """Take what the journal holds after `seq`."""
@@ -81,6 +82,24 @@ class FeatureState:
         save = snapshots.save if wait else snapshots.save_soon
         save(self.id, self.seq, self.bundle.manifest.plan_sha256, self.store.snapshot(self._room))
         self._snapshot_seq = self.seq
+
+    def prepare(self, snapshots: Snapshots) -> None:
+        """Have memory made in the background for what grows soon, and for the copy of the next snapshot."""
+        if self.store is None or self._making_room:
+            return
+        if self.store.grows_soon() or not self.store.copies_fit(self._room):
+            self._making_room = True
+            snapshots.run_soon(self._make_room)
+
+    def _make_room(self) -> None:
+        try:
+            store = self.store
+            if store is not None:
+                store.make_room(PAUSE_S)
+                if not store.copies_fit(self._room):
+                    self._room = store.make_copy_room(PAUSE_S)
+        finally:
+            self._making_room = False
 
     @property
     def events_since_snapshot(self) -> int:

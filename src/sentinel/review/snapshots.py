@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,18 @@ from sentinel.errors import SentinelError
 from sentinel.features.store import MemoryStore, unpack, write_packed
 
 KEPT = 2
-_PAUSE_S = 0.002  # after every quarter of a megabyte, while transactions are decided
+PAUSE_S = 0.002
+"""After every quarter of a megabyte, while transactions are decided."""
+
 _log = logging.getLogger(__name__)
 _PLAN = "plan_sha256"
 
 
 class Snapshots:
-    """Files `<model version>-<last event>.npz` in one folder; the newest two of a version are kept."""
+    """Files `<model version>-<last event>.npz` in one folder; the newest two of a version are kept.
+
+    An older one is the `.spare` that the next is written into.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,9 +47,13 @@ class Snapshots:
         if self._writing is not None:
             self._writing.result()
 
+    def run_soon(self, task: Callable[[], None]) -> None:
+        """Have something done in the background, after what is being written."""
+        self._writer.submit(task)
+
     def save_soon(self, version: str, seq: int, plan_sha256: str, state: Mapping[str, NDArray[Any]]) -> None:
         """Write in the background, after what is being written."""
-        self._writing = self._writer.submit(self._save, version, seq, plan_sha256, dict(state), _PAUSE_S)
+        self._writing = self._writer.submit(self._save, version, seq, plan_sha256, dict(state), PAUSE_S)
 
     def save(self, version: str, seq: int, plan_sha256: str, state: Mapping[str, NDArray[Any]]) -> None:
         """Write now, after what is being written."""
@@ -76,11 +85,14 @@ class Snapshots:
         return sorted((int(match[1]), path) for match, path in named if match)
 
     def _save(self, version: str, seq: int, plan_sha256: str, state: dict[str, NDArray[Any]], pause_s: float) -> None:
-        path = self.folder / f"{version}-{seq:012d}.npz"
+        path, spare = self.folder / f"{version}-{seq:012d}.npz", self.folder / f"{version}.spare"
         draft = path.with_suffix(".draft")
         try:
-            with draft.open("wb") as handle:
+            if spare.exists():
+                spare.rename(draft)
+            with draft.open("r+b" if draft.exists() else "wb") as handle:
                 write_packed({**state, _PLAN: np.frombuffer(plan_sha256.encode(), np.uint8)}, handle, pause_s)
+                handle.truncate()
                 handle.flush()
                 os.fsync(handle.fileno())
             draft.rename(path)
@@ -89,4 +101,4 @@ class Snapshots:
             _log.warning("no snapshot written (%s); the journal has everything, the next start takes longer", error)
             return
         for _, old in self._files(version)[:-KEPT]:
-            old.unlink(missing_ok=True)
+            old.rename(spare)  # written over next time: to free its space would hold up the disk
