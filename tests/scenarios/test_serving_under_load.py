@@ -119,10 +119,10 @@ def test_swaps_under_load_lose_and_mix_up_nothing(home):
         with Traffic(server.port, scorers["v1"].n_features) as traffic:
             for n in range(SWAPS // 4):
                 call(server.port, "/admin/reload", {"version": ("v2", "v1")[n % 2]})
-            before = resident_mb(server.pid)
+            before, begun = resident_mb(server.pid), len(traffic.decided)
             for n in range(SWAPS):
                 call(server.port, "/admin/reload", {"version": ("v2", "v1")[n % 2]})
-            grown = resident_mb(server.pid) - before
+            grown, payments = resident_mb(server.pid) - before, len(traffic.decided) - begun
         metrics = call(server.port, "/metrics")
     assert traffic.failures == []
     versions = {version for _, _, version in traffic.predicted}
@@ -141,7 +141,7 @@ def test_swaps_under_load_lose_and_mix_up_nothing(home):
         features = np.frombuffer(b"".join(row.features for row in mine)).reshape(len(mine), -1)
         assert scorers[version].score(features).tolist() == [row.fraud_probability for row in mine]
     assert metrics["errors"] == 0
-    assert grown < 60
+    assert grown < 60 + 0.002 * payments  # MB; the features' state grows with the payments, and no more for the swaps
 
 
 def batches(n, size):
