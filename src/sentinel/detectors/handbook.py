@@ -103,6 +103,7 @@ ONE_WEEK = Training(
 A fifth of the frauds are at terminals none of whose frauds is known yet; they rank like honest payments whatever is
 learned, and only some 25 terminals make them up, so the AUC of a fold swings by a hundredth. Hence these numbers were
 chosen on eight folds before the test folds, five seeds each: the protocol's validation folds and the four weeks before.
+On the protocol's four alone the AUC is lower by .003 than with 300 trees of depth 5, and on all eight higher by .002.
 """
 
 detector = Detector(
