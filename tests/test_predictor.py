@@ -16,7 +16,7 @@ from sentinel.policy.deployment import Experiment
 from sentinel.policy.experiment import variant_of
 from sentinel.policy.judge import CIRCUIT_OPEN, FAILED, FALLBACK_ONLY, OVERLOADED, Limits
 from sentinel.policy.thresholds import Thresholds
-from sentinel.predictor import ROWS_AT_ONCE, Predictor, Question, ScoreCache
+from sentinel.predictor import LONGEST_REPEAT, ROWS_AT_ONCE, Predictor, Question, ScoreCache
 from sentinel.telemetry.counters import Counters, Slot
 
 NEVER_NS = 2**62
@@ -545,6 +545,23 @@ def test_whatever_fails_inside_nobody_is_left_without_an_answer(desk_of, served,
     assert "20 vectors" in caplog.text
     desk.predictor.observe = lambda _rows, _scores: None
     assert 0 <= asyncio.run(desk.all(vectors(1)))[0].fraud_probability <= 1
+
+
+def test_long_bodies_are_not_kept(desk_of, served):
+    desk = desk_of(served)
+    question = Question(vectors(1)[0])
+
+    async def ask(body):
+        await desk.one(question.features)
+        known = desk.predictor.ask(question, body, time.monotonic_ns(), NEVER_NS, lambda _answer: None)
+        assert known.cache_hit
+        return desk.predictor.remembered(body)
+
+    short, long = b"x" * LONGEST_REPEAT, b"x" * (LONGEST_REPEAT + 1)
+    assert asyncio.run(ask(short)) is not None
+    assert asyncio.run(ask(long)) is None
+    assert short in desk.predictor.repeats
+    assert long not in desk.predictor.repeats
 
 
 # switches

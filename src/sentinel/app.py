@@ -190,6 +190,5 @@ def _listen(settings: Settings) -> socket.socket:
         listener.bind((settings.host, settings.port))
     except OSError as error:
         raise InvalidDefinition(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
-    listener.setblocking(False)
     listener.set_inheritable(True)
     return listener

@@ -21,8 +21,8 @@ from sentinel.policy.thresholds import Action
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
 ROWS_AT_ONCE = 512
-MOST_REPEATS = 4096
-"""Bodies that came twice: they are not read again."""
+MOST_REPEATS, LONGEST_REPEAT = 4096, 16_384
+"""Bodies that came twice, of so many bytes at most: they are not read again."""
 _SHOWN = {Action.APPROVE: "allow", Action.REVIEW: "review", Action.BLOCK: "block"}
 _SHOWN_VARIANT = {"a": "A", "b": "B"}
 _MISSING = float("nan")
@@ -167,6 +167,8 @@ class Predictor:
         self._note_hit(action)
         part = _Part(champion, "a", Verdict(None, None, circuit), 0, time.monotonic_ns(), cache_hit=True)
         found = part.prediction(score, action, received_ns)
+        if len(body) > LONGEST_REPEAT:
+            return found
         if len(self.repeats) >= MOST_REPEATS:
             self.repeats.clear()
         timeless = _encode(msgspec.structs.replace(found, latency_us=0)).replace(b"%", b"%%")

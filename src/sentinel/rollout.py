@@ -148,17 +148,8 @@ class Rollout:
         if _same(engine.lineup, lineup):
             return
         fresh = engine.prepare(lineup)
-        done: Future[None] = Future()
-
-        def errand(owned: Engine) -> None:
-            try:
-                owned.switch(lineup, fresh, time.time_ns() // 1000)
-                done.set_result(None)
-            except SentinelError as error:
-                done.set_exception(error)
-
-        worker.between_batches(errand)
-        done.result(timeout=60)
+        switch = worker.between_batches(lambda owned: owned.switch(lineup, fresh, time.time_ns() // 1000))
+        switch.result(timeout=60)
 
 
 def _same(one: Lineup, other: Lineup) -> bool:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TypeAlias
+from typing import TypeVar
 
 from sentinel.decisions import Answer, Arrival
 from sentinel.engine import Engine
@@ -26,8 +26,7 @@ _CHECKPOINT_S = 0.1
 _log = logging.getLogger(__name__)
 
 
-Errand: TypeAlias = Callable[[Engine], None]
-"""What is done to the engine between two batches."""
+T = TypeVar("T")
 
 
 class Worker:
@@ -96,9 +95,11 @@ class Worker:
                 arrival.due_ns -= 2 * (self._turn_ns - _SHORT_TURN_NS)
         self._backlog += arrivals
 
-    def between_batches(self, errand: Errand) -> None:
-        """Have something done to the engine in the loop's thread; from any other thread, once the engine is open."""
-        self._loop.call_soon_threadsafe(self._run_errand, errand)
+    def between_batches(self, errand: Callable[[Engine], T]) -> "Future[T]":
+        """Have something done to the engine in the loop's thread; what it gives or raises, NotReady without one."""
+        done: Future[T] = Future()
+        self._loop.call_soon_threadsafe(self._run_errand, errand, done)
+        return done
 
     def _work_soon(self) -> None:
         if not self._turn_is_due:
@@ -109,7 +110,8 @@ class Worker:
         """Decide a batch, at the end of the turn of the loop that has read it."""
         self._turn_is_due = False
         engine = self.engine
-        assert engine is not None  # noqa: S101 - only `_end` takes it away, which leaves nothing to do
+        if engine is None:  # the end came first, and has answered all
+            return
         self._handle(engine, self._next_batch())
         self._keep_up(engine, catch_up=engine.has_time and not self._backlog)
         self._note_turn()
@@ -130,14 +132,14 @@ class Worker:
         self._lull, engine = None, self.engine
         if engine is None:
             return
-        if not self._backlog:
-            self._keep_up(engine, catch_up=True)
+        went_well = not self._backlog and self._keep_up(engine, catch_up=True)
         if engine.overflow.rows:
-            self._lull = self._loop.call_later(_LULL_S if self._backlog else 0, self._use_lull)
+            self._lull = self._loop.call_later(0 if went_well else _LULL_S, self._use_lull)
 
-    def _keep_up(self, engine: Engine, *, catch_up: bool) -> None:
+    def _keep_up(self, engine: Engine, *, catch_up: bool) -> bool:
+        """Housekeeping; whether it went well. After a failure it rests for a while."""
         if time.monotonic() < self._pause_until_s:
-            return
+            return False
         try:
             if catch_up:
                 engine.catch_up()
@@ -145,10 +147,17 @@ class Worker:
         except Exception:
             _log.exception("housekeeping failed; it is tried again")
             self._pause_until_s = time.monotonic() + _PAUSE_S
+            return False
+        return True
 
-    def _run_errand(self, errand: Errand) -> None:
-        if self.engine is not None:
-            errand(self.engine)
+    def _run_errand(self, errand: Callable[[Engine], T], done: "Future[T]") -> None:
+        if self.engine is None:
+            done.set_exception(NotReady(f"No model can answer: {self.reason}"))
+            return
+        try:
+            done.set_result(errand(self.engine))
+        except Exception as error:  # it belongs to whoever waits
+            done.set_exception(error)
 
     def _end(self, ended: "Future[Engine | None]") -> None:
         engine, self.reason = self.engine, "shutting down"
@@ -181,10 +190,14 @@ class Worker:
         if late:
             self._backlog = [one for one in backlog if one.due_ns >= now_ns]
             return late
-        if len(backlog) > MAX_ROWS:
-            backlog.sort(key=_due)
-            self._backlog = backlog[MAX_ROWS:]
-        return backlog[:MAX_ROWS]
+        if len(backlog) <= MAX_ROWS:
+            return backlog
+        backlog.sort(key=_due)
+        end = MAX_ROWS
+        while end < len(backlog) and backlog[end].received_ns == backlog[end - 1].received_ns:
+            end += 1  # the rows of a request stay together: all of them are stored, or none
+        self._backlog = backlog[end:]
+        return backlog[:end]
 
     def _handle(self, engine: Engine, batch: list[Arrival]) -> None:
         answers: Sequence[Answer]

@@ -216,6 +216,7 @@ def test_a_long_stream_that_grows_every_table_equals_brute_force():
         if not ahead.copies_fit(room):
             room = ahead.make_copy_room()
             assert ahead.copies_fit(room)
+            assert not ahead.grows_soon()
     assert made > 3
     assert same_bits(np.concatenate(rows), got)
     assert pack(ahead.snapshot(room)) == pack(plain.snapshot())
@@ -271,3 +272,13 @@ def test_memory_stays_flat_once_the_windows_are_full():
         store.advance(to_log(batch))
         sizes.append(store.nbytes())
     assert sizes[3:] == [sizes[3]] * len(sizes[3:])
+
+
+def test_memory_made_too_late_is_made_anew_for_the_next_growth():
+    store = MemoryStore(PLAN)
+    store._spare["0.events"] = np.zeros((7, 1), np.int64)  # what a growth in the meantime has made useless
+    assert not store.grows_soon()
+    store._groups[0].counters[1] = len(store._groups[0].events) * 4 // 5
+    assert store.grows_soon()
+    store.make_room()
+    assert not store.grows_soon()

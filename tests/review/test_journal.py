@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from sentinel.errors import JournalProblem
-from sentinel.review.journal import LONGEST_LOG, Journal
+from sentinel.review.journal import LONGEST_LOG, Journal, lengthen
 from sentinel.review.journal_reader import DecisionRow, OutcomeRow
 from sentinel.review.tables import metadata
 
@@ -153,6 +154,25 @@ def test_a_log_of_full_length_from_the_start_is_read_after_a_crash(journal, tmp_
     assert found.counts()["decisions"] == 40
     assert found.last_seq == 40
     found.close()
+
+
+def test_a_disk_without_room_for_a_long_log_keeps_what_room_it_has(tmp_path, monkeypatch):
+    real = os.write
+
+    def full(file, data):
+        return real(file, data[:100_000]) if len(data) > 100_000 else real(file, data)
+
+    monkeypatch.setattr("os.write", full)
+    journal = Journal(tmp_path / "journal.db")
+    assert journal.path.with_name(journal.path.name + "-wal").stat().st_size < 100_000
+    journal.append([decision(1)], [])
+    assert journal.counts()["decisions"] == 1
+    journal.close()
+
+
+def test_a_log_that_cannot_be_made_longer_is_no_reason_not_to_start(tmp_path):
+    (tmp_path / "folder").mkdir()
+    lengthen(tmp_path / "folder")  # not a file at all
 
 
 @pytest.mark.parametrize("n", [1, 2, 16, 17, 63, 100, 700])

@@ -72,7 +72,15 @@ class MemoryStore:
 
     def grows_soon(self) -> bool:
         """Whether something is so full that memory for its growth should be made."""
-        return any(f"{g}.{name}" not in self._spare for g, state in enumerate(self._groups) for name in _filling(state))
+        return any(True for _ in self._lacking())
+
+    def _lacking(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """What grows soon and has no memory made for it, or memory for a growth that is over."""
+        for g, state in enumerate(self._groups):
+            for name in _filling(state):
+                array, spare = getattr(state, name), self._spare.get(f"{g}.{name}")
+                if spare is None or spare.shape != _twice_of(array):
+                    yield f"{g}.{name}", array
 
     def make_room(self, pause_s: float = 0.0) -> None:
         """Make the memory for what grows soon; from any thread.
@@ -80,10 +88,8 @@ class MemoryStore:
         It is written to once, in small pieces with pauses: memory that was never used takes up to twenty times as long,
         and everyone would wait for that.
         """
-        for g, state in enumerate(self._groups):
-            for name in _filling(state):
-                array = getattr(state, name)
-                self._spare[f"{g}.{name}"] = _touched(_twice_of(array), array.dtype, pause_s)
+        for name, array in list(self._lacking()):
+            self._spare[name] = _touched(_twice_of(array), array.dtype, pause_s)
 
     def _twice(self, g: int, name: str) -> NDArray[Any]:
         """Zeros, twice as long as the array of this name."""

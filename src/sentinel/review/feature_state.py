@@ -15,6 +15,8 @@ from sentinel.model.bundle import Bundle
 from sentinel.review.journal_reader import DecisionRow, JournalReader, OutcomeRow
 from sentinel.review.snapshots import PAUSE_S, Snapshots
 
+_LOOK_EVERY = 1_000  # events; looking takes a few microseconds, and nothing fills up in so few
+
 
 class FeatureState:
     """A store that remembers a bundle's training history and then every event of the journal up to `seq`.
@@ -37,6 +39,7 @@ class FeatureState:
         self._snapshot_seq = 0
         self._room: dict[str, NDArray[Any]] = {}
         self._making_room = False
+        self._looked_seq = 0
 
     def load(self, journal: JournalReader, snapshots: Snapshots) -> None:
         """The state as if nothing had ever failed: newest snapshot, else training history, then the journal."""
@@ -85,8 +88,9 @@ class FeatureState:
 
     def prepare(self, snapshots: Snapshots) -> None:
         """Have memory made in the background for what grows soon, and for the copy of the next snapshot."""
-        if self.store is None or self._making_room:
+        if self.store is None or self._making_room or self.seq < self._looked_seq + _LOOK_EVERY:
             return
+        self._looked_seq = self.seq
         if self.store.grows_soon() or not self.store.copies_fit(self._room):
             self._making_room = True
             snapshots.run_soon(self._make_room)

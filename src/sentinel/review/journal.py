@@ -63,7 +63,7 @@ class Journal(JournalReader):
             assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - the URL above says so
             self._driver = driver  # batches go past SQLAlchemy, whose results cost 0.2 ms a batch
             self.last_seq = self.newest_seq()
-            _lengthen(path.with_name(f"{path.name}-wal"))
+            lengthen(path.with_name(f"{path.name}-wal"))
         except SQLAlchemyError as error:
             self._lock.close()
             raise JournalProblem(f"{path} cannot be opened: {reason(error)}") from error
@@ -162,15 +162,30 @@ def _insert_sql(table: str, columns: tuple[str, ...], shared: tuple[str, ...], r
     return f"INSERT INTO {table} ({','.join(columns)}) VALUES {','.join(marks)}"  # noqa: S608
 
 
-def _lengthen(log: Path) -> None:
+def lengthen(log: Path) -> None:
     """Give the log its full size now: a commit that makes a file longer takes ten times as long as one that does not.
 
-    SQLite ends a log at the first frame that is not of this log, so zeros after the last one mean nothing to it.
+    SQLite ends a log at the first frame that is not of this log, so zeros after the last one mean nothing to it. Where
+    there is no room for all of it the log stays as it was: others need the room there is.
     """
-    with log.open("ab") as file, contextlib.suppress(OSError):  # a full disk is found by the first commit
-        file.write(bytes(max(_LOG_BYTES - file.tell(), 0)))
-        file.flush()
-        os.fdatasync(file.fileno())
+    with contextlib.suppress(OSError):
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            before = os.fstat(file).st_size
+            lacking = max(_LOG_BYTES - before, 0)
+            if lacking and _write(file, bytes(lacking)) < lacking:
+                os.ftruncate(file, before)
+            os.fdatasync(file)
+        finally:
+            os.close(file)
+
+
+def _write(file: int, data: bytes) -> int:
+    """How much of it found room."""
+    try:
+        return os.write(file, data)
+    except OSError:
+        return 0
 
 
 def _migrate(connection: sa.Connection) -> None:

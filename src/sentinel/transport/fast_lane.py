@@ -18,13 +18,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from sentinel.predictor import LONGEST_REPEAT, MOST_REPEATS
 from sentinel.transport.api import Api, Call, Route, deadline_of
 from sentinel.transport.replies import JSON, RETRY, Reply
 
 LONGEST_HEAD = 65_536
-MOST_REPEATS = 4096
-"""Requests that came twice, byte by byte: they are not read again, their bodies are known."""
-
 _BEGIN = b"POST /"
 _ROUTES = {route.value.encode(): route for route in Route}
 _BLANK = b"\r\n\r\n"
@@ -194,7 +192,9 @@ class FastLane(asyncio.Protocol):
         return True
 
     def _remember(self, request: bytes, body: bytes) -> None:
-        """Do not read this request again."""
+        """Do not read this request again, byte by byte the same."""
+        if len(request) > LONGEST_REPEAT:
+            return
         if len(self._repeats) >= MOST_REPEATS:
             self._repeats.clear()
         self._repeats[request] = body

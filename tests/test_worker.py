@@ -1,0 +1,206 @@
+"""The worker with a real engine: what is one batch, who goes first, what a broken disk costs, how it ends."""
+
+import asyncio
+import shutil
+import time
+
+import pytest
+
+from sentinel.decisions import Arrival, Decision
+from sentinel.engine import Engine
+from sentinel.errors import NotReady, Overloaded
+from sentinel.lineup import load_lineup
+from sentinel.model.registry import Registry
+from sentinel.policy.deployment import DeploymentRecord
+from sentinel.policy.judge import OVERLOADED, Limits
+from sentinel.review.journal import Journal
+from sentinel.review.snapshots import Snapshots
+from sentinel.worker import MAX_ROWS, Worker
+
+NOW_US = 1_738_400_000_000_000  # just after the history
+NEVER_NS = 2**62
+
+
+class Desk:
+    """A worker on a home folder, and what was told to whom in which order."""
+
+    def __init__(self, home):
+        self.home = home
+        self.worker = Worker(self.open_engine, 5_000)
+        self.told = []
+
+    def open_engine(self):
+        lineup = load_lineup(DeploymentRecord(self.home).read(), Registry(self.home / "models"))
+        journal, snapshots = Journal(self.home / "journal.db"), Snapshots(self.home / "snapshots")
+        return Engine(lineup, journal, snapshots, NOW_US, Limits(deadline_s=10.0))
+
+    async def __aenter__(self):
+        self.worker.start()
+        await self.until(lambda: self.worker.engine)
+        return self
+
+    async def __aexit__(self, *_):
+        await asyncio.to_thread(self.worker.stop)
+
+    async def until(self, what):
+        end = time.monotonic() + 20
+        while not what():
+            assert time.monotonic() < end, "it never came true"
+            await asyncio.sleep(0.005)
+
+    def ask(self, name, n, due_ns=NEVER_NS):
+        """One request of so many transactions."""
+        make, received_ns = self.worker.engine.schema.wire_type, time.monotonic_ns()
+        rows = [
+            make(
+                transaction_id=f"{name}-{i}", event_time=NOW_US, amount=10.0, card=f"c{i % 7}", shop="s", channel="web"
+            )
+            for i in range(n)
+        ]
+        tell = lambda answer: self.told.append((name, answer))  # noqa: E731
+        self.worker.put([Arrival(row, received_ns, due_ns, tell) for row in rows])
+
+    def of(self, name):
+        return [answer for one, answer in self.told if one == name]
+
+
+@pytest.fixture
+def desk(shop_home, tmp_path):
+    shutil.copytree(shop_home, tmp_path / "home")
+    return Desk(tmp_path / "home")
+
+
+def test_what_comes_in_one_turn_is_one_batch(desk):
+    async def run():
+        async with desk:
+            for name in "abc":
+                desk.ask(name, 1)
+            await desk.until(lambda: len(desk.told) == 3)
+
+    asyncio.run(run())
+    assert {answer.batch_size for _, answer in desk.told} == {3}
+
+
+def test_the_rows_of_a_request_are_decided_together(desk):
+    async def run():
+        async with desk:
+            desk.ask("large", 900)
+            desk.ask("small", 1)
+            await desk.until(lambda: len(desk.told) == 901)
+
+    asyncio.run(run())
+    assert {answer.batch_size for answer in desk.of("large")} == {900}
+    assert [name for name, _ in desk.told] == ["large"] * 900 + ["small"]
+
+
+def test_more_than_a_batch_goes_by_what_is_due_first(desk):
+    async def run():
+        async with desk:
+            for k in range(3):
+                desk.ask(f"patient-{k}", MAX_ROWS // 2)
+            desk.ask("urgent", 1, due_ns=time.monotonic_ns() + 10**10)
+            await desk.until(lambda: len(desk.told) == 3 * (MAX_ROWS // 2) + 1)
+
+    asyncio.run(run())
+    assert desk.told[0][0] == "urgent"
+    assert all(isinstance(answer, Decision) and answer.degraded is None for _, answer in desk.told)
+
+
+def test_what_has_waited_too_long_is_shed_before_all_else_and_taken_in_later(desk):
+    async def run():
+        async with desk:
+            desk.ask("patient", 2)
+            desk.ask("late", 3, due_ns=1)
+            await desk.until(lambda: len(desk.told) == 5)
+            await desk.until(lambda: not desk.worker.engine.overflow.rows)
+            assert desk.worker.engine.journal.counts()["decisions"] == 5
+
+    asyncio.run(run())
+    assert [name for name, _ in desk.told] == ["late"] * 3 + ["patient"] * 2
+    assert {answer.degraded for answer in desk.of("late")} == {OVERLOADED}
+
+
+def test_nothing_has_lain_unread_while_the_loop_was_idle(desk):
+    """A long turn shortens the deadlines of what comes right after it, and of nothing else."""
+
+    async def run():
+        async with desk:
+            desk.worker._turn_ns, desk.worker._turn_ended_ns = 10**9, time.monotonic_ns() + 10**9
+            desk.ask("right after", 1, due_ns=time.monotonic_ns() + 10**8)
+            await desk.until(lambda: len(desk.told) == 1)
+            desk.worker._turn_ns = 10**9
+            await asyncio.sleep(0.05)
+            desk.ask("after a pause", 1, due_ns=time.monotonic_ns() + 10**10)
+            await desk.until(lambda: len(desk.told) == 2)
+
+    asyncio.run(run())
+    assert [answer.degraded for _, answer in desk.told] == [OVERLOADED, None]
+
+
+def test_a_disk_that_stays_broken_does_not_burn_the_processor(desk, monkeypatch):
+    calls = []
+
+    async def run():
+        async with desk:
+            engine, real = desk.worker.engine, desk.worker._keep_up
+
+            def no_space():
+                raise OSError("no space left")
+
+            def counted(*given, **more):
+                calls.append(given)
+                return real(*given, **more)
+
+            monkeypatch.setattr(engine, "catch_up", no_space)
+            monkeypatch.setattr(desk.worker, "_keep_up", counted)
+            desk.ask("late", 1, due_ns=1)
+            await asyncio.sleep(0.5)
+            assert engine.overflow.rows
+            monkeypatch.undo()
+            await desk.until(lambda: not engine.overflow.rows)
+
+    asyncio.run(run())
+    assert len(calls) < 40  # every 20 ms for half a second
+
+
+def test_what_has_arrived_is_answered_at_the_end_and_nothing_goes_wrong(desk):
+    faults = []
+
+    async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context))
+        async with desk:
+            for k in range(6):
+                desk.ask(f"r{k}", MAX_ROWS)  # several batches: a turn is still to come when the end begins
+            desk.worker._work()
+        with pytest.raises(NotReady, match="shutting down"):
+            desk.worker.put([Arrival(None, 0)])
+        await asyncio.sleep(0.05)
+
+    asyncio.run(run())
+    assert len(desk.told) == 6 * MAX_ROWS
+    assert faults == []
+
+
+def test_an_errand_that_fails_tells_whoever_waits(desk):
+    async def run():
+        async with desk:
+            done = desk.worker.between_batches(lambda _engine: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await asyncio.wrap_future(done)
+            assert await asyncio.wrap_future(desk.worker.between_batches(lambda engine: engine.lineup.revision)) == 1
+        with pytest.raises(NotReady):
+            await asyncio.wrap_future(desk.worker.between_batches(lambda _engine: None))
+
+    asyncio.run(run())
+
+
+def test_more_than_there_is_room_for_is_refused_and_no_row_of_it_is_taken(desk):
+    async def run():
+        async with desk:
+            with pytest.raises(Overloaded):
+                desk.ask("too many", 5_001)
+            assert desk.worker.waiting == 0
+            desk.ask("one", 1)
+            await desk.until(lambda: len(desk.told) == 1)
+
+    asyncio.run(run())
