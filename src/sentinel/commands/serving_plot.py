@@ -27,9 +27,10 @@ def draw_latency(report: ServingReport, path: Path) -> None:
         axes.set_yscale("log")
         axes.set_xlabel("offered load, thousand requests a second (open loop, Poisson arrivals)")
         axes.set_ylabel("latency from the intended time, ms")
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_title(f"Server on one core - {report.conditions['machine']}, {report.conditions['date']}", fontsize=9)
         axes.grid(visible=True, which="major", alpha=0.3)
-        axes.legend(fontsize=8, frameon=False)
+        figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=2)  # beside the lines, not on them
         try:
             figure.savefig(path)
         except OSError as error:
