@@ -2,9 +2,11 @@
 
 import asyncio
 import shutil
+import socket
 import time
 
 import pytest
+import uvloop
 
 from sentinel.decisions import Arrival, Decision
 from sentinel.engine import Engine
@@ -120,21 +122,39 @@ def test_what_has_waited_too_long_is_shed_before_all_else_and_taken_in_later(des
     assert {answer.degraded for answer in desk.of("late")} == {OVERLOADED}
 
 
-def test_nothing_has_lain_unread_while_the_loop_was_idle(desk):
-    """A long turn shortens the deadlines of what comes right after it, and of nothing else."""
-
+def test_after_a_long_turn_input_may_have_lain_unread_until_there_is_none(desk, monkeypatch):
     async def run():
         async with desk:
-            desk.worker._turn_ns, desk.worker._turn_ended_ns = 10**9, time.monotonic_ns() + 10**9
-            desk.ask("right after", 1, due_ns=time.monotonic_ns() + 10**8)
-            await desk.until(lambda: len(desk.told) == 1)
-            desk.worker._turn_ns = 10**9
-            await asyncio.sleep(0.05)
-            desk.ask("after a pause", 1, due_ns=time.monotonic_ns() + 10**10)
-            await desk.until(lambda: len(desk.told) == 2)
+            near, far = socket.socketpair()
+            near.setblocking(False)
+            loop = asyncio.get_running_loop()
+            real = desk.worker.engine.handle
+            seen = []
 
-    asyncio.run(run())
-    assert [answer.degraded for _, answer in desk.told] == [OVERLOADED, None]
+            def read():
+                name = near.recv(100).decode()
+                seen.append((name, desk.worker.is_behind))
+                desk.ask(name, 1)
+
+            def slow(batch, now_us):
+                if batch[0].event.transaction_id == "long-0":
+                    time.sleep(0.05)
+                    far.send(b"meanwhile")
+                return real(batch, now_us)
+
+            monkeypatch.setattr(desk.worker.engine, "handle", slow)
+            loop.add_reader(near, read)
+            for name in (b"long", b"later"):
+                told = len(desk.told)
+                far.send(name)
+                await desk.until(lambda told=told: len(desk.told) > told)
+                await asyncio.sleep(0.02)
+            loop.remove_reader(near)
+            near.close()
+            far.close()
+            return seen
+
+    assert uvloop.run(run()) == [("long", False), ("meanwhile", True), ("later", False)]
 
 
 def test_a_disk_that_stays_broken_does_not_burn_the_processor(desk, monkeypatch):

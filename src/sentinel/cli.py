@@ -240,8 +240,8 @@ def parity(
     else:
         _terminal.print(
             f"{report.compared:,} feature values of {report.transactions:,} transactions compared "
-            f"({report.late:,} late, {report.repeated:,} sent twice, {report.outcomes:,} outcomes, "
-            f"{report.killed} kill -9): {report.differing:,} differ"
+            f"({report.late:,} late, {report.repeated:,} sent twice, {report.postponed:,} shed and taken in later, "
+            f"{report.outcomes:,} outcomes, {report.killed} kill -9): {report.differing:,} differ"
         )
         for difference in report.first_differences:
             _terminal.print(f"  {difference}")

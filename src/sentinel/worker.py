@@ -20,7 +20,7 @@ _RETRY_S = 2.0
 _PAUSE_S = 0.1
 _LULL_S = 0.02
 _SHORT_TURN_NS = 12_000_000  # what a deadline allows for
-_IDLE_NS = 1_000_000  # between two turns: then nothing has lain unread
+_LOOKS = 2  # of the loop for input: the first finds what came in, and new connections, the second what came with these
 _due = operator.attrgetter("due_ns")
 _CHECKPOINT_S = 0.1
 _log = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ class Worker:
         self._backlog: list[Arrival] = []
         self._turn_is_due = False
         self._turn_began_ns = 0
-        self._turn_ended_ns = 0
-        self._turn_ns = 0
+        self.is_behind = False
+        """What is read now may have lain unread for a while."""
         self._pause_until_s = 0.0
         self._lull: asyncio.TimerHandle | None = None
         self._stopping = threading.Event()
@@ -86,13 +86,8 @@ class Worker:
             raise Overloaded(f"{self._waiting} transactions are waiting already; retry in a second")
         self._waiting += len(arrivals)
         if self._turn_began_ns == 0:
-            self._turn_began_ns = arrivals[0].received_ns
-            if self._turn_began_ns - self._turn_ended_ns > _IDLE_NS:
-                self._turn_ns = 0
+            self._turn_began_ns = time.monotonic_ns()
             self._work_soon()
-        if self._turn_ns > _SHORT_TURN_NS:
-            for arrival in arrivals:
-                arrival.due_ns -= 2 * (self._turn_ns - _SHORT_TURN_NS)
         self._backlog += arrivals
 
     def between_batches(self, errand: Callable[[Engine], T]) -> "Future[T]":
@@ -112,20 +107,26 @@ class Worker:
         engine = self.engine
         if engine is None:  # the end came first, and has answered all
             return
+        began_ns = self._turn_began_ns or time.monotonic_ns()
+        self._turn_began_ns = 0
         self._handle(engine, self._next_batch())
         self._keep_up(engine, catch_up=engine.has_time and not self._backlog)
-        self._note_turn()
+        self.is_behind = time.monotonic_ns() - began_ns > _SHORT_TURN_NS
+        if self.is_behind:
+            self._loop.call_soon(self._note_idleness, _LOOKS)
         if self._backlog:
             self._work_soon()
         elif engine.overflow.rows and self._lull is None:
             self._lull = self._loop.call_later(_LULL_S, self._use_lull)
 
-    def _note_turn(self) -> None:
-        """How long this turn took: as long may what is read next have lain unread, and its answer will be unsent."""
-        now_ns = time.monotonic_ns()
-        if self._turn_began_ns:
-            self._turn_ns = max(now_ns - self._turn_began_ns, self._turn_ns * 7 // 8)
-        self._turn_began_ns, self._turn_ended_ns = 0, now_ns
+    def _note_idleness(self, looks: int) -> None:
+        """Nothing was there to be read after the turn: then nothing has lain unread."""
+        if self._turn_began_ns or self._backlog:
+            return
+        if looks > 1:
+            self._loop.call_soon(self._note_idleness, looks - 1)
+        else:
+            self.is_behind = False
 
     def _use_lull(self) -> None:
         """Nothing has arrived for a moment: take in what was decided without features."""

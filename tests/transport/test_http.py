@@ -241,6 +241,25 @@ def get(port, path):
         connection.close()
 
 
+def test_the_time_that_a_request_lay_unread_counts(server):
+    """While a large array is decided nobody reads what else comes in; its deadline and its latency know that."""
+    lane, counted = FastLane(server.port), []
+    for _ in range(10):
+        arrays = [json.dumps([payment() for _ in range(1000)]).encode() for _ in range(3)]
+        crowd = [threading.Thread(target=lane.post, args=("/v1/score", array)) for array in arrays]
+        for one in crowd:
+            one.start()
+            time.sleep(0.01)
+        asked = time.monotonic()
+        _, answer = score(lane, payment(), **{"X-Deadline-Ms": "60000"})
+        waited_ms = (time.monotonic() - asked) * 1000
+        for one in crowd:
+            one.join()
+        assert answer["degraded"] is None
+        counted.append(answer["latency_us"] / 1000 / waited_ms)
+    assert sorted(counted)[5] > 0.5
+
+
 def test_a_decision_can_be_read_back(server):
     asked = payment(risk=...)
     _, answer = score(FastLane(server.port), asked)

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import random
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,20 +28,26 @@ from sentinel.events.replay import log_of_frame
 from sentinel.model.bundle import Bundle, load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import DeploymentRecord
+from sentinel.policy.judge import OVERLOADED
 from sentinel.review.journal import Journal
-from sentinel.review.journal_reader import DecisionRow
+from sentinel.review.journal_reader import DecisionRow, JournalReader, OutcomeRow
 from sentinel.train.pipeline import train
 from sentinel.transport.client import Client, Unreachable
 
 LATE_SHARE = 0.02
 REPEATED_SHARE = 0.02
 FARTHEST_LATE = 3_000
+_PATIENCE_S = 30.0
 _HOST = "127.0.0.1"
 _QUICK = {"trees": 20, "patience": 20, "max_depth": 4, "tree_method": "hist"}
 
 
 class ParityReport(msgspec.Struct, frozen=True):
-    """What was compared. `differing` counts features of transactions that are not equal to the last bit."""
+    """What was compared. `differing` counts features of transactions that are not equal to the last bit.
+
+    `postponed` transactions were shed because the machine was too slow for their deadline: the server has taken them
+    into the features later than they were sent, and so does the comparison.
+    """
 
     detector: str
     transactions: int
@@ -51,6 +58,7 @@ class ParityReport(msgspec.Struct, frozen=True):
     outcomes: int
     late: int
     repeated: int
+    postponed: int
     requests: int
     killed: int
     replayed_after_kill: int
@@ -70,7 +78,8 @@ def parity(detector: Detector, history: History, events: int, seed: int, stage: 
     """Train quickly on the older part, send the newest `events` transactions through a server, compare.
 
     They go in random batch sizes, some late, some twice, with outcomes in between and one kill -9 while a
-    batch is in flight. The other side is one replay of the same rows, read from the file and not from the wire.
+    batch is in flight. The other side is one replay of the same rows, read from the file and not from the wire, in
+    the order in which the server says it took them; that order is the order of sending but for what was postponed.
     """
     events = min(events, len(history) // 2)
     quick = msgspec.structs.replace(detector, training=msgspec.structs.replace(detector.training, **_QUICK))
@@ -84,15 +93,14 @@ def parity(detector: Detector, history: History, events: int, seed: int, stage: 
         server = ServerProcess(settings.home, _HOST, free_port(_HOST))
         try:
             sent = uvloop.run(_send(server, live, rng, lambda done: stage("live", done, events)))
+            _wait_for_the_postponed(JournalReader(settings.journal), sent)
         finally:
             server.kill()
         bundle = load_bundle(registry.path("v1"))
         journal = Journal(settings.journal)
-        rows = {
-            row.transaction_id: row for page in journal.events_after(0) for row in page if isinstance(row, DecisionRow)
-        }
+        taken = [row for page in journal.events_after(0) for row in page]
         journal.close()
-        return _compare(detector, bundle, newer, live, sent, rows)
+        return _compare(detector, bundle, newer, live, sent, taken)
 
 
 def _shuffled_late(frame: pl.DataFrame, rng: random.Random) -> pl.DataFrame:
@@ -119,12 +127,14 @@ async def _send(server: ServerProcess, live: Traffic, rng: random.Random, done: 
     server.start()
     kill_after = rng.randint(len(planned) * 2 // 5, len(planned) * 3 // 5)
     begin, killed, transactions = 0, False, 0
+    batch: list[int] = []
     while begin < len(planned):
         async with Client(_HOST, server.port, 1) as client:
             while begin < len(planned):
-                size = rng.choice((1, 2, 7, 50, 300, 900))
-                # Transactions first: so they fill a request instead of taking turns with outcomes.
-                batch = sorted(planned[begin : begin + size], key=lambda one: one < 0)
+                if not batch:
+                    size = rng.choice((1, 2, 7, 50, 300, 900))
+                    # Transactions first: so they fill a request instead of taking turns with outcomes.
+                    batch = sorted(planned[begin : begin + size], key=lambda one: one < 0)
                 if not killed and begin > kill_after:
                     killed = True
                     await _crash(server, client, live, batch)
@@ -133,6 +143,7 @@ async def _send(server: ServerProcess, live: Traffic, rng: random.Random, done: 
                 sent.order += batch
                 begin += len(batch)
                 transactions += sum(1 for one in batch if one >= 0)
+                batch = []
                 done(transactions)
     return sent
 
@@ -207,32 +218,66 @@ def _offline_log(detector: Detector, newer: pl.DataFrame, live: Traffic, order: 
     return both.rows(where)
 
 
-def _compare(
-    detector: Detector, bundle: Bundle, newer: pl.DataFrame, live: Traffic, sent: _Sent, rows: dict[str, DecisionRow]
-) -> ParityReport:
-    store = bundle.new_store()
-    offline = store.advance(_offline_log(detector, newer, live, sent.order))
-    ids = [live.ids[one] for one in sent.order if one >= 0]
-    lost = [one for one in ids if one not in rows]
+def _wait_for_the_postponed(journal: JournalReader, sent: _Sent) -> None:
+    """Until the server has taken all that it has answered; what is missing after that is lost."""
+    patience_until_s = time.monotonic() + _PATIENCE_S
+    while journal.newest_seq() < len(sent.order) and time.monotonic() < patience_until_s:
+        time.sleep(0.05)
+    journal.close()
+
+
+def _taken_order(live: Traffic, sent: list[int], taken: Sequence[DecisionRow | OutcomeRow]) -> list[int]:
+    """The order in which the server took what was sent. Raises SentinelError when something is lost or has moved."""
+    numbers = {transaction_id: n for n, transaction_id in enumerate(live.ids)}
+    order = [
+        numbers[row.transaction_id] if isinstance(row, DecisionRow) else -1 - numbers[row.transaction_id]
+        for row in taken
+    ]
+    lost = set(sent) - set(order)
     if lost:
-        raise SentinelError(f"{len(lost)} acknowledged transactions are not in the journal, {lost[0]!r} among them")
-    online = np.frombuffer(b"".join(rows[one].features for one in ids), "<f8").reshape(offline.rows.shape)
+        one = next(iter(lost))
+        raise SentinelError(
+            f"{len(lost)} acknowledged transactions and outcomes are not in the journal, "
+            f"{live.ids[one if one >= 0 else -1 - one]!r} among them"
+        )
+    postponed = {
+        n for n, row in zip(order, taken, strict=True) if isinstance(row, DecisionRow) and row.degraded == OVERLOADED
+    }
+    if [one for one in order if one not in postponed] != [one for one in sent if one not in postponed]:
+        raise SentinelError("the journal holds transactions or outcomes twice, or in another order than they were sent")
+    return order
+
+
+def _compare(
+    detector: Detector,
+    bundle: Bundle,
+    newer: pl.DataFrame,
+    live: Traffic,
+    sent: _Sent,
+    taken: Sequence[DecisionRow | OutcomeRow],
+) -> ParityReport:
+    order = _taken_order(live, sent.order, taken)
+    store = bundle.new_store()
+    offline = store.advance(_offline_log(detector, newer, live, order))
+    rows = [row for row in taken if isinstance(row, DecisionRow)]
+    online = np.frombuffer(b"".join(row.features for row in rows), "<f8").reshape(offline.rows.shape)
     differs = _bits(online) != _bits(offline.rows)
     names = bundle.manifest.plan.names
     examples = [
-        f"{ids[i]} {names[j]}: live {online[i, j]!r}, offline {offline.rows[i, j]!r}"
+        f"{rows[i].transaction_id} {names[j]}: live {online[i, j]!r}, offline {offline.rows[i, j]!r}"
         for i, j in np.argwhere(differs)[:5]
     ]
     return ParityReport(
         detector=detector.name,
-        transactions=len(ids),
+        transactions=len(rows),
         features=len(names),
         compared=int(online.size),
         differing=int(np.count_nonzero(differs)),
         first_differences=examples,
-        outcomes=sum(1 for one in sent.order if one < 0),
+        outcomes=len(taken) - len(rows),
         late=int(np.count_nonzero(offline.late)),
         repeated=sent.repeated,
+        postponed=sum(1 for row in rows if row.degraded == OVERLOADED),
         requests=sent.requests,
         killed=1,
         replayed_after_kill=sent.replayed_after_kill,

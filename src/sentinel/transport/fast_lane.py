@@ -7,6 +7,9 @@ its life: what is unusual behaves as uvicorn behaves because uvicorn does it.
 """
 
 import asyncio
+import socket
+import struct
+import sys
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
@@ -23,6 +26,8 @@ from sentinel.transport.api import Api, Call, Route, deadline_of
 from sentinel.transport.replies import JSON, RETRY, Reply
 
 LONGEST_HEAD = 65_536
+_TCP_INFO = getattr(socket, "TCP_INFO", 0) if sys.platform == "linux" else 0
+_LAST_DATA_RECEIVED = 52  # where `struct tcp_info` has the milliseconds since then
 _BEGIN = b"POST /"
 _ROUTES = {route.value.encode(): route for route in Route}
 _BLANK = b"\r\n\r\n"
@@ -209,7 +214,7 @@ class FastLane(asyncio.Protocol):
             if replies[0] is place:  # else an earlier answer is still under way
                 self._flush()
 
-        self._api.begin(call, body, tell)
+        self._api.begin(call, body, tell, _unread_ns(self._transport) if self._api.is_behind else 0)
 
     def _flush(self) -> None:
         """Write the replies that are next in line."""
@@ -278,6 +283,18 @@ class OtherLane(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+
+def _unread_ns(transport: asyncio.Transport | None) -> int:
+    """How long ago the newest bytes came in, to a few milliseconds; 0 where the system does not say."""
+    connection = transport.get_extra_info("socket") if transport is not None else None
+    if connection is None or not _TCP_INFO:
+        return 0
+    try:
+        known: bytes = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _LAST_DATA_RECEIVED + 4)
+    except OSError:  # not TCP, or gone
+        return 0
+    return struct.unpack_from("I", known, _LAST_DATA_RECEIVED)[0] * 1_000_000 if len(known) > _LAST_DATA_RECEIVED else 0
 
 
 def _is_unusual(buffer: bytes, begin: int) -> bool:
