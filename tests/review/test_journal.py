@@ -60,8 +60,9 @@ def test_pages_join_without_a_gap(journal, monkeypatch):
 def test_a_batch_is_stored_whole_or_not_at_all(journal):
     journal.append([decision(1)], [])
     with pytest.raises(JournalProblem, match="UNIQUE"):
-        journal.append([decision(2), decision(3, "t1")], [])
+        journal.append([decision(2), decision(1, "t9")], [])
     assert journal.last_seq == 1
+    assert journal.find(["t2", "t9"]) == {}
     journal.append([decision(2)], [])
     assert journal.counts()["decisions"] == 2
 

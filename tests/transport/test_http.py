@@ -257,7 +257,7 @@ def test_the_time_that_a_request_lay_unread_counts(server):
             one.join()
         assert answer["degraded"] is None
         counted.append(answer["latency_us"] / 1000 / waited_ms)
-    assert sorted(counted)[5] > 0.5
+    assert sum(share > 0.5 for share in counted) >= 3  # none when it does not count; not all when the arrays come late
 
 
 def test_a_decision_can_be_read_back(server):

@@ -85,6 +85,8 @@ def prepare(folder: Path, n_transactions: int, stage: Stage) -> Workloads:
     payments = simulate(_HISTORY + n_transactions, seed=1).select(
         "transaction_id", "event_time", "amount", "card_id", "merchant_id", "is_fraud"
     )
+    ids = rng.bytes(16 * len(payments)).hex()  # in no order, as the ids of a payments company
+    payments = payments.with_columns(transaction_id=pl.Series([ids[i : i + 32] for i in range(0, len(ids), 32)]))
     history = history_of_frame(payments, SCORE_DETECTOR.schema).frame
     _train(SCORE_DETECTOR, history[:_HISTORY], score_home, stage)
     vectors = rng.normal(size=(VECTORS, len(VECTOR_FIELDS) + 1)).round(6).astype(np.float32)

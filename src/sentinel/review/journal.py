@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from sentinel.errors import JournalProblem
+from sentinel.review.id_index import IdIndex
 from sentinel.review.journal_reader import (
     BUSY_TIMEOUT_MS,
     DECISION_COLUMNS,
@@ -63,6 +64,7 @@ class Journal(JournalReader):
             assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - the URL above says so
             self._driver = driver  # batches go past SQLAlchemy, whose results cost 0.2 ms a batch
             self.last_seq = self.newest_seq()
+            self._ids = IdIndex(driver, lambda: sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000))
             lengthen(path.with_name(f"{path.name}-wal"))
         except SQLAlchemyError as error:
             self._lock.close()
@@ -71,6 +73,7 @@ class Journal(JournalReader):
 
     def close(self) -> None:
         """Write the log back and release the file."""
+        self._ids.close()
         self._writer.close()
         self.checkpoint()
         self._engine.dispose()
@@ -82,12 +85,14 @@ class Journal(JournalReader):
         try:
             _insert(writer, decisions.name, DECISION_COLUMNS, taken, _OF_A_BATCH)
             _insert(writer, outcomes.name, OUTCOME_COLUMNS, learned)
+            moved = self._ids.move(writer, len(taken))
             writer.commit()
         except sqlite3.Error as error:
             writer.rollback()
             raise JournalProblem(
                 f"{self.path} cannot be written: {error}; free some space or check the disk, then retry"
             ) from error
+        self._ids.note([row[1] for row in taken], [row[0] for row in taken], moved)
         self.last_seq = max([self.last_seq, *(row[0] for row in taken[-1:]), *(row[0] for row in learned[-1:])])
 
     def find(self, transaction_ids: Sequence[str]) -> dict[str, DecisionRow]:
@@ -95,12 +100,29 @@ class Journal(JournalReader):
         if len(transaction_ids) > _MOST_IDS:
             parts = (transaction_ids[i : i + _MOST_IDS] for i in range(0, len(transaction_ids), _MOST_IDS))
             return {name: row for part in parts for name, row in self.find(part).items()}
-        among = f"FROM decisions WHERE transaction_id IN ({','.join('?' * len(transaction_ids))})"
-        known = self._driver.execute(f"SELECT transaction_id {among}", transaction_ids).fetchall()
-        if not known:
-            return {}
-        rows = self._driver.execute(f"SELECT {','.join(DECISION_COLUMNS)} {among}", transaction_ids).fetchall()
-        return {row[1]: decision_row(row) for row in rows}
+        rows = self._rows(self._driver, transaction_ids)
+        wanted = set(transaction_ids) if rows else ()
+        return {row[1]: decision_row(row) for row in rows if row[1] in wanted}
+
+    def find_one(self, transaction_id: str) -> tuple[DecisionRow | None, list[OutcomeRow]]:
+        """One stored decision and the outcomes of its transaction, oldest first; from any thread."""
+        with self._engine.connect() as reader:
+            driver = reader.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - the URL above says so
+            rows = [row for row in self._rows(driver, [transaction_id]) if row[1] == transaction_id]
+            told = reader.execute(
+                sa.select(outcomes).where(outcomes.c.transaction_id == transaction_id).order_by(outcomes.c.seq)
+            ).all()
+        return (decision_row(rows[0]) if rows else None), [OutcomeRow(*one) for one in told]
+
+    def _rows(self, reader: sqlite3.Connection, transaction_ids: Sequence[str]) -> list[Any]:
+        """The rows that may have one of these ids."""
+        seqs = self._ids.seqs_of(reader, transaction_ids)
+        if not seqs:
+            return []
+        marks = ",".join("?" * len(seqs))
+        sql = f"SELECT {','.join(DECISION_COLUMNS)} FROM decisions WHERE seq IN ({marks})"  # noqa: S608
+        return reader.execute(sql, seqs).fetchall()
 
     def newest_outcomes(self, transaction_ids: Sequence[str]) -> dict[str, OutcomeRow]:
         """The newest stored outcome of each of these transactions, as the writer sees them."""

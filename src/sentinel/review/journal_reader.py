@@ -63,15 +63,6 @@ class JournalReader:
         """Release the file."""
         self._engine.dispose()
 
-    def find_one(self, transaction_id: str) -> tuple[DecisionRow | None, list[OutcomeRow]]:
-        """One stored decision and the outcomes of its transaction, oldest first; from any thread."""
-        with self._engine.connect() as reader:
-            row = reader.execute(sa.select(decisions).where(decisions.c.transaction_id == transaction_id)).first()
-            told = reader.execute(
-                sa.select(outcomes).where(outcomes.c.transaction_id == transaction_id).order_by(outcomes.c.seq)
-            ).all()
-        return (decision_row(row) if row else None), [OutcomeRow(*one) for one in told]
-
     def events_after(self, seq: int) -> Iterator[list[DecisionRow | OutcomeRow]]:
         """Everything after `seq` in the order it was taken, in pages; from any thread."""
         while page := self.page_after(seq):

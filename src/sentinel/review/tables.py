@@ -39,10 +39,21 @@ decisions = Table(
     Column("batch_size", Integer, nullable=False),
     Column("latency_us", Integer, nullable=False),
     Column("decided_at_us", BigInteger, nullable=False),
-    Index("decisions_by_transaction", "transaction_id", unique=True),
     Index("decisions_by_experiment", "experiment", sqlite_where=text("experiment IS NOT NULL")),
 )
-"""One row a decision, in the order in which the transactions were taken."""
+"""One row a decision, in the order in which the transactions were taken. `decision_ids` finds them by their id."""
+
+decision_ids = Table(
+    "decision_ids",
+    metadata,
+    Column("id_hash", BigInteger, primary_key=True, autoincrement=False),  # XXH3 of the transaction id, signed
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+decision_ids_upto = Table(
+    "decision_ids_upto", metadata, Column("seq", _Sequence, primary_key=True, autoincrement=False)
+)
+"""The decisions up to the newest of these numbers are in `decision_ids`; see `id_index`."""
 
 outcomes = Table(
     "outcomes",

@@ -1,0 +1,229 @@
+"""Which transactions the journal holds: the newest in memory, all others in a table that is filled in order.
+
+Ids come in no order. A unique index over them takes up a page of 4 KiB for every transaction, which costs four times
+as much as all the rest of storing it. Here some hundred thousand are gathered first, and go to the table side by side.
+A sieve in memory knows most of those that the table does not hold, so that it is not asked for what is new.
+"""
+
+import contextlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.events.log import hash_texts
+from sentinel.features.jit import entry
+
+GENERATION = 1 << 17
+"""Transactions that are gathered before they begin to go to the table."""
+
+_SLOTS = 2 * GENERATION
+_PACE = 4  # slots that are emptied for every new transaction: a generation is gone before the next one is complete
+_ROWS = 64
+_INSERT = "INSERT OR IGNORE INTO decision_ids (id_hash, seq) VALUES (?, ?)"
+_INSERT_ROWS = _INSERT + ", (?, ?)" * (_ROWS - 1)
+_LEAST_BITS = 1 << 27
+_BITS_FOR_ONE = 8
+_PAGE = 10_000
+_log = logging.getLogger(__name__)
+_DONE = "INSERT INTO decision_ids_upto (seq) VALUES (?)"
+
+
+class _Generation:
+    """A hash table of ids, placed by the first bits of their hash: from slot to slot they are in order."""
+
+    def __init__(self, slots: int) -> None:
+        self.keys = np.zeros(slots, np.uint64)
+        self.seqs = np.zeros(slots, np.int64)
+        self.count = 0
+        self.newest = 0
+
+    def put(self, keys: NDArray[np.uint64], seqs: NDArray[np.int64]) -> None:
+        """Add ids; there are no more of them than free slots."""
+        _put(self.keys, self.seqs, _shift(self.keys), keys, seqs)
+        self.count += len(keys)
+        self.newest = int(seqs.max(initial=self.newest))
+
+    def seqs_of(self, keys: NDArray[np.uint64]) -> Iterator[int]:
+        """The numbers of all events that may have one of these ids."""
+        mask = len(self.keys) - 1
+        held = np.zeros(len(keys), np.bool_)
+        _find(self.keys, _shift(self.keys), keys, held)
+        for key in keys[held].tolist():
+            slot = key >> int(_shift(self.keys))
+            while self.keys[slot]:
+                if self.keys[slot] == key:
+                    yield int(self.seqs[slot])
+                slot = (slot + 1) & mask
+
+    def write(self, writer: sqlite3.Connection, begin: int, end: int) -> None:
+        """Put what is in these slots into the table, but for what is there already."""
+        used = self.keys[begin:end] != 0
+        pairs = np.column_stack((self.keys.view(np.int64)[begin:end][used], self.seqs[begin:end][used]))
+        flat, step = pairs.ravel().tolist(), 2 * _ROWS
+        whole = len(flat) // step * step
+        for place in range(0, whole, step):
+            writer.execute(_INSERT_ROWS, flat[place : place + step])
+        writer.executemany(_INSERT, pairs[whole // 2 :].tolist())
+
+
+class _Sieve:
+    """One bit for every hash that begins alike, set where the table holds one of them."""
+
+    def __init__(self, most: int) -> None:
+        self._bits = np.zeros(max(1 << (_BITS_FOR_ONE * most).bit_length(), _LEAST_BITS) // 8, np.uint8)
+        self._shift = np.uint64(65 - (8 * len(self._bits)).bit_length())
+        self.is_complete = most == 0
+
+    def add(self, keys: NDArray[np.uint64]) -> None:
+        """These are in the table, or will be."""
+        _mark(self._bits, self._shift, keys)
+
+    def left(self, keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Those that the table may hold."""
+        if not self.is_complete:
+            return keys
+        held = np.zeros(len(keys), np.bool_)
+        _look(self._bits, self._shift, keys, held)
+        return keys[held]
+
+
+class IdIndex:
+    """The ids of the stored decisions. Its writer calls `move` within a transaction, and `note` when that is durable.
+
+    `seqs_of` may be asked from any thread, with a connection of that thread.
+    """
+
+    def __init__(self, writer: sqlite3.Connection, connect: Callable[[], sqlite3.Connection]) -> None:
+        """Read what is not in the table yet; what is whole generations goes there now. `connect` is for one thread."""
+        self._leaving: _Generation | None = None
+        self._begin = 0
+        done = writer.execute("SELECT max(seq) FROM decision_ids_upto").fetchone()[0] or 0
+        while True:
+            rows = writer.execute(
+                "SELECT seq, transaction_id FROM decisions WHERE seq > ? ORDER BY seq LIMIT ?", (done, GENERATION)
+            ).fetchall()
+            self._active = _Generation(_SLOTS)
+            self._add([row[1] for row in rows], [row[0] for row in rows])
+            if len(rows) < GENERATION:
+                break
+            done = self._active.newest
+            self._active.write(writer, 0, len(self._active.keys))
+            writer.execute(_DONE, (done,))
+            writer.commit()
+        self._sieve = _Sieve(done)
+        self._closing = threading.Event()
+        self._filling = threading.Thread(target=self._fill_sieve, args=(connect,), name="sieve", daemon=True)
+        if not self._sieve.is_complete:
+            self._filling.start()
+
+    def close(self) -> None:
+        """Stop reading the table."""
+        self._closing.set()
+        if self._filling.is_alive():
+            self._filling.join()
+
+    def _fill_sieve(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        """Read the whole table once, in pages that hold no one up; until then it is asked for everything."""
+        sql = "SELECT id_hash FROM decision_ids WHERE id_hash >= ? ORDER BY id_hash LIMIT ?"
+        begin, end = -(1 << 63), 1 << 63
+        try:
+            with contextlib.closing(connect()) as reader:
+                while begin < end and not self._closing.is_set():
+                    page = np.array(reader.execute(sql, (begin, _PAGE)).fetchall(), np.int64).reshape(-1)
+                    self._sieve.add(page.view(np.uint64))
+                    begin = int(page[-1]) + 1 if len(page) else end
+            self._sieve.is_complete = begin == end
+        except sqlite3.Error as error:
+            _log.warning("the table of ids is asked for every transaction, as it could not be read at once: %s", error)
+
+    def seqs_of(self, reader: sqlite3.Connection, transaction_ids: Sequence[str]) -> list[int]:
+        """The numbers of the events that may have one of these ids: all that have, and hardly ever another one."""
+        keys = hash_texts(transaction_ids)
+        found = set(self._active.seqs_of(keys))  # in this order, so that nothing is missed on its way
+        leaving = self._leaving
+        if leaving is not None:
+            found.update(leaving.seqs_of(keys))
+        older = self._sieve.left(keys)
+        if len(older):
+            marks = ",".join("?" * len(older))
+            sql = f"SELECT seq FROM decision_ids WHERE id_hash IN ({marks})"  # noqa: S608
+            found.update(chain.from_iterable(reader.execute(sql, older.view(np.int64).tolist())))
+        return sorted(found)
+
+    def move(self, writer: sqlite3.Connection, new: int) -> int:
+        """Write some of the last generation to the table, as `new` transactions are stored; `note` takes the result."""
+        if self._leaving is None:
+            return 0
+        end = min(self._begin + _PACE * new, len(self._leaving.keys))
+        self._leaving.write(writer, self._begin, end)
+        if end == len(self._leaving.keys):
+            writer.execute(_DONE, (self._leaving.newest,))
+        return end
+
+    def note(self, transaction_ids: Sequence[str], seqs: Sequence[int], moved: int) -> None:
+        """These are durable now, and so is what `move` has moved."""
+        if self._leaving is not None:
+            self._begin = moved
+            if moved == len(self._leaving.keys):
+                self._leaving = None
+        self._add(transaction_ids, seqs)
+        if self._active.count >= GENERATION and self._leaving is None:
+            self._sieve.add(self._active.keys[self._active.keys != 0])
+            self._leaving, self._begin = self._active, 0
+            self._active = _Generation(_SLOTS)
+
+    def _add(self, transaction_ids: Sequence[str], seqs: Sequence[int]) -> None:
+        while self._active.count + len(seqs) > len(self._active.keys) * 3 // 4:  # a huge batch
+            larger = _Generation(2 * len(self._active.keys))
+            used = self._active.keys != 0
+            larger.put(self._active.keys[used], self._active.seqs[used])
+            self._active = larger
+        self._active.put(hash_texts(transaction_ids), np.array(seqs, np.int64))
+
+
+def _shift(keys: NDArray[np.uint64]) -> np.uint64:
+    """By how much a hash is shifted to give its slot."""
+    return np.uint64(65 - len(keys).bit_length())
+
+
+@entry
+def _put(
+    keys: NDArray[np.uint64], seqs: NDArray[np.int64], shift: np.uint64, new_keys: NDArray[np.uint64],
+    new_seqs: NDArray[np.int64],
+) -> None:  # fmt: skip
+    mask = len(keys) - 1
+    for n in range(len(new_keys)):
+        slot = np.int64(new_keys[n] >> shift)
+        while keys[slot] != 0:
+            slot = (slot + 1) & mask
+        seqs[slot] = new_seqs[n]
+        keys[slot] = new_keys[n]
+
+
+@entry
+def _find(keys: NDArray[np.uint64], shift: np.uint64, asked: NDArray[np.uint64], held: NDArray[np.bool_]) -> None:
+    mask = len(keys) - 1
+    for n in range(len(asked)):
+        slot = np.int64(asked[n] >> shift)
+        while keys[slot] != 0 and keys[slot] != asked[n]:
+            slot = (slot + 1) & mask
+        held[n] = keys[slot] == asked[n]
+
+
+@entry
+def _mark(bits: NDArray[np.uint8], shift: np.uint64, keys: NDArray[np.uint64]) -> None:
+    for n in range(len(keys)):
+        bit = np.int64(keys[n] >> shift)
+        bits[bit >> 3] |= np.uint8(1 << (bit & 7))
+
+
+@entry
+def _look(bits: NDArray[np.uint8], shift: np.uint64, keys: NDArray[np.uint64], held: NDArray[np.bool_]) -> None:
+    for n in range(len(keys)):
+        bit = np.int64(keys[n] >> shift)
+        held[n] = (bits[bit >> 3] >> (bit & 7)) & 1
