@@ -152,25 +152,12 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return msgspec.json.Decoder(self.wire_type)
 
     @cached_property
-    def _scaled(self) -> tuple[tuple[str, Callable[[Any], Any], int], ...]:
-        return tuple((name, operator.attrgetter(name), 10**digits) for name, digits in self.checked_decimals.items())
-
-    @cached_property
-    def _time_of(self) -> Callable[[Any], Any]:
-        return operator.attrgetter(self.time)
-
-    @cached_property
-    def _time_path(self) -> str:
-        return f"$.{self.time}"
-
-    @cached_property
-    def _texts_of(self) -> Callable[[Any], tuple[Any, ...]]:
-        get = operator.attrgetter(self.id, *self.texts)
-        return get if self.texts else lambda transaction: (get(transaction),)
+    def _array_decoder(self) -> msgspec.json.Decoder[list[Transaction]]:
+        return msgspec.json.Decoder(list[self.wire_type])  # type: ignore[name-defined]
 
     def make_ready(self) -> None:
         """Make the types and the decoder now, in one thread, before several use them."""
-        _ = (self._decoder, self._scaled, self.assigns, self._time_of, self._time_path, self._texts_of)
+        _ = (self._decoder, self._array_decoder, self.assigns, self.normalise)
 
     def decode(self, raw: bytes | memoryview | msgspec.Raw) -> Transaction:
         """One transaction from its JSON bytes. Raises InvalidInput that names the field and what it expects.
@@ -181,18 +168,44 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         self.normalise(transaction)
         return transaction
 
-    def normalise(self, transaction: Transaction) -> None:
-        """Bring the time to microseconds and the texts to text, in place; check the decimals of exact numbers."""
-        value = self._time_of(transaction)
-        if value is not None:
-            setattr(transaction, self.time, instant_us(value, self._time_path))
-        for place, value in enumerate(self._texts_of(transaction)):
-            if type(value) is not str and value is not None:
-                setattr(transaction, (self.id, *self.texts)[place], text_of(value))
-        for name, get, scale in self._scaled:
-            value = get(transaction)
-            if value is not None and not has_decimals(value, scale):
-                raise InvalidInput(f"Expected at most {self.decimals[name]} decimals, got {value!r}", f"$.{name}")
+    def decode_array(self, raw: bytes) -> list[Transaction] | None:
+        """All transactions of a JSON array at once, or None where something is wrong with one of them or all."""
+        try:
+            transactions = self._array_decoder.decode(raw)
+            for transaction in transactions:
+                self.normalise(transaction)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidInput):
+            return None
+        return transactions
+
+    @cached_property
+    def normalise(self) -> Callable[[Transaction], None]:
+        """Brings the time to microseconds and the texts to text, in place; checks the decimals of exact numbers."""
+        time, time_of, time_path = self.time, operator.attrgetter(self.time), f"$.{self.time}"
+        names, decimals = (self.id, *self.texts), self.decimals
+        get_texts = operator.attrgetter(*names)
+        texts_of = get_texts if self.texts else lambda transaction: (get_texts(transaction),)
+        scaled = tuple((name, operator.attrgetter(name), 10**n) for name, n in self.checked_decimals.items())
+
+        def normalise(transaction: Transaction) -> None:
+            value = time_of(transaction)
+            if value is not None:
+                setattr(transaction, time, instant_us(value, time_path))
+            for text in texts_of(transaction):
+                if type(text) is not str and text is not None:
+                    make_texts(transaction)
+                    break
+            for name, number_of, scale in scaled:
+                value = number_of(transaction)
+                if value is not None and round(value * scale) / scale != value and not has_decimals(value, scale):
+                    raise InvalidInput(f"Expected at most {decimals[name]} decimals, got {value!r}", f"$.{name}")
+
+        def make_texts(transaction: Transaction) -> None:
+            for name, value in zip(names, texts_of(transaction), strict=True):
+                if type(value) is not str and value is not None:
+                    setattr(transaction, name, text_of(value))
+
+        return normalise
 
     def assign(self, transaction: Transaction, new_id: str, now_us: int) -> None:
         """Give a decoded transaction the id and the time (microseconds) it lacks, in place.

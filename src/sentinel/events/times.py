@@ -19,7 +19,6 @@ _UNIT_US = {
     "w": 604_800 * SECOND_US,
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def instant_us(value: str | float, path: str = "$") -> int:
@@ -54,7 +53,8 @@ def _from_text(value: str, path: str) -> int:
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // _MICROSECOND
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * SECOND_US + since.microseconds
 
 
 def iso(micros: int) -> str:

@@ -174,7 +174,7 @@ class Api:
 
     def _begin_events(self, call: Call, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
         if call.kind != "json" or body[:1] != b"{":
-            items = self._items(body, call)
+            items = self._transactions(body, call) or self._items(body, call)
             if items is not None:
                 self._begin_batch(call, items, received_ns, due_ns, tell)
                 return
@@ -266,9 +266,16 @@ class Api:
             raise TooLarge(f"{len(items)} in one batch; send at most {self.settings.max_batch}")
         return items
 
+    def _transactions(self, body: bytes, call: Call) -> list[Transaction] | None:
+        """The transactions of an array in which none is wrong: to read them one by one takes half as long again."""
+        if call.kind != "json" or call.route is not _SCORE or self.worker is None:
+            return None
+        found = self.engine().schema.decode_array(body)
+        return found if found is not None and len(found) <= self.settings.max_batch else None
+
     def _read_transaction(self, raw: Any) -> Transaction:
         schema = self.engine().schema
-        transaction = schema.decode(raw)
+        transaction = raw if isinstance(raw, Transaction) else schema.decode(raw)
         if schema.assigns:
             schema.assign(transaction, uuid.uuid4().hex, time.time_ns() // 1000)
         return transaction
