@@ -35,6 +35,7 @@ def small_generations(monkeypatch):
     """So that little data goes all the way; slots are many, or pages would be few."""
     monkeypatch.setattr(id_index, "GENERATION", 16)
     monkeypatch.setattr(id_index, "_SLOTS", 32)
+    monkeypatch.setattr(id_index, "_AT_ONCE", 3)
     monkeypatch.setattr(id_index, "_ROWS", 4)
     monkeypatch.setattr(id_index, "_INSERT_ROWS", id_index._INSERT + ", (?, ?)" * 3)
     monkeypatch.setattr(id_index, "_LEAST_BITS", 64)

@@ -23,6 +23,7 @@ GENERATION = 1 << 17
 
 _SLOTS = 2 * GENERATION
 _PACE = 4  # slots that are emptied for every new transaction: a generation is gone before the next one is complete
+_AT_ONCE = 256  # new transactions after which some of the last generation moves: neighbours together
 _ROWS = 64
 _INSERT = "INSERT OR IGNORE INTO decision_ids (id_hash, seq) VALUES (?, ?)"
 _INSERT_ROWS = _INSERT + ", (?, ?)" * (_ROWS - 1)
@@ -102,6 +103,7 @@ class IdIndex:
         """Read what is not in the table yet; what is whole generations goes there now. `connect` is for one thread."""
         self._leaving: _Generation | None = None
         self._begin = 0
+        self._waiting = 0
         done = writer.execute("SELECT max(seq) FROM decision_ids_upto").fetchone()[0] or 0
         while True:
             rows = writer.execute(
@@ -157,9 +159,9 @@ class IdIndex:
 
     def move(self, writer: sqlite3.Connection, new: int) -> int:
         """Write some of the last generation to the table, as `new` transactions are stored; `note` takes the result."""
-        if self._leaving is None:
-            return 0
-        end = min(self._begin + _PACE * new, len(self._leaving.keys))
+        if self._leaving is None or self._waiting + new < _AT_ONCE:
+            return self._begin
+        end = min(self._begin + _PACE * (self._waiting + new), len(self._leaving.keys))
         self._leaving.write(writer, self._begin, end)
         if end == len(self._leaving.keys):
             writer.execute(_DONE, (self._leaving.newest,))
@@ -168,13 +170,15 @@ class IdIndex:
     def note(self, transaction_ids: Sequence[str], seqs: Sequence[int], moved: int) -> None:
         """These are durable now, and so is what `move` has moved."""
         if self._leaving is not None:
+            self._waiting = self._waiting + len(seqs) if moved == self._begin else 0
             self._begin = moved
             if moved == len(self._leaving.keys):
                 self._leaving = None
         self._add(transaction_ids, seqs)
         if self._active.count >= GENERATION and self._leaving is None:
             self._sieve.add(self._active.keys[self._active.keys != 0])
-            self._leaving, self._begin = self._active, 0
+            self._begin = self._waiting = 0
+            self._leaving = self._active
             self._active = _Generation(_SLOTS)
 
     def _add(self, transaction_ids: Sequence[str], seqs: Sequence[int]) -> None:
