@@ -12,7 +12,7 @@ import alembic.config
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sentinel.review
@@ -58,6 +58,7 @@ def in_the_table(journal):
         return reader.execute("SELECT count(*) FROM decision_ids").fetchone()[0]
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=25), st.integers(0, 24), st.booleans())
 def test_every_id_is_found_and_no_other_whenever_it_is_opened_again(sizes, crash_after, whole):
     known = {}

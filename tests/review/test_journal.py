@@ -67,6 +67,14 @@ def test_a_batch_is_stored_whole_or_not_at_all(journal):
     assert journal.counts()["decisions"] == 2
 
 
+def test_what_fails_for_any_reason_leaves_nothing_for_the_next_commit(journal):
+    with pytest.raises(OverflowError):
+        journal.append([decision(1), decision(2)], [OutcomeRow(3, "t1", True, 2**70, 1)])
+    journal.append([decision(1, "other")], [])
+    assert journal.counts() == {"decisions": 1, "outcomes": 0}
+    assert journal.find(["t1", "t2", "other"]).keys() == {"other"}
+
+
 def test_the_newest_outcome_is_the_truth(journal):
     journal.append([decision(1)], [OutcomeRow(2, "t1", True, 1, 1), OutcomeRow(3, "t1", False, 2, 2)])
     assert journal.newest_outcomes(["t1", "t2"]) == {"t1": OutcomeRow(3, "t1", False, 2, 2)}

@@ -30,8 +30,8 @@ _INSERT_ROWS = _INSERT + ", (?, ?)" * (_ROWS - 1)
 _LEAST_BITS = 1 << 27
 _BITS_FOR_ONE = 8
 _PAGE = 10_000
-_log = logging.getLogger(__name__)
 _DONE = "INSERT INTO decision_ids_upto (seq) VALUES (?)"
+_log = logging.getLogger(__name__)
 
 
 class _Generation:
@@ -117,6 +117,7 @@ class IdIndex:
             self._active.write(writer, 0, len(self._active.keys))
             writer.execute(_DONE, (done,))
             writer.commit()
+            _log.info("the ids of the decisions up to number %d are in their table", done)
         self._sieve = _Sieve(done)
         self._closing = threading.Event()
         self._filling = threading.Thread(target=self._fill_sieve, args=(connect,), name="sieve", daemon=True)

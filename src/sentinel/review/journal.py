@@ -92,6 +92,9 @@ class Journal(JournalReader):
             raise JournalProblem(
                 f"{self.path} cannot be written: {error}; free some space or check the disk, then retry"
             ) from error
+        except BaseException:  # half a batch must not be part of the next commit
+            writer.rollback()
+            raise
         self._ids.note([row[1] for row in taken], [row[0] for row in taken], moved)
         self.last_seq = max([self.last_seq, *(row[0] for row in taken[-1:]), *(row[0] for row in learned[-1:])])
 
