@@ -3,6 +3,8 @@
 import contextlib
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -169,7 +171,9 @@ def test_others_find_an_id_while_it_is_on_its_way(tmp_path):
     journal.close()
 
 
-def test_a_journal_of_before_is_taken_over(tmp_path):
+@pytest.fixture
+def old_journal(tmp_path):
+    """As the version before left it: a unique index, and a hundred decisions."""
     path = tmp_path / "journal.db"
     engine = sa.create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
@@ -185,9 +189,41 @@ def test_a_journal_of_before_is_taken_over(tmp_path):
                 tuple(decision(seq, f"old-{seq}")),
             )
     engine.dispose()
+    return path
+
+
+def found_again(path):
     journal = Journal(path)
     assert in_the_table(journal) == 96
     add(journal, ["new"])
     assert len(journal.find([f"old-{seq}" for seq in range(1, 101)])) == 100
     assert journal.find_one("new")[0].seq == 101
     journal.close()
+
+
+def test_a_journal_of_before_is_taken_over(old_journal):
+    found_again(old_journal)
+
+
+def test_a_take_over_that_is_cut_short_begins_anew(old_journal):
+    code = (
+        "import os; from pathlib import Path; from alembic import op; from sentinel.review.journal import Journal\n"
+        "op.create_table = lambda *_, **__: os._exit(9)\n"
+        f"Journal(Path({str(old_journal)!r}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    found_again(old_journal)
+
+
+def test_a_full_disk_while_it_is_opened_says_so_and_loses_nothing(old_journal):
+    Journal(old_journal).close()
+    with contextlib.closing(sqlite3.connect(old_journal)) as writer:
+        writer.execute("DELETE FROM decision_ids")
+        writer.execute("DELETE FROM decision_ids_upto")
+        writer.commit()
+        writer.execute("CREATE TRIGGER full BEFORE INSERT ON decision_ids_upto BEGIN SELECT RAISE(ABORT, 'full'); END")
+    with pytest.raises(JournalProblem, match=r"cannot be opened: full"):
+        Journal(old_journal)
+    with contextlib.closing(sqlite3.connect(old_journal)) as writer:
+        writer.execute("DROP TRIGGER full")
+    found_again(old_journal)

@@ -117,6 +117,7 @@ class IdIndex:
             self._active.write(writer, 0, len(self._active.keys))
             writer.execute(_DONE, (done,))
             writer.commit()
+            writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # or the log would hold the table many times
             _log.info("the ids of the decisions up to number %d are in their table", done)
         self._sieve = _Sieve(done)
         self._closing = threading.Event()
@@ -177,10 +178,11 @@ class IdIndex:
                 self._leaving = None
         self._add(transaction_ids, seqs)
         if self._active.count >= GENERATION and self._leaving is None:
-            self._sieve.add(self._active.keys[self._active.keys != 0])
+            full, fresh = self._active, _Generation(_SLOTS)
+            self._sieve.add(full.keys[full.keys != 0])
             self._begin = self._waiting = 0
-            self._leaving = self._active
-            self._active = _Generation(_SLOTS)
+            self._leaving = full
+            self._active = fresh
 
     def _add(self, transaction_ids: Sequence[str], seqs: Sequence[int]) -> None:
         while self._active.count + len(seqs) > len(self._active.keys) * 3 // 4:  # a huge batch

@@ -58,6 +58,7 @@ class Journal(JournalReader):
         try:
             super().__init__(path, create=True)
             with self._engine.begin() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # the driver begins none for changes of tables
                 _migrate(connection)
             self._writer = self._engine.connect()
             driver = self._writer.connection.driver_connection
@@ -66,7 +67,8 @@ class Journal(JournalReader):
             self.last_seq = self.newest_seq()
             self._ids = IdIndex(driver, lambda: sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000))
             lengthen(path.with_name(f"{path.name}-wal"))
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            self._engine.dispose()
             self._lock.close()
             raise JournalProblem(f"{path} cannot be opened: {reason(error)}") from error
         self._frames = self._behind = 0
@@ -95,8 +97,8 @@ class Journal(JournalReader):
         except BaseException:  # half a batch must not be part of the next commit
             writer.rollback()
             raise
-        self._ids.note([row[1] for row in taken], [row[0] for row in taken], moved)
         self.last_seq = max([self.last_seq, *(row[0] for row in taken[-1:]), *(row[0] for row in learned[-1:])])
+        self._ids.note([row[1] for row in taken], [row[0] for row in taken], moved)
 
     def find(self, transaction_ids: Sequence[str]) -> dict[str, DecisionRow]:
         """The stored decisions among these ids, as the writer sees them."""
