@@ -1,8 +1,10 @@
 """The predictor in a real event loop: batches, cache, deadlines, experiments, and the version in every answer."""
 
 import asyncio
+import re
 import time
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,8 +18,9 @@ from sentinel.policy.deployment import Experiment
 from sentinel.policy.experiment import variant_of
 from sentinel.policy.judge import CIRCUIT_OPEN, FAILED, FALLBACK_ONLY, OVERLOADED, Limits
 from sentinel.policy.thresholds import Thresholds
-from sentinel.predictor import LONGEST_REPEAT, ROWS_AT_ONCE, Predictor, Question, ScoreCache
+from sentinel.predictor import LONGEST_REPEAT, ROWS_AT_ONCE, Prediction, Predictor, ScoreCache
 from sentinel.telemetry.counters import Counters, Slot
+from sentinel.vectors import Question
 
 NEVER_NS = 2**62
 PATIENT = Limits(deadline_s=10.0)
@@ -55,16 +58,13 @@ class Desk:
             self.predictor.switch(lineup)
 
     def ask(self, name, features, key=None, due_ns=NEVER_NS):
-        question = Question(features, key)
-        known = self.predictor.ask(
-            question, repr(question).encode(), time.monotonic_ns(), due_ns, lambda answer: self.tell(name, answer)
-        )
-        if known is not None:
-            self.tell(name, known)
+        body = msgspec.json.encode(Question(features, key))
+        self.predictor.ask(body, time.monotonic_ns(), due_ns, lambda answer: self.tell(name, answer))
 
     def tell(self, name, answer):
         assert name not in self.told
-        self.told[name] = answer
+        is_answer = isinstance(answer, bytes)
+        self.told[name] = msgspec.json.decode(answer, type=Prediction, strict=True) if is_answer else answer
         self.order.append(name)
 
     async def one(self, features, key=None, due_ns=NEVER_NS):
@@ -204,15 +204,15 @@ def test_null_is_missing_and_not_zero(desk_of, bundles):
         (lambda named: {("Risk" if k == "risk" else k): v for k, v in named.items()}, "unknown Risk; missing risk"),
     ],
 )
-def test_features_that_are_not_the_models_are_refused_and_do_not_wait(desk_of, served, change, words):
+def test_features_that_are_not_the_models_are_refused_and_count_in_no_batch(desk_of, served, change, words):
     async def run():
-        with pytest.raises(BadBody, match=words):
-            desk.ask("bad", change(dict(zip(served.champion.names, vectors(1)[0], strict=True))))
-        assert desk.predictor.waiting == 0
+        desk.ask("bad", change(dict(zip(served.champion.names, vectors(1)[0], strict=True))))
         return await desk.all(vectors(2))
 
     desk = desk_of(served)
     assert [one.batch_size for one in asyncio.run(run())] == [2, 2]
+    assert isinstance(desk.told["bad"], BadBody)
+    assert re.search(words, str(desk.told["bad"]))
 
 
 def test_without_a_lineup_it_says_why_it_is_not_ready(desk_of):
@@ -548,18 +548,19 @@ def test_whatever_fails_inside_nobody_is_left_without_an_answer(desk_of, served,
 
 
 def test_long_bodies_are_not_kept(desk_of, served):
-    desk = desk_of(served)
-    question = Question(vectors(1)[0])
+    desk, told = desk_of(served), []
+    question = msgspec.json.encode(Question(vectors(1)[0]))
 
-    async def ask(body):
-        await desk.one(question.features)
-        known = desk.predictor.ask(question, body, time.monotonic_ns(), NEVER_NS, lambda _answer: None)
-        assert known.cache_hit
+    async def ask_twice(body):
+        for _ in range(2):
+            desk.predictor.ask(body, time.monotonic_ns(), NEVER_NS, told.append)
+            await asyncio.sleep(0)
+        assert msgspec.json.decode(told[-1])["cache_hit"]
         return desk.predictor.remembered(body)
 
-    short, long = b"x" * LONGEST_REPEAT, b"x" * (LONGEST_REPEAT + 1)
-    assert asyncio.run(ask(short)) is not None
-    assert asyncio.run(ask(long)) is None
+    short, long = question.ljust(LONGEST_REPEAT), question.ljust(LONGEST_REPEAT + 1)
+    assert msgspec.json.decode(asyncio.run(ask_twice(short)))["cache_hit"]
+    assert asyncio.run(ask_twice(long)) is None
     assert short in desk.predictor.repeats
     assert long not in desk.predictor.repeats
 

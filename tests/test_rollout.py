@@ -13,7 +13,7 @@ from sentinel.model.registry import Registry
 from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.judge import Limits
 from sentinel.policy.thresholds import Thresholds
-from sentinel.predictor import Predictor, Question, ScoreCache
+from sentinel.predictor import Predictor, ScoreCache
 from sentinel.review.journal import Journal
 from sentinel.review.snapshots import Snapshots
 from sentinel.rollout import LOADING, Rollout
@@ -76,9 +76,10 @@ class Process:
     async def answer(self):
         """The version that answers a vector now."""
         told = []
-        known = self.predictor.ask(Question(VECTOR), b"", time.monotonic_ns(), 2**62, told.append)
+        body = msgspec.json.encode({"features": VECTOR})
+        self.predictor.ask(body, time.monotonic_ns(), 2**62, told.append)
         await asyncio.sleep(0)
-        return (known or told[0]).model_version
+        return msgspec.json.decode(told[0])["model_version"]
 
 
 async def until(what, patience_s=10.0):

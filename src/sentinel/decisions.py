@@ -11,6 +11,9 @@ from sentinel.events.schema import Transaction
 from sentinel.policy.thresholds import Thresholds
 from sentinel.review.journal_reader import DecisionRow
 
+FEATURES_STATE = ("fresh", "late")
+"""What is told of features that were late or not."""
+
 _NEVER_NS = 2**62
 
 
@@ -71,28 +74,19 @@ def repeated(row: DecisionRow, content: bytes) -> Decision | Conflict:
             f"Transaction {row.transaction_id!r} was decided before with other content; "
             "send the same content again, or a new id"
         )
-    return answer_of(row, replayed=True)
-
-
-def answer_of(row: DecisionRow, *, replayed: bool) -> Decision:
-    """A row of the journal as the answer to its transaction."""
-    (
-        _, transaction_id, _, _, fraud_probability, decision, review, block, model_version, detector, late, variant, _,
-        circuit, degraded, batch_size, latency_us, _,
-    ) = row  # fmt: skip
     return Decision(
-        transaction_id,
-        decision,
-        fraud_probability,
-        review,
-        Thresholds(review, block),
-        model_version,
-        detector,
-        "late" if late else "fresh",
-        batch_size,
-        latency_us,
-        replayed,
-        degraded,
-        circuit,
-        variant,
+        transaction_id=row.transaction_id,
+        decision=row.decision,
+        fraud_probability=row.fraud_probability,
+        threshold=row.review_threshold,
+        thresholds=Thresholds(row.review_threshold, row.block_threshold),
+        model_version=row.model_version,
+        detector=row.detector,
+        features_state=FEATURES_STATE[row.late],
+        batch_size=row.batch_size,
+        latency_us=row.latency_us,
+        replayed=True,
+        degraded=row.degraded,
+        circuit_breaker_state=row.circuit,
+        variant=row.variant,
     )

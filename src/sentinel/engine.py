@@ -3,14 +3,14 @@
 import itertools
 import operator
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.counting import SHED, STATE_NUMBER, count_decisions
-from sentinel.decisions import Answer, Arrival, Noted, answer_of, repeated
+from sentinel.decisions import FEATURES_STATE, Answer, Arrival, Decision, Noted, repeated
 from sentinel.errors import InvalidInput, NotFound, Overloaded
 from sentinel.events.log import Outcome
 from sentinel.events.schema import Transaction
@@ -18,12 +18,12 @@ from sentinel.events.times import SECOND_US, iso
 from sentinel.features.store import Features
 from sentinel.lineup import Contender, Lineup
 from sentinel.policy.judge import FALLBACK_ONLY, OVERLOADED, Judge, Limits, Verdict
-from sentinel.policy.thresholds import Thresholds
+from sentinel.policy.thresholds import ACTIONS, Thresholds
 from sentinel.review.experiment_count import ExperimentCount
 from sentinel.review.feature_state import FeatureState
 from sentinel.review.journal import Journal
 from sentinel.review.journal_reader import DecisionRow, OutcomeRow
-from sentinel.review.overflow import Overflow
+from sentinel.review.overflow import Column, Overflow
 from sentinel.review.snapshots import Snapshots
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
@@ -31,6 +31,7 @@ FARTHEST_AHEAD_US = 86_400 * SECOND_US
 SNAPSHOT_EVERY = 250_000
 CATCH_UP_ROWS = 64
 MOST_POSTPONED = 1_000_000
+_WORDS = tuple(map(str, ACTIONS))  # SQLite takes its time over members of an enumeration
 _SPARE = 8  # who has waited for less than an eighth of its patience has time for what was postponed
 
 _Numbered: TypeAlias = tuple[int, Arrival, bytes]
@@ -240,21 +241,20 @@ class Engine:
             scores = contender.fallback.score(contender.plain_rows(log)).tolist()
         arrivals = [batch[i] for i, _ in late]
         verdict = Verdict(None, OVERLOADED, self.judge.circuit)
-        nothing = itertools.repeat(b"")
         contents = [content for _, content in late]
         shed = self._rows(
-            contender, verdict, thresholds, itertools.repeat(0), arrivals, contents, nothing, scores,
-            itertools.repeat(True), None, now_us,
+            contender, verdict, thresholds, (True, 0), arrivals, contents, (True, b""), scores, (True, True), None,
+            now_us,
         )  # fmt: skip
-        self.overflow.append(shed)
-        for (i, _), row in zip(late, shed, strict=True):
+        self.overflow.append(shed.rows, shed.columns)
+        for (i, _), row, answer in zip(late, shed.rows, shed.answers, strict=True):
             sifted.rows[row.transaction_id] = row
-            sifted.answers[i] = answer_of(row, replayed=False)
+            sifted.answers[i] = answer
         gone = {i for i, _ in late}
         sifted.fresh = [(i, content) for i, content in sifted.fresh if i not in gone]
-        self.counters.add(SHED[OVERLOADED], len(shed))
-        count_decisions(self.counters, [row.decision for row in shed], ())
-        self.counters.observe_many(Stage.TOTAL, np.array([row.latency_us for row in shed]))
+        self.counters.add(SHED[OVERLOADED], len(late))
+        count_decisions(self.counters, [one.decision for one in shed.answers], ())
+        self.counters.observe_many(Stage.TOTAL, np.array([one.latency_us for one in shed.answers]))
 
     def _take(self, batch: Sequence[Arrival], sifted: "_Sifted", now_us: int) -> None:
         """Know, judge, record, answer."""
@@ -267,12 +267,12 @@ class Engine:
         seqs = self._number(events, sifted, features.known, now_us)
         paid = [n for n, event in enumerate(events) if type(event) is not Outcome]
         numbered = [(seqs[n], arrivals[n], sifted.fresh[n][1]) for n in paid]
-        rows = self._judge(numbered, known, now_us) if paid else []
+        rows, answers, _ = self._judge(numbered, known, now_us) if paid else _Decided([], [], [])
         judged_ns = time.monotonic_ns()
         self.journal.append(rows, sifted.learned)
-        for n, row in zip(paid, rows, strict=True):
+        for n, row, answer in zip(paid, rows, answers, strict=True):
             sifted.rows[row.transaction_id] = row
-            sifted.answers[sifted.fresh[n][0]] = answer_of(row, replayed=False)
+            sifted.answers[sifted.fresh[n][0]] = answer
         for state in self.states.values():
             state.seq = self.journal.last_seq
         self._count(arrivals, rows, sifted, (begun_ns, known_ns, judged_ns, time.monotonic_ns()))
@@ -300,22 +300,22 @@ class Engine:
             seqs.append(seq)
         return seqs
 
-    def _judge(self, paid: Sequence[_Numbered], known: dict[str, Features], now_us: int) -> list[DecisionRow]:
+    def _judge(self, paid: Sequence[_Numbered], known: dict[str, Features], now_us: int) -> "_Decided":
         """A row of the journal for each of these transactions, the only ones that `known` has features of."""
         if self.lineup.experiment is None:
             return self._decide("a", paid, slice(None), known, now_us)
         variants = [self.lineup.variant(self._key_of(arrival.event) or "") for _, arrival, _ in paid]
-        rows: dict[int, DecisionRow] = {}
+        decided: dict[int, tuple[DecisionRow, Decision]] = {}
         for variant in sorted(set(variants)):
             where = [n for n, one in enumerate(variants) if one == variant]
             found = self._decide(variant, [paid[n] for n in where], where, known, now_us)
-            rows.update(zip(where, found, strict=True))
-        return [rows[n] for n in range(len(paid))]
+            decided.update(zip(where, zip(found.rows, found.answers, strict=True), strict=True))
+        return _Decided([decided[n][0] for n in range(len(paid))], [decided[n][1] for n in range(len(paid))], [])
 
     def _decide(
         self, variant: str, paid: Sequence[_Numbered], where: slice | list[int], known: dict[str, Features], now_us: int
-    ) -> list[DecisionRow]:
-        """The rows of the transactions of one variant; `where` are theirs among the features."""
+    ) -> "_Decided":
+        """The transactions of one variant; `where` are theirs among the features."""
         seqs, arrivals, contents = zip(*paid, strict=True)
         contender = self.lineup.contender(variant)
         features = known[contender.bundle.state_id]
@@ -330,39 +330,36 @@ class Engine:
         blobs = values.view(f"V{values.shape[1] * values.itemsize}").ravel().tolist()
         late = features.late[where].astype(bool).tolist()
         return self._rows(
-            contender, verdict, thresholds, seqs, arrivals, contents, blobs, scores, late,
+            contender, verdict, thresholds, (False, seqs), arrivals, contents, (False, blobs), scores, (False, late),
             variant if self.lineup.experiment else None, now_us,
         )  # fmt: skip
 
     def _rows(
-        self, contender: Contender, verdict: Verdict, thresholds: Thresholds, seqs: Iterable[int],
-        arrivals: Sequence[Arrival], contents: Iterable[bytes], features: Iterable[bytes], scores: Sequence[float],
-        late: Iterable[bool], variant: str | None, now_us: int,
-    ) -> list[DecisionRow]:  # fmt: skip
-        """Rows of the journal, put together by columns."""
+        self, contender: Contender, verdict: Verdict, thresholds: Thresholds, seqs: Column,
+        arrivals: Sequence[Arrival], contents: Sequence[bytes], features: Column, scores: Sequence[float],
+        late: Column, variant: str | None, now_us: int,
+    ) -> "_Decided":  # fmt: skip
+        """Rows of the journal and the answers to them, put together by columns."""
         manifest, experiment = contender.bundle.manifest, self.lineup.experiment
         decided_ns = time.monotonic_ns()
-        columns: tuple[Iterable[Any], ...] = (
-            seqs,
-            [self._id_of(one.event) for one in arrivals],
-            contents,
-            features,
-            scores,
-            map(str, map(thresholds.action, scores)),  # SQLite takes its time over members of an enumeration
-            itertools.repeat(thresholds.review),
-            itertools.repeat(thresholds.block),
-            itertools.repeat(manifest.version),
-            itertools.repeat(manifest.detector),
-            late,
-            itertools.repeat(variant),
-            itertools.repeat(experiment.id if variant and experiment else None),
-            itertools.repeat(verdict.circuit),
-            itertools.repeat(verdict.degraded),
-            itertools.repeat(len(arrivals)),
-            [(decided_ns - one.received_ns) // 1000 for one in arrivals],
-            itertools.repeat(now_us),
-        )
-        return list(map(DecisionRow._make, zip(*columns, strict=False)))
+        always, size = itertools.repeat, len(arrivals)
+        ids = [self._id_of(one.event) for one in arrivals]
+        words = [_WORDS[level] for level in map(thresholds.level, scores)]
+        latencies_us = [(decided_ns - one.received_ns) // 1000 for one in arrivals]
+        columns: list[Column] = [
+            seqs, (False, ids), (False, contents), features, (False, scores), (False, words),
+            (True, thresholds.review), (True, thresholds.block), (True, manifest.version), (True, manifest.detector),
+            late, (True, variant), (True, experiment.id if variant and experiment else None),
+            (True, str(verdict.circuit)), (True, verdict.degraded), (True, size), (False, latencies_us), (True, now_us),
+        ]  # fmt: skip
+        values = [always(value) if same else value for same, value in columns]
+        were_late = always(late[1]) if late[0] else late[1]
+        answers = map(
+            Decision, ids, words, scores, always(thresholds.review), always(thresholds), always(manifest.version),
+            always(manifest.detector), map(FEATURES_STATE.__getitem__, were_late), always(size), latencies_us,
+            always(False), always(verdict.degraded), always(verdict.circuit), always(variant),
+        )  # fmt: skip
+        return _Decided(list(map(DecisionRow._make, zip(*values, strict=False))), list(answers), columns)
 
     def _ask(self, contender: Contender, values: NDArray[np.float64]) -> Verdict:
         """What the model says about these rows, or that the fallback must."""
@@ -397,6 +394,14 @@ class Engine:
 
     def _id(self, event: Transaction | Outcome) -> str:
         return event.transaction_id if isinstance(event, Outcome) else self._id_of(event)
+
+
+class _Decided(NamedTuple):
+    """Decided transactions: a row of the journal for each, and its answer; the columns of these rows."""
+
+    rows: list[DecisionRow]
+    answers: list[Decision]
+    columns: list[Column]
 
 
 class _Sifted:

@@ -1,6 +1,5 @@
 """The lineup: the loaded models that decide at the moment, as the deployment record names them."""
 
-import struct
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -17,6 +16,7 @@ from sentinel.policy.deployment import Deployment, Experiment
 from sentinel.policy.experiment import variant_of
 from sentinel.policy.fallback import Fallback
 from sentinel.policy.thresholds import Thresholds
+from sentinel.vectors import VectorReader
 
 for _kind in (Fallback, Thresholds):
     msgspec.json.Decoder(_kind)  # has msgspec look at the type now: two threads that do so at once crash
@@ -33,7 +33,7 @@ class Contender:
         self.names = manifest.plan.names
         manifest.plan.schema.make_ready()
         self.thresholds = thresholds or msgspec.convert(manifest.thresholds, Thresholds)
-        self.pack = struct.Struct(f"<{len(self.names)}f").pack
+        self.reader = VectorReader(self.names, self.version)
         self._compiled = compile_plan(manifest.plan)
         self.fallback = msgspec.convert(manifest.fallback, Fallback).compile(self.names)
 

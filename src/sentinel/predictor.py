@@ -2,30 +2,29 @@
 
 import asyncio
 import logging
-import struct
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 
 from sentinel.counting import SHED, STATE_NUMBER, count_decisions
-from sentinel.errors import BadBody, NotReady, Overloaded, SentinelError
+from sentinel.errors import NotReady, Overloaded, SentinelError
 from sentinel.lineup import Contender, Lineup
 from sentinel.policy.breaker import Circuit
 from sentinel.policy.experiment import Tally
 from sentinel.policy.judge import FALLBACK_ONLY, MODEL_FAULTS, OVERLOADED, Judge, Limits, Verdict
-from sentinel.policy.thresholds import Action
+from sentinel.policy.thresholds import ACTIONS, Action
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
 ROWS_AT_ONCE = 512
 MOST_REPEATS, LONGEST_REPEAT = 4096, 16_384
 """Bodies that came twice, of so many bytes at most: they are not read again."""
-_SHOWN = {Action.APPROVE: "allow", Action.REVIEW: "review", Action.BLOCK: "block"}
+_SHOWN = ("allow", "review", "block")
 _SHOWN_VARIANT = {"a": "A", "b": "B"}
-_MISSING = float("nan")
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
@@ -49,27 +48,18 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     circuit_breaker_state: str
 
 
-class Question(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The body: values in the order of the model's features, or by name; null is missing.
-
-    `key` (a card, say) keeps to one variant during an experiment; without it the vector itself does.
-    """
-
-    features: list[float | None] | dict[str, float | None]
-    key: str | None = None
-
-
-Tell: TypeAlias = Callable[[Prediction | SentinelError], None]
-"""Who is told the answer, or that there is none."""
+Tell: TypeAlias = Callable[[bytes | SentinelError], None]
+"""Who is told the answer, a `Prediction` in JSON, or that there is none."""
 
 
 class _Waiting(msgspec.Struct, gc=False):
-    bits: bytes
-    key: str | None
+    body: bytes
     received_ns: int
     due_ns: int
     tell: Tell
     waits: bool = True
+    bits: bytes = b""
+    key: str | None = None
 
 
 class Repeat(msgspec.Struct, gc=False):
@@ -79,6 +69,7 @@ class Repeat(msgspec.Struct, gc=False):
     action: Action
     circuit: Circuit
     answer: bytes
+    score: bytes
 
 
 class Predictor:
@@ -136,45 +127,20 @@ class Predictor:
         if self._cache.get(known.bits, received_ns) is None:
             return None
         self._note_hit(known.action)
-        return known.answer % ((time.monotonic_ns() - received_ns) // 1000)
+        return known.answer % (known.score, (time.monotonic_ns() - received_ns) // 1000, 0)
 
-    def ask(self, question: Question, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> Prediction | None:
-        """The answer where it is remembered; else None, and `tell` is called with it within this turn of the loop.
+    def ask(self, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
+        """Have the vector in this body scored; `tell` is called with the answer within this turn of the loop.
 
-        `body` is what the question was read from.
-
-        Raises NotReady, Overloaded, and BadBody when the features are not those of the model.
+        Raises NotReady, Overloaded.
         """
-        lineup = self._answering
-        if lineup is None:
+        if self._answering is None:
             raise NotReady(f"No model can answer: {self.reason}")
-        bits = vector_bits(question.features, lineup.champion)
-        if lineup.experiment is None:
-            score = self._cache.get(bits, received_ns)
-            if score is not None:
-                return self._from_cache(lineup.champion, score, bits, body, received_ns)
         if len(self._waiting) >= self._max_waiting:
             raise Overloaded(f"{len(self._waiting)} vectors are waiting already; retry in a second")
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._answer)
-        self._waiting.append(_Waiting(bits, question.key, received_ns, due_ns, tell))
-        return None
-
-    def _from_cache(
-        self, champion: Contender, score: float, bits: bytes, body: bytes, received_ns: int
-    ) -> Prediction:  # fmt: skip
-        action, circuit = champion.thresholds.action(score), self.judge.circuit
-        self._note_hit(action)
-        part = _Part(champion, "a", Verdict(None, None, circuit), 0, time.monotonic_ns(), cache_hit=True)
-        found = part.prediction(score, action, received_ns)
-        if len(body) > LONGEST_REPEAT:
-            return found
-        if len(self.repeats) >= MOST_REPEATS:
-            self.repeats.clear()
-        timeless = _encode(msgspec.structs.replace(found, latency_us=0)).replace(b"%", b"%%")
-        answer = timeless.replace(b'"latency_us":0', b'"latency_us":%d')
-        self.repeats[body] = Repeat(bits, action, circuit, answer)
-        return found
+        self._waiting.append(_Waiting(body, received_ns, due_ns, tell))
 
     def _note_hit(self, action: Action) -> None:
         if not self._hits:
@@ -199,23 +165,50 @@ class Predictor:
             waiting.sort(key=lambda one: one.due_ns)
         for begin in range(0, len(waiting), ROWS_AT_ONCE):
             batch = waiting[begin : begin + ROWS_AT_ONCE]
-            if lineup.experiment is None:
-                self._try_to_score(batch, lineup, "a")
-                continue
-            variants = [lineup.variant(one.bits if one.key is None else one.key) for one in batch]
-            for variant in sorted(set(variants)):
-                part = [one for one, found in zip(batch, variants, strict=True) if found == variant]
-                self._try_to_score(part, lineup, variant)
+            try:
+                self._answer_batch(batch, lineup)
+            except Exception:  # noqa: BLE001 - a fault of ours must not leave clients without an answer
+                _log.exception("a batch of %d vectors was not answered as it should", len(batch))
+                for one in batch:
+                    if one.waits:
+                        one.tell(SentinelError("Something went wrong inside; retry in a moment"))
 
-    def _try_to_score(self, batch: list[_Waiting], lineup: Lineup, variant: str) -> None:
-        """Whatever happens, nobody is left without an answer."""
-        try:
-            self._score(batch, lineup, variant)
-        except Exception:  # noqa: BLE001 - a fault of ours must not leave clients without an answer
-            _log.exception("a batch of %d vectors was not answered as it should", len(batch))
-            for one in batch:
-                if one.waits:
-                    one.tell(SentinelError("Something went wrong inside; retry in a moment"))
+    def _answer_batch(self, batch: list[_Waiting], lineup: Lineup) -> None:
+        batch = _read(batch, lineup.champion)
+        if lineup.experiment is None:
+            batch = self._recall(batch, lineup.champion)
+            if batch:
+                self._score(batch, lineup, "a")
+            return
+        variants = [lineup.variant(one.bits if one.key is None else one.key) for one in batch]
+        for variant in sorted(set(variants)):
+            part = [one for one, found in zip(batch, variants, strict=True) if found == variant]
+            self._score(part, lineup, variant)
+
+    def _recall(self, batch: list[_Waiting], champion: Contender) -> list[_Waiting]:
+        """Answer those whose score is remembered; the others."""
+        now_ns = time.monotonic_ns()
+        scores = self._cache.get_many([one.bits for one in batch], now_ns)
+        if scores.count(None) == len(scores):
+            return batch
+        answers = _Answers(champion, "a", Verdict(None, None, self.judge.circuit), cache_hit=True)
+        for one, score in zip(batch, scores, strict=True):
+            if score is None:
+                continue
+            level = champion.thresholds.level(score)
+            answer, text = answers.form(level, score), _encode(score)
+            self._note_hit(ACTIONS[level])
+            self._remember(one.body, Repeat(one.bits, ACTIONS[level], self.judge.circuit, answer, text))
+            one.waits = False
+            one.tell(answer % (text, (now_ns - one.received_ns) // 1000, 0))
+        return [one for one, score in zip(batch, scores, strict=True) if score is None]
+
+    def _remember(self, body: bytes, repeat: Repeat) -> None:
+        if len(body) > LONGEST_REPEAT:
+            return
+        if len(self.repeats) >= MOST_REPEATS:
+            self.repeats.clear()
+        self.repeats[body] = repeat
 
     def _score(self, batch: list[_Waiting], lineup: Lineup, variant: str) -> None:
         contender = lineup.contender(variant)
@@ -244,29 +237,29 @@ class Predictor:
             scores = contender.fallback.score(_rows(batch)).tolist()
         else:
             thresholds, scores = contender.thresholds, verdict.scores.tolist()
-        actions = list(map(thresholds.action, scores))
-        prediction = _Part(contender, variant, verdict, len(batch), time.monotonic_ns()).prediction
-        for one, score, action in zip(batch, scores, actions, strict=True):
+        levels = list(map(thresholds.level, scores))
+        texts = _encode(scores)[1:-1].split(b",")
+        form, size, now_ns = _Answers(contender, variant, verdict).form, len(batch), time.monotonic_ns()
+        latencies_us = [(now_ns - one.received_ns) // 1000 for one in batch]
+        for one, score, level, text, latency_us in zip(batch, scores, levels, texts, latencies_us, strict=True):
             one.waits = False
-            one.tell(prediction(score, action, one.received_ns))
-        self._count(batch, actions, variant, verdict)
+            one.tell(form(level, score) % (text, latency_us, size))
+        self._count(latencies_us, [ACTIONS[level] for level in levels], variant, verdict)
 
-    def _count(self, batch: list[_Waiting], actions: list[Action], variant: str, verdict: Verdict) -> None:
-        count = self._counters
-        now_ns = time.monotonic_ns()
-        count.observe_batch(len(batch))
-        count.observe_many(Stage.TOTAL, (now_ns - np.array([one.received_ns for one in batch])) // 1000)
-        count_decisions(count, actions, [variant] * len(batch) if variant == "b" else ())
-        count.add(Slot.CACHE_MISSES, len(batch))
+    def _count(self, latencies_us: list[int], actions: list[Action], variant: str, verdict: Verdict) -> None:
+        count, size = self._counters, len(actions)
+        count.observe_batch(size)
+        count.observe_many(Stage.TOTAL, np.array(latencies_us))
+        count_decisions(count, actions, [variant] * size if variant == "b" else ())
+        count.add(Slot.CACHE_MISSES, size)
         count.set(Slot.CACHE_SIZE, len(self._cache))
         count.set(Slot.BREAKER_STATE, STATE_NUMBER[verdict.circuit])
         count.set(Slot.BREAKER_OPENINGS, self.judge.openings)
         if verdict.degraded in SHED:
-            count.add(SHED[verdict.degraded], len(batch))
+            count.add(SHED[verdict.degraded], size)
         if self._experiment_id is not None:
             tally, deadline_us = self.experiment[variant], round(self.judge.limits.deadline_s * 1e6)
-            for one, action in zip(batch, actions, strict=True):
-                latency_us = (now_ns - one.received_ns) // 1000
+            for latency_us, action in zip(latencies_us, actions, strict=True):
                 tally.note_decision(action, latency_us, deadline_us, verdict.degraded in MODEL_FAULTS)
             self._count_experiment()
 
@@ -306,6 +299,12 @@ class ScoreCache:
         self._kept.move_to_end(bits)
         return found[0]
 
+    def get_many(self, vectors: list[bytes], now_ns: int) -> list[float | None]:
+        """The score of each, None where there is none."""
+        if not any(map(self._kept.__contains__, vectors)):
+            return [None] * len(vectors)
+        return [self.get(bits, now_ns) for bits in vectors]
+
     def put_many(self, vectors: list[bytes], scores: list[float], now_ns: int) -> None:
         """Remember scores; the least recently used make room."""
         kept, until_ns = self._kept, now_ns + self._ttl_ns
@@ -319,24 +318,6 @@ class ScoreCache:
             kept.popitem(last=False)
 
 
-def vector_bits(features: Any, model: Contender) -> bytes:
-    """A vector as float32, in the order of the model. Raises BadBody for another number or other names."""
-    names = model.names
-    if isinstance(features, dict):
-        strangers, absent = features.keys() - set(names), [name for name in names if name not in features]
-        if strangers or absent:
-            told = [f"unknown {', '.join(sorted(strangers))}"] if strangers else []
-            told += [f"missing {', '.join(absent)} (null where a value is not known)"] if absent else []
-            raise BadBody(f"expected the {len(names)} features of model {model.version}: {'; '.join(told)}")
-        features = [features[name] for name in names]
-    elif len(features) != len(names):
-        raise BadBody(f"expected {len(names)} features, got {len(features)}")
-    try:
-        return model.pack(*features)
-    except (struct.error, OverflowError):
-        return np.array([_MISSING if value is None else value for value in features], np.float32).tobytes()
-
-
 def _for_vectors(lineup: Lineup) -> Lineup:
     """The lineup, without a challenger that takes other features: the vectors are those of the champion."""
     if lineup.challenger is None or lineup.challenger.names == lineup.champion.names:
@@ -344,40 +325,58 @@ def _for_vectors(lineup: Lineup) -> Lineup:
     return lineup._replace(challenger=None, experiment=None)
 
 
+def _read(batch: list[_Waiting], champion: Contender) -> list[_Waiting]:
+    """Those whose vector was understood; the others are told what is wrong."""
+    rows, strange = champion.reader.rows([one.body for one in batch])
+    for one, bits in zip(batch, rows.view(f"V{rows.shape[1] * rows.itemsize}").ravel().tolist(), strict=True):
+        one.bits = bits
+    if not strange:
+        return batch
+    for one in [batch[i] for i in strange]:
+        try:
+            one.bits, one.key = champion.reader.one(one.body)
+        except SentinelError as error:
+            one.waits = False
+            one.tell(error)
+    return [one for one in batch if one.waits]
+
+
 def _rows(batch: list[_Waiting]) -> Any:
     return np.frombuffer(b"".join([one.bits for one in batch]), np.float32).reshape(len(batch), -1)
 
 
-class _Part:
-    """What the answers of one contender to one batch have in common."""
+class _Answers:
+    """The answers of one contender to one batch: the same JSON but for the score, the microseconds and the batch."""
 
-    def __init__(
-        self, contender: Contender, variant: str, verdict: Verdict, batch_size: int, now_ns: int, *,
-        cache_hit: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self, contender: Contender, variant: str, verdict: Verdict, *, cache_hit: bool = False) -> None:
         thresholds = contender.fallback.thresholds if verdict.degraded else contender.thresholds
         used = thresholds.review if thresholds.block is None else thresholds.block
-        self._used = {Action.APPROVE: thresholds.review, Action.REVIEW: thresholds.review, Action.BLOCK: used}
-        self._now_ns = now_ns
-        self._batch_size = batch_size
-        self._cache_hit = cache_hit
-        self._version = contender.version
-        self._variant = _SHOWN_VARIANT[variant]
-        self._degraded = verdict.degraded
-        self._circuit = verdict.circuit
+        self._used = (thresholds.review, thresholds.review, used)
+        self._rest = (cache_hit, contender.version, _SHOWN_VARIANT[variant], verdict.degraded, verdict.circuit)
+        self._forms: dict[int, bytes] = {}
 
-    def prediction(self, score: float, action: Action, received_ns: int) -> Prediction:
-        """The answer to one vector."""
-        return Prediction(
-            score,
-            1 if score >= 0.5 else 0,
-            _SHOWN[action],
-            self._used[action],
-            (self._now_ns - received_ns) // 1000,
-            self._batch_size,
-            self._cache_hit,
-            self._version,
-            self._variant,
-            self._degraded,
-            self._circuit,
-        )
+    def form(self, level: int, score: float) -> bytes:
+        """What is filled in with score, microseconds and batch size."""
+        kind = level + 3 if score >= 0.5 else level
+        found = self._forms.get(kind)
+        if found is None:
+            found = self._forms[kind] = _form(1 if score >= 0.5 else 0, level, self._used[level], *self._rest)
+        return found
+
+
+@lru_cache(maxsize=256)
+def _form(
+    predicted_class: int, level: int, threshold: float, cache_hit: bool, version: str, variant: str,
+    degraded: str | None, circuit: str,
+) -> bytes:  # fmt: skip
+    whole = _encode(
+        Prediction(0.0, predicted_class, _SHOWN[level], threshold, 0, 0, cache_hit, version, variant, degraded, circuit)
+    )
+    open_form = whole.replace(b"%", b"%%")
+    for name, zero, mark in (
+        (b"fraud_probability", b"0.0", b"%b"),
+        (b"latency_us", b"0", b"%d"),
+        (b"batch_size", b"0", b"%d"),
+    ):
+        open_form = open_form.replace(b'"%b":%b' % (name, zero), b'"%b":%b' % (name, mark), 1)
+    return open_form

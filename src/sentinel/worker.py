@@ -1,6 +1,7 @@
 """The engine at work: what has arrived in a turn of the event loop becomes a batch, and no one waits for company."""
 
 import asyncio
+import itertools
 import logging
 import operator
 import threading
@@ -13,8 +14,8 @@ from sentinel.decisions import Answer, Arrival
 from sentinel.engine import Engine
 from sentinel.errors import NotReady, Overloaded, SentinelError
 
-MAX_ROWS = 256
-"""In one batch. More would have the first wait for the last."""
+MAX_ROWS, LEAST_ROWS = 256, 32
+"""In one batch. More would have the first wait for the last; when turns are long all the same, it is fewer."""
 
 _RETRY_S = 2.0
 _PAUSE_S = 0.1
@@ -22,6 +23,10 @@ _LULL_S = 0.02
 _SHORT_TURN_NS = 12_000_000  # what a deadline allows for
 _LOOKS = 2  # of the loop for input: the first finds what came in, and new connections, the second what came with these
 _due = operator.attrgetter("due_ns")
+_request = operator.attrgetter("due_ns", "received_ns")
+_GIVEN_UP_NS = 0
+_FIRST_PACE_NS = 15_000.0
+_LEARNING = 0.2  # how much of the pace is that of the last batch
 _CHECKPOINT_S = 0.1
 _log = logging.getLogger(__name__)
 
@@ -42,6 +47,8 @@ class Worker:
         self._backlog: list[Arrival] = []
         self._turn_is_due = False
         self._turn_began_ns = 0
+        self._most_rows = MAX_ROWS
+        self._pace_ns = _FIRST_PACE_NS
         self.is_behind = False
         """What is read now may have lain unread for a while."""
         self._pause_until_s = 0.0
@@ -109,9 +116,15 @@ class Worker:
             return
         began_ns = self._turn_began_ns or time.monotonic_ns()
         self._turn_began_ns = 0
-        self._handle(engine, self._next_batch())
+        late, batch = self._late(), self._next_batch()
+        late += self._give_up()
+        if late:
+            self._handle(engine, late)
+        took_ns = self._handle(engine, batch) if batch else 0
         self._keep_up(engine, catch_up=engine.has_time and not self._backlog)
-        self.is_behind = time.monotonic_ns() - began_ns > _SHORT_TURN_NS
+        turn_ns = time.monotonic_ns() - began_ns
+        self._learn_pace(min(turn_ns, 2 * took_ns), len(batch))
+        self._learn_turn(turn_ns, is_too_much=bool(late))
         if self.is_behind:
             self._loop.call_soon(self._note_idleness, _LOOKS)
         if self._backlog:
@@ -170,7 +183,9 @@ class Worker:
     def _open(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.engine = self._open_engine()
+                engine = self._open_engine()
+                engine.overflow.make_room()
+                self.engine = engine
             except SentinelError as error:
                 if self.reason != str(error):
                     _log.warning("not ready: %s", error)
@@ -183,24 +198,67 @@ class Worker:
                 return
             self._stopping.wait(_RETRY_S)
 
-    def _next_batch(self) -> list[Arrival]:
-        """What to decide now: first all that can wait no longer, which costs little; else the earliest due."""
-        backlog, self._backlog = self._backlog, []
+    def _late(self) -> list[Arrival]:
+        """All that can wait no longer; to shed them costs little."""
         now_ns = time.monotonic_ns()
-        late = [one for one in backlog if one.due_ns < now_ns]
+        late = [one for one in self._backlog if one.due_ns < now_ns]
         if late:
-            self._backlog = [one for one in backlog if one.due_ns >= now_ns]
-            return late
-        if len(backlog) <= MAX_ROWS:
+            self._backlog = [one for one in self._backlog if one.due_ns >= now_ns]
+        return late
+
+    def _next_batch(self) -> list[Arrival]:
+        """What to decide now: the earliest due."""
+        backlog, self._backlog = self._backlog, []
+        if len(backlog) <= self._most_rows:
             return backlog
         backlog.sort(key=_due)
-        end = MAX_ROWS
+        end = self._most_rows
         while end < len(backlog) and backlog[end].received_ns == backlog[end - 1].received_ns:
             end += 1  # the rows of a request stay together: all of them are stored, or none
         self._backlog = backlog[end:]
         return backlog[:end]
 
-    def _handle(self, engine: Engine, batch: list[Arrival]) -> None:
+    def _give_up(self) -> list[Arrival]:
+        """Those in the backlog whose turn would come too late, as fast as batches are decided at the moment.
+
+        To have them wait for that would make them late, and leave no time to others: they are shed at once.
+        """
+        if not self._backlog:
+            return []
+        now_ns, ahead = time.monotonic_ns(), self._most_rows
+        kept: list[Arrival] = []
+        given_up: list[Arrival] = []
+        for (due_ns, _), rows in itertools.groupby(self._backlog, key=_request):
+            request = list(rows)
+            if now_ns + (ahead + len(request)) * self._pace_ns <= due_ns:
+                ahead += len(request)
+                kept += request
+            else:
+                given_up += request
+        for one in given_up:
+            one.due_ns = _GIVEN_UP_NS
+        self._backlog = kept
+        return given_up
+
+    def _learn_pace(self, took_ns: int, rows: int) -> None:
+        """How long a decision takes in large batches, with the reading; one that stalled says little about the next.
+
+        Of what else is done in a turn it counts as much again at most: or the more were shed, the slower it would seem.
+        """
+        if rows >= MAX_ROWS // 2:
+            self._pace_ns += _LEARNING * (min(took_ns / rows, 2 * self._pace_ns) - self._pace_ns)
+
+    def _learn_turn(self, turn_ns: int, *, is_too_much: bool) -> None:
+        """What is read after a long turn has waited; when turns are long although some are shed, fewer are decided."""
+        self.is_behind = turn_ns > _SHORT_TURN_NS
+        if self.is_behind and is_too_much:
+            self._most_rows = max(self._most_rows // 2, LEAST_ROWS)
+        else:
+            self._most_rows = min(self._most_rows * 2, MAX_ROWS)
+
+    def _handle(self, engine: Engine, batch: list[Arrival]) -> int:
+        """Decide and answer; how many ns that took."""
+        begun_ns = time.monotonic_ns()
         answers: Sequence[Answer]
         try:
             answers = engine.handle(batch, time.time_ns() // 1000)
@@ -214,6 +272,7 @@ class Worker:
         self._waiting -= len(batch)
         for arrival, answer in zip(batch, answers, strict=True):
             arrival.tell(answer)
+        return time.monotonic_ns() - begun_ns
 
     def _write_back(self) -> None:
         while not self._stopping.wait(_CHECKPOINT_S):

@@ -1,27 +1,36 @@
 """The overflow: decisions that were given when there was no time for features, durable until the journal has them."""
 
+import contextlib
 import os
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
+from xxhash import xxh3_64_intdigest
 
 from sentinel.errors import JournalProblem
 from sentinel.review.journal_reader import DecisionRow
 
-_HEAD = 8  # length and checksum, four bytes each
+_HEAD = 8  # of the file: its generation; of a record: length and checksum, four bytes each
+_STEP = 32 << 20
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[int, list[tuple[bool, Any]]]).decode
+
+
+Column: TypeAlias = tuple[bool, Any]
+"""A column of several rows: whether all have the same value, and that value or the list of all."""
 
 
 class Overflow:
     """A file of decided transactions, appended to and emptied as a whole; from one thread.
 
     A row is on the disk when `append` returns, at a tenth of what the journal takes. What a crash left half written at
-    the end was never answered and is cut off. `rows` are those that the journal does not have yet, by transaction id,
-    in the order in which they were taken.
+    the end was never answered and is passed over. `rows` are those that the journal does not have yet, by transaction
+    id, in the order in which they were taken.
+
+    The file keeps its length: a write that makes a file longer can take a hundred times as long as one that does not.
+    It is emptied by a new generation, which goes into every checksum: what is left of an older one is no record.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,61 +39,95 @@ class Overflow:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise JournalProblem(f"{path} cannot be opened: {error.strerror}") from error
-        self._end = 0
+        self._end = _HEAD
+        self._length = os.fstat(self._file).st_size
+        self._generation = 0
         self.rows = {row.transaction_id: row for row in self._read()}
+        if not self.rows:
+            self._empty()
 
     def close(self) -> None:
         """Release the file."""
         os.close(self._file)
 
+    def make_room(self) -> None:
+        """Give the file its first length, before anyone waits. Where the disk has no room it stays as it was."""
+        lacking = _STEP - self._length
+        if lacking > 0 and self._lengthen(lacking):
+            with contextlib.suppress(OSError):
+                _write(self._file, bytes(lacking), _STEP - lacking)  # or its first use would take as long as growing
+                os.fdatasync(self._file)
+
+    def _lengthen(self, by: int) -> bool:
+        """Whether there was room."""
+        try:
+            os.posix_fallocate(self._file, self._length, by)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._length)  # others need the room there is
+            return False
+        self._length += by
+        return True
+
     def _read(self) -> list[DecisionRow]:
-        data, rows, at = self.path.read_bytes(), [], 0
+        data, rows, at = self.path.read_bytes(), [], _HEAD
+        self._generation = int.from_bytes(data[:_HEAD], "little")
         while at + _HEAD <= len(data):
             length, checksum = (
                 int.from_bytes(data[at : at + 4], "little"),
                 int.from_bytes(data[at + 4 : at + 8], "little"),
             )
             body = data[at + _HEAD : at + _HEAD + length]
-            if length == 0 or len(body) < length or zlib.crc32(body) != checksum:
+            if length == 0 or len(body) < length or self._checksum(body) != checksum:
                 break
             rows += _unpack(body)
             at += _HEAD + length
         self._end = at
-        os.ftruncate(self._file, at)
         return rows
 
-    def append(self, rows: Sequence[DecisionRow]) -> None:
-        """Make the rows durable, all or none. Raises JournalProblem (disk full)."""
-        body = _pack(rows)
-        record = len(body).to_bytes(4, "little") + zlib.crc32(body).to_bytes(4, "little") + body
+    def append(self, rows: Sequence[DecisionRow], columns: Sequence[Column]) -> None:
+        """Make the rows durable, which are `columns` as well, all or none. Raises JournalProblem (disk full)."""
+        body = _encode((len(rows), columns))
+        record = len(body).to_bytes(4, "little") + self._checksum(body).to_bytes(4, "little") + body
+        end = self._end + len(record)
+        if end > self._length:
+            self._lengthen(max(_STEP, end - self._length))
         try:
-            written = 0
-            while written < len(record):
-                written += os.pwrite(self._file, record[written:], self._end + written)
+            _write(self._file, record, self._end)
+            self._length = max(self._length, end)
             os.fdatasync(self._file)
         except OSError as error:
             raise JournalProblem(
                 f"{self.path} cannot be written: {error.strerror}; free some space or check the disk, then retry"
             ) from error
-        self._end += len(record)
+        self._end = end
         self.rows.update((row.transaction_id, row) for row in rows)
 
     def forget(self, rows: Sequence[DecisionRow]) -> None:
         """These are in the journal now; with the last of them the file is emptied."""
         for row in rows:
             self.rows.pop(row.transaction_id, None)
-        if not self.rows:
-            os.ftruncate(self._file, 0)
-            self._end = 0
+        if not self.rows and self._end > _HEAD:
+            self._empty()
+
+    def _empty(self) -> None:
+        """Begin anew. After a crash before this is on the disk, rows are read again that the journal has already."""
+        generation = os.urandom(_HEAD)
+        try:
+            _write(self._file, generation, 0)
+        except OSError as error:
+            raise JournalProblem(f"{self.path} cannot be written: {error.strerror}; free some space") from error
+        self._generation, self._end = int.from_bytes(generation, "little"), _HEAD
+        self._length = max(self._length, _HEAD)
+
+    def _checksum(self, body: bytes) -> int:
+        return xxh3_64_intdigest(body, self._generation) & 0xFFFF_FFFF
 
 
-def _pack(rows: Sequence[DecisionRow]) -> bytes:
-    """Rows by columns: one value where all of them have the same, else all values."""
-    columns = list(zip(*rows, strict=True))
-    same = [values.count(values[0]) == len(rows) for values in columns]
-    return _encode(
-        (len(rows), [(one, values[0] if one else values) for one, values in zip(same, columns, strict=True)])
-    )
+def _write(file: int, data: bytes, begin: int) -> None:
+    written = 0
+    while written < len(data):
+        written += os.pwrite(file, data[written:], begin + written)
 
 
 def _unpack(body: bytes) -> list[DecisionRow]:

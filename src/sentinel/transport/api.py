@@ -5,7 +5,6 @@ Scoring calls usually come through the fast lane (`fast_lane.py`) and only in un
 """
 
 import asyncio
-import functools
 import logging
 import math
 import time
@@ -35,7 +34,7 @@ from sentinel.events.schema import Transaction, read_json, text_of
 from sentinel.events.times import instant_us, iso
 from sentinel.model.bundle import Manifest, read_manifest
 from sentinel.model.registry import Registry
-from sentinel.predictor import Prediction, Predictor, Question
+from sentinel.predictor import Predictor
 from sentinel.telemetry.tracing import Tracer, parse_traceparent
 from sentinel.transport.replies import JSON, NDJSON, Reply, Tell, reply_to, reply_to_batch
 from sentinel.worker import Worker
@@ -49,7 +48,6 @@ _WAITING_NS_PER_MS = 600_000
 """Of a deadline. The rest is for recording the decision and sending the answer: who has waited longer is shed."""
 
 _LONGEST_MS = 3.6e6
-_decode_question = msgspec.json.Decoder(Question).decode
 
 
 class Route(StrEnum):
@@ -157,20 +155,13 @@ class Api:
             self.predictor.count_errors(wrong)
 
     def _begin_prediction(self, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
-        try:
-            question = _decode_question(body)
-        except msgspec.MsgspecError:
-            question = read_json(_decode_question, body)  # says what is wrong
-
-        def finish(found: Prediction | SentinelError) -> None:
+        def finish(found: bytes | SentinelError) -> None:
             if isinstance(found, SentinelError):
                 self._refuse(_PREDICT, found, tell)
             else:
-                tell(Reply(200, _encode(found)))
+                tell(Reply(200, found))
 
-        known = self.predictor.ask(question, body, received_ns, due_ns, finish)
-        if known is not None:
-            finish(known)
+        self.predictor.ask(body, received_ns, due_ns, finish)
 
     def _begin_events(self, call: Call, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
         if call.kind != "json" or body[:1] != b"{":
@@ -219,27 +210,27 @@ class Api:
         read: Callable[[Any], Transaction | Outcome]
         read = self._read_transaction if call.route is _SCORE else self._read_outcome
         answers: list[Answer | None] = [None] * len(items)
-        waiting = 0
-
-        def finish_one(place: int, answer: Answer) -> None:
-            nonlocal waiting
-            answers[place] = answer
-            waiting -= 1
-            if waiting == 0:
-                finish()
+        places: list[int] = []
+        arrivals: list[Arrival] = []
+        told: list[Answer] = []
 
         def finish() -> None:
             self._count_errors(call.route, answers)
             tell(reply_to_batch(answers, lines=call.kind == "lines"))
 
-        arrivals: list[Arrival] = []
+        def hear(answer: Answer) -> None:  # the rows of a request are told in their order
+            told.append(answer)
+            if len(told) == len(arrivals):
+                for place, one in zip(places, told, strict=True):
+                    answers[place] = one
+                finish()
+
         for place, item in enumerate(items):
             try:
-                told = functools.partial(finish_one, place)
-                arrivals.append(Arrival(read(item), received_ns, due_ns, told))
+                arrivals.append(Arrival(read(item), received_ns, due_ns, hear))
+                places.append(place)
             except (BadBody, InvalidInput) as error:
                 answers[place] = error
-        waiting = len(arrivals)
         if arrivals:
             self._engine_worker().put(arrivals)
         else:

@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 
 from sentinel.predictor import LONGEST_REPEAT, MOST_REPEATS
 from sentinel.transport.api import Api, Call, Route, deadline_of
-from sentinel.transport.replies import JSON, RETRY, Reply
+from sentinel.transport.replies import JSON, RETRY, Reply, Tell
 
 LONGEST_HEAD = 65_536
 _TCP_INFO = getattr(socket, "TCP_INFO", 0) if sys.platform == "linux" else 0
@@ -108,7 +108,8 @@ class FastLane(asyncio.Protocol):
         self._most_bytes = LONGEST_HEAD + api.settings.max_body_bytes
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
-        self._replies: deque[list[bytes | None]] = deque()
+        self._owes = False  # the answer to a request that was the only one when it came in
+        self._replies: deque[list[bytes | None]] = deque()  # those after it
         self._leaving = False
         self._closing = False
         self._received = 0
@@ -163,8 +164,7 @@ class FastLane(asyncio.Protocol):
     def shutdown(self) -> None:
         """Called by uvicorn when the server stops: close once everything is answered."""
         self._closing = True
-        if not self._replies and self._transport is not None:
-            self._transport.close()
+        self._leave()
 
     def _take_requests(self) -> None:
         buffer, begin = self._buffer, 0
@@ -183,12 +183,11 @@ class FastLane(asyncio.Protocol):
             self._take(head.call, buffer[blank + 4 : end])
             begin = end
         self._buffer = buffer[begin:]
-        if self._leaving and not self._replies:
-            self._hand_over()
+        self._leave()
 
     def _take_repeat(self, body: bytes) -> bool:
         """Answer a vector that came before, where its score is remembered; whether that was done."""
-        if self._replies or self._closing or self._transport is None:
+        if self._owes or self._replies or self._closing or self._transport is None:
             return False
         known = self._api.remembered(body)
         if known is None:
@@ -205,35 +204,48 @@ class FastLane(asyncio.Protocol):
         self._repeats[request] = body
 
     def _take(self, call: Call, body: bytes) -> None:
-        place: list[bytes | None] = [None]
-        replies = self._replies
-        replies.append(place)
+        tell: Tell
+        if self._owes or self._replies:
+            place: list[bytes | None] = [None]
+            self._replies.append(place)
 
-        def tell(reply: Reply) -> None:
-            place[0] = response_bytes(reply)
-            if replies[0] is place:  # else an earlier answer is still under way
+            def tell(reply: Reply) -> None:
+                place[0] = response_bytes(reply)
                 self._flush()
+        else:
+            self._owes, tell = True, self._tell
 
         self._api.begin(call, body, tell, _unread_ns(self._transport) if self._api.is_behind else 0)
 
+    def _tell(self, reply: Reply) -> None:
+        """Answer the request before which there was none."""
+        self._owes = False
+        if self._replies:
+            self._replies.appendleft([response_bytes(reply)])
+            self._flush()
+        elif self._transport is not None:
+            self._transport.write(response_bytes(reply))
+            if self._closing or self._leaving:
+                self._leave()
+
     def _flush(self) -> None:
         """Write the replies that are next in line."""
-        replies = self._replies
-        ready = replies.popleft()[0] or b""
-        if replies:
-            more = [ready]
-            while replies and (reply := replies[0][0]) is not None:
-                more.append(reply)
-                replies.popleft()
-            ready = b"".join(more)
-        if self._transport is None:
+        ready: list[bytes] = []
+        while not self._owes and self._replies and (reply := self._replies[0][0]) is not None:
+            ready.append(reply)
+            self._replies.popleft()
+        if ready and self._transport is not None:
+            self._transport.write(b"".join(ready))
+            self._leave()
+
+    def _leave(self) -> None:
+        """Close or hand over when that is due and everything is answered."""
+        if self._owes or self._replies or self._transport is None:
             return
-        self._transport.write(ready)
-        if not replies and (self._closing or self._leaving):
-            if self._closing:
-                self._transport.close()
-            elif self._leaving:
-                self._hand_over()
+        if self._closing:
+            self._transport.close()
+        elif self._leaving:
+            self._hand_over()
 
     def _hand_over(self) -> None:
         transport, data = self._transport, self._buffer
@@ -256,7 +268,7 @@ class FastLane(asyncio.Protocol):
         """Close a connection on which nothing came in for a while, at little cost to those that ask a lot."""
         if self._transport is None:
             return
-        if self._received == self._received_before and not self._replies:
+        if self._received == self._received_before and not self._owes and not self._replies:
             self._transport.close()
             return
         self._received_before = self._received

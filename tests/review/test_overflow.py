@@ -1,0 +1,153 @@
+"""The overflow: what was appended is there after any end, what was taken in is not, and nothing else ever is."""
+
+import os
+import shutil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentinel.errors import JournalProblem
+from sentinel.review.journal_reader import DecisionRow
+from sentinel.review.overflow import Overflow
+
+
+def row(name, size=20):
+    return DecisionRow(
+        seq=0, transaction_id=name, content=name.encode().ljust(size, b"x"), features=b"", fraud_probability=0.05,
+        decision="approve", review_threshold=0.5, block_threshold=None, model_version="v1", detector="shop", late=True,
+        variant=None, experiment=None, circuit="closed", degraded="overloaded", batch_size=1, latency_us=7,
+        decided_at_us=1,
+    )  # fmt: skip
+
+
+def columns_of(rows):
+    return [(False, list(values)) for values in zip(*rows, strict=True)]
+
+
+def put(overflow, rows):
+    overflow.append(rows, columns_of(rows))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "overflow.log"
+
+
+def reopened(path):
+    overflow = Overflow(path)
+    overflow.close()
+    return list(overflow.rows.values())
+
+
+@pytest.mark.parametrize("with_room", [False, True])
+def test_rows_come_back_in_their_order(path, with_room):
+    overflow, rows = Overflow(path), [row(f"t{n}") for n in range(50)]
+    if with_room:
+        overflow.make_room()
+    put(overflow, rows[:20])
+    put(overflow, rows[20:])
+    assert reopened(path) == rows
+    overflow.close()
+
+
+def test_a_column_of_one_value_is_the_value_of_every_row(path):
+    overflow, rows = Overflow(path), [row(f"t{n}") for n in range(3)]
+    columns = [(True, values[0]) if len(set(values)) == 1 else (False, values) for values in zip(*rows, strict=True)]
+    overflow.append(rows, columns)
+    overflow.close()
+    assert reopened(path) == rows
+
+
+def test_room_that_is_made_later_takes_nothing_away(path):
+    overflow = Overflow(path)
+    put(overflow, [row("early")])
+    overflow.make_room()
+    put(overflow, [row("late")])
+    overflow.close()
+    again = Overflow(path)
+    again.make_room()
+    again.close()
+    assert [one.transaction_id for one in reopened(path)] == ["early", "late"]
+
+
+def test_more_than_its_first_length_finds_room(path):
+    overflow = Overflow(path)
+    overflow.make_room()
+    length = path.stat().st_size
+    rows = [row(f"t{n}", 1 << 20) for n in range(40)]
+    for one in rows:
+        put(overflow, [one])
+    assert path.stat().st_size > length
+    overflow.close()
+    assert reopened(path) == rows
+
+
+@pytest.mark.parametrize("where", ["head", "body", "last byte"])
+def test_what_is_half_written_at_the_end_is_passed_over(path, where):
+    overflow = Overflow(path)
+    put(overflow, [row("whole")])
+    end = overflow._end
+    put(overflow, [row("half")])
+    whole = overflow._end
+    overflow.close()
+    with path.open("r+b") as file:
+        file.truncate({"head": end + 3, "body": end + 30, "last byte": whole - 1}[where])
+    again = Overflow(path)
+    assert list(again.rows) == ["whole"]
+    put(again, [row("next")])
+    again.close()
+    assert [one.transaction_id for one in reopened(path)] == ["whole", "next"]
+
+
+def test_where_the_disk_is_full_nothing_is_taken_and_nothing_lost(path, monkeypatch):
+    overflow = Overflow(path)
+    put(overflow, [row("kept")])
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(JournalProblem, match="No space left"):
+            put(overflow, [row("refused")])
+    assert list(overflow.rows) == ["kept"]
+    put(overflow, [row("next")])
+    overflow.close()
+    assert [one.transaction_id for one in reopened(path)] == ["kept", "next"]
+
+
+steps = st.lists(
+    st.one_of(st.integers(1, 5), st.just("forget some"), st.just("forget all"), st.just("crash")), max_size=25
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps)
+def test_after_any_steps_it_holds_what_a_list_says(tmp_path_factory, steps):
+    """A crash: what the file holds at the moment is all that the next one gets."""
+    path = tmp_path_factory.mktemp("steps") / "overflow.log"
+    overflow, model, count = Overflow(path), [], 0
+    for step in steps:
+        if step == "crash":
+            overflow.close()
+            overflow = Overflow(path)
+            before = model
+            model = list(overflow.rows)
+            assert model[len(model) - len(before) :] == before  # what was taken in before may come back with the others
+        elif step == "forget all" or step == "forget some":
+            gone = model if step == "forget all" else model[: len(model) // 2]
+            overflow.forget([row(name) for name in gone])
+            model = model[len(gone) :]
+        else:
+            rows = [row(f"t{count + n}") for n in range(step)]
+            count += step
+            put(overflow, rows)
+            model = model + [one.transaction_id for one in rows]
+        assert list(overflow.rows) == model
+        if not model:
+            assert reopened_copy(path) == []
+    overflow.close()
+    shutil.rmtree(path.parent)
+
+
+def reopened_copy(path):
+    copy = path.with_name("copy.log")
+    shutil.copy(path, copy)
+    return reopened(copy)
