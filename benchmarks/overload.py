@@ -2,7 +2,7 @@
 
 Requests are arrays of 20 transactions over 500 connections, so that deciding and not HTTP is what there is too much of;
 they arrive at random, and latency counts from when a request was due. What it sustains is the greatest offered load, in
-steps of 5 % of what a closed loop reaches, of which the model decides 95 % and 99 % are answered within the deadline.
+steps of 5 % of what a closed loop reaches, of which the model decides 95 % and 95 % are answered within the deadline.
 The server is pinned to one core, the load to the other.
 """
 
@@ -24,7 +24,7 @@ from sentinel.transport.client import request_bytes
 
 HOST, BATCH, SECONDS = "127.0.0.1", 20, 3.0
 DEADLINE_MS = 60
-STEPS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+STEPS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 FACTORS = (1.5, 2.0)
 
 
@@ -52,7 +52,7 @@ def main() -> None:
         rate = 0.0
         for step in STEPS:  # upwards, so that none has to take in what was postponed in the one before
             found = offer(step * borne.per_second)
-            if found["by_the_model"] < 0.95 or found["in_time"] < 0.99:
+            if found["by_the_model"] < 0.95 or found["in_time"] < 0.95:
                 figures["not sustained any more"] = found
                 break
             rate, figures["sustained"] = step * borne.per_second, found

@@ -109,7 +109,7 @@ def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: 
     configure_logging(style=settings.log_style)
     alone = listener is None
     listener = listener or _listen(settings)
-    gc.set_threshold(20_000, 20, 50)  # requests make no circles; looking for some every 700 objects costs a twentieth
+    gc.set_threshold(20_000, 1_000, 50)  # requests make no circles, and looking through all that waits takes 0.1 s
     sys.setswitchinterval(_SWITCH_INTERVAL_S)  # the loop shares the interpreter with a few threads: hand over quickly
     of_engine, of_rollout = of_loop.for_thread(1), of_loop.for_thread(2)
     registry, record = Registry(settings.models), DeploymentRecord(settings.home)

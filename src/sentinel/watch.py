@@ -1,6 +1,7 @@
 """What a server keeps an eye on beside deciding: the rollout, the experiment, the shadow, drift, and the metrics."""
 
 import asyncio
+import gc
 import logging
 import time
 from pathlib import Path
@@ -218,6 +219,8 @@ class Watch:
     async def _look(self) -> None:
         waiting = self.predictor.waiting + (self.worker.waiting if self.worker else 0)
         self.counters.set(Slot.QUEUE_LENGTH, waiting)
+        if waiting == 0:
+            gc.collect(1)  # here, as it leaves the older objects alone while there is something to do
         experiment = self.rollout.deployment.experiment
         if self._leads and experiment is not None:
             reason = check_guardrails(*self.experiment_tallies(), self._guardrails, design_effect=self._design_effect)

@@ -17,6 +17,9 @@ from sentinel.errors import NotReady, Overloaded, SentinelError
 MAX_ROWS, LEAST_ROWS = 256, 32
 """In one batch. More would have the first wait for the last; when turns are long all the same, it is fewer."""
 
+MOST_UNSORTED = 1_024
+"""Transactions read in a turn of the loop after which some are decided before more is read."""
+
 _RETRY_S = 2.0
 _PAUSE_S = 0.1
 _LULL_S = 0.02
@@ -47,6 +50,8 @@ class Worker:
         self._backlog: list[Arrival] = []
         self._turn_is_due = False
         self._turn_began_ns = 0
+        self._decided_ns = 0
+        self._unsorted = 0
         self._most_rows = MAX_ROWS
         self._pace_ns = _FIRST_PACE_NS
         self.is_behind = False
@@ -96,6 +101,10 @@ class Worker:
             self._turn_began_ns = time.monotonic_ns()
             self._work_soon()
         self._backlog += arrivals
+        self._unsorted += len(arrivals)
+        if self._unsorted >= MOST_UNSORTED:
+            self._decide(self.engine)
+            self.is_behind |= time.monotonic_ns() - self._turn_began_ns > _SHORT_TURN_NS
 
     def between_batches(self, errand: Callable[[Engine], T]) -> "Future[T]":
         """Have something done to the engine in the loop's thread; what it gives or raises, NotReady without one."""
@@ -115,22 +124,29 @@ class Worker:
         if engine is None:  # the end came first, and has answered all
             return
         began_ns = self._turn_began_ns or time.monotonic_ns()
-        self._turn_began_ns = 0
-        late, batch = self._late(), self._next_batch()
-        late += self._give_up()
-        if late:
-            self._handle(engine, late)
-        took_ns = self._handle(engine, batch) if batch else 0
+        if self._backlog:
+            self._decide(engine)
         self._keep_up(engine, catch_up=engine.has_time and not self._backlog)
-        turn_ns = time.monotonic_ns() - began_ns
-        self._learn_pace(min(turn_ns, 2 * took_ns), len(batch))
-        self._learn_turn(turn_ns, is_too_much=bool(late))
+        self._turn_began_ns = 0
+        self.is_behind = time.monotonic_ns() - began_ns > _SHORT_TURN_NS
         if self.is_behind:
             self._loop.call_soon(self._note_idleness, _LOOKS)
         if self._backlog:
             self._work_soon()
         elif engine.overflow.rows and self._lull is None:
             self._lull = self._loop.call_later(_LULL_S, self._use_lull)
+
+    def _decide(self, engine: Engine) -> None:
+        """Decide a batch, and shed what has no time for one."""
+        self._unsorted = 0
+        begun_ns = max(self._turn_began_ns, self._decided_ns)
+        late, batch = self._late(), self._next_batch()
+        late += self._give_up()
+        if late:
+            self._handle(engine, late)
+        took_ns = self._handle(engine, batch) if batch else 0
+        self._decided_ns = time.monotonic_ns()
+        self._learn(self._decided_ns - begun_ns, took_ns, len(batch), is_too_much=bool(late))
 
     def _note_idleness(self, looks: int) -> None:
         """Nothing was there to be read after the turn: then nothing has lain unread."""
@@ -240,21 +256,19 @@ class Worker:
         self._backlog = kept
         return given_up
 
-    def _learn_pace(self, took_ns: int, rows: int) -> None:
-        """How long a decision takes in large batches, with the reading; one that stalled says little about the next.
+    def _learn(self, whole_ns: int, took_ns: int, rows: int, *, is_too_much: bool) -> None:
+        """How large batches may be, and how long a decision takes in them, from the last: reading, shedding, deciding.
 
-        Of what else is done in a turn it counts as much again at most: or the more were shed, the slower it would seem.
+        What else was done counts as much again as deciding at most, or the more were shed, the slower it would seem;
+        and a batch that stalled says little about the next.
         """
-        if rows >= MAX_ROWS // 2:
-            self._pace_ns += _LEARNING * (min(took_ns / rows, 2 * self._pace_ns) - self._pace_ns)
-
-    def _learn_turn(self, turn_ns: int, *, is_too_much: bool) -> None:
-        """What is read after a long turn has waited; when turns are long although some are shed, fewer are decided."""
-        self.is_behind = turn_ns > _SHORT_TURN_NS
-        if self.is_behind and is_too_much:
+        if whole_ns > _SHORT_TURN_NS and is_too_much:
             self._most_rows = max(self._most_rows // 2, LEAST_ROWS)
         else:
             self._most_rows = min(self._most_rows * 2, MAX_ROWS)
+        if rows >= MAX_ROWS // 2:
+            pace_ns = min(whole_ns, 2 * took_ns) / rows
+            self._pace_ns += _LEARNING * (min(pace_ns, 2 * self._pace_ns) - self._pace_ns)
 
     def _handle(self, engine: Engine, batch: list[Arrival]) -> int:
         """Decide and answer; how many ns that took."""

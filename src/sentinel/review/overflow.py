@@ -14,6 +14,7 @@ from sentinel.review.journal_reader import DecisionRow
 
 _HEAD = 8  # of the file: its generation; of a record: length and checksum, four bytes each
 _STEP = 32 << 20
+_ID = DecisionRow._fields.index("transaction_id")
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[int, list[tuple[bool, Any]]]).decode
 
@@ -27,7 +28,8 @@ class Overflow:
 
     A row is on the disk when `append` returns, at a tenth of what the journal takes. What a crash left half written at
     the end was never answered and is passed over. `rows` are those that the journal does not have yet, by transaction
-    id, in the order in which they were taken.
+    id, in the order in which they were taken; plain tuples of the fields of a `DecisionRow`, as the garbage collector
+    would look at a hundred thousand named ones again and again.
 
     The file keeps its length: a write that makes a file longer can take a hundred times as long as one that does not.
     It is emptied by a new generation, which goes into every checksum: what is left of an older one is no record.
@@ -42,7 +44,7 @@ class Overflow:
         self._end = _HEAD
         self._length = os.fstat(self._file).st_size
         self._generation = 0
-        self.rows = {row.transaction_id: row for row in self._read()}
+        self.rows: dict[str, tuple[Any, ...]] = {row[_ID]: row for row in self._read()}
         if not self.rows:
             self._empty()
 
@@ -69,8 +71,9 @@ class Overflow:
         self._length += by
         return True
 
-    def _read(self) -> list[DecisionRow]:
-        data, rows, at = self.path.read_bytes(), [], _HEAD
+    def _read(self) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = []
+        data, at = self.path.read_bytes(), _HEAD
         self._generation = int.from_bytes(data[:_HEAD], "little")
         while at + _HEAD <= len(data):
             length, checksum = (
@@ -101,7 +104,7 @@ class Overflow:
                 f"{self.path} cannot be written: {error.strerror}; free some space or check the disk, then retry"
             ) from error
         self._end = end
-        self.rows.update((row.transaction_id, row) for row in rows)
+        self.rows.update((row.transaction_id, tuple(row)) for row in rows)
 
     def forget(self, rows: Sequence[DecisionRow]) -> None:
         """These are in the journal now; with the last of them the file is emptied."""
@@ -130,6 +133,6 @@ def _write(file: int, data: bytes, begin: int) -> None:
         written += os.pwrite(file, data[written:], begin + written)
 
 
-def _unpack(body: bytes) -> list[DecisionRow]:
+def _unpack(body: bytes) -> list[tuple[Any, ...]]:
     n, columns = _decode(body)
-    return list(map(DecisionRow._make, zip(*((value,) * n if same else value for same, value in columns), strict=True)))
+    return list(zip(*((value,) * n if same else value for same, value in columns), strict=True))
