@@ -17,7 +17,7 @@ from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.judge import OVERLOADED, Limits
 from sentinel.review.journal import Journal
 from sentinel.review.snapshots import Snapshots
-from sentinel.worker import MAX_ROWS, Worker
+from sentinel.worker import MAX_ROWS, MOST_UNSORTED, Worker
 
 NOW_US = 1_738_400_000_000_000  # just after the history
 NEVER_NS = 2**62
@@ -120,6 +120,76 @@ def test_what_has_waited_too_long_is_shed_before_all_else_and_taken_in_later(des
     asyncio.run(run())
     assert [name for name, _ in desk.told] == ["late"] * 3 + ["patient"] * 2
     assert {answer.degraded for answer in desk.of("late")} == {OVERLOADED}
+
+
+def test_whose_turn_would_come_too_late_is_shed_at_once(desk):
+    async def run():
+        async with desk:
+            desk.worker._pace_ns = 1_000_000.0  # a second for a thousand transactions
+            due_ns = time.monotonic_ns() + 700_000_000
+            for name in ("first", "second", "third", "fourth"):
+                desk.ask(name, MAX_ROWS - 1, due_ns)
+            desk.ask("patient", 1)
+            asked_ns = time.monotonic_ns()
+            await desk.until(lambda: desk.of("fourth"))
+            assert time.monotonic_ns() < due_ns, f"only after {(time.monotonic_ns() - asked_ns) / 1e6:.0f} ms"
+            await desk.until(lambda: len(desk.told) == 4 * (MAX_ROWS - 1) + 1)
+            await desk.until(lambda: not desk.worker.engine.overflow.rows)
+            assert desk.worker.engine.journal.counts()["decisions"] == len(desk.told)
+
+    asyncio.run(run())
+    reasons = {name: {answer.degraded for answer in desk.of(name)} for name, _ in desk.told}
+    assert reasons == {
+        "first": {None}, "second": {None}, "third": {OVERLOADED}, "fourth": {OVERLOADED}, "patient": {None}
+    }  # fmt: skip
+
+
+def test_after_much_was_read_some_is_decided_before_the_rest_is(desk):
+    async def run():
+        async with desk:
+            for k in range(4):
+                desk.ask(f"r{k}", MOST_UNSORTED // 4)
+                told_while_reading.append(len(desk.told))
+            await desk.until(lambda: len(desk.told) == MOST_UNSORTED)
+
+    told_while_reading = []
+    asyncio.run(run())
+    assert told_while_reading[:3] == [0, 0, 0]
+    assert told_while_reading[3] >= MAX_ROWS
+
+
+def test_batches_shrink_while_turns_are_long_and_some_are_shed_and_grow_again(desk):
+    async def run():
+        async with desk:
+            worker, sizes = desk.worker, []
+            for _ in range(5):
+                worker._learn(10**9, 10**6, 0, is_too_much=True)
+                sizes.append(worker._most_rows)
+            for _ in range(5):
+                worker._learn(10**9, 10**6, 0, is_too_much=False)
+                sizes.append(worker._most_rows)
+            return sizes
+
+    assert asyncio.run(run()) == [128, 64, 32, 32, 32, 64, 128, 256, 256, 256]
+
+
+def test_the_pace_is_that_of_large_batches_and_no_stall_tells_more_than_twice_of_it(desk):
+    async def run():
+        async with desk:
+            worker, paces = desk.worker, []
+            before = worker._pace_ns
+            worker._learn(10**9, 10**9, MAX_ROWS // 2 - 1, is_too_much=False)
+            paces.append(worker._pace_ns / before)
+            worker._learn(10**10, 10**10, MAX_ROWS, is_too_much=False)
+            paces.append(worker._pace_ns / before)
+            for _ in range(100):  # shedding that takes ten times as long as deciding counts as much again
+                worker._learn(11 * MAX_ROWS * 10_000, MAX_ROWS * 10_000, MAX_ROWS, is_too_much=True)
+            return [*paces, worker._pace_ns]
+
+    small, stalled, steady = asyncio.run(run())
+    assert small == 1.0
+    assert stalled == pytest.approx(1.2)
+    assert steady == pytest.approx(20_000, rel=0.01)
 
 
 def test_after_a_long_turn_input_may_have_lain_unread_until_there_is_none(desk, monkeypatch):

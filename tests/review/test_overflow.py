@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -111,6 +112,15 @@ def test_where_the_disk_is_full_nothing_is_taken_and_nothing_lost(path, monkeypa
     put(overflow, [row("next")])
     overflow.close()
     assert [one.transaction_id for one in reopened(path)] == ["kept", "next"]
+
+
+def test_a_file_of_the_format_before_is_refused_and_kept(path):
+    body = b"\x92\x01 rows of an older version"
+    before = len(body).to_bytes(4, "little") + zlib.crc32(body).to_bytes(4, "little") + body
+    path.write_bytes(before)
+    with pytest.raises(JournalProblem, match="older version"):
+        Overflow(path)
+    assert path.read_bytes() == before
 
 
 steps = st.lists(

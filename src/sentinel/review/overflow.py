@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -74,6 +75,11 @@ class Overflow:
     def _read(self) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = []
         data, at = self.path.read_bytes(), _HEAD
+        if _is_older(data):
+            raise JournalProblem(
+                f"{self.path} holds decisions of an older version; have that one run until the file is empty, which "
+                "takes seconds while it is idle, and then start this one"
+            )
         self._generation = int.from_bytes(data[:_HEAD], "little")
         while at + _HEAD <= len(data):
             length, checksum = (
@@ -125,6 +131,12 @@ class Overflow:
 
     def _checksum(self, body: bytes) -> int:
         return xxh3_64_intdigest(body, self._generation) & 0xFFFF_FFFF
+
+
+def _is_older(data: bytes) -> bool:
+    """Whether it begins with a record of the format before this one, which had no generation."""
+    body = data[_HEAD : _HEAD + int.from_bytes(data[:4], "little")]
+    return bool(body) and zlib.crc32(body).to_bytes(4, "little") == data[4:_HEAD]
 
 
 def _write(file: int, data: bytes, begin: int) -> None:
