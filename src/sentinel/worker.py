@@ -141,7 +141,7 @@ class Worker:
         self._unsorted = 0
         begun_ns = max(self._turn_began_ns, self._decided_ns)
         late, batch = self._late(), self._next_batch()
-        late += self._give_up()
+        late += self._give_up(len(batch))
         if late:
             self._handle(engine, late)
         took_ns = self._handle(engine, batch) if batch else 0
@@ -234,14 +234,14 @@ class Worker:
         self._backlog = backlog[end:]
         return backlog[:end]
 
-    def _give_up(self) -> list[Arrival]:
-        """Those in the backlog whose turn would come too late, as fast as batches are decided at the moment.
+    def _give_up(self, ahead: int) -> list[Arrival]:
+        """Those in the backlog, behind so many, whose turn would come too late, as fast as batches are decided at the moment.
 
         To have them wait for that would make them late, and leave no time to others: they are shed at once.
         """
         if not self._backlog:
             return []
-        now_ns, ahead = time.monotonic_ns(), self._most_rows
+        now_ns = time.monotonic_ns()
         kept: list[Arrival] = []
         given_up: list[Arrival] = []
         for (due_ns, _), rows in itertools.groupby(self._backlog, key=_request):

@@ -38,7 +38,7 @@ def path(tmp_path):
 def reopened(path):
     overflow = Overflow(path)
     overflow.close()
-    return list(overflow.rows.values())
+    return list(map(DecisionRow._make, overflow.rows.values()))
 
 
 @pytest.mark.parametrize("with_room", [False, True])
