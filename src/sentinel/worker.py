@@ -235,7 +235,7 @@ class Worker:
         return backlog[:end]
 
     def _give_up(self, ahead: int) -> list[Arrival]:
-        """Those in the backlog, behind so many, whose turn would come too late, as fast as batches are decided at the moment.
+        """Those in the backlog, behind so many, whose turn would come too late, as fast as decisions are made now.
 
         To have them wait for that would make them late, and leave no time to others: they are shed at once.
         """
