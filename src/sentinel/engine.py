@@ -121,7 +121,7 @@ class Engine:
         """Take some of the transactions that were decided without features into the features and the journal."""
         if self._dirty:
             self.reload()
-        waiting = list(map(DecisionRow._make, itertools.islice(self.overflow.rows.values(), limit)))
+        waiting = self.overflow.oldest(limit)
         if not waiting:
             return
         self._dirty = True
@@ -185,8 +185,7 @@ class Engine:
         if self.overflow.rows:
             if self._catch_up_with(outcomes):
                 sifted = _Sifted(self.journal.find(ids))
-            postponed = self.overflow.rows
-            sifted.rows |= {one: DecisionRow._make(postponed[one]) for one in ids if one in postponed}
+            sifted.rows |= {one: row for one in ids if (row := self.overflow.get(one)) is not None}
         time_of, encode, last_us = self._time_of, self.schema.encode, now_us + FARTHEST_AHEAD_US
         if not outcomes and not sifted.rows and len(different := set(ids)) == len(ids):
             events = [arrival.event for arrival in batch]

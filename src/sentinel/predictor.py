@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from sentinel.telemetry.counters import Counters, Slot, Stage
 ROWS_AT_ONCE = 512
 MOST_REPEATS, LONGEST_REPEAT = 4096, 16_384
 """Bodies that came twice, of so many bytes at most: they are not read again."""
+T = TypeVar("T")
 _SHOWN = ("allow", "review", "block")
 _SHOWN_VARIANT = {"a": "A", "b": "B"}
 _log = logging.getLogger(__name__)
@@ -70,6 +71,15 @@ class Repeat(msgspec.Struct, gc=False):
     circuit: Circuit
     answer: bytes
     score: bytes
+
+
+def remember(repeats: dict[bytes, T], body: bytes, what: T) -> None:
+    """Keep what belongs to a body that came twice, unless it is long; when there are too many, all make room."""
+    if len(body) > LONGEST_REPEAT:
+        return
+    if len(repeats) >= MOST_REPEATS:
+        repeats.clear()
+    repeats[body] = what
 
 
 class Predictor:
@@ -198,17 +208,10 @@ class Predictor:
             level = champion.thresholds.level(score)
             answer, text = answers.form(level, score), _encode(score)
             self._note_hit(ACTIONS[level])
-            self._remember(one.body, Repeat(one.bits, ACTIONS[level], self.judge.circuit, answer, text))
+            remember(self.repeats, one.body, Repeat(one.bits, ACTIONS[level], self.judge.circuit, answer, text))
             one.waits = False
             one.tell(answer % (text, (now_ns - one.received_ns) // 1000, 0))
         return [one for one, score in zip(batch, scores, strict=True) if score is None]
-
-    def _remember(self, body: bytes, repeat: Repeat) -> None:
-        if len(body) > LONGEST_REPEAT:
-            return
-        if len(self.repeats) >= MOST_REPEATS:
-            self.repeats.clear()
-        self.repeats[body] = repeat
 
     def _score(self, batch: list[_Waiting], lineup: Lineup, variant: str) -> None:
         contender = lineup.contender(variant)

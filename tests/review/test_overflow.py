@@ -38,7 +38,7 @@ def path(tmp_path):
 def reopened(path):
     overflow = Overflow(path)
     overflow.close()
-    return list(map(DecisionRow._make, overflow.rows.values()))
+    return overflow.oldest(len(overflow.rows))
 
 
 @pytest.mark.parametrize("with_room", [False, True])
@@ -49,6 +49,17 @@ def test_rows_come_back_in_their_order(path, with_room):
     put(overflow, rows[:20])
     put(overflow, rows[20:])
     assert reopened(path) == rows
+    overflow.close()
+
+
+def test_rows_are_found_by_their_transaction_and_the_oldest_come_first(path):
+    overflow, rows = Overflow(path), [row(f"t{n}") for n in range(5)]
+    put(overflow, rows)
+    assert overflow.get("t3") == rows[3]
+    assert overflow.get("t5") is None
+    assert overflow.oldest(2) == rows[:2]
+    overflow.forget(rows[:2])
+    assert overflow.oldest(9) == rows[2:]
     overflow.close()
 
 

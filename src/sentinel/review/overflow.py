@@ -1,6 +1,7 @@
 """The overflow: decisions that were given when there was no time for features, durable until the journal has them."""
 
 import contextlib
+import itertools
 import os
 import zlib
 from collections.abc import Sequence
@@ -93,6 +94,15 @@ class Overflow:
             at += _HEAD + length
         self._end = at
         return rows
+
+    def get(self, transaction_id: str) -> DecisionRow | None:
+        """The row of this transaction, if it waits here."""
+        found = self.rows.get(transaction_id)
+        return None if found is None else DecisionRow._make(found)
+
+    def oldest(self, limit: int) -> list[DecisionRow]:
+        """The rows that were taken first, at most so many."""
+        return list(map(DecisionRow._make, itertools.islice(self.rows.values(), limit)))
 
     def append(self, rows: Sequence[DecisionRow], columns: Sequence[Column]) -> None:
         """Make the rows durable, which are `columns` as well, all or none. Raises JournalProblem (disk full)."""

@@ -35,7 +35,6 @@ from sentinel.events.times import instant_us, iso
 from sentinel.model.bundle import Manifest, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.predictor import Predictor
-from sentinel.review.journal_reader import DecisionRow
 from sentinel.telemetry.tracing import Tracer, parse_traceparent
 from sentinel.transport.replies import JSON, NDJSON, Reply, Tell, reply_to, reply_to_batch
 from sentinel.worker import Worker
@@ -303,8 +302,7 @@ class Api:
         except NotReady as error:
             return reply_to(error)
         row, outcomes = engine.journal.find_one(transaction_id)
-        postponed = engine.overflow.rows.get(transaction_id)  # decided without features, which come later
-        row = DecisionRow._make(postponed) if row is None and postponed is not None else row
+        row = row or engine.overflow.get(transaction_id)  # decided without features, which come later
         if row is None:
             return reply_to(NotFound(f"No decision is stored for transaction {transaction_id!r}"))
         manifest = self._manifest(row.model_version)

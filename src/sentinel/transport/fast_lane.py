@@ -21,7 +21,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from sentinel.predictor import LONGEST_REPEAT, MOST_REPEATS
+from sentinel.predictor import remember
 from sentinel.transport.api import Api, Call, Route, deadline_of
 from sentinel.transport.replies import JSON, RETRY, Reply, Tell
 
@@ -143,7 +143,7 @@ class FastLane(asyncio.Protocol):
             if head.call is not None and len(data) == blank + head.length <= self._most_bytes:
                 body = data[blank:]
                 if head.call.may_be_remembered and self._api.predictor.repeats and self._take_repeat(body):
-                    self._remember(data, body)
+                    remember(self._repeats, data, body)  # not to be read again
                 else:
                     self._take(head.call, body)
                 return
@@ -194,14 +194,6 @@ class FastLane(asyncio.Protocol):
             return False
         self._transport.write(_ACCEPTED % (len(known), known))
         return True
-
-    def _remember(self, request: bytes, body: bytes) -> None:
-        """Do not read this request again, byte by byte the same."""
-        if len(request) > LONGEST_REPEAT:
-            return
-        if len(self._repeats) >= MOST_REPEATS:
-            self._repeats.clear()
-        self._repeats[request] = body
 
     def _take(self, call: Call, body: bytes) -> None:
         tell: Tell
