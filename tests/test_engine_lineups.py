@@ -334,7 +334,7 @@ def test_what_was_shed_leaves_the_experiment_as_a_recount_finds_it(home):
         (answer,) = home.engine.handle([arrival], LATER)
         assert answer.degraded == (OVERLOADED if i % 3 == 0 else None)
         assert answer.variant in (None, variant_of(f"card-{i % 23}", "spring", 50.0))
-    while home.engine.overflow.rows:
+    while home.engine.overflow:
         home.engine.catch_up()
     assert len(stored(home)) == 40
     assert_tallies_are_those_of_a_recount(home)

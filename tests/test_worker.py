@@ -114,7 +114,7 @@ def test_what_has_waited_too_long_is_shed_before_all_else_and_taken_in_later(des
             desk.ask("patient", 2)
             desk.ask("late", 3, due_ns=1)
             await desk.until(lambda: len(desk.told) == 5)
-            await desk.until(lambda: not desk.worker.engine.overflow.rows)
+            await desk.until(lambda: not desk.worker.engine.overflow)
             assert desk.worker.engine.journal.counts()["decisions"] == 5
 
     asyncio.run(run())
@@ -134,7 +134,7 @@ def test_whose_turn_would_come_too_late_is_shed_at_once(desk):
             await desk.until(lambda: desk.of("fourth"))
             assert time.monotonic_ns() < due_ns, f"only after {(time.monotonic_ns() - asked_ns) / 1e6:.0f} ms"
             await desk.until(lambda: len(desk.told) == 4 * (MAX_ROWS - 1) + 1)
-            await desk.until(lambda: not desk.worker.engine.overflow.rows)
+            await desk.until(lambda: not desk.worker.engine.overflow)
             assert desk.worker.engine.journal.counts()["decisions"] == len(desk.told)
 
     asyncio.run(run())
@@ -245,9 +245,9 @@ def test_a_disk_that_stays_broken_does_not_burn_the_processor(desk, monkeypatch)
             monkeypatch.setattr(desk.worker, "_keep_up", counted)
             desk.ask("late", 1, due_ns=1)
             await asyncio.sleep(0.5)
-            assert engine.overflow.rows
+            assert engine.overflow
             monkeypatch.undo()
-            await desk.until(lambda: not engine.overflow.rows)
+            await desk.until(lambda: not engine.overflow)
 
     asyncio.run(run())
     assert len(calls) < 40  # every 20 ms for half a second

@@ -4,7 +4,7 @@ import itertools
 import operator
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,12 @@ from sentinel.features.store import Features
 from sentinel.lineup import Contender, Lineup
 from sentinel.policy.judge import FALLBACK_ONLY, OVERLOADED, Judge, Limits, Verdict
 from sentinel.policy.thresholds import ACTIONS, Thresholds
+from sentinel.review.decision_batch import NO_DECISIONS, Column, DecisionBatch
 from sentinel.review.experiment_count import ExperimentCount
 from sentinel.review.feature_state import FeatureState
 from sentinel.review.journal import Journal
 from sentinel.review.journal_reader import DecisionRow, OutcomeRow
-from sentinel.review.overflow import Column, Overflow
+from sentinel.review.overflow import Overflow
 from sentinel.review.snapshots import Snapshots
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
@@ -33,9 +34,6 @@ CATCH_UP_ROWS = 64
 MOST_POSTPONED = 1_000_000
 _WORDS = tuple(map(str, ACTIONS))  # SQLite takes its time over members of an enumeration
 _SPARE = 8  # who has waited for less than an eighth of its patience has time for what was postponed
-
-_Numbered: TypeAlias = tuple[int, Arrival, bytes]
-"""A new transaction: its number in the journal, how it came, its canonical bytes."""
 
 
 class Engine:
@@ -63,7 +61,7 @@ class Engine:
         self.has_time = True
         self.overflow = Overflow(journal.path.with_name("overflow.log"))
         self.switch(lineup, self.prepare(lineup), now_us)
-        stored = journal.find(list(self.overflow.rows)) if self.overflow.rows else {}
+        stored = journal.find(list(self.overflow.places)) if self.overflow else {}
         self.overflow.forget(list(stored.values()))
 
     def prepare(self, lineup: Lineup) -> dict[str, FeatureState]:
@@ -79,7 +77,7 @@ class Engine:
 
     def switch(self, lineup: Lineup, fresh: dict[str, FeatureState], now_us: int) -> None:
         """From the next batch on this lineup decides; states that no one needs any more are let go."""
-        while self.states and self.overflow.rows:
+        while self.states and self.overflow:
             self.catch_up()
         for state in fresh.values():
             state.follow(self.journal)
@@ -107,9 +105,7 @@ class Engine:
         self.has_time = _SPARE * waited_ns < patience_ns
         sifted = self._sift(batch, now_us)
         self._shed(batch, sifted, now_us)
-        if self.overflow.rows:
-            self._catch_up_with([self._id(batch[i].event) for i, _ in sifted.fresh])  # an outcome of what was shed now
-        if sifted.fresh:
+        if sifted.places:
             self._dirty = True
             self._take(batch, sifted, now_us)
             self._dirty = False
@@ -130,7 +126,7 @@ class Engine:
         features = known[self.lineup.champion.bundle.state_id].rows
         seq = self.journal.last_seq
         rows = [row._replace(seq=seq + 1 + n, features=features[n].tobytes()) for n, row in enumerate(waiting)]
-        self.journal.append(rows, [])
+        self.journal.append(DecisionBatch.of_rows(rows))
         self.overflow.forget(rows)
         for state in self.states.values():
             state.seq = self.journal.last_seq
@@ -139,7 +135,7 @@ class Engine:
     def _catch_up_with(self, transaction_ids: Sequence[str]) -> bool:
         """Take in what was postponed until none of these are among it; whether any was."""
         found = False
-        while any(one in self.overflow.rows for one in transaction_ids):
+        while not self.overflow.places.keys().isdisjoint(transaction_ids):
             self.catch_up()
             found = True
         return found
@@ -182,17 +178,19 @@ class Engine:
             told = {row.transaction_id: row.is_fraud for row in rows.values()}
         ids = [self._id(one.event) for one in batch] if outcomes else [self._id_of(one.event) for one in batch]
         sifted = _Sifted(self.journal.find(ids))
-        if self.overflow.rows:
+        if self.overflow:
             if self._catch_up_with(outcomes):
                 sifted = _Sifted(self.journal.find(ids))
-            sifted.rows |= {one: row for one in ids if (row := self.overflow.get(one)) is not None}
+            postponed = self.overflow.places.keys() & ids
+            sifted.rows |= {one: row for one in postponed if (row := self.overflow.get(one)) is not None}
         time_of, encode, last_us = self._time_of, self.schema.encode, now_us + FARTHEST_AHEAD_US
         if not outcomes and not sifted.rows and len(different := set(ids)) == len(ids):
             events = [arrival.event for arrival in batch]
             if max(map(time_of, events)) <= last_us:  # nothing but new transactions, as nearly always
-                sifted.first, sifted.fresh = different, list(enumerate(map(encode, events)))  # type: ignore[arg-type]
+                sifted.first, sifted.places = different, list(range(len(batch)))
+                sifted.contents = list(map(encode, events))  # type: ignore[arg-type]
                 return sifted
-        stored, first, fresh = sifted.rows, sifted.first, sifted.fresh
+        stored, first = sifted.rows, sifted.first
         for i, (arrival, transaction_id) in enumerate(zip(batch, ids, strict=True)):
             event = arrival.event
             if type(event) is Outcome:
@@ -207,7 +205,8 @@ class Engine:
                 sifted.answers[i] = self._too_early(time_of(event), now_us)
             else:
                 first.add(transaction_id)
-                fresh.append((i, content))
+                sifted.places.append(i)
+                sifted.contents.append(content)
         return sifted
 
     def _too_early(self, time_us: int, now_us: int) -> InvalidInput:
@@ -222,60 +221,61 @@ class Engine:
         if event.transaction_id in told:
             sifted.corrections.add(i)
         told[event.transaction_id] = event.is_fraud
-        sifted.fresh.append((i, b""))
+        sifted.places.append(i)
+        sifted.contents.append(b"")
 
     def _shed(self, batch: Sequence[Arrival], sifted: "_Sifted", now_us: int) -> None:
         """Decide what has waited too long by the rules, on its plain fields; features and journal come later."""
         now_ns = time.monotonic_ns()
-        late = [one for one in sifted.fresh if batch[one[0]].due_ns < now_ns]
-        late = [one for one in late if type(batch[one[0]].event) is not Outcome]
-        if not late:
+        places = [i for i in sifted.places if batch[i].due_ns < now_ns and type(batch[i].event) is not Outcome]
+        if not places:
             return
-        if len(self.overflow.rows) + len(late) > MOST_POSTPONED:
+        if len(self.overflow) + len(places) > MOST_POSTPONED:
             raise Overloaded("More transactions wait to be recorded than there is room for; retry in a minute")
+        contents = sifted.take_out(places)
         contender = self.lineup.champion
         thresholds = contender.fallback.thresholds
-        scores = [contender.fallback.base] * len(late)
+        arrivals = [batch[i] for i in places]
+        scores = [contender.fallback.base] * len(places)
         if not contender.fallback.is_constant:
-            log = self.states[contender.bundle.state_id].log_of([batch[i].event for i, _ in late])
+            log = self.states[contender.bundle.state_id].log_of([one.event for one in arrivals])
             scores = contender.fallback.score(contender.plain_rows(log)).tolist()
-        arrivals = [batch[i] for i, _ in late]
         verdict = Verdict(None, OVERLOADED, self.judge.circuit)
-        contents = [content for _, content in late]
         shed = self._rows(
             contender, verdict, thresholds, (True, 0), arrivals, contents, (True, b""), scores, (True, True), None,
             now_us,
         )  # fmt: skip
-        self.overflow.append(shed.rows, shed.columns)
-        for (i, _), row, answer in zip(late, shed.rows, shed.answers, strict=True):
-            sifted.rows[row.transaction_id] = row
-            sifted.answers[i] = answer
-        gone = {i for i, _ in late}
-        sifted.fresh = [(i, content) for i, content in sifted.fresh if i not in gone]
-        self.counters.add(SHED[OVERLOADED], len(late))
-        count_decisions(self.counters, [one.decision for one in shed.answers], ())
-        self.counters.observe_many(Stage.TOTAL, np.array([one.latency_us for one in shed.answers]))
+        self.overflow.append(shed.batch)
+        sifted.answers.update(zip(places, shed.answers, strict=True))
+        if sifted.repeats:
+            sifted.rows |= {row.transaction_id: row for row in shed.batch.rows()}
+        if sifted.places:  # outcomes, of what was shed now perhaps
+            self._catch_up_with([self._id(batch[i].event) for i in sifted.places])
+        self.counters.add(SHED[OVERLOADED], len(places))
+        self._count_decided(shed, ())
 
     def _take(self, batch: Sequence[Arrival], sifted: "_Sifted", now_us: int) -> None:
         """Know, judge, record, answer."""
         begun_ns = time.monotonic_ns()
-        arrivals = [batch[i] for i, _ in sifted.fresh]
+        arrivals = [batch[i] for i in sifted.places]
         events = [arrival.event for arrival in arrivals]
         known = {name: state.advance(events) for name, state in self.states.items()}
         features = known[self.lineup.champion.bundle.state_id]
         known_ns = time.monotonic_ns()
         seqs = self._number(events, sifted, features.known, now_us)
+        places, new = sifted.places, _Numbered(seqs, arrivals, sifted.contents)
         paid = [n for n, event in enumerate(events) if type(event) is not Outcome]
-        numbered = [(seqs[n], arrivals[n], sifted.fresh[n][1]) for n in paid]
-        rows, answers, _ = self._judge(numbered, known, now_us) if paid else _Decided([], [], [])
+        if len(paid) < len(events):
+            places, new = [places[n] for n in paid], new.some(paid)
+        decided = self._judge(new, known, now_us) if paid else _Decided(NO_DECISIONS, [])
         judged_ns = time.monotonic_ns()
-        self.journal.append(rows, sifted.learned)
-        for n, row, answer in zip(paid, rows, answers, strict=True):
-            sifted.rows[row.transaction_id] = row
-            sifted.answers[sifted.fresh[n][0]] = answer
+        self.journal.append(decided.batch, sifted.learned)
+        sifted.answers.update(zip(places, decided.answers, strict=True))
+        if sifted.repeats or self.lineup.experiment:
+            sifted.rows |= {row.transaction_id: row for row in decided.batch.rows()}
         for state in self.states.values():
             state.seq = self.journal.last_seq
-        self._count(arrivals, rows, sifted, (begun_ns, known_ns, judged_ns, time.monotonic_ns()))
+        self._count(arrivals, decided, sifted, (begun_ns, known_ns, judged_ns, time.monotonic_ns()))
 
     def _number(
         self, events: Sequence[Transaction | Outcome], sifted: "_Sifted", remembered: NDArray[np.uint8], now_us: int
@@ -289,34 +289,34 @@ class Engine:
                 seq += 1
                 told = OutcomeRow(seq, event.transaction_id, event.is_fraud, event.time_us, now_us)
                 sifted.learned.append(told)
-                if sifted.fresh[n][0] not in sifted.corrections:
+                if sifted.places[n] not in sifted.corrections:
                     sifted.first_told.append(told)
-                sifted.answers[sifted.fresh[n][0]] = Noted(event.transaction_id, event.is_fraud, replayed=False)
+                sifted.answers[sifted.places[n]] = Noted(event.transaction_id, event.is_fraud, replayed=False)
             else:
-                sifted.answers[sifted.fresh[n][0]] = NotFound(
+                sifted.answers[sifted.places[n]] = NotFound(
                     f"No transaction {event.transaction_id!r} was decided here; outcomes of older transactions "
                     "belong into the history file of the next training"
                 )
             seqs.append(seq)
         return seqs
 
-    def _judge(self, paid: Sequence[_Numbered], known: dict[str, Features], now_us: int) -> "_Decided":
-        """A row of the journal for each of these transactions, the only ones that `known` has features of."""
+    def _judge(self, new: "_Numbered", known: dict[str, Features], now_us: int) -> "_Decided":
+        """Decide these transactions, the only ones that `known` has features of."""
         if self.lineup.experiment is None:
-            return self._decide("a", paid, slice(None), known, now_us)
-        variants = [self.lineup.variant(self._key_of(arrival.event) or "") for _, arrival, _ in paid]
+            return self._decide("a", new, slice(None), known, now_us)
+        variants = [self.lineup.variant(self._key_of(arrival.event) or "") for arrival in new.arrivals]
         decided: dict[int, tuple[DecisionRow, Decision]] = {}
         for variant in sorted(set(variants)):
             where = [n for n, one in enumerate(variants) if one == variant]
-            found = self._decide(variant, [paid[n] for n in where], where, known, now_us)
-            decided.update(zip(where, zip(found.rows, found.answers, strict=True), strict=True))
-        return _Decided([decided[n][0] for n in range(len(paid))], [decided[n][1] for n in range(len(paid))], [])
+            found = self._decide(variant, new.some(where), where, known, now_us)
+            decided.update(zip(where, zip(found.batch.rows(), found.answers, strict=True), strict=True))
+        rows, answers = zip(*(decided[n] for n in range(len(variants))), strict=True)
+        return _Decided(DecisionBatch.of_rows(rows), list(answers))
 
     def _decide(
-        self, variant: str, paid: Sequence[_Numbered], where: slice | list[int], known: dict[str, Features], now_us: int
+        self, variant: str, new: "_Numbered", where: slice | list[int], known: dict[str, Features], now_us: int
     ) -> "_Decided":
         """The transactions of one variant; `where` are theirs among the features."""
-        seqs, arrivals, contents = zip(*paid, strict=True)
         contender = self.lineup.contender(variant)
         features = known[contender.bundle.state_id]
         values = np.ascontiguousarray(features.rows[where])
@@ -326,12 +326,12 @@ class Engine:
         else:
             thresholds, scores = contender.thresholds, verdict.scores.tolist()
         if verdict.degraded in SHED:
-            self.counters.add(SHED[verdict.degraded], len(arrivals))
+            self.counters.add(SHED[verdict.degraded], len(new.seqs))
         blobs = values.view(f"V{values.shape[1] * values.itemsize}").ravel().tolist()
         late = features.late[where].astype(bool).tolist()
         return self._rows(
-            contender, verdict, thresholds, (False, seqs), arrivals, contents, (False, blobs), scores, (False, late),
-            variant if self.lineup.experiment else None, now_us,
+            contender, verdict, thresholds, (False, new.seqs), new.arrivals, new.contents, (False, blobs), scores,
+            (False, late), variant if self.lineup.experiment else None, now_us,
         )  # fmt: skip
 
     def _rows(
@@ -339,27 +339,26 @@ class Engine:
         arrivals: Sequence[Arrival], contents: Sequence[bytes], features: Column, scores: Sequence[float],
         late: Column, variant: str | None, now_us: int,
     ) -> "_Decided":  # fmt: skip
-        """Rows of the journal and the answers to them, put together by columns."""
+        """What the journal or the overflow stores, and the answers."""
         manifest, experiment = contender.bundle.manifest, self.lineup.experiment
         decided_ns = time.monotonic_ns()
         always, size = itertools.repeat, len(arrivals)
         ids = [self._id_of(one.event) for one in arrivals]
         words = [_WORDS[level] for level in map(thresholds.level, scores)]
         latencies_us = [(decided_ns - one.received_ns) // 1000 for one in arrivals]
-        columns: list[Column] = [
+        columns: tuple[Column, ...] = (
             seqs, (False, ids), (False, contents), features, (False, scores), (False, words),
             (True, thresholds.review), (True, thresholds.block), (True, manifest.version), (True, manifest.detector),
             late, (True, variant), (True, experiment.id if variant and experiment else None),
             (True, str(verdict.circuit)), (True, verdict.degraded), (True, size), (False, latencies_us), (True, now_us),
-        ]  # fmt: skip
-        values = [always(value) if same else value for same, value in columns]
+        )  # fmt: skip
         were_late = always(late[1]) if late[0] else late[1]
         answers = map(
             Decision, ids, words, scores, always(thresholds.review), always(thresholds), always(manifest.version),
             always(manifest.detector), map(FEATURES_STATE.__getitem__, were_late), always(size), latencies_us,
             always(False), always(verdict.degraded), always(verdict.circuit), always(variant),
         )  # fmt: skip
-        return _Decided(list(map(DecisionRow._make, zip(*values, strict=False))), list(answers), columns)
+        return _Decided(DecisionBatch(size, columns), list(answers))
 
     def _ask(self, contender: Contender, values: NDArray[np.float64]) -> Verdict:
         """What the model says about these rows, or that the fallback must."""
@@ -371,12 +370,13 @@ class Engine:
         return verdict
 
     def _count(
-        self, arrivals: Sequence[Arrival], rows: Sequence[DecisionRow], sifted: "_Sifted",
-        times_ns: tuple[int, int, int, int],
+        self, arrivals: Sequence[Arrival], decided: "_Decided", sifted: "_Sifted", times_ns: tuple[int, int, int, int],
     ) -> None:  # fmt: skip
         """Tell the experiment and the metrics what has happened."""
+        variants: Sequence[str | None] = ()
         if self.lineup.experiment is not None:
-            self.experiment.note(rows, sifted.first_told, sifted.rows)
+            self.experiment.note(decided.batch.rows(), sifted.first_told, sifted.rows)
+            variants = decided.batch.values("variant")
         begun, known, judged, stored = times_ns
         count = self.counters
         count.observe(Stage.FEATURES, (known - begun) // 1000)
@@ -385,34 +385,63 @@ class Engine:
         count.add(Slot.JOURNAL_COMMITS)
         count.set(Slot.BREAKER_STATE, STATE_NUMBER[self.judge.circuit])
         count.set(Slot.BREAKER_OPENINGS, self.judge.openings)
-        if rows:
-            count.observe_batch(len(rows))
+        if decided.answers:
+            count.observe_batch(len(decided.answers))
             count.observe_many(Stage.QUEUE, np.array([begun - one.received_ns for one in arrivals]) // 1000)
-            count.observe_many(Stage.TOTAL, np.array([row.latency_us for row in rows]))
-            variants = [row.variant for row in rows] if self.lineup.experiment else ()
-            count_decisions(count, [row.decision for row in rows], variants)
+            self._count_decided(decided, variants)
+
+    def _count_decided(self, decided: "_Decided", variants: Sequence[str | None]) -> None:
+        self.counters.observe_many(Stage.TOTAL, np.array(decided.batch.values("latency_us")))
+        count_decisions(self.counters, decided.batch.values("decision"), variants)
 
     def _id(self, event: Transaction | Outcome) -> str:
         return event.transaction_id if isinstance(event, Outcome) else self._id_of(event)
 
 
-class _Decided(NamedTuple):
-    """Decided transactions: a row of the journal for each, and its answer; the columns of these rows."""
+class _Numbered(NamedTuple):
+    """New transactions: their numbers in the journal, how they came, their canonical bytes."""
 
-    rows: list[DecisionRow]
+    seqs: Sequence[int]
+    arrivals: Sequence[Arrival]
+    contents: Sequence[bytes]
+
+    def some(self, where: Sequence[int]) -> "_Numbered":
+        """Those in these places."""
+        return _Numbered(
+            [self.seqs[n] for n in where], [self.arrivals[n] for n in where], [self.contents[n] for n in where]
+        )
+
+
+class _Decided(NamedTuple):
+    """Transactions that were decided together, as they are stored, and the answer to each."""
+
+    batch: DecisionBatch
     answers: list[Decision]
-    columns: list[Column]
 
 
 class _Sifted:
-    """A batch on its way: stored rows by id, answers by place, what is new and what repeats something new."""
+    """A batch on its way: stored rows by id, answers by place, what is new and what repeats something new.
+
+    `places` and `contents`, the canonical bytes, are of what is new; an outcome has none.
+    """
 
     def __init__(self, rows: dict[str, DecisionRow]) -> None:
         self.rows = rows
         self.answers: dict[int, Answer] = {}
         self.first: set[str] = set()
-        self.fresh: list[tuple[int, bytes]] = []
+        self.places: list[int] = []
+        self.contents: list[bytes] = []
         self.repeats: list[tuple[int, bytes]] = []
         self.learned: list[OutcomeRow] = []
         self.first_told: list[OutcomeRow] = []
         self.corrections: set[int] = set()
+
+    def take_out(self, places: Sequence[int]) -> list[bytes]:
+        """The contents of these places, which are new no longer."""
+        if len(places) == len(self.places):
+            taken, self.places, self.contents = self.contents, [], []
+            return taken
+        content_of, gone = dict(zip(self.places, self.contents, strict=True)), set(places)
+        self.places = [i for i in self.places if i not in gone]
+        self.contents = [content_of[i] for i in self.places]
+        return [content_of[i] for i in places]

@@ -133,7 +133,7 @@ class Worker:
             self._loop.call_soon(self._note_idleness, _LOOKS)
         if self._backlog:
             self._work_soon()
-        elif engine.overflow.rows and self._lull is None:
+        elif engine.overflow and self._lull is None:
             self._lull = self._loop.call_later(_LULL_S, self._use_lull)
 
     def _decide(self, engine: Engine) -> None:
@@ -163,7 +163,7 @@ class Worker:
         if engine is None:
             return
         went_well = not self._backlog and self._keep_up(engine, catch_up=True)
-        if engine.overflow.rows:
+        if engine.overflow:
             self._lull = self._loop.call_later(0 if went_well else _LULL_S, self._use_lull)
 
     def _keep_up(self, engine: Engine, *, catch_up: bool) -> bool:

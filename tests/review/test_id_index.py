@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import sentinel.review
 from sentinel.errors import JournalProblem
 from sentinel.review import id_index
+from sentinel.review.decision_batch import DecisionBatch
 from sentinel.review.journal import Journal
 from sentinel.review.journal_reader import DECISION_COLUMNS, DecisionRow
 
@@ -45,7 +46,8 @@ def small_generations(monkeypatch):
 
 
 def add(journal, names):
-    journal.append([decision(journal.last_seq + 1 + n, name) for n, name in enumerate(names)], [])
+    rows = [decision(journal.last_seq + 1 + n, name) for n, name in enumerate(names)]
+    journal.append(DecisionBatch.of_rows(rows))
 
 
 def crashed(journal, folder):

@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from sentinel.errors import JournalProblem
+from sentinel.review.decision_batch import DecisionBatch
 from sentinel.review.journal import LONGEST_LOG, Journal, lengthen
 from sentinel.review.journal_reader import DecisionRow, OutcomeRow
 from sentinel.review.tables import metadata
@@ -25,6 +26,10 @@ def decision(seq, transaction_id=None, **changes):
     return row._replace(**changes)
 
 
+def store(journal, rows, told=()):
+    journal.append(DecisionBatch.of_rows(rows), told)
+
+
 @pytest.fixture
 def journal(tmp_path):
     journal = Journal(tmp_path / "journal.db")
@@ -35,7 +40,7 @@ def journal(tmp_path):
 def test_what_was_appended_is_found_again(journal):
     rows = [decision(1), decision(2, late=True, degraded="slow")]
     told = [OutcomeRow(3, "t1", True, 10, 11)]
-    journal.append(rows, told)
+    store(journal, rows, told)
     assert journal.find(["t1", "t2", "t9"]) == {"t1": rows[0], "t2": rows[1]}
     assert journal.find_one("t1") == (rows[0], told)
     assert journal.find_one("t9") == (None, [])
@@ -44,39 +49,41 @@ def test_what_was_appended_is_found_again(journal):
 
 
 def test_events_come_back_in_the_order_they_were_taken(journal):
-    journal.append([decision(1), decision(3)], [OutcomeRow(2, "t1", True, 10, 11)])
-    journal.append([], [OutcomeRow(4, "t3", False, 10, 11)])
+    store(journal, [decision(1), decision(3)], [OutcomeRow(2, "t1", True, 10, 11)])
+    store(journal, [], [OutcomeRow(4, "t3", False, 10, 11)])
     assert [row.seq for page in journal.events_after(1) for row in page] == [2, 3, 4]
 
 
 def test_pages_join_without_a_gap(journal, monkeypatch):
     monkeypatch.setattr("sentinel.review.journal_reader._PAGE", 3)
-    journal.append(
-        [decision(seq) for seq in range(1, 20, 2)], [OutcomeRow(seq, "t1", True, 1, 1) for seq in range(2, 20, 2)]
+    store(
+        journal,
+        [decision(seq) for seq in range(1, 20, 2)],
+        [OutcomeRow(seq, "t1", True, 1, 1) for seq in range(2, 20, 2)],
     )
     assert [row.seq for page in journal.events_after(0) for row in page] == list(range(1, 20))
 
 
 def test_a_batch_is_stored_whole_or_not_at_all(journal):
-    journal.append([decision(1)], [])
+    store(journal, [decision(1)])
     with pytest.raises(JournalProblem, match="UNIQUE"):
-        journal.append([decision(2), decision(1, "t9")], [])
+        store(journal, [decision(2), decision(1, "t9")])
     assert journal.last_seq == 1
     assert journal.find(["t2", "t9"]) == {}
-    journal.append([decision(2)], [])
+    store(journal, [decision(2)])
     assert journal.counts()["decisions"] == 2
 
 
 def test_what_fails_for_any_reason_leaves_nothing_for_the_next_commit(journal):
     with pytest.raises(OverflowError):
-        journal.append([decision(1), decision(2)], [OutcomeRow(3, "t1", True, 2**70, 1)])
-    journal.append([decision(1, "other")], [])
+        store(journal, [decision(1), decision(2)], [OutcomeRow(3, "t1", True, 2**70, 1)])
+    store(journal, [decision(1, "other")])
     assert journal.counts() == {"decisions": 1, "outcomes": 0}
     assert journal.find(["t1", "t2", "other"]).keys() == {"other"}
 
 
 def test_the_newest_outcome_is_the_truth(journal):
-    journal.append([decision(1)], [OutcomeRow(2, "t1", True, 1, 1), OutcomeRow(3, "t1", False, 2, 2)])
+    store(journal, [decision(1)], [OutcomeRow(2, "t1", True, 1, 1), OutcomeRow(3, "t1", False, 2, 2)])
     assert journal.newest_outcomes(["t1", "t2"]) == {"t1": OutcomeRow(3, "t1", False, 2, 2)}
 
 
@@ -92,7 +99,7 @@ def test_it_can_be_opened_again(tmp_path):
     for seq in (1, 2, 3):
         journal = Journal(tmp_path / "journal.db")
         assert journal.last_seq == seq - 1
-        journal.append([decision(seq)], [])
+        store(journal, [decision(seq)])
         journal.close()
 
 
@@ -105,7 +112,7 @@ def test_a_file_that_is_no_journal_says_so(tmp_path):
 def test_activations_remember_since_when_a_state_is_kept(journal):
     assert journal.activation("v1") is None
     journal.activate("v1", 0, 1)
-    journal.append([decision(1), decision(2)], [])
+    store(journal, [decision(1), decision(2)])
     journal.activate("v2", 2, 2)
     assert journal.activation("v1") == 0
     assert journal.activation("v2") == 2
@@ -131,7 +138,7 @@ def test_checkpoints_from_another_thread_do_not_disturb_commits(journal):
     thread.start()
     for seq in range(1, 400):
         journal.find([f"t{seq}"])
-        journal.append([decision(seq)], [])
+        store(journal, [decision(seq)])
     stop.set()
     thread.join()
     assert not failures
@@ -141,7 +148,7 @@ def test_checkpoints_from_another_thread_do_not_disturb_commits(journal):
 def test_the_log_begins_anew_when_it_has_grown(journal, monkeypatch):
     monkeypatch.setattr("sentinel.review.journal.LONGEST_LOG", 25)
     for seq in range(1, 60):
-        journal.append([decision(seq, content=b"x" * 4000)], [])
+        store(journal, [decision(seq, content=b"x" * 4000)])
         journal.checkpoint()
         journal.cut_log()
     log = journal.path.with_name(journal.path.name + "-wal")
@@ -153,7 +160,7 @@ def test_a_log_of_full_length_from_the_start_is_read_after_a_crash(journal, tmp_
     log = journal.path.with_name(journal.path.name + "-wal")
     length = log.stat().st_size
     assert length > LONGEST_LOG * 4_096
-    journal.append([decision(seq) for seq in range(1, 41)], [])
+    store(journal, [decision(seq) for seq in range(1, 41)])
     assert log.stat().st_size == length
     left = tmp_path / "left"
     left.mkdir()
@@ -174,7 +181,7 @@ def test_a_disk_without_room_for_a_long_log_keeps_what_room_it_has(tmp_path, mon
     monkeypatch.setattr("os.write", full)
     journal = Journal(tmp_path / "journal.db")
     assert journal.path.with_name(journal.path.name + "-wal").stat().st_size < 100_000
-    journal.append([decision(1)], [])
+    store(journal, [decision(1)])
     assert journal.counts()["decisions"] == 1
     journal.close()
 
@@ -192,26 +199,26 @@ def test_what_a_batch_shares_and_what_it_does_not_is_stored_alike(journal, n):
     ]
     alike = [decision(n + i, batch_size=n, block_threshold=None, latency_us=i) for i in range(1, n + 1)]
     for rows in (differing, alike):
-        journal.append(rows, [])
+        store(journal, rows)
         assert journal.find([one.transaction_id for one in rows]) == {one.transaction_id: one for one in rows}
 
 
 def test_a_reader_who_dawdles_does_not_hold_up_the_writer(journal, monkeypatch):
     monkeypatch.setattr("sentinel.review.journal.LONGEST_LOG", 0)
-    journal.append([decision(1)], [])
+    store(journal, [decision(1)])
     with sa.create_engine(f"sqlite:///{journal.path}").connect() as reader:
         reader.exec_driver_sql("BEGIN")
         reader.exec_driver_sql("SELECT count(*) FROM decisions").fetchall()
-        journal.append([decision(2)], [])
+        store(journal, [decision(2)])
         journal.checkpoint()
         begun = time.perf_counter()
         journal.cut_log()
         assert time.perf_counter() - begun < 5
-    journal.append([decision(3)], [])
+    store(journal, [decision(3)])
     assert journal.last_seq == 3
 
 
 def test_more_ids_than_a_statement_takes_are_found_in_parts(journal):
-    journal.append([decision(seq) for seq in range(1, 31)], [])
+    store(journal, [decision(seq) for seq in range(1, 31)])
     names = [f"t{i}" for i in range(40_000)]
     assert journal.find(names).keys() == {f"t{seq}" for seq in range(1, 31)}

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import JournalProblem
+from sentinel.review.decision_batch import DecisionBatch
 from sentinel.review.journal_reader import DecisionRow
 from sentinel.review.overflow import Overflow
 
@@ -22,12 +23,8 @@ def row(name, size=20):
     )  # fmt: skip
 
 
-def columns_of(rows):
-    return [(False, list(values)) for values in zip(*rows, strict=True)]
-
-
 def put(overflow, rows):
-    overflow.append(rows, columns_of(rows))
+    overflow.append(DecisionBatch.of_rows(rows))
 
 
 @pytest.fixture
@@ -38,7 +35,7 @@ def path(tmp_path):
 def reopened(path):
     overflow = Overflow(path)
     overflow.close()
-    return overflow.oldest(len(overflow.rows))
+    return overflow.oldest(len(overflow))
 
 
 @pytest.mark.parametrize("with_room", [False, True])
@@ -66,7 +63,7 @@ def test_rows_are_found_by_their_transaction_and_the_oldest_come_first(path):
 def test_a_column_of_one_value_is_the_value_of_every_row(path):
     overflow, rows = Overflow(path), [row(f"t{n}") for n in range(3)]
     columns = [(True, values[0]) if len(set(values)) == 1 else (False, values) for values in zip(*rows, strict=True)]
-    overflow.append(rows, columns)
+    overflow.append(DecisionBatch(3, tuple(columns)))
     overflow.close()
     assert reopened(path) == rows
 
@@ -106,7 +103,7 @@ def test_what_is_half_written_at_the_end_is_passed_over(path, where):
     with path.open("r+b") as file:
         file.truncate({"head": end + 3, "body": end + 30, "last byte": whole - 1}[where])
     again = Overflow(path)
-    assert list(again.rows) == ["whole"]
+    assert list(again.places) == ["whole"]
     put(again, [row("next")])
     again.close()
     assert [one.transaction_id for one in reopened(path)] == ["whole", "next"]
@@ -119,7 +116,7 @@ def test_where_the_disk_is_full_nothing_is_taken_and_nothing_lost(path, monkeypa
         full.setattr(os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(JournalProblem, match="No space left"):
             put(overflow, [row("refused")])
-    assert list(overflow.rows) == ["kept"]
+    assert list(overflow.places) == ["kept"]
     put(overflow, [row("next")])
     overflow.close()
     assert [one.transaction_id for one in reopened(path)] == ["kept", "next"]
@@ -150,7 +147,7 @@ def test_after_any_steps_it_holds_what_a_list_says(tmp_path_factory, steps):
             overflow.close()
             overflow = Overflow(path)
             before = model
-            model = list(overflow.rows)
+            model = list(overflow.places)
             assert model[len(model) - len(before) :] == before  # what was taken in before may come back with the others
         elif step == "forget all" or step == "forget some":
             gone = model if step == "forget all" else model[: len(model) // 2]
@@ -161,7 +158,7 @@ def test_after_any_steps_it_holds_what_a_list_says(tmp_path_factory, steps):
             count += step
             put(overflow, rows)
             model = model + [one.transaction_id for one in rows]
-        assert list(overflow.rows) == model
+        assert list(overflow.places) == model
         if not model:
             assert reopened_copy(path) == []
     overflow.close()

@@ -57,8 +57,10 @@ def test_the_numbers_are_those_of_scikit_learn(journal, record):
     rows = rows_of(live, shadow)
     record.store(rows, progress("v2"))
     seen = np.flatnonzero(known)
-    journal.append([], [OutcomeRow(N + 1 + k, f"t{1 + i}", bool(1 - labels[i]), 1, 1) for k, i in enumerate(seen[:50])])
-    journal.append([], [OutcomeRow(2 * N + k, f"t{1 + i}", bool(labels[i]), 2, 2) for k, i in enumerate(seen)])
+    journal.append(
+        learned=[OutcomeRow(N + 1 + k, f"t{1 + i}", bool(1 - labels[i]), 1, 1) for k, i in enumerate(seen[:50])]
+    )
+    journal.append(learned=[OutcomeRow(2 * N + k, f"t{1 + i}", bool(labels[i]), 2, 2) for k, i in enumerate(seen)])
     report = shadow_report(journal, record)
     actions = [[row.live_decision for row in rows], [row.decision for row in rows]]
     matrix = confusion_matrix(*actions, labels=ACTIONS)
@@ -145,7 +147,7 @@ def test_numbers_that_do_not_exist_are_null(journal, record, n):
 def test_without_a_fraud_among_the_outcomes_there_is_no_recall_and_no_average_precision(journal, record):
     live, shadow, *_ = made(100)
     record.store(rows_of(live, shadow), progress("v2"))
-    journal.append([], [OutcomeRow(101, "t1", False, 1, 1)])
+    journal.append(learned=[OutcomeRow(101, "t1", False, 1, 1)])
     report = shadow_report(journal, record)
     assert (report.labelled, report.frauds) == (1, 0)
     assert {(side.recall, side.average_precision) for side in (report.live, report.shadow)} == {(None, None)}

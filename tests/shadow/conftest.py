@@ -19,6 +19,7 @@ from sentinel.events.log import Outcome, log_of_events
 from sentinel.model.bundle import MANIFEST_FILE, MODEL_FILE, load_bundle, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.policy.thresholds import Policy, Thresholds
+from sentinel.review.decision_batch import DecisionBatch
 from sentinel.review.journal import Journal
 from sentinel.review.journal_reader import DecisionRow, OutcomeRow
 from sentinel.train.pipeline import train
@@ -61,10 +62,10 @@ class Server:
         """Decide n transactions, every tenth older than its neighbours; learn the truth about some earlier ones."""
         first = self.journal.last_seq + 1
         payments = [self.payment(first + i) for i in range(n)]
-        self.journal.append(self.rows(payments, first, **changes), [])
+        self.journal.append(DecisionBatch.of_rows(self.rows(payments, first, **changes)))
         if first > 1:
             told = [OutcomeRow(first + n + i, f"t{1 + i}", i % 2 == 0, AFTER_US, AFTER_US) for i in range(3)]
-            self.journal.append([], told)
+            self.journal.append(learned=told)
 
     def start_over(self):
         """Go on with another journal, as after the file was deleted."""

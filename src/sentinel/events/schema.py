@@ -17,6 +17,7 @@ PLACE_DECIMALS = 6  # a millionth of a degree is 11 cm
 MAX_TEXT = 256
 
 T = TypeVar("T")
+_encode = msgspec.json.Encoder().encode
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
 
@@ -225,7 +226,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def encode(self, transaction: Transaction) -> bytes:
         """The canonical bytes of a decoded transaction: equal content gives equal bytes."""
-        return msgspec.json.encode(transaction)
+        return _encode(transaction)
 
     def restore(self, content: bytes) -> Transaction:
         """The transaction that `encode` wrote; its time already counts microseconds."""

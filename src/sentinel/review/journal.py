@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from sentinel.errors import JournalProblem
+from sentinel.review.decision_batch import NO_DECISIONS, Column, DecisionBatch
 from sentinel.review.id_index import IdIndex
 from sentinel.review.journal_reader import (
     BUSY_TIMEOUT_MS,
@@ -36,10 +37,6 @@ _LOG_BYTES = (LONGEST_LOG + LONGEST_LOG // 2) * (4_096 + 24)
 
 _LITTLE = 256
 _FEW = 16
-_OF_A_BATCH = (
-    "review_threshold", "block_threshold", "model_version", "detector", "variant", "experiment", "circuit", "degraded",
-    "batch_size", "decided_at_us",
-)  # fmt: skip
 _MOST_IDS = 10_000
 MOST_AT_ONCE = 512
 """Rows in one statement; SQLite takes 32,766 values."""
@@ -81,13 +78,14 @@ class Journal(JournalReader):
         self._engine.dispose()
         self._lock.close()
 
-    def append(self, taken: Sequence[DecisionRow], learned: Sequence[OutcomeRow]) -> None:
+    def append(self, taken: DecisionBatch = NO_DECISIONS, learned: Sequence[OutcomeRow] = ()) -> None:
         """Make a batch durable, all of it or nothing. Raises JournalProblem (disk full, damaged file)."""
         writer = self._driver
         try:
-            _insert(writer, decisions.name, DECISION_COLUMNS, taken, _OF_A_BATCH)
-            _insert(writer, outcomes.name, OUTCOME_COLUMNS, learned)
-            moved = self._ids.move(writer, len(taken))
+            _insert(writer, decisions.name, DECISION_COLUMNS, taken.columns, taken.size)
+            told: list[Column] = [(False, values) for values in zip(*learned, strict=True)]
+            _insert(writer, outcomes.name, OUTCOME_COLUMNS, told, len(learned))
+            moved = self._ids.move(writer, taken.size)
             writer.commit()
         except sqlite3.Error as error:
             writer.rollback()
@@ -97,8 +95,9 @@ class Journal(JournalReader):
         except BaseException:  # half a batch must not be part of the next commit
             writer.rollback()
             raise
-        self.last_seq = max([self.last_seq, *(row[0] for row in taken[-1:]), *(row[0] for row in learned[-1:])])
-        self._ids.note([row[1] for row in taken], [row[0] for row in taken], moved)
+        seqs = taken.values("seq")
+        self.last_seq = max([self.last_seq, *seqs[-1:], *(row.seq for row in learned[-1:])])
+        self._ids.note(taken.values("transaction_id"), seqs, moved)
 
     def find(self, transaction_ids: Sequence[str]) -> dict[str, DecisionRow]:
         """The stored decisions among these ids, as the writer sees them."""
@@ -160,33 +159,31 @@ class Journal(JournalReader):
             self._frames = 0
 
 
-def _insert(
-    writer: sqlite3.Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]],
-    of_a_batch: Sequence[str] = (),
-) -> None:  # fmt: skip
+def _insert(writer: sqlite3.Connection, table: str, names: Sequence[str], columns: Sequence[Column], rows: int) -> None:
     """Insert rows: up to 16 in one statement, of more as many as a power of two allows; one for each row costs twice.
 
-    Where the columns `of_a_batch` are the same in all these rows, their values are handed over once.
+    The value of a column that is the same in all rows is handed over once.
     """
     begin = 0
-    while begin < len(rows):
-        left = len(rows) - begin
+    while begin < rows:
+        left = rows - begin
         size = left if left <= _FEW else min(1 << left.bit_length() - 1, MOST_AT_ONCE)
-        given = dict(zip(columns, zip(*rows[begin : begin + size], strict=True), strict=True))
-        shared = tuple(of_a_batch) if all(given[one].count(given[one][0]) == size for one in of_a_batch) else ()
-        own = [values for name, values in given.items() if name not in shared]
-        once = [given[name][0] for name in shared]
-        sql = _insert_sql(table, tuple(columns), shared, size)
-        writer.execute(sql, [*once, *itertools.chain.from_iterable(zip(*own, strict=True))])
-        begin += size
+        sql = _insert_sql(table, tuple(names), tuple(same for same, _ in columns), size)
+        end = begin + size
+        given = ((value,) if same else value[begin:end] for same, value in columns)
+        writer.execute(sql, list(itertools.chain.from_iterable(given)))
+        begin = end
 
 
 @functools.cache
-def _insert_sql(table: str, columns: tuple[str, ...], shared: tuple[str, ...], rows: int) -> str:
-    number = itertools.count(len(shared) + 1)
-    row_of = ",".join(f"?{shared.index(name) + 1}" if name in shared else "?{}" for name in columns)
-    marks = (f"({row_of})".format(*itertools.islice(number, len(columns) - len(shared))) for _ in range(rows))
-    return f"INSERT INTO {table} ({','.join(columns)}) VALUES {','.join(marks)}"  # noqa: S608
+def _insert_sql(table: str, names: tuple[str, ...], shared: tuple[bool, ...], rows: int) -> str:
+    """The values are numbered by column: one for a column that is shared, one for each row of any other."""
+    first, numbers = 1, []
+    for same in shared:
+        numbers.append([first] * rows if same else range(first, first + rows))
+        first += 1 if same else rows
+    marks = (f"({','.join(f'?{number}' for number in row)})" for row in zip(*numbers, strict=True))
+    return f"INSERT INTO {table} ({','.join(names)}) VALUES {','.join(marks)}"  # noqa: S608
 
 
 def lengthen(log: Path) -> None:

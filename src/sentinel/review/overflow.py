@@ -1,37 +1,34 @@
 """The overflow: decisions that were given when there was no time for features, durable until the journal has them."""
 
 import contextlib
+import functools
 import itertools
 import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 from xxhash import xxh3_64_intdigest
 
 from sentinel.errors import JournalProblem
+from sentinel.review.decision_batch import DecisionBatch
 from sentinel.review.journal_reader import DecisionRow
 
 _HEAD = 8  # of the file: its generation; of a record: length and checksum, four bytes each
 _STEP = 32 << 20
-_ID = DecisionRow._fields.index("transaction_id")
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[int, list[tuple[bool, Any]]]).decode
-
-
-Column: TypeAlias = tuple[bool, Any]
-"""A column of several rows: whether all have the same value, and that value or the list of all."""
+_batch_of = msgspec.msgpack.Decoder(tuple[int, tuple[tuple[bool, Any], ...]]).decode
 
 
 class Overflow:
     """A file of decided transactions, appended to and emptied as a whole; from one thread.
 
     A row is on the disk when `append` returns, at a tenth of what the journal takes. What a crash left half written at
-    the end was never answered and is passed over. `rows` are those that the journal does not have yet, by transaction
-    id, in the order in which they were taken; plain tuples of the fields of a `DecisionRow`, as the garbage collector
-    would look at a hundred thousand named ones again and again.
+    the end was never answered and is passed over. `places` has those that the journal does not have yet, by transaction
+    id, in the order in which they were taken: the batch that each is in, as it is in the file, and its number there.
+    What is kept of a hundred thousand rows has to be little, and nothing that the garbage collector looks at.
 
     The file keeps its length: a write that makes a file longer can take a hundred times as long as one that does not.
     It is emptied by a new generation, which goes into every checksum: what is left of an older one is no record.
@@ -46,8 +43,9 @@ class Overflow:
         self._end = _HEAD
         self._length = os.fstat(self._file).st_size
         self._generation = 0
-        self.rows: dict[str, tuple[Any, ...]] = {row[_ID]: row for row in self._read()}
-        if not self.rows:
+        self.places: dict[str, tuple[bytes, int]] = {}
+        self._read()
+        if not self.places:
             self._empty()
 
     def close(self) -> None:
@@ -73,8 +71,11 @@ class Overflow:
         self._length += by
         return True
 
-    def _read(self) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = []
+    def __len__(self) -> int:
+        """How many rows the journal does not have yet."""
+        return len(self.places)
+
+    def _read(self) -> None:
         data, at = self.path.read_bytes(), _HEAD
         if _is_older(data):
             raise JournalProblem(
@@ -90,23 +91,26 @@ class Overflow:
             body = data[at + _HEAD : at + _HEAD + length]
             if length == 0 or len(body) < length or self._checksum(body) != checksum:
                 break
-            rows += _unpack(body)
+            self._keep(_decode(body), body)
             at += _HEAD + length
         self._end = at
-        return rows
+
+    def _keep(self, batch: DecisionBatch, body: bytes) -> None:
+        places = zip(itertools.repeat(body), range(batch.size), strict=False)
+        self.places.update(zip(batch.values("transaction_id"), places, strict=True))
 
     def get(self, transaction_id: str) -> DecisionRow | None:
         """The row of this transaction, if it waits here."""
-        found = self.rows.get(transaction_id)
-        return None if found is None else DecisionRow._make(found)
+        found = self.places.get(transaction_id)
+        return None if found is None else _decode(found[0]).row(found[1])
 
     def oldest(self, limit: int) -> list[DecisionRow]:
         """The rows that were taken first, at most so many."""
-        return list(map(DecisionRow._make, itertools.islice(self.rows.values(), limit)))
+        return [_decode(body).row(n) for body, n in itertools.islice(self.places.values(), limit)]
 
-    def append(self, rows: Sequence[DecisionRow], columns: Sequence[Column]) -> None:
-        """Make the rows durable, which are `columns` as well, all or none. Raises JournalProblem (disk full)."""
-        body = _encode((len(rows), columns))
+    def append(self, batch: DecisionBatch) -> None:
+        """Make the rows durable, all or none. Raises JournalProblem (disk full)."""
+        body = _encode(batch)
         record = len(body).to_bytes(4, "little") + self._checksum(body).to_bytes(4, "little") + body
         end = self._end + len(record)
         if end > self._length:
@@ -120,13 +124,13 @@ class Overflow:
                 f"{self.path} cannot be written: {error.strerror}; free some space or check the disk, then retry"
             ) from error
         self._end = end
-        self.rows.update((row.transaction_id, tuple(row)) for row in rows)
+        self._keep(batch, body)
 
     def forget(self, rows: Sequence[DecisionRow]) -> None:
         """These are in the journal now; with the last of them the file is emptied."""
         for row in rows:
-            self.rows.pop(row.transaction_id, None)
-        if not self.rows and self._end > _HEAD:
+            self.places.pop(row.transaction_id, None)
+        if not self.places and self._end > _HEAD:
             self._empty()
 
     def _empty(self) -> None:
@@ -143,6 +147,12 @@ class Overflow:
         return xxh3_64_intdigest(body, self._generation) & 0xFFFF_FFFF
 
 
+@functools.lru_cache(maxsize=8)
+def _decode(body: bytes) -> DecisionBatch:
+    """Rows are asked for one after the other, and are in few batches then."""
+    return DecisionBatch._make(_batch_of(body))
+
+
 def _is_older(data: bytes) -> bool:
     """Whether it begins with a record of the format before this one, which had no generation."""
     body = data[_HEAD : _HEAD + int.from_bytes(data[:4], "little")]
@@ -153,8 +163,3 @@ def _write(file: int, data: bytes, begin: int) -> None:
     written = 0
     while written < len(data):
         written += os.pwrite(file, data[written:], begin + written)
-
-
-def _unpack(body: bytes) -> list[tuple[Any, ...]]:
-    n, columns = _decode(body)
-    return list(zip(*((value,) * n if same else value for same, value in columns), strict=True))

@@ -165,7 +165,11 @@ class Api:
 
     def _begin_events(self, call: Call, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
         if call.kind != "json" or body[:1] != b"{":
-            items = self._transactions(body, call) or self._items(body, call)
+            transactions = self._transactions(body, call)
+            if transactions is not None:
+                self._begin_transactions(transactions, received_ns, due_ns, tell)
+                return
+            items = self._items(body, call)
             if items is not None:
                 self._begin_batch(call, items, received_ns, due_ns, tell)
                 return
@@ -205,6 +209,20 @@ class Api:
         waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.begin(call, body, lambda reply: None if waiting.done() else waiting.set_result(reply))
         return await waiting
+
+    def _begin_transactions(
+        self, transactions: Sequence[Transaction], received_ns: int, due_ns: int, tell: Tell
+    ) -> None:
+        """Nothing is wrong with any of them."""
+        told: list[Answer] = []
+
+        def hear(answer: Answer) -> None:  # the rows of a request are told in their order
+            told.append(answer)
+            if len(told) == len(transactions):
+                self._count_errors(_SCORE, told)
+                tell(reply_to_batch(told, lines=False))
+
+        self._engine_worker().put([Arrival(one, received_ns, due_ns, hear) for one in transactions])
 
     def _begin_batch(self, call: Call, items: Sequence[Any], received_ns: int, due_ns: int, tell: Tell) -> None:
         read: Callable[[Any], Transaction | Outcome]
@@ -261,12 +279,18 @@ class Api:
         """The transactions of an array in which none is wrong: to read them one by one takes half as long again."""
         if call.kind != "json" or call.route is not _SCORE or self.worker is None:
             return None
-        found = self.engine().schema.decode_array(body)
-        return found if found is not None and len(found) <= self.settings.max_batch else None
+        schema = self.engine().schema
+        found = schema.decode_array(body)
+        if not found or len(found) > self.settings.max_batch:
+            return None
+        if schema.assigns:
+            for one in found:
+                schema.assign(one, uuid.uuid4().hex, time.time_ns() // 1000)
+        return found
 
     def _read_transaction(self, raw: Any) -> Transaction:
         schema = self.engine().schema
-        transaction = raw if isinstance(raw, Transaction) else schema.decode(raw)
+        transaction = schema.decode(raw)
         if schema.assigns:
             schema.assign(transaction, uuid.uuid4().hex, time.time_ns() // 1000)
         return transaction

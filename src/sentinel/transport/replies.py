@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import msgspec
 from fastapi import Response
 
-from sentinel.decisions import Answer
+from sentinel.decisions import Answer, Decision
 from sentinel.errors import (
     BadBody,
     Conflict,
@@ -76,6 +76,8 @@ def _as_json(answer: Answer) -> Any:
 
 def reply_to_batch(answers: Sequence[Answer | None], *, lines: bool) -> Reply:
     """The answers of a batch, in their order, as an array or as lines; one fault where it is all that was wrong."""
+    if not lines and set(map(type, answers)) == {Decision}:
+        return Reply(200, _encode(answers))
     fault = next((one for one in answers if isinstance(one, SentinelError) and _status_of(one) >= 500), None)
     if fault is not None and all(isinstance(one, SentinelError) for one in answers):
         return reply_to(fault)

@@ -1,0 +1,51 @@
+"""Decisions that were made together, by columns: most of what is stored of one is the same for the whole batch."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from sentinel.review.journal_reader import DECISION_COLUMNS, DecisionRow
+
+Column: TypeAlias = tuple[bool, Any]
+"""Whether all rows have the same value, and that value or the values of all of them."""
+
+_MAY_BE_SHARED = (
+    "review_threshold", "block_threshold", "model_version", "detector", "variant", "experiment", "circuit", "degraded",
+    "batch_size", "decided_at_us",
+)  # fmt: skip
+
+
+class DecisionBatch(NamedTuple):
+    """So many rows of the table `decisions`; the columns are the fields of a `DecisionRow`, in their order."""
+
+    size: int
+    columns: tuple[Column, ...]
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[DecisionRow]) -> "DecisionBatch":
+        """Rows that were made one by one."""
+        if not rows:
+            return NO_DECISIONS
+        given = zip(DECISION_COLUMNS, zip(*rows, strict=True), strict=True)
+        return cls(len(rows), tuple(_column(values, may_be_shared=name in _MAY_BE_SHARED) for name, values in given))
+
+    def row(self, n: int) -> DecisionRow:
+        """One of them."""
+        return DecisionRow._make(value if same else value[n] for same, value in self.columns)
+
+    def rows(self) -> list[DecisionRow]:
+        """All of them."""
+        columns = ((value,) * self.size if same else value for same, value in self.columns)
+        return list(map(DecisionRow._make, zip(*columns, strict=True)))
+
+    def values(self, name: str) -> Sequence[Any]:
+        """A column, with a value for each row."""
+        same, value = self.columns[DECISION_COLUMNS.index(name)]
+        return (value,) * self.size if same else value
+
+
+def _column(values: tuple[Any, ...], *, may_be_shared: bool) -> Column:
+    same = may_be_shared and values.count(values[0]) == len(values)
+    return (True, values[0]) if same else (False, values)
+
+
+NO_DECISIONS = DecisionBatch(0, tuple((False, ()) for _ in DECISION_COLUMNS))
