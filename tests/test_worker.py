@@ -8,7 +8,7 @@ import time
 import pytest
 import uvloop
 
-from sentinel.decisions import Arrival, Decision
+from sentinel.decisions import Decision
 from sentinel.engine import Engine
 from sentinel.errors import NotReady, Overloaded
 from sentinel.lineup import load_lineup
@@ -59,8 +59,8 @@ class Desk:
             )
             for i in range(n)
         ]
-        tell = lambda answer: self.told.append((name, answer))  # noqa: E731
-        self.worker.put([Arrival(row, received_ns, due_ns, tell) for row in rows])
+        tell = lambda answers: self.told.extend((name, answer) for answer in answers)  # noqa: E731
+        self.worker.put(rows, received_ns, due_ns, tell)
 
     def of(self, name):
         return [answer for one, answer in self.told if one == name]
@@ -263,7 +263,7 @@ def test_what_has_arrived_is_answered_at_the_end_and_nothing_goes_wrong(desk):
                 desk.ask(f"r{k}", MAX_ROWS)  # several batches: a turn is still to come when the end begins
             desk.worker._work()
         with pytest.raises(NotReady, match="shutting down"):
-            desk.worker.put([Arrival(None, 0)])
+            desk.worker.put([None], 0, NEVER_NS, print)
         await asyncio.sleep(0.05)
 
     asyncio.run(run())

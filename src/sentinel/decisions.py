@@ -1,6 +1,5 @@
 """What goes into the engine and what comes out: arrivals, decisions, and answers to what was asked before."""
 
-from collections.abc import Callable
 from typing import TypeAlias
 
 import msgspec
@@ -51,20 +50,12 @@ class Noted(msgspec.Struct, frozen=True, gc=False):
 Answer: TypeAlias = Decision | Noted | SentinelError
 
 
-def _nobody(_answer: Answer) -> None:
-    """Who asks for a batch of arrivals gets the answers back."""
-
-
 class Arrival(msgspec.Struct, gc=False):
-    """A transaction or an outcome: when it came in, until when it can wait for a model, and who is told the answer.
-
-    Times are ns of the monotonic clock.
-    """
+    """A transaction or an outcome: when it came in, until when it can wait for a model; ns of the monotonic clock."""
 
     event: Transaction | Outcome
     received_ns: int
     due_ns: int = _NEVER_NS
-    tell: Callable[[Answer], None] = _nobody
 
 
 def repeated(row: DecisionRow, content: bytes) -> Decision | Conflict:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sentinel.counting import SHED, STATE_NUMBER, count_decisions
 from sentinel.decisions import FEATURES_STATE, Answer, Arrival, Decision, Noted, repeated
 from sentinel.errors import InvalidInput, NotFound, Overloaded
-from sentinel.events.log import Outcome
+from sentinel.events.log import Outcome, hash_texts
 from sentinel.events.schema import Transaction
 from sentinel.events.times import SECOND_US, iso
 from sentinel.features.store import Features
@@ -61,8 +61,9 @@ class Engine:
         self.has_time = True
         self.overflow = Overflow(journal.path.with_name("overflow.log"))
         self.switch(lineup, self.prepare(lineup), now_us)
-        stored = journal.find(list(self.overflow.places)) if self.overflow else {}
-        self.overflow.forget(list(stored.values()))
+        postponed = [row.transaction_id for row in self.overflow.oldest(len(self.overflow))]
+        stored = journal.find(postponed) if postponed else {}
+        self.overflow.forget(len(stored))  # the first ones: they are taken in their order
 
     def prepare(self, lineup: Lineup) -> dict[str, FeatureState]:
         """The states that a lineup needs and the engine does not keep yet, loaded; from any thread."""
@@ -127,18 +128,15 @@ class Engine:
         seq = self.journal.last_seq
         rows = [row._replace(seq=seq + 1 + n, features=features[n].tobytes()) for n, row in enumerate(waiting)]
         self.journal.append(DecisionBatch.of_rows(rows))
-        self.overflow.forget(rows)
+        self.overflow.forget(len(rows))
         for state in self.states.values():
             state.seq = self.journal.last_seq
         self._dirty = False
 
-    def _catch_up_with(self, transaction_ids: Sequence[str]) -> bool:
-        """Take in what was postponed until none of these are among it; whether any was."""
-        found = False
-        while not self.overflow.places.keys().isdisjoint(transaction_ids):
+    def _catch_up_with(self, transaction_ids: Sequence[str]) -> None:
+        """Take in what was postponed until none of these are among it."""
+        while self.overflow and self.overflow.find(transaction_ids):
             self.catch_up()
-            found = True
-        return found
 
     def reload(self) -> None:
         """The states as if nothing had ever failed."""
@@ -177,12 +175,12 @@ class Engine:
             rows = self.journal.newest_outcomes(outcomes)
             told = {row.transaction_id: row.is_fraud for row in rows.values()}
         ids = [self._id(one.event) for one in batch] if outcomes else [self._id_of(one.event) for one in batch]
-        sifted = _Sifted(self.journal.find(ids))
+        hashes = hash_texts(ids)
+        if outcomes and self.overflow:
+            self._catch_up_with(outcomes)
+        sifted = _Sifted(self.journal.find(ids, hashes), hashes)
         if self.overflow:
-            if self._catch_up_with(outcomes):
-                sifted = _Sifted(self.journal.find(ids))
-            postponed = self.overflow.places.keys() & ids
-            sifted.rows |= {one: row for one in postponed if (row := self.overflow.get(one)) is not None}
+            sifted.rows |= self.overflow.find(ids, hashes)
         time_of, encode, last_us = self._time_of, self.schema.encode, now_us + FARTHEST_AHEAD_US
         if not outcomes and not sifted.rows and len(different := set(ids)) == len(ids):
             events = [arrival.event for arrival in batch]
@@ -235,15 +233,14 @@ class Engine:
         contents = sifted.take_out(places)
         contender = self.lineup.champion
         thresholds = contender.fallback.thresholds
-        arrivals = [batch[i] for i in places]
+        late = _Numbered([], [batch[i] for i in places], contents, sifted.hashes[places])
         scores = [contender.fallback.base] * len(places)
         if not contender.fallback.is_constant:
-            log = self.states[contender.bundle.state_id].log_of([one.event for one in arrivals])
+            log = self.states[contender.bundle.state_id].log_of([one.event for one in late.arrivals])
             scores = contender.fallback.score(contender.plain_rows(log)).tolist()
         verdict = Verdict(None, OVERLOADED, self.judge.circuit)
         shed = self._rows(
-            contender, verdict, thresholds, (True, 0), arrivals, contents, (True, b""), scores, (True, True), None,
-            now_us,
+            contender, verdict, thresholds, (True, 0), late, (True, b""), scores, (True, True), None, now_us
         )  # fmt: skip
         self.overflow.append(shed.batch)
         sifted.answers.update(zip(places, shed.answers, strict=True))
@@ -263,7 +260,7 @@ class Engine:
         features = known[self.lineup.champion.bundle.state_id]
         known_ns = time.monotonic_ns()
         seqs = self._number(events, sifted, features.known, now_us)
-        places, new = sifted.places, _Numbered(seqs, arrivals, sifted.contents)
+        places, new = sifted.places, _Numbered(seqs, arrivals, sifted.contents, sifted.hashes[sifted.places])
         paid = [n for n, event in enumerate(events) if type(event) is not Outcome]
         if len(paid) < len(events):
             places, new = [places[n] for n in paid], new.some(paid)
@@ -330,24 +327,23 @@ class Engine:
         blobs = values.view(f"V{values.shape[1] * values.itemsize}").ravel().tolist()
         late = features.late[where].astype(bool).tolist()
         return self._rows(
-            contender, verdict, thresholds, (False, new.seqs), new.arrivals, new.contents, (False, blobs), scores,
-            (False, late), variant if self.lineup.experiment else None, now_us,
+            contender, verdict, thresholds, (False, new.seqs), new, (False, blobs), scores, (False, late),
+            variant if self.lineup.experiment else None, now_us,
         )  # fmt: skip
 
     def _rows(
         self, contender: Contender, verdict: Verdict, thresholds: Thresholds, seqs: Column,
-        arrivals: Sequence[Arrival], contents: Sequence[bytes], features: Column, scores: Sequence[float],
-        late: Column, variant: str | None, now_us: int,
+        new: "_Numbered", features: Column, scores: Sequence[float], late: Column, variant: str | None, now_us: int,
     ) -> "_Decided":  # fmt: skip
         """What the journal or the overflow stores, and the answers."""
         manifest, experiment = contender.bundle.manifest, self.lineup.experiment
         decided_ns = time.monotonic_ns()
-        always, size = itertools.repeat, len(arrivals)
-        ids = [self._id_of(one.event) for one in arrivals]
+        always, size = itertools.repeat, len(new.arrivals)
+        ids = [self._id_of(one.event) for one in new.arrivals]
         words = [_WORDS[level] for level in map(thresholds.level, scores)]
-        latencies_us = [(decided_ns - one.received_ns) // 1000 for one in arrivals]
+        latencies_us = [(decided_ns - one.received_ns) // 1000 for one in new.arrivals]
         columns: tuple[Column, ...] = (
-            seqs, (False, ids), (False, contents), features, (False, scores), (False, words),
+            seqs, (False, ids), (False, new.contents), features, (False, scores), (False, words),
             (True, thresholds.review), (True, thresholds.block), (True, manifest.version), (True, manifest.detector),
             late, (True, variant), (True, experiment.id if variant and experiment else None),
             (True, str(verdict.circuit)), (True, verdict.degraded), (True, size), (False, latencies_us), (True, now_us),
@@ -358,7 +354,7 @@ class Engine:
             always(manifest.detector), map(FEATURES_STATE.__getitem__, were_late), always(size), latencies_us,
             always(False), always(verdict.degraded), always(verdict.circuit), always(variant),
         )  # fmt: skip
-        return _Decided(DecisionBatch(size, columns), list(answers))
+        return _Decided(DecisionBatch(size, columns, new.hashes), list(answers))
 
     def _ask(self, contender: Contender, values: NDArray[np.float64]) -> Verdict:
         """What the model says about these rows, or that the fallback must."""
@@ -399,17 +395,17 @@ class Engine:
 
 
 class _Numbered(NamedTuple):
-    """New transactions: their numbers in the journal, how they came, their canonical bytes."""
+    """New transactions: their numbers in the journal, how they came, their canonical bytes, the hashes of their ids."""
 
     seqs: Sequence[int]
     arrivals: Sequence[Arrival]
     contents: Sequence[bytes]
+    hashes: NDArray[np.uint64]
 
     def some(self, where: Sequence[int]) -> "_Numbered":
         """Those in these places."""
-        return _Numbered(
-            [self.seqs[n] for n in where], [self.arrivals[n] for n in where], [self.contents[n] for n in where]
-        )
+        contents = [self.contents[n] for n in where]
+        return _Numbered([self.seqs[n] for n in where], [self.arrivals[n] for n in where], contents, self.hashes[where])
 
 
 class _Decided(NamedTuple):
@@ -420,13 +416,14 @@ class _Decided(NamedTuple):
 
 
 class _Sifted:
-    """A batch on its way: stored rows by id, answers by place, what is new and what repeats something new.
+    """A batch on its way: stored rows by id, hashes and answers by place, what is new, what repeats something new.
 
     `places` and `contents`, the canonical bytes, are of what is new; an outcome has none.
     """
 
-    def __init__(self, rows: dict[str, DecisionRow]) -> None:
+    def __init__(self, rows: dict[str, DecisionRow], hashes: NDArray[np.uint64]) -> None:
         self.rows = rows
+        self.hashes = hashes
         self.answers: dict[int, Answer] = {}
         self.first: set[str] = set()
         self.places: list[int] = []

@@ -1,7 +1,6 @@
 """The engine at work: what has arrived in a turn of the event loop becomes a batch, and no one waits for company."""
 
 import asyncio
-import itertools
 import logging
 import operator
 import threading
@@ -10,9 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
+import msgspec
+
 from sentinel.decisions import Answer, Arrival
 from sentinel.engine import Engine
 from sentinel.errors import NotReady, Overloaded, SentinelError
+from sentinel.events.log import Outcome
+from sentinel.events.schema import Transaction
 
 MAX_ROWS, LEAST_ROWS = 256, 32
 """In one batch. More would have the first wait for the last; when turns are long all the same, it is fewer."""
@@ -26,7 +29,6 @@ _LULL_S = 0.02
 _SHORT_TURN_NS = 12_000_000  # what a deadline allows for
 _LOOKS = 2  # of the loop for input: the first finds what came in, and new connections, the second what came with these
 _due = operator.attrgetter("due_ns")
-_request = operator.attrgetter("due_ns", "received_ns")
 _GIVEN_UP_NS = 0
 _FIRST_PACE_NS = 15_000.0
 _LEARNING = 0.2  # how much of the pace is that of the last batch
@@ -35,6 +37,15 @@ _log = logging.getLogger(__name__)
 
 
 T = TypeVar("T")
+
+
+class _Request(msgspec.Struct, gc=False):
+    """What came in together, and is decided and answered together."""
+
+    events: Sequence[Transaction | Outcome]
+    received_ns: int
+    due_ns: int
+    tell: Callable[[Sequence[Answer]], None]
 
 
 class Worker:
@@ -47,7 +58,7 @@ class Worker:
         self._open_engine = open_engine
         self._max_waiting = max_waiting
         self._waiting = 0
-        self._backlog: list[Arrival] = []
+        self._backlog: list[_Request] = []
         self._turn_is_due = False
         self._turn_began_ns = 0
         self._decided_ns = 0
@@ -87,21 +98,27 @@ class Worker:
 
     @property
     def waiting(self) -> int:
-        """Arrivals that have no answer yet."""
+        """Transactions and outcomes that have no answer yet."""
         return self._waiting
 
-    def put(self, arrivals: Sequence[Arrival]) -> None:
-        """Have them handled; each one's `tell` is called in the event loop. Raises NotReady, Overloaded."""
+    def put(
+        self, events: Sequence[Transaction | Outcome], received_ns: int, due_ns: int,
+        tell: Callable[[Sequence[Answer]], None],
+    ) -> None:  # fmt: skip
+        """Have the events of a request handled; `tell` is called in the event loop with the answers, in their order.
+
+        They came in at `received_ns` and can wait for a model until `due_ns`. Raises NotReady, Overloaded.
+        """
         if self.engine is None:
             raise NotReady(f"No model can answer: {self.reason}")
-        if self._waiting + len(arrivals) > self._max_waiting:
+        if self._waiting + len(events) > self._max_waiting:
             raise Overloaded(f"{self._waiting} transactions are waiting already; retry in a second")
-        self._waiting += len(arrivals)
+        self._waiting += len(events)
         if self._turn_began_ns == 0:
             self._turn_began_ns = time.monotonic_ns()
             self._work_soon()
-        self._backlog += arrivals
-        self._unsorted += len(arrivals)
+        self._backlog.append(_Request(events, received_ns, due_ns, tell))
+        self._unsorted += len(events)
         if self._unsorted >= MOST_UNSORTED:
             self._decide(self.engine)
             self.is_behind |= time.monotonic_ns() - self._turn_began_ns > _SHORT_TURN_NS
@@ -141,12 +158,13 @@ class Worker:
         self._unsorted = 0
         begun_ns = max(self._turn_began_ns, self._decided_ns)
         late, batch = self._late(), self._next_batch()
-        late += self._give_up(len(batch))
+        rows = sum(len(one.events) for one in batch)
+        late += self._give_up(rows)
         if late:
             self._handle(engine, late)
         took_ns = self._handle(engine, batch) if batch else 0
         self._decided_ns = time.monotonic_ns()
-        self._learn(self._decided_ns - begun_ns, took_ns, len(batch), is_too_much=bool(late))
+        self._learn(self._decided_ns - begun_ns, took_ns, rows, is_too_much=bool(late))
 
     def _note_idleness(self, looks: int) -> None:
         """Nothing was there to be read after the turn: then nothing has lain unread."""
@@ -214,7 +232,7 @@ class Worker:
                 return
             self._stopping.wait(_RETRY_S)
 
-    def _late(self) -> list[Arrival]:
+    def _late(self) -> list[_Request]:
         """All that can wait no longer; to shed them costs little."""
         now_ns = time.monotonic_ns()
         late = [one for one in self._backlog if one.due_ns < now_ns]
@@ -222,37 +240,34 @@ class Worker:
             self._backlog = [one for one in self._backlog if one.due_ns >= now_ns]
         return late
 
-    def _next_batch(self) -> list[Arrival]:
-        """What to decide now: the earliest due."""
+    def _next_batch(self) -> list[_Request]:
+        """What to decide now: the earliest due. The events of a request stay together: all are stored, or none."""
         backlog, self._backlog = self._backlog, []
-        if len(backlog) <= self._most_rows:
+        if self._waiting <= self._most_rows:
             return backlog
         backlog.sort(key=_due)
-        end = self._most_rows
-        while end < len(backlog) and backlog[end].received_ns == backlog[end - 1].received_ns:
-            end += 1  # the rows of a request stay together: all of them are stored, or none
+        rows = end = 0
+        while end < len(backlog) and rows < self._most_rows:
+            rows += len(backlog[end].events)
+            end += 1
         self._backlog = backlog[end:]
         return backlog[:end]
 
-    def _give_up(self, ahead: int) -> list[Arrival]:
-        """Those in the backlog, behind so many, whose turn would come too late, as fast as decisions are made now.
+    def _give_up(self, ahead: int) -> list[_Request]:
+        """Those in the backlog, behind so many events, whose turn would come too late, as fast as decisions are made.
 
         To have them wait for that would make them late, and leave no time to others: they are shed at once.
         """
-        if not self._backlog:
-            return []
         now_ns = time.monotonic_ns()
-        kept: list[Arrival] = []
-        given_up: list[Arrival] = []
-        for (due_ns, _), rows in itertools.groupby(self._backlog, key=_request):
-            request = list(rows)
-            if now_ns + (ahead + len(request)) * self._pace_ns <= due_ns:
-                ahead += len(request)
-                kept += request
+        kept: list[_Request] = []
+        given_up: list[_Request] = []
+        for one in self._backlog:
+            if now_ns + (ahead + len(one.events)) * self._pace_ns <= one.due_ns:
+                ahead += len(one.events)
+                kept.append(one)
             else:
-                given_up += request
-        for one in given_up:
-            one.due_ns = _GIVEN_UP_NS
+                one.due_ns = _GIVEN_UP_NS
+                given_up.append(one)
         self._backlog = kept
         return given_up
 
@@ -270,9 +285,10 @@ class Worker:
             pace_ns = min(whole_ns, 2 * took_ns) / rows
             self._pace_ns += _LEARNING * (min(pace_ns, 2 * self._pace_ns) - self._pace_ns)
 
-    def _handle(self, engine: Engine, batch: list[Arrival]) -> int:
+    def _handle(self, engine: Engine, requests: Sequence[_Request]) -> int:
         """Decide and answer; how many ns that took."""
         begun_ns = time.monotonic_ns()
+        batch = [Arrival(event, one.received_ns, one.due_ns) for one in requests for event in one.events]
         answers: Sequence[Answer]
         try:
             answers = engine.handle(batch, time.time_ns() // 1000)
@@ -284,8 +300,11 @@ class Worker:
             problem = NotReady("Something went wrong inside and nothing was stored; retry in a moment")
             answers = [problem] * len(batch)
         self._waiting -= len(batch)
-        for arrival, answer in zip(batch, answers, strict=True):
-            arrival.tell(answer)
+        begin = 0
+        for one in requests:
+            end = begin + len(one.events)
+            one.tell(answers[begin:end])
+            begin = end
         return time.monotonic_ns() - begun_ns
 
     def _write_back(self) -> None:

@@ -27,6 +27,10 @@ def put(overflow, rows):
     overflow.append(DecisionBatch.of_rows(rows))
 
 
+def names_in(overflow):
+    return [one.transaction_id for one in overflow.oldest(len(overflow))]
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "overflow.log"
@@ -52,18 +56,18 @@ def test_rows_come_back_in_their_order(path, with_room):
 def test_rows_are_found_by_their_transaction_and_the_oldest_come_first(path):
     overflow, rows = Overflow(path), [row(f"t{n}") for n in range(5)]
     put(overflow, rows)
-    assert overflow.get("t3") == rows[3]
-    assert overflow.get("t5") is None
+    assert overflow.find(["t3", "t5", "t0"]) == {"t0": rows[0], "t3": rows[3]}
     assert overflow.oldest(2) == rows[:2]
-    overflow.forget(rows[:2])
+    overflow.forget(2)
     assert overflow.oldest(9) == rows[2:]
+    assert overflow.find(["t1", "t2"]) == {"t2": rows[2]}
     overflow.close()
 
 
 def test_a_column_of_one_value_is_the_value_of_every_row(path):
     overflow, rows = Overflow(path), [row(f"t{n}") for n in range(3)]
     columns = [(True, values[0]) if len(set(values)) == 1 else (False, values) for values in zip(*rows, strict=True)]
-    overflow.append(DecisionBatch(3, tuple(columns)))
+    overflow.append(DecisionBatch.of_columns(3, tuple(columns)))
     overflow.close()
     assert reopened(path) == rows
 
@@ -103,7 +107,7 @@ def test_what_is_half_written_at_the_end_is_passed_over(path, where):
     with path.open("r+b") as file:
         file.truncate({"head": end + 3, "body": end + 30, "last byte": whole - 1}[where])
     again = Overflow(path)
-    assert list(again.places) == ["whole"]
+    assert names_in(again) == ["whole"]
     put(again, [row("next")])
     again.close()
     assert [one.transaction_id for one in reopened(path)] == ["whole", "next"]
@@ -116,7 +120,7 @@ def test_where_the_disk_is_full_nothing_is_taken_and_nothing_lost(path, monkeypa
         full.setattr(os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(JournalProblem, match="No space left"):
             put(overflow, [row("refused")])
-    assert list(overflow.places) == ["kept"]
+    assert names_in(overflow) == ["kept"]
     put(overflow, [row("next")])
     overflow.close()
     assert [one.transaction_id for one in reopened(path)] == ["kept", "next"]
@@ -147,18 +151,18 @@ def test_after_any_steps_it_holds_what_a_list_says(tmp_path_factory, steps):
             overflow.close()
             overflow = Overflow(path)
             before = model
-            model = list(overflow.places)
+            model = names_in(overflow)
             assert model[len(model) - len(before) :] == before  # what was taken in before may come back with the others
         elif step == "forget all" or step == "forget some":
             gone = model if step == "forget all" else model[: len(model) // 2]
-            overflow.forget([row(name) for name in gone])
+            overflow.forget(len(gone))
             model = model[len(gone) :]
         else:
             rows = [row(f"t{count + n}") for n in range(step)]
             count += step
             put(overflow, rows)
             model = model + [one.transaction_id for one in rows]
-        assert list(overflow.places) == model
+        assert names_in(overflow) == model
         if not model:
             assert reopened_copy(path) == []
     overflow.close()

@@ -198,7 +198,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                     break
             for name, number_of, scale in scaled:
                 value = number_of(transaction)
-                if value is not None and round(value * scale) / scale != value and not has_decimals(value, scale):
+                if value is not None and not (value * scale).is_integer() and not has_decimals(value, scale):
                     raise InvalidInput(f"Expected at most {decimals[name]} decimals, got {value!r}", f"$.{name}")
 
         def make_texts(transaction: Transaction) -> None:

@@ -19,6 +19,8 @@ _UNIT_US = {
     "w": 604_800 * SECOND_US,
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_WITHOUT_OFFSET = datetime(1970, 1, 1)  # a text without one is UTC
+_parse = datetime.fromisoformat
 
 
 def instant_us(value: str | float, path: str = "$") -> int:
@@ -31,7 +33,14 @@ def instant_us(value: str | float, path: str = "$") -> int:
     True
     """
     if isinstance(value, str):
-        micros = _from_text(value, path)
+        try:
+            moment = _parse(value)
+        except ValueError:
+            raise InvalidInput(
+                f"Expected an ISO 8601 time such as 2025-01-31T12:00:00Z or a Unix number, got {value[:40]!r}", path
+            ) from None
+        since = moment - (_EPOCH if moment.tzinfo is not None else _EPOCH_WITHOUT_OFFSET)
+        micros = (since.days * 86_400 + since.seconds) * SECOND_US + since.microseconds
     elif value < _SECONDS_BELOW:
         micros = round(value * SECOND_US)
     elif value < _MILLISECONDS_BELOW:
@@ -41,20 +50,6 @@ def instant_us(value: str | float, path: str = "$") -> int:
     if not EARLIEST_US <= micros < LATEST_US:
         raise InvalidInput(f"Expected a time from 1970 up to 2100, got {value!r}", path)
     return micros
-
-
-def _from_text(value: str, path: str) -> int:
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise InvalidInput(
-            f"Expected an ISO 8601 time such as 2025-01-31T12:00:00Z or a Unix number, got {value[:40]!r}",
-            path,
-        ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    since = moment - _EPOCH
-    return (since.days * 86_400 + since.seconds) * SECOND_US + since.microseconds
 
 
 def iso(micros: int) -> str:

@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.events.log import hash_texts
 from sentinel.review.journal_reader import DECISION_COLUMNS, DecisionRow
 
 Column: TypeAlias = tuple[bool, Any]
 """Whether all rows have the same value, and that value or the values of all of them."""
 
+_ID = DECISION_COLUMNS.index("transaction_id")
 _MAY_BE_SHARED = (
     "review_threshold", "block_threshold", "model_version", "detector", "variant", "experiment", "circuit", "degraded",
     "batch_size", "decided_at_us",
@@ -19,6 +24,13 @@ class DecisionBatch(NamedTuple):
 
     size: int
     columns: tuple[Column, ...]
+    hashes: NDArray[np.uint64]
+    """Of the transaction ids."""
+
+    @classmethod
+    def of_columns(cls, size: int, columns: tuple[Column, ...]) -> "DecisionBatch":
+        """The same, with the hashes of its ids."""
+        return cls(size, columns, hash_texts(columns[_ID][1]))
 
     @classmethod
     def of_rows(cls, rows: Sequence[DecisionRow]) -> "DecisionBatch":
@@ -26,7 +38,8 @@ class DecisionBatch(NamedTuple):
         if not rows:
             return NO_DECISIONS
         given = zip(DECISION_COLUMNS, zip(*rows, strict=True), strict=True)
-        return cls(len(rows), tuple(_column(values, may_be_shared=name in _MAY_BE_SHARED) for name, values in given))
+        columns = tuple(_column(values, may_be_shared=name in _MAY_BE_SHARED) for name, values in given)
+        return cls.of_columns(len(rows), columns)
 
     def row(self, n: int) -> DecisionRow:
         """One of them."""
@@ -48,4 +61,4 @@ def _column(values: tuple[Any, ...], *, may_be_shared: bool) -> Column:
     return (True, values[0]) if same else (False, values)
 
 
-NO_DECISIONS = DecisionBatch(0, tuple((False, ()) for _ in DECISION_COLUMNS))
+NO_DECISIONS = DecisionBatch(0, tuple((False, ()) for _ in DECISION_COLUMNS), np.empty(0, np.uint64))

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sentinel.events.log import hash_texts
 from sentinel.features.jit import entry
+from sentinel.review.id_table import IdTable
 
 GENERATION = 1 << 17
 """Transactions that are gathered before they begin to go to the table."""
@@ -32,44 +33,6 @@ _BITS_FOR_ONE = 8
 _PAGE = 10_000
 _DONE = "INSERT INTO decision_ids_upto (seq) VALUES (?)"
 _log = logging.getLogger(__name__)
-
-
-class _Generation:
-    """A hash table of ids, placed by the first bits of their hash: from slot to slot they are in order."""
-
-    def __init__(self, slots: int) -> None:
-        self.keys = np.zeros(slots, np.uint64)
-        self.seqs = np.zeros(slots, np.int64)
-        self.count = 0
-        self.newest = 0
-
-    def put(self, keys: NDArray[np.uint64], seqs: NDArray[np.int64]) -> None:
-        """Add ids; there are no more of them than free slots."""
-        _put(self.keys, self.seqs, _shift(self.keys), keys, seqs)
-        self.count += len(keys)
-        self.newest = int(seqs.max(initial=self.newest))
-
-    def seqs_of(self, keys: NDArray[np.uint64]) -> Iterator[int]:
-        """The numbers of all events that may have one of these ids."""
-        mask = len(self.keys) - 1
-        held = np.zeros(len(keys), np.bool_)
-        _find(self.keys, _shift(self.keys), keys, held)
-        for key in keys[held].tolist():
-            slot = key >> int(_shift(self.keys))
-            while self.keys[slot]:
-                if self.keys[slot] == key:
-                    yield int(self.seqs[slot])
-                slot = (slot + 1) & mask
-
-    def write(self, writer: sqlite3.Connection, begin: int, end: int) -> None:
-        """Put what is in these slots into the table, but for what is there already."""
-        used = self.keys[begin:end] != 0
-        pairs = np.column_stack((self.keys.view(np.int64)[begin:end][used], self.seqs[begin:end][used]))
-        flat, step = pairs.ravel().tolist(), 2 * _ROWS
-        whole = len(flat) // step * step
-        for place in range(0, whole, step):
-            writer.execute(_INSERT_ROWS, flat[place : place + step])
-        writer.executemany(_INSERT, pairs[whole // 2 :].tolist())
 
 
 class _Sieve:
@@ -101,7 +64,7 @@ class IdIndex:
 
     def __init__(self, writer: sqlite3.Connection, connect: Callable[[], sqlite3.Connection]) -> None:
         """Read what is not in the table yet; what is whole generations goes there now. `connect` is for one thread."""
-        self._leaving: _Generation | None = None
+        self._leaving: IdTable | None = None
         self._begin = 0
         self._waiting = 0
         done = writer.execute("SELECT max(seq) FROM decision_ids_upto").fetchone()[0] or 0
@@ -109,12 +72,12 @@ class IdIndex:
             rows = writer.execute(
                 "SELECT seq, transaction_id FROM decisions WHERE seq > ? ORDER BY seq LIMIT ?", (done, GENERATION)
             ).fetchall()
-            self._active = _Generation(_SLOTS)
-            self._add([row[1] for row in rows], [row[0] for row in rows])
+            self._active = IdTable(_SLOTS)
+            self._add(hash_texts([row[1] for row in rows]), [row[0] for row in rows])
             if len(rows) < GENERATION:
                 break
             done = self._active.newest
-            self._active.write(writer, 0, len(self._active.keys))
+            _write(self._active, writer, 0, len(self._active.hashes))
             writer.execute(_DONE, (done,))
             writer.commit()
             writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # or the log would hold the table many times
@@ -145,13 +108,12 @@ class IdIndex:
         except sqlite3.Error as error:
             _log.warning("the table of ids is asked for every transaction, as it could not be read at once: %s", error)
 
-    def seqs_of(self, reader: sqlite3.Connection, transaction_ids: Sequence[str]) -> list[int]:
-        """The numbers of the events that may have one of these ids: all that have, and hardly ever another one."""
-        keys = hash_texts(transaction_ids)
-        found = set(self._active.seqs_of(keys))  # in this order, so that nothing is missed on its way
+    def seqs_of(self, reader: sqlite3.Connection, keys: NDArray[np.uint64]) -> list[int]:
+        """The numbers of the transactions whose ids have these hashes."""
+        found = set(self._active.numbers_of(keys))  # in this order, so that nothing is missed on its way
         leaving = self._leaving
         if leaving is not None:
-            found.update(leaving.seqs_of(keys))
+            found.update(leaving.numbers_of(keys))
         older = self._sieve.left(keys)
         if len(older):
             marks = ",".join("?" * len(older))
@@ -163,63 +125,41 @@ class IdIndex:
         """Write some of the last generation to the table, as `new` transactions are stored; `note` takes the result."""
         if self._leaving is None or self._waiting + new < _AT_ONCE:
             return self._begin
-        end = min(self._begin + _PACE * (self._waiting + new), len(self._leaving.keys))
-        self._leaving.write(writer, self._begin, end)
-        if end == len(self._leaving.keys):
+        end = min(self._begin + _PACE * (self._waiting + new), len(self._leaving.hashes))
+        _write(self._leaving, writer, self._begin, end)
+        if end == len(self._leaving.hashes):
             writer.execute(_DONE, (self._leaving.newest,))
         return end
 
-    def note(self, transaction_ids: Sequence[str], seqs: Sequence[int], moved: int) -> None:
+    def note(self, keys: NDArray[np.uint64], seqs: Sequence[int], moved: int) -> None:
         """These are durable now, and so is what `move` has moved."""
         if self._leaving is not None:
             self._waiting = self._waiting + len(seqs) if moved == self._begin else 0
             self._begin = moved
-            if moved == len(self._leaving.keys):
+            if moved == len(self._leaving.hashes):
                 self._leaving = None
-        self._add(transaction_ids, seqs)
+        self._add(keys, seqs)
         if self._active.count >= GENERATION and self._leaving is None:
-            full, fresh = self._active, _Generation(_SLOTS)
-            self._sieve.add(full.keys[full.keys != 0])
+            full, fresh = self._active, IdTable(_SLOTS)
+            self._sieve.add(full.hashes[full.hashes != 0])
             self._begin = self._waiting = 0
             self._leaving = full
             self._active = fresh
 
-    def _add(self, transaction_ids: Sequence[str], seqs: Sequence[int]) -> None:
-        while self._active.count + len(seqs) > len(self._active.keys) * 3 // 4:  # a huge batch
-            larger = _Generation(2 * len(self._active.keys))
-            used = self._active.keys != 0
-            larger.put(self._active.keys[used], self._active.seqs[used])
-            self._active = larger
-        self._active.put(hash_texts(transaction_ids), np.array(seqs, np.int64))
+    def _add(self, keys: NDArray[np.uint64], seqs: Sequence[int]) -> None:
+        self._active = self._active.with_room_for(len(seqs))  # it is full after a huge batch only
+        self._active.put(keys, np.array(seqs, np.int64))
 
 
-def _shift(keys: NDArray[np.uint64]) -> np.uint64:
-    """By how much a hash is shifted to give its slot."""
-    return np.uint64(65 - len(keys).bit_length())
-
-
-@entry
-def _put(
-    keys: NDArray[np.uint64], seqs: NDArray[np.int64], shift: np.uint64, new_keys: NDArray[np.uint64],
-    new_seqs: NDArray[np.int64],
-) -> None:  # fmt: skip
-    mask = len(keys) - 1
-    for n in range(len(new_keys)):
-        slot = np.int64(new_keys[n] >> shift)
-        while keys[slot] != 0:
-            slot = (slot + 1) & mask
-        seqs[slot] = new_seqs[n]
-        keys[slot] = new_keys[n]
-
-
-@entry
-def _find(keys: NDArray[np.uint64], shift: np.uint64, asked: NDArray[np.uint64], held: NDArray[np.bool_]) -> None:
-    mask = len(keys) - 1
-    for n in range(len(asked)):
-        slot = np.int64(asked[n] >> shift)
-        while keys[slot] != 0 and keys[slot] != asked[n]:
-            slot = (slot + 1) & mask
-        held[n] = keys[slot] == asked[n]
+def _write(table: IdTable, writer: sqlite3.Connection, begin: int, end: int) -> None:
+    """Put what is in these slots into the table of the journal, but for what is there already."""
+    used = table.hashes[begin:end] != 0
+    pairs = np.column_stack((table.hashes.view(np.int64)[begin:end][used], table.numbers[begin:end][used]))
+    flat, step = pairs.ravel().tolist(), 2 * _ROWS
+    whole = len(flat) // step * step
+    for place in range(0, whole, step):
+        writer.execute(_INSERT_ROWS, flat[place : place + step])
+    writer.executemany(_INSERT, pairs[whole // 2 :].tolist())
 
 
 @entry

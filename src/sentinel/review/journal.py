@@ -12,10 +12,13 @@ from typing import IO, Any
 
 import alembic.command
 import alembic.config
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
 from sentinel.errors import JournalProblem
+from sentinel.events.log import hash_texts
 from sentinel.review.decision_batch import NO_DECISIONS, Column, DecisionBatch
 from sentinel.review.id_index import IdIndex
 from sentinel.review.journal_reader import (
@@ -97,14 +100,14 @@ class Journal(JournalReader):
             raise
         seqs = taken.values("seq")
         self.last_seq = max([self.last_seq, *seqs[-1:], *(row.seq for row in learned[-1:])])
-        self._ids.note(taken.values("transaction_id"), seqs, moved)
+        self._ids.note(taken.hashes, seqs, moved)
 
-    def find(self, transaction_ids: Sequence[str]) -> dict[str, DecisionRow]:
-        """The stored decisions among these ids, as the writer sees them."""
+    def find(self, transaction_ids: Sequence[str], hashes: NDArray[np.uint64] | None = None) -> dict[str, DecisionRow]:
+        """The stored decisions among these ids, as the writer sees them; `hashes` are theirs, where they are known."""
         if len(transaction_ids) > _MOST_IDS:
             parts = (transaction_ids[i : i + _MOST_IDS] for i in range(0, len(transaction_ids), _MOST_IDS))
             return {name: row for part in parts for name, row in self.find(part).items()}
-        rows = self._rows(self._driver, transaction_ids)
+        rows = self._rows(self._driver, hash_texts(transaction_ids) if hashes is None else hashes)
         wanted = set(transaction_ids) if rows else ()
         return {row[1]: decision_row(row) for row in rows if row[1] in wanted}
 
@@ -113,15 +116,15 @@ class Journal(JournalReader):
         with self._engine.connect() as reader:
             driver = reader.connection.driver_connection
             assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - the URL above says so
-            rows = [row for row in self._rows(driver, [transaction_id]) if row[1] == transaction_id]
+            rows = [row for row in self._rows(driver, hash_texts([transaction_id])) if row[1] == transaction_id]
             told = reader.execute(
                 sa.select(outcomes).where(outcomes.c.transaction_id == transaction_id).order_by(outcomes.c.seq)
             ).all()
         return (decision_row(rows[0]) if rows else None), [OutcomeRow(*one) for one in told]
 
-    def _rows(self, reader: sqlite3.Connection, transaction_ids: Sequence[str]) -> list[Any]:
-        """The rows that may have one of these ids."""
-        seqs = self._ids.seqs_of(reader, transaction_ids)
+    def _rows(self, reader: sqlite3.Connection, hashes: NDArray[np.uint64]) -> list[Any]:
+        """The rows whose ids have these hashes."""
+        seqs = self._ids.seqs_of(reader, hashes)
         if not seqs:
             return []
         marks = ",".join("?" * len(seqs))

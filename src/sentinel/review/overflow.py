@@ -2,22 +2,27 @@
 
 import contextlib
 import functools
-import itertools
 import os
 import zlib
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from sentinel.errors import JournalProblem
+from sentinel.events.log import hash_texts
 from sentinel.review.decision_batch import DecisionBatch
+from sentinel.review.id_table import IdTable
 from sentinel.review.journal_reader import DecisionRow
 
 _HEAD = 8  # of the file: its generation; of a record: length and checksum, four bytes each
 _STEP = 32 << 20
+_SLOTS = 1 << 21  # takes no memory before it is used; to make it larger would make everyone wait
 _encode = msgspec.msgpack.Encoder().encode
 _batch_of = msgspec.msgpack.Decoder(tuple[int, tuple[tuple[bool, Any], ...]]).decode
 
@@ -26,9 +31,9 @@ class Overflow:
     """A file of decided transactions, appended to and emptied as a whole; from one thread.
 
     A row is on the disk when `append` returns, at a tenth of what the journal takes. What a crash left half written at
-    the end was never answered and is passed over. `places` has those that the journal does not have yet, by transaction
-    id, in the order in which they were taken: the batch that each is in, as it is in the file, and its number there.
-    What is kept of a hundred thousand rows has to be little, and nothing that the garbage collector looks at.
+    the end was never answered and is passed over. The journal takes rows over in their order; those that it does not
+    have yet are kept as they are in the file, and found by the hash of their id: what is kept of a hundred thousand has
+    to be little, and nothing that the garbage collector looks at. Only `find` may be called from another thread.
 
     The file keeps its length: a write that makes a file longer can take a hundred times as long as one that does not.
     It is emptied by a new generation, which goes into every checksum: what is left of an older one is no record.
@@ -43,9 +48,9 @@ class Overflow:
         self._end = _HEAD
         self._length = os.fstat(self._file).st_size
         self._generation = 0
-        self.places: dict[str, tuple[bytes, int]] = {}
+        self._rows = _Rows()
         self._read()
-        if not self.places:
+        if not self:
             self._empty()
 
     def close(self) -> None:
@@ -73,7 +78,7 @@ class Overflow:
 
     def __len__(self) -> int:
         """How many rows the journal does not have yet."""
-        return len(self.places)
+        return self._rows.count - self._rows.taken
 
     def _read(self) -> None:
         data, at = self.path.read_bytes(), _HEAD
@@ -91,26 +96,21 @@ class Overflow:
             body = data[at + _HEAD : at + _HEAD + length]
             if length == 0 or len(body) < length or self._checksum(body) != checksum:
                 break
-            self._keep(_decode(body), body)
+            self._rows.add(_decode(body), body)
             at += _HEAD + length
         self._end = at
 
-    def _keep(self, batch: DecisionBatch, body: bytes) -> None:
-        places = zip(itertools.repeat(body), range(batch.size), strict=False)
-        self.places.update(zip(batch.values("transaction_id"), places, strict=True))
-
-    def get(self, transaction_id: str) -> DecisionRow | None:
-        """The row of this transaction, if it waits here."""
-        found = self.places.get(transaction_id)
-        return None if found is None else _decode(found[0]).row(found[1])
+    def find(self, transaction_ids: Sequence[str], hashes: NDArray[np.uint64] | None = None) -> dict[str, DecisionRow]:
+        """The rows of these transactions that wait here; `hashes` are those of the ids, where they are known."""
+        return self._rows.find(transaction_ids, hash_texts(transaction_ids) if hashes is None else hashes)
 
     def oldest(self, limit: int) -> list[DecisionRow]:
         """The rows that were taken first, at most so many."""
-        return [_decode(body).row(n) for body, n in itertools.islice(self.places.values(), limit)]
+        return self._rows.oldest(limit)
 
     def append(self, batch: DecisionBatch) -> None:
         """Make the rows durable, all or none. Raises JournalProblem (disk full)."""
-        body = _encode(batch)
+        body = _encode((batch.size, batch.columns))
         record = len(body).to_bytes(4, "little") + self._checksum(body).to_bytes(4, "little") + body
         end = self._end + len(record)
         if end > self._length:
@@ -124,13 +124,12 @@ class Overflow:
                 f"{self.path} cannot be written: {error.strerror}; free some space or check the disk, then retry"
             ) from error
         self._end = end
-        self._keep(batch, body)
+        self._rows.add(batch, body)
 
-    def forget(self, rows: Sequence[DecisionRow]) -> None:
-        """These are in the journal now; with the last of them the file is emptied."""
-        for row in rows:
-            self.places.pop(row.transaction_id, None)
-        if not self.places and self._end > _HEAD:
+    def forget(self, n: int) -> None:
+        """The journal has the n oldest rows now; with the last of them the file is emptied."""
+        self._rows.forget(n)
+        if not self and self._end > _HEAD:
             self._empty()
 
     def _empty(self) -> None:
@@ -140,6 +139,7 @@ class Overflow:
             _write(self._file, generation, 0)
         except OSError as error:
             raise JournalProblem(f"{self.path} cannot be written: {error.strerror}; free some space") from error
+        self._rows = _Rows()
         self._generation, self._end = int.from_bytes(generation, "little"), _HEAD
         self._length = max(self._length, _HEAD)
 
@@ -147,10 +147,52 @@ class Overflow:
         return xxh3_64_intdigest(body, self._generation) & 0xFFFF_FFFF
 
 
+class _Rows:
+    """The rows that the journal does not have yet, numbered in the order in which they were taken."""
+
+    def __init__(self) -> None:
+        self.count = self.taken = 0
+        self._table = IdTable(_SLOTS)
+        self._batches: list[bytes | None] = []  # None once the journal has all of it
+        self._begins: list[int] = []  # the number of the first row of each
+
+    def add(self, batch: DecisionBatch, body: bytes) -> None:
+        begin, end = self.count, self.count + batch.size
+        self._batches.append(body)
+        self._begins.append(begin)
+        table = self._table.with_room_for(batch.size, self.taken)
+        table.put(batch.hashes, np.arange(begin, end))
+        self._table, self.count = table, end
+
+    def find(self, transaction_ids: Sequence[str], hashes: NDArray[np.uint64]) -> dict[str, DecisionRow]:
+        rows = [row for n in self._table.numbers_of(hashes) if (row := self._row(n)) is not None]
+        wanted = set(transaction_ids) if rows else ()
+        return {row.transaction_id: row for row in rows if row.transaction_id in wanted}
+
+    def oldest(self, limit: int) -> list[DecisionRow]:
+        numbers = range(self.taken, min(self.taken + limit, self.count))
+        return [row for n in numbers if (row := self._row(n)) is not None]
+
+    def forget(self, n: int) -> None:
+        first = self._batch_of(self.taken)
+        self.taken += n
+        for place in range(first, self._batch_of(self.taken)):
+            self._batches[place] = None
+
+    def _batch_of(self, n: int) -> int:
+        return bisect_right(self._begins, n) - 1
+
+    def _row(self, n: int) -> DecisionRow | None:
+        place = self._batch_of(n)
+        body = self._batches[place] if n >= self.taken else None
+        return None if body is None else _decode(body).row(n - self._begins[place])
+
+
 @functools.lru_cache(maxsize=8)
 def _decode(body: bytes) -> DecisionBatch:
     """Rows are asked for one after the other, and are in few batches then."""
-    return DecisionBatch._make(_batch_of(body))
+    size, columns = _batch_of(body)
+    return DecisionBatch.of_columns(size, columns)
 
 
 def _is_older(data: bytes) -> bool:

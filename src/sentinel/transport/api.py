@@ -18,7 +18,7 @@ import numpy as np
 
 from sentinel import __version__
 from sentinel.config import Settings
-from sentinel.decisions import Answer, Arrival
+from sentinel.decisions import Answer
 from sentinel.engine import FARTHEST_AHEAD_US, Engine
 from sentinel.errors import (
     BadBody,
@@ -149,7 +149,7 @@ class Api:
         self._count_errors(route, [error])
         tell(reply_to(error))
 
-    def _count_errors(self, route: Route, answers: Sequence[Answer | None]) -> None:
+    def _count_errors(self, route: Route, answers: Sequence[Answer]) -> None:
         wrong = sum(isinstance(answer, SentinelError) for answer in answers)
         if wrong and route is not _OUTCOMES:
             self.predictor.count_errors(wrong)
@@ -174,14 +174,15 @@ class Api:
                 self._begin_batch(call, items, received_ns, due_ns, tell)
                 return
 
-        def finish(answer: Answer) -> None:
+        def finish(answers: Sequence[Answer]) -> None:
+            answer = answers[0]
             if isinstance(answer, SentinelError):
                 self._refuse(call.route, answer, tell)
             else:
                 tell(Reply(200, _encode(answer)))
 
         event = self._read_transaction(body) if call.route is _SCORE else self._read_outcome(body)
-        self._engine_worker().put((Arrival(event, received_ns, due_ns, finish),))
+        self._engine_worker().put((event,), received_ns, due_ns, finish)
 
     def _traced(self, call: Call, received_ns: int, tell: Tell) -> Tell:
         """Hand the request id and the trace back with the answer, and record a span of it where that is wanted."""
@@ -214,45 +215,36 @@ class Api:
         self, transactions: Sequence[Transaction], received_ns: int, due_ns: int, tell: Tell
     ) -> None:
         """Nothing is wrong with any of them."""
-        told: list[Answer] = []
 
-        def hear(answer: Answer) -> None:  # the rows of a request are told in their order
-            told.append(answer)
-            if len(told) == len(transactions):
-                self._count_errors(_SCORE, told)
-                tell(reply_to_batch(told, lines=False))
+        def finish(answers: Sequence[Answer]) -> None:
+            self._count_errors(_SCORE, answers)
+            tell(reply_to_batch(answers, lines=False))
 
-        self._engine_worker().put([Arrival(one, received_ns, due_ns, hear) for one in transactions])
+        self._engine_worker().put(transactions, received_ns, due_ns, finish)
 
     def _begin_batch(self, call: Call, items: Sequence[Any], received_ns: int, due_ns: int, tell: Tell) -> None:
         read: Callable[[Any], Transaction | Outcome]
         read = self._read_transaction if call.route is _SCORE else self._read_outcome
-        answers: list[Answer | None] = [None] * len(items)
+        answers: dict[int, Answer] = {}
         places: list[int] = []
-        arrivals: list[Arrival] = []
-        told: list[Answer] = []
+        events: list[Transaction | Outcome] = []
 
-        def finish() -> None:
-            self._count_errors(call.route, answers)
-            tell(reply_to_batch(answers, lines=call.kind == "lines"))
-
-        def hear(answer: Answer) -> None:  # the rows of a request are told in their order
-            told.append(answer)
-            if len(told) == len(arrivals):
-                for place, one in zip(places, told, strict=True):
-                    answers[place] = one
-                finish()
+        def finish(found: Sequence[Answer]) -> None:
+            answers.update(zip(places, found, strict=True))
+            told = [answers[place] for place in range(len(items))]
+            self._count_errors(call.route, told)
+            tell(reply_to_batch(told, lines=call.kind == "lines"))
 
         for place, item in enumerate(items):
             try:
-                arrivals.append(Arrival(read(item), received_ns, due_ns, hear))
+                events.append(read(item))
                 places.append(place)
             except (BadBody, InvalidInput) as error:
                 answers[place] = error
-        if arrivals:
-            self._engine_worker().put(arrivals)
+        if events:
+            self._engine_worker().put(events, received_ns, due_ns, finish)
         else:
-            finish()
+            finish(())
 
     def _items(self, body: bytes, call: Call) -> Sequence[Any] | None:
         """The parts of a batch, or None for a body that is one object."""
@@ -325,8 +317,9 @@ class Api:
             engine = self.engine()
         except NotReady as error:
             return reply_to(error)
+        postponed = engine.overflow.find([transaction_id])  # first: it may go to the journal meanwhile
         row, outcomes = engine.journal.find_one(transaction_id)
-        row = row or engine.overflow.get(transaction_id)  # decided without features, which come later
+        row = row or postponed.get(transaction_id)
         if row is None:
             return reply_to(NotFound(f"No decision is stored for transaction {transaction_id!r}"))
         manifest = self._manifest(row.model_version)

@@ -74,14 +74,14 @@ def _as_json(answer: Answer) -> Any:
     return shown
 
 
-def reply_to_batch(answers: Sequence[Answer | None], *, lines: bool) -> Reply:
+def reply_to_batch(answers: Sequence[Answer], *, lines: bool) -> Reply:
     """The answers of a batch, in their order, as an array or as lines; one fault where it is all that was wrong."""
     if not lines and set(map(type, answers)) == {Decision}:
         return Reply(200, _encode(answers))
     fault = next((one for one in answers if isinstance(one, SentinelError) and _status_of(one) >= 500), None)
     if fault is not None and all(isinstance(one, SentinelError) for one in answers):
         return reply_to(fault)
-    shown = [_as_json(answer) for answer in answers if answer is not None]
+    shown = [_as_json(answer) for answer in answers]
     if lines:
         return Reply(200, b"".join(_encode(one) + b"\n" for one in shown), NDJSON)
     return Reply(200, _encode(shown))
