@@ -13,6 +13,9 @@ from sentinel.review.journal_reader import DecisionRow
 FEATURES_STATE = ("fresh", "late")
 """What is told of features that were late or not."""
 
+Event: TypeAlias = Transaction | Outcome
+"""What comes in."""
+
 _NEVER_NS = 2**62
 
 
@@ -53,7 +56,7 @@ Answer: TypeAlias = Decision | Noted | SentinelError
 class Arrival(msgspec.Struct, gc=False):
     """A transaction or an outcome: when it came in, until when it can wait for a model; ns of the monotonic clock."""
 
-    event: Transaction | Outcome
+    event: Event
     received_ns: int
     due_ns: int = _NEVER_NS
 

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.counting import SHED, STATE_NUMBER, count_decisions
-from sentinel.decisions import FEATURES_STATE, Answer, Arrival, Decision, Noted, repeated
+from sentinel.decisions import FEATURES_STATE, Answer, Arrival, Decision, Event, Noted, repeated
 from sentinel.errors import InvalidInput, NotFound, Overloaded
 from sentinel.events.log import Outcome, hash_texts
-from sentinel.events.schema import Transaction
 from sentinel.events.times import SECOND_US, iso
 from sentinel.features.store import Features
 from sentinel.lineup import Contender, Lineup
@@ -275,7 +274,7 @@ class Engine:
         self._count(arrivals, decided, sifted, (begun_ns, known_ns, judged_ns, time.monotonic_ns()))
 
     def _number(
-        self, events: Sequence[Transaction | Outcome], sifted: "_Sifted", remembered: NDArray[np.uint8], now_us: int
+        self, events: Sequence[Event], sifted: "_Sifted", remembered: NDArray[np.uint8], now_us: int
     ) -> list[int]:
         """The number of every event, and answers to the outcomes: those of unknown transactions get no number."""
         seq, seqs = self.journal.last_seq, []
@@ -390,7 +389,7 @@ class Engine:
         self.counters.observe_many(Stage.TOTAL, np.array(decided.batch.values("latency_us")))
         count_decisions(self.counters, decided.batch.values("decision"), variants)
 
-    def _id(self, event: Transaction | Outcome) -> str:
+    def _id(self, event: Event) -> str:
         return event.transaction_id if isinstance(event, Outcome) else self._id_of(event)
 
 

@@ -11,11 +11,9 @@ from typing import TypeVar
 
 import msgspec
 
-from sentinel.decisions import Answer, Arrival
+from sentinel.decisions import Answer, Arrival, Event
 from sentinel.engine import Engine
 from sentinel.errors import NotReady, Overloaded, SentinelError
-from sentinel.events.log import Outcome
-from sentinel.events.schema import Transaction
 
 MAX_ROWS, LEAST_ROWS = 256, 32
 """In one batch. More would have the first wait for the last; when turns are long all the same, it is fewer."""
@@ -42,7 +40,7 @@ T = TypeVar("T")
 class _Request(msgspec.Struct, gc=False):
     """What came in together, and is decided and answered together."""
 
-    events: Sequence[Transaction | Outcome]
+    events: Sequence[Event]
     received_ns: int
     due_ns: int
     tell: Callable[[Sequence[Answer]], None]
@@ -102,7 +100,7 @@ class Worker:
         return self._waiting
 
     def put(
-        self, events: Sequence[Transaction | Outcome], received_ns: int, due_ns: int,
+        self, events: Sequence[Event], received_ns: int, due_ns: int,
         tell: Callable[[Sequence[Answer]], None],
     ) -> None:  # fmt: skip
         """Have the events of a request handled; `tell` is called in the event loop with the answers, in their order.

@@ -18,7 +18,7 @@ import numpy as np
 
 from sentinel import __version__
 from sentinel.config import Settings
-from sentinel.decisions import Answer
+from sentinel.decisions import Answer, Event
 from sentinel.engine import FARTHEST_AHEAD_US, Engine
 from sentinel.errors import (
     BadBody,
@@ -223,11 +223,11 @@ class Api:
         self._engine_worker().put(transactions, received_ns, due_ns, finish)
 
     def _begin_batch(self, call: Call, items: Sequence[Any], received_ns: int, due_ns: int, tell: Tell) -> None:
-        read: Callable[[Any], Transaction | Outcome]
+        read: Callable[[Any], Event]
         read = self._read_transaction if call.route is _SCORE else self._read_outcome
         answers: dict[int, Answer] = {}
         places: list[int] = []
-        events: list[Transaction | Outcome] = []
+        events: list[Event] = []
 
         def finish(found: Sequence[Answer]) -> None:
             answers.update(zip(places, found, strict=True))
