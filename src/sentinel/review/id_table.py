@@ -39,15 +39,23 @@ class IdTable:
                     yield int(self.numbers[slot])
                 slot = (slot + 1) & mask
 
-    def with_room_for(self, more: int, least: int = 0) -> "IdTable":
-        """This table if a quarter stays free with so many more; else another, with the numbers from `least` on."""
-        if self.count + more <= len(self.hashes) * 3 // 4:
+    def has_room_for(self, more: int) -> bool:
+        """Whether a quarter of the slots stays free with so many more."""
+        return self.count + more <= len(self.hashes) * 3 // 4
+
+    def with_room_for(self, more: int) -> "IdTable":
+        """This table if it has room for so many more; else a larger one with the same numbers."""
+        if self.has_room_for(more):
             return self
-        kept = (self.hashes != 0) & (self.numbers >= least)
-        slots = 1 << (2 * (int(np.count_nonzero(kept)) + more)).bit_length()
-        larger = IdTable(max(slots, len(self.hashes)))
-        larger.put(self.hashes[kept], self.numbers[kept])
+        used = self.hashes != 0
+        larger = IdTable(slots_for(self.count + more))
+        larger.put(self.hashes[used], self.numbers[used])
         return larger
+
+
+def slots_for(count: int) -> int:
+    """Slots of which a quarter stays free with so many numbers."""
+    return 1 << (count * 4 // 3).bit_length()
 
 
 def _shift(hashes: NDArray[np.uint64]) -> np.uint64:

@@ -17,12 +17,12 @@ from xxhash import xxh3_64_intdigest
 from sentinel.errors import JournalProblem
 from sentinel.events.log import hash_texts
 from sentinel.review.decision_batch import DecisionBatch
-from sentinel.review.id_table import IdTable
+from sentinel.review.id_table import IdTable, slots_for
 from sentinel.review.journal_reader import DecisionRow
 
 _HEAD = 8  # of the file: its generation; of a record: length and checksum, four bytes each
 _STEP = 32 << 20
-_SLOTS = 1 << 21  # takes no memory before it is used; to make it larger would make everyone wait
+_SLOTS = 1 << 17
 _encode = msgspec.msgpack.Encoder().encode
 _batch_of = msgspec.msgpack.Decoder(tuple[int, tuple[tuple[bool, Any], ...]]).decode
 
@@ -152,7 +152,7 @@ class _Rows:
 
     def __init__(self) -> None:
         self.count = self.taken = 0
-        self._table = IdTable(_SLOTS)
+        self._tables = [IdTable(_SLOTS)]  # to make one larger would make everyone wait
         self._batches: list[bytes | None] = []  # None once the journal has all of it
         self._begins: list[int] = []  # the number of the first row of each
 
@@ -160,12 +160,14 @@ class _Rows:
         begin, end = self.count, self.count + batch.size
         self._batches.append(body)
         self._begins.append(begin)
-        table = self._table.with_room_for(batch.size, self.taken)
-        table.put(batch.hashes, np.arange(begin, end))
-        self._table, self.count = table, end
+        if not self._tables[-1].has_room_for(batch.size):
+            self._tables.append(IdTable(max(_SLOTS, slots_for(batch.size))))
+        self._tables[-1].put(batch.hashes, np.arange(begin, end))
+        self.count = end
 
     def find(self, transaction_ids: Sequence[str], hashes: NDArray[np.uint64]) -> dict[str, DecisionRow]:
-        rows = [row for n in self._table.numbers_of(hashes) if (row := self._row(n)) is not None]
+        numbers = (n for table in self._tables for n in table.numbers_of(hashes))
+        rows = [row for n in numbers if (row := self._row(n)) is not None]
         wanted = set(transaction_ids) if rows else ()
         return {row.transaction_id: row for row in rows if row.transaction_id in wanted}
 
@@ -178,6 +180,7 @@ class _Rows:
         self.taken += n
         for place in range(first, self._batch_of(self.taken)):
             self._batches[place] = None
+        self._tables = [one for one in self._tables[:-1] if one.newest >= self.taken] + self._tables[-1:]
 
     def _batch_of(self, n: int) -> int:
         return bisect_right(self._begins, n) - 1
