@@ -31,7 +31,7 @@ FACTORS = (1.5, 2.0)
 def main() -> None:
     """Find what it sustains, then offer more."""
     with tempfile.TemporaryDirectory() as folder:
-        work = prepare(Path(folder), 2_000_000, lambda *_: None)
+        work = prepare(Path(folder), 2_600_000, lambda *_: None)
         pool = batches(work.score_requests)
         os.sched_setaffinity(0, {1})
         server = ServerProcess(work.score_home, HOST, free_port(HOST), core=0)
