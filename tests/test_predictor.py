@@ -18,7 +18,7 @@ from sentinel.policy.deployment import Experiment
 from sentinel.policy.experiment import variant_of
 from sentinel.policy.judge import CIRCUIT_OPEN, FAILED, FALLBACK_ONLY, OVERLOADED, Limits
 from sentinel.policy.thresholds import Thresholds
-from sentinel.predictor import LONGEST_REPEAT, ROWS_AT_ONCE, Prediction, Predictor, ScoreCache
+from sentinel.predictor import LONGEST_REPEAT, ROWS_AT_ONCE, SETTLE_ROWS, SETTLE_S, Prediction, Predictor, ScoreCache
 from sentinel.telemetry.counters import Counters, Slot
 from sentinel.vectors import Question
 
@@ -81,7 +81,13 @@ class Desk:
         await asyncio.sleep(0)
         return [self.told[name] for name in names]
 
+    @property
+    def experiment(self):
+        self.predictor.settle()
+        return self.predictor.experiment
+
     def slot(self, slot):
+        self.predictor.settle()
         return self.counters._cells[slot]
 
 
@@ -475,7 +481,7 @@ def test_each_variant_has_its_thresholds_and_its_counts(desk_of, bundles):
     answers = asyncio.run(desk.all(vectors(200), [f"card-{n}" for n in range(200)]))
     assert {(one.variant.lower(), one.decision) for one in answers} == {("a", "allow"), ("b", "block")}
     of_b = sum(one.variant.lower() == "b" for one in answers)
-    a, b = desk.predictor.experiment["a"], desk.predictor.experiment["b"]
+    a, b = desk.experiment["a"], desk.experiment["b"]
     assert (a.decisions, a.blocked, b.decisions, b.blocked) == (200 - of_b, 0, of_b, of_b)
     slots = ("PREDICTIONS_A", "PREDICTIONS_B", "BLOCKS_A", "BLOCKS_B", "EXPERIMENT_A_DECISIONS", "EXPERIMENT_B_BLOCKS")
     assert [desk.slot(Slot[slot]) for slot in slots] == [200 - of_b, of_b, 0, of_b, 200 - of_b, of_b]
@@ -489,7 +495,7 @@ def test_counts_stay_when_the_split_changes_and_go_with_the_experiment(desk_of, 
         for lineup in (experiment(bundles, 10.0), wider, other, served):
             desk.predictor.switch(lineup)
             await desk.all(vectors(50))
-            seen.append(sum(one.decisions for one in desk.predictor.experiment.values()))
+            seen.append(sum(one.decisions for one in desk.experiment.values()))
         return seen
 
     desk = desk_of(served)
@@ -503,7 +509,7 @@ def test_late_vectors_of_an_experiment_are_no_fault_of_a_model(desk_of, bundles)
 
     desk = desk_of(experiment(bundles))
     assert {one.degraded for one in asyncio.run(run())} == {OVERLOADED}
-    assert [one.errors for one in desk.predictor.experiment.values()] == [0, 0]
+    assert [one.errors for one in desk.experiment.values()] == [0, 0]
 
 
 def test_a_challenger_that_fails_leaves_the_champion_its_word(desk_of, bundles):
@@ -520,7 +526,7 @@ def test_a_challenger_that_fails_leaves_the_champion_its_word(desk_of, bundles):
     answers = asyncio.run(run())
     assert {one.degraded for one in answers if one.variant.lower() == "a"} == {None}
     assert {one.degraded for one in answers if one.variant.lower() == "b"} == {FAILED, CIRCUIT_OPEN}
-    assert desk.predictor.experiment["a"].errors == 0
+    assert desk.experiment["a"].errors == 0
 
 
 def test_only_the_champions_scores_are_watched_for_drift(desk_of, bundles):
@@ -528,23 +534,67 @@ def test_only_the_champions_scores_are_watched_for_drift(desk_of, bundles):
     desk = desk_of(experiment(bundles))
     desk.predictor.observe = lambda rows, scores: seen.append((len(rows), scores))
     answers = asyncio.run(desk.all(vectors(100)))
+    desk.predictor.settle()
     ((rows, scores),) = seen
     of_a = [one.fraud_probability for one in answers if one.variant.lower() == "a"]
     assert rows == len(of_a)
     assert bits(scores) == bits(of_a)
 
 
-def test_whatever_fails_inside_nobody_is_left_without_an_answer(desk_of, served, caplog):
+def test_whatever_fails_inside_nobody_is_left_without_an_answer(desk_of, served, caplog, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    desk = desk_of(served)
+    with monkeypatch.context() as broken:
+        broken.setattr(desk.predictor._cache, "put_many", fail)
+        answers = asyncio.run(desk.all(vectors(20)))
+    assert {type(one) for one in answers} == {SentinelError}
+    assert "20 vectors" in caplog.text
+    assert desk.slot(Slot.ERRORS) == 20
+    assert 0 <= asyncio.run(desk.all(vectors(1)))[0].fraud_probability <= 1
+
+
+def test_what_cannot_be_observed_is_answered_and_counted(desk_of, served, caplog):
     def fail(_rows, _scores):
         raise ZeroDivisionError
 
     desk = desk_of(served)
     desk.predictor.observe = fail
     answers = asyncio.run(desk.all(vectors(20)))
-    assert {type(one) for one in answers} == {SentinelError}
-    assert "20 vectors" in caplog.text
-    desk.predictor.observe = lambda _rows, _scores: None
-    assert 0 <= asyncio.run(desk.all(vectors(1)))[0].fraud_probability <= 1
+    assert {type(one) for one in answers} == {Prediction}
+    assert desk.slot(Slot.REQUESTS) == 20
+    assert "could not be observed" in caplog.text
+
+
+@pytest.mark.parametrize("n", [3, SETTLE_ROWS])
+def test_answers_are_counted_when_they_are_many_or_after_a_moment(desk_of, served, n):
+    async def run():
+        await desk.all(vectors(n))
+        at_once = cells[Slot.REQUESTS]
+        await desk.all(vectors(3))  # from the cache
+        await asyncio.sleep(3 * SETTLE_S)
+        return at_once, cells[Slot.REQUESTS]
+
+    desk = desk_of(served)
+    cells = desk.counters._cells
+    assert asyncio.run(run()) == (n if n == SETTLE_ROWS else 0, n + 3)
+
+
+def test_what_was_repeated_is_forgotten_when_it_does_not_come_again(desk_of, served):
+    async def run():
+        for _ in range(2):
+            await desk.one(often)
+        for vector in vectors(4):
+            await desk.one(vector)
+            desk.predictor.settle()
+            kept.append(len(desk.predictor.repeats))
+            await asyncio.sleep(0.15)
+
+    (often, *_), kept, desk = vectors(1, seed=9), [], desk_of(served, ttl_s=0.2)
+    asyncio.run(run())
+    assert kept[0] == 1
+    assert kept[-1] == 0
 
 
 def test_long_bodies_are_not_kept(desk_of, served):

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -21,9 +21,11 @@ from sentinel.policy.thresholds import ACTIONS, Action
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
 ROWS_AT_ONCE = 512
+SETTLE_ROWS, SETTLE_S = 256, 0.05
+"""Answers are counted, and their vectors handed on to be observed, so many together or after so many seconds."""
+
 MOST_REPEATS, LONGEST_REPEAT = 4096, 16_384
 """Bodies that came twice, of so many bytes at most: they are not read again."""
-T = TypeVar("T")
 _SHOWN = ("allow", "review", "block")
 _SHOWN_VARIANT = {"a": "A", "b": "B"}
 _log = logging.getLogger(__name__)
@@ -73,13 +75,14 @@ class Repeat(msgspec.Struct, gc=False):
     score: bytes
 
 
-def remember(repeats: dict[bytes, T], body: bytes, what: T) -> None:
-    """Keep what belongs to a body that came twice, unless it is long; when there are too many, all make room."""
-    if len(body) > LONGEST_REPEAT:
-        return
-    if len(repeats) >= MOST_REPEATS:
-        repeats.clear()
-    repeats[body] = what
+class _Answered(NamedTuple):
+    """A batch that is not counted yet; `rows` where the champion scored them."""
+
+    latencies_us: list[int]
+    levels: list[int]
+    variant: str
+    verdict: Verdict
+    rows: Any = None
 
 
 class Predictor:
@@ -102,15 +105,20 @@ class Predictor:
         self._max_waiting = max_waiting
         self._counters = counters
         self.repeats: dict[bytes, Repeat] = {}
-        """Bodies that came twice."""
+        """Bodies that came twice; all are forgotten when none has come again for as long as a score is remembered."""
 
         self._waiting: list[_Waiting] = []
-        self._hits: list[str] = []
+        self._unsettled: list[_Answered] = []
+        self._unsettled_rows = 0
+        self._hits: list[Action] = []
+        self._settling: asyncio.TimerHandle | None = None
+        self._repeat_ns = 0
 
     def switch(self, lineup: Lineup) -> None:
         """From the next vector on this lineup answers; those that wait are answered by the one they came to."""
         if self._waiting:
             self._answer()
+        self.settle()
         self.lineup, self._answering = lineup, _for_vectors(lineup)
         self._cache.clear()
         self.repeats.clear()
@@ -136,6 +144,7 @@ class Predictor:
         received_ns = time.monotonic_ns()
         if self._cache.get(known.bits, received_ns) is None:
             return None
+        self._repeat_ns = received_ns
         self._note_hit(known.action)
         return known.answer % (known.score, (time.monotonic_ns() - received_ns) // 1000, 0)
 
@@ -153,18 +162,35 @@ class Predictor:
         self._waiting.append(_Waiting(body, received_ns, due_ns, tell))
 
     def _note_hit(self, action: Action) -> None:
-        if not self._hits:
-            asyncio.get_running_loop().call_soon(self._count_hits)
+        self._settle_soon()
         self._hits.append(action)
+
+    def settle(self) -> None:
+        """Count what has been answered, and have it observed: batch by batch it would cost several times as much.
+
+        Call it from the loop's thread before you read the counters.
+        """
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
+        if self.repeats and time.monotonic_ns() - self._repeat_ns > self._cache.ttl_ns:
+            self.repeats.clear()
+        hits, self._hits = self._hits, []
+        if hits:
+            self._counters.add(Slot.CACHE_HITS, len(hits))
+            count_decisions(self._counters, hits, ())
+        answered, self._unsettled, self._unsettled_rows = self._unsettled, [], 0
+        if answered:
+            self._count(answered)
+            self._observe([one for one in answered if one.rows is not None])
+
+    def _settle_soon(self) -> None:
+        if self._settling is None:
+            self._settling = asyncio.get_running_loop().call_later(SETTLE_S, self.settle)
 
     def count_errors(self, n: int) -> None:
         """Count transactions and vectors that got no decision."""
         self._counters.add(Slot.ERRORS, n)
-
-    def _count_hits(self) -> None:
-        hits, self._hits = self._hits, []
-        self._counters.add(Slot.CACHE_HITS, len(hits))
-        count_decisions(self._counters, hits, ())
 
     def _answer(self) -> None:
         """Score what waits: the earliest due first, in batches that no one has to wait long for."""
@@ -181,19 +207,38 @@ class Predictor:
                 _log.exception("a batch of %d vectors was not answered as it should", len(batch))
                 for one in batch:
                     if one.waits:
-                        one.tell(SentinelError("Something went wrong inside; retry in a moment"))
+                        self._refuse(one, SentinelError("Something went wrong inside; retry in a moment"))
+
+    def _refuse(self, one: _Waiting, error: SentinelError) -> None:
+        one.waits = False
+        self.count_errors(1)
+        one.tell(error)
 
     def _answer_batch(self, batch: list[_Waiting], lineup: Lineup) -> None:
-        batch = _read(batch, lineup.champion)
+        rows = self._read(batch, lineup.champion)
+        known = [one for one in batch if one.waits]
         if lineup.experiment is None:
-            batch = self._recall(batch, lineup.champion)
-            if batch:
-                self._score(batch, lineup, "a")
+            left = self._recall(known, lineup.champion)
+            if left:
+                self._score(left, lineup, "a", rows if len(left) == len(batch) else _rows(left))
             return
+        batch = known
         variants = [lineup.variant(one.bits if one.key is None else one.key) for one in batch]
         for variant in sorted(set(variants)):
             part = [one for one, found in zip(batch, variants, strict=True) if found == variant]
-            self._score(part, lineup, variant)
+            self._score(part, lineup, variant, _rows(part))
+
+    def _read(self, batch: list[_Waiting], champion: Contender) -> Any:
+        """Give each its vector, and refuse those that are none. Rows (n, features) of all that are plain."""
+        rows, strange = champion.reader.rows([one.body for one in batch])
+        for one, bits in zip(batch, rows.view(f"V{rows.shape[1] * rows.itemsize}").ravel().tolist(), strict=True):
+            one.bits = bits
+        for one in [batch[i] for i in strange]:
+            try:
+                one.bits, one.key = champion.reader.one(one.body)
+            except SentinelError as error:
+                self._refuse(one, error)
+        return rows if not strange else _rows(batch)
 
     def _recall(self, batch: list[_Waiting], champion: Contender) -> list[_Waiting]:
         """Answer those whose score is remembered; the others."""
@@ -208,36 +253,44 @@ class Predictor:
             level = champion.thresholds.level(score)
             answer, text = answers.form(level, score), _encode(score)
             self._note_hit(ACTIONS[level])
-            remember(self.repeats, one.body, Repeat(one.bits, ACTIONS[level], self.judge.circuit, answer, text))
+            self._remember(one.body, Repeat(one.bits, ACTIONS[level], self.judge.circuit, answer, text), now_ns)
             one.waits = False
             one.tell(answer % (text, (now_ns - one.received_ns) // 1000, 0))
         return [one for one, score in zip(batch, scores, strict=True) if score is None]
 
-    def _score(self, batch: list[_Waiting], lineup: Lineup, variant: str) -> None:
+    def _remember(self, body: bytes, repeat: Repeat, now_ns: int) -> None:
+        """Keep what belongs to a body that came twice, unless it is long; when there are too many, all make room."""
+        if len(body) > LONGEST_REPEAT:
+            return
+        if len(self.repeats) >= MOST_REPEATS:
+            self.repeats.clear()
+        self.repeats[body] = repeat
+        self._repeat_ns = now_ns
+
+    def _score(self, batch: list[_Waiting], lineup: Lineup, variant: str, rows: Any) -> None:
         contender = lineup.contender(variant)
         begun_ns = time.monotonic_ns()
         late = [one for one in batch if one.due_ns < begun_ns]
         if late:
             batch = [one for one in batch if one.due_ns >= begun_ns]
-            self._tell(late, contender, variant, Verdict(None, OVERLOADED, self.judge.circuit))
-        if not batch:
-            return
+            self._tell(late, lineup, variant, Verdict(None, OVERLOADED, self.judge.circuit), _rows(late))
+            if not batch:
+                return
+            rows = _rows(batch)
         if lineup.fallback_only:
             verdict = Verdict(None, FALLBACK_ONLY, self.judge.circuit)
         else:
-            rows = _rows(batch)
             verdict = self.judge.ask(contender.scorer, rows)
-            if verdict.scores is not None and contender is lineup.champion:
-                self.observe(rows, verdict.scores)
         if verdict.scores is not None and lineup.experiment is None:
             self._cache.put_many([one.bits for one in batch], verdict.scores.tolist(), begun_ns)
         self._counters.observe(Stage.MODEL, (time.monotonic_ns() - begun_ns) // 1000)
-        self._tell(batch, contender, variant, verdict)
+        self._tell(batch, lineup, variant, verdict, rows)
 
-    def _tell(self, batch: list[_Waiting], contender: Contender, variant: str, verdict: Verdict) -> None:
+    def _tell(self, batch: list[_Waiting], lineup: Lineup, variant: str, verdict: Verdict, rows: Any) -> None:
+        contender = lineup.contender(variant)
         if verdict.scores is None:
             thresholds = contender.fallback.thresholds
-            scores = contender.fallback.score(_rows(batch)).tolist()
+            scores = contender.fallback.score(rows).tolist()
         else:
             thresholds, scores = contender.thresholds, verdict.scores.tolist()
         levels = list(map(thresholds.level, scores))
@@ -247,24 +300,47 @@ class Predictor:
         for one, score, level, text, latency_us in zip(batch, scores, levels, texts, latencies_us, strict=True):
             one.waits = False
             one.tell(form(level, score) % (text, latency_us, size))
-        self._count(latencies_us, [ACTIONS[level] for level in levels], variant, verdict)
+        is_observed = verdict.scores is not None and contender is lineup.champion
+        self._settle_soon()
+        self._unsettled.append(_Answered(latencies_us, levels, variant, verdict, rows if is_observed else None))
+        self._unsettled_rows += size
+        if self._unsettled_rows >= SETTLE_ROWS:
+            self.settle()
 
-    def _count(self, latencies_us: list[int], actions: list[Action], variant: str, verdict: Verdict) -> None:
-        count, size = self._counters, len(actions)
-        count.observe_batch(size)
-        count.observe_many(Stage.TOTAL, np.array(latencies_us))
-        count_decisions(count, actions, [variant] * size if variant == "b" else ())
-        count.add(Slot.CACHE_MISSES, size)
+    def _observe(self, answered: list[_Answered]) -> None:
+        if not answered:
+            return
+        try:
+            self.observe(
+                np.concatenate([one.rows for one in answered]), np.concatenate([one.verdict.scores for one in answered])
+            )
+        except Exception:  # noqa: BLE001 - they are answered, and counted
+            _log.exception("vectors could not be observed")
+
+    def _count(self, answered: list[_Answered]) -> None:
+        count = self._counters
+        actions = [ACTIONS[level] for one in answered for level in one.levels]
+        variants = [one.variant for one in answered for _ in one.levels] if self._experiment_id else ()
+        count_decisions(count, actions, variants)
+        count.observe_many(Stage.TOTAL, np.array([us for one in answered for us in one.latencies_us]))
+        count.add(Slot.CACHE_MISSES, len(actions))
         count.set(Slot.CACHE_SIZE, len(self._cache))
-        count.set(Slot.BREAKER_STATE, STATE_NUMBER[verdict.circuit])
+        count.set(Slot.BREAKER_STATE, STATE_NUMBER[answered[-1].verdict.circuit])
         count.set(Slot.BREAKER_OPENINGS, self.judge.openings)
-        if verdict.degraded in SHED:
-            count.add(SHED[verdict.degraded], size)
+        for one in answered:
+            count.observe_batch(len(one.levels))
+            if one.verdict.degraded in SHED:
+                count.add(SHED[one.verdict.degraded], len(one.levels))
         if self._experiment_id is not None:
-            tally, deadline_us = self.experiment[variant], round(self.judge.limits.deadline_s * 1e6)
-            for latency_us, action in zip(latencies_us, actions, strict=True):
-                tally.note_decision(action, latency_us, deadline_us, verdict.degraded in MODEL_FAULTS)
-            self._count_experiment()
+            self._count_for_experiment(answered)
+
+    def _count_for_experiment(self, answered: list[_Answered]) -> None:
+        deadline_us = round(self.judge.limits.deadline_s * 1e6)
+        for one in answered:
+            failed = one.verdict.degraded in MODEL_FAULTS
+            for latency_us, level in zip(one.latencies_us, one.levels, strict=True):
+                self.experiment[one.variant].note_decision(ACTIONS[level], latency_us, deadline_us, failed)
+        self._count_experiment()
 
     def _count_experiment(self) -> None:
         for name, tally in (("A", self.experiment["a"]), ("B", self.experiment["b"])):
@@ -280,7 +356,7 @@ class ScoreCache:
 
     def __init__(self, capacity: int, ttl_s: float) -> None:
         self._capacity = capacity
-        self._ttl_ns = round(ttl_s * 1e9)
+        self.ttl_ns = round(ttl_s * 1e9)
         self._kept: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -310,8 +386,8 @@ class ScoreCache:
 
     def put_many(self, vectors: list[bytes], scores: list[float], now_ns: int) -> None:
         """Remember scores; the least recently used make room."""
-        kept, until_ns = self._kept, now_ns + self._ttl_ns
-        if self._capacity <= 0 or self._ttl_ns <= 0:
+        kept, until_ns = self._kept, now_ns + self.ttl_ns
+        if self._capacity <= 0 or self.ttl_ns <= 0:
             return
         for bits, score in zip(vectors, scores, strict=True):
             if bits in kept:
@@ -326,22 +402,6 @@ def _for_vectors(lineup: Lineup) -> Lineup:
     if lineup.challenger is None or lineup.challenger.names == lineup.champion.names:
         return lineup
     return lineup._replace(challenger=None, experiment=None)
-
-
-def _read(batch: list[_Waiting], champion: Contender) -> list[_Waiting]:
-    """Those whose vector was understood; the others are told what is wrong."""
-    rows, strange = champion.reader.rows([one.body for one in batch])
-    for one, bits in zip(batch, rows.view(f"V{rows.shape[1] * rows.itemsize}").ravel().tolist(), strict=True):
-        one.bits = bits
-    if not strange:
-        return batch
-    for one in [batch[i] for i in strange]:
-        try:
-            one.bits, one.key = champion.reader.one(one.body)
-        except SentinelError as error:
-            one.waits = False
-            one.tell(error)
-    return [one for one in batch if one.waits]
 
 
 def _rows(batch: list[_Waiting]) -> Any:

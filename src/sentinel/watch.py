@@ -90,6 +90,7 @@ class Watch:
 
     def experiment_tallies(self) -> tuple[Tally, Tally]:
         """Both variants of the running experiment: transactions and vectors, of all processes."""
+        self.predictor.settle()
         totals = self.counters.totals()
         of_vectors = [
             Tally(
@@ -168,8 +169,13 @@ class Watch:
         finally:
             scores.close()
 
+    async def drift(self) -> DriftReport | dict[str, Any]:
+        """Live against training, by feature and for the score; everything that was answered before is in it."""
+        self.predictor.settle()
+        return await asyncio.to_thread(self.drift_report)
+
     def drift_report(self) -> DriftReport | dict[str, Any]:
-        """Live against training, by feature and for the score."""
+        """The same from any thread; what was answered a moment ago may not be in it."""
         if self._drift is None:
             return {"baseline_locked": False, "baseline_count": 0, "current_count": 0, "drift_detected": False}
         report = self._drift.report(time.monotonic())
@@ -179,6 +185,7 @@ class Watch:
 
     def reset_drift(self) -> None:
         """Begin the live window anew."""
+        self.predictor.settle()
         if self._drift is not None:
             self._drift.reset()
         self.counters.set(Slot.DRIFT_DETECTED, 0)
@@ -186,6 +193,7 @@ class Watch:
 
     def metrics(self) -> dict[str, Any]:
         """The main figures, of all processes together."""
+        self.predictor.settle()
         experiment, lineup = self.rollout.deployment.experiment, self.predictor.lineup
         facts = Facts(
             ab_active=experiment is not None,
@@ -198,6 +206,7 @@ class Watch:
 
     def prometheus(self) -> tuple[bytes, str]:
         """Everything that is measured, and its media type."""
+        self.predictor.settle()
         gauges: list[Gauge] = []
         lineup = self.predictor.lineup
         if lineup is not None:
@@ -229,7 +238,7 @@ class Watch:
                 await asyncio.to_thread(
                     self.rollout.record.change, lambda deployment: deployment.aborted(reason, experiment.id)
                 )
-        report = await asyncio.to_thread(self.drift_report)
+        report = await self.drift()
         if isinstance(report, DriftReport) and report.drift_detected:
             self._tell_drift(report)
         if self._leads:

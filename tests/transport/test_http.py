@@ -262,7 +262,7 @@ def test_the_time_that_a_request_lay_unread_counts(tmp_path):
     async def run():
         api = Listening(Settings(home=tmp_path), None, None, None)
         state = SimpleNamespace(connections=set())
-        make = lambda: fast_lane.FastLane(api, None, state, 60.0, {})  # noqa: E731
+        make = lambda: fast_lane.FastLane(api, None, state, 60.0)  # noqa: E731
         server = await asyncio.get_running_loop().create_server(make, HOST, 0)
         with socket.create_connection(server.sockets[0].getsockname()) as client:
             for Listening.is_behind in (False, True):

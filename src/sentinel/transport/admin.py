@@ -300,7 +300,7 @@ def _add_watching(router: APIRouter, api: Api, watch: Watch) -> None:
     @router.get("/drift")
     async def drift() -> Response:
         """Live transactions against the training history, by feature and for the score."""
-        return _ok(await run_in_threadpool(watch.drift_report))
+        return _ok(await watch.drift())
 
     @router.post("/drift/reset")
     async def reset_drift() -> Response:

@@ -36,7 +36,7 @@ from sentinel.model.bundle import Manifest, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.predictor import Predictor
 from sentinel.telemetry.tracing import Tracer, parse_traceparent
-from sentinel.transport.replies import JSON, NDJSON, Reply, Tell, reply_to, reply_to_batch
+from sentinel.transport.replies import JSON, NDJSON, Reply, Tell, Told, reply_to, reply_to_batch
 from sentinel.worker import Worker
 
 _NDJSON_TYPES = (NDJSON, "application/jsonl", "application/jsonlines", "application/ndjson")
@@ -127,7 +127,7 @@ class Api:
         due_ns = received_ns + patience_ns
         try:
             if call.route is _PREDICT:
-                self._begin_prediction(body, received_ns, due_ns, tell)
+                self.predictor.ask(body, received_ns, due_ns, tell)
             else:
                 self._begin_events(call, body, received_ns, due_ns, tell)
         except SentinelError as error:
@@ -138,30 +138,21 @@ class Api:
 
     def refuse(self, call: Call, error: SentinelError) -> Reply:
         """The reply to a request whose body could not be taken."""
-        replies: list[Reply] = []
-        tell = replies.append
+        found: list[Told] = []
+        tell: Tell = found.append
         if call.is_traced:
             tell = self._traced(call, time.monotonic_ns(), tell)
         self._refuse(call.route, error, tell)
-        return replies[0]
+        return reply_to(found[0])
 
     def _refuse(self, route: Route, error: SentinelError, tell: Tell) -> None:
         self._count_errors(route, [error])
-        tell(reply_to(error))
+        tell(error)
 
     def _count_errors(self, route: Route, answers: Sequence[Answer]) -> None:
         wrong = sum(isinstance(answer, SentinelError) for answer in answers)
         if wrong and route is not _OUTCOMES:
             self.predictor.count_errors(wrong)
-
-    def _begin_prediction(self, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
-        def finish(found: bytes | SentinelError) -> None:
-            if isinstance(found, SentinelError):
-                self._refuse(_PREDICT, found, tell)
-            else:
-                tell(Reply(200, found))
-
-        self.predictor.ask(body, received_ns, due_ns, finish)
 
     def _begin_events(self, call: Call, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
         if call.kind != "json" or body[:1] != b"{":
@@ -179,7 +170,7 @@ class Api:
             if isinstance(answer, SentinelError):
                 self._refuse(call.route, answer, tell)
             else:
-                tell(Reply(200, _encode(answer)))
+                tell(_encode(answer))
 
         event = self._read_transaction(body) if call.route is _SCORE else self._read_outcome(body)
         self._engine_worker().put((event,), received_ns, due_ns, finish)
@@ -188,7 +179,8 @@ class Api:
         """Hand the request id and the trace back with the answer, and record a span of it where that is wanted."""
         parent = parse_traceparent(call.traceparent) if call.traceparent else None
 
-        def finish(reply: Reply) -> None:
+        def finish(told: Told) -> None:
+            reply = reply_to(told)
             span = self._tracer.span(
                 f"POST {call.route}", parent, received_ns, time.monotonic_ns(),
                 {"http.response.status_code": reply.status, "request_id": call.request_id or ""},
@@ -208,7 +200,7 @@ class Api:
     async def answer(self, call: Call, body: bytes) -> Reply:
         """The same for those who can wait."""
         waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.begin(call, body, lambda reply: None if waiting.done() else waiting.set_result(reply))
+        self.begin(call, body, lambda told: None if waiting.done() else waiting.set_result(reply_to(told)))
         return await waiting
 
     def _begin_transactions(

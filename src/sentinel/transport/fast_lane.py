@@ -21,9 +21,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from sentinel.predictor import remember
 from sentinel.transport.api import Api, Call, Route, deadline_of
-from sentinel.transport.replies import JSON, RETRY, Reply, Tell
+from sentinel.transport.replies import RETRY, Tell, Told, reply_to
 
 LONGEST_HEAD = 65_536
 _TCP_INFO = getattr(socket, "TCP_INFO", 0) if sys.platform == "linux" else 0
@@ -97,11 +96,9 @@ class FastLane(asyncio.Protocol):
     """One connection, until it asks for something unusual."""
 
     def __init__(
-        self, api: Api, make_other: Callable[[], HttpToolsProtocol], state: ServerState, idle_s: float,
-        repeats: dict[bytes, bytes],
-    ) -> None:  # fmt: skip
+        self, api: Api, make_other: Callable[[], HttpToolsProtocol], state: ServerState, idle_s: float
+    ) -> None:
         self._api = api
-        self._repeats = repeats
         self._make_other = make_other
         self._state = state
         self._idle_s = idle_s
@@ -135,16 +132,12 @@ class FastLane(asyncio.Protocol):
         """Called by the event loop: take every complete request."""
         self._received += len(data)
         if not self._buffer and not self._leaving:
-            known = self._repeats.get(data) if self._repeats else None
-            if known is not None and self._take_repeat(known):
-                return
             blank = data.find(_BLANK) + 4
             head = read_head(data[:blank]) if blank > 3 else _NO_HEAD
             if head.call is not None and len(data) == blank + head.length <= self._most_bytes:
                 body = data[blank:]
-                if head.call.may_be_remembered and self._api.predictor.repeats and self._take_repeat(body):
-                    remember(self._repeats, data, body)  # not to be read again
-                else:
+                is_known = head.call.may_be_remembered and self._api.predictor.repeats and self._take_repeat(body)
+                if not is_known:
                     self._take(head.call, body)
                 return
         self._buffer = self._buffer + data if self._buffer else data
@@ -201,22 +194,22 @@ class FastLane(asyncio.Protocol):
             place: list[bytes | None] = [None]
             self._replies.append(place)
 
-            def tell(reply: Reply) -> None:
-                place[0] = response_bytes(reply)
+            def tell(told: Told) -> None:
+                place[0] = response_bytes(told)
                 self._flush()
         else:
             self._owes, tell = True, self._tell
 
         self._api.begin(call, body, tell, _unread_ns(self._transport) if self._api.is_behind else 0)
 
-    def _tell(self, reply: Reply) -> None:
+    def _tell(self, told: Told) -> None:
         """Answer the request before which there was none."""
         self._owes = False
         if self._replies:
-            self._replies.appendleft([response_bytes(reply)])
+            self._replies.appendleft([response_bytes(told)])
             self._flush()
         elif self._transport is not None:
-            self._transport.write(response_bytes(reply))
+            self._transport.write(response_bytes(told))
             if self._closing or self._leaving:
                 self._leave()
 
@@ -307,10 +300,11 @@ def _is_unusual(buffer: bytes, begin: int) -> bool:
     return not _BEGIN.startswith(start) or b"\n\n" in buffer[begin:] or len(buffer) - begin > LONGEST_HEAD
 
 
-def response_bytes(reply: Reply) -> bytes:
+def response_bytes(told: Told) -> bytes:
     """A whole HTTP response, as uvicorn would write it."""
-    if reply.status == 200 and reply.media == JSON and reply.headers is None:
-        return _ACCEPTED % (len(reply.body), reply.body)
+    if type(told) is bytes:
+        return _ACCEPTED % (len(told), told)
+    reply = reply_to(told)
     headers = {**(RETRY if reply.status == 503 else {}), **(reply.headers or {})}
     more = b"".join(b"%s: %s\r\n" % (name.encode(), _line(text)) for name, text in headers.items())
     return b"HTTP/1.1 %d %s\r\n%scontent-length: %d\r\ncontent-type: %s\r\n\r\n%s" % (
@@ -329,7 +323,6 @@ def _line(text: str) -> bytes:
 
 def fast_lane(api: Api) -> Callable[..., asyncio.Protocol]:
     """What uvicorn takes as its `http` class."""
-    repeats: dict[bytes, bytes] = {}
 
     def protocol(
         config: Config,
@@ -340,6 +333,6 @@ def fast_lane(api: Api) -> Callable[..., asyncio.Protocol]:
         def other() -> HttpToolsProtocol:
             return OtherLane(config, server_state, app_state, _loop)
 
-        return FastLane(api, other, server_state, config.timeout_keep_alive, repeats)
+        return FastLane(api, other, server_state, config.timeout_keep_alive)
 
     return protocol

@@ -57,7 +57,10 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     headers: dict[str, str] | None = None
 
 
-Tell: TypeAlias = Callable[[Reply], None]
+Told: TypeAlias = bytes | Reply | SentinelError
+"""What a request gets: bytes are the JSON of an answer with nothing unusual about it."""
+
+Tell: TypeAlias = Callable[[Told], None]
 
 
 def _status_of(fault: SentinelError) -> int:
@@ -74,24 +77,24 @@ def _as_json(answer: Answer) -> Any:
     return shown
 
 
-def reply_to_batch(answers: Sequence[Answer], *, lines: bool) -> Reply:
+def reply_to_batch(answers: Sequence[Answer], *, lines: bool) -> Told:
     """The answers of a batch, in their order, as an array or as lines; one fault where it is all that was wrong."""
     if not lines and set(map(type, answers)) == {Decision}:
-        return Reply(200, _encode(answers))
+        return _encode(answers)
     fault = next((one for one in answers if isinstance(one, SentinelError) and _status_of(one) >= 500), None)
     if fault is not None and all(isinstance(one, SentinelError) for one in answers):
-        return reply_to(fault)
+        return fault
     shown = [_as_json(answer) for answer in answers]
     if lines:
         return Reply(200, b"".join(_encode(one) + b"\n" for one in shown), NDJSON)
-    return Reply(200, _encode(shown))
+    return _encode(shown)
 
 
-def reply_to(answer: Answer) -> Reply:
-    """An answer or a fault as a reply."""
-    if isinstance(answer, SentinelError):
-        return Reply(_status_of(answer), _encode(_as_json(answer)))
-    return Reply(200, _encode(answer))
+def reply_to(told: Told) -> Reply:
+    """The same as a reply."""
+    if isinstance(told, Reply):
+        return told
+    return Reply(200, told) if isinstance(told, bytes) else Reply(_status_of(told), _encode(_as_json(told)))
 
 
 def respond(reply: Reply, headers: dict[str, str] | None = None) -> Response:
