@@ -7,8 +7,6 @@ import time
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sentinel.errors import BadBody, NotReady, Overloaded, SentinelError
 from sentinel.lineup import Contender, Lineup
@@ -18,7 +16,8 @@ from sentinel.policy.deployment import Experiment
 from sentinel.policy.experiment import variant_of
 from sentinel.policy.judge import CIRCUIT_OPEN, FAILED, FALLBACK_ONLY, OVERLOADED, Limits
 from sentinel.policy.thresholds import Thresholds
-from sentinel.predictor import LONGEST_REPEAT, ROWS_AT_ONCE, SETTLE_ROWS, SETTLE_S, Prediction, Predictor, ScoreCache
+from sentinel.predictor import LONGEST_REPEAT, ROWS_AT_ONCE, SETTLE_ROWS, SETTLE_S, Prediction, Predictor
+from sentinel.score_cache import ScoreCache
 from sentinel.telemetry.counters import Counters, Slot
 from sentinel.vectors import Question
 
@@ -322,46 +321,6 @@ def test_a_cache_can_be_switched_off(desk_of, served, capacity, ttl_s):
     assert asyncio.run(run()) == [False] * 3
 
 
-KEYS = [bytes([n]) for n in range(6)]
-uses = st.lists(
-    st.tuples(
-        st.sampled_from([0, 0, 0, 1, 3]), st.one_of(st.sampled_from(KEYS), st.lists(st.sampled_from(KEYS), max_size=5))
-    ),
-    max_size=60,
-)
-
-
-@given(st.integers(1, 5), uses)
-def test_the_cache_does_what_a_list_of_all_uses_says(capacity, steps):
-    cache, kept, now = ScoreCache(capacity, ttl_s=4e-9), [], 0  # kept: (key, score, put at), least recently used first
-    for wait, what in steps:
-        now += wait
-        if isinstance(what, bytes):
-            found = next((one for one in kept if one[0] == what), None)
-            if found is not None:
-                kept.remove(found)
-                if now - found[2] <= 4:
-                    kept.append(found)
-                else:
-                    found = None
-            assert cache.get(what, now) == (found[1] if found else None)
-            continue
-        scores = [float(now * 10 + n) for n in range(len(what))]
-        cache.put_many(what, scores, now)
-        for key, score in zip(what, scores, strict=True):
-            kept = [*(one for one in kept if one[0] != key), (key, score, now)]
-        kept = kept[-capacity:]
-        assert len(cache) == len(kept)
-
-
-def test_what_was_used_last_stays_longest():
-    cache = ScoreCache(2, ttl_s=1.0)
-    cache.put_many([b"old", b"new"], [0.1, 0.2], 0)
-    assert cache.get(b"old", 1) == 0.1
-    cache.put_many([b"newest"], [0.3], 2)
-    assert [cache.get(key, 3) for key in (b"old", b"new", b"newest")] == [0.1, None, 0.3]
-
-
 # deadlines
 
 
@@ -547,7 +506,7 @@ def test_whatever_fails_inside_nobody_is_left_without_an_answer(desk_of, served,
 
     desk = desk_of(served)
     with monkeypatch.context() as broken:
-        broken.setattr(desk.predictor._cache, "put_many", fail)
+        broken.setattr(desk.predictor._cache, "put", fail)
         answers = asyncio.run(desk.all(vectors(20)))
     assert {type(one) for one in answers} == {SentinelError}
     assert "20 vectors" in caplog.text

@@ -13,10 +13,11 @@ from sentinel.model.registry import Registry
 from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.judge import Limits
 from sentinel.policy.thresholds import Thresholds
-from sentinel.predictor import Predictor, ScoreCache
+from sentinel.predictor import Predictor
 from sentinel.review.journal import Journal
 from sentinel.review.snapshots import Snapshots
 from sentinel.rollout import LOADING, Rollout
+from sentinel.score_cache import ScoreCache
 from sentinel.telemetry.counters import Counters, Slot
 from sentinel.worker import Worker
 

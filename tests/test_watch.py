@@ -8,7 +8,8 @@ from sentinel.model.drift import DriftSettings
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.judge import Limits
-from sentinel.predictor import Predictor, ScoreCache
+from sentinel.predictor import Predictor
+from sentinel.score_cache import ScoreCache
 from sentinel.shadow.settings import ShadowSettings
 from sentinel.telemetry.counters import Counters
 from sentinel.watch import Watch

@@ -23,10 +23,11 @@ from sentinel.lineup import Lineup
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.judge import Limits
-from sentinel.predictor import Predictor, ScoreCache
+from sentinel.predictor import Predictor
 from sentinel.review.journal import Journal
 from sentinel.review.snapshots import Snapshots
 from sentinel.rollout import Rollout
+from sentinel.score_cache import ScoreCache
 from sentinel.telemetry.counters import Counters, create_counters, open_counters
 from sentinel.telemetry.logs import configure_logging
 from sentinel.telemetry.tracing import open_tracer

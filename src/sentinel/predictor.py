@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
@@ -18,6 +17,7 @@ from sentinel.policy.breaker import Circuit
 from sentinel.policy.experiment import Tally
 from sentinel.policy.judge import FALLBACK_ONLY, MODEL_FAULTS, OVERLOADED, Judge, Limits, Verdict
 from sentinel.policy.thresholds import ACTIONS, Action
+from sentinel.score_cache import ScoreCache
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
 ROWS_AT_ONCE = 512
@@ -61,14 +61,13 @@ class _Waiting(msgspec.Struct, gc=False):
     due_ns: int
     tell: Tell
     waits: bool = True
-    bits: bytes = b""
     key: str | None = None
 
 
 class Repeat(msgspec.Struct, gc=False):
-    """A body that came before: its vector, what was decided in which state, and the answer but for the microseconds."""
+    """A body that came before: until when its score is good, what was decided in which state, and the answer to it."""
 
-    bits: bytes
+    until_ns: int
     action: Action
     circuit: Circuit
     answer: bytes
@@ -93,7 +92,7 @@ class Predictor:
     features than the champion answers no vectors, only transactions.
     """
 
-    def __init__(self, limits: Limits, cache: "ScoreCache", max_waiting: int, counters: Counters) -> None:
+    def __init__(self, limits: Limits, cache: ScoreCache, max_waiting: int, counters: Counters) -> None:
         self.lineup: Lineup | None = None
         self._answering: Lineup | None = None
         self.reason = "still loading"
@@ -120,7 +119,7 @@ class Predictor:
             self._answer()
         self.settle()
         self.lineup, self._answering = lineup, _for_vectors(lineup)
-        self._cache.clear()
+        self._cache.begin(len(lineup.champion.names))
         self.repeats.clear()
         found = self._answering.experiment.id if self._answering.experiment else None
         if found != self._experiment_id:
@@ -142,7 +141,7 @@ class Predictor:
         if known is None or known.circuit is not self.judge.circuit:
             return None
         received_ns = time.monotonic_ns()
-        if self._cache.get(known.bits, received_ns) is None:
+        if received_ns > known.until_ns:
             return None
         self._repeat_ns = received_ns
         self._note_hit(known.action)
@@ -215,48 +214,50 @@ class Predictor:
         one.tell(error)
 
     def _answer_batch(self, batch: list[_Waiting], lineup: Lineup) -> None:
-        rows = self._read(batch, lineup.champion)
-        known = [one for one in batch if one.waits]
+        rows, strange = lineup.champion.reader.rows([one.body for one in batch])
+        if strange:
+            self._read(batch, rows, strange, lineup.champion)
+            batch, rows = _some(batch, rows, [n for n, one in enumerate(batch) if one.waits])
         if lineup.experiment is None:
-            left = self._recall(known, lineup.champion)
-            if left:
-                self._score(left, lineup, "a", rows if len(left) == len(batch) else _rows(left))
+            batch, rows = self._recall(batch, rows, lineup.champion)
+            if batch:
+                self._score(batch, rows, lineup, "a")
             return
-        batch = known
-        variants = [lineup.variant(one.bits if one.key is None else one.key) for one in batch]
+        variants = [
+            lineup.variant(row.tobytes() if one.key is None else one.key) for one, row in zip(batch, rows, strict=True)
+        ]
         for variant in sorted(set(variants)):
-            part = [one for one, found in zip(batch, variants, strict=True) if found == variant]
-            self._score(part, lineup, variant, _rows(part))
+            where = [n for n, found in enumerate(variants) if found == variant]
+            self._score(*_some(batch, rows, where), lineup, variant)
 
-    def _read(self, batch: list[_Waiting], champion: Contender) -> Any:
-        """Give each its vector, and refuse those that are none. Rows (n, features) of all that are plain."""
-        rows, strange = champion.reader.rows([one.body for one in batch])
-        for one, bits in zip(batch, rows.view(f"V{rows.shape[1] * rows.itemsize}").ravel().tolist(), strict=True):
-            one.bits = bits
-        for one in [batch[i] for i in strange]:
+    def _read(self, batch: list[_Waiting], rows: Any, strange: list[int], champion: Contender) -> None:
+        """Read what is not plain, and refuse what is no vector."""
+        for n in strange:
             try:
-                one.bits, one.key = champion.reader.one(one.body)
+                vector = champion.reader.one(batch[n].body)
             except SentinelError as error:
-                self._refuse(one, error)
-        return rows if not strange else _rows(batch)
+                self._refuse(batch[n], error)
+            else:
+                rows[n] = np.frombuffer(vector.bits, np.float32)
+                batch[n].key = vector.key
 
-    def _recall(self, batch: list[_Waiting], champion: Contender) -> list[_Waiting]:
+    def _recall(self, batch: list[_Waiting], rows: Any, champion: Contender) -> tuple[list[_Waiting], Any]:
         """Answer those whose score is remembered; the others."""
         now_ns = time.monotonic_ns()
-        scores = self._cache.get_many([one.bits for one in batch], now_ns)
-        if scores.count(None) == len(scores):
-            return batch
+        scores, until_ns, known = self._cache.find(rows, now_ns)
+        if not known:
+            return batch, rows
         answers = _Answers(champion, "a", Verdict(None, None, self.judge.circuit), cache_hit=True)
-        for one, score in zip(batch, scores, strict=True):
-            if score is None:
-                continue
+        for n in np.flatnonzero(until_ns).tolist():
+            one, score = batch[n], float(scores[n])
             level = champion.thresholds.level(score)
             answer, text = answers.form(level, score), _encode(score)
             self._note_hit(ACTIONS[level])
-            self._remember(one.body, Repeat(one.bits, ACTIONS[level], self.judge.circuit, answer, text), now_ns)
+            repeat = Repeat(int(until_ns[n]), ACTIONS[level], self.judge.circuit, answer, text)
+            self._remember(one.body, repeat, now_ns)
             one.waits = False
             one.tell(answer % (text, (now_ns - one.received_ns) // 1000, 0))
-        return [one for one, score in zip(batch, scores, strict=True) if score is None]
+        return _some(batch, rows, np.flatnonzero(until_ns == 0).tolist())
 
     def _remember(self, body: bytes, repeat: Repeat, now_ns: int) -> None:
         """Keep what belongs to a body that came twice, unless it is long; when there are too many, all make room."""
@@ -267,26 +268,26 @@ class Predictor:
         self.repeats[body] = repeat
         self._repeat_ns = now_ns
 
-    def _score(self, batch: list[_Waiting], lineup: Lineup, variant: str, rows: Any) -> None:
+    def _score(self, batch: list[_Waiting], rows: Any, lineup: Lineup, variant: str) -> None:
         contender = lineup.contender(variant)
         begun_ns = time.monotonic_ns()
-        late = [one for one in batch if one.due_ns < begun_ns]
+        late = [n for n, one in enumerate(batch) if one.due_ns < begun_ns]
         if late:
-            batch = [one for one in batch if one.due_ns >= begun_ns]
-            self._tell(late, lineup, variant, Verdict(None, OVERLOADED, self.judge.circuit), _rows(late))
+            verdict = Verdict(None, OVERLOADED, self.judge.circuit)
+            self._tell(*_some(batch, rows, late), lineup, variant, verdict)
+            batch, rows = _some(batch, rows, [n for n, one in enumerate(batch) if one.waits])
             if not batch:
                 return
-            rows = _rows(batch)
         if lineup.fallback_only:
             verdict = Verdict(None, FALLBACK_ONLY, self.judge.circuit)
         else:
             verdict = self.judge.ask(contender.scorer, rows)
         if verdict.scores is not None and lineup.experiment is None:
-            self._cache.put_many([one.bits for one in batch], verdict.scores.tolist(), begun_ns)
+            self._cache.put(rows, verdict.scores, begun_ns)
         self._counters.observe(Stage.MODEL, (time.monotonic_ns() - begun_ns) // 1000)
-        self._tell(batch, lineup, variant, verdict, rows)
+        self._tell(batch, rows, lineup, variant, verdict)
 
-    def _tell(self, batch: list[_Waiting], lineup: Lineup, variant: str, verdict: Verdict, rows: Any) -> None:
+    def _tell(self, batch: list[_Waiting], rows: Any, lineup: Lineup, variant: str, verdict: Verdict) -> None:
         contender = lineup.contender(variant)
         if verdict.scores is None:
             thresholds = contender.fallback.thresholds
@@ -351,52 +352,6 @@ class Predictor:
             self._counters.set(Slot[f"EXPERIMENT_{name}_LATE"], tally.late)
 
 
-class ScoreCache:
-    """Scores by the bits of their vectors: the last `capacity` that were used, for `ttl_s` seconds each."""
-
-    def __init__(self, capacity: int, ttl_s: float) -> None:
-        self._capacity = capacity
-        self.ttl_ns = round(ttl_s * 1e9)
-        self._kept: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
-
-    def __len__(self) -> int:
-        """How many are kept, those that are too old to be used included."""
-        return len(self._kept)
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._kept.clear()
-
-    def get(self, bits: bytes, now_ns: int) -> float | None:
-        """The score of this very vector, unless it is too old."""
-        found = self._kept.get(bits)
-        if found is None:
-            return None
-        if now_ns > found[1]:
-            del self._kept[bits]
-            return None
-        self._kept.move_to_end(bits)
-        return found[0]
-
-    def get_many(self, vectors: list[bytes], now_ns: int) -> list[float | None]:
-        """The score of each, None where there is none."""
-        if not any(map(self._kept.__contains__, vectors)):
-            return [None] * len(vectors)
-        return [self.get(bits, now_ns) for bits in vectors]
-
-    def put_many(self, vectors: list[bytes], scores: list[float], now_ns: int) -> None:
-        """Remember scores; the least recently used make room."""
-        kept, until_ns = self._kept, now_ns + self.ttl_ns
-        if self._capacity <= 0 or self.ttl_ns <= 0:
-            return
-        for bits, score in zip(vectors, scores, strict=True):
-            if bits in kept:
-                kept.move_to_end(bits)
-            kept[bits] = (score, until_ns)
-        while len(kept) > self._capacity:
-            kept.popitem(last=False)
-
-
 def _for_vectors(lineup: Lineup) -> Lineup:
     """The lineup, without a challenger that takes other features: the vectors are those of the champion."""
     if lineup.challenger is None or lineup.challenger.names == lineup.champion.names:
@@ -404,8 +359,9 @@ def _for_vectors(lineup: Lineup) -> Lineup:
     return lineup._replace(challenger=None, experiment=None)
 
 
-def _rows(batch: list[_Waiting]) -> Any:
-    return np.frombuffer(b"".join([one.bits for one in batch]), np.float32).reshape(len(batch), -1)
+def _some(batch: list[_Waiting], rows: Any, where: list[int]) -> tuple[list[_Waiting], Any]:
+    """Those in these places, with their rows."""
+    return [batch[n] for n in where], rows[where]
 
 
 class _Answers:
