@@ -27,6 +27,7 @@ SETTLE_ROWS, SETTLE_S = 256, 0.05
 MOST_REPEATS, LONGEST_REPEAT = 4096, 16_384
 """Bodies that came twice, of so many bytes at most: they are not read again."""
 _SHOWN = ("allow", "review", "block")
+_LIKELY = 0.5
 _SHOWN_VARIANT = {"a": "A", "b": "B"}
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -251,7 +252,7 @@ class Predictor:
         for n in np.flatnonzero(until_ns).tolist():
             one, score = batch[n], float(scores[n])
             level = champion.thresholds.level(score)
-            answer, text = answers.form(level, score), _encode(score)
+            answer, text = answers[level, score >= _LIKELY], _encode(score)
             self._note_hit(ACTIONS[level])
             repeat = Repeat(int(until_ns[n]), ACTIONS[level], self.judge.circuit, answer, text)
             self._remember(one.body, repeat, now_ns)
@@ -296,11 +297,11 @@ class Predictor:
             thresholds, scores = contender.thresholds, verdict.scores.tolist()
         levels = list(map(thresholds.level, scores))
         texts = _encode(scores)[1:-1].split(b",")
-        form, size, now_ns = _Answers(contender, variant, verdict).form, len(batch), time.monotonic_ns()
+        answers, size, now_ns = _Answers(contender, variant, verdict), len(batch), time.monotonic_ns()
         latencies_us = [(now_ns - one.received_ns) // 1000 for one in batch]
         for one, score, level, text, latency_us in zip(batch, scores, levels, texts, latencies_us, strict=True):
             one.waits = False
-            one.tell(form(level, score) % (text, latency_us, size))
+            one.tell(answers[level, score >= _LIKELY] % (text, latency_us, size))
         is_observed = verdict.scores is not None and contender is lineup.champion
         self._settle_soon()
         self._unsettled.append(_Answered(latencies_us, levels, variant, verdict, rows if is_observed else None))
@@ -364,23 +365,22 @@ def _some(batch: list[_Waiting], rows: Any, where: list[int]) -> tuple[list[_Wai
     return [batch[n] for n in where], rows[where]
 
 
-class _Answers:
-    """The answers of one contender to one batch: the same JSON but for the score, the microseconds and the batch."""
+class _Answers(dict[tuple[int, bool], bytes]):
+    """What one contender says to one batch, by the level of the action and whether fraud is likelier than not.
+
+    It is filled in with score, microseconds and batch size, all that differs.
+    """
 
     def __init__(self, contender: Contender, variant: str, verdict: Verdict, *, cache_hit: bool = False) -> None:
         thresholds = contender.fallback.thresholds if verdict.degraded else contender.thresholds
         used = thresholds.review if thresholds.block is None else thresholds.block
         self._used = (thresholds.review, thresholds.review, used)
         self._rest = (cache_hit, contender.version, _SHOWN_VARIANT[variant], verdict.degraded, verdict.circuit)
-        self._forms: dict[int, bytes] = {}
 
-    def form(self, level: int, score: float) -> bytes:
-        """What is filled in with score, microseconds and batch size."""
-        kind = level + 3 if score >= 0.5 else level
-        found = self._forms.get(kind)
-        if found is None:
-            found = self._forms[kind] = _form(1 if score >= 0.5 else 0, level, self._used[level], *self._rest)
-        return found
+    def __missing__(self, kind: tuple[int, bool]) -> bytes:
+        level, is_likely = kind
+        form = self[kind] = _form(int(is_likely), level, self._used[level], *self._rest)
+        return form
 
 
 @lru_cache(maxsize=256)
