@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentinel.decisions import Arrival, Decision, Noted
-from sentinel.engine import Engine
+from sentinel.engine import SETTLE_ROWS, Engine
 from sentinel.errors import Conflict, InvalidInput, JournalProblem, NotFound
 from sentinel.events.files import history_of_frame
 from sentinel.events.log import Outcome
@@ -20,6 +20,7 @@ from sentinel.model.bundle import load_bundle
 from sentinel.review.journal import Journal
 from sentinel.review.journal_reader import DecisionRow
 from sentinel.review.snapshots import Snapshots
+from sentinel.telemetry.counters import Slot
 
 NOW_US = 1_738_400_000_000_000  # just after the history
 STEP_US = 60_000_000
@@ -95,6 +96,34 @@ def test_a_new_transaction_is_decided_and_stored(home):
     row, _ = engine.journal.find_one("t1")
     assert np.frombuffer(row.features)[0] == 11.0
     assert row.fraud_probability == answer.fraud_probability
+
+
+def test_decisions_are_counted_many_at_once_and_before_anyone_reads(home):
+    engine = home.open()
+    seen = []
+    engine._observe = lambda rows, scores: seen.append((rows.shape, scores.shape))
+    requests = lambda: engine.counters.totals()[Slot.REQUESTS]  # noqa: E731
+    handle(engine, [payment(engine, i) for i in range(10)])
+    assert (requests(), seen) == (0, [])
+    engine.settle()
+    assert (requests(), seen) == (10, [((10, 12), (10,))])
+    handle(engine, [payment(engine, 10 + i) for i in range(SETTLE_ROWS)])
+    assert (requests(), seen[1:]) == (10 + SETTLE_ROWS, [((SETTLE_ROWS, 12), (SETTLE_ROWS,))])
+    engine.settle()
+    assert (requests(), len(seen)) == (10 + SETTLE_ROWS, 2)
+
+
+def test_what_cannot_be_observed_is_decided_and_stored(home, caplog):
+    def fail(_rows, _scores):
+        raise ZeroDivisionError
+
+    engine = home.open()
+    engine._observe = fail
+    answers = handle(engine, [payment(engine, i) for i in range(SETTLE_ROWS)])
+    assert {type(one) for one in answers} == {Decision}
+    assert engine.journal.counts()["decisions"] == SETTLE_ROWS
+    assert "could not be observed" in caplog.text
+    assert handle(engine, [payment(engine, 1)])[0].replayed
 
 
 def test_the_same_again_gets_the_stored_answer_and_counts_once(home):

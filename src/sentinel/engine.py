@@ -1,6 +1,7 @@
 """The spine: take a batch, know its features, judge it, record it, answer. One thread, no locks."""
 
 import itertools
+import logging
 import operator
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +32,10 @@ FARTHEST_AHEAD_US = 86_400 * SECOND_US
 SNAPSHOT_EVERY = 250_000
 CATCH_UP_ROWS = 64
 MOST_POSTPONED = 1_000_000
+SETTLE_ROWS = 256
+"""Decisions are counted, and their features handed on to be observed, so many together."""
+
+_log = logging.getLogger(__name__)
 _WORDS = tuple(map(str, ACTIONS))  # SQLite takes its time over members of an enumeration
 _SPARE = 8  # who has waited for less than an eighth of its patience has time for what was postponed
 
@@ -56,6 +61,7 @@ class Engine:
         self._observe = observe
         self.states: dict[str, FeatureState] = {}
         self.experiment = ExperimentCount(self.limits.deadline_s, false_alarm_cost)
+        self._unsettled = _Unsettled()
         self._dirty = False
         self.has_time = True
         self.overflow = Overflow(journal.path.with_name("overflow.log"))
@@ -77,6 +83,7 @@ class Engine:
 
     def switch(self, lineup: Lineup, fresh: dict[str, FeatureState], now_us: int) -> None:
         """From the next batch on this lineup decides; states that no one needs any more are let go."""
+        self.settle()
         while self.states and self.overflow:
             self.catch_up()
         for state in fresh.values():
@@ -158,8 +165,23 @@ class Engine:
                 state.prepare(self.snapshots)
         self.journal.cut_log()
 
+    def settle(self) -> None:
+        """Count what has been decided, and have it observed. Call it before you read the counters."""
+        done, self._unsettled = self._unsettled, _Unsettled()
+        if done.decisions:
+            count_decisions(self.counters, done.decisions, done.variants)
+            self.counters.observe_many(Stage.TOTAL, np.array(done.latencies_us))
+        if done.queue_ns:
+            self.counters.observe_many(Stage.QUEUE, np.array(done.queue_ns) // 1000)
+        if done.rows:
+            try:
+                self._observe(np.concatenate(done.rows), np.concatenate(done.scores))
+            except Exception:  # noqa: BLE001 - they are decided and stored
+                _log.exception("features could not be observed")
+
     def close(self) -> None:
         """Save the states and release everything."""
+        self.settle()
         self.judge.stop()
         self.snapshot()
         self.snapshots.close()
@@ -248,7 +270,7 @@ class Engine:
         if sifted.places:  # outcomes, of what was shed now perhaps
             self._catch_up_with([self._id(batch[i].event) for i in sifted.places])
         self.counters.add(SHED[OVERLOADED], len(places))
-        self._count_decided(shed, ())
+        self._settle_soon(shed)
 
     def _take(self, batch: Sequence[Arrival], sifted: "_Sifted", now_us: int) -> None:
         """Know, judge, record, answer."""
@@ -361,17 +383,16 @@ class Engine:
             return Verdict(None, FALLBACK_ONLY, self.judge.circuit)
         verdict = self.judge.ask(contender.scorer, values)
         if verdict.scores is not None and contender is self.lineup.champion:
-            self._observe(values, verdict.scores)
+            self._unsettled.rows.append(values)
+            self._unsettled.scores.append(verdict.scores)
         return verdict
 
     def _count(
         self, arrivals: Sequence[Arrival], decided: "_Decided", sifted: "_Sifted", times_ns: tuple[int, int, int, int],
     ) -> None:  # fmt: skip
         """Tell the experiment and the metrics what has happened."""
-        variants: Sequence[str | None] = ()
         if self.lineup.experiment is not None:
             self.experiment.note(decided.batch.rows(), sifted.first_told, sifted.rows)
-            variants = decided.batch.values("variant")
         begun, known, judged, stored = times_ns
         count = self.counters
         count.observe(Stage.FEATURES, (known - begun) // 1000)
@@ -382,12 +403,16 @@ class Engine:
         count.set(Slot.BREAKER_OPENINGS, self.judge.openings)
         if decided.answers:
             count.observe_batch(len(decided.answers))
-            count.observe_many(Stage.QUEUE, np.array([begun - one.received_ns for one in arrivals]) // 1000)
-            self._count_decided(decided, variants)
+            self._unsettled.queue_ns += [begun - one.received_ns for one in arrivals]
+            self._settle_soon(decided)
 
-    def _count_decided(self, decided: "_Decided", variants: Sequence[str | None]) -> None:
-        self.counters.observe_many(Stage.TOTAL, np.array(decided.batch.values("latency_us")))
-        count_decisions(self.counters, decided.batch.values("decision"), variants)
+    def _settle_soon(self, decided: "_Decided") -> None:
+        unsettled, batch = self._unsettled, decided.batch
+        unsettled.latencies_us += batch.values("latency_us")
+        unsettled.decisions += batch.values("decision")
+        unsettled.variants += batch.values("variant")
+        if len(unsettled.decisions) >= SETTLE_ROWS:
+            self.settle()
 
     def _id(self, event: Event) -> str:
         return event.transaction_id if isinstance(event, Outcome) else self._id_of(event)
@@ -412,6 +437,18 @@ class _Decided(NamedTuple):
 
     batch: DecisionBatch
     answers: list[Decision]
+
+
+class _Unsettled:
+    """What has been decided and is not counted and observed yet: batch by batch it would cost several times as much."""
+
+    def __init__(self) -> None:
+        self.decisions: list[str] = []
+        self.variants: list[str | None] = []
+        self.latencies_us: list[int] = []
+        self.queue_ns: list[int] = []
+        self.rows: list[NDArray[np.float64]] = []
+        self.scores: list[NDArray[np.float32]] = []
 
 
 class _Sifted:

@@ -88,9 +88,16 @@ class Watch:
         if drift is not None and rows.shape[1] == len(drift.reference.features):
             drift.observe(rows, scores)
 
+    def settle(self) -> None:
+        """Have everything counted and observed that is answered; from the event loop's thread."""
+        self.predictor.settle()
+        engine = self.worker.engine if self.worker else None
+        if engine is not None:
+            engine.settle()
+
     def experiment_tallies(self) -> tuple[Tally, Tally]:
         """Both variants of the running experiment: transactions and vectors, of all processes."""
-        self.predictor.settle()
+        self.settle()
         totals = self.counters.totals()
         of_vectors = [
             Tally(
@@ -171,7 +178,7 @@ class Watch:
 
     async def drift(self) -> DriftReport | dict[str, Any]:
         """Live against training, by feature and for the score; everything that was answered before is in it."""
-        self.predictor.settle()
+        self.settle()
         return await asyncio.to_thread(self.drift_report)
 
     def drift_report(self) -> DriftReport | dict[str, Any]:
@@ -185,7 +192,7 @@ class Watch:
 
     def reset_drift(self) -> None:
         """Begin the live window anew."""
-        self.predictor.settle()
+        self.settle()
         if self._drift is not None:
             self._drift.reset()
         self.counters.set(Slot.DRIFT_DETECTED, 0)
@@ -193,7 +200,7 @@ class Watch:
 
     def metrics(self) -> dict[str, Any]:
         """The main figures, of all processes together."""
-        self.predictor.settle()
+        self.settle()
         experiment, lineup = self.rollout.deployment.experiment, self.predictor.lineup
         facts = Facts(
             ab_active=experiment is not None,
@@ -206,7 +213,7 @@ class Watch:
 
     def prometheus(self) -> tuple[bytes, str]:
         """Everything that is measured, and its media type."""
-        self.predictor.settle()
+        self.settle()
         gauges: list[Gauge] = []
         lineup = self.predictor.lineup
         if lineup is not None:
