@@ -1,5 +1,6 @@
 """The engine on a real journal and a real model: the same answers whatever happens to it."""
 
+import os
 import shutil
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sentinel.counting import SETTLE_ROWS
 from sentinel.decisions import Arrival, Decision, Noted
-from sentinel.engine import SETTLE_ROWS, Engine
+from sentinel.engine import Engine
 from sentinel.errors import Conflict, InvalidInput, JournalProblem, NotFound
 from sentinel.events.files import history_of_frame
 from sentinel.events.log import Outcome
@@ -17,6 +19,7 @@ from sentinel.events.replay import log_of_frame
 from sentinel.features.store import pack
 from sentinel.lineup import Contender, Lineup
 from sentinel.model.bundle import load_bundle
+from sentinel.review import overflow
 from sentinel.review.journal import Journal
 from sentinel.review.journal_reader import DecisionRow
 from sentinel.review.snapshots import Snapshots
@@ -124,6 +127,36 @@ def test_what_cannot_be_observed_is_decided_and_stored(home, caplog):
     assert engine.journal.counts()["decisions"] == SETTLE_ROWS
     assert "could not be observed" in caplog.text
     assert handle(engine, [payment(engine, 1)])[0].replayed
+
+
+def late_payment(engine, i):
+    arrival = payment(engine, i)
+    arrival.due_ns = 1
+    return arrival
+
+
+def test_what_was_refused_and_came_again_is_stored_once_and_nothing_before_it_is_lost(home, monkeypatch):
+    """To make a postponed decision durable fails when its bytes, and those of older ones, are in the file already."""
+    engine = home.open()
+    told = handle(engine, [late_payment(engine, i) for i in range(3)])
+    zeros_too = lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error"))  # noqa: E731
+    write = overflow._write
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fdatasync", zeros_too)
+        failing.setattr(overflow, "_write", lambda file, data, at: write(file, data, at) if any(data) else zeros_too())
+        with pytest.raises(JournalProblem):
+            handle(engine, [late_payment(engine, 9)])
+    assert handle(engine, [payment(engine, 9)])[0].degraded is None
+    engine.overflow.close()
+    home.crash()
+    engine = home.open()
+    assert len(engine.overflow) == 3
+    while engine.overflow:
+        engine.catch_up()
+    again = handle(engine, [payment(engine, i) for i in (0, 1, 2, 9)])
+    assert [one.replayed for one in again] == [True] * 4
+    assert [one.latency_us for one in again[:3]] == [one.latency_us for one in told]
+    assert engine.journal.counts()["decisions"] == 4
 
 
 def test_the_same_again_gets_the_stored_answer_and_counts_once(home):

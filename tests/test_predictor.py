@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from sentinel.counting import SETTLE_ROWS
 from sentinel.errors import BadBody, NotReady, Overloaded, SentinelError
 from sentinel.lineup import Contender, Lineup
 from sentinel.model.bundle import load_bundle
@@ -16,7 +17,7 @@ from sentinel.policy.deployment import Experiment
 from sentinel.policy.experiment import variant_of
 from sentinel.policy.judge import CIRCUIT_OPEN, FAILED, FALLBACK_ONLY, OVERLOADED, Limits
 from sentinel.policy.thresholds import Thresholds
-from sentinel.predictor import LONGEST_REPEAT, ROWS_AT_ONCE, SETTLE_ROWS, SETTLE_S, Prediction, Predictor
+from sentinel.predictor import LONGEST_REPEAT, ROWS_AT_ONCE, SETTLE_S, Prediction, Predictor
 from sentinel.score_cache import ScoreCache
 from sentinel.telemetry.counters import Counters, Slot
 from sentinel.vectors import Question

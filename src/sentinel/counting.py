@@ -13,6 +13,9 @@ SHED = {
     FAILED: Slot.SHED_MODEL_FAILED,
     OVERLOADED: Slot.SHED_OVERLOAD,
 }
+SETTLE_ROWS = 256
+"""So many decisions are counted together: to count them batch by batch costs several times as much."""
+
 STATE_NUMBER = {Circuit.CLOSED: 0, Circuit.HALF_OPEN: 1, Circuit.OPEN: 2}
 
 

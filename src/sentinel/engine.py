@@ -5,12 +5,12 @@ import logging
 import operator
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.counting import SHED, STATE_NUMBER, count_decisions
+from sentinel.counting import SETTLE_ROWS, SHED, STATE_NUMBER, count_decisions
 from sentinel.decisions import FEATURES_STATE, Answer, Arrival, Decision, Event, Noted, repeated
 from sentinel.errors import InvalidInput, NotFound, Overloaded
 from sentinel.events.log import Outcome, hash_texts
@@ -32,9 +32,6 @@ FARTHEST_AHEAD_US = 86_400 * SECOND_US
 SNAPSHOT_EVERY = 250_000
 CATCH_UP_ROWS = 64
 MOST_POSTPONED = 1_000_000
-SETTLE_ROWS = 256
-"""Decisions are counted, and their features handed on to be observed, so many together."""
-
 _log = logging.getLogger(__name__)
 _WORDS = tuple(map(str, ACTIONS))  # SQLite takes its time over members of an enumeration
 _SPARE = 8  # who has waited for less than an eighth of its patience has time for what was postponed
@@ -67,8 +64,8 @@ class Engine:
         self.overflow = Overflow(journal.path.with_name("overflow.log"))
         self.switch(lineup, self.prepare(lineup), now_us)
         postponed = [row.transaction_id for row in self.overflow.oldest(len(self.overflow))]
-        stored = journal.find(postponed) if postponed else {}
-        self.overflow.forget(len(stored))  # the first ones: they are taken in their order
+        if postponed:
+            self.overflow.leave_out(journal.find(postponed).keys())
 
     def prepare(self, lineup: Lineup) -> dict[str, FeatureState]:
         """The states that a lineup needs and the engine does not keep yet, loaded; from any thread."""
@@ -166,16 +163,20 @@ class Engine:
         self.journal.cut_log()
 
     def settle(self) -> None:
-        """Count what has been decided, and have it observed. Call it before you read the counters."""
+        """Count what has been decided, and have it observed: after some hundred decisions, or when you call it.
+
+        Call it before you read the counters.
+        """
         done, self._unsettled = self._unsettled, _Unsettled()
         if done.decisions:
             count_decisions(self.counters, done.decisions, done.variants)
             self.counters.observe_many(Stage.TOTAL, np.array(done.latencies_us))
         if done.queue_ns:
             self.counters.observe_many(Stage.QUEUE, np.array(done.queue_ns) // 1000)
-        if done.rows:
+        if done.seen:
+            rows, scores = zip(*done.seen, strict=True)
             try:
-                self._observe(np.concatenate(done.rows), np.concatenate(done.scores))
+                self._observe(np.concatenate(rows), np.concatenate(scores))
             except Exception:  # noqa: BLE001 - they are decided and stored
                 _log.exception("features could not be observed")
 
@@ -267,10 +268,11 @@ class Engine:
         sifted.answers.update(zip(places, shed.answers, strict=True))
         if sifted.repeats:
             sifted.rows |= {row.transaction_id: row for row in shed.batch.rows()}
-        if sifted.places:  # outcomes, of what was shed now perhaps
-            self._catch_up_with([self._id(batch[i].event) for i in sifted.places])
         self.counters.add(SHED[OVERLOADED], len(places))
         self._settle_soon(shed)
+        outcomes = [self._id(batch[i].event) for i in sifted.places if type(batch[i].event) is Outcome]
+        if outcomes:  # of what was shed now, perhaps
+            self._catch_up_with(outcomes)
 
     def _take(self, batch: Sequence[Arrival], sifted: "_Sifted", now_us: int) -> None:
         """Know, judge, record, answer."""
@@ -324,12 +326,14 @@ class Engine:
             return self._decide("a", new, slice(None), known, now_us)
         variants = [self.lineup.variant(self._key_of(arrival.event) or "") for arrival in new.arrivals]
         decided: dict[int, tuple[DecisionRow, Decision]] = {}
+        seen: list[_Seen] = []
         for variant in sorted(set(variants)):
             where = [n for n, one in enumerate(variants) if one == variant]
             found = self._decide(variant, new.some(where), where, known, now_us)
+            seen += found.seen
             decided.update(zip(where, zip(found.batch.rows(), found.answers, strict=True), strict=True))
         rows, answers = zip(*(decided[n] for n in range(len(variants))), strict=True)
-        return _Decided(DecisionBatch.of_rows(rows), list(answers))
+        return _Decided(DecisionBatch.of_rows(rows), list(answers), seen)
 
     def _decide(
         self, variant: str, new: "_Numbered", where: slice | list[int], known: dict[str, Features], now_us: int
@@ -347,10 +351,13 @@ class Engine:
             self.counters.add(SHED[verdict.degraded], len(new.seqs))
         blobs = values.view(f"V{values.shape[1] * values.itemsize}").ravel().tolist()
         late = features.late[where].astype(bool).tolist()
-        return self._rows(
+        decided = self._rows(
             contender, verdict, thresholds, (False, new.seqs), new, (False, blobs), scores, (False, late),
             variant if self.lineup.experiment else None, now_us,
         )  # fmt: skip
+        if verdict.scores is None or contender is not self.lineup.champion:
+            return decided
+        return decided._replace(seen=[(values, verdict.scores)])
 
     def _rows(
         self, contender: Contender, verdict: Verdict, thresholds: Thresholds, seqs: Column,
@@ -381,11 +388,7 @@ class Engine:
         """What the model says about these rows, or that the fallback must."""
         if self.lineup.fallback_only:
             return Verdict(None, FALLBACK_ONLY, self.judge.circuit)
-        verdict = self.judge.ask(contender.scorer, values)
-        if verdict.scores is not None and contender is self.lineup.champion:
-            self._unsettled.rows.append(values)
-            self._unsettled.scores.append(verdict.scores)
-        return verdict
+        return self.judge.ask(contender.scorer, values)
 
     def _count(
         self, arrivals: Sequence[Arrival], decided: "_Decided", sifted: "_Sifted", times_ns: tuple[int, int, int, int],
@@ -411,11 +414,16 @@ class Engine:
         unsettled.latencies_us += batch.values("latency_us")
         unsettled.decisions += batch.values("decision")
         unsettled.variants += batch.values("variant")
+        unsettled.seen += decided.seen
         if len(unsettled.decisions) >= SETTLE_ROWS:
             self.settle()
 
     def _id(self, event: Event) -> str:
         return event.transaction_id if isinstance(event, Outcome) else self._id_of(event)
+
+
+_Seen: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float32]]
+"""Features (n, features) and scores (n,)."""
 
 
 class _Numbered(NamedTuple):
@@ -433,10 +441,11 @@ class _Numbered(NamedTuple):
 
 
 class _Decided(NamedTuple):
-    """Transactions that were decided together, as they are stored, and the answer to each."""
+    """Transactions that were decided together, as they are stored, the answer to each, and what the champion saw."""
 
     batch: DecisionBatch
     answers: list[Decision]
+    seen: Sequence["_Seen"] = ()
 
 
 class _Unsettled:
@@ -447,12 +456,13 @@ class _Unsettled:
         self.variants: list[str | None] = []
         self.latencies_us: list[int] = []
         self.queue_ns: list[int] = []
-        self.rows: list[NDArray[np.float64]] = []
-        self.scores: list[NDArray[np.float32]] = []
+        self.seen: list[_Seen] = []
 
 
 class _Sifted:
-    """A batch on its way: stored rows by id, hashes and answers by place, what is new, what repeats something new.
+    """A batch on its way: hashes and answers by place, what is new, what repeats something new; rows by id.
+
+    The rows are those that were stored before, and those of this batch where a repeat or an experiment needs them.
 
     `places` and `contents`, the canonical bytes, are of what is new; an outcome has none.
     """

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 import numpy as np
 
-from sentinel.counting import SHED, STATE_NUMBER, count_decisions
+from sentinel.counting import SETTLE_ROWS, SHED, STATE_NUMBER, count_decisions
 from sentinel.errors import NotReady, Overloaded, SentinelError
 from sentinel.lineup import Contender, Lineup
 from sentinel.policy.breaker import Circuit
@@ -21,8 +21,8 @@ from sentinel.score_cache import ScoreCache
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
 ROWS_AT_ONCE = 512
-SETTLE_ROWS, SETTLE_S = 256, 0.05
-"""Answers are counted, and their vectors handed on to be observed, so many together or after so many seconds."""
+SETTLE_S = 0.05
+"""After so many seconds what was answered is counted, and observed, however little it is."""
 
 MOST_REPEATS, LONGEST_REPEAT = 4096, 16_384
 """Bodies that came twice, of so many bytes at most: they are not read again."""
@@ -166,7 +166,7 @@ class Predictor:
         self._hits.append(action)
 
     def settle(self) -> None:
-        """Count what has been answered, and have it observed: batch by batch it would cost several times as much.
+        """Count what has been answered, and have it observed.
 
         Call it from the loop's thread before you read the counters.
         """

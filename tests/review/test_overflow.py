@@ -126,6 +126,34 @@ def test_where_the_disk_is_full_nothing_is_taken_and_nothing_lost(path, monkeypa
     assert [one.transaction_id for one in reopened(path)] == ["kept", "next"]
 
 
+def test_what_was_refused_is_not_read_again(path, monkeypatch):
+    """The bytes are in the file, and to make them durable fails."""
+    overflow = Overflow(path)
+    put(overflow, [row("kept")])
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(JournalProblem, match="Input/output"):
+            put(overflow, [row("refused")])
+    overflow.close()
+    assert [one.transaction_id for one in reopened(path)] == ["kept"]
+
+
+def test_what_the_journal_has_is_left_out_wherever_it_stands(path):
+    overflow, rows = Overflow(path), [row(f"t{n}") for n in range(7)]
+    put(overflow, rows[:3])
+    put(overflow, rows[3:])
+    overflow.leave_out({"t0", "t2", "t3", "t6"})
+    assert (len(overflow), names_in(overflow)) == (3, ["t1", "t4", "t5"])
+    assert overflow.find(["t0", "t1", "t2", "t6"]).keys() == {"t1"}
+    assert overflow.oldest(2) == [rows[1], rows[4]]
+    overflow.forget(2)
+    assert (len(overflow), names_in(overflow)) == (1, ["t5"])
+    overflow.forget(1)
+    assert len(overflow) == 0
+    overflow.close()
+    assert reopened(path) == []
+
+
 def test_a_file_of_the_format_before_is_refused_and_kept(path):
     body = b"\x92\x01 rows of an older version"
     before = len(body).to_bytes(4, "little") + zlib.crc32(body).to_bytes(4, "little") + body

@@ -43,7 +43,7 @@ class DecisionBatch(NamedTuple):
 
     def row(self, n: int) -> DecisionRow:
         """One of them."""
-        return DecisionRow._make(value if same else value[n] for same, value in self.columns)
+        return row_of(self.columns, n)
 
     def rows(self) -> list[DecisionRow]:
         """All of them."""
@@ -54,6 +54,11 @@ class DecisionBatch(NamedTuple):
         """A column, with a value for each row."""
         same, value = self.columns[DECISION_COLUMNS.index(name)]
         return (value,) * self.size if same else value
+
+
+def row_of(columns: Sequence[Column], n: int) -> DecisionRow:
+    """Row n of these columns."""
+    return DecisionRow._make(value if same else value[n] for same, value in columns)
 
 
 def _column(values: tuple[Any, ...], *, may_be_shared: bool) -> Column:

@@ -178,7 +178,7 @@ def _insert(writer: sqlite3.Connection, table: str, names: Sequence[str], column
         begin = end
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _insert_sql(table: str, names: tuple[str, ...], shared: tuple[bool, ...], rows: int) -> str:
     """The values are numbered by column: one for a column that is shared, one for each row of any other."""
     first, numbers = 1, []

@@ -5,7 +5,7 @@ import functools
 import os
 import zlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from xxhash import xxh3_64_intdigest
 
 from sentinel.errors import JournalProblem
 from sentinel.events.log import hash_texts
-from sentinel.review.decision_batch import DecisionBatch
+from sentinel.review.decision_batch import Column, DecisionBatch, row_of
 from sentinel.review.id_table import IdTable, slots_for
 from sentinel.review.journal_reader import DecisionRow
 
@@ -24,7 +24,7 @@ _HEAD = 8  # of the file: its generation; of a record: length and checksum, four
 _STEP = 32 << 20
 _SLOTS = 1 << 17
 _encode = msgspec.msgpack.Encoder().encode
-_batch_of = msgspec.msgpack.Decoder(tuple[int, tuple[tuple[bool, Any], ...]]).decode
+_unpack = msgspec.msgpack.Decoder(tuple[int, tuple[tuple[bool, Any], ...]]).decode
 
 
 class Overflow:
@@ -78,7 +78,7 @@ class Overflow:
 
     def __len__(self) -> int:
         """How many rows the journal does not have yet."""
-        return self._rows.count - self._rows.taken
+        return len(self._rows)
 
     def _read(self) -> None:
         data, at = self.path.read_bytes(), _HEAD
@@ -96,7 +96,7 @@ class Overflow:
             body = data[at + _HEAD : at + _HEAD + length]
             if length == 0 or len(body) < length or self._checksum(body) != checksum:
                 break
-            self._rows.add(_decode(body), body)
+            self._rows.add(DecisionBatch.of_columns(*_unpack(body)), body)
             at += _HEAD + length
         self._end = at
 
@@ -120,6 +120,8 @@ class Overflow:
             self._length = max(self._length, end)
             os.fdatasync(self._file)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                _write(self._file, bytes(_HEAD), self._end)  # it may be whole, and is refused: nobody shall read it
             raise JournalProblem(
                 f"{self.path} cannot be written: {error.strerror}; free some space or check the disk, then retry"
             ) from error
@@ -131,6 +133,11 @@ class Overflow:
         self._rows.forget(n)
         if not self and self._end > _HEAD:
             self._empty()
+
+    def leave_out(self, transaction_ids: Collection[str]) -> None:
+        """The journal has had these when the file was opened."""
+        self._rows.leave_out(transaction_ids)
+        self.forget(0)
 
     def _empty(self) -> None:
         """Begin anew. After a crash before this is on the disk, rows are read again that the journal has already."""
@@ -151,51 +158,67 @@ class _Rows:
     """The rows that the journal does not have yet, numbered in the order in which they were taken."""
 
     def __init__(self) -> None:
-        self.count = self.taken = 0
+        self._count = self._taken = 0
+        self._left_out: set[int] = set()
         self._tables = [IdTable(_SLOTS)]  # to make one larger would make everyone wait
         self._batches: list[bytes | None] = []  # None once the journal has all of it
         self._begins: list[int] = []  # the number of the first row of each
 
+    def __len__(self) -> int:
+        return self._count - self._taken - len(self._left_out)
+
     def add(self, batch: DecisionBatch, body: bytes) -> None:
-        begin, end = self.count, self.count + batch.size
+        begin, end = self._count, self._count + batch.size
         self._batches.append(body)
         self._begins.append(begin)
         if not self._tables[-1].has_room_for(batch.size):
             self._tables.append(IdTable(max(_SLOTS, slots_for(batch.size))))
         self._tables[-1].put(batch.hashes, np.arange(begin, end))
-        self.count = end
+        self._count = end
 
     def find(self, transaction_ids: Sequence[str], hashes: NDArray[np.uint64]) -> dict[str, DecisionRow]:
-        numbers = (n for table in self._tables for n in table.numbers_of(hashes))
+        numbers = sorted(n for table in self._tables for n in table.numbers_of(hashes))  # batch after batch
         rows = [row for n in numbers if (row := self._row(n)) is not None]
         wanted = set(transaction_ids) if rows else ()
         return {row.transaction_id: row for row in rows if row.transaction_id in wanted}
 
     def oldest(self, limit: int) -> list[DecisionRow]:
-        numbers = range(self.taken, min(self.taken + limit, self.count))
-        return [row for n in numbers if (row := self._row(n)) is not None]
+        rows: list[DecisionRow] = []
+        for n in range(self._taken, self._count):
+            if len(rows) == limit:
+                break
+            if (row := self._row(n)) is not None:
+                rows.append(row)
+        return rows
 
     def forget(self, n: int) -> None:
-        first = self._batch_of(self.taken)
-        self.taken += n
-        for place in range(first, self._batch_of(self.taken)):
+        first = self._place_of(self._taken)
+        while n or self._taken in self._left_out:
+            n -= self._taken not in self._left_out
+            self._left_out.discard(self._taken)
+            self._taken += 1
+        for place in range(first, self._place_of(self._taken)):
             self._batches[place] = None
-        self._tables = [one for one in self._tables[:-1] if one.newest >= self.taken] + self._tables[-1:]
+        self._tables = [one for one in self._tables[:-1] if one.newest >= self._taken] + self._tables[-1:]
 
-    def _batch_of(self, n: int) -> int:
+    def leave_out(self, transaction_ids: Collection[str]) -> None:
+        numbers = range(self._taken, self._count)
+        self._left_out = {n for n in numbers if (row := self._row(n)) and row.transaction_id in transaction_ids}
+
+    def _place_of(self, n: int) -> int:
+        """Of the batch that has row n."""
         return bisect_right(self._begins, n) - 1
 
     def _row(self, n: int) -> DecisionRow | None:
-        place = self._batch_of(n)
-        body = self._batches[place] if n >= self.taken else None
-        return None if body is None else _decode(body).row(n - self._begins[place])
+        place = self._place_of(n)
+        body = self._batches[place] if n >= self._taken and n not in self._left_out else None
+        return None if body is None else row_of(_columns_of(body), n - self._begins[place])
 
 
 @functools.lru_cache(maxsize=8)
-def _decode(body: bytes) -> DecisionBatch:
+def _columns_of(body: bytes) -> tuple[Column, ...]:
     """Rows are asked for one after the other, and are in few batches then."""
-    size, columns = _batch_of(body)
-    return DecisionBatch.of_columns(size, columns)
+    return _unpack(body)[1]
 
 
 def _is_older(data: bytes) -> bool:
