@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from sentinel.features.jit import entry, inlined
 
 _NONE: Final = -1
-_USED, _LIVE, _NEWEST, _OLDEST, _SEED = range(5)  # of the state
-_UNTIL, _BUCKET, _NEXT, _NEWER, _OLDER = range(5)  # of an entry; those of one bucket are a list, and so are all by use
+_USED, _LIVE, _SEED = range(3)  # of the state
+_UNTIL, _BUCKET, _NEXT, _NEWER, _OLDER = range(5)  # of an entry; those of one bucket are a list
+"""All are in a ring by their use. The last of `entries` is no entry: it stands between the oldest and the newest."""
+
 _FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 _HALF: Final = np.uint64(32)
 
@@ -40,9 +42,10 @@ class ScoreCache:
         n = self._capacity
         self._vectors = np.zeros((n, features), np.uint32)
         self._scores = np.zeros(n, np.float32)
-        self._entries = np.full((n, 5), _NONE, np.int64)
+        self._entries = np.full((n + 1, 5), _NONE, np.int64)
+        self._entries[n, [_NEWER, _OLDER]] = n
         self._heads = np.full(1 << n.bit_length(), _NONE, np.int64)
-        self._state = np.array([0, 0, _NONE, _NONE, self._seed], np.int64)
+        self._state = np.array([0, 0, self._seed], np.int64)
         none = np.empty((0, features), np.float32)
         self.find(none, 0)  # loads what is compiled
         self.put(none, np.empty(0, np.float32), 0)
@@ -107,38 +110,16 @@ def _take_from_bucket(entries: NDArray[np.int64], heads: NDArray[np.int64], plac
 
 
 @inlined
-def _take_from_order(entries: NDArray[np.int64], state: NDArray[np.int64], place: int) -> None:
+def _take_from_ring(entries: NDArray[np.int64], place: int) -> None:
     newer, older = entries[place, _NEWER], entries[place, _OLDER]
-    if newer == _NONE:
-        state[_NEWEST] = older
-    else:
-        entries[newer, _OLDER] = older
-    if older == _NONE:
-        state[_OLDEST] = newer
-    else:
-        entries[older, _NEWER] = newer
+    entries[newer, _OLDER], entries[older, _NEWER] = older, newer
 
 
 @inlined
-def _put_first(entries: NDArray[np.int64], state: NDArray[np.int64], place: int) -> None:
-    newest = state[_NEWEST]
-    entries[place, _NEWER], entries[place, _OLDER] = _NONE, newest
-    if newest == _NONE:
-        state[_OLDEST] = place
-    else:
-        entries[newest, _NEWER] = place
-    state[_NEWEST] = place
-
-
-@inlined
-def _put_last(entries: NDArray[np.int64], state: NDArray[np.int64], place: int) -> None:
-    oldest = state[_OLDEST]
-    entries[place, _NEWER], entries[place, _OLDER] = oldest, _NONE
-    if oldest == _NONE:
-        state[_NEWEST] = place
-    else:
-        entries[oldest, _OLDER] = place
-    state[_OLDEST] = place
+def _put_behind(entries: NDArray[np.int64], place: int, newer: int) -> None:
+    older = entries[newer, _OLDER]
+    entries[place, _NEWER], entries[place, _OLDER] = newer, older
+    entries[newer, _OLDER] = entries[older, _NEWER] = place
 
 
 @entry
@@ -147,19 +128,19 @@ def _find(
     state: NDArray[np.int64], rows: NDArray[np.uint32], found: NDArray[np.float32], until: NDArray[np.int64],
     now: int,
 ) -> int:  # fmt: skip
-    known = 0
+    known, end = 0, len(entries) - 1
     for r in range(len(rows)):
         row = rows[r]
         place = _in_bucket(vectors, entries, heads, _bucket_of(row, heads, state[_SEED]), row)
         if place == _NONE:
             continue
-        _take_from_order(entries, state, place)
+        _take_from_ring(entries, place)
         if now > entries[place, _UNTIL]:  # its place is the next to be used again
             _take_from_bucket(entries, heads, place)
-            _put_last(entries, state, place)
+            _put_behind(entries, place, entries[end, _NEWER])
             state[_LIVE] -= 1
             continue
-        _put_first(entries, state, place)
+        _put_behind(entries, place, end)
         found[r], until[r] = scores[place], entries[place, _UNTIL]
         known += 1
     return known
@@ -170,25 +151,26 @@ def _put(
     vectors: NDArray[np.uint32], scores: NDArray[np.float32], entries: NDArray[np.int64], heads: NDArray[np.int64],
     state: NDArray[np.int64], rows: NDArray[np.uint32], new: NDArray[np.float32], until: int,
 ) -> None:  # fmt: skip
+    end = len(entries) - 1
     for r in range(len(rows)):
         row = rows[r]
         bucket = _bucket_of(row, heads, state[_SEED])
         place = _in_bucket(vectors, entries, heads, bucket, row)
         if place != _NONE:
-            _take_from_order(entries, state, place)
+            _take_from_ring(entries, place)
         else:
             if state[_USED] < len(vectors):
                 place = state[_USED]
                 state[_USED] += 1
                 state[_LIVE] += 1
             else:
-                place = state[_OLDEST]
+                place = entries[end, _NEWER]
                 state[_LIVE] += entries[place, _BUCKET] == _NONE
-                _take_from_order(entries, state, place)
+                _take_from_ring(entries, place)
                 _take_from_bucket(entries, heads, place)
             for k in range(len(row)):
                 vectors[place, k] = row[k]
             entries[place, _BUCKET], entries[place, _NEXT] = bucket, heads[bucket]
             heads[bucket] = place
         scores[place], entries[place, _UNTIL] = new[r], until
-        _put_first(entries, state, place)
+        _put_behind(entries, place, end)

@@ -126,6 +126,17 @@ def test_where_the_disk_is_full_nothing_is_taken_and_nothing_lost(path, monkeypa
     assert [one.transaction_id for one in reopened(path)] == ["kept", "next"]
 
 
+def test_while_it_is_never_empty_it_keeps_no_more_than_what_waits(path):
+    overflow = Overflow(path)
+    for n in range(300):
+        put(overflow, [row(f"t{n}-{k}") for k in range(3)])
+        overflow.forget(3 if n else 2)
+    assert names_in(overflow) == ["t299-2"]
+    assert len(overflow._rows._batches) == 1
+    assert overflow.find(["t0-0", "t299-1", "t299-2"]).keys() == {"t299-2"}
+    overflow.close()
+
+
 def test_what_was_refused_is_not_read_again(path, monkeypatch):
     """The bytes are in the file, and to make them durable fails."""
     overflow = Overflow(path)

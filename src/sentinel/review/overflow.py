@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import operator
 import os
 import zlib
 from bisect import bisect_right
@@ -161,16 +162,14 @@ class _Rows:
         self._count = self._taken = 0
         self._left_out: set[int] = set()
         self._tables = [IdTable(_SLOTS)]  # to make one larger would make everyone wait
-        self._batches: list[bytes | None] = []  # None once the journal has all of it
-        self._begins: list[int] = []  # the number of the first row of each
+        self._batches: list[tuple[int, bytes]] = []  # the number of the first row, and the batch as it is in the file
 
     def __len__(self) -> int:
         return self._count - self._taken - len(self._left_out)
 
     def add(self, batch: DecisionBatch, body: bytes) -> None:
         begin, end = self._count, self._count + batch.size
-        self._batches.append(body)
-        self._begins.append(begin)
+        self._batches.append((begin, body))
         if not self._tables[-1].has_room_for(batch.size):
             self._tables.append(IdTable(max(_SLOTS, slots_for(batch.size))))
         self._tables[-1].put(batch.hashes, np.arange(begin, end))
@@ -192,27 +191,31 @@ class _Rows:
         return rows
 
     def forget(self, n: int) -> None:
-        first = self._place_of(self._taken)
         while n or self._taken in self._left_out:
             n -= self._taken not in self._left_out
             self._left_out.discard(self._taken)
             self._taken += 1
-        for place in range(first, self._place_of(self._taken)):
-            self._batches[place] = None
+        gone = _place_of(self._batches, self._taken)
+        if gone > 0:
+            self._batches = self._batches[gone:]  # another list: one that is being read stays as it is
         self._tables = [one for one in self._tables[:-1] if one.newest >= self._taken] + self._tables[-1:]
 
     def leave_out(self, transaction_ids: Collection[str]) -> None:
         numbers = range(self._taken, self._count)
         self._left_out = {n for n in numbers if (row := self._row(n)) and row.transaction_id in transaction_ids}
 
-    def _place_of(self, n: int) -> int:
-        """Of the batch that has row n."""
-        return bisect_right(self._begins, n) - 1
-
     def _row(self, n: int) -> DecisionRow | None:
-        place = self._place_of(n)
-        body = self._batches[place] if n >= self._taken and n not in self._left_out else None
-        return None if body is None else row_of(_columns_of(body), n - self._begins[place])
+        batches = self._batches
+        place = _place_of(batches, n)
+        if n < self._taken or n in self._left_out or place < 0:
+            return None
+        begin, body = batches[place]
+        return row_of(_columns_of(body), n - begin)
+
+
+def _place_of(batches: Sequence[tuple[int, bytes]], n: int) -> int:
+    """Of the batch that has row n; -1 when it is gone."""
+    return bisect_right(batches, n, key=operator.itemgetter(0)) - 1
 
 
 @functools.lru_cache(maxsize=8)
