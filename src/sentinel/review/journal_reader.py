@@ -13,6 +13,7 @@ DECISION_COLUMNS = tuple(column.name for column in decisions.columns)
 OUTCOME_COLUMNS = tuple(column.name for column in outcomes.columns)
 BUSY_TIMEOUT_MS = 10_000
 _PAGE = 5_000
+_CACHE_KIB = 8_192  # the upper levels of the tables; more would be new memory for pages that no one asks for again
 
 
 class DecisionRow(NamedTuple):
@@ -141,7 +142,7 @@ def _configure(connection: Any, _record: Any) -> None:
         "journal_mode=WAL",
         "synchronous=FULL",
         "wal_autocheckpoint=0",
-        "cache_size=-65536",
+        f"cache_size=-{_CACHE_KIB}",
         f"busy_timeout={BUSY_TIMEOUT_MS}",
     ):
         connection.execute(f"PRAGMA {pragma}")
