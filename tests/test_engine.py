@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentinel.counting import SETTLE_ROWS
-from sentinel.decisions import Arrival, Decision, Noted
+from sentinel.decisions import Arrivals, Decision, Noted
 from sentinel.engine import Engine
 from sentinel.errors import Conflict, InvalidInput, JournalProblem, NotFound
 from sentinel.events.files import history_of_frame
@@ -19,6 +20,7 @@ from sentinel.events.replay import log_of_frame
 from sentinel.features.store import pack
 from sentinel.lineup import Contender, Lineup
 from sentinel.model.bundle import load_bundle
+from sentinel.policy.judge import OVERLOADED
 from sentinel.review import overflow
 from sentinel.review.journal import Journal
 from sentinel.review.journal_reader import DecisionRow
@@ -70,11 +72,11 @@ def home(tmp_path, bundle):
 def payment(engine, i, **changes):
     fields = {"transaction_id": f"t{i}", "event_time": NOW_US + i * STEP_US, "amount": 10.0 + i % 7, "card": f"card-{i % 5}",
               "shop": f"shop-{i % 3}", "channel": "web", "risk": 0.5}  # fmt: skip
-    return Arrival(engine.schema.wire_type(**fields | changes), 0)
+    return engine.schema.wire_type(**fields | changes)
 
 
 def outcome(i, *, is_fraud=True):
-    return Arrival(Outcome(f"t{i}", is_fraud, NOW_US), 0)
+    return Outcome(f"t{i}", is_fraud, NOW_US)
 
 
 def state(engine):
@@ -85,8 +87,11 @@ def state(engine):
 LATER = NOW_US + 10**12
 
 
-def handle(engine, batch):
-    return engine.handle(batch, LATER)
+IN_TIME, TOO_LATE = 2**62, 1
+
+
+def handle(engine, events, due_ns=None):
+    return engine.handle(Arrivals(events, [0] * len(events), due_ns or [IN_TIME] * len(events)), LATER)
 
 
 def test_a_new_transaction_is_decided_and_stored(home):
@@ -129,23 +134,17 @@ def test_what_cannot_be_observed_is_decided_and_stored(home, caplog):
     assert handle(engine, [payment(engine, 1)])[0].replayed
 
 
-def late_payment(engine, i):
-    arrival = payment(engine, i)
-    arrival.due_ns = 1
-    return arrival
-
-
 def test_what_was_refused_and_came_again_is_stored_once_and_nothing_before_it_is_lost(home, monkeypatch):
     """To make a postponed decision durable fails when its bytes, and those of older ones, are in the file already."""
     engine = home.open()
-    told = handle(engine, [late_payment(engine, i) for i in range(3)])
+    told = handle(engine, [payment(engine, i) for i in range(3)], [TOO_LATE] * 3)
     zeros_too = lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error"))  # noqa: E731
     write = overflow._write
     with monkeypatch.context() as failing:
         failing.setattr(os, "fdatasync", zeros_too)
         failing.setattr(overflow, "_write", lambda file, data, at: write(file, data, at) if any(data) else zeros_too())
         with pytest.raises(JournalProblem):
-            handle(engine, [late_payment(engine, 9)])
+            handle(engine, [payment(engine, 9)], [TOO_LATE])
     assert handle(engine, [payment(engine, 9)])[0].degraded is None
     engine.overflow.close()
     home.crash()
@@ -188,6 +187,28 @@ def test_other_content_under_the_same_id_is_a_conflict_and_changes_nothing(home)
     assert state(engine) == before
 
 
+def test_late_ones_are_told_in_their_places_among_others(home):
+    engine = home.open()
+    handle(engine, [payment(engine, 0)])
+    batch = [payment(engine, 0), payment(engine, 1), payment(engine, 2), payment(engine, 2), payment(engine, 3),
+             payment(engine, 4, event_time=LATER + 2 * 86_400_000_000), outcome(2), payment(engine, 1, amount=99.0)]  # fmt: skip
+    late = {1, 4}
+    answers = handle(engine, batch, [TOO_LATE if i in late else IN_TIME for i in range(len(batch))])
+    kinds = [Decision, Decision, Decision, Decision, Decision, InvalidInput, Noted, Conflict]
+    assert [type(one) for one in answers] == kinds
+    assert [one.transaction_id for one in answers[:5]] == ["t0", "t1", "t2", "t2", "t3"]
+    assert [one.replayed for one in answers[:5]] == [True, False, False, True, False]
+    assert [one.degraded for one in answers[:5]] == [None, OVERLOADED, None, None, OVERLOADED]
+    while engine.overflow:
+        engine.catch_up()
+    rows = [row for page in engine.journal.events_after(0) for row in page if isinstance(row, DecisionRow)]
+    assert {row.transaction_id: msgspec.json.decode(row.content)["transaction_id"] for row in rows} == {
+        name: name for name in ("t0", "t1", "t2", "t3")
+    }
+    told = {one.transaction_id: one for one in answers[:5]}
+    assert all(told[row.transaction_id].fraud_probability == row.fraud_probability for row in rows)
+
+
 def test_a_time_far_ahead_is_refused_and_its_neighbours_are_not(home):
     engine = home.open()
     answers = handle(
@@ -218,7 +239,7 @@ def test_live_features_are_those_of_a_replay_of_the_file(home, bundle):
     engine = home.open()
     batch = [payment(engine, i) for i in range(200)]
     handle(engine, batch)
-    fields = [{name: getattr(one.event, name) for name in engine.schema.fields} for one in batch]
+    fields = [{name: getattr(one, name) for name in engine.schema.fields} for one in batch]
     history = history_of_frame(pl.DataFrame(fields), engine.schema)
     offline = bundle.new_store().advance(log_of_frame(engine.schema, history.frame)).rows
     stored = [row for page in engine.journal.events_after(0) for row in page]
@@ -252,8 +273,8 @@ def test_restarts_and_failed_commits_leave_no_trace(tmp_path, bundle, steps):
         elif kind == "fail":
             fail_once(tried.engine, [payment(tried.engine, value + 100), outcome(value)])
         else:
-            arrival = payment(calm.engine, value) if kind == "pay" else outcome(value, is_fraud=kind == "fraud")
-            assert answer_of(tried.engine, arrival) == answer_of(calm.engine, arrival)
+            event = payment(calm.engine, value) if kind == "pay" else outcome(value, is_fraud=kind == "fraud")
+            assert answer_of(tried.engine, event) == answer_of(calm.engine, event)
     probe = [payment(calm.engine, i) for i in range(200, 210)]
     assert [one.fraud_probability for one in handle(tried.engine, probe)] == [
         one.fraud_probability for one in handle(calm.engine, probe)
@@ -263,8 +284,8 @@ def test_restarts_and_failed_commits_leave_no_trace(tmp_path, bundle, steps):
     calm.crash()
 
 
-def answer_of(engine, arrival):
-    (answer,) = handle(engine, [arrival])
+def answer_of(engine, event):
+    (answer,) = handle(engine, [event])
     if isinstance(answer, Decision):
         return (answer.fraud_probability, answer.features_state, answer.replayed)
     return str(answer)
@@ -285,7 +306,7 @@ def fail_once(engine, batch):
 
     engine.journal.append = refuse
     try:
-        engine.handle(batch, LATER)
+        handle(engine, batch)
     except JournalProblem:
         pass
     finally:

@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sentinel.engine import Arrival, Engine
+from sentinel.decisions import Arrivals
+from sentinel.engine import Engine
 from sentinel.errors import JournalProblem
 from sentinel.events.files import history_of_frame
 from sentinel.events.log import Outcome
@@ -91,18 +92,23 @@ def home(tmp_path, four_models_home):
 def payment(engine, i, **changes):
     fields = {"transaction_id": f"t{i}", "event_time": NOW_US + i * STEP_US, "amount": 5.25 + i * 37 % 290, "card": f"card-{i % 23}",
               "shop": f"shop-{i % 3}", "channel": ("web", "chip", None)[i % 3], "risk": 0.5 - i % 11}  # fmt: skip
-    return Arrival(engine.schema.wire_type(**fields | changes), time.monotonic_ns())
+    return engine.schema.wire_type(**fields | changes)
 
 
 def outcome(i, *, is_fraud=True):
-    return Arrival(Outcome(f"t{i}", is_fraud, NOW_US + i * STEP_US), time.monotonic_ns())
+    return Outcome(f"t{i}", is_fraud, NOW_US + i * STEP_US)
+
+
+def handle(engine, events, due_ns=2**62):
+    now_ns = time.monotonic_ns()
+    return engine.handle(Arrivals(events, [now_ns] * len(events), [due_ns] * len(events)), LATER)
 
 
 def pay(home, numbers, at_once=7):
     """Payments in batches, and their answers."""
     numbers, answers = list(numbers), []
     for begin in range(0, len(numbers), at_once):
-        answers += home.engine.handle([payment(home.engine, i) for i in numbers[begin : begin + at_once]], LATER)
+        answers += handle(home.engine, [payment(home.engine, i) for i in numbers[begin : begin + at_once]])
     return answers
 
 
@@ -114,7 +120,7 @@ def stored(home):
 def replayed(home, bundle, numbers):
     """The features of these payments from a file of them, in one go."""
     schema = bundle.manifest.plan.schema
-    events = [payment(home.engine, i).event for i in numbers]
+    events = [payment(home.engine, i) for i in numbers]
     frame = pl.DataFrame([{name: getattr(event, name) for name in schema.fields} for event in events])
     rows = bundle.new_store().advance(log_of_frame(schema, history_of_frame(frame, schema).frame)).rows
     return [row.tobytes() for row in np.ascontiguousarray(rows)]
@@ -201,10 +207,10 @@ def test_there_and_back_again_is_as_never_having_left(home):
 def test_outcomes_told_to_another_model_are_known_on_the_way_back(home):
     pay(home, range(60))
     home.switch(home.deployment.with_champion("v4"))
-    home.engine.handle([outcome(i, is_fraud=i % 4 == 0) for i in range(60)], LATER)
+    handle(home.engine, [outcome(i, is_fraud=i % 4 == 0) for i in range(60)])
     home.switch(home.deployment.with_champion("v1"))
     probes = [payment(home.engine, i, event_time=NOW_US + 3 * 86_400_000_000 + i) for i in range(60, 66)]
-    home.engine.handle(probes, LATER)
+    handle(home.engine, probes)
     state, journal = home.engine.states[home.bundle().state_id], home.engine.journal.page_after(0)
     events = [state.restore(row) for row in journal]
     rows = home.bundle().new_store().advance(state.log_of(events)).rows
@@ -283,7 +289,7 @@ def test_tallies_after_a_restart_are_those_before(home):
     home.try_out("v2")
     home.switch(home.deployment.with_thresholds(Thresholds(0.02, 0.2), "b"))
     for i in range(20, 120):
-        home.engine.handle([payment(home.engine, i), *([outcome(i - 5, is_fraud=i % 3 == 0)] if i % 2 else [])], LATER)
+        handle(home.engine, [payment(home.engine, i), *([outcome(i - 5, is_fraud=i % 3 == 0)] if i % 2 else [])])
     a, b = assert_tallies_are_those_of_a_recount(home)
     assert a["decisions"] + b["decisions"] == 100
     assert a["outcomes_known"] + b["outcomes_known"] == 48  # those of payments before the experiment are left out
@@ -307,7 +313,7 @@ def test_a_payment_counts_with_its_first_outcome_however_they_come(home, batches
     home.try_out("v2")
     made = {"pay": payment(home.engine, 1), "fraud": outcome(1), "honest": outcome(1, is_fraud=False)}
     for batch in batches:
-        home.engine.handle([made[one] for one in batch], LATER)
+        handle(home.engine, [made[one] for one in batch])
     a, b = assert_tallies_are_those_of_a_recount(home)
     assert (a["decisions"] + b["decisions"], a["outcomes_known"] + b["outcomes_known"]) == (1, 1)
     first = next(one for batch in batches for one in batch if one != "pay")
@@ -329,9 +335,7 @@ def test_tallies_go_on_when_the_split_changes_and_begin_anew_with_another_experi
 def test_what_was_shed_leaves_the_experiment_as_a_recount_finds_it(home):
     home.try_out("v2")
     for i in range(40):
-        arrival = payment(home.engine, i)
-        arrival.due_ns = 1 if i % 3 == 0 else arrival.due_ns
-        (answer,) = home.engine.handle([arrival], LATER)
+        (answer,) = handle(home.engine, [payment(home.engine, i)], 1 if i % 3 == 0 else 2**62)
         assert answer.degraded == (OVERLOADED if i % 3 == 0 else None)
         assert answer.variant in (None, variant_of(f"card-{i % 23}", "spring", 50.0))
     while home.engine.overflow:
@@ -353,7 +357,7 @@ def refuse_once(engine, batch):
     engine.journal.append = refuse
     try:
         with pytest.raises(JournalProblem):
-            engine.handle(batch, LATER)
+            handle(engine, batch)
     finally:
         engine.journal.append = append
 

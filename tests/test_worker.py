@@ -207,7 +207,7 @@ def test_after_a_long_turn_input_may_have_lain_unread_until_there_is_none(desk, 
                 desk.ask(name, 1)
 
             def slow(batch, now_us):
-                if batch[0].event.transaction_id == "long-0":
+                if batch.events[0].transaction_id == "long-0":
                     time.sleep(0.05)
                     far.send(b"meanwhile")
                 return real(batch, now_us)

@@ -1,6 +1,7 @@
 """What goes into the engine and what comes out: arrivals, decisions, and answers to what was asked before."""
 
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -15,8 +16,6 @@ FEATURES_STATE = ("fresh", "late")
 
 Event: TypeAlias = Transaction | Outcome
 """What comes in."""
-
-_NEVER_NS = 2**62
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -53,12 +52,15 @@ class Noted(msgspec.Struct, frozen=True, gc=False):
 Answer: TypeAlias = Decision | Noted | SentinelError
 
 
-class Arrival(msgspec.Struct, gc=False):
-    """A transaction or an outcome: when it came in, until when it can wait for a model; ns of the monotonic clock."""
+class Arrivals(NamedTuple):
+    """Transactions and outcomes in their order; of each when it came in and until when it can wait for a model.
 
-    event: Event
-    received_ns: int
-    due_ns: int = _NEVER_NS
+    Times are ns of the monotonic clock.
+    """
+
+    events: Sequence[Event]
+    received_ns: Sequence[int]
+    due_ns: Sequence[int]
 
 
 def repeated(row: DecisionRow, content: bytes) -> Decision | Conflict:

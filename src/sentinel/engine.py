@@ -5,13 +5,13 @@ import logging
 import operator
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.counting import SETTLE_ROWS, SHED, STATE_NUMBER, count_decisions
-from sentinel.decisions import FEATURES_STATE, Answer, Arrival, Decision, Event, Noted, repeated
+from sentinel.decisions import FEATURES_STATE, Answer, Arrivals, Decision, Event, Noted, repeated
 from sentinel.errors import InvalidInput, NotFound, Overloaded
 from sentinel.events.log import Outcome, hash_texts
 from sentinel.events.times import SECOND_US, iso
@@ -28,10 +28,12 @@ from sentinel.review.overflow import Overflow
 from sentinel.review.snapshots import Snapshots
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
+_NO_ANSWER = NotFound("")  # yet
 FARTHEST_AHEAD_US = 86_400 * SECOND_US
 SNAPSHOT_EVERY = 250_000
 CATCH_UP_ROWS = 64
 MOST_POSTPONED = 1_000_000
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _WORDS = tuple(map(str, ACTIONS))  # SQLite takes its time over members of an enumeration
 _SPARE = 8  # who has waited for less than an eighth of its patience has time for what was postponed
@@ -96,7 +98,7 @@ class Engine:
         self.lineup = lineup
         self.experiment.follow(lineup.experiment, self.journal, self.schema)
 
-    def handle(self, batch: Sequence[Arrival], now_us: int) -> list[Answer]:
+    def handle(self, batch: Arrivals, now_us: int) -> Sequence[Answer]:
         """Decide every new transaction and note every new outcome, in their order; answers in that order.
 
         A row that cannot be accepted gets its own error. When the batch as a whole fails, nothing of it is
@@ -104,8 +106,7 @@ class Engine:
         """
         if self._dirty:
             self.reload()
-        begun_ns = time.monotonic_ns()
-        waited_ns, patience_ns = begun_ns - batch[0].received_ns, batch[0].due_ns - batch[0].received_ns
+        waited_ns, patience_ns = time.monotonic_ns() - batch.received_ns[0], batch.due_ns[0] - batch.received_ns[0]
         self.has_time = _SPARE * waited_ns < patience_ns
         sifted = self._sift(batch, now_us)
         self._shed(batch, sifted, now_us)
@@ -114,8 +115,8 @@ class Engine:
             self._take(batch, sifted, now_us)
             self._dirty = False
         for i, content in sifted.repeats:
-            sifted.answers[i] = repeated(sifted.rows[self._id_of(batch[i].event)], content)
-        return [sifted.answers[i] for i in range(len(batch))]
+            sifted.answers[i] = repeated(sifted.rows[sifted.ids[i]], content)
+        return sifted.answers
 
     def catch_up(self, limit: int = CATCH_UP_ROWS) -> None:
         """Take some of the transactions that were decided without features into the features and the journal."""
@@ -189,32 +190,33 @@ class Engine:
         self.overflow.close()
         self.journal.close()
 
-    def _sift(self, batch: Sequence[Arrival], now_us: int) -> "_Sifted":
+    def _sift(self, batch: Arrivals, now_us: int) -> "_Sifted":
         """Answer what was decided before or cannot be accepted; tell the rest from repeats within the batch."""
-        outcomes = [arrival.event.transaction_id for arrival in batch if type(arrival.event) is Outcome]
+        events = batch.events
+        outcomes = [event.transaction_id for event in events if type(event) is Outcome]
         told = {}
         if outcomes:
             rows = self.journal.newest_outcomes(outcomes)
             told = {row.transaction_id: row.is_fraud for row in rows.values()}
-        ids = [self._id(one.event) for one in batch] if outcomes else [self._id_of(one.event) for one in batch]
+        ids = list(map(self._id if outcomes else self._id_of, events))
         hashes = hash_texts(ids)
         if outcomes and self.overflow:
             self._catch_up_with(outcomes)
-        sifted = _Sifted(self.journal.find(ids, hashes), hashes)
+        sifted = _Sifted(ids, hashes, self.journal.find(ids, hashes))
         if self.overflow:
             sifted.rows |= self.overflow.find(ids, hashes)
         time_of, encode, last_us = self._time_of, self.schema.encode, now_us + FARTHEST_AHEAD_US
-        if not outcomes and not sifted.rows and len(different := set(ids)) == len(ids):
-            events = [arrival.event for arrival in batch]
-            if max(map(time_of, events)) <= last_us:  # nothing but new transactions, as nearly always
-                sifted.first, sifted.places = different, list(range(len(batch)))
-                sifted.contents = list(map(encode, events))  # type: ignore[arg-type]
-                return sifted
-        stored, first = sifted.rows, sifted.first
-        for i, (arrival, transaction_id) in enumerate(zip(batch, ids, strict=True)):
-            event = arrival.event
+        is_plain = not outcomes and not sifted.rows and max(map(time_of, events)) <= last_us
+        if is_plain and len(different := set(ids)) == len(ids):  # nothing but new transactions, as nearly always
+            sifted.first, sifted.places = different, range(len(events))
+            sifted.contents = list(map(encode, events))  # type: ignore[arg-type]
+            return sifted
+        stored, first, places = sifted.rows, sifted.first, []
+        for i, (event, transaction_id) in enumerate(zip(events, ids, strict=True)):
             if type(event) is Outcome:
-                self._sift_outcome(i, event, told, sifted)
+                if self._is_news(i, event, told, sifted):
+                    places.append(i)
+                    sifted.contents.append(b"")
                 continue
             content = encode(event)  # type: ignore[arg-type]
             if transaction_id in stored:
@@ -225,8 +227,9 @@ class Engine:
                 sifted.answers[i] = self._too_early(time_of(event), now_us)
             else:
                 first.add(transaction_id)
-                sifted.places.append(i)
+                places.append(i)
                 sifted.contents.append(content)
+        sifted.places = places
         return sifted
 
     def _too_early(self, time_us: int, now_us: int) -> InvalidInput:
@@ -234,68 +237,68 @@ class Engine:
             f"Expected a time at most a day ahead of now ({iso(now_us)}), got {iso(time_us)}", f"$.{self.schema.time}"
         )
 
-    def _sift_outcome(self, i: int, event: Outcome, told: dict[str, bool], sifted: "_Sifted") -> None:
+    def _is_news(self, i: int, event: Outcome, told: dict[str, bool], sifted: "_Sifted") -> bool:
+        """Whether this outcome was not told before; who tells it again is answered."""
         if told.get(event.transaction_id) == event.is_fraud:
             sifted.answers[i] = Noted(event.transaction_id, event.is_fraud, replayed=True)
-            return
+            return False
         if event.transaction_id in told:
             sifted.corrections.add(i)
         told[event.transaction_id] = event.is_fraud
-        sifted.places.append(i)
-        sifted.contents.append(b"")
+        return True
 
-    def _shed(self, batch: Sequence[Arrival], sifted: "_Sifted", now_us: int) -> None:
+    def _shed(self, batch: Arrivals, sifted: "_Sifted", now_us: int) -> None:
         """Decide what has waited too long by the rules, on its plain fields; features and journal come later."""
         now_ns = time.monotonic_ns()
-        places = [i for i in sifted.places if batch[i].due_ns < now_ns and type(batch[i].event) is not Outcome]
+        if min(batch.due_ns) >= now_ns:
+            return
+        places = [i for i in sifted.places if batch.due_ns[i] < now_ns and type(batch.events[i]) is not Outcome]
         if not places:
             return
         if len(self.overflow) + len(places) > MOST_POSTPONED:
             raise Overloaded("More transactions wait to be recorded than there is room for; retry in a minute")
-        contents = sifted.take_out(places)
+        late = sifted.take_out(places, batch)
         contender = self.lineup.champion
         thresholds = contender.fallback.thresholds
-        late = _Numbered([], [batch[i] for i in places], contents, sifted.hashes[places])
         scores = [contender.fallback.base] * len(places)
         if not contender.fallback.is_constant:
-            log = self.states[contender.bundle.state_id].log_of([one.event for one in late.arrivals])
+            log = self.states[contender.bundle.state_id].log_of(late.events, late.hashes)
             scores = contender.fallback.score(contender.plain_rows(log)).tolist()
         verdict = Verdict(None, OVERLOADED, self.judge.circuit)
         shed = self._rows(
             contender, verdict, thresholds, (True, 0), late, (True, b""), scores, (True, True), None, now_us
         )  # fmt: skip
         self.overflow.append(shed.batch)
-        sifted.answers.update(zip(places, shed.answers, strict=True))
+        sifted.answer(places, shed.answers)
         if sifted.repeats:
             sifted.rows |= {row.transaction_id: row for row in shed.batch.rows()}
         self.counters.add(SHED[OVERLOADED], len(places))
         self._settle_soon(shed)
-        outcomes = [self._id(batch[i].event) for i in sifted.places if type(batch[i].event) is Outcome]
+        outcomes = [sifted.ids[i] for i in sifted.places if type(batch.events[i]) is Outcome]
         if outcomes:  # of what was shed now, perhaps
             self._catch_up_with(outcomes)
 
-    def _take(self, batch: Sequence[Arrival], sifted: "_Sifted", now_us: int) -> None:
+    def _take(self, batch: Arrivals, sifted: "_Sifted", now_us: int) -> None:
         """Know, judge, record, answer."""
         begun_ns = time.monotonic_ns()
-        arrivals = [batch[i] for i in sifted.places]
-        events = [arrival.event for arrival in arrivals]
-        known = {name: state.advance(events) for name, state in self.states.items()}
+        places, new = sifted.places, sifted.new(batch)
+        received_ns = new.received_ns
+        known = {name: state.advance(new.events, new.hashes) for name, state in self.states.items()}
         features = known[self.lineup.champion.bundle.state_id]
         known_ns = time.monotonic_ns()
-        seqs = self._number(events, sifted, features.known, now_us)
-        places, new = sifted.places, _Numbered(seqs, arrivals, sifted.contents, sifted.hashes[sifted.places])
-        paid = [n for n, event in enumerate(events) if type(event) is not Outcome]
-        if len(paid) < len(events):
-            places, new = [places[n] for n in paid], new.some(paid)
-        decided = self._judge(new, known, now_us) if paid else _Decided(NO_DECISIONS, [])
+        seqs = self._number(new.events, sifted, features.known, now_us)
+        paid = [n for n, event in enumerate(new.events) if type(event) is not Outcome]
+        if len(paid) < len(seqs):
+            seqs, places, new = _at(paid, seqs), _at(paid, places), new.some(paid)
+        decided = self._judge(seqs, new, known, now_us) if paid else _Decided(NO_DECISIONS, [])
         judged_ns = time.monotonic_ns()
         self.journal.append(decided.batch, sifted.learned)
-        sifted.answers.update(zip(places, decided.answers, strict=True))
+        sifted.answer(places, decided.answers)
         if sifted.repeats or self.lineup.experiment:
             sifted.rows |= {row.transaction_id: row for row in decided.batch.rows()}
         for state in self.states.values():
             state.seq = self.journal.last_seq
-        self._count(arrivals, decided, sifted, (begun_ns, known_ns, judged_ns, time.monotonic_ns()))
+        self._count(received_ns, decided, sifted, (begun_ns, known_ns, judged_ns, time.monotonic_ns()))
 
     def _number(
         self, events: Sequence[Event], sifted: "_Sifted", remembered: NDArray[np.uint8], now_us: int
@@ -320,24 +323,25 @@ class Engine:
             seqs.append(seq)
         return seqs
 
-    def _judge(self, new: "_Numbered", known: dict[str, Features], now_us: int) -> "_Decided":
+    def _judge(self, seqs: Sequence[int], new: "_New", known: dict[str, Features], now_us: int) -> "_Decided":
         """Decide these transactions, the only ones that `known` has features of."""
         if self.lineup.experiment is None:
-            return self._decide("a", new, slice(None), known, now_us)
-        variants = [self.lineup.variant(self._key_of(arrival.event) or "") for arrival in new.arrivals]
+            return self._decide("a", seqs, new, slice(None), known, now_us)
+        variants = [self.lineup.variant(self._key_of(event) or "") for event in new.events]
         decided: dict[int, tuple[DecisionRow, Decision]] = {}
         seen: list[_Seen] = []
         for variant in sorted(set(variants)):
             where = [n for n, one in enumerate(variants) if one == variant]
-            found = self._decide(variant, new.some(where), where, known, now_us)
+            found = self._decide(variant, _at(where, seqs), new.some(where), where, known, now_us)
             seen += found.seen
             decided.update(zip(where, zip(found.batch.rows(), found.answers, strict=True), strict=True))
         rows, answers = zip(*(decided[n] for n in range(len(variants))), strict=True)
         return _Decided(DecisionBatch.of_rows(rows), list(answers), seen)
 
     def _decide(
-        self, variant: str, new: "_Numbered", where: slice | list[int], known: dict[str, Features], now_us: int
-    ) -> "_Decided":
+        self, variant: str, seqs: Sequence[int], new: "_New", where: slice | list[int], known: dict[str, Features],
+        now_us: int,
+    ) -> "_Decided":  # fmt: skip
         """The transactions of one variant; `where` are theirs among the features."""
         contender = self.lineup.contender(variant)
         features = known[contender.bundle.state_id]
@@ -348,11 +352,11 @@ class Engine:
         else:
             thresholds, scores = contender.thresholds, verdict.scores.tolist()
         if verdict.degraded in SHED:
-            self.counters.add(SHED[verdict.degraded], len(new.seqs))
+            self.counters.add(SHED[verdict.degraded], len(seqs))
         blobs = values.view(f"V{values.shape[1] * values.itemsize}").ravel().tolist()
         late = features.late[where].astype(bool).tolist()
         decided = self._rows(
-            contender, verdict, thresholds, (False, new.seqs), new, (False, blobs), scores, (False, late),
+            contender, verdict, thresholds, (False, seqs), new, (False, blobs), scores, (False, late),
             variant if self.lineup.experiment else None, now_us,
         )  # fmt: skip
         if verdict.scores is None or contender is not self.lineup.champion:
@@ -361,15 +365,14 @@ class Engine:
 
     def _rows(
         self, contender: Contender, verdict: Verdict, thresholds: Thresholds, seqs: Column,
-        new: "_Numbered", features: Column, scores: Sequence[float], late: Column, variant: str | None, now_us: int,
+        new: "_New", features: Column, scores: Sequence[float], late: Column, variant: str | None, now_us: int,
     ) -> "_Decided":  # fmt: skip
         """What the journal or the overflow stores, and the answers."""
         manifest, experiment = contender.bundle.manifest, self.lineup.experiment
         decided_ns = time.monotonic_ns()
-        always, size = itertools.repeat, len(new.arrivals)
-        ids = [self._id_of(one.event) for one in new.arrivals]
+        always, ids, size = itertools.repeat, new.ids, len(new.ids)
         words = [_WORDS[level] for level in map(thresholds.level, scores)]
-        latencies_us = [(decided_ns - one.received_ns) // 1000 for one in new.arrivals]
+        latencies_us = [(decided_ns - received_ns) // 1000 for received_ns in new.received_ns]
         columns: tuple[Column, ...] = (
             seqs, (False, ids), (False, new.contents), features, (False, scores), (False, words),
             (True, thresholds.review), (True, thresholds.block), (True, manifest.version), (True, manifest.detector),
@@ -391,7 +394,7 @@ class Engine:
         return self.judge.ask(contender.scorer, values)
 
     def _count(
-        self, arrivals: Sequence[Arrival], decided: "_Decided", sifted: "_Sifted", times_ns: tuple[int, int, int, int],
+        self, received_ns: Sequence[int], decided: "_Decided", sifted: "_Sifted", times_ns: tuple[int, int, int, int],
     ) -> None:  # fmt: skip
         """Tell the experiment and the metrics what has happened."""
         if self.lineup.experiment is not None:
@@ -406,7 +409,7 @@ class Engine:
         count.set(Slot.BREAKER_OPENINGS, self.judge.openings)
         if decided.answers:
             count.observe_batch(len(decided.answers))
-            self._unsettled.queue_ns += [begun - one.received_ns for one in arrivals]
+            self._unsettled.queue_ns += [begun - one for one in received_ns]
             self._settle_soon(decided)
 
     def _settle_soon(self, decided: "_Decided") -> None:
@@ -426,18 +429,21 @@ _Seen: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float32]]
 """Features (n, features) and scores (n,)."""
 
 
-class _Numbered(NamedTuple):
-    """New transactions: their numbers in the journal, how they came, their canonical bytes, the hashes of their ids."""
+class _New(NamedTuple):
+    """What is new of a batch: ids, events, when they came in, canonical bytes (an outcome has none), hashes of ids."""
 
-    seqs: Sequence[int]
-    arrivals: Sequence[Arrival]
+    ids: Sequence[str]
+    events: Sequence[Event]
+    received_ns: Sequence[int]
     contents: Sequence[bytes]
     hashes: NDArray[np.uint64]
 
-    def some(self, where: Sequence[int]) -> "_Numbered":
+    def some(self, where: Sequence[int]) -> "_New":
         """Those in these places."""
-        contents = [self.contents[n] for n in where]
-        return _Numbered([self.seqs[n] for n in where], [self.arrivals[n] for n in where], contents, self.hashes[where])
+        return _New(
+            _at(where, self.ids), _at(where, self.events), _at(where, self.received_ns), _at(where, self.contents),
+            self.hashes[where],
+        )  # fmt: skip
 
 
 class _Decided(NamedTuple):
@@ -460,31 +466,56 @@ class _Unsettled:
 
 
 class _Sifted:
-    """A batch on its way: hashes and answers by place, what is new, what repeats something new; rows by id.
+    """A batch on its way: ids, hashes and answers by place, what is new, what repeats something new; rows by id.
 
     The rows are those that were stored before, and those of this batch where a repeat or an experiment needs them.
 
     `places` and `contents`, the canonical bytes, are of what is new; an outcome has none.
     """
 
-    def __init__(self, rows: dict[str, DecisionRow], hashes: NDArray[np.uint64]) -> None:
-        self.rows = rows
+    def __init__(self, ids: list[str], hashes: NDArray[np.uint64], rows: dict[str, DecisionRow]) -> None:
+        self.ids = ids
         self.hashes = hashes
-        self.answers: dict[int, Answer] = {}
+        self.rows = rows
+        self.answers: list[Answer] = [_NO_ANSWER] * len(ids)
         self.first: set[str] = set()
-        self.places: list[int] = []
+        self.places: Sequence[int] = []
         self.contents: list[bytes] = []
         self.repeats: list[tuple[int, bytes]] = []
         self.learned: list[OutcomeRow] = []
         self.first_told: list[OutcomeRow] = []
         self.corrections: set[int] = set()
 
-    def take_out(self, places: Sequence[int]) -> list[bytes]:
-        """The contents of these places, which are new no longer."""
+    def answer(self, places: Sequence[int], answers: list[Decision]) -> None:
+        """What those in these places are told."""
+        if len(places) == len(self.answers):
+            self.answers[:] = answers
+            return
+        for i, answer in zip(places, answers, strict=True):
+            self.answers[i] = answer
+
+    def new(self, batch: Arrivals) -> _New:
+        """What is new of the batch."""
+        if len(self.places) == len(self.ids):
+            return _New(self.ids, batch.events, batch.received_ns, self.contents, self.hashes)
+        where = self.places
+        return _New(
+            _at(where, self.ids), _at(where, batch.events), _at(where, batch.received_ns), self.contents,
+            self.hashes[where],
+        )  # fmt: skip
+
+    def take_out(self, places: Sequence[int], batch: Arrivals) -> _New:
+        """These of what is new, which are new no longer."""
+        new = self.new(batch)
         if len(places) == len(self.places):
-            taken, self.places, self.contents = self.contents, [], []
-            return taken
-        content_of, gone = dict(zip(self.places, self.contents, strict=True)), set(places)
-        self.places = [i for i in self.places if i not in gone]
-        self.contents = [content_of[i] for i in self.places]
-        return [content_of[i] for i in places]
+            self.places, self.contents = [], []
+            return new
+        gone = set(places)
+        left = [n for n, i in enumerate(self.places) if i not in gone]
+        taken = new.some([n for n, i in enumerate(self.places) if i in gone])
+        self.places, self.contents = _at(left, self.places), _at(left, self.contents)
+        return taken
+
+
+def _at(places: Sequence[int], column: Sequence[T]) -> list[T]:
+    return [column[n] for n in places]

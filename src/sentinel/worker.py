@@ -1,6 +1,7 @@
 """The engine at work: what has arrived in a turn of the event loop becomes a batch, and no one waits for company."""
 
 import asyncio
+import itertools
 import logging
 import operator
 import threading
@@ -11,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from sentinel.decisions import Answer, Arrival, Event
+from sentinel.decisions import Answer, Arrivals, Event
 from sentinel.engine import Engine
 from sentinel.errors import NotReady, Overloaded, SentinelError
 
@@ -286,18 +287,22 @@ class Worker:
     def _handle(self, engine: Engine, requests: Sequence[_Request]) -> int:
         """Decide and answer; how many ns that took."""
         begun_ns = time.monotonic_ns()
-        batch = [Arrival(event, one.received_ns, one.due_ns) for one in requests for event in one.events]
+        batch = Arrivals(
+            list(itertools.chain.from_iterable(one.events for one in requests)),
+            [one.received_ns for one in requests for _ in one.events],
+            [one.due_ns for one in requests for _ in one.events],
+        )
         answers: Sequence[Answer]
         try:
             answers = engine.handle(batch, time.time_ns() // 1000)
         except SentinelError as error:
-            _log.error("a batch of %d was not decided: %s", len(batch), error)
-            answers = [error] * len(batch)
+            _log.error("a batch of %d was not decided: %s", len(batch.events), error)
+            answers = [error] * len(batch.events)
         except Exception:
-            _log.exception("a batch of %d was not decided", len(batch))
+            _log.exception("a batch of %d was not decided", len(batch.events))
             problem = NotReady("Something went wrong inside and nothing was stored; retry in a moment")
-            answers = [problem] * len(batch)
-        self._waiting -= len(batch)
+            answers = [problem] * len(batch.events)
+        self._waiting -= len(batch.events)
         begin = 0
         for one in requests:
             end = begin + len(one.events)

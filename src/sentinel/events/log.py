@@ -1,10 +1,10 @@
 """The event log as columns: what the feature kernel reads, for one transaction or a hundred million."""
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -81,7 +81,14 @@ def hash_texts(texts: Sequence[str | None]) -> NDArray[np.uint64]:
     return hashes
 
 
-def log_of_transactions(schema: Schema) -> Callable[[Sequence[Transaction]], EventLog]:
+class ToLog(Protocol):
+    """A function that makes an EventLog."""
+
+    def __call__(self, events: Sequence[Any], ids: NDArray[np.uint64] | None = None) -> EventLog:
+        """Of these events; `ids` are the hashes of their transaction ids, where they are known."""
+
+
+def log_of_transactions(schema: Schema) -> ToLog:
     """A function that turns decoded transactions of `schema` into an EventLog with unknown labels."""
     n_exact, n_plain = len(schema.decimals), len(schema.numbers)
     scales = np.array([10.0**digits for digits in schema.decimals.values()])
@@ -89,9 +96,9 @@ def log_of_transactions(schema: Schema) -> Callable[[Sequence[Transaction]], Eve
     values_of = operator.attrgetter(*names)
     first_plain, first_text = 2 + n_exact, 2 + n_exact + n_plain
 
-    def convert(transactions: Sequence[Transaction]) -> EventLog:
-        n = len(transactions)
-        columns = list(zip(*map(values_of, transactions), strict=True)) or [()] * len(names)
+    def convert(events: Sequence[Transaction], ids: NDArray[np.uint64] | None = None) -> EventLog:
+        n = len(events)
+        columns = list(zip(*map(values_of, events), strict=True)) or [()] * len(names)
         exact = np.array(columns[2:first_plain], dtype=np.float64).reshape(n_exact, n).T
         plain = np.array(columns[first_plain:first_text], dtype=np.float64).reshape(n_plain, n).T
         texts = np.empty((n, len(columns) - first_text), np.uint64)
@@ -99,7 +106,7 @@ def log_of_transactions(schema: Schema) -> Callable[[Sequence[Transaction]], Eve
             texts[:, place] = hash_texts(column)
         return EventLog(
             is_outcome=np.zeros(n, np.uint8),
-            ids=hash_texts(columns[0]),
+            ids=hash_texts(columns[0]) if ids is None else ids,
             time_us=np.array(columns[1], dtype=np.int64),
             exact=fixed_point(exact, scales),
             plain=np.ascontiguousarray(plain),
@@ -117,14 +124,13 @@ def fixed_point(values: NDArray[np.float64], scales: NDArray[np.float64]) -> NDA
     return np.ascontiguousarray(np.where(missing, MISSING, scaled))
 
 
-def log_of_events(schema: Schema) -> Callable[[Sequence[Transaction | Outcome]], EventLog]:
+def log_of_events(schema: Schema) -> ToLog:
     """A function that turns decoded transactions and outcomes into an EventLog, in their order."""
     of_transactions = log_of_transactions(schema)
 
-    def convert(events: Sequence[Transaction | Outcome]) -> EventLog:
-        transactions = [event for event in events if isinstance(event, Transaction)]
-        if len(transactions) == len(events):
-            return of_transactions(transactions)
+    def convert(events: Sequence[Transaction | Outcome], ids: NDArray[np.uint64] | None = None) -> EventLog:
+        if Outcome not in set(map(type, events)):
+            return of_transactions(events, ids)
         parts = []
         for is_outcome, run in groupby(events, key=lambda event: isinstance(event, Outcome)):
             if is_outcome:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import JournalProblem
@@ -69,10 +70,15 @@ class FeatureState:
         self.seq = rows[-1].seq
         return features
 
-    def advance(self, events: Sequence[Transaction | Outcome]) -> Features:
-        """Take new events; who does so sets `seq` to the last of them once it has a number."""
+    def advance(
+        self, events: Sequence[Transaction | Outcome], hashes: NDArray[np.uint64] | None = None
+    ) -> Features:  # fmt: skip
+        """Take new events; who does so sets `seq` to the last of them once it has a number.
+
+        `hashes` are those of the transaction ids, where they are known.
+        """
         assert self.store is not None  # noqa: S101 - loaded before
-        return self.store.advance(self.log_of(events))
+        return self.store.advance(self.log_of(events, hashes))
 
     def snapshot(self, snapshots: Snapshots, *, wait: bool) -> None:
         """Save the state when it is newer than the last snapshot; in the background unless `wait`.

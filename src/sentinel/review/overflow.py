@@ -23,7 +23,7 @@ from sentinel.review.journal_reader import DecisionRow
 
 _HEAD = 8  # of the file: its generation; of a record: length and checksum, four bytes each
 _STEP = 32 << 20
-_SLOTS = 1 << 17
+_SLOTS = 1 << 20  # of which nothing takes memory before it is used
 _encode = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[int, tuple[tuple[bool, Any], ...]]).decode
 
@@ -112,12 +112,13 @@ class Overflow:
     def append(self, batch: DecisionBatch) -> None:
         """Make the rows durable, all or none. Raises JournalProblem (disk full)."""
         body = _encode((batch.size, batch.columns))
-        record = len(body).to_bytes(4, "little") + self._checksum(body).to_bytes(4, "little") + body
-        end = self._end + len(record)
+        head = len(body).to_bytes(4, "little") + self._checksum(body).to_bytes(4, "little")
+        end = self._end + _HEAD + len(body)
         if end > self._length:
             self._lengthen(max(_STEP, end - self._length))
         try:
-            _write(self._file, record, self._end)
+            _write(self._file, body, self._end + _HEAD)
+            _write(self._file, head, self._end)
             self._length = max(self._length, end)
             os.fdatasync(self._file)
         except OSError as error:

@@ -18,7 +18,7 @@ import numpy as np
 
 from sentinel import __version__
 from sentinel.config import Settings
-from sentinel.decisions import Answer, Event
+from sentinel.decisions import Answer, Decision, Event, Noted
 from sentinel.engine import FARTHEST_AHEAD_US, Engine
 from sentinel.errors import (
     BadBody,
@@ -58,6 +58,7 @@ class Route(StrEnum):
     OUTCOMES = "/v1/outcomes"
 
 
+_NO_ERRORS = {Decision, Noted}
 _PREDICT, _SCORE, _OUTCOMES = Route  # an attribute of an enumeration costs ten times a global
 
 
@@ -150,9 +151,9 @@ class Api:
         tell(error)
 
     def _count_errors(self, route: Route, answers: Sequence[Answer]) -> None:
-        wrong = sum(isinstance(answer, SentinelError) for answer in answers)
-        if wrong and route is not _OUTCOMES:
-            self.predictor.count_errors(wrong)
+        kinds = set(map(type, answers))
+        if route is not _OUTCOMES and not kinds <= _NO_ERRORS:
+            self.predictor.count_errors(sum(isinstance(answer, SentinelError) for answer in answers))
 
     def _begin_events(self, call: Call, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
         if call.kind != "json" or body[:1] != b"{":
