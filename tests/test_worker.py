@@ -17,7 +17,7 @@ from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.judge import OVERLOADED, Limits
 from sentinel.review.journal import Journal
 from sentinel.review.snapshots import Snapshots
-from sentinel.worker import MAX_ROWS, MOST_UNSORTED, Worker
+from sentinel.worker import MAX_ROWS, MOST_LATE, MOST_UNSORTED, Worker
 
 NOW_US = 1_738_400_000_000_000  # just after the history
 NEVER_NS = 2**62
@@ -156,6 +156,22 @@ def test_after_much_was_read_some_is_decided_before_the_rest_is(desk):
     asyncio.run(run())
     assert told_while_reading[:3] == [0, 0, 0]
     assert told_while_reading[3] >= MAX_ROWS
+
+
+def test_what_is_late_already_when_it_is_read_is_shed_in_larger_portions(desk):
+    portion = MOST_UNSORTED // 4
+
+    async def run():
+        async with desk:
+            for k in range(MOST_LATE // portion - 1):
+                desk.ask(f"r{k}", portion, due_ns=1)
+            told = len(desk.told)
+            desk.ask("last", portion, due_ns=1)
+            return told, len(desk.told)
+
+    assert asyncio.run(run()) == (0, MOST_LATE)
+    assert {answer.degraded for _, answer in desk.told} == {OVERLOADED}
+    assert {answer.batch_size for _, answer in desk.told} == {MOST_LATE}
 
 
 def test_batches_shrink_while_turns_are_long_and_some_are_shed_and_grow_again(desk):

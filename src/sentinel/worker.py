@@ -19,8 +19,11 @@ from sentinel.errors import NotReady, Overloaded, SentinelError
 MAX_ROWS, LEAST_ROWS = 256, 32
 """In one batch. More would have the first wait for the last; when turns are long all the same, it is fewer."""
 
-MOST_UNSORTED = 1_024
-"""Transactions read in a turn of the loop after which some are decided before more is read."""
+MOST_UNSORTED, MOST_LATE = 1_024, 4_096
+"""Transactions read in a turn of the loop after which some are decided before more is read.
+
+Once what is read is late already it is the second number: together they are shed at less cost.
+"""
 
 _RETRY_S = 2.0
 _PAUSE_S = 0.1
@@ -118,7 +121,7 @@ class Worker:
             self._work_soon()
         self._backlog.append(_Request(events, received_ns, due_ns, tell))
         self._unsorted += len(events)
-        if self._unsorted >= MOST_UNSORTED:
+        if self._unsorted >= MOST_UNSORTED and (due_ns > time.monotonic_ns() or self._unsorted >= MOST_LATE):
             self._decide(self.engine)
             self.is_behind |= time.monotonic_ns() - self._turn_began_ns > _SHORT_TURN_NS
 
