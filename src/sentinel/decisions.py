@@ -50,6 +50,7 @@ class Noted(msgspec.Struct, frozen=True, gc=False):
 
 
 Answer: TypeAlias = Decision | Noted | SentinelError
+Answers: TypeAlias = Sequence[Answer]
 
 
 class Arrivals(NamedTuple):

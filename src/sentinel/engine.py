@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.counting import SETTLE_ROWS, SHED, STATE_NUMBER, count_decisions
-from sentinel.decisions import FEATURES_STATE, Answer, Arrivals, Decision, Event, Noted, repeated
+from sentinel.decisions import FEATURES_STATE, Answer, Answers, Arrivals, Decision, Event, Noted, repeated
 from sentinel.errors import InvalidInput, NotFound, Overloaded
 from sentinel.events.log import Outcome, hash_texts
 from sentinel.events.times import SECOND_US, iso
@@ -98,7 +98,7 @@ class Engine:
         self.lineup = lineup
         self.experiment.follow(lineup.experiment, self.journal, self.schema)
 
-    def handle(self, batch: Arrivals, now_us: int) -> Sequence[Answer]:
+    def handle(self, batch: Arrivals, now_us: int) -> Answers:
         """Decide every new transaction and note every new outcome, in their order; answers in that order.
 
         A row that cannot be accepted gets its own error. When the batch as a whole fails, nothing of it is

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from sentinel.decisions import Answer, Arrivals, Event
+from sentinel.decisions import Answers, Arrivals, Event
 from sentinel.engine import Engine
 from sentinel.errors import NotReady, Overloaded, SentinelError
 
@@ -47,7 +47,7 @@ class _Request(msgspec.Struct, gc=False):
     events: Sequence[Event]
     received_ns: int
     due_ns: int
-    tell: Callable[[Sequence[Answer]], None]
+    tell: Callable[[Answers], None]
 
 
 class Worker:
@@ -105,7 +105,7 @@ class Worker:
 
     def put(
         self, events: Sequence[Event], received_ns: int, due_ns: int,
-        tell: Callable[[Sequence[Answer]], None],
+        tell: Callable[[Answers], None],
     ) -> None:  # fmt: skip
         """Have the events of a request handled; `tell` is called in the event loop with the answers, in their order.
 
@@ -295,7 +295,7 @@ class Worker:
             [one.received_ns for one in requests for _ in one.events],
             [one.due_ns for one in requests for _ in one.events],
         )
-        answers: Sequence[Answer]
+        answers: Answers
         try:
             answers = engine.handle(batch, time.time_ns() // 1000)
         except SentinelError as error:

@@ -44,6 +44,9 @@ _MOST_IDS = 10_000
 MOST_AT_ONCE = 512
 """Rows in one statement; SQLite takes 32,766 values."""
 
+_QUICKER: dict[type, type] = {sa.LargeBinary: bytearray, sa.Boolean: int}
+"""The driver looks at length for an adapter of everything but int, float, str and bytearray: a copy costs less."""
+
 
 class Journal(JournalReader):
     """The tables in one SQLite file. One process at a time; `append` and `close` from one thread only.
@@ -85,9 +88,9 @@ class Journal(JournalReader):
         """Make a batch durable, all of it or nothing. Raises JournalProblem (disk full, damaged file)."""
         writer = self._driver
         try:
-            _insert(writer, decisions.name, DECISION_COLUMNS, taken.columns, taken.size)
+            _insert(writer, decisions, taken.columns, taken.size)
             told: list[Column] = [(False, values) for values in zip(*learned, strict=True)]
-            _insert(writer, outcomes.name, OUTCOME_COLUMNS, told, len(learned))
+            _insert(writer, outcomes, told, len(learned))
             moved = self._ids.move(writer, taken.size)
             writer.commit()
         except sqlite3.Error as error:
@@ -162,31 +165,40 @@ class Journal(JournalReader):
             self._frames = 0
 
 
-def _insert(writer: sqlite3.Connection, table: str, names: Sequence[str], columns: Sequence[Column], rows: int) -> None:
+def _insert(writer: sqlite3.Connection, table: sa.Table, columns: Sequence[Column], rows: int) -> None:
     """Insert rows: up to 16 in one statement, of more as many as a power of two allows; one for each row costs twice.
 
     The value of a column that is the same in all rows is handed over once.
     """
-    begin = 0
+    begin, kinds = 0, _kinds(table)
     while begin < rows:
         left = rows - begin
         size = left if left <= _FEW else min(1 << left.bit_length() - 1, MOST_AT_ONCE)
-        sql = _insert_sql(table, tuple(names), tuple(same for same, _ in columns), size)
+        sql = _insert_sql(table, tuple(same for same, _ in columns), size)
         end = begin + size
-        given = ((value,) if same else value[begin:end] for same, value in columns)
+        given = (
+            (value,) if same else map(kind, value[begin:end]) if kind else value[begin:end]
+            for (same, value), kind in zip(columns, kinds, strict=True)
+        )  # fmt: skip
         writer.execute(sql, list(itertools.chain.from_iterable(given)))
         begin = end
 
 
+@functools.cache
+def _kinds(table: sa.Table) -> tuple[type | None, ...]:
+    """What the values of a column are handed over as, where that is not what they are."""
+    return tuple(_QUICKER.get(type(column.type)) for column in table.columns)
+
+
 @functools.lru_cache(maxsize=256)
-def _insert_sql(table: str, names: tuple[str, ...], shared: tuple[bool, ...], rows: int) -> str:
+def _insert_sql(table: sa.Table, shared: tuple[bool, ...], rows: int) -> str:
     """The values are numbered by column: one for a column that is shared, one for each row of any other."""
     first, numbers = 1, []
     for same in shared:
         numbers.append([first] * rows if same else range(first, first + rows))
         first += 1 if same else rows
     marks = (f"({','.join(f'?{number}' for number in row)})" for row in zip(*numbers, strict=True))
-    return f"INSERT INTO {table} ({','.join(names)}) VALUES {','.join(marks)}"  # noqa: S608
+    return f"INSERT INTO {table.name} ({','.join(table.columns.keys())}) VALUES {','.join(marks)}"  # noqa: S608
 
 
 def lengthen(log: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from sentinel import __version__
 from sentinel.config import Settings
-from sentinel.decisions import Answer, Decision, Event, Noted
+from sentinel.decisions import Answer, Answers, Decision, Event, Noted
 from sentinel.engine import FARTHEST_AHEAD_US, Engine
 from sentinel.errors import (
     BadBody,
@@ -150,7 +150,7 @@ class Api:
         self._count_errors(route, [error])
         tell(error)
 
-    def _count_errors(self, route: Route, answers: Sequence[Answer]) -> None:
+    def _count_errors(self, route: Route, answers: Answers) -> None:
         kinds = set(map(type, answers))
         if route is not _OUTCOMES and not kinds <= _NO_ERRORS:
             self.predictor.count_errors(sum(isinstance(answer, SentinelError) for answer in answers))
@@ -166,7 +166,7 @@ class Api:
                 self._begin_batch(call, items, received_ns, due_ns, tell)
                 return
 
-        def finish(answers: Sequence[Answer]) -> None:
+        def finish(answers: Answers) -> None:
             answer = answers[0]
             if isinstance(answer, SentinelError):
                 self._refuse(call.route, answer, tell)
@@ -209,7 +209,7 @@ class Api:
     ) -> None:
         """Nothing is wrong with any of them."""
 
-        def finish(answers: Sequence[Answer]) -> None:
+        def finish(answers: Answers) -> None:
             self._count_errors(_SCORE, answers)
             tell(reply_to_batch(answers, lines=False))
 
@@ -222,7 +222,7 @@ class Api:
         places: list[int] = []
         events: list[Event] = []
 
-        def finish(found: Sequence[Answer]) -> None:
+        def finish(found: Answers) -> None:
             answers.update(zip(places, found, strict=True))
             told = [answers[place] for place in range(len(items))]
             self._count_errors(call.route, told)

@@ -1,12 +1,12 @@
 """Replies: which status a fault has, and how an answer is written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgspec
 from fastapi import Response
 
-from sentinel.decisions import Answer, Decision
+from sentinel.decisions import Answer, Answers, Decision
 from sentinel.errors import (
     BadBody,
     Conflict,
@@ -77,7 +77,7 @@ def _as_json(answer: Answer) -> Any:
     return shown
 
 
-def reply_to_batch(answers: Sequence[Answer], *, lines: bool) -> Told:
+def reply_to_batch(answers: Answers, *, lines: bool) -> Told:
     """The answers of a batch, in their order, as an array or as lines; one fault where it is all that was wrong."""
     if not lines and set(map(type, answers)) == {Decision}:
         return _encode(answers)
