@@ -121,14 +121,17 @@ class MemoryStore:
 
     def copies_fit(self, room: Mapping[str, NDArray[Any]]) -> bool:
         """Whether copies will fit into `room` until something grows."""
-        return all(len(room.get(name, ())) >= len(array) for name, array in self._arrays())
+        return all(_fits(name, array, room) for name, array in self._arrays())
 
-    def make_copy_room(self, pause_s: float = 0.0) -> dict[str, NDArray[Any]]:
+    def make_copy_room(self, room: Mapping[str, NDArray[Any]], pause_s: float = 0.0) -> dict[str, NDArray[Any]]:
         """Memory for `snapshot`, as much as it may need until something grows; from any thread.
 
-        See `make_room` for why it is made ahead.
+        What is large enough in `room` is kept. See `make_room` for why memory is made ahead.
         """
-        return {name: _touched(array.shape, array.dtype, pause_s) for name, array in self._arrays()}
+        return {
+            name: room[name] if _fits(name, array, room) else _touched(array.shape, array.dtype, pause_s)
+            for name, array in self._arrays()
+        }
 
     def _arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
         for g, state in enumerate(self._groups):
@@ -167,6 +170,10 @@ class Features:
         self.rows = rows
         self.late = late
         self.known = known
+
+
+def _fits(name: str, array: NDArray[Any], room: Mapping[str, NDArray[Any]]) -> bool:
+    return name in room and len(room[name]) >= len(array)
 
 
 def _copied(array: NDArray[Any], name: str, room: dict[str, NDArray[Any]]) -> NDArray[Any]:

@@ -52,7 +52,7 @@ class FeatureState:
         self.store, self.seq, self._snapshot_seq = store, seq, seq
         self.follow(journal)
         self.store.make_room()  # takes the memory now, and not while transactions wait
-        self._room = self.store.make_copy_room()
+        self._room = self.store.make_copy_room({})
 
     def follow(self, journal: JournalReader) -> None:
         """Take what the journal holds after `seq`."""
@@ -107,7 +107,7 @@ class FeatureState:
             if store is not None:
                 store.make_room(PAUSE_S)
                 if not store.copies_fit(self._room):
-                    self._room = store.make_copy_room(PAUSE_S)
+                    self._room = store.make_copy_room(self._room, PAUSE_S)
         finally:
             self._making_room = False
 
