@@ -16,7 +16,7 @@ from sentinel.lineup import Contender, Lineup
 from sentinel.policy.breaker import Circuit
 from sentinel.policy.experiment import Tally
 from sentinel.policy.judge import FALLBACK_ONLY, MODEL_FAULTS, OVERLOADED, Judge, Limits, Verdict
-from sentinel.policy.thresholds import ACTIONS, Action
+from sentinel.policy.thresholds import ACTIONS, Action, Thresholds
 from sentinel.score_cache import ScoreCache
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
@@ -248,11 +248,11 @@ class Predictor:
         scores, until_ns, known = self._cache.find(rows, now_ns)
         if not known:
             return batch, rows
-        answers = _Answers(champion, "a", Verdict(None, None, self.judge.circuit), cache_hit=True)
+        answers = _answers(champion, "a", Verdict(None, None, self.judge.circuit), cache_hit=True)
         for n in np.flatnonzero(until_ns).tolist():
             one, score = batch[n], float(scores[n])
             level = champion.thresholds.level(score)
-            answer, text = answers[level, score >= _LIKELY], _encode(score)
+            answer, text = answers[2 * level + (score >= _LIKELY)], _encode(score)
             self._note_hit(ACTIONS[level])
             repeat = Repeat(int(until_ns[n]), ACTIONS[level], self.judge.circuit, answer, text)
             self._remember(one.body, repeat, now_ns)
@@ -297,11 +297,11 @@ class Predictor:
             thresholds, scores = contender.thresholds, verdict.scores.tolist()
         levels = list(map(thresholds.level, scores))
         texts = _encode(scores)[1:-1].split(b",")
-        answers, size, now_ns = _Answers(contender, variant, verdict), len(batch), time.monotonic_ns()
+        answers, size, now_ns = _answers(contender, variant, verdict), len(batch), time.monotonic_ns()
         latencies_us = [(now_ns - one.received_ns) // 1000 for one in batch]
         for one, score, level, text, latency_us in zip(batch, scores, levels, texts, latencies_us, strict=True):
             one.waits = False
-            one.tell(answers[level, score >= _LIKELY] % (text, latency_us, size))
+            one.tell(answers[2 * level + (score >= _LIKELY)] % (text, latency_us, size))
         is_observed = verdict.scores is not None and contender is lineup.champion
         self._settle_soon()
         self._unsettled.append(_Answered(latencies_us, levels, variant, verdict, rows if is_observed else None))
@@ -365,25 +365,29 @@ def _some(batch: list[_Waiting], rows: Any, where: list[int]) -> tuple[list[_Wai
     return [batch[n] for n in where], rows[where]
 
 
-class _Answers(dict[tuple[int, bool], bytes]):
-    """What one contender says to one batch, by the level of the action and whether fraud is likelier than not.
+def _answers(contender: Contender, variant: str, verdict: Verdict, *, cache_hit: bool = False) -> tuple[bytes, ...]:
+    """What one contender says to one batch, at twice the level of the action, and one more where fraud is likelier.
 
     It is filled in with score, microseconds and batch size, all that differs.
     """
-
-    def __init__(self, contender: Contender, variant: str, verdict: Verdict, *, cache_hit: bool = False) -> None:
-        thresholds = contender.fallback.thresholds if verdict.degraded else contender.thresholds
-        used = thresholds.review if thresholds.block is None else thresholds.block
-        self._used = (thresholds.review, thresholds.review, used)
-        self._rest = (cache_hit, contender.version, _SHOWN_VARIANT[variant], verdict.degraded, verdict.circuit)
-
-    def __missing__(self, kind: tuple[int, bool]) -> bytes:
-        level, is_likely = kind
-        form = self[kind] = _form(int(is_likely), level, self._used[level], *self._rest)
-        return form
+    thresholds = contender.fallback.thresholds if verdict.degraded else contender.thresholds
+    return _forms(
+        thresholds, cache_hit, contender.version, _SHOWN_VARIANT[variant], verdict.degraded, verdict.circuit
+    )  # fmt: skip
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
+def _forms(
+    thresholds: Thresholds, cache_hit: bool, version: str, variant: str, degraded: str | None, circuit: str
+) -> tuple[bytes, ...]:
+    block = thresholds.review if thresholds.block is None else thresholds.block
+    return tuple(
+        _form(predicted_class, level, used, cache_hit, version, variant, degraded, circuit)
+        for level, used in enumerate((thresholds.review, thresholds.review, block))
+        for predicted_class in (0, 1)
+    )
+
+
 def _form(
     predicted_class: int, level: int, threshold: float, cache_hit: bool, version: str, variant: str,
     degraded: str | None, circuit: str,

@@ -114,11 +114,6 @@ class Api:
         """The body of the reply to a vector that came before and whose score is remembered."""
         return self.predictor.remembered(body)
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether what is read now may have lain unread for a while."""
-        return self.worker is not None and self.worker.is_behind
-
     def begin(self, call: Call, body: bytes, tell: Tell, unread_ns: int = 0) -> None:
         """Answer what is in the body, which had come in so long ago; `tell` is called with the reply, in the loop."""
         received_ns = time.monotonic_ns() - unread_ns

@@ -189,18 +189,24 @@ class FastLane(asyncio.Protocol):
         return True
 
     def _take(self, call: Call, body: bytes) -> None:
-        tell: Tell
         if self._owes or self._replies:
-            place: list[bytes | None] = [None]
-            self._replies.append(place)
-
-            def tell(told: Told) -> None:
-                place[0] = response_bytes(told)
-                self._flush()
+            tell = self._stand_in_line()
         else:
             self._owes, tell = True, self._tell
+        worker = self._api.worker
+        is_behind = worker is not None and worker.is_behind
+        self._api.begin(call, body, tell, _unread_ns(self._transport) if is_behind else 0)
 
-        self._api.begin(call, body, tell, _unread_ns(self._transport) if self._api.is_behind else 0)
+    def _stand_in_line(self) -> Tell:
+        """A place behind the requests that came in before; what is told is written when they have their answers."""
+        place: list[bytes | None] = [None]
+        self._replies.append(place)
+
+        def tell(told: Told) -> None:
+            place[0] = response_bytes(told)
+            self._flush()
+
+        return tell
 
     def _tell(self, told: Told) -> None:
         """Answer the request before which there was none."""
