@@ -30,6 +30,7 @@ class Desk:
         self.home = home
         self.worker = Worker(self.open_engine, 5_000)
         self.told = []
+        self.postponed = []
 
     def open_engine(self):
         lineup = load_lineup(DeploymentRecord(self.home).read(), Registry(self.home / "models"))
@@ -51,7 +52,7 @@ class Desk:
             await asyncio.sleep(0.005)
 
     def ask(self, name, n, due_ns=NEVER_NS):
-        """One request of so many transactions."""
+        """One request of so many transactions; also notes how many are postponed when it is told."""
         make, received_ns = self.worker.engine.schema.wire_type, time.monotonic_ns()
         rows = [
             make(
@@ -59,7 +60,11 @@ class Desk:
             )
             for i in range(n)
         ]
-        tell = lambda answers: self.told.extend((name, answer) for answer in answers)  # noqa: E731
+
+        def tell(answers):
+            self.told.extend((name, answer) for answer in answers)
+            self.postponed.append(self.worker.postponed)
+
         self.worker.put(rows, received_ns, due_ns, tell)
 
     def of(self, name):
@@ -114,12 +119,13 @@ def test_what_has_waited_too_long_is_shed_before_all_else_and_taken_in_later(des
             desk.ask("patient", 2)
             desk.ask("late", 3, due_ns=1)
             await desk.until(lambda: len(desk.told) == 5)
-            await desk.until(lambda: not desk.worker.engine.overflow)
+            await desk.until(lambda: not desk.worker.postponed)
             assert desk.worker.engine.journal.counts()["decisions"] == 5
 
     asyncio.run(run())
     assert [name for name, _ in desk.told] == ["late"] * 3 + ["patient"] * 2
     assert {answer.degraded for answer in desk.of("late")} == {OVERLOADED}
+    assert desk.postponed == [3, 3]
 
 
 def test_whose_turn_would_come_too_late_is_shed_at_once(desk):

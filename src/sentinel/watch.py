@@ -235,6 +235,7 @@ class Watch:
     async def _look(self) -> None:
         waiting = self.predictor.waiting + (self.worker.waiting if self.worker else 0)
         self.counters.set(Slot.QUEUE_LENGTH, waiting)
+        self.counters.set(Slot.POSTPONED, self.worker.postponed if self.worker else 0)
         if waiting == 0:
             gc.collect(1)  # here, as it leaves the older objects alone while there is something to do
         experiment = self.rollout.deployment.experiment

@@ -103,6 +103,12 @@ class Worker:
         """Transactions and outcomes that have no answer yet."""
         return self._waiting
 
+    @property
+    def postponed(self) -> int:
+        """Transactions that have an answer, and wait to be taken into journal and features."""
+        engine = self.engine
+        return len(engine.overflow) if engine is not None else 0
+
     def put(
         self, events: Sequence[Event], received_ns: int, due_ns: int,
         tell: Callable[[Answers], None],

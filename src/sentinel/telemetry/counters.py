@@ -44,6 +44,7 @@ class Slot(IntEnum):
     REQUESTS = Across.COUNT  # transactions that asked for a decision
     ERRORS = Across.COUNT  # those that got none
     QUEUE_LENGTH = Across.SUM  # those that wait
+    POSTPONED = Across.SUM  # those that were shed, and are not in the journal and the features yet
 
     APPROVE = Across.COUNT
     REVIEW = Across.COUNT

@@ -370,6 +370,7 @@ class Api:
             "version": __version__,
             "uptime_s": round(time.monotonic() - self.started_s, 1),
             "waiting": self.predictor.waiting + (self.worker.waiting if self.worker else 0),
+            "postponed": self.worker.postponed if self.worker else 0,
         }
         lineup, engine = self.predictor.lineup, self.worker.engine if self.worker else None
         if lineup:
