@@ -5,13 +5,13 @@ import logging
 import operator
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.counting import SETTLE_ROWS, SHED, STATE_NUMBER, count_decisions
-from sentinel.decisions import FEATURES_STATE, Answer, Answers, Arrivals, Decision, Event, Noted, repeated
+from sentinel.decisions import FEATURES_STATE, Answers, Arrivals, Decision, Event, Noted, repeated
 from sentinel.errors import InvalidInput, NotFound, Overloaded
 from sentinel.events.log import Outcome, hash_texts
 from sentinel.events.times import SECOND_US, iso
@@ -26,14 +26,13 @@ from sentinel.review.journal import Journal
 from sentinel.review.journal_reader import DecisionRow, OutcomeRow
 from sentinel.review.overflow import Overflow
 from sentinel.review.snapshots import Snapshots
+from sentinel.sifting import New, Sifted, at
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
-_NO_ANSWER = NotFound("")  # yet
 FARTHEST_AHEAD_US = 86_400 * SECOND_US
 SNAPSHOT_EVERY = 250_000
 CATCH_UP_ROWS = 64
 MOST_POSTPONED = 1_000_000
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _WORDS = tuple(map(str, ACTIONS))  # SQLite takes its time over members of an enumeration
 _SPARE = 8  # who has waited for less than an eighth of its patience has time for what was postponed
@@ -190,7 +189,7 @@ class Engine:
         self.overflow.close()
         self.journal.close()
 
-    def _sift(self, batch: Arrivals, now_us: int) -> "_Sifted":
+    def _sift(self, batch: Arrivals, now_us: int) -> Sifted:
         """Answer what was decided before or cannot be accepted; tell the rest from repeats within the batch."""
         events = batch.events
         outcomes = [event.transaction_id for event in events if type(event) is Outcome]
@@ -202,7 +201,7 @@ class Engine:
         hashes = hash_texts(ids)
         if outcomes and self.overflow:
             self._catch_up_with(outcomes)
-        sifted = _Sifted(ids, hashes, self.journal.find(ids, hashes))
+        sifted = Sifted(ids, hashes, self.journal.find(ids, hashes))
         if self.overflow:
             sifted.rows |= self.overflow.find(ids, hashes)
         time_of, encode, last_us = self._time_of, self.schema.encode, now_us + FARTHEST_AHEAD_US
@@ -237,7 +236,7 @@ class Engine:
             f"Expected a time at most a day ahead of now ({iso(now_us)}), got {iso(time_us)}", f"$.{self.schema.time}"
         )
 
-    def _is_news(self, i: int, event: Outcome, told: dict[str, bool], sifted: "_Sifted") -> bool:
+    def _is_news(self, i: int, event: Outcome, told: dict[str, bool], sifted: Sifted) -> bool:
         """Whether this outcome was not told before; who tells it again is answered."""
         if told.get(event.transaction_id) == event.is_fraud:
             sifted.answers[i] = Noted(event.transaction_id, event.is_fraud, replayed=True)
@@ -247,7 +246,7 @@ class Engine:
         told[event.transaction_id] = event.is_fraud
         return True
 
-    def _shed(self, batch: Arrivals, sifted: "_Sifted", now_us: int) -> None:
+    def _shed(self, batch: Arrivals, sifted: Sifted, now_us: int) -> None:
         """Decide what has waited too long by the rules, on its plain fields; features and journal come later."""
         now_ns = time.monotonic_ns()
         if min(batch.due_ns) >= now_ns:
@@ -278,7 +277,7 @@ class Engine:
         if outcomes:  # of what was shed now, perhaps
             self._catch_up_with(outcomes)
 
-    def _take(self, batch: Arrivals, sifted: "_Sifted", now_us: int) -> None:
+    def _take(self, batch: Arrivals, sifted: Sifted, now_us: int) -> None:
         """Know, judge, record, answer."""
         begun_ns = time.monotonic_ns()
         places, new = sifted.places, sifted.new(batch)
@@ -289,7 +288,7 @@ class Engine:
         seqs = self._number(new.events, sifted, features.known, now_us)
         paid = [n for n, event in enumerate(new.events) if type(event) is not Outcome]
         if len(paid) < len(seqs):
-            seqs, places, new = _at(paid, seqs), _at(paid, places), new.some(paid)
+            seqs, places, new = at(paid, seqs), at(paid, places), new.some(paid)
         decided = self._judge(seqs, new, known, now_us) if paid else _Decided(NO_DECISIONS, [])
         judged_ns = time.monotonic_ns()
         self.journal.append(decided.batch, sifted.learned)
@@ -300,9 +299,7 @@ class Engine:
             state.seq = self.journal.last_seq
         self._count(received_ns, decided, sifted, (begun_ns, known_ns, judged_ns, time.monotonic_ns()))
 
-    def _number(
-        self, events: Sequence[Event], sifted: "_Sifted", remembered: NDArray[np.uint8], now_us: int
-    ) -> list[int]:
+    def _number(self, events: Sequence[Event], sifted: Sifted, remembered: NDArray[np.uint8], now_us: int) -> list[int]:
         """The number of every event, and answers to the outcomes: those of unknown transactions get no number."""
         seq, seqs = self.journal.last_seq, []
         for n, event in enumerate(events):
@@ -323,7 +320,7 @@ class Engine:
             seqs.append(seq)
         return seqs
 
-    def _judge(self, seqs: Sequence[int], new: "_New", known: dict[str, Features], now_us: int) -> "_Decided":
+    def _judge(self, seqs: Sequence[int], new: New, known: dict[str, Features], now_us: int) -> "_Decided":
         """Decide these transactions, the only ones that `known` has features of."""
         if self.lineup.experiment is None:
             return self._decide("a", seqs, new, slice(None), known, now_us)
@@ -332,14 +329,14 @@ class Engine:
         seen: list[_Seen] = []
         for variant in sorted(set(variants)):
             where = [n for n, one in enumerate(variants) if one == variant]
-            found = self._decide(variant, _at(where, seqs), new.some(where), where, known, now_us)
+            found = self._decide(variant, at(where, seqs), new.some(where), where, known, now_us)
             seen += found.seen
             decided.update(zip(where, zip(found.batch.rows(), found.answers, strict=True), strict=True))
         rows, answers = zip(*(decided[n] for n in range(len(variants))), strict=True)
         return _Decided(DecisionBatch.of_rows(rows), list(answers), seen)
 
     def _decide(
-        self, variant: str, seqs: Sequence[int], new: "_New", where: slice | list[int], known: dict[str, Features],
+        self, variant: str, seqs: Sequence[int], new: New, where: slice | list[int], known: dict[str, Features],
         now_us: int,
     ) -> "_Decided":  # fmt: skip
         """The transactions of one variant; `where` are theirs among the features."""
@@ -365,7 +362,7 @@ class Engine:
 
     def _rows(
         self, contender: Contender, verdict: Verdict, thresholds: Thresholds, seqs: Column,
-        new: "_New", features: Column, scores: Sequence[float], late: Column, variant: str | None, now_us: int,
+        new: New, features: Column, scores: Sequence[float], late: Column, variant: str | None, now_us: int,
     ) -> "_Decided":  # fmt: skip
         """What the journal or the overflow stores, and the answers."""
         manifest, experiment = contender.bundle.manifest, self.lineup.experiment
@@ -394,7 +391,7 @@ class Engine:
         return self.judge.ask(contender.scorer, values)
 
     def _count(
-        self, received_ns: Sequence[int], decided: "_Decided", sifted: "_Sifted", times_ns: tuple[int, int, int, int],
+        self, received_ns: Sequence[int], decided: "_Decided", sifted: Sifted, times_ns: tuple[int, int, int, int],
     ) -> None:  # fmt: skip
         """Tell the experiment and the metrics what has happened."""
         if self.lineup.experiment is not None:
@@ -429,23 +426,6 @@ _Seen: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float32]]
 """Features (n, features) and scores (n,)."""
 
 
-class _New(NamedTuple):
-    """What is new of a batch: ids, events, when they came in, canonical bytes (an outcome has none), hashes of ids."""
-
-    ids: Sequence[str]
-    events: Sequence[Event]
-    received_ns: Sequence[int]
-    contents: Sequence[bytes]
-    hashes: NDArray[np.uint64]
-
-    def some(self, where: Sequence[int]) -> "_New":
-        """Those in these places."""
-        return _New(
-            _at(where, self.ids), _at(where, self.events), _at(where, self.received_ns), _at(where, self.contents),
-            self.hashes[where],
-        )  # fmt: skip
-
-
 class _Decided(NamedTuple):
     """Transactions that were decided together, as they are stored, the answer to each, and what the champion saw."""
 
@@ -463,59 +443,3 @@ class _Unsettled:
         self.latencies_us: list[int] = []
         self.queue_ns: list[int] = []
         self.seen: list[_Seen] = []
-
-
-class _Sifted:
-    """A batch on its way: ids, hashes and answers by place, what is new, what repeats something new; rows by id.
-
-    The rows are those that were stored before, and those of this batch where a repeat or an experiment needs them.
-
-    `places` and `contents`, the canonical bytes, are of what is new; an outcome has none.
-    """
-
-    def __init__(self, ids: list[str], hashes: NDArray[np.uint64], rows: dict[str, DecisionRow]) -> None:
-        self.ids = ids
-        self.hashes = hashes
-        self.rows = rows
-        self.answers: list[Answer] = [_NO_ANSWER] * len(ids)
-        self.first: set[str] = set()
-        self.places: Sequence[int] = []
-        self.contents: list[bytes] = []
-        self.repeats: list[tuple[int, bytes]] = []
-        self.learned: list[OutcomeRow] = []
-        self.first_told: list[OutcomeRow] = []
-        self.corrections: set[int] = set()
-
-    def answer(self, places: Sequence[int], answers: list[Decision]) -> None:
-        """What those in these places are told."""
-        if len(places) == len(self.answers):
-            self.answers[:] = answers
-            return
-        for i, answer in zip(places, answers, strict=True):
-            self.answers[i] = answer
-
-    def new(self, batch: Arrivals) -> _New:
-        """What is new of the batch."""
-        if len(self.places) == len(self.ids):
-            return _New(self.ids, batch.events, batch.received_ns, self.contents, self.hashes)
-        where = self.places
-        return _New(
-            _at(where, self.ids), _at(where, batch.events), _at(where, batch.received_ns), self.contents,
-            self.hashes[where],
-        )  # fmt: skip
-
-    def take_out(self, places: Sequence[int], batch: Arrivals) -> _New:
-        """These of what is new, which are new no longer."""
-        new = self.new(batch)
-        if len(places) == len(self.places):
-            self.places, self.contents = [], []
-            return new
-        gone = set(places)
-        left = [n for n, i in enumerate(self.places) if i not in gone]
-        taken = new.some([n for n, i in enumerate(self.places) if i in gone])
-        self.places, self.contents = _at(left, self.places), _at(left, self.contents)
-        return taken
-
-
-def _at(places: Sequence[int], column: Sequence[T]) -> list[T]:
-    return [column[n] for n in places]
