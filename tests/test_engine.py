@@ -209,6 +209,22 @@ def test_late_ones_are_told_in_their_places_among_others(home):
     assert all(told[row.transaction_id].fraud_probability == row.fraud_probability for row in rows)
 
 
+def test_every_one_of_a_mixed_batch_is_found_again_by_its_id(home):
+    """An outcome among payments, some of them late: what is stored of each has its own hash and its own answer."""
+    engine = home.open()
+    batch = [payment(engine, 0), payment(engine, 1), payment(engine, 2), outcome(0), payment(engine, 3), payment(engine, 4)]  # fmt: skip
+    answers = handle(engine, batch, [TOO_LATE if i in (1, 5) else IN_TIME for i in range(6)])
+    assert [one.transaction_id for one in answers] == ["t0", "t1", "t2", "t0", "t3", "t4"]
+    assert [type(one) for one in answers] == [Decision, Decision, Decision, Noted, Decision, Decision]
+    told = {one.transaction_id: one for one in answers if isinstance(one, Decision)}
+    for _ in ("some are postponed", "all are in the journal"):
+        for i in range(5):
+            (again,) = handle(engine, [payment(engine, i)])
+            assert (again.replayed, again.fraud_probability) == (True, told[f"t{i}"].fraud_probability)
+        while engine.overflow:
+            engine.catch_up()
+
+
 def test_a_time_far_ahead_is_refused_and_its_neighbours_are_not(home):
     engine = home.open()
     answers = handle(

@@ -26,9 +26,9 @@ NEVER_NS = 2**62
 class Desk:
     """A worker on a home folder, and what was told to whom in which order."""
 
-    def __init__(self, home):
+    def __init__(self, home, max_waiting=10_000):
         self.home = home
-        self.worker = Worker(self.open_engine, 5_000)
+        self.worker = Worker(self.open_engine, max_waiting)
         self.told = []
         self.postponed = []
 
@@ -180,6 +180,33 @@ def test_what_is_late_already_when_it_is_read_is_shed_in_larger_portions(desk):
     assert {answer.batch_size for _, answer in desk.told} == {MOST_LATE}
 
 
+def test_one_in_time_does_not_wait_while_more_of_what_is_late_is_read(desk):
+    async def run():
+        async with desk:
+            desk.ask("in time", 1)
+            for k in range(4):
+                desk.ask(f"late {k}", MOST_UNSORTED // 4, due_ns=1)
+            return [name for name, _ in desk.told]
+
+    told = asyncio.run(run())
+    assert len(told) == MOST_UNSORTED + 1
+    assert told[-1] == "in time"
+
+
+def test_what_is_late_is_shed_and_not_refused_where_few_may_wait(shop_home, tmp_path):
+    shutil.copytree(shop_home, tmp_path / "home")
+    desk = Desk(tmp_path / "home", max_waiting=2_000)
+
+    async def run():
+        async with desk:
+            for k in range(30):
+                desk.ask(f"r{k}", 200, due_ns=1)
+            await desk.until(lambda: len(desk.told) == 6_000)
+
+    asyncio.run(run())
+    assert {answer.degraded for _, answer in desk.told} == {OVERLOADED}
+
+
 def test_batches_shrink_while_turns_are_long_and_some_are_shed_and_grow_again(desk):
     async def run():
         async with desk:
@@ -310,7 +337,7 @@ def test_more_than_there_is_room_for_is_refused_and_no_row_of_it_is_taken(desk):
     async def run():
         async with desk:
             with pytest.raises(Overloaded):
-                desk.ask("too many", 5_001)
+                desk.ask("too many", 10_001)
             assert desk.worker.waiting == 0
             desk.ask("one", 1)
             await desk.until(lambda: len(desk.told) == 1)

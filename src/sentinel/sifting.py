@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.decisions import Answer, Arrivals, Decision, Event
-from sentinel.errors import NotFound
+from sentinel.errors import SentinelError
 from sentinel.review.journal_reader import DecisionRow, OutcomeRow
 
 T = TypeVar("T")
-_NO_ANSWER = NotFound("")  # yet
+_NO_ANSWER = SentinelError("Something went wrong inside: this one got no answer; retry in a moment")
 
 
 class New(NamedTuple):

@@ -22,7 +22,7 @@ MAX_ROWS, LEAST_ROWS = 256, 32
 MOST_UNSORTED, MOST_LATE = 1_024, 4_096
 """Transactions read in a turn of the loop after which some are decided before more is read.
 
-Once what is read is late already it is the second number: together they are shed at less cost.
+While all of it is late already it is the second number: together they are shed at less cost.
 """
 
 _RETRY_S = 2.0
@@ -65,6 +65,8 @@ class Worker:
         self._turn_began_ns = 0
         self._decided_ns = 0
         self._unsorted = 0
+        self._last_due_ns = 0  # of what is unsorted
+        self._most_late = min(MOST_LATE, max_waiting // 2)
         self._most_rows = MAX_ROWS
         self._pace_ns = _FIRST_PACE_NS
         self.is_behind = False
@@ -127,7 +129,10 @@ class Worker:
             self._work_soon()
         self._backlog.append(_Request(events, received_ns, due_ns, tell))
         self._unsorted += len(events)
-        if self._unsorted >= MOST_UNSORTED and (due_ns > time.monotonic_ns() or self._unsorted >= MOST_LATE):
+        self._last_due_ns = max(self._last_due_ns, due_ns)
+        if self._unsorted >= MOST_UNSORTED and (
+            self._unsorted >= self._most_late or self._last_due_ns > time.monotonic_ns()
+        ):
             self._decide(self.engine)
             self.is_behind |= time.monotonic_ns() - self._turn_began_ns > _SHORT_TURN_NS
 
@@ -163,7 +168,7 @@ class Worker:
 
     def _decide(self, engine: Engine) -> None:
         """Decide a batch, and shed what has no time for one."""
-        self._unsorted = 0
+        self._unsorted = self._last_due_ns = 0
         begun_ns = max(self._turn_began_ns, self._decided_ns)
         late, batch = self._late(), self._next_batch()
         rows = sum(len(one.events) for one in batch)
