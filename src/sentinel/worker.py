@@ -19,7 +19,7 @@ from sentinel.errors import NotReady, Overloaded, SentinelError
 MAX_ROWS, LEAST_ROWS = 256, 32
 """In one batch. More would have the first wait for the last; when turns are long all the same, it is fewer."""
 
-MOST_UNSORTED, MOST_LATE = 1_024, 4_096
+MOST_UNSORTED, MOST_LATE = 2_048, 4_096
 """Transactions read in a turn of the loop after which some are decided before more is read.
 
 While all of it is late already it is the second number: together they are shed at less cost.
@@ -66,7 +66,7 @@ class Worker:
         self._decided_ns = 0
         self._unsorted = 0
         self._last_due_ns = 0  # of what is unsorted
-        self._most_late = min(MOST_LATE, max_waiting // 2)
+        self._most_unsorted, self._most_late = (min(most, max_waiting // 2) for most in (MOST_UNSORTED, MOST_LATE))
         self._most_rows = MAX_ROWS
         self._pace_ns = _FIRST_PACE_NS
         self.is_behind = False
@@ -130,7 +130,7 @@ class Worker:
         self._backlog.append(_Request(events, received_ns, due_ns, tell))
         self._unsorted += len(events)
         self._last_due_ns = max(self._last_due_ns, due_ns)
-        if self._unsorted >= MOST_UNSORTED and (
+        if self._unsorted >= self._most_unsorted and (
             self._unsorted >= self._most_late or self._last_due_ns > time.monotonic_ns()
         ):
             self._decide(self.engine)
