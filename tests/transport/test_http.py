@@ -303,6 +303,7 @@ def test_health_and_pages(server):
     assert get(server.port, "/health/startup")[0] == 200
     status, health = get(server.port, "/health")
     assert (status, health["status"], health["model_version"]) == (200, "ready", "v1")
+    assert (health["waiting"], health["postponed"]) == (0, 0)
     assert "/v1/score" in get(server.port, "/")[1]["endpoints"]
     assert b"swagger" in get(server.port, "/docs")[1].lower()
     assert {"/v1/score", "/v1/outcomes", "/v1/decisions/{transaction_id}"} <= get(server.port, "/openapi.json")[1][

@@ -264,6 +264,7 @@ def test_prometheus_has_its_names_and_tells_the_same(predict, figures, samples):
 
 def test_prometheus_is_text_0_0_4(server, ask):
     answer = ask(server.port, "GET", "/metrics/prom")
+    assert b"\nsentinel_postponed 0.0\n" in answer.body
     assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
 
 
