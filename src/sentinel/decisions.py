@@ -1,7 +1,7 @@
 """What goes into the engine and what comes out: arrivals, decisions, and answers to what was asked before."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, overload
 
 import msgspec
 
@@ -51,6 +51,45 @@ class Noted(msgspec.Struct, frozen=True, gc=False):
 
 Answer: TypeAlias = Decision | Noted | SentinelError
 Answers: TypeAlias = Sequence[Answer]
+
+
+class RuledDecisions(Sequence[Decision]):
+    """What the rules decided of transactions that came late together, without an object for each of them.
+
+    Rules give few different scores. Of those who have the same one, the answers differ in id and latency only:
+    `patterns` has one of them for each score, with an empty id.
+    """
+
+    def __init__(
+        self, ids: Sequence[str], scores: Sequence[float], latencies_us: Sequence[int], patterns: dict[float, Decision]
+    ) -> None:
+        self.ids = ids
+        self.scores = scores
+        self.latencies_us = latencies_us
+        self.patterns = patterns
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, where: int) -> Decision: ...
+
+    @overload
+    def __getitem__(self, where: slice) -> "RuledDecisions": ...
+
+    def __getitem__(self, where: int | slice) -> "Decision | RuledDecisions":
+        """One of them, or several."""
+        if isinstance(where, slice):
+            return RuledDecisions(self.ids[where], self.scores[where], self.latencies_us[where], self.patterns)
+        return msgspec.structs.replace(
+            self.patterns[self.scores[where]], transaction_id=self.ids[where], latency_us=self.latencies_us[where]
+        )
+
+
+def kinds_of(answers: Answers) -> set[type[Answer]]:
+    """The types of these answers."""
+    return {Decision} if type(answers) is RuledDecisions else set(map(type, answers))
 
 
 class Arrivals(NamedTuple):

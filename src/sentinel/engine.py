@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.counting import SETTLE_ROWS, SHED, STATE_NUMBER, count_decisions
-from sentinel.decisions import FEATURES_STATE, Answers, Arrivals, Decision, Event, Noted, repeated
+from sentinel.decisions import FEATURES_STATE, Answers, Arrivals, Decision, Event, Noted, RuledDecisions, repeated
 from sentinel.errors import InvalidInput, NotFound, Overloaded
 from sentinel.events.log import Outcome, hash_texts
 from sentinel.events.times import SECOND_US, iso
@@ -115,7 +115,7 @@ class Engine:
             self._dirty = False
         for i, content in sifted.repeats:
             sifted.answers[i] = repeated(sifted.rows[sifted.ids[i]], content)
-        return sifted.answers
+        return sifted.told()
 
     def catch_up(self, limit: int = CATCH_UP_ROWS) -> None:
         """Take some of the transactions that were decided without features into the features and the journal."""
@@ -367,22 +367,30 @@ class Engine:
         """What the journal or the overflow stores, and the answers."""
         manifest, experiment = contender.bundle.manifest, self.lineup.experiment
         decided_ns = time.monotonic_ns()
-        always, ids, size = itertools.repeat, new.ids, len(new.ids)
-        words = [_WORDS[level] for level in map(thresholds.level, scores)]
+        always, ids, size, circuit = itertools.repeat, new.ids, len(new.ids), str(verdict.circuit)
         latencies_us = [(decided_ns - received_ns) // 1000 for received_ns in new.received_ns]
+        is_shed = verdict.degraded == OVERLOADED
+        different = list(set(scores)) if is_shed else scores  # the rules give few
+        words = [_WORDS[level] for level in map(thresholds.level, different)]
+        were_late = always(late[1]) if late[0] else late[1]
+        one_by_one = map(
+            Decision, always("") if is_shed else ids, words, different, always(thresholds.review), always(thresholds),
+            always(manifest.version), always(manifest.detector), map(FEATURES_STATE.__getitem__, were_late),
+            always(size), always(0) if is_shed else latencies_us, always(False), always(verdict.degraded),
+            always(circuit), always(variant),
+        )  # fmt: skip
+        answers: Sequence[Decision] = list(one_by_one)
+        if is_shed:
+            patterns = dict(zip(different, answers, strict=True))
+            answers = RuledDecisions(ids, scores, latencies_us, patterns)
+            words = [patterns[score].decision for score in scores]
         columns: tuple[Column, ...] = (
             seqs, (False, ids), (False, new.contents), features, (False, scores), (False, words),
             (True, thresholds.review), (True, thresholds.block), (True, manifest.version), (True, manifest.detector),
             late, (True, variant), (True, experiment.id if variant and experiment else None),
-            (True, str(verdict.circuit)), (True, verdict.degraded), (True, size), (False, latencies_us), (True, now_us),
+            (True, circuit), (True, verdict.degraded), (True, size), (False, latencies_us), (True, now_us),
         )  # fmt: skip
-        were_late = always(late[1]) if late[0] else late[1]
-        answers = map(
-            Decision, ids, words, scores, always(thresholds.review), always(thresholds), always(manifest.version),
-            always(manifest.detector), map(FEATURES_STATE.__getitem__, were_late), always(size), latencies_us,
-            always(False), always(verdict.degraded), always(verdict.circuit), always(variant),
-        )  # fmt: skip
-        return _Decided(DecisionBatch(size, columns, new.hashes), list(answers))
+        return _Decided(DecisionBatch(size, columns, new.hashes), answers)
 
     def _ask(self, contender: Contender, values: NDArray[np.float64]) -> Verdict:
         """What the model says about these rows, or that the fallback must."""
@@ -430,7 +438,7 @@ class _Decided(NamedTuple):
     """Transactions that were decided together, as they are stored, the answer to each, and what the champion saw."""
 
     batch: DecisionBatch
-    answers: list[Decision]
+    answers: Sequence[Decision]
     seen: Sequence["_Seen"] = ()
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.decisions import Answer, Arrivals, Decision, Event
+from sentinel.decisions import Answer, Answers, Arrivals, Decision, Event
 from sentinel.errors import SentinelError
 from sentinel.review.journal_reader import DecisionRow, OutcomeRow
 
@@ -44,6 +44,7 @@ class Sifted:
         self.hashes = hashes
         self.rows = rows
         self.answers: list[Answer] = [_NO_ANSWER] * len(ids)
+        self._whole: Answers | None = None
         self.first: set[str] = set()
         self.places: Sequence[int] = []
         self.contents: list[bytes] = []
@@ -52,13 +53,17 @@ class Sifted:
         self.first_told: list[OutcomeRow] = []
         self.corrections: set[int] = set()
 
-    def answer(self, places: Sequence[int], answers: list[Decision]) -> None:
+    def answer(self, places: Sequence[int], answers: Sequence[Decision]) -> None:
         """What those in these places are told."""
         if len(places) == len(self.answers):
-            self.answers[:] = answers
+            self._whole = answers
             return
         for i, answer in zip(places, answers, strict=True):
             self.answers[i] = answer
+
+    def told(self) -> Answers:
+        """What all of them are told."""
+        return self.answers if self._whole is None else self._whole
 
     def new(self, batch: Arrivals) -> New:
         """What is new of the batch."""

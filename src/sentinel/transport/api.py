@@ -18,7 +18,7 @@ import numpy as np
 
 from sentinel import __version__
 from sentinel.config import Settings
-from sentinel.decisions import Answer, Answers, Decision, Event, Noted
+from sentinel.decisions import Answer, Answers, Decision, Event, Noted, kinds_of
 from sentinel.engine import FARTHEST_AHEAD_US, Engine
 from sentinel.errors import (
     BadBody,
@@ -146,8 +146,7 @@ class Api:
         tell(error)
 
     def _count_errors(self, route: Route, answers: Answers) -> None:
-        kinds = set(map(type, answers))
-        if route is not _OUTCOMES and not kinds <= _NO_ERRORS:
+        if route is not _OUTCOMES and not kinds_of(answers) <= _NO_ERRORS:
             self.predictor.count_errors(sum(isinstance(answer, SentinelError) for answer in answers))
 
     def _begin_events(self, call: Call, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import msgspec
 from fastapi import Response
 
-from sentinel.decisions import Answer, Answers, Decision
+from sentinel.decisions import Answer, Answers, Decision, RuledDecisions, kinds_of
 from sentinel.errors import (
     BadBody,
     Conflict,
@@ -46,6 +46,7 @@ NDJSON = "application/x-ndjson"
 RETRY = {"retry-after": "1"}
 CHALLENGE = {"www-authenticate": "Bearer"}
 _encode = msgspec.json.encode
+_ID_BEGINS, _NEXT_ID = b'{"transaction_id":"', b'","'
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -77,9 +78,28 @@ def _as_json(answer: Answer) -> Any:
     return shown
 
 
+def _json_of_ruled(decisions: RuledDecisions) -> bytes:
+    """The same array that would be written of the decisions one by one, at a third of what that takes."""
+    ids, latency = _encode(decisions.ids), decisions.latencies_us[0]
+    is_plain = b"\\" not in ids  # or what looks like the end of an id could be part of it
+    if not is_plain or decisions.latencies_us.count(latency) < len(decisions):
+        return _encode(list(decisions))
+    rest = {
+        score: _encode(msgspec.structs.replace(decisions.patterns[score], latency_us=latency))[len(_ID_BEGINS) :]
+        for score in set(decisions.scores)
+    }
+    if len(rest) == 1:
+        (every,) = rest.values()
+        return b"[" + _ID_BEGINS + ids[2:-2].replace(_NEXT_ID, every + b"," + _ID_BEGINS) + every + b"]"
+    parts = zip(ids[2:-2].split(_NEXT_ID), map(rest.__getitem__, decisions.scores), strict=True)
+    return b"[" + b",".join([_ID_BEGINS + name + more for name, more in parts]) + b"]"
+
+
 def reply_to_batch(answers: Answers, *, lines: bool) -> Told:
     """The answers of a batch, in their order, as an array or as lines; one fault where it is all that was wrong."""
-    if not lines and set(map(type, answers)) == {Decision}:
+    if not lines and type(answers) is RuledDecisions:
+        return _json_of_ruled(answers)
+    if not lines and kinds_of(answers) == {Decision}:
         return _encode(answers)
     fault = next((one for one in answers if isinstance(one, SentinelError) and _status_of(one) >= 500), None)
     if fault is not None and all(isinstance(one, SentinelError) for one in answers):
