@@ -35,6 +35,7 @@ _GIVEN_UP_NS = 0
 _FIRST_PACE_NS = 15_000.0
 _LEARNING = 0.2  # how much of the pace is that of the last batch
 _CHECKPOINT_S = 0.1
+_ROOM_PAUSE_S = 0.01
 _log = logging.getLogger(__name__)
 
 
@@ -332,3 +333,7 @@ class Worker:
                     engine.journal.checkpoint()
                 except Exception as error:
                     _log.warning("the journal's log could not be written back: %s", error)
+                try:
+                    engine.overflow.make_room(_ROOM_PAUSE_S)
+                except Exception:
+                    _log.exception("no room could be made for what may be postponed; it is tried again")

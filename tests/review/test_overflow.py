@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 import zlib
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import JournalProblem
+from sentinel.review import overflow as overflow_module
 from sentinel.review.decision_batch import DecisionBatch
 from sentinel.review.journal_reader import DecisionRow
 from sentinel.review.overflow import Overflow
@@ -84,6 +86,53 @@ def test_room_that_is_made_later_takes_nothing_away(path):
     assert [one.transaction_id for one in reopened(path)] == ["early", "late"]
 
 
+def test_room_is_made_ahead_of_what_is_written_while_it_is_written(path, monkeypatch):
+    """Small pieces, so that the two threads meet at the end of what is ready again and again."""
+    monkeypatch.setattr(overflow_module, "_AHEAD", 3000)
+    monkeypatch.setattr(overflow_module, "_ZEROS", bytes(700))
+    overflow, rows, ended = Overflow(path), [row(f"t{n}", 50 * (n % 7)) for n in range(3000)], threading.Event()
+
+    def make_room():
+        while not ended.is_set():
+            overflow.make_room()
+
+    other = threading.Thread(target=make_room)
+    other.start()
+    for begin in range(0, len(rows), 3):
+        put(overflow, rows[begin : begin + 3])
+    ended.set()
+    other.join()
+    overflow.make_room()
+    assert overflow._ready - overflow._end >= 1500
+    assert path.stat().st_size >= overflow._ready
+    overflow.close()
+    assert reopened(path) == rows
+
+
+def test_a_disk_that_is_nearly_full_is_left_to_others(path, monkeypatch):
+    found = os.statvfs(path.parent)
+    full = os.statvfs_result((*found[:4], 1, *found[5:10]))
+    monkeypatch.setattr(os, "fstatvfs", lambda _: full)
+    overflow = Overflow(path)
+    overflow.make_room()
+    assert path.stat().st_size < 100
+    put(overflow, [row("kept")])
+    overflow.close()
+    assert [one.transaction_id for one in reopened(path)] == ["kept"]
+
+
+def test_room_that_cannot_be_made_is_done_without(path, monkeypatch):
+    overflow = Overflow(path)
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwritev", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        overflow.make_room()
+    put(overflow, [row("kept")])
+    overflow.make_room()
+    put(overflow, [row("next")])
+    overflow.close()
+    assert [one.transaction_id for one in reopened(path)] == ["kept", "next"]
+
+
 def test_more_than_its_first_length_finds_room(path):
     overflow = Overflow(path)
     overflow.make_room()
@@ -135,6 +184,32 @@ def test_while_it_is_never_empty_it_keeps_no_more_than_what_waits(path):
     assert len(overflow._rows._batches) == 1
     assert overflow.find(["t0-0", "t299-1", "t299-2"]).keys() == {"t299-2"}
     overflow.close()
+
+
+def test_memory_for_many_rows_is_ready_before_they_come(path, monkeypatch):
+    monkeypatch.setattr(overflow_module, "_SLOTS", 16)
+    monkeypatch.setattr(overflow_module, "_MORE_SLOTS", 64)
+    overflow = Overflow(path)
+    overflow.make_room()
+    assert overflow._rows._spare is None  # few rows need none
+    put(overflow, [row(f"t{n}") for n in range(4)])
+    overflow.make_room()
+    spare = overflow._rows._spare
+    overflow.make_room()
+    assert overflow._rows._spare is spare
+    put(overflow, [row(f"t{n}") for n in range(4, 14)])
+    assert overflow._rows._tables[-1] is spare
+    put(overflow, [row(f"t{n}") for n in range(14, 114)])  # more than any spare takes
+    assert names_in(overflow) == [f"t{n}" for n in range(114)]
+    assert overflow.find(["t0", "t5", "t113", "t114"]).keys() == {"t0", "t5", "t113"}
+    overflow.forget(114)
+    assert overflow.find(["t0", "t5", "t113"]) == {}
+    assert overflow._rows._batches == []
+    assert [len(table.hashes) for table in overflow._rows._tables] == [16]
+    put(overflow, [row("again")])
+    assert overflow.find(["again", "t0"]).keys() == {"again"}
+    overflow.close()
+    assert [one.transaction_id for one in reopened(path)] == ["again"]
 
 
 def test_what_was_refused_is_not_read_again(path, monkeypatch):

@@ -151,6 +151,10 @@ def open_loop(
 # where the latency begins (without a request: since when it is free); a part did not fit; it is to be replaced.
 
 
+_USUAL_BYTES = 8192
+"""Of a body that is kept. Room for more is made during the run, which sends nothing for some 20 ms then."""
+
+
 def _prepare(target: Target, requests: Requests, due_ns: NDArray[np.int64], count: int, keep: int) -> Run:
     if sys.platform != "linux":
         raise SentinelError("The load generator needs Linux (epoll).")
@@ -171,7 +175,7 @@ def _prepare(target: Target, requests: Requests, due_ns: NDArray[np.int64], coun
         answers=np.full((target.connections, min(ANSWER_BYTES, ALL_ROWS // target.connections) + SPARE), 0, np.uint8),
         owners=np.zeros(OPEN_FILES, np.int32),
         events=np.zeros(EVENTS * EVENT, np.int32),
-        kept=np.empty(4 * ANSWER_BYTES if keep else 0, np.uint8),
+        kept=np.full(max(4 * ANSWER_BYTES, _USUAL_BYTES * keep) if keep else 0, 0, np.uint8),
         spans=np.zeros((-(-count // every) if keep else 0, 2), np.int64),
         clock=np.zeros(2, np.int64),
         state=state,

@@ -4,6 +4,8 @@ import contextlib
 import functools
 import operator
 import os
+import threading
+import time
 import zlib
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
@@ -22,8 +24,9 @@ from sentinel.review.id_table import IdTable, slots_for
 from sentinel.review.journal_reader import DecisionRow
 
 _HEAD = 8  # of the file: its generation; of a record: length and checksum, four bytes each
-_STEP = 32 << 20
-_SLOTS, _MORE_SLOTS = 1 << 17, 1 << 20  # of the first table and of others: new memory takes its time, 3 ms for many
+_AHEAD, _SPARED = 32 << 20, 256 << 20  # bytes: written before they are needed, and left to others on a full disk
+_SLOTS, _MORE_SLOTS = 1 << 17, 1 << 19  # of the first table and of others
+_ZEROS, _FILLED_AT_ONCE = bytes(1 << 20), 1 << 14  # what is written ahead at once, and slots given memory at once
 _encode = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[int, tuple[tuple[bool, Any], ...]]).decode
 
@@ -34,10 +37,11 @@ class Overflow:
     A row is on the disk when `append` returns, at a tenth of what the journal takes. What a crash left half written at
     the end was never answered and is passed over. The journal takes rows over in their order; those that it does not
     have yet are kept as they are in the file, and found by the hash of their id: what is kept of a hundred thousand has
-    to be little, and nothing that the garbage collector looks at. Only `find` may be called from another thread.
+    to be little, and nothing that the garbage collector looks at. Only `find` and
+    `make_room` may be called from another thread.
 
-    The file keeps its length: a write that makes a file longer can take a hundred times as long as one that does not.
-    It is emptied by a new generation, which goes into every checksum: what is left of an older one is no record.
+    The file keeps its length, and is emptied by a new generation, which goes into every checksum: what is left of an
+    older one is no record.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +51,8 @@ class Overflow:
         except OSError as error:
             raise JournalProblem(f"{path} cannot be opened: {error.strerror}") from error
         self._end = _HEAD
-        self._length = os.fstat(self._file).st_size
+        self._ready = os.fstat(self._file).st_size
+        self._growing = threading.Lock()
         self._generation = 0
         self._rows = _Rows()
         self._read()
@@ -58,23 +63,27 @@ class Overflow:
         """Release the file."""
         os.close(self._file)
 
-    def make_room(self) -> None:
-        """Give the file its first length, before anyone waits. Where the disk has no room it stays as it was."""
-        lacking = _STEP - self._length
-        if lacking > 0 and self._lengthen(lacking):
-            with contextlib.suppress(OSError):
-                _write(self._file, bytes(lacking), _STEP - lacking)  # or its first use would take as long as growing
-                os.fdatasync(self._file)
+    def make_room(self, pause_s: float = 0.0) -> None:
+        """Have file and memory ready for more rows; call it before anyone waits, and now and then from another thread.
 
-    def _lengthen(self, by: int) -> bool:
+        To write where the file was never written has the file system note it, which can take a hundred times as long.
+        While others work it is done in small pieces with pauses: they share the disk and the processor.
+        """
+        if self._ready - self._end < _AHEAD // 2:
+            while self._ready - self._end < _AHEAD and self._write_ahead():
+                time.sleep(pause_s)
+        self._rows.make_spare(pause_s)
+
+    def _write_ahead(self) -> bool:
         """Whether there was room."""
-        try:
-            os.posix_fallocate(self._file, self._length, by)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._length)  # others need the room there is
+        disk = os.fstatvfs(self._file)
+        if disk.f_bavail * disk.f_frsize < _SPARED:
             return False
-        self._length += by
+        try:
+            with self._growing:
+                self._ready += os.pwritev(self._file, [_ZEROS], self._ready, os.RWF_DSYNC)
+        except OSError:
+            return False
         return True
 
     def __len__(self) -> int:
@@ -114,12 +123,12 @@ class Overflow:
         body = _encode((batch.size, batch.columns))
         head = len(body).to_bytes(4, "little") + self._checksum(body).to_bytes(4, "little")
         end = self._end + _HEAD + len(body)
-        if end > self._length:
-            self._lengthen(max(_STEP, end - self._length))
+        if end > self._ready:
+            with self._growing:
+                self._ready = max(self._ready, end)
         try:
             _write(self._file, body, self._end + _HEAD)
             _write(self._file, head, self._end)
-            self._length = max(self._length, end)
             os.fdatasync(self._file)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -148,9 +157,8 @@ class Overflow:
             _write(self._file, generation, 0)
         except OSError as error:
             raise JournalProblem(f"{self.path} cannot be written: {error.strerror}; free some space") from error
-        self._rows = _Rows()
         self._generation, self._end = int.from_bytes(generation, "little"), _HEAD
-        self._length = max(self._length, _HEAD)
+        self._ready = max(self._ready, _HEAD)
 
     def _checksum(self, body: bytes) -> int:
         return xxh3_64_intdigest(body, self._generation) & 0xFFFF_FFFF
@@ -163,6 +171,7 @@ class _Rows:
         self._count = self._taken = 0
         self._left_out: set[int] = set()
         self._tables = [IdTable(_SLOTS)]  # to make one larger would make everyone wait
+        self._spare: IdTable | None = None
         self._batches: list[tuple[int, bytes]] = []  # the number of the first row, and the batch as it is in the file
 
     def __len__(self) -> int:
@@ -172,9 +181,24 @@ class _Rows:
         begin, end = self._count, self._count + batch.size
         self._batches.append((begin, body))
         if not self._tables[-1].has_room_for(batch.size):
-            self._tables.append(IdTable(max(_MORE_SLOTS, slots_for(batch.size))))
+            table, self._spare = self._spare, None
+            if table is None or not table.has_room_for(batch.size):
+                table = IdTable(max(_MORE_SLOTS, slots_for(batch.size)))
+            self._tables.append(table)
         self._tables[-1].put(batch.hashes, np.arange(begin, end))
         self._count = end
+
+    def make_spare(self, pause_s: float) -> None:
+        """New memory takes its time, 10 ms for a table: it is given bit by bit before it is needed."""
+        table = self._tables[-1]
+        if self._spare is not None or 4 * table.count < len(table.hashes):
+            return
+        made = IdTable(_MORE_SLOTS)
+        for begin in range(0, _MORE_SLOTS, _FILLED_AT_ONCE):
+            for column in (made.hashes, made.numbers):
+                column[begin : begin + _FILLED_AT_ONCE].fill(0)
+            time.sleep(pause_s)
+        self._spare = made
 
     def find(self, transaction_ids: Sequence[str], hashes: NDArray[np.uint64]) -> dict[str, DecisionRow]:
         numbers = sorted(n for table in self._tables for n in table.numbers_of(hashes))  # batch after batch
@@ -196,10 +220,10 @@ class _Rows:
             n -= self._taken not in self._left_out
             self._left_out.discard(self._taken)
             self._taken += 1
-        gone = _place_of(self._batches, self._taken)
+        gone = _place_of(self._batches, self._taken) if len(self) else len(self._batches)
         if gone > 0:
             self._batches = self._batches[gone:]  # another list: one that is being read stays as it is
-        self._tables = [one for one in self._tables[:-1] if one.newest >= self._taken] + self._tables[-1:]
+        self._tables = [one for one in self._tables if one.newest >= self._taken] or [IdTable(_SLOTS)]
 
     def leave_out(self, transaction_ids: Collection[str]) -> None:
         numbers = range(self._taken, self._count)
