@@ -17,7 +17,7 @@ from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.judge import OVERLOADED, Limits
 from sentinel.review.journal import Journal
 from sentinel.review.snapshots import Snapshots
-from sentinel.worker import MAX_ROWS, MOST_LATE, MOST_UNSORTED, Worker
+from sentinel.worker import MAX_ROWS, MOST_LATE, MOST_LOOKS, MOST_UNSORTED, Worker
 
 NOW_US = 1_738_400_000_000_000  # just after the history
 NEVER_NS = 2**62
@@ -86,6 +86,31 @@ def test_what_comes_in_one_turn_is_one_batch(desk):
 
     asyncio.run(run())
     assert {answer.batch_size for _, answer in desk.told} == {3}
+
+
+@pytest.mark.parametrize(("crowd", "least", "most"), [(0, 1, 3), (3, 4, 6), (1000, MOST_LOOKS + 1, MOST_LOOKS + 3)])
+def test_a_crowd_of_new_connections_is_taken_before_what_has_come_in_is_decided(desk, crowd, least, most):
+    """One comes in every turn of the loop; a batch waits for as many as `MOST_LOOKS`, and for none once they end."""
+
+    async def run():
+        async with desk:
+            turns, left = 0, crowd
+
+            def turn():
+                nonlocal turns, left
+                turns += 1
+                if left:
+                    desk.worker.welcome()
+                    left -= 1
+                if not desk.told:
+                    asyncio.get_running_loop().call_soon(turn)
+
+            turn()
+            desk.ask("a", 1)
+            await desk.until(lambda: desk.told)
+            return turns
+
+    assert least <= asyncio.run(run()) <= most
 
 
 def test_the_rows_of_a_request_are_decided_together(desk):

@@ -25,6 +25,9 @@ MOST_UNSORTED, MOST_LATE = 2_048, 4_096
 While all of it is late already it is the second number: together they are shed at less cost.
 """
 
+MOST_LOOKS = 8
+"""Turns of the loop that a batch waits for while connections are being taken."""
+
 _RETRY_S = 2.0
 _PAUSE_S = 0.1
 _LULL_S = 0.02
@@ -72,6 +75,7 @@ class Worker:
         self._pace_ns = _FIRST_PACE_NS
         self.is_behind = False
         """What is read now may have lain unread for a while."""
+        self._newcomers = self._looks = 0
         self._pause_until_s = 0.0
         self._lull: asyncio.TimerHandle | None = None
         self._stopping = threading.Event()
@@ -137,6 +141,10 @@ class Worker:
             self._decide(self.engine)
             self.is_behind |= time.monotonic_ns() - self._turn_began_ns > _SHORT_TURN_NS
 
+    def welcome(self) -> None:
+        """A connection was taken. The loop takes few in a turn: there may be more, and what they ask lies unread."""
+        self._newcomers += 1
+
     def between_batches(self, errand: Callable[[Engine], T]) -> "Future[T]":
         """Have something done to the engine in the loop's thread; what it gives or raises, NotReady without one."""
         done: Future[T] = Future()
@@ -154,6 +162,11 @@ class Worker:
         engine = self.engine
         if engine is None:  # the end came first, and has answered all
             return
+        if self._newcomers and self._looks < MOST_LOOKS:
+            self._newcomers, self._looks = 0, self._looks + 1
+            self._work_soon()
+            return
+        self._newcomers = self._looks = 0
         began_ns = self._turn_began_ns or time.monotonic_ns()
         if self._backlog:
             self._decide(engine)

@@ -259,7 +259,7 @@ def test_the_time_that_a_request_lay_unread_counts(tmp_path):
             self.heard.append(asked[3])
 
     async def run():
-        worker = SimpleNamespace(is_behind=False)
+        worker = SimpleNamespace(is_behind=False, welcome=lambda: None)
         api = Listening(Settings(home=tmp_path), None, worker, None)
         state = SimpleNamespace(connections=set())
         make = lambda: fast_lane.FastLane(api, None, state, 60.0)  # noqa: E731

@@ -121,6 +121,8 @@ class FastLane(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
         self._descriptor = transport.get_extra_info("socket").fileno()
         self._state.connections.add(self)  # type: ignore[arg-type]
+        if self._api.worker is not None:
+            self._api.worker.welcome()
         self._watch_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
