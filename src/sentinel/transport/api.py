@@ -44,7 +44,7 @@ _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger(__name__)
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
-_WAITING_NS_PER_MS = 600_000
+_WAITING_NS_PER_MS = 500_000
 """Of a deadline. The rest is for recording the decision and sending the answer: who has waited longer is shed."""
 
 _LONGEST_MS = 3.6e6
