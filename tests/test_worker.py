@@ -113,6 +113,43 @@ def test_a_crowd_of_new_connections_is_taken_before_what_has_come_in_is_decided(
     assert least <= asyncio.run(run()) <= most
 
 
+def test_a_crowd_holds_a_batch_up_no_longer_than_a_turn_may_take(desk):
+    """What is read with the connections takes its time too."""
+
+    async def run():
+        async with desk:
+
+            def turn():
+                desk.worker.welcome()
+                time.sleep(0.008)
+                if not desk.told:
+                    asyncio.get_running_loop().call_soon(turn)
+
+            desk.ask("a", 1)
+            begun = time.monotonic()
+            turn()
+            await desk.until(lambda: desk.told)
+            return time.monotonic() - begun
+
+    assert asyncio.run(run()) < MOST_LOOKS * 0.008
+
+
+def test_room_for_what_may_be_postponed_is_made_all_the_time(desk, monkeypatch):
+    calls = []
+
+    def make_room(pause):
+        calls.append(pause())
+        raise OSError("no room")
+
+    async def run():
+        async with desk:
+            monkeypatch.setattr(desk.worker.engine.overflow, "make_room", make_room)
+            await desk.until(lambda: len(calls) == 3)
+
+    asyncio.run(run())
+    assert calls[:3] == [False] * 3
+
+
 def test_the_rows_of_a_request_are_decided_together(desk):
     async def run():
         async with desk:

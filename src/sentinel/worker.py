@@ -38,7 +38,7 @@ _GIVEN_UP_NS = 0
 _FIRST_PACE_NS = 15_000.0
 _LEARNING = 0.2  # how much of the pace is that of the last batch
 _CHECKPOINT_S = 0.1
-_ROOM_PAUSE_S = 0.01
+_ROOM_S, _ROOM_PAUSE_S = 0.1, 0.01
 _log = logging.getLogger(__name__)
 
 
@@ -81,6 +81,7 @@ class Worker:
         self._stopping = threading.Event()
         self._opening = threading.Thread(target=self._open, name="opening", daemon=True)
         self._checkpoints = threading.Thread(target=self._write_back, name="checkpoints", daemon=True)
+        self._room = threading.Thread(target=self._make_room, name="room", daemon=True)
         self.engine: Engine | None = None
         self.reason = "still loading"
         self.was_ready = False
@@ -90,12 +91,14 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._opening.start()
         self._checkpoints.start()
+        self._room.start()
 
     def stop(self) -> None:
         """Answer what has arrived, take a snapshot, close the journal. Call it from another thread than the loop's."""
         self._stopping.set()
         self._opening.join()
         self._checkpoints.join()
+        self._room.join()
         ended: Future[Engine | None] = Future()
         self._loop.call_soon_threadsafe(self._end, ended)
         engine = ended.result()
@@ -162,12 +165,13 @@ class Worker:
         engine = self.engine
         if engine is None:  # the end came first, and has answered all
             return
-        if self._newcomers and self._looks < MOST_LOOKS:
-            self._newcomers, self._looks = 0, self._looks + 1
+        now_ns = time.monotonic_ns()
+        began_ns = self._turn_began_ns or now_ns
+        if self._newcomers and self._looks < MOST_LOOKS and now_ns - began_ns < _SHORT_TURN_NS:
+            self._newcomers, self._looks, self.is_behind = 0, self._looks + 1, True
             self._work_soon()
             return
         self._newcomers = self._looks = 0
-        began_ns = self._turn_began_ns or time.monotonic_ns()
         if self._backlog:
             self._decide(engine)
         self._keep_up(engine, catch_up=engine.has_time and not self._backlog)
@@ -346,7 +350,12 @@ class Worker:
                     engine.journal.checkpoint()
                 except Exception as error:
                     _log.warning("the journal's log could not be written back: %s", error)
+
+    def _make_room(self) -> None:
+        while not self._stopping.wait(_ROOM_S):
+            engine = self.engine
+            if engine is not None:
                 try:
-                    engine.overflow.make_room(_ROOM_PAUSE_S)
+                    engine.overflow.make_room(lambda: self._stopping.wait(_ROOM_PAUSE_S))
                 except Exception:
                     _log.exception("no room could be made for what may be postponed; it is tried again")

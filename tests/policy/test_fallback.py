@@ -1,3 +1,5 @@
+import math
+
 import msgspec
 import numpy as np
 import pytest
@@ -136,3 +138,14 @@ def test_an_unknown_field_is_refused(text):
 def test_rules_that_cannot_work_say_why(make, text):
     with pytest.raises(InvalidDefinition, match=text):
         make()
+
+
+def test_a_score_of_nothing_is_never_below_nothing():
+    rules = (Rule((Condition("a", ">", 0),), -0.1, "some"), Rule((Condition("a", ">", 0),), -0.2, "more"))
+    scores = (
+        Fallback(base=0.3, rules=(*rules, Rule((Condition("a", "<=", 0),), -0.3, "all")))
+        .compile(("a",))
+        .score(np.array([[1.0], [0.0]]))
+    )
+    assert [math.copysign(1, score) for score in scores] == [1, 1]
+    assert scores.tolist() == [0, 0]

@@ -109,6 +109,25 @@ def test_room_is_made_ahead_of_what_is_written_while_it_is_written(path, monkeyp
     assert reopened(path) == rows
 
 
+def test_a_failed_write_ahead_takes_no_fault_from_what_is_appended(path, monkeypatch):
+    """The system reports a fault once for every opening of the file: each of the two has to have its own."""
+    used, real = set(), os.pwritev
+    monkeypatch.setattr(os, "pwritev", lambda file, *given: used.add(file) or real(file, *given))
+    overflow = Overflow(path)
+    overflow.make_room()
+    assert len(used) == 1
+    assert overflow._file not in used
+    overflow.close()
+
+
+def test_to_make_room_ends_when_it_shall(path):
+    overflow, pauses = Overflow(path), []
+    overflow.make_room(lambda: pauses.append(1) or len(pauses) == 3)
+    assert len(pauses) == 3
+    assert path.stat().st_size == overflow._ready == 3 * len(overflow_module._ZEROS) + 8
+    overflow.close()
+
+
 def test_a_disk_that_is_nearly_full_is_left_to_others(path, monkeypatch):
     found = os.statvfs(path.parent)
     full = os.statvfs_result((*found[:4], 1, *found[5:10]))
@@ -121,11 +140,15 @@ def test_a_disk_that_is_nearly_full_is_left_to_others(path, monkeypatch):
     assert [one.transaction_id for one in reopened(path)] == ["kept"]
 
 
-def test_room_that_cannot_be_made_is_done_without(path, monkeypatch):
+def test_room_that_cannot_be_made_is_done_without(path, monkeypatch, caplog):
     overflow = Overflow(path)
     with monkeypatch.context() as full:
         full.setattr(os, "pwritev", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         overflow.make_room()
+        overflow.make_room()
+    assert [one.getMessage() for one in caplog.records] == [
+        f"{path} cannot be written ahead of what is shed: No space left on device"
+    ]
     put(overflow, [row("kept")])
     overflow.make_room()
     put(overflow, [row("next")])

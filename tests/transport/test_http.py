@@ -17,7 +17,7 @@ import uvloop
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import Settings
 from sentinel.transport import fast_lane
-from sentinel.transport.api import Api
+from sentinel.transport.api import Api, Call, Route
 from sentinel.transport.client import request_bytes
 
 HOST = "127.0.0.1"
@@ -258,8 +258,10 @@ def test_the_time_that_a_request_lay_unread_counts(tmp_path):
         def begin(self, *asked):
             self.heard.append(asked[3])
 
+    welcomed = []
+
     async def run():
-        worker = SimpleNamespace(is_behind=False, welcome=lambda: None)
+        worker = SimpleNamespace(is_behind=False, welcome=lambda: welcomed.append(1))
         api = Listening(Settings(home=tmp_path), None, worker, None)
         state = SimpleNamespace(connections=set())
         make = lambda: fast_lane.FastLane(api, None, state, 60.0)  # noqa: E731
@@ -275,6 +277,16 @@ def test_the_time_that_a_request_lay_unread_counts(tmp_path):
     uvloop.run(run())
     assert Listening.heard[0] == 0
     assert 90e6 <= Listening.heard[1] < 500e6
+    assert welcomed == [1]
+
+
+@pytest.mark.parametrize(("asked_ms", "patience_ms"), [(None, 40), (20.0, 10)])
+def test_half_of_the_deadline_may_go_into_waiting(tmp_path, asked_ms, patience_ms):
+    waits = []
+    predictor = SimpleNamespace(ask=lambda _body, received_ns, due_ns, _tell: waits.append(due_ns - received_ns))
+    api = Api(Settings(home=tmp_path, deadline_ms=80), predictor, None, None)
+    api.begin(Call(Route.PREDICT, deadline_ms=asked_ms), b"", print, unread_ns=5_000_000)
+    assert waits == [patience_ms * 1_000_000]
 
 
 def test_a_decision_can_be_read_back(server):

@@ -115,7 +115,7 @@ class CompiledFallback:
         scores = np.full(len(rows), self.base, np.float64)
         for rule, holds in self._holding(rows):
             scores[holds] += rule.add
-        clamped: NDArray[np.float64] = np.clip(np.round(scores, _DECIMALS), 0.0, 1.0)
+        clamped: NDArray[np.float64] = np.clip(np.round(scores, _DECIMALS), 0.0, 1.0) + 0.0  # no negative zero
         return clamped
 
     def reasons(self, row: NDArray[np.floating[Any]]) -> tuple[str, ...]:

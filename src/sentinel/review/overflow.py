@@ -2,13 +2,13 @@
 
 import contextlib
 import functools
+import logging
 import operator
 import os
 import threading
-import time
 import zlib
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ _HEAD = 8  # of the file: its generation; of a record: length and checksum, four
 _AHEAD, _SPARED = 32 << 20, 256 << 20  # bytes: written before they are needed, and left to others on a full disk
 _SLOTS, _MORE_SLOTS = 1 << 17, 1 << 19  # of the first table and of others
 _ZEROS, _FILLED_AT_ONCE = bytes(1 << 20), 1 << 14  # what is written ahead at once, and slots given memory at once
+_log = logging.getLogger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[int, tuple[tuple[bool, Any], ...]]).decode
 
@@ -48,11 +49,13 @@ class Overflow:
         self.path = path
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._file_ahead = os.open(path, os.O_WRONLY)  # or its failed writes could be reported to it alone
         except OSError as error:
             raise JournalProblem(f"{path} cannot be opened: {error.strerror}") from error
         self._end = _HEAD
-        self._ready = os.fstat(self._file).st_size
+        self._ready = max(os.fstat(self._file).st_size, _HEAD)
         self._growing = threading.Lock()
+        self._fault_ahead: int | None = None
         self._generation = 0
         self._rows = _Rows()
         self._read()
@@ -62,28 +65,35 @@ class Overflow:
     def close(self) -> None:
         """Release the file."""
         os.close(self._file)
+        os.close(self._file_ahead)
 
-    def make_room(self, pause_s: float = 0.0) -> None:
+    def make_room(self, pause: Callable[[], bool] = lambda: False) -> None:
         """Have file and memory ready for more rows; call it before anyone waits, and now and then from another thread.
 
         To write where the file was never written has the file system note it, which can take a hundred times as long.
-        While others work it is done in small pieces with pauses: they share the disk and the processor.
+        While others work it is done in small pieces with a `pause` after each, which is true when it shall end: they
+        share the disk and the processor.
         """
         if self._ready - self._end < _AHEAD // 2:
             while self._ready - self._end < _AHEAD and self._write_ahead():
-                time.sleep(pause_s)
-        self._rows.make_spare(pause_s)
+                if pause():
+                    return
+        self._rows.make_spare(pause)
 
     def _write_ahead(self) -> bool:
         """Whether there was room."""
-        disk = os.fstatvfs(self._file)
-        if disk.f_bavail * disk.f_frsize < _SPARED:
-            return False
         try:
+            disk = os.fstatvfs(self._file_ahead)
+            if disk.f_bavail * disk.f_frsize < _SPARED:
+                return False
             with self._growing:
-                self._ready += os.pwritev(self._file, [_ZEROS], self._ready, os.RWF_DSYNC)
-        except OSError:
+                self._ready += os.pwritev(self._file_ahead, [_ZEROS], self._ready, os.RWF_DSYNC)
+        except OSError as error:
+            if self._fault_ahead != error.errno:
+                _log.warning("%s cannot be written ahead of what is shed: %s", self.path, error.strerror)
+            self._fault_ahead = error.errno
             return False
+        self._fault_ahead = None
         return True
 
     def __len__(self) -> int:
@@ -124,7 +134,7 @@ class Overflow:
         head = len(body).to_bytes(4, "little") + self._checksum(body).to_bytes(4, "little")
         end = self._end + _HEAD + len(body)
         if end > self._ready:
-            with self._growing:
+            with self._growing:  # the other thread may be writing there
                 self._ready = max(self._ready, end)
         try:
             _write(self._file, body, self._end + _HEAD)
@@ -158,7 +168,6 @@ class Overflow:
         except OSError as error:
             raise JournalProblem(f"{self.path} cannot be written: {error.strerror}; free some space") from error
         self._generation, self._end = int.from_bytes(generation, "little"), _HEAD
-        self._ready = max(self._ready, _HEAD)
 
     def _checksum(self, body: bytes) -> int:
         return xxh3_64_intdigest(body, self._generation) & 0xFFFF_FFFF
@@ -188,7 +197,7 @@ class _Rows:
         self._tables[-1].put(batch.hashes, np.arange(begin, end))
         self._count = end
 
-    def make_spare(self, pause_s: float) -> None:
+    def make_spare(self, pause: Callable[[], bool]) -> None:
         """New memory takes its time, 10 ms for a table: it is given bit by bit before it is needed."""
         table = self._tables[-1]
         if self._spare is not None or 4 * table.count < len(table.hashes):
@@ -197,7 +206,8 @@ class _Rows:
         for begin in range(0, _MORE_SLOTS, _FILLED_AT_ONCE):
             for column in (made.hashes, made.numbers):
                 column[begin : begin + _FILLED_AT_ONCE].fill(0)
-            time.sleep(pause_s)
+            if pause():
+                return
         self._spare = made
 
     def find(self, transaction_ids: Sequence[str], hashes: NDArray[np.uint64]) -> dict[str, DecisionRow]:
