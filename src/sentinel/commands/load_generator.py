@@ -41,6 +41,9 @@ from sentinel.errors import SentinelError
 Told = Callable[[int, int], None]
 """Told how many of how many requests have their answer."""
 
+_USUAL_BYTES = 8192
+"""Of a body that is kept. Room for more is made during the run, which sends nothing for some 20 ms then."""
+
 
 class Target(NamedTuple):
     """The server, how many connections to hold open, and how many silent seconds mean that it hangs."""
@@ -145,14 +148,6 @@ def open_loop(
     if len(due_ns) and (due_ns[0] < 0 or (np.diff(due_ns) < 0).any()):
         raise SentinelError("The due times of requests must be in order and not before the start.")
     return _drive(_prepare(target, requests, due_ns, len(due_ns), keep), target, np.inf, told)
-
-
-# A connection: its socket; the request it asked (-1: none) and the bytes written of it; the bytes of the answer so far;
-# where the latency begins (without a request: since when it is free); a part did not fit; it is to be replaced.
-
-
-_USUAL_BYTES = 8192
-"""Of a body that is kept. Room for more is made during the run, which sends nothing for some 20 ms then."""
 
 
 def _prepare(target: Target, requests: Requests, due_ns: NDArray[np.int64], count: int, keep: int) -> Run:
