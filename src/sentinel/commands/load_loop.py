@@ -36,8 +36,6 @@ _errno = types.ExternalFunction("__errno_location", types.CPointer(_I32)())
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LINK_FIELDS = ("socket", "asked", "written", "filled", "since_ns", "unsent", "lost")
-# A connection: its socket; the request it asked (-1: none) and the bytes written of it; the bytes of the answer so far;
-# where the latency begins (without a request: since when it is free); a part did not fit; it is to be replaced.
 LINK = np.dtype([(name, "i8") for name in _LINK_FIELDS])
 """A connection: its socket, the request that waits for its answer (-1: none), bytes of it that are sent, bytes of the
 answer that are here, since when (of a free one: when it became free), whether a part is unsent, whether it is lost."""
