@@ -4,7 +4,7 @@ import itertools
 import logging
 import operator
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -369,21 +369,27 @@ class Engine:
         decided_ns = time.monotonic_ns()
         always, ids, size, circuit = itertools.repeat, new.ids, len(new.ids), str(verdict.circuit)
         latencies_us = [(decided_ns - received_ns) // 1000 for received_ns in new.received_ns]
-        is_shed = verdict.degraded == OVERLOADED
-        different = list(set(scores)) if is_shed else scores  # the rules give few
-        words = [_WORDS[level] for level in map(thresholds.level, different)]
-        were_late = always(late[1]) if late[0] else late[1]
-        one_by_one = map(
-            Decision, always("") if is_shed else ids, words, different, always(thresholds.review), always(thresholds),
-            always(manifest.version), always(manifest.detector), map(FEATURES_STATE.__getitem__, were_late),
-            always(size), always(0) if is_shed else latencies_us, always(False), always(verdict.degraded),
-            always(circuit), always(variant),
-        )  # fmt: skip
-        answers: Sequence[Decision] = list(one_by_one)
-        if is_shed:
-            patterns = dict(zip(different, answers, strict=True))
+
+        def decisions(
+            names: "Iterable[str]", words: "list[str]", given: "Sequence[float]", took_us: "Iterable[int]"
+        ) -> "list[Decision]":
+            were_late = always(late[1]) if late[0] else late[1]
+            return list(map(
+                Decision, names, words, given, always(thresholds.review), always(thresholds), always(manifest.version),
+                always(manifest.detector), map(FEATURES_STATE.__getitem__, were_late), always(size), took_us,
+                always(False), always(verdict.degraded), always(circuit), always(variant),
+            ))  # fmt: skip
+
+        answers: Sequence[Decision]
+        if verdict.degraded == OVERLOADED:
+            few = list(set(scores))
+            word_of = {score: _WORDS[thresholds.level(score)] for score in few}
+            patterns = dict(zip(few, decisions(always(""), list(word_of.values()), few, always(0)), strict=True))
             answers = RuledDecisions(ids, scores, latencies_us, patterns)
-            words = [patterns[score].decision for score in scores]
+            words = [word_of[score] for score in scores]
+        else:
+            words = [_WORDS[level] for level in map(thresholds.level, scores)]
+            answers = decisions(ids, words, scores, latencies_us)
         columns: tuple[Column, ...] = (
             seqs, (False, ids), (False, new.contents), features, (False, scores), (False, words),
             (True, thresholds.review), (True, thresholds.block), (True, manifest.version), (True, manifest.detector),

@@ -4,6 +4,7 @@ import os
 import shutil
 import threading
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -267,8 +268,10 @@ def test_a_file_of_the_format_before_is_refused_and_kept(path):
     body = b"\x92\x01 rows of an older version"
     before = len(body).to_bytes(4, "little") + zlib.crc32(body).to_bytes(4, "little") + body
     path.write_bytes(before)
+    opened = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(JournalProblem, match="older version"):
         Overflow(path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == opened
     assert path.read_bytes() == before
 
 

@@ -38,8 +38,8 @@ class Overflow:
     A row is on the disk when `append` returns, at a tenth of what the journal takes. What a crash left half written at
     the end was never answered and is passed over. The journal takes rows over in their order; those that it does not
     have yet are kept as they are in the file, and found by the hash of their id: what is kept of a hundred thousand has
-    to be little, and nothing that the garbage collector looks at. Only `find` and
-    `make_room` may be called from another thread.
+    to be little, and nothing that the garbage collector looks at. Only `find` and `make_room` may be called from
+    another thread.
 
     The file keeps its length, and is emptied by a new generation, which goes into every checksum: what is left of an
     older one is no record.
@@ -58,9 +58,13 @@ class Overflow:
         self._fault_ahead: int | None = None
         self._generation = 0
         self._rows = _Rows()
-        self._read()
-        if not self:
-            self._empty()
+        try:
+            self._read()
+            if not self:
+                self._empty()
+        except Exception:  # who tries again every two seconds would run out of descriptors
+            self.close()
+            raise
 
     def close(self) -> None:
         """Release the file."""
