@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from report import publish
-from sentinel.model.drift import ColumnDrift, DriftMonitor, DriftReport, DriftSettings
-from sentinel.model.drift_bounds import pool, psi_threshold, share_evidence
 from sentinel.model.reference import ColumnReference, Kind, Reference
+from sentinel.review.drift import ColumnDrift, DriftMonitor, DriftReport, DriftSettings
+from sentinel.review.drift_bounds import pool, psi_threshold, share_evidence
 
 ROWS = NDArray[np.float32]
 REFERENCE_ROWS = 50_000

@@ -13,9 +13,9 @@ import urllib.request
 from pathlib import Path
 
 from report import publish
-from sentinel.commands.load_generator import Target, closed_loop
+from sentinel.bench.load_generator import Target, closed_loop
+from sentinel.bench.serving_workloads import VECTOR_DETECTOR, prepare, vector_history
 from sentinel.commands.server_process import ServerProcess, free_port
-from sentinel.commands.serving_workloads import VECTOR_DETECTOR, prepare, vector_history
 from sentinel.events.files import History
 from sentinel.model.registry import Registry
 from sentinel.train.pipeline import train

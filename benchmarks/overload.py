@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from report import publish
-from sentinel.commands.load_generator import Load, Requests, Target, at_random, closed_loop, open_loop
+from sentinel.bench.load_generator import Load, Requests, Target, at_random, closed_loop, open_loop
+from sentinel.bench.serving_workloads import prepare
 from sentinel.commands.server_process import ServerProcess, free_port
-from sentinel.commands.serving_workloads import prepare
 from sentinel.transport.client import request_bytes
 
 HOST, BATCH, SECONDS = "127.0.0.1", 20, 3.0

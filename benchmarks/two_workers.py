@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from report import publish
-from sentinel.commands.load_generator import Requests, Target, closed_loop
+from sentinel.bench.load_generator import Requests, Target, closed_loop
+from sentinel.bench.serving_benchmark import cpu_seconds
+from sentinel.bench.serving_workloads import prepare
 from sentinel.commands.server_process import ServerProcess, free_port
-from sentinel.commands.serving_benchmark import cpu_seconds
-from sentinel.commands.serving_workloads import prepare
 
 HOST, CONNECTIONS, SECONDS, REPEATS = "127.0.0.1", 128, 4.0, 3
 

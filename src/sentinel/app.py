@@ -14,28 +14,28 @@ import numpy as np
 import uvicorn
 
 from sentinel.config import Settings
-from sentinel.engine import Engine
 from sentinel.errors import InvalidDefinition
 from sentinel.events.log import LABEL_UNKNOWN, MISSING, EventLog
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
-from sentinel.lineup import Lineup
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.judge import Limits
-from sentinel.predictor import Predictor
-from sentinel.review.journal import Journal
-from sentinel.review.snapshots import Snapshots
-from sentinel.rollout import Rollout
-from sentinel.score_cache import ScoreCache
+from sentinel.record.journal import Journal
+from sentinel.record.snapshots import Snapshots
+from sentinel.serve.engine import Engine
+from sentinel.serve.lineup import Lineup
+from sentinel.serve.rollout import Rollout
+from sentinel.serve.vectors.predictor import Predictor
+from sentinel.serve.vectors.score_cache import ScoreCache
+from sentinel.serve.watch import Watch, drift_settings, shadow_settings
+from sentinel.serve.worker import Worker
 from sentinel.telemetry.counters import Counters, create_counters, open_counters
 from sentinel.telemetry.logs import configure_logging
 from sentinel.telemetry.tracing import open_tracer
-from sentinel.transport.api import Api
-from sentinel.transport.fast_lane import fast_lane
-from sentinel.transport.http import build
-from sentinel.watch import Watch, drift_settings, shadow_settings
-from sentinel.worker import Worker
+from sentinel.transport.http.api import Api
+from sentinel.transport.http.fast_lane import fast_lane
+from sentinel.transport.http.routes import build
 
 _SWITCH_INTERVAL_S = 0.0005
 _LISTENERS = 16

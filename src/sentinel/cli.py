@@ -367,9 +367,9 @@ def bench_serve(
     as_json: Json = False,
 ) -> None:
     """Requests a second and latencies over HTTP: the server on one core, the load on another, nginx beside it."""
+    from sentinel.bench.serving_benchmark import QUICK, Plan, run_serving_benchmark
+    from sentinel.bench.serving_plot import draw_latency
     from sentinel.commands.progress import stages
-    from sentinel.commands.serving_benchmark import QUICK, Plan, run_serving_benchmark
-    from sentinel.commands.serving_plot import draw_latency
 
     if seconds <= 0 or repeats < 1:
         raise InvalidDefinition("--seconds must be above 0 and --repeats at least 1")

@@ -10,11 +10,11 @@ from sentinel.commands.simulate import simulate_to_file
 from sentinel.detectors import load_detector
 from sentinel.errors import InvalidDefinition
 from sentinel.events.files import read_history
-from sentinel.events.simulator import simulate
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.fallback import Fallback
 from sentinel.policy.thresholds import Action, Thresholds
+from sentinel.simulate.payments import simulate
 from sentinel.train.pipeline import train
 
 VELOCITY = load_detector("velocity")

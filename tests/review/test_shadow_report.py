@@ -6,8 +6,8 @@ import pytest
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_score, recall_score
 
 from sentinel.errors import JournalProblem
-from sentinel.review.journal import Journal
-from sentinel.review.journal_reader import OutcomeRow
+from sentinel.record.journal import Journal
+from sentinel.record.journal_reader import OutcomeRow
 from sentinel.review.shadow_report import ACTIONS, LARGEST, shadow_report
 from sentinel.review.shadow_scores import ShadowProgress, ShadowRecord, ShadowScore, ShadowScores
 

@@ -16,7 +16,7 @@ import uuid
 import pytest
 
 from sentinel.commands.server_process import ServerProcess, free_port
-from sentinel.review.journal import Journal
+from sentinel.record.journal import Journal
 from sentinel.transport.client import Client, Unreachable
 
 HOST = "127.0.0.1"

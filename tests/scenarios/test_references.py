@@ -20,10 +20,10 @@ from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.commands.simulate import velocity_rows
 from sentinel.detectors import load_detector
 from sentinel.events.files import history_of_frame, read_history
-from sentinel.events.simulator import simulate
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import DeploymentRecord
+from sentinel.simulate.payments import simulate
 from sentinel.train.pipeline import train
 
 HOST = "127.0.0.1"

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sentinel.commands.load_generator import Requests, Target, at_random, closed_loop, open_loop
+from sentinel.bench.load_generator import Requests, Target, at_random, closed_loop, open_loop
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.model.bundle import load_bundle
-from sentinel.review.journal_reader import JournalReader
+from sentinel.record.journal_reader import JournalReader
 from sentinel.transport.client import Client, request_bytes
 
 HOST = "127.0.0.1"

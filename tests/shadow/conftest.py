@@ -19,9 +19,9 @@ from sentinel.events.log import Outcome, log_of_events
 from sentinel.model.bundle import MANIFEST_FILE, MODEL_FILE, load_bundle, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.policy.thresholds import Policy, Thresholds
-from sentinel.review.decision_batch import DecisionBatch
-from sentinel.review.journal import Journal
-from sentinel.review.journal_reader import DecisionRow, OutcomeRow
+from sentinel.record.decision_batch import DecisionBatch
+from sentinel.record.journal import Journal
+from sentinel.record.journal_reader import DecisionRow, OutcomeRow
 from sentinel.train.pipeline import train
 
 AFTER_US = 1_738_400_000_000_000  # just after the history of shop_home

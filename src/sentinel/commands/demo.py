@@ -25,12 +25,12 @@ from sentinel.detector import Detector
 from sentinel.detectors import load_detector
 from sentinel.errors import InvalidDefinition
 from sentinel.events.files import History, history_of_frame, read_history
-from sentinel.events.simulator import simulate
 from sentinel.events.times import iso
 from sentinel.model.bundle import Manifest
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import DeploymentRecord
 from sentinel.review.average_precision import average_precision
+from sentinel.simulate.payments import simulate
 from sentinel.train.evaluate import recall_at_fpr
 from sentinel.train.pipeline import train
 from sentinel.transport.client import Client, Unreachable

@@ -29,8 +29,8 @@ from sentinel.model.bundle import Bundle, load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.judge import OVERLOADED
-from sentinel.review.journal import Journal
-from sentinel.review.journal_reader import DecisionRow, JournalReader, OutcomeRow
+from sentinel.record.journal import Journal
+from sentinel.record.journal_reader import DecisionRow, JournalReader, OutcomeRow
 from sentinel.train.pipeline import train
 from sentinel.transport.client import Client, Unreachable
 

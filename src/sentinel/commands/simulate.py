@@ -10,10 +10,10 @@ from sentinel.errors import DataProblem, InvalidDefinition
 from sentinel.events.files import history_of_frame
 from sentinel.events.replay import log_of_frame
 from sentinel.events.schema import Schema
-from sentinel.events.simulator import simulate
 from sentinel.features.definitions import count, distinct, field, hour_of_day, mean, seconds_since_last
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
+from sentinel.simulate.payments import simulate
 
 _ENDINGS = (".parquet", ".csv", ".jsonl")
 _LONGEST_PAUSE_DAYS = 30.0

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from sentinel.errors import InvalidDefinition
 from sentinel.features.definitions import Feature
-from sentinel.model.drift_bounds import Counts
 
 Kind = Literal["numeric", "categorical", "constant", "time"]
 Statistic = Literal["mean", "psi", "ks", "missing", "other"]
@@ -28,6 +27,7 @@ _TIME_PARTS = ("hour_of_day", "day_of_week", "is_weekend", "is_night")
 _LARGEST = float(np.finfo(np.float32).max)
 
 Singles = NDArray[np.float32]
+Counts = NDArray[np.int64]
 
 
 def kind_of(feature: Feature) -> Kind:

@@ -12,7 +12,7 @@ from sentinel.policy.deployment import Experiment
 from sentinel.policy.experiment import Tally, estimate_design_effect
 from sentinel.policy.judge import MODEL_FAULTS
 from sentinel.policy.thresholds import Action
-from sentinel.review.journal_reader import DecisionRow, JournalReader, OutcomeRow
+from sentinel.record.journal_reader import DecisionRow, JournalReader, OutcomeRow
 
 GROUPS = 32
 """Cards are counted in so many groups, to see how much payments of one card are alike."""

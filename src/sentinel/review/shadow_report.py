@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.model.drift_bounds import psi
 from sentinel.policy.thresholds import Action
+from sentinel.record.journal_reader import JournalReader
 from sentinel.review.average_precision import average_precision
-from sentinel.review.journal_reader import JournalReader
+from sentinel.review.drift_bounds import psi
 from sentinel.review.shadow_scores import ShadowScore, ShadowScores
 
 LARGEST = 200_000

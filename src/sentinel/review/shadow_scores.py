@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Index, MetaData, Stri
 from sqlalchemy.exc import SQLAlchemyError
 
 from sentinel.errors import JournalProblem
-from sentinel.review.journal_reader import reason
+from sentinel.record.journal_reader import reason
 
 FILE = "shadow.db"
 _PAGE = 5_000

@@ -20,10 +20,10 @@ from sentinel.model.registry import Registry
 from sentinel.model.scorer import CHUNK
 from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.thresholds import Thresholds
-from sentinel.review.feature_state import FeatureState
-from sentinel.review.journal_reader import DecisionRow, JournalReader, OutcomeRow
+from sentinel.record.feature_state import FeatureState
+from sentinel.record.journal_reader import DecisionRow, JournalReader, OutcomeRow
+from sentinel.record.snapshots import Snapshots
 from sentinel.review.shadow_scores import FILE, ShadowProgress, ShadowRecord, ShadowScore
-from sentinel.review.snapshots import Snapshots
 from sentinel.shadow.settings import ShadowSettings
 
 _PAGE = 500  # short reads, and a sign of life between them even when the process gets little of a processor

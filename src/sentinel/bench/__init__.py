@@ -1,0 +1,1 @@
+"""`sentinel bench`: the load generator and the loads of the serving benchmark."""

@@ -1,0 +1,1 @@
+"""Online: a batch of transactions in, decisions out."""

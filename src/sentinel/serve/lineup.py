@@ -1,0 +1,109 @@
+"""The lineup: the loaded models that decide at the moment, as the deployment record names them."""
+
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.errors import BundleProblem, UnknownVersion
+from sentinel.events.log import EventLog
+from sentinel.features.kernel import fill_rows
+from sentinel.features.plan import compile_plan
+from sentinel.model.bundle import Bundle, load_bundle
+from sentinel.model.registry import Registry
+from sentinel.policy.deployment import Deployment, Experiment
+from sentinel.policy.experiment import variant_of
+from sentinel.policy.fallback import Fallback
+from sentinel.policy.thresholds import Thresholds
+from sentinel.serve.vectors.reader import VectorReader
+
+for _kind in (Fallback, Thresholds):
+    msgspec.json.Decoder(_kind)  # has msgspec look at the type now: two threads that do so at once crash
+
+
+class Contender:
+    """A loaded model with the thresholds it decides by, and the rules that stand in for it."""
+
+    def __init__(self, bundle: Bundle, thresholds: Thresholds | None = None) -> None:
+        manifest = bundle.manifest
+        self.bundle = bundle
+        self.version = manifest.version
+        self.scorer = bundle.scorer
+        self.names = manifest.plan.names
+        manifest.plan.schema.make_ready()
+        self.thresholds = thresholds or msgspec.convert(manifest.thresholds, Thresholds)
+        self.reader = VectorReader(self.names, self.version)
+        self._compiled = compile_plan(manifest.plan)
+        self.fallback = msgspec.convert(manifest.fallback, Fallback).compile(self.names)
+
+    def plain_rows(self, log: EventLog) -> NDArray[np.float64]:
+        """What is known of transactions from themselves alone, (n, features): window features are missing."""
+        out = np.full((len(log), self._compiled.width), np.nan)
+        fill_rows(self._compiled.rows, log.is_outcome, log.time_us, log.exact, log.plain, log.texts, out)
+        return out[:, : self._compiled.outputs]
+
+
+class Lineup(NamedTuple):
+    """A champion, and while an experiment runs its challenger."""
+
+    revision: int
+    champion: Contender
+    challenger: Contender | None = None
+    experiment: Experiment | None = None
+    fallback_only: bool = False
+
+    def variant(self, key: str | bytes) -> Literal["a", "b"]:
+        """The variant that decides for this card; a when there is no experiment."""
+        if self.experiment is None:
+            return "a"
+        return variant_of(key, self.experiment.id, self.experiment.split_percent)
+
+    def contender(self, variant: str) -> Contender:
+        """Who decides in a variant."""
+        return self.challenger if variant == "b" and self.challenger is not None else self.champion
+
+    @property
+    def contenders(self) -> tuple[Contender, ...]:
+        """Everyone who may decide."""
+        return (self.champion,) if self.challenger is None else (self.champion, self.challenger)
+
+
+def load_lineup(deployment: Deployment, registry: Registry, loaded: Lineup | None = None) -> Lineup:
+    """What the deployment names, loaded and warm; bundles that `loaded` has already are taken over.
+
+    Raises BundleProblem when there is no champion, or a bundle is missing or altered.
+    """
+    if deployment.champion is None:
+        raise BundleProblem(
+            f"{registry.folder.parent} has no champion; run `sentinel train`, or `sentinel models promote VERSION`"
+        )
+    bundles = {one.version: one.bundle for one in loaded.contenders} if loaded else {}
+    champion = bundles.get(deployment.champion) or load_warm(registry, deployment.champion)
+    lineup = Lineup(
+        revision=deployment.revision,
+        champion=Contender(champion, deployment.thresholds),
+        fallback_only=deployment.fallback_only,
+    )
+    experiment = deployment.experiment
+    if experiment is None:
+        return lineup
+    challenger = bundles.get(experiment.version) or load_warm(registry, experiment.version)
+    check_comparable(champion, challenger)
+    return lineup._replace(challenger=Contender(challenger, experiment.thresholds), experiment=experiment)
+
+
+def check_comparable(champion: Bundle, challenger: Bundle) -> None:
+    """Raise UnknownVersion unless both read the same transactions."""
+    if champion.manifest.plan.schema != challenger.manifest.plan.schema:
+        raise UnknownVersion(
+            f"{challenger.manifest.version} reads other transactions than the champion {champion.manifest.version}: "
+            "their schemas differ; an experiment needs two models of one schema"
+        )
+
+
+def load_warm(registry: Registry, version: str) -> Bundle:
+    """A bundle that has scored once already, so that its first request does not wait."""
+    bundle = load_bundle(registry.path(version))
+    bundle.scorer.score(np.zeros((1, bundle.scorer.n_features), np.float32))
+    return bundle

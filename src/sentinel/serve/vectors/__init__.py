@@ -1,0 +1,1 @@
+"""Feature vectors without state: `POST /predict`."""

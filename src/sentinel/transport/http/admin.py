@@ -1,0 +1,334 @@
+"""Admin calls: which models decide and how, while traffic runs. Every change goes through the deployment record."""
+
+import hmac
+import ipaddress
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from sentinel.errors import (
+    BadBody,
+    BundleProblem,
+    DeploymentRefused,
+    Forbidden,
+    InvalidInput,
+    SentinelError,
+    Unauthorized,
+    UnknownVersion,
+)
+from sentinel.events.schema import read_json
+from sentinel.model.registry import Registry
+from sentinel.policy.deployment import Deployment, Percent
+from sentinel.policy.thresholds import Share, Thresholds
+from sentinel.serve.lineup import check_comparable, load_warm
+from sentinel.serve.watch import Watch
+from sentinel.transport.http.api import Api
+from sentinel.transport.http.replies import Reply, reply_to, respond
+
+_encode = msgspec.json.encode
+
+
+class VersionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names a version."""
+
+    version: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class ReloadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names a version; without one it is the newest of the home folder."""
+
+    version: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+
+
+class SetupBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names the challenger."""
+
+    candidate_version: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class SplitBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The share of the traffic that the challenger decides."""
+
+    percent: Percent
+
+
+class AbortBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why; may be left out."""
+
+    reason: str = "asked to"
+
+
+class ThresholdsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Thresholds of a variant; with neither of them those of the bundle count again."""
+
+    variant: str = "a"
+    review: Share | None = None
+    block: Share | None = None
+
+
+class FallbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether the rules decide alone."""
+
+    only: bool
+
+
+def admin_routes(api: Api, watch: Watch) -> APIRouter:
+    """The routes under `/admin`."""
+
+    def allowed(request: Request) -> None:
+        check_caller(request, api.settings.admin_key, api.settings.cors_origins)
+
+    router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(allowed)])
+    _add_models(router, _Changes(api, watch))
+    _add_experiments(router, _Changes(api, watch), watch)
+    _add_watching(router, api, watch)
+    return router
+
+
+def check_caller(request: Request, key: str | None, origins: tuple[str, ...]) -> None:
+    """Raise Unauthorized or Forbidden unless the caller may change things."""
+    origin = request.headers.get("origin")
+    if origin is not None and origin not in origins and not _is_own_page(request, origin, key):
+        raise Forbidden(f"Pages of {origin} may not make admin calls; SENTINEL_CORS_ORIGINS lists those that may")
+    if key is not None:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), key.encode()):
+            raise Unauthorized("Admin calls need the header `Authorization: Bearer <SENTINEL_ADMIN_KEY>`")
+        return
+    if not _is_loopback(request.client.host if request.client else ""):
+        raise Forbidden("Without SENTINEL_ADMIN_KEY admin calls are answered to this machine only")
+
+
+def _is_own_page(request: Request, origin: str, key: str | None) -> bool:
+    """Whether a page of ours asks. Without a key only a loopback name counts: any other can be made to point here."""
+    own = origin == f"{request.url.scheme}://{request.url.netloc}"
+    host = request.url.hostname or ""
+    return own and (key is not None or host == "localhost" or _is_loopback(host))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _Changes:
+    """Changes of the deployment, and the wait until this process is there."""
+
+    def __init__(self, api: Api, watch: Watch) -> None:
+        self.api = api
+        self.rollout = watch.rollout
+
+    async def make(self, how: Callable[[Deployment], Deployment]) -> tuple[Deployment, Deployment]:
+        """The deployment before and after. Raises DeploymentRefused, BundleProblem, JournalProblem."""
+        seen: list[Deployment] = []
+
+        def noting(before: Deployment) -> Deployment:
+            seen.append(before)
+            return how(before)
+
+        after = await run_in_threadpool(self.rollout.record.change, noting)
+        problem = await self.rollout.reach(after.revision)
+        if problem is not None:
+            raise BundleProblem(problem)
+        return seen[-1], after
+
+    async def check(self, version: str, *, beside_champion: bool) -> None:
+        """Raise UnknownVersion unless the version can be loaded, and compared with the champion if it must be."""
+        lineup = self.api.predictor.lineup
+        try:
+            bundle = await run_in_threadpool(load_warm, self.rollout.registry, version)
+        except BundleProblem as error:
+            raise UnknownVersion(str(error)) from None
+        if beside_champion and lineup is not None:
+            check_comparable(lineup.champion.bundle, bundle)
+
+
+def _add_models(router: APIRouter, changes: _Changes) -> None:
+    registry = changes.rollout.registry
+
+    @router.get("/version")
+    async def version() -> Response:
+        """The champion, and the challenger while an experiment runs."""
+        deployment = changes.rollout.deployment
+        shown: dict[str, Any] = {"version_a": deployment.champion, "path_a": _path(deployment.champion)}
+        if deployment.experiment:
+            experiment = deployment.experiment
+            shown |= {"version_b": experiment.version, "path_b": _path(experiment.version)}
+            shown["split_percent"] = experiment.split_percent
+        shown |= {"revision": deployment.revision, "shadow": deployment.shadow, "problem": changes.rollout.problem}
+        return _ok({**shown, "versions": registry.versions()})
+
+    def _path(version: str | None) -> str | None:
+        return str(registry.folder / version) if version else None
+
+    @router.post("/reload", openapi_extra=_body(ReloadBody, required=False))
+    async def reload(request: Request) -> Response:
+        """Put a version in charge, without a request noticing: the newest there is, unless the body names one.
+
+        409 while an experiment runs; 400 when the version is not there or cannot be loaded.
+        """
+        wanted = (await _read(request, ReloadBody)).version or _newest(registry)
+        _refuse_during_experiment(changes.rollout.record.read())
+        await changes.check(wanted, beside_champion=False)
+        before, after = await changes.make(lambda deployment: deployment.with_champion(wanted))
+        return _ok({"status": "ok", "old_version": before.champion, "new_version": after.champion})
+
+    @router.post("/rollback")
+    async def rollback() -> Response:
+        """Put the champion before this one back in charge."""
+        previous = changes.rollout.record.read().rolled_back().champion
+        assert previous is not None  # noqa: S101 - refused otherwise
+        await changes.check(previous, beside_champion=False)
+        before, after = await changes.make(lambda deployment: deployment.rolled_back())
+        return _ok({"status": "ok", "old_version": before.champion, "new_version": after.champion})
+
+    @router.get("/thresholds")
+    async def thresholds() -> Response:
+        """The thresholds in force by variant."""
+        lineup = changes.api.predictor.lineup
+        if lineup is None:
+            return _ok({})
+        return _ok({name: lineup.contender(name).thresholds for name in ("a", "b")[: len(lineup.contenders)]})
+
+    @router.post("/thresholds", openapi_extra=_body(ThresholdsBody))
+    async def set_thresholds(request: Request) -> Response:
+        """Decide by other thresholds; empty for those of the bundle. They go when the model does."""
+        asked = await _read(request, ThresholdsBody)
+        if asked.variant not in ("a", "b"):
+            raise UnknownVersion(f"variant is {asked.variant!r}; give a, the champion, or b, the challenger")
+        chosen = None
+        if asked.review is not None:
+            if asked.block is not None and asked.block < asked.review:
+                raise UnknownVersion(f"block ({asked.block}) must be at least review ({asked.review})")
+            chosen = Thresholds(asked.review, asked.block)
+        elif asked.block is not None:
+            raise UnknownVersion("give review as well: the probability from which a transaction is not approved")
+        await changes.make(lambda deployment: deployment.with_thresholds(chosen, asked.variant))
+        return await thresholds()
+
+    @router.post("/fallback", openapi_extra=_body(FallbackBody))
+    async def fallback(request: Request) -> Response:
+        """Have the fallback rules decide alone, or no longer."""
+        only = (await _read(request, FallbackBody)).only
+        _, after = await changes.make(lambda deployment: msgspec.structs.replace(deployment, fallback_only=only))
+        return _ok({"status": "ok", "fallback_only": after.fallback_only})
+
+
+def _newest(registry: Registry) -> str:
+    versions = registry.versions()
+    if not versions:
+        raise UnknownVersion(f"there is no model in {registry.folder} yet; run `sentinel train`")
+    return versions[-1]
+
+
+def _refuse_during_experiment(deployment: Deployment) -> None:
+    if deployment.experiment is not None:
+        raise DeploymentRefused(
+            f"an experiment with {deployment.experiment.version} is running; promote or abort it first"
+        )
+
+
+def _add_experiments(router: APIRouter, changes: _Changes, watch: Watch) -> None:
+    @router.post("/ab/setup", openapi_extra=_body(SetupBody))
+    async def setup(request: Request) -> Response:
+        """Load a challenger; it decides nothing until it gets a share with `/admin/ab/split`."""
+        wanted = (await _read(request, SetupBody)).candidate_version
+        changes.rollout.record.read().with_experiment(wanted)
+        await changes.check(wanted, beside_champion=True)
+        _, after = await changes.make(lambda deployment: deployment.with_experiment(wanted))
+        assert after.experiment is not None  # noqa: S101 - just made
+        return _ok({"status": "ok", "candidate_version": wanted, "experiment": after.experiment.id})
+
+    @router.post("/ab/split", openapi_extra=_body(SplitBody))
+    async def split(request: Request) -> Response:
+        """Have the challenger decide for this percentage of the cards; a card keeps its variant."""
+        percent = (await _read(request, SplitBody)).percent
+        await changes.make(lambda deployment: deployment.with_split(percent))
+        return _ok({"status": "ok", "split_percent": percent})
+
+    @router.post("/ab/promote")
+    async def promote() -> Response:
+        """The challenger becomes the champion."""
+        before, after = await changes.make(lambda deployment: deployment.promoted())
+        return _ok({"status": "ok", "promoted_to_a": after.champion, "old_a_version": before.champion})
+
+    @router.post("/ab/abort", openapi_extra=_body(AbortBody))
+    async def abort(request: Request) -> Response:
+        """The champion decides alone again."""
+        reason = (await _read(request, AbortBody)).reason
+        _, after = await changes.make(lambda deployment: deployment.aborted(reason))
+        return _ok({"status": "ok", "aborted_version": after.ended.version if after.ended else None})
+
+    @router.get("/ab/status")
+    async def status() -> Response:
+        """Counts by variant, differences that are real however often one looks, and how the last one ended."""
+        return _ok(watch.experiment_status())
+
+
+def _add_watching(router: APIRouter, api: Api, watch: Watch) -> None:
+    @router.post("/shadow/start", openapi_extra=_body(VersionBody))
+    async def start_shadow(request: Request) -> Response:
+        """Score every transaction with this version too, beside the live path; it decides nothing."""
+        wanted = (await _read(request, VersionBody)).version
+        api.engine()
+        changes = _Changes(api, watch)
+        await changes.check(wanted, beside_champion=True)
+        await changes.make(lambda deployment: msgspec.structs.replace(deployment, shadow=wanted))
+        return _ok({"status": "ok", "shadow": wanted})
+
+    @router.post("/shadow/stop")
+    async def stop_shadow() -> Response:
+        """No shadow any more; what it scored stays."""
+        before, _ = await _Changes(api, watch).make(lambda deployment: msgspec.structs.replace(deployment, shadow=None))
+        return _ok({"status": "ok", "stopped": before.shadow})
+
+    @router.get("/shadow/status")
+    async def shadow_status() -> Response:
+        """Whether it runs, how far it is, and what went wrong."""
+        return _ok(watch.shadow_status())
+
+    @router.get("/shadow/report")
+    async def shadow_report() -> Response:
+        """Champion and shadow on the same transactions: agreement, scores, what it would have decided, precision."""
+        return _ok(await run_in_threadpool(watch.shadow_report))
+
+    @router.get("/drift")
+    async def drift() -> Response:
+        """Live transactions against the training history, by feature and for the score."""
+        return _ok(await watch.drift())
+
+    @router.post("/drift/reset")
+    async def reset_drift() -> Response:
+        """Forget the live window and begin anew."""
+        watch.reset_drift()
+        return _ok({"status": "ok"})
+
+
+async def _read(request: Request, kind: type[Any]) -> Any:
+    """The body. Raises BadBody, for values that cannot be accepted as well: whatever is wrong here is a 400."""
+    body = await request.body()
+    try:
+        return read_json(msgspec.json.Decoder(kind).decode, body.strip() or b"{}")
+    except InvalidInput as error:
+        raise BadBody(str(error)) from None
+
+
+def _body(kind: type[msgspec.Struct], *, required: bool = True) -> dict[str, Any]:
+    schema = msgspec.json.schema(kind)
+    schema = schema.get("$defs", {}).get(kind.__name__, schema)
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def _ok(shown: Any) -> Response:
+    return respond(Reply(200, _encode(shown)))
+
+
+def refused(_request: Request, error: Exception) -> Response:
+    """A fault of an admin call as its response."""
+    assert isinstance(error, SentinelError)  # noqa: S101 - registered for no other
+    return respond(reply_to(error))

@@ -1,0 +1,62 @@
+"""Snapshots: the newest is found, two are kept, and the file that is written over leaves no trace."""
+
+import numpy as np
+import pytest
+
+from sentinel.events.log import EventLog
+from sentinel.events.schema import Schema
+from sentinel.features import definitions as f
+from sentinel.features.plan import FeaturePlan
+from sentinel.features.store import MemoryStore, pack
+from sentinel.record.snapshots import KEPT, Snapshots
+
+PLAN = FeaturePlan(Schema(keys=("card",)), (f.count(by="card", over="1m"),))
+SHA = "0" * 64
+
+
+def store_of(cards):
+    store = MemoryStore(PLAN)
+    store.advance(
+        EventLog(
+            is_outcome=np.zeros(cards, np.uint8),
+            ids=np.arange(1, cards + 1, dtype=np.uint64),
+            time_us=np.arange(cards, dtype=np.int64),
+            exact=np.ones((cards, 1), np.int64),
+            plain=np.zeros((cards, 0)),
+            texts=np.arange(1, cards + 1, dtype=np.uint64).reshape(-1, 1),
+            labels=np.full(cards, -1, np.int8),
+        )
+    )
+    return store
+
+
+@pytest.fixture
+def snapshots(tmp_path):
+    snapshots = Snapshots(tmp_path)
+    yield snapshots
+    snapshots.close()
+
+
+@pytest.mark.parametrize("in_background", [False, True])
+def test_two_are_kept_and_the_next_is_written_over_the_one_before_them(snapshots, in_background):
+    stores = {seq: store_of(cards) for seq, cards in ((1, 5_000), (2, 10), (3, 3_000), (4, 20), (5, 4_000), (6, 1))}
+    for seq, store in stores.items():
+        if in_background:
+            snapshots.save_soon("v1", seq, SHA, store.snapshot())
+            snapshots.finish()
+        else:
+            snapshots.save("v1", seq, SHA, store.snapshot())
+        found = MemoryStore(PLAN)
+        assert snapshots.newest("v1", SHA, seq, found) == seq
+        assert pack(found.snapshot()) == pack(store.snapshot())
+    names = sorted(path.name for path in snapshots.folder.iterdir())
+    assert names == ["v1-000000000005.npz", "v1-000000000006.npz", "v1.spare"]
+    assert len(names) == KEPT + 1
+
+
+def test_a_spare_file_is_never_restored(snapshots):
+    for seq in (1, 2, 3):
+        snapshots.save("v1", seq, SHA, store_of(seq).snapshot())
+    for path in snapshots.folder.glob("*.npz"):
+        path.unlink()
+    assert snapshots.newest("v1", SHA, 9, MemoryStore(PLAN)) is None
