@@ -1,5 +1,6 @@
 """A small detector and a bundle trained on it once: what the tests of the online half run on."""
 
+import importlib.util
 import os
 import shutil
 
@@ -15,7 +16,10 @@ import pytest
 from sentinel.detectors import load_detector
 from sentinel.events.files import history_of_frame
 from sentinel.model.registry import Registry
-from sentinel.policy.deployment import DeploymentRecord
+from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.entries import DecisionRow, OutcomeRow, decision_rows, outcome_rows
+from sentinel.record.log import Follower, Kind
+from sentinel.record.log_reader import FileLogReader
 from sentinel.train.pipeline import train
 
 START_US = 1_735_689_600_000_000  # 2025-01-01
@@ -51,7 +55,7 @@ def shop_home(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("home")
     registry = Registry(home / "models")
     manifest = train(SHOP, history_of_frame(shop_frame(6000), SHOP.schema), registry, lambda *_: None)
-    DeploymentRecord(home).promote(manifest.version)
+    HomeDeployment(home).promote(manifest.version)
     return home
 
 
@@ -85,6 +89,26 @@ def four_models_home(tmp_path_factory, two_models_home) -> Path:
     return home
 
 
+def stored_in(home: Path) -> list[DecisionRow | OutcomeRow]:
+    """Every decision and outcome in the log of a home folder, in its order; a server may run meanwhile."""
+    log = FileLogReader(log_folder(home))
+    rows: list[DecisionRow | OutcomeRow] = []
+    for page in Follower(log, 0).rest():
+        for record in page:
+            if record.kind == Kind.DECIDED:
+                rows += decision_rows(record)
+            elif record.kind == Kind.OUTCOMES:
+                rows += outcome_rows(record)
+    log.close()
+    return rows
+
+
+@pytest.fixture(scope="session")
+def stored():
+    """The function `stored_in`."""
+    return stored_in
+
+
 @pytest.fixture(scope="session")
 def shop_file(tmp_path_factory) -> Path:
     """A history of the small detector as a CSV file."""
@@ -106,3 +130,23 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no benchmark data in {folder}; set SENTINEL_DATA_DIR")
     return folder
+
+
+def _record_helper(name: str):
+    path = Path(__file__).parent / "record" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def fake_log():
+    """The module with `FakeLog`, a log in memory."""
+    return _record_helper("fake_log")
+
+
+@pytest.fixture(scope="session")
+def made():
+    """The module that makes records."""
+    return _record_helper("made_records")

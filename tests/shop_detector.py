@@ -1,8 +1,9 @@
 """A small detector in a file of its own, as a user would write it."""
 
-from sentinel.detector import Detector, Training
-from sentinel.events.schema import Schema
-from sentinel.features.definitions import (
+from sentinel import (
+    Detector,
+    Schema,
+    Training,
     category,
     count,
     field,

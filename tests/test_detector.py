@@ -1,14 +1,17 @@
+import subprocess
+import sys
+from types import FunctionType
+
 import msgspec
 import pytest
 
-from sentinel.detector import Detector
+import sentinel
+from sentinel import Condition, Detector, Fallback, Policy, Rule, Schema, field
 from sentinel.detectors import load_detector, preset_names
+from sentinel.detectors.velocity import RULES as VELOCITY_RULES
 from sentinel.errors import InvalidDefinition, InvalidInput
 from sentinel.events.files import read_history
-from sentinel.events.schema import Schema
-from sentinel.features.definitions import field
-from sentinel.policy.fallback import VELOCITY_RULES, Condition, Fallback, Rule
-from sentinel.policy.thresholds import Policy
+from sentinel.features import definitions
 
 AMOUNT = {"schema": Schema(), "features": (field("amount"),)}
 LARGE = (Rule((Condition("amount", ">", 900.0),), 0.9, "large"),)
@@ -89,3 +92,15 @@ def test_velocity_refuses_what_is_out_of_range(field, value):
     with pytest.raises(InvalidInput) as error:
         load_detector("velocity").schema.decode(msgspec.json.encode(body))
     assert error.value.path == f"$.{field}"
+
+
+def test_everything_a_detector_needs_comes_from_one_import():
+    made = {name for name, what in vars(definitions).items() if isinstance(what, FunctionType) and name[0] != "_"}
+    assert made - {"duration_us"} < set(sentinel.__all__)
+    assert all(hasattr(sentinel, name) for name in sentinel.__all__)
+
+
+def test_that_import_is_light():
+    heavy = {"numba", "polars", "xgboost", "onnx", "onnxruntime", "sklearn", "fastapi", "sqlalchemy"}
+    program = f"import sys, sentinel; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -14,21 +14,21 @@ READS = {
     "features": "errors events",
     "model": "errors features",
     "policy": "errors",
-    "record": "errors events features model",
+    "record": "errors events features model policy",
     "review": "errors events model policy record",
     "detector": "errors events features policy",
-    "detectors": "errors detector events features policy",
+    "__init__": "detector events features policy",
+    "detectors": "__init__ errors detector",
     "simulate": "errors events",
     "train": "errors detector detectors events features model policy review",
     "shadow": "errors events features model policy record review",
     "serve": "errors telemetry events features model policy record review shadow",
-    "transport": "errors telemetry config events model policy serve",
-    "app": "errors telemetry config events features model policy record serve transport",
+    "transport": "errors telemetry config events model policy record review shadow serve",
+    "app": "errors telemetry config events features model policy record review shadow serve transport",
     "commands": "errors config detector detectors events features model policy record review simulate train transport",
-    "bench": "errors commands detector events features model policy record simulate train transport",
-    "cli": "errors telemetry config app model policy commands bench",
+    "bench": "errors commands detector events features model record simulate train transport",
+    "cli": "errors telemetry config app model record commands bench",
     "__main__": "cli",
-    "__init__": "",
 }
 """Exactly what each part imports, in the order in which it may be read: every part imports from those above it."""
 
@@ -41,9 +41,14 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module] if node.module != "sentinel" else [f"sentinel.{alias.name}" for alias in node.names]
+            names = [node.module if node.module != "sentinel" else f"sentinel.{_source(node)}"]
         found |= {name.split(".")[1] for name in names if name.startswith("sentinel.")}
     return found - {"__version__"}
+
+
+def _source(node: ast.ImportFrom) -> str:
+    """The part that `from sentinel import ...` reads: the version alone is none."""
+    return "__version__" if [alias.name for alias in node.names] == ["__version__"] else "__init__"
 
 
 def part_of(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Composition root: the only file that picks concrete classes and starts a server."""
 
+import asyncio
 import gc
 import multiprocessing
 import signal
@@ -10,26 +11,36 @@ import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import uvicorn
 
 from sentinel.config import Settings
-from sentinel.errors import InvalidDefinition
+from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.events.log import LABEL_UNKNOWN, MISSING, EventLog
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.model.registry import Registry
-from sentinel.policy.deployment import DeploymentRecord
-from sentinel.policy.judge import Limits
+from sentinel.policy.deployment import Deployment
+from sentinel.policy.model_call import Limits
+from sentinel.record.applied import Change, HomeDeployment, deployment_in, log_folder
+from sentinel.record.file_log import FileLog
+from sentinel.record.ids import IdIndex
 from sentinel.record.journal import Journal
+from sentinel.record.log import Log
 from sentinel.record.snapshots import Snapshots
+from sentinel.review.drift import DriftSettings
 from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Lineup
+from sentinel.serve.observers import Observers
+from sentinel.serve.projection import Projection
 from sentinel.serve.rollout import Rollout
 from sentinel.serve.vectors.predictor import Predictor
 from sentinel.serve.vectors.score_cache import ScoreCache
-from sentinel.serve.watch import Watch, drift_settings, shadow_settings
+from sentinel.serve.watch import Watch
 from sentinel.serve.worker import Worker
+from sentinel.shadow.settings import ShadowSettings
+from sentinel.shadow.supervisor import ShadowSupervisor
 from sentinel.telemetry.counters import Counters, create_counters, open_counters
 from sentinel.telemetry.logs import configure_logging
 from sentinel.telemetry.tracing import open_tracer
@@ -51,21 +62,12 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def open_engine(settings: Settings, lineup: Lineup, counters: Counters, watch: Watch) -> Engine:
-    """Open the journal and load the features' state. Raises SentinelError that says what is missing."""
+def open_engine(settings: Settings, log: Log, lineup: Lineup, counters: Counters) -> Engine:
+    """Open the id index and load the features' state. Raises SentinelError that says what is missing."""
     warm(lineup.champion.bundle.manifest.plan)
-    journal = Journal(settings.journal)
+    journal = Journal(log, IdIndex(settings.home / "ids", log))
     try:
-        engine = Engine(
-            lineup,
-            journal,
-            Snapshots(settings.snapshots),
-            time.time_ns() // 1000,
-            limits_of(settings),
-            counters,
-            settings.false_alarm_cost,
-            watch.observe,
-        )
+        engine = Engine(lineup, journal, Snapshots(settings.snapshots), limits_of(settings), counters)
     except BaseException:
         journal.close()
         raise
@@ -82,6 +84,7 @@ def warm(plan: FeaturePlan) -> None:
             is_outcome=np.zeros(1, np.uint8),
             ids=np.ones(1, np.uint64),
             time_us=np.zeros(1, np.int64),
+            received_us=np.zeros(1, np.int64),
             exact=np.full((1, len(schema.decimals)), MISSING, np.int64),
             plain=np.full((1, len(schema.numbers)), np.nan),
             texts=np.zeros((1, len(schema.texts)), np.uint64),
@@ -106,28 +109,83 @@ def _memory_folder() -> str | None:
 
 
 def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: socket.socket | None = None) -> None:
-    """One process: the event loop with the fast lane, and with the engine unless there are more processes."""
-    configure_logging(style=settings.log_style)
-    alone = listener is None
-    listener = listener or _listen(settings)
+    """One process: the event loop with the fast lane, and with log and engine unless there are more processes."""
+    configure_logging(settings.log_level, settings.log_style, settings.log_to)
     gc.set_threshold(20_000, 1_000, 50)  # requests make no circles, and looking through all that waits takes 0.1 s
     sys.setswitchinterval(_SWITCH_INTERVAL_S)  # the loop shares the interpreter with a few threads: hand over quickly
+    if listener is not None:
+        watch = _scoring_vectors(settings, of_loop, guards=leads)
+        _run(settings, watch, listener)
+        return
+    _refuse_older(settings.home)
+    listener = _listen(settings)
+    log = FileLog.open(log_folder(settings.home), time.time_ns() // 1000)
+    try:
+        log.start_upkeep()
+        log.tell_owner(f"{'https' if settings.tls_certificate else 'http'}://{settings.host}:{settings.port}")
+        _run(settings, _deciding(settings, of_loop, log), listener)
+    finally:
+        log.close()
+
+
+def _refuse_older(home: Path) -> None:
+    """Raise StorageProblem for a home folder of a version without a log."""
+    older = [name for name in ("journal.db", "deployment.json") if (home / name).exists()]
+    if older:
+        raise StorageProblem(
+            f"{home} is of an older version of Sentinel ({', '.join(older)}), which this one cannot read; "
+            "serve a fresh --home, and train there"
+        )
+
+
+def _deciding(settings: Settings, of_loop: Counters, log: Log) -> Watch:
+    """What decides transactions, and vectors: all of it in this process."""
     of_engine, of_rollout = of_loop.for_thread(1), of_loop.for_thread(2)
-    registry, record = Registry(settings.models), DeploymentRecord(settings.home)
+    observers = _observers(settings, log)
+
+    async def change(how: Change) -> Deployment:
+        return worker.apply(how)
+
+    rollout = Rollout(lambda: deployment_in(log), change, Registry(settings.models), of_rollout)
+    worker = Worker(log, lambda: open_engine(settings, log, rollout.first_lineup(), of_engine), settings.max_waiting)
+    predictor = _predictor(settings, of_loop, observers)
+    children = ShadowSupervisor(settings.home, shadow_settings(settings)), Projection(settings.home, log)
+    return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
+
+
+def _scoring_vectors(settings: Settings, of_loop: Counters, *, guards: bool) -> Watch:
+    """What scores vectors, in one process of several."""
+    deployment = HomeDeployment(settings.home)
+
+    async def change(how: Change) -> Deployment:
+        return await asyncio.to_thread(deployment.change, how)
+
+    rollout = Rollout(deployment.read, change, Registry(settings.models), of_loop.for_thread(2))
+    rollout.load_first()  # the others answer meanwhile
+    observers = _observers(settings, None)
+    return Watch(rollout, _predictor(settings, of_loop, observers), None, observers, None, of_loop, guards=guards)
+
+
+def _predictor(settings: Settings, counters: Counters, observers: Observers) -> Predictor:
     cache = ScoreCache(settings.cache_entries, settings.cache_ttl_s)
-    predictor = Predictor(limits_of(settings), cache, settings.max_waiting, of_loop)
-    worker = Worker(lambda: open_engine(settings, rollout.first_lineup(), of_engine, watch), settings.max_waiting)
-    watch = Watch(
-        settings.home, predictor, worker if alone else None, of_loop, drift_settings(settings.drift_window),
-        shadow_settings(settings.shadow_scores), leads=leads,
-    )  # fmt: skip
-    rollout = Rollout(record, registry, predictor, watch.worker, of_rollout, watch.follow)
-    watch.rollout = rollout
-    if not alone:
-        rollout.load_first()  # the others answer meanwhile
-    api = Api(settings, predictor, watch.worker, open_tracer(settings.otlp_endpoint))
+    return Predictor(limits_of(settings), cache, settings.max_waiting, counters, observers.observe)
+
+
+def _observers(settings: Settings, log: Log | None) -> Observers:
+    drift = msgspec.structs.replace(DriftSettings(), window=settings.drift_window)
+    return Observers(log, drift, settings.circuit_threshold_ms / 1000, settings.false_alarm_cost)
+
+
+def shadow_settings(settings: Settings) -> ShadowSettings:
+    """How a shadow runs."""
+    return ShadowSettings(keep_scores=settings.shadow_scores)
+
+
+def _run(settings: Settings, watch: Watch, listener: socket.socket) -> None:
+    """Serve HTTP until the process is told to end."""
+    api = Api(settings, watch.predictor, watch.worker, open_tracer(settings.otlp_endpoint))
     config = uvicorn.Config(
-        build(api, watch),
+        build(api, watch, settings.home),
         host=settings.host,
         port=settings.port,
         loop="uvloop",

@@ -21,7 +21,7 @@ from sentinel.config import DEFAULT_HOME, Settings, read_settings
 from sentinel.errors import InvalidDefinition, SentinelError
 from sentinel.model.bundle import read_manifest
 from sentinel.model.registry import Registry
-from sentinel.policy.deployment import DeploymentRecord
+from sentinel.record.applied import HomeDeployment
 from sentinel.telemetry.logs import configure_logging
 
 P = ParamSpec("P")
@@ -39,6 +39,10 @@ models_app = typer.Typer(help="List the trained models, look at one, put one in 
 benchmark_app = typer.Typer(help="Measure against published results.", no_args_is_help=True)
 app.add_typer(features_app, name="features")
 app.add_typer(models_app, name="models")
+log_app = typer.Typer(help="Look after the log, which holds every decision.", no_args_is_help=True)
+views_app = typer.Typer(help="Look after the views, which are derived from the log.", no_args_is_help=True)
+app.add_typer(log_app, name="log")
+app.add_typer(views_app, name="views")
 bench_app = typer.Typer(help="Measure the speed of this machine.", no_args_is_help=True)
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(bench_app, name="bench")
@@ -46,7 +50,7 @@ app.add_typer(bench_app, name="bench")
 DetectorName = Annotated[str, typer.Option("--detector", "-d", help="A preset, or a path to your detector's .py file.")]
 DataFile = Annotated[Path, typer.Option("--data", help="History: .csv, .parquet, .jsonl or .ndjson.")]
 Home = Annotated[
-    Path | None, typer.Option("--home", help=f"Folder of models and journal [$SENTINEL_HOME, {DEFAULT_HOME}].")
+    Path | None, typer.Option("--home", help=f"Folder of models and log [$SENTINEL_HOME, {DEFAULT_HOME}].")
 ]
 Renames = Annotated[str | None, typer.Option("--map", help="Columns of your file by field: COLUMN=FIELD,COLUMN=FIELD.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at rows that cannot be used instead of skipping them.")]
@@ -240,7 +244,7 @@ def parity(
     else:
         _terminal.print(
             f"{report.compared:,} feature values of {report.transactions:,} transactions compared "
-            f"({report.late:,} late, {report.repeated:,} sent twice, {report.postponed:,} shed and taken in later, "
+            f"({report.late:,} late, {report.repeated:,} sent twice, {report.shed:,} shed, "
             f"{report.outcomes:,} outcomes, {report.killed} kill -9): {report.differing:,} differ"
         )
         for difference in report.first_differences:
@@ -275,7 +279,7 @@ def models_list(home: Home = None, as_json: Json = False) -> None:
     """Every trained version, and which one is in charge."""
     settings = _settings(home)
     registry = Registry(settings.models)
-    champion = DeploymentRecord(settings.home).read().champion
+    champion = HomeDeployment(settings.home).read().champion
     rows = [
         {
             "version": version,
@@ -310,17 +314,54 @@ def models_show(version: str, home: Home = None) -> None:
 @models_app.command("promote")
 @_clear_errors
 def models_promote(version: str, home: Home = None) -> None:
-    """Put a version in charge; servers that run follow within a second."""
+    """Make a version the champion; servers that run follow within a second."""
+    from sentinel.commands.promote import promote_version
+
     settings = _settings(home)
     read_manifest(Registry(settings.models).path(version))
-    DeploymentRecord(settings.home).promote(version)
+    promote_version(settings, version)
     _terminal.print(f"{version} is the champion")
+
+
+@log_app.command("verify")
+@_clear_errors
+def log_verify(home: Home = None, as_json: Json = False) -> None:
+    """Read all of the log and check every record: checksum, hash chain, and that none is missing."""
+    from sentinel.commands.storage import verify_log
+
+    found = verify_log(_settings(home))
+    if as_json:
+        _print_json(found._asdict() | {"findings": [one._asdict() for one in found.findings]})
+    else:
+        for one in found.findings:
+            _terminal.print(f"[red]DAMAGED[/red] {one.segment}, position {one.position}: {one.problem}")
+        _terminal.print(
+            f"{found.entries:,} entries from {found.first} to {found.end - 1} in {found.segments} segments, "
+            f"{found.bytes:,} bytes: {'damaged' if found.findings else 'whole'}"
+        )
+    if found.findings:
+        raise typer.Exit(1)
+
+
+@views_app.command("rebuild")
+@_clear_errors
+def views_rebuild(home: Home = None, as_json: Json = False) -> None:
+    """Delete the view and derive it anew from the log. Decisions go on meanwhile."""
+    from sentinel.commands.progress import stages
+    from sentinel.commands.storage import rebuild_views
+
+    with stages() as stage:
+        counts = rebuild_views(_settings(home), stage)
+    if as_json:
+        _print_json(counts)
+    else:
+        _terminal.print(f"the view holds {counts.decisions:,} decisions and {counts.outcomes:,} outcomes now")
 
 
 @app.command()
 @_clear_errors
 def doctor(home: Home = None, port: Port = None, as_json: Json = False) -> None:
-    """Check this machine and home folder: libraries, disk, kernel cache, port, models, journal."""
+    """Check this machine and home folder: libraries, disk, kernel cache, port, models, log, view."""
     from sentinel.commands.doctor import examine
 
     findings = examine(_settings(home, port=port))

@@ -15,7 +15,7 @@ DEFAULT_HOME = Path(".sentinel")
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of a server. Every one can be given as `SENTINEL_<NAME>` in the environment.
 
-    - `home`: the folder of models, journal, snapshots and the deployment record.
+    - `home`: the folder of models, log, snapshots and views.
     - `host`, `port`, `workers`: where to listen, in how many processes. Anything but loopback is for you to protect.
     - `tls_certificate`, `tls_key`: PEM files; with both the server speaks HTTPS.
     - `cors_origins`: web pages that may call the API from a browser, such as `https://console.example`.
@@ -29,7 +29,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `false_alarm_cost`: what a disturbed honest customer costs, in the unit of the amount, for experiments.
     - `drift_window`: transactions that are compared with the training history.
     - `shadow_scores`: the newest scores of shadows that are kept in `shadow.db`, about 160 bytes each.
-    - `log_style`: `text` or `json`.  `otlp_endpoint`: where to send traces; needs the extra `tracing`.
+    - `log_style`: `text` or `json`.  `log_level`: the least that is told.  `log_to`: a file for the
+      own messages, instead of standard error; begun anew at 5 MB, five older ones are kept.
+    - `otlp_endpoint`: where to send traces; needs the extra `tracing`.
     - `shutdown_s`: how long requests in flight may take to finish after SIGTERM.
     """
 
@@ -54,6 +56,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     drift_window: Annotated[int, msgspec.Meta(ge=500)] = 5000
     shadow_scores: Annotated[int, msgspec.Meta(ge=1)] = 5_000_000
     log_style: Literal["text", "json"] = "text"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"
+    log_to: Path | None = None
     otlp_endpoint: str | None = None
     shutdown_s: int = 10
 
@@ -65,11 +69,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def models(self) -> Path:
         """Folder of the bundles."""
         return self.home / "models"
-
-    @property
-    def journal(self) -> Path:
-        """File of the journal."""
-        return self.home / "journal.db"
 
     @property
     def snapshots(self) -> Path:

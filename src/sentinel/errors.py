@@ -40,8 +40,20 @@ class NoExperiment(SentinelError):
     """A change of an experiment while none is running."""
 
 
-class JournalProblem(SentinelError):
-    """The journal, a snapshot, the deployment record or what shadows scored cannot be read or written."""
+class StorageProblem(SentinelError):
+    """The log, a snapshot, a view or what shadows scored cannot be read or written."""
+
+
+class LogDamaged(StorageProblem):
+    """Entries of the log that were durable are not as they were written; the message names the segment.
+
+    `position` is that of the first entry that cannot be trusted.
+    """
+
+    def __init__(self, message: str, segment: str, position: int) -> None:
+        super().__init__(message)
+        self.segment = segment
+        self.position = position
 
 
 class NotReady(SentinelError):

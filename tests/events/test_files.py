@@ -152,6 +152,16 @@ def test_a_row_without_a_time_has_no_place_among_those_that_have_one(file):
     assert history.skipped == {"event_time is no time from 1970 to 2100": 1}
 
 
+def test_rows_more_than_a_day_ahead_of_the_moment_of_reading_are_left_out(file):
+    times = ["2025-01-01", "2025-01-02", "2025-01-02T00:00:00.000001Z", "2099-01-01"]
+    frame = FRAME.select("amount", "card").head(1).select(pl.all().repeat_by(4).explode())
+    path = file(frame.with_columns(transaction_id=pl.Series(list("abcd")), event_time=pl.Series(times)))
+    history = read_history(path, SCHEMA, now_us=1_735_689_600_000_000)
+    assert history.frame["transaction_id"].to_list() == ["a", "b"]
+    assert history.skipped == {"event_time more than a day ahead of now": 2}
+    assert read_history(path, SCHEMA).skipped == {"event_time more than a day ahead of now": 1}
+
+
 def test_a_schema_that_assigns_nothing_needs_both_columns(file):
     for name in ("transaction_id", "event_time"):
         with pytest.raises(DataProblem, match=f"lacks {name}"):

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.events.files import history_of_frame
-from sentinel.events.log import hash_text, log_of_transactions
+from sentinel.events.log import Outcome, hash_text, log_of_events, log_of_transactions
 from sentinel.events.replay import log_of_frame
 from sentinel.events.schema import Schema
+from sentinel.events.times import LATEST_US
 
 SCHEMA = Schema(
     keys=("card", "shop"),
@@ -24,6 +25,7 @@ SCHEMA = Schema(
     optional=("shop", "channel", "risk", "points", "lat", "lon"),
     negative_amounts=True,
 )
+RECEIVED_US = 1_735_689_600_000_000
 rows = st.fixed_dictionaries(
     {
         "event_time": st.integers(0, 4_102_444_799),
@@ -49,16 +51,26 @@ def test_a_row_of_a_file_and_the_same_json_are_the_same_event(given_rows):
         SCHEMA.decode(json.dumps({name: value for name, value in row.items() if value is not None}).encode())
         for row in given_rows
     ]
-    live = log_of_transactions(SCHEMA)(wire)
+    live = log_of_transactions(SCHEMA)(wire, RECEIVED_US)
     types = {"risk": pl.Float64, "points": pl.Float64, "lat": pl.Float64, "lon": pl.Float64}
     frame = pl.DataFrame(given_rows, schema_overrides=types, infer_schema_length=None)
-    history = history_of_frame(frame, SCHEMA)
+    history = history_of_frame(frame, SCHEMA, now_us=LATEST_US)
     assert not history.skipped
     offline = log_of_frame(SCHEMA, history.frame)
     order = np.argsort([row["event_time"] for row in given_rows], kind="stable")
     for name in ("ids", "time_us", "exact", "texts"):
         assert (getattr(live, name)[order] == getattr(offline, name)).all(), name
     np.testing.assert_array_equal(live.plain[order], offline.plain)
+    assert (live.received_us == RECEIVED_US).all()
+    assert (offline.received_us == offline.time_us).all()  # a history has no other
+
+
+def test_transactions_and_outcomes_of_one_batch_arrived_together():
+    event = SCHEMA.decode(b'{"transaction_id":"a","event_time":1,"amount":1,"card":"c","online":true}')
+    log = log_of_events(SCHEMA)([event, Outcome("a", is_fraud=True, time_us=7), event], RECEIVED_US)
+    assert log.is_outcome.tolist() == [0, 1, 0]
+    assert log.time_us.tolist() == [1_000_000, 7, 1_000_000]
+    assert log.received_us.tolist() == [RECEIVED_US] * 3
 
 
 @given(st.integers(-(10**12), 10**12), st.integers(0, 4))
@@ -69,7 +81,7 @@ def test_exact_numbers_survive_any_way_of_writing_them(minor, digits):
         return
     text = f"{'-' if minor < 0 else ''}{abs(minor) // scale}.{abs(minor) % scale:0{max(digits, 1)}d}"
     body = f'{{"transaction_id":"a","event_time":1,"amount":{text}}}'
-    log = log_of_transactions(schema)([schema.decode(body.encode())])
+    log = log_of_transactions(schema)([schema.decode(body.encode())], RECEIVED_US)
     assert log.exact[0, 0] == minor
 
 

@@ -90,6 +90,7 @@ def test_a_text_that_utf8_cannot_say_is_refused():
         ({"exact": {"points": 9}}, "0 to 6"),
         ({"rounded": ("risk",), "numbers": ("risk",)}, "rounded names risk"),
         ({"optional": ("is_fraud",)}, "not declared"),
+        ({"max_ahead": "soon"}, "no duration"),
         ({"ranges": {"amount": (0, float("inf"))}}, "two finite numbers"),
         ({"ranges": {"amount": (2, 1)}}, "two finite numbers"),
         ({"columns": {"nothing": "x"}}, "not declared"),

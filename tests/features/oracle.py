@@ -13,8 +13,9 @@ NAN = math.nan
 def replay(plan: Any, events: list[dict[str, Any]]) -> list[list[float]]:
     """Rows of `plan.features` for the transactions among `events`.
 
-    An event is {"id", "time", <field>: int, float, text or None} or {"outcome": id, "fraud": bool}.
+    An event is {"id", "time", "received", <field>: int, float, text or None} or {"outcome": id, "fraud": bool}.
     """
+    most_ahead = duration_us(plan.schema.max_ahead)
     past: list[dict[str, Any]] = []
     clocks: dict[tuple[str, Any], int] = {}
     labels: dict[str, int] = {}
@@ -23,11 +24,12 @@ def replay(plan: Any, events: list[dict[str, Any]]) -> list[list[float]]:
         if "outcome" in event:
             labels[event["outcome"]] = int(event["fraud"])
             continue
+        at = event["time"] if event["time"] - event["received"] < most_ahead else event["received"] + most_ahead
         counted_at = {}
         for key in plan.schema.keys:
-            now = max(clocks.get((key, event[key]), event["time"]), event["time"])
+            now = max(clocks.get((key, event[key]), at), at)
             counted_at[key] = now
-        past.append({**event, "counted_at": counted_at})
+        past.append({**event, "at": at, "counted_at": counted_at})
         rows.append([value(plan, feature, past, labels) for feature in plan.features])
         for key, now in counted_at.items():
             clocks[key, event[key]] = now
@@ -58,7 +60,7 @@ def inside(feature: Feature, mine: list[dict[str, Any]]) -> list[dict[str, Any]]
         one
         for one in candidates
         if now - delay - over < one["counted_at"][feature.by] <= now - delay
-        and one["counted_at"][feature.by] - one["time"] < over + delay
+        and one["counted_at"][feature.by] - one["at"] < over + delay
     ]
 
 

@@ -27,7 +27,9 @@ SCHEMA = Schema(
     place=("latitude", "longitude"),
     optional=("shop", "channel", "risk", "points", "latitude", "longitude"),
     negative_amounts=True,
+    max_ahead="5s",
 )
+AHEAD_US = 5_000_000
 WINDOWS = tuple(
     feature
     for over in ("3s", "10s", "1m")
@@ -83,7 +85,7 @@ amounts = st.one_of(
 
 @st.composite
 def streams(draw, length=40):
-    """Transactions with ties and late ones, and outcomes of some of them in between."""
+    """Transactions with ties, late ones and ones ahead of their arrival, and outcomes of some of them in between."""
     events = []
     now = draw(st.sampled_from([0, 1_735_689_600_000_000, 86_399_000_000]))
     for i in range(draw(st.integers(1, length))):
@@ -92,11 +94,14 @@ def streams(draw, length=40):
             continue
         now += draw(st.sampled_from([0, 0, 1, 999_999, 1_000_000, 2_000_000, 3_000_000, 9_000_000, 70_000_000]))
         late = draw(st.sampled_from([0, 0, 0, 1, 1_000_000, 3_000_000, 10_000_000, 90_000_000]))
+        time = max(now - late, 0)
+        ahead = draw(st.sampled_from([0, 0, 0, 1, AHEAD_US, AHEAD_US + 1, 10_000_000, 1_800_000_000, -(10**9)]))
         place = draw(st.sampled_from([(None, None), (48.137154, 11.576124), (-90.0, 180.0), (0.0, 0.0)]))
         events.append(
             {
                 "id": f"t{i}",
-                "time": max(now - late, 0),
+                "time": time,
+                "received": time - ahead,
                 "amount": draw(amounts),
                 "points": draw(st.one_of(st.none(), st.integers(-(10**12), 10**12))),
                 "latitude": place[0],
@@ -110,16 +115,23 @@ def streams(draw, length=40):
     return events
 
 
+def payment(i, time, received=None, **fields):
+    """A transaction by hand, of card `a`; received when it happened unless said otherwise."""
+    nothing = dict.fromkeys(("points", "latitude", "longitude", "risk", "shop", "channel"))
+    received = time if received is None else received
+    return {**nothing, "id": f"t{i}", "time": time, "received": received, "amount": 1.0, "card": "a", **fields}
+
+
 def as_log(events) -> EventLog:
     to_log = log_of_transactions(SCHEMA)
     parts = []
     for event in events:
         if "outcome" in event:
-            parts.append(log_of_outcomes(SCHEMA, [Outcome(event["outcome"], event["fraud"], 0)]))
+            parts.append(log_of_outcomes(SCHEMA, [Outcome(event["outcome"], event["fraud"], 0)], 0))
         else:
             values = {SCHEMA.id: event["id"], SCHEMA.time: event["time"]}
             values |= {name: event[name] for name in SCHEMA.fields[2:]}
-            parts.append(to_log([SCHEMA.wire_type(**values)]))
+            parts.append(to_log([SCHEMA.wire_type(**values)], event["received"]))
     return concatenate(parts)
 
 
@@ -188,15 +200,14 @@ def test_a_long_stream_that_grows_every_table_equals_brute_force():
     for i in range(6000):
         now += int(rng.integers(0, 300_000))
         events.append(
-            {
-                "id": f"t{i}",
-                "time": max(now - int(rng.integers(0, 2)) * int(rng.integers(0, 5_000_000)), 0),
-                "amount": int(rng.integers(1, 10**7)) / 100,
-                "points": None, "latitude": None, "longitude": None, "risk": None, "channel": None,
-                "card": f"card-{rng.integers(0, 3) if i % 2 else i}",
-                "shop": f"shop-{rng.integers(0, 40)}",
-            }
-        )  # fmt: skip
+            payment(
+                i,
+                max(now - int(rng.integers(0, 2)) * int(rng.integers(0, 5_000_000)), 0),
+                amount=int(rng.integers(1, 10**7)) / 100,
+                card=f"card-{rng.integers(0, 3) if i % 2 else i}",
+                shop=f"shop-{rng.integers(0, 40)}",
+            )
+        )
         if i % 5 == 0:
             events.append({"outcome": f"t{max(0, i - int(rng.integers(0, 300)))}", "fraud": True})
     store = MemoryStore(plan)
@@ -234,10 +245,9 @@ def test_distance_and_speed_equal_brute_force():
     plan = FeaturePlan(SCHEMA, (f.distance_since_last(by="card"), f.speed_since_last(by="card")))
     places = [(48.137154, 11.576124), (52.520008, 13.404954), (-33.8688, 151.2093), (-33.8688, 151.2093), (None, None)]
     events = [
-        {"id": str(i), "time": i * 600_000_000, "amount": 1.0, "points": None, "risk": None, "card": "a",
-         "shop": None, "channel": None, "latitude": latitude, "longitude": longitude}
+        payment(i, i * 600_000_000, latitude=latitude, longitude=longitude)
         for i, (latitude, longitude) in enumerate(places)
-    ]  # fmt: skip
+    ]
     got = MemoryStore(plan).advance(as_log(events)).rows
     assert_same(plan, got, oracle.replay(plan, events))
     assert math.isnan(got[0, 0])
@@ -248,15 +258,23 @@ def test_distance_and_speed_equal_brute_force():
 def test_an_event_later_than_its_key_counts_at_the_clock_and_says_late():
     plan = FeaturePlan(SCHEMA, (f.count(by="card", over="10s"), f.seconds_since_last(by="card")))
     times = [100_000_000, 95_000_000, 89_000_000, 109_000_000]
-    events = [
-        {"id": str(i), "time": time, "amount": 1.0, "points": None, "risk": None, "card": "a", "shop": None,
-         "channel": None, "latitude": None, "longitude": None}
-        for i, time in enumerate(times)
-    ]  # fmt: skip
+    events = [payment(i, time) for i, time in enumerate(times)]
     got = MemoryStore(plan).advance(as_log(events))
     assert got.rows[:, 0].tolist() == [1, 2, 2, 3]  # 89 s is outside (90, 100]; at 109 s 100 s and 95 s stay
     assert got.late.tolist() == [0, 1, 1, 0]
     assert got.rows[1:, 1].tolist() == [0, 0, 9]
+
+
+def test_a_payment_that_claims_to_be_later_does_not_hide_the_ones_after_it():
+    plan = FeaturePlan(SCHEMA, (f.count(by="card", over="1m"), f.hour_of_day()))
+    half_an_hour, hour = 1_800_000_000, 3_600_000_000
+    events = [payment(0, hour + half_an_hour, received=hour - AHEAD_US)]
+    events += [payment(i, hour + i * 1_000_000) for i in range(1, 21)]
+    events += [payment(21, 2 * hour, received=hour + 21_000_000)]
+    got = MemoryStore(plan).advance(as_log(events)).rows
+    assert got[:, 0].tolist() == list(range(1, 23))
+    assert got[[0, 21], 1].tolist() == [1, 2]  # parts of the time are its own
+    assert_same(plan, got, oracle.replay(plan, events))
 
 
 def test_memory_stays_flat_once_the_windows_are_full():
@@ -272,7 +290,7 @@ def test_memory_stays_flat_once_the_windows_are_full():
             )
             for j in range(1000)
         ]  # fmt: skip
-        store.advance(to_log(batch))
+        store.advance(to_log(batch, 10**12))
         sizes.append(store.nbytes())
     assert sizes[3:] == [sizes[3]] * len(sizes[3:])
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentinel.detectors.velocity import RULES as VELOCITY_RULES
 from sentinel.errors import InvalidDefinition
-from sentinel.policy.fallback import VELOCITY_RULES, Condition, Fallback, Rule
+from sentinel.policy.fallback import Condition, Fallback, Rule
 from sentinel.policy.thresholds import Action, Thresholds
 
 VELOCITY = Fallback(rules=VELOCITY_RULES, block_at=None)

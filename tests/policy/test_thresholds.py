@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sentinel.errors import InvalidDefinition
-from sentinel.policy.thresholds import Action, Policy, Thresholds, choose_thresholds
+from sentinel.policy.thresholds import ACTIONS, Action, Policy, Thresholds, choose_thresholds
 
 unit = st.floats(0, 1, width=32)
 
@@ -43,6 +43,16 @@ def test_a_score_on_the_threshold_is_over_it():
     thresholds = Thresholds(review=0.25, block=0.75)
     actions = [thresholds.action(score) for score in (0.0, 0.2499, 0.25, 0.7499, 0.75, 1.0)]
     assert actions == [Action.APPROVE] * 2 + [Action.REVIEW] * 2 + [Action.BLOCK] * 2
+
+
+@given(st.lists(unit, max_size=40), unit, st.none() | unit)
+def test_the_levels_of_many_scores_are_their_actions(scores, review, block):
+    thresholds = Thresholds(review, None if block is None else max(review, block))
+    bounds = [one for one in (thresholds.review, thresholds.block) if one is not None]
+    scores = np.array([*scores, *bounds])
+    levels = thresholds.levels(scores)
+    assert levels.dtype == np.uint8
+    assert [ACTIONS[level] for level in levels.tolist()] == [thresholds.action(score) for score in scores]
 
 
 def test_blocking_more_than_is_reviewed_is_refused():

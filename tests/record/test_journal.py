@@ -1,224 +1,200 @@
-import os
-import shutil
-import subprocess
+"""The journal finds what was written, at once and by id, and nothing else."""
+
+import contextlib
 import sys
 import threading
-import time
 
+import numpy as np
 import pytest
-import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from sentinel.errors import JournalProblem
-from sentinel.record.decision_batch import DecisionBatch
-from sentinel.record.journal import LONGEST_LOG, Journal, lengthen
-from sentinel.record.journal_reader import DecisionRow, OutcomeRow
-from sentinel.record.tables import metadata
-
-
-def decision(seq, transaction_id=None, **changes):
-    row = DecisionRow(
-        seq=seq, transaction_id=transaction_id or f"t{seq}", content=b"{}", features=b"\0" * 16, fraud_probability=0.5,
-        decision="approve", review_threshold=0.6, block_threshold=0.9, model_version="v1", detector="shop", late=False,
-        variant=None, experiment=None, circuit="closed", degraded=None, batch_size=1, latency_us=5, decided_at_us=7,
-    )  # fmt: skip
-    return row._replace(**changes)
+from sentinel.errors import StorageProblem
+from sentinel.events.log import hash_text, hash_texts
+from sentinel.record.entries import decided_in, outcomes_in
+from sentinel.record.feature_state import activation_of
+from sentinel.record.ids import IdIndex
+from sentinel.record.journal import Journal
 
 
-def store(journal, rows, told=()):
-    journal.append(DecisionBatch.of_rows(rows), told)
+class Writing:
+    """A journal over a log, and what to write into it."""
+
+    def __init__(self, folder, log, made):
+        self.log, self._made = log, made
+        self.journal = Journal(log, IdIndex(folder, log))
+
+    def decide(self, *names, **changes):
+        body = decided_in(self._made.decided_record(1, [{"id": name, **changes} for name in names]))
+        return self.journal.append_decided(body, hash_texts(names), now_us=7)
+
+    def learn(self, *told):
+        names = [name for name, _ in told]
+        rows = [
+            {"id": name, "is_fraud": is_fraud, "about": self.journal.position_of(hash_text(name))}
+            for name, is_fraud in told
+        ]
+        body = outcomes_in(self._made.outcomes_record(1, rows))
+        return self.journal.append_outcomes(body, hash_texts(names), now_us=7)
+
+    def find(self, *names):
+        return self.journal.find(names, hash_texts(names))
+
+    def outcomes_of(self, name):
+        return [(one.position, one.is_fraud) for one in self.journal.outcomes_of(name, hash_text(name))]
+
+    def position_of(self, name):
+        return self.journal.position_of(hash_text(name))
 
 
 @pytest.fixture
-def journal(tmp_path):
-    journal = Journal(tmp_path / "journal.db")
-    yield journal
-    journal.close()
+def write_to(tmp_path, made):
+    """Opens journals over a log; they end with the test."""
+    with contextlib.ExitStack() as opened:
+
+        def open_one(log, folder="ids"):
+            writing = Writing(tmp_path / folder, log, made)
+            opened.callback(writing.journal.close)
+            return writing
+
+        yield open_one
 
 
-def test_what_was_appended_is_found_again(journal):
-    rows = [decision(1), decision(2, late=True, degraded="slow")]
-    told = [OutcomeRow(3, "t1", True, 10, 11)]
-    store(journal, rows, told)
-    assert journal.find(["t1", "t2", "t9"]) == {"t1": rows[0], "t2": rows[1]}
-    assert journal.find_one("t1") == (rows[0], told)
-    assert journal.find_one("t9") == (None, [])
-    assert journal.counts() == {"decisions": 2, "outcomes": 1}
-    assert journal.last_seq == 3
+@pytest.fixture
+def log(fake_log):
+    return fake_log.FakeLog()
 
 
-def test_events_come_back_in_the_order_they_were_taken(journal):
-    store(journal, [decision(1), decision(3)], [OutcomeRow(2, "t1", True, 10, 11)])
-    store(journal, [], [OutcomeRow(4, "t3", False, 10, 11)])
-    assert [row.seq for page in journal.events_after(1) for row in page] == [2, 3, 4]
+@pytest.fixture
+def writing(write_to, log):
+    return write_to(log)
 
 
-def test_pages_join_without_a_gap(journal, monkeypatch):
-    monkeypatch.setattr("sentinel.record.journal_reader._PAGE", 3)
-    store(
-        journal,
-        [decision(seq) for seq in range(1, 20, 2)],
-        [OutcomeRow(seq, "t1", True, 1, 1) for seq in range(2, 20, 2)],
-    )
-    assert [row.seq for page in journal.events_after(0) for row in page] == list(range(1, 20))
+def test_what_was_decided_is_found_by_its_id(writing):
+    assert writing.decide("a", "b", amount=2.5, action="block", score=0.75) == 1
+    assert writing.decide("c", late=True) == 3
+    found = writing.find("c", "b", "nobody")
+    assert found.keys() == {"b", "c"}
+    row = found["b"]
+    assert (row.position, row.transaction_id, row.decision, row.fraud_probability) == (2, "b", "block", 0.75)
+    assert (row.batch_size, row.received_us, row.late, row.decider.model_version) == (2, 7, False, "v1")
+    assert (found["c"].position, found["c"].late, found["c"].batch_size) == (3, True, 1)
 
 
-def test_a_batch_is_stored_whole_or_not_at_all(journal):
-    store(journal, [decision(1)])
-    with pytest.raises(JournalProblem, match="UNIQUE"):
-        store(journal, [decision(2), decision(1, "t9")])
-    assert journal.last_seq == 1
-    assert journal.find(["t2", "t9"]) == {}
-    store(journal, [decision(2)])
-    assert journal.counts()["decisions"] == 2
+def test_where_the_hash_of_another_id_leads_is_not_what_was_asked_for(writing):
+    writing.decide("a")
+    assert writing.journal.find(["b"], hash_texts(["a"])) == {}
 
 
-def test_what_fails_for_any_reason_leaves_nothing_for_the_next_commit(journal):
-    with pytest.raises(OverflowError):
-        store(journal, [decision(1), decision(2)], [OutcomeRow(3, "t1", True, 2**70, 1)])
-    store(journal, [decision(1, "other")])
-    assert journal.counts() == {"decisions": 1, "outcomes": 0}
-    assert journal.find(["t1", "t2", "other"]).keys() == {"other"}
+def test_an_outcome_is_found_by_its_transaction_and_is_no_decision(writing):
+    writing.decide("a", "b")
+    assert writing.learn(("b", True), ("a", False)) == 3
+    writing.learn(("b", False))
+    assert writing.outcomes_of("b") == [(3, True), (5, False)]
+    assert writing.outcomes_of("a") == [(4, False)]
+    assert writing.outcomes_of("nobody") == []
+    assert [row.about for row in writing.journal.outcomes_of("b", hash_text("b"))] == [2, 2]
+    assert (writing.position_of("a"), writing.position_of("b"), writing.position_of("nobody")) == (1, 2, None)
 
 
-def test_the_newest_outcome_is_the_truth(journal):
-    store(journal, [decision(1)], [OutcomeRow(2, "t1", True, 1, 1), OutcomeRow(3, "t1", False, 2, 2)])
-    assert journal.newest_outcomes(["t1", "t2"]) == {"t1": OutcomeRow(3, "t1", False, 2, 2)}
+def test_ones_own_writes_are_found_before_they_are_durable(write_to, fake_log):
+    log = fake_log.FakeLog(delayed=True)
+    writing = write_to(log)
+    writing.decide("a")
+    writing.learn(("a", True))
+    assert log.durable == 1
+    assert (writing.find("a")["a"].position, writing.position_of("a"), writing.outcomes_of("a")) == (1, 1, [(2, True)])
 
 
-def test_a_second_process_is_kept_out(journal):
-    code = (
-        f"from pathlib import Path; from sentinel.record.journal import Journal; Journal(Path({str(journal.path)!r}))"
-    )
-    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "in use by another Sentinel" in asked.stderr
+def test_what_became_void_is_not_found_again(write_to, fake_log):
+    log = fake_log.FakeLog(delayed=True)
+    writing = write_to(log)
+    writing.decide("a")
+    log.advance()
+    writing.decide("b")
+    log.recover()
+    after = write_to(log)
+    assert after.find("a", "b").keys() == {"a"}
+    assert after.decide("c") == 2
+    assert after.find("b", "c").keys() == {"c"}
 
 
-def test_it_can_be_opened_again(tmp_path):
-    for seq in (1, 2, 3):
-        journal = Journal(tmp_path / "journal.db")
-        assert journal.last_seq == seq - 1
-        store(journal, [decision(seq)])
-        journal.close()
+def test_what_could_not_be_written_is_not_there(writing, log):
+    writing.decide("a")
+    log.fail()
+    with pytest.raises(StorageProblem):
+        writing.decide("b")
+    with pytest.raises(StorageProblem):
+        writing.learn(("a", True))
+    assert writing.find("a", "b").keys() == {"a"}
+    assert writing.outcomes_of("a") == []
 
 
-def test_a_file_that_is_no_journal_says_so(tmp_path):
-    (tmp_path / "journal.db").write_bytes(b"something else entirely, long enough to be looked at" * 50)
-    with pytest.raises(JournalProblem, match="cannot be opened"):
-        Journal(tmp_path / "journal.db")
+def test_an_activation_stands_and_a_heartbeat_says_nothing(writing, log):
+    assert writing.journal.append_heartbeat(7) == 1
+    assert activation_of(log, "state") is None
+    writing.journal.activate("state", 1, 7)
+    writing.decide("a")
+    assert (activation_of(log, "state"), writing.position_of("a")) == (1, 3)
 
 
-def test_activations_remember_since_when_a_state_is_kept(journal):
-    assert journal.activation("v1") is None
-    journal.activate("v1", 0, 1)
-    store(journal, [decision(1), decision(2)])
-    journal.activate("v2", 2, 2)
-    assert journal.activation("v1") == 0
-    assert journal.activation("v2") == 2
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("decide"), st.lists(st.integers(0, 500), min_size=1, max_size=200, unique=True)),
+        st.tuples(st.just("learn"), st.lists(st.tuples(st.integers(0, 500), st.booleans()), min_size=1, max_size=9)),
+        st.tuples(st.just("open again")),
+    ),
+    max_size=12,
+)
 
 
-def test_the_migrations_make_the_tables_of_the_code(journal):
-    with sa.create_engine(f"sqlite:///{journal.path}").connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_a_journal_finds_what_a_dictionary_finds(write_to, fake_log, tmp_path_factory, steps):
+    folder, log = tmp_path_factory.mktemp("ids"), fake_log.FakeLog()
+    writing, decided, truths = write_to(log, folder), {}, {}
+    for step, *given_ in steps:
+        if step == "decide":
+            names = [f"t{n}" for n in given_[0] if f"t{n}" not in decided]
+            if names:
+                begin = writing.decide(*names)
+                decided |= {name: begin + n for n, name in enumerate(names)}
+        elif step == "learn":
+            told = [(f"t{n}", is_fraud) for n, is_fraud in given_[0] if f"t{n}" in decided]
+            if told:
+                begin = writing.learn(*told)
+                for n, (name, is_fraud) in enumerate(told):
+                    truths.setdefault(name, []).append((begin + n, is_fraud))
+        else:
+            writing = write_to(log, folder)
+    asked = [f"t{n}" for n in range(501)]
+    assert {name: row.position for name, row in writing.find(*asked).items()} == decided
+    assert {name: found for name in asked if (found := writing.outcomes_of(name))} == truths
 
 
-def test_checkpoints_from_another_thread_do_not_disturb_commits(journal):
-    stop = threading.Event()
-    failures = []
+def test_many_may_look_while_one_writes(writing):
+    """More records than are remembered, so that what is remembered changes all the time."""
+    names = [f"t{n}" for n in range(300)]
+    for name in names:
+        writing.decide(name)
+    interval, wrong = sys.getswitchinterval(), []
+    sys.setswitchinterval(1e-6)
 
-    def write_back():
-        while not stop.is_set():
-            try:
-                journal.checkpoint()
-            except Exception as error:  # noqa: BLE001
-                failures.append(error)
+    def look(seed):
+        try:
+            for n in np.random.default_rng(seed).permutation(300):
+                assert writing.find(names[n])[names[n]].position == n + 1
+        except BaseException as error:  # noqa: BLE001 - whatever it is
+            wrong.append(error)
 
-    thread = threading.Thread(target=write_back)
-    thread.start()
-    for seq in range(1, 400):
-        journal.find([f"t{seq}"])
-        store(journal, [decision(seq)])
-    stop.set()
-    thread.join()
-    assert not failures
-    assert journal.counts()["decisions"] == 399
-
-
-def test_the_log_begins_anew_when_it_has_grown(journal, monkeypatch):
-    monkeypatch.setattr("sentinel.record.journal.LONGEST_LOG", 25)
-    for seq in range(1, 60):
-        store(journal, [decision(seq, content=b"x" * 4000)])
-        journal.checkpoint()
-        journal.cut_log()
-    log = journal.path.with_name(journal.path.name + "-wal")
-    assert len(log.read_bytes().rstrip(b"\0")) < 200_000
-    assert journal.counts()["decisions"] == 59
-
-
-def test_a_log_of_full_length_from_the_start_is_read_after_a_crash(journal, tmp_path):
-    log = journal.path.with_name(journal.path.name + "-wal")
-    length = log.stat().st_size
-    assert length > LONGEST_LOG * 4_096
-    store(journal, [decision(seq) for seq in range(1, 41)])
-    assert log.stat().st_size == length
-    left = tmp_path / "left"
-    left.mkdir()
-    for file in (journal.path, log):
-        shutil.copy(file, left / file.name)
-    found = Journal(left / journal.path.name)
-    assert found.counts()["decisions"] == 40
-    assert found.last_seq == 40
-    found.close()
-
-
-def test_a_disk_without_room_for_a_long_log_keeps_what_room_it_has(tmp_path, monkeypatch):
-    real = os.write
-
-    def full(file, data):
-        return real(file, data[:100_000]) if len(data) > 100_000 else real(file, data)
-
-    monkeypatch.setattr("os.write", full)
-    journal = Journal(tmp_path / "journal.db")
-    assert journal.path.with_name(journal.path.name + "-wal").stat().st_size < 100_000
-    store(journal, [decision(1)])
-    assert journal.counts()["decisions"] == 1
-    journal.close()
-
-
-def test_a_log_that_cannot_be_made_longer_is_no_reason_not_to_start(tmp_path):
-    (tmp_path / "folder").mkdir()
-    lengthen(tmp_path / "folder")  # not a file at all
-
-
-@pytest.mark.parametrize("n", [1, 2, 16, 17, 63, 100, 700])
-def test_what_a_batch_shares_and_what_it_does_not_is_stored_alike(journal, n):
-    differing = [
-        decision(i, batch_size=i % 3, model_version=f"v{i % 2}", block_threshold=None if i % 5 else 0.9)
-        for i in range(1, n + 1)
-    ]
-    alike = [decision(n + i, batch_size=n, block_threshold=None, latency_us=i) for i in range(1, n + 1)]
-    for rows in (differing, alike):
-        store(journal, rows)
-        assert journal.find([one.transaction_id for one in rows]) == {one.transaction_id: one for one in rows}
-
-
-def test_a_reader_who_dawdles_does_not_hold_up_the_writer(journal, monkeypatch):
-    monkeypatch.setattr("sentinel.record.journal.LONGEST_LOG", 0)
-    store(journal, [decision(1)])
-    with sa.create_engine(f"sqlite:///{journal.path}").connect() as reader:
-        reader.exec_driver_sql("BEGIN")
-        reader.exec_driver_sql("SELECT count(*) FROM decisions").fetchall()
-        store(journal, [decision(2)])
-        journal.checkpoint()
-        begun = time.perf_counter()
-        journal.cut_log()
-        assert time.perf_counter() - begun < 5
-    store(journal, [decision(3)])
-    assert journal.last_seq == 3
-
-
-def test_more_ids_than_a_statement_takes_are_found_in_parts(journal):
-    store(journal, [decision(seq) for seq in range(1, 31)])
-    names = [f"t{i}" for i in range(40_000)]
-    assert journal.find(names).keys() == {f"t{seq}" for seq in range(1, 31)}
+    threads = [threading.Thread(target=look, args=(seed,)) for seed in range(8)]
+    try:
+        for thread in threads:
+            thread.start()
+        for n in range(300):
+            writing.decide(f"u{n}")
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong

@@ -11,7 +11,7 @@ from sentinel.features.store import MemoryStore, pack
 from sentinel.record.snapshots import KEPT, Snapshots
 
 PLAN = FeaturePlan(Schema(keys=("card",)), (f.count(by="card", over="1m"),))
-SHA = "0" * 64
+ORIGIN = "plan log"
 
 
 def store_of(cards):
@@ -21,6 +21,7 @@ def store_of(cards):
             is_outcome=np.zeros(cards, np.uint8),
             ids=np.arange(1, cards + 1, dtype=np.uint64),
             time_us=np.arange(cards, dtype=np.int64),
+            received_us=np.arange(cards, dtype=np.int64),
             exact=np.ones((cards, 1), np.int64),
             plain=np.zeros((cards, 0)),
             texts=np.arange(1, cards + 1, dtype=np.uint64).reshape(-1, 1),
@@ -42,12 +43,12 @@ def test_two_are_kept_and_the_next_is_written_over_the_one_before_them(snapshots
     stores = {seq: store_of(cards) for seq, cards in ((1, 5_000), (2, 10), (3, 3_000), (4, 20), (5, 4_000), (6, 1))}
     for seq, store in stores.items():
         if in_background:
-            snapshots.save_soon("v1", seq, SHA, store.snapshot())
+            snapshots.save_soon("v1", seq, ORIGIN, store.snapshot())
             snapshots.finish()
         else:
-            snapshots.save("v1", seq, SHA, store.snapshot())
+            snapshots.save("v1", seq, ORIGIN, store.snapshot())
         found = MemoryStore(PLAN)
-        assert snapshots.newest("v1", SHA, seq, found) == seq
+        assert snapshots.newest("v1", ORIGIN, seq, found) == seq
         assert pack(found.snapshot()) == pack(store.snapshot())
     names = sorted(path.name for path in snapshots.folder.iterdir())
     assert names == ["v1-000000000005.npz", "v1-000000000006.npz", "v1.spare"]
@@ -56,7 +57,33 @@ def test_two_are_kept_and_the_next_is_written_over_the_one_before_them(snapshots
 
 def test_a_spare_file_is_never_restored(snapshots):
     for seq in (1, 2, 3):
-        snapshots.save("v1", seq, SHA, store_of(seq).snapshot())
+        snapshots.save("v1", seq, ORIGIN, store_of(seq).snapshot())
     for path in snapshots.folder.glob("*.npz"):
         path.unlink()
-    assert snapshots.newest("v1", SHA, 9, MemoryStore(PLAN)) is None
+    assert snapshots.newest("v1", ORIGIN, 9, MemoryStore(PLAN)) is None
+
+
+@pytest.mark.parametrize(("origin", "up_to"), [("plan of another log", 9), (ORIGIN, 1)])
+def test_a_snapshot_of_another_log_or_ahead_of_the_log_is_passed_over(snapshots, origin, up_to):
+    snapshots.save("v1", 2, ORIGIN, store_of(2).snapshot())
+    assert snapshots.newest("v1", origin, up_to, MemoryStore(PLAN)) is None
+    assert snapshots.newest("v1", ORIGIN, 2, MemoryStore(PLAN)) == 2
+
+
+def test_a_damaged_snapshot_is_passed_over_and_an_older_one_is_used(snapshots, caplog):
+    for seq in (1, 2):
+        snapshots.save("v1", seq, ORIGIN, store_of(seq).snapshot())
+    newest = snapshots.folder / "v1-000000000002.npz"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    found = MemoryStore(PLAN)
+    assert snapshots.newest("v1", ORIGIN, 9, found) == 1
+    assert pack(found.snapshot()) == pack(store_of(1).snapshot())
+    assert "cannot be used" in caplog.text
+
+
+def test_those_of_a_log_that_was_here_before_make_room_for_new_ones(snapshots):
+    for position in (700, 800, 900):
+        snapshots.save("v1", position, "plan of another log", store_of(3).snapshot())
+    for position in (5, 6, 7):
+        snapshots.save("v1", position, ORIGIN, store_of(2).snapshot())
+        assert snapshots.newest("v1", ORIGIN, 9, MemoryStore(PLAN)) == position

@@ -1,13 +1,15 @@
 """The shadow report beside scikit-learn and NumPy, on scores in real files."""
 
+from contextlib import closing
+
 import msgspec
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_score, recall_score
 
-from sentinel.errors import JournalProblem
-from sentinel.record.journal import Journal
-from sentinel.record.journal_reader import OutcomeRow
+from sentinel.errors import StorageProblem
+from sentinel.record.views.rows import rows_of
+from sentinel.record.views.sqlite import SqliteView
 from sentinel.review.shadow_report import ACTIONS, LARGEST, shadow_report
 from sentinel.review.shadow_scores import ShadowProgress, ShadowRecord, ShadowScore, ShadowScores
 
@@ -15,7 +17,7 @@ N = 6_000  # more than a page
 BOUNDS = np.array([0.3, 0.6])
 
 
-def made(n, seed=0):
+def drawn(n, seed=0):
     """n decisions: scores of both sides on a coarse grid, so that many tie, and the truth of a third."""
     rng = np.random.default_rng(seed)
     labels = (rng.random(n) < 0.2).astype(np.int8)
@@ -24,7 +26,7 @@ def made(n, seed=0):
     return live, shadow, labels, rng.random(n) < 0.33
 
 
-def rows_of(live, shadow, version="v2", first=1):
+def scored(live, shadow, version="v2", first=1):
     actions = [[ACTIONS[code] for code in np.searchsorted(BOUNDS, side, side="right")] for side in (live, shadow)]
     return [
         ShadowScore(version, first + i, f"t{first + i}", float(shadow[i]), actions[1][i], float(live[i]), actions[0][i],
@@ -34,10 +36,16 @@ def rows_of(live, shadow, version="v2", first=1):
 
 
 @pytest.fixture
-def journal(tmp_path):
-    journal = Journal(tmp_path / "journal.db")
-    yield journal
-    journal.close()
+def view(tmp_path):
+    with closing(SqliteView(tmp_path / "views.db")) as view:
+        yield view
+
+
+def tell(view, made, told):
+    """Have the view learn the outcomes, (is fraud, position of the decision), of some decisions."""
+    since = max(view.position.position, 2 * N)
+    rows = [{"id": f"t{about}", "is_fraud": is_fraud, "about": about} for is_fraud, about in told]
+    view.project(rows_of([made.outcomes_record(since, rows)], {}.get), "log", view.position.position, now_us=1)
 
 
 @pytest.fixture
@@ -52,16 +60,14 @@ def progress(version, **changes):
     return ShadowProgress(version, "0" * 64, 0, 0)._replace(**changes)
 
 
-def test_the_numbers_are_those_of_scikit_learn(journal, record):
-    live, shadow, labels, known = made(N)
-    rows = rows_of(live, shadow)
+def test_the_numbers_are_those_of_scikit_learn(view, record, made):
+    live, shadow, labels, known = drawn(N)
+    rows = scored(live, shadow)
     record.store(rows, progress("v2"))
     seen = np.flatnonzero(known)
-    journal.append(
-        learned=[OutcomeRow(N + 1 + k, f"t{1 + i}", bool(1 - labels[i]), 1, 1) for k, i in enumerate(seen[:50])]
-    )
-    journal.append(learned=[OutcomeRow(2 * N + k, f"t{1 + i}", bool(labels[i]), 2, 2) for k, i in enumerate(seen)])
-    report = shadow_report(journal, record)
+    tell(view, made, [(not labels[i], 1 + i) for i in seen[:50]])
+    tell(view, made, [(bool(labels[i]), 1 + i) for i in seen])
+    report = shadow_report(view, record)
     actions = [[row.live_decision for row in rows], [row.decision for row in rows]]
     matrix = confusion_matrix(*actions, labels=ACTIONS)
 
@@ -83,10 +89,10 @@ def test_the_numbers_are_those_of_scikit_learn(journal, record):
     assert report.shadow.average_precision > report.live.average_precision
 
 
-def test_the_distribution_counts_every_score_and_tells_how_far_they_are_apart(journal, record):
-    live, shadow, *_ = made(N)
-    record.store(rows_of(live, shadow), progress("v2"))
-    found = shadow_report(journal, record).distribution
+def test_the_distribution_counts_every_score_and_tells_how_far_they_are_apart(view, record):
+    live, shadow, *_ = drawn(N)
+    record.store(scored(live, shadow), progress("v2"))
+    found = shadow_report(view, record).distribution
     assert len(found.edges) == 21
     assert sum(found.live) == sum(found.shadow) == N
     assert found.live == tuple(np.histogram(live.astype(float), np.linspace(0, 1, 21))[0])
@@ -96,46 +102,46 @@ def test_the_distribution_counts_every_score_and_tells_how_far_they_are_apart(jo
     assert found.psi == pytest.approx(np.sum((q - p) * np.log(q / p)))
 
 
-def test_equal_scores_are_equal(journal, record):
-    live, *_ = made(500)
-    record.store(rows_of(live, live), progress("v2"))
-    report = shadow_report(journal, record)
+def test_equal_scores_are_equal(view, record):
+    live, *_ = drawn(500)
+    record.store(scored(live, live), progress("v2"))
+    report = shadow_report(view, record)
     assert (report.agreement, report.mean_absolute_difference, report.distribution.psi) == (1.0, 0.0, 0.0)
     assert report.correlation == pytest.approx(1.0)
 
 
-def test_what_cannot_be_compared_is_left_out_and_counted(journal, record):
-    live, shadow, *_ = made(100)
-    rows = rows_of(live, shadow)
+def test_what_cannot_be_compared_is_left_out_and_counted(view, record):
+    live, shadow, *_ = drawn(100)
+    rows = scored(live, shadow)
     rows[:7] = [row._replace(fraud_probability=None, decision=None) for row in rows[:7]]
     rows[7:12] = [row._replace(live_degraded=True) for row in rows[7:12]]
     record.store(rows, progress("v2"))
-    report = shadow_report(journal, record)
+    report = shadow_report(view, record)
     assert (report.compared, report.failed, report.degraded) == (88, 7, 5)
     assert sum(report.live_versions.values()) == 88
 
 
-def test_only_what_was_decided_since_then(journal, record):
-    live, shadow, *_ = made(100)
-    record.store(rows_of(live, shadow), progress("v2"))
-    report = shadow_report(journal, record, since_us=1091)
+def test_only_what_was_decided_since_then(view, record):
+    live, shadow, *_ = drawn(100)
+    record.store(scored(live, shadow), progress("v2"))
+    report = shadow_report(view, record, since_us=1091)
     assert (report.compared, report.first_us, report.last_us) == (10, 1091, 1100)
 
 
-def test_only_the_newest_are_loaded(journal, record, monkeypatch):
+def test_only_the_newest_are_loaded(view, record, monkeypatch):
     assert LARGEST == 200_000
     monkeypatch.setattr("sentinel.review.shadow_report.LARGEST", 5_500)
-    live, shadow, *_ = made(N)
-    record.store(rows_of(live, shadow), progress("v2"))
-    report = shadow_report(journal, record)
+    live, shadow, *_ = drawn(N)
+    record.store(scored(live, shadow), progress("v2"))
+    report = shadow_report(view, record)
     assert (report.compared, report.first_us) == (5_500, 1000 + N - 5_500 + 1)
 
 
 @pytest.mark.parametrize("n", [0, 1])
-def test_numbers_that_do_not_exist_are_null(journal, record, n):
-    live, shadow, *_ = made(n)
-    record.store(rows_of(live, shadow), progress("v2"))
-    report = msgspec.json.decode(msgspec.json.encode(shadow_report(journal, record)))
+def test_numbers_that_do_not_exist_are_null(view, record, n):
+    live, shadow, *_ = drawn(n)
+    record.store(scored(live, shadow), progress("v2"))
+    report = msgspec.json.decode(msgspec.json.encode(shadow_report(view, record)))
     assert report["compared"] == n
     assert report["correlation"] is None
     assert report["live"] == {
@@ -144,45 +150,45 @@ def test_numbers_that_do_not_exist_are_null(journal, record, n):
     assert (report["agreement"] is None) == (n == 0)
 
 
-def test_without_a_fraud_among_the_outcomes_there_is_no_recall_and_no_average_precision(journal, record):
-    live, shadow, *_ = made(100)
-    record.store(rows_of(live, shadow), progress("v2"))
-    journal.append(learned=[OutcomeRow(101, "t1", False, 1, 1)])
-    report = shadow_report(journal, record)
+def test_without_a_fraud_among_the_outcomes_there_is_no_recall_and_no_average_precision(view, record, made):
+    live, shadow, *_ = drawn(100)
+    record.store(scored(live, shadow), progress("v2"))
+    tell(view, made, [(False, 1)])
+    report = shadow_report(view, record)
     assert (report.labelled, report.frauds) == (1, 0)
     assert {(side.recall, side.average_precision) for side in (report.live, report.shadow)} == {(None, None)}
 
 
-def test_shadows_are_kept_apart(journal, record):
-    live, shadow, *_ = made(100)
-    record.store(rows_of(live, shadow), progress("v2", heartbeat_us=1))
+def test_shadows_are_kept_apart(view, record):
+    live, shadow, *_ = drawn(100)
+    record.store(scored(live, shadow), progress("v2", heartbeat_us=1))
     record.begin(progress("v3"))
-    record.store(rows_of(live, live, "v3"), progress("v3", heartbeat_us=2))
-    assert shadow_report(journal, record).version == "v3"
-    assert shadow_report(journal, record).agreement == 1.0
-    assert shadow_report(journal, record, version="v2").agreement < 1.0
+    record.store(scored(live, live, "v3"), progress("v3", heartbeat_us=2))
+    assert shadow_report(view, record).version == "v3"
+    assert shadow_report(view, record).agreement == 1.0
+    assert shadow_report(view, record, version="v2").agreement < 1.0
     assert [row.model_version for row in record.scores_of("t5")] == ["v2", "v3"]
     assert record.scores_of("t5")[0].fraud_probability == float(shadow[4])
     assert record.scores_of("unheard of") == []
 
 
-def test_scores_are_read_while_they_are_written(journal, record):
+def test_scores_are_read_while_they_are_written(view, record):
     reader = ShadowScores(record.path)
-    live, shadow, *_ = made(100)
-    record.store(rows_of(live, shadow), progress("v2", seq=100, scored=100))
-    assert shadow_report(journal, reader).compared == 100
+    live, shadow, *_ = drawn(100)
+    record.store(scored(live, shadow), progress("v2", seq=100, scored=100))
+    assert shadow_report(view, reader).compared == 100
     assert reader.progress("v2") == progress("v2", seq=100, scored=100)
     reader.close()
 
 
 def test_without_a_shadow_there_is_nothing_to_read(tmp_path):
-    with pytest.raises(JournalProblem, match="set up a shadow first"):
+    with pytest.raises(StorageProblem, match="set up a shadow first"):
         ShadowScores(tmp_path / "shadow.db")
 
 
 def test_a_damaged_file_says_so(tmp_path):
     (tmp_path / "shadow.db").write_bytes(b"not a database at all, and long enough to be read" * 100)
-    with pytest.raises(JournalProblem, match="cannot be read"):
+    with pytest.raises(StorageProblem, match="cannot be read"):
         ShadowScores(tmp_path / "shadow.db").latest()
-    with pytest.raises(JournalProblem, match="cannot be opened"):
+    with pytest.raises(StorageProblem, match="cannot be opened"):
         ShadowRecord(tmp_path / "shadow.db")

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,7 @@ import uuid
 import pytest
 
 from sentinel.commands.server_process import ServerProcess, free_port
-from sentinel.record.journal import Journal
+from sentinel.record.log_reader import FileLogReader
 from sentinel.transport.client import Client, Unreachable
 
 HOST = "127.0.0.1"
@@ -84,7 +83,7 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(server):
     asyncio.run(ask_again())
 
 
-def test_sigterm_answers_what_has_arrived_and_saves_the_state(server, home):
+def test_sigterm_answers_what_has_arrived_and_saves_the_state(server, home, stored):
     server.start()
     acknowledged = {}
 
@@ -98,58 +97,75 @@ def test_sigterm_answers_what_has_arrived_and_saves_the_state(server, home):
 
     asyncio.run(run())
     assert acknowledged
-    journal = Journal(home / "journal.db")
-    assert journal.find(list(acknowledged)[:500]).keys() == set(list(acknowledged)[:500])
+    assert set(acknowledged) <= {row.transaction_id for row in stored(home)}
     (snapshot,) = (home / "snapshots").glob("*.npz")
-    assert int(snapshot.stem.split("-")[1]) == journal.last_seq
-    journal.close()
+    log = FileLogReader(home / "log")
+    assert int(snapshot.stem.split("-")[1]) == log.durable
+    log.close()
 
 
-def test_a_full_disk_refuses_but_loses_nothing_and_recovers(home):
-    """The file size limit stands for a full disk: writes fail, and succeed again once it is raised."""
-    port = free_port(HOST)
-    limit = 400_000
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 24 MB, 6 of them in a file that can be deleted; needs root."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"a small file system needs root: {mounted.stderr.decode().strip()}")
+    (folder / "ballast").write_bytes(bytes(6 << 20))
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
-    def small_disk():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sentinel", "serve", "--home", str(home), "--port", str(port)],
-        preexec_fn=small_disk, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+def test_a_full_disk_is_told_loses_nothing_and_is_recovered_from(shop_home, small_disk, stored):
+    home = small_disk / "home"
+    shutil.copytree(shop_home, home)
+    server = ServerProcess(home, HOST, free_port(HOST))
+    server.start()
     try:
-        wait_ready(port)
-        accepted, refused = asyncio.run(fill(port))
-        assert refused["status"] == 503
-        assert "free some space" in refused["error"]
-        assert get_status(port, "/health/live") == 200
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        asyncio.run(check(port, accepted))
+        accepted, refused = asyncio.run(fill(server.port))
+        assert "No space left" in refused["error"]
+        assert "send it again with the same id" in refused["error"]
+        health = get_json(server.port, "/health/ready")
+        assert not health["ready"]
+        assert "No space left" in health["reason"]
+        assert get_status(server.port, "/health") == 503
+        assert get_status(server.port, "/health/live") == 200
+        (small_disk / "ballast").unlink()
+        wait_ready(server.port)
+        asyncio.run(check(server.port, accepted))
+        server.kill()
+        server.start()
+        asyncio.run(check(server.port, accepted))
     finally:
-        process.terminate()
-        process.wait()
+        server.stop()
+    names = [row.transaction_id for row in stored(home)]
+    assert len(names) == len(set(names))
+    assert json.loads(accepted[-1][0])[0]["transaction_id"] in names
+    assert refused["sent"] not in names
 
 
 async def fill(port):
+    """Send batches until one is refused: what was accepted, and the refusal."""
     accepted = []
     async with Client(HOST, port, 1) as client:
-        for i in range(3000):
-            body = payment(i)
+        for i in range(0, 400_000, 200):
+            body = b"[" + b",".join(payment(i + n) for n in range(200)) + b"]"
             status, answer, _ = await client.post("/v1/score", body)
             if status != 200:
-                return accepted, json.loads(answer)
+                return accepted, json.loads(answer) | {"sent": json.loads(body)[0]["transaction_id"]}
             accepted.append((body, json.loads(answer)))
     raise AssertionError("the disk was never full")
 
 
 async def check(port, accepted):
+    """All that was accepted has its answer still, and more is accepted."""
     async with Client(HOST, port, 1) as client:
         status, _, _ = await client.post("/v1/score", payment(9999))
         assert status == 200
-        for body, answer in accepted:
+        for body, answers in accepted[::5]:
             _, again, _ = await client.post("/v1/score", body)
-            assert json.loads(again) == {**answer, "replayed": True}
+            assert json.loads(again) == [{**answer, "replayed": True} for answer in answers]
 
 
 def wait_ready(port):
@@ -231,22 +247,57 @@ def test_without_a_sound_model_it_lives_says_why_and_recovers(home, damage):
         assert process.wait(10) in (0, -signal.SIGTERM)
 
 
-def test_a_second_server_on_the_same_home_is_not_ready_and_says_why(server, home):
+def refused_start(home):
+    """What a server says that cannot be started, on a port of its own."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "sentinel", "serve", "--home", str(home), "--port", str(free_port(HOST))],
+        capture_output=True, timeout=60, env=os.environ | {"COLUMNS": "500"},
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert b"Traceback" not in ended.stderr
+    return " ".join(ended.stderr.decode().split())
+
+
+def test_a_second_server_on_the_same_home_does_not_start_and_says_why(server, home):
     server.start()
-    other = free_port(HOST)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sentinel", "serve", "--home", str(home), "--port", str(other)],
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(200):
-            if get_status(other, "/health/live") == 200 and "loading" not in get_json(other, "/health/ready")["reason"]:
-                break
-            time.sleep(0.05)
-        assert "in use by another Sentinel" in get_json(other, "/health/ready")["reason"]
-    finally:
-        process.terminate()
-        process.wait()
+    assert "in use by another Sentinel" in refused_start(home)
+
+
+def test_a_home_of_an_older_version_is_refused(home):
+    (home / "journal.db").write_bytes(b"")
+    assert "older version" in refused_start(home)
+
+
+def decide_some(server, n=50):
+    async def ask():
+        async with Client(HOST, server.port, 1) as client:
+            for i in range(n):
+                assert (await client.post("/v1/score", payment(i)))[0] == 200
+
+    asyncio.run(ask())
+
+
+def test_a_flipped_byte_in_the_log_stops_the_start_and_is_named(server, home):
+    server.start()
+    decide_some(server)
+    server.kill()
+    segment = sorted((home / "log").glob("*.segment"))[-1]
+    data = bytearray(segment.read_bytes())
+    place = data.index(b'"transaction_id":"10-')
+    data[place] ^= 1
+    segment.write_bytes(data)
+    said = refused_start(home)
+    assert segment.name in said
+    assert "position" in said
+
+
+def test_a_log_that_is_gone_is_no_fresh_home(server, home):
+    server.start()
+    decide_some(server)
+    server.stop()
+    for segment in (home / "log").glob("*.segment"):
+        segment.unlink()
+    assert "missing" in refused_start(home)
 
 
 def test_an_unreachable_server_is_said(tmp_path):

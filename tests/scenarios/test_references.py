@@ -22,7 +22,7 @@ from sentinel.detectors import load_detector
 from sentinel.events.files import history_of_frame, read_history
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
-from sentinel.policy.deployment import DeploymentRecord
+from sentinel.record.applied import HomeDeployment
 from sentinel.simulate.payments import simulate
 from sentinel.train.pipeline import train
 
@@ -39,7 +39,7 @@ def quick(detector):
 
 def train_home(home, detector, history):
     manifest = train(quick(detector), history, Registry(home / "models"), lambda *_: None)
-    DeploymentRecord(home).promote(manifest.version)
+    HomeDeployment(home).promote(manifest.version)
     return home
 
 

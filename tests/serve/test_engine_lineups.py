@@ -1,13 +1,16 @@
 """The engine while its lineup changes under traffic: features and counts as if nothing had ever changed."""
 
+import itertools
 import time
 
 import msgspec
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from sentinel.errors import JournalProblem
+from sentinel.errors import NotFound, StorageProblem
 from sentinel.events.files import history_of_frame
 from sentinel.events.log import Outcome
 from sentinel.events.replay import log_of_frame
@@ -16,224 +19,202 @@ from sentinel.policy.breaker import BreakerSettings
 from sentinel.policy.deployment import Deployment, Experiment
 from sentinel.policy.experiment import variant_of
 from sentinel.policy.fallback import Condition, Fallback, Rule
-from sentinel.policy.judge import CIRCUIT_OPEN, FAILED, FALLBACK_ONLY, OVERLOADED, TOO_SLOW, Limits
+from sentinel.policy.model_call import CIRCUIT_OPEN, FAILED, FALLBACK_ONLY, OVERLOADED, TOO_SLOW, Limits
 from sentinel.policy.thresholds import Thresholds
-from sentinel.record.journal import Journal
-from sentinel.record.journal_reader import DecisionRow
-from sentinel.record.snapshots import Snapshots
-from sentinel.serve.decisions import Arrivals
-from sentinel.serve.engine import Engine
-from sentinel.serve.lineup import load_lineup
+from sentinel.record.feature_state import activation_of
+from sentinel.review.experiment_tallies import ExperimentTallies
+from sentinel.serve.engine import MOST_TO_FOLLOW
+from sentinel.serve.lineup import Contender, load_lineup
 from sentinel.telemetry.counters import Slot
 
-NOW_US = 1_738_400_000_000_000  # after the history of v1, v2 and v4, before the end of that of v3
-LATER = NOW_US + 10**12
-STEP_US = 60_000_000
-PATIENT = Limits(deadline_s=10.0)
+DAY_US = 86_400_000_000
+BEGAN_AT = "2025-01-31T00:00:00Z"
 
 
-class Home:
-    """A folder in which engines come and go, and the lineup that its record would name."""
+@pytest.fixture(scope="module")
+def registry(four_models_home):
+    return Registry(four_models_home / "models")
 
-    def __init__(self, folder, models):
-        self.folder = folder
-        self.registry = Registry(models)
-        self.deployment = Deployment().with_champion("v1")
-        self.lineup = load_lineup(self.deployment, self.registry)
-        self.engine = None
-        self.open()
 
-    def open(self, limits=PATIENT):
-        journal = Journal(self.folder / "journal.db")
-        self.engine = Engine(self.lineup, journal, Snapshots(self.folder / "snapshots"), NOW_US, limits)
-        return self.engine
-
-    def crash(self):
-        """Go without a snapshot."""
-        self.engine.judge.stop()
-        self.engine.snapshots.close()
-        self.engine.overflow.close()
-        self.engine.journal.close()
-        self.engine = None
-
-    def close(self):
-        self.engine.close()
-        self.engine = None
-
-    def reopen(self, limits=PATIENT):
-        self.crash()
-        return self.open(limits)
-
-    def load(self, deployment):
-        self.deployment = msgspec.structs.replace(deployment, revision=self.deployment.revision + 1)
-        self.lineup = load_lineup(self.deployment, self.registry, self.lineup)
-        return self.lineup
-
-    def switch(self, deployment):
-        lineup = self.load(deployment)
-        self.engine.switch(lineup, self.engine.prepare(lineup), NOW_US)
-
-    def bundle(self, variant="a"):
-        return self.lineup.contender(variant).bundle
-
-    def try_out(self, version, percent=50.0):
-        trying = Experiment("spring", version, percent, "")
-        self.switch(msgspec.structs.replace(self.deployment, experiment=trying))
+@pytest.fixture(scope="module")
+def loaded(registry):
+    """Every model once, so that no test waits for it."""
+    return load_lineup(Deployment().with_champion("v1"), registry)
 
 
 @pytest.fixture
-def home(tmp_path, four_models_home):
-    home = Home(tmp_path, four_models_home / "models")
-    yield home
-    if home.engine:
-        home.crash()
+def home(home_of, registry, loaded):
+    return opened(home_of(loaded), registry)
 
 
-def payment(engine, i, **changes):
-    fields = {"transaction_id": f"t{i}", "event_time": NOW_US + i * STEP_US, "amount": 5.25 + i * 37 % 290, "card": f"card-{i % 23}",
-              "shop": f"shop-{i % 3}", "channel": ("web", "chip", None)[i % 3], "risk": 0.5 - i % 11}  # fmt: skip
-    return engine.schema.wire_type(**fields | changes)
+def opened(home, registry):
+    home.registry, home.deployment = registry, Deployment().with_champion("v1")
+    home.open()
+    return home
 
 
-def outcome(i, *, is_fraud=True):
-    return Outcome(f"t{i}", is_fraud, NOW_US + i * STEP_US)
+def load(home, deployment):
+    home.deployment = msgspec.structs.replace(deployment, revision=home.deployment.revision + 1)
+    home.lineup = load_lineup(home.deployment, home.registry, home.lineup)
+    return home.lineup
 
 
-def handle(engine, events, due_ns=2**62):
-    now_ns = time.monotonic_ns()
-    return engine.handle(Arrivals(events, [now_ns] * len(events), [due_ns] * len(events)), LATER)
+def switch(home, deployment):
+    lineup = load(home, deployment)
+    home.engine.switch(lineup, home.engine.prepare(lineup), home.now_us)
 
 
-def pay(home, numbers, at_once=7):
-    """Payments in batches, and their answers."""
-    numbers, answers = list(numbers), []
-    for begin in range(0, len(numbers), at_once):
-        answers += handle(home.engine, [payment(home.engine, i) for i in numbers[begin : begin + at_once]])
-    return answers
+def try_out(home, version, percent=50.0):
+    trying = Experiment("spring", version, percent, BEGAN_AT)
+    switch(home, msgspec.structs.replace(home.deployment, experiment=trying))
 
 
-def stored(home):
-    rows = [row for page in home.engine.journal.events_after(0) for row in page]
-    return [row for row in rows if isinstance(row, DecisionRow)]
+def bundle_of(home, variant="a"):
+    return home.lineup.contender(variant).bundle
 
 
 def replayed(home, bundle, numbers):
     """The features of these payments from a file of them, in one go."""
     schema = bundle.manifest.plan.schema
-    events = [payment(home.engine, i) for i in numbers]
+    events = [home.payment(i) for i in numbers]
     frame = pl.DataFrame([{name: getattr(event, name) for name in schema.fields} for event in events])
     rows = bundle.new_store().advance(log_of_frame(schema, history_of_frame(frame, schema).frame)).rows
     return [row.tobytes() for row in np.ascontiguousarray(rows)]
 
 
+def stored(home):
+    """The features of all that is stored."""
+    return [row.features.tobytes() for row in home.decisions()]
+
+
 def scored(bundle, rows):
     """What the model says to stored features."""
-    return [float(bundle.scorer.score(np.frombuffer(row.features)[np.newaxis])[0]) for row in rows]
+    return [float(bundle.scorer.score(row.features[np.newaxis])[0]) for row in rows]
 
 
 # switches
 
 
 def test_a_model_of_the_same_history_goes_on_with_the_same_state(home):
-    pay(home, range(60))
+    home.pay(range(60))
     (state,) = home.engine.states.values()
-    home.switch(home.deployment.with_champion("v2"))
+    switch(home, home.deployment.with_champion("v2"))
     assert list(home.engine.states.values()) == [state]
-    answers = pay(home, range(60, 120))
+    answers = home.pay(range(60, 120))
     assert {one.model_version for one in answers} == {"v2"}
-    rows = stored(home)
-    assert [row.features for row in rows] == replayed(home, home.bundle(), range(120))
-    assert [row.fraud_probability for row in rows[60:]] == scored(home.bundle(), rows[60:])
+    assert stored(home) == replayed(home, bundle_of(home), range(120))
+    rows = home.decisions()[60:]
+    assert [row.fraud_probability for row in rows] == scored(bundle_of(home), rows)
 
 
-def test_a_model_of_other_features_knows_what_the_journal_holds(home):
-    pay(home, range(60))
-    home.switch(home.deployment.with_champion("v4"))
-    pay(home, range(60, 120))
-    rows = stored(home)
-    assert [row.features for row in rows[60:]] == replayed(home, home.bundle(), range(120))[60:]
-    assert [row.fraud_probability for row in rows[60:]] == scored(home.bundle(), rows[60:])
+def test_a_model_of_other_features_knows_what_the_log_holds(home):
+    home.pay(range(60))
+    switch(home, home.deployment.with_champion("v4"))
+    home.pay(range(60, 120))
+    assert stored(home)[60:] == replayed(home, bundle_of(home), range(120))[60:]
+    rows = home.decisions()[60:]
+    assert [row.fraud_probability for row in rows] == scored(bundle_of(home), rows)
 
 
 def test_a_model_of_a_later_history_does_not_count_twice_what_it_learned_from(home):
-    pay(home, range(60))
-    home.switch(home.deployment.with_champion("v3"))
-    assert home.bundle().manifest.history.last_us > NOW_US + 60 * STEP_US
-    pay(home, range(60, 120))
-    rows = stored(home)[60:]
-    assert [row.features for row in rows] == replayed(home, home.bundle(), range(60, 120))
+    home.pay(range(60))
+    switch(home, home.deployment.with_champion("v3"))
+    assert bundle_of(home).manifest.history.last_us > home.now_us
+    home.pay(range(60, 120))
+    assert stored(home)[60:] == replayed(home, bundle_of(home), range(60, 120))
     home.reopen()
-    pay(home, range(120, 130))
-    assert [row.features for row in stored(home)[60:]] == replayed(home, home.bundle(), range(60, 130))
+    home.pay(range(120, 130))
+    assert stored(home)[60:] == replayed(home, bundle_of(home), range(60, 130))
+
+
+def test_what_came_in_after_a_history_is_new_to_its_model_however_old_it_says_it_is(home):
+    """Whether an entry belongs to a history is by the clock of its arrival, never by the time of the event."""
+    home.pay(range(30))
+    home.now_us += 20 * DAY_US  # after the history of v3
+    home.pay(range(30, 60))
+    switch(home, home.deployment.with_champion("v3"))
+    assert home.payment(59).event_time < bundle_of(home).manifest.history.last_us < home.now_us
+    home.pay(range(60, 90))
+    assert stored(home)[60:] == replayed(home, bundle_of(home), range(30, 90))[30:]
 
 
 def test_payments_between_loading_and_switching_are_not_missed(home):
-    pay(home, range(30))
-    lineup = home.load(home.deployment.with_champion("v4"))
+    home.pay(range(30))
+    lineup = load(home, home.deployment.with_champion("v4"))
     fresh = home.engine.prepare(lineup)
-    answers = pay(home, range(30, 60))
+    answers = home.pay(range(30, 60))
     assert {one.model_version for one in answers} == {"v1"}
-    home.engine.switch(lineup, fresh, NOW_US)
-    pay(home, range(60, 90))
-    assert [row.features for row in stored(home)[60:]] == replayed(home, home.bundle(), range(90))[60:]
+    home.engine.switch(lineup, fresh, home.now_us)
+    home.pay(range(60, 90))
+    assert stored(home)[60:] == replayed(home, bundle_of(home), range(90))[60:]
 
 
 def test_payments_between_loading_and_switching_are_new_to_a_later_history(home):
-    pay(home, range(30))
-    lineup = home.load(home.deployment.with_champion("v3"))
+    home.pay(range(30))
+    lineup = load(home, home.deployment.with_champion("v3"))
     fresh = home.engine.prepare(lineup)
-    pay(home, range(30, 60))
-    home.engine.switch(lineup, fresh, NOW_US)
+    home.pay(range(30, 60))
+    home.engine.switch(lineup, fresh, home.now_us)
     for _ in range(2):
-        pay(home, range(60, 90))
+        home.pay(range(60, 90))
         home.reopen()
-    assert [row.features for row in stored(home)[60:]] == replayed(home, home.bundle(), range(30, 90))[30:]
+    assert stored(home)[60:] == replayed(home, bundle_of(home), range(30, 90))[30:]
+
+
+def test_a_state_is_close_when_a_turn_is_enough_for_what_it_lacks(home):
+    fresh = home.engine.prepare(load(home, home.deployment.with_champion("v4")))
+    assert home.engine.is_close(fresh)
+    home.pay(range(MOST_TO_FOLLOW + 10), at_once=256)
+    assert not home.engine.is_close(fresh)
+    for state in fresh.values():
+        state.follow(home.log)
+    assert home.engine.is_close(fresh)
 
 
 def test_there_and_back_again_is_as_never_having_left(home):
     order = ["v4", "v2", "v3", "v1", "v4", "v1"]
     for turn, version in enumerate(order):
-        pay(home, range(turn * 20, turn * 20 + 20))
-        home.switch(home.deployment.with_champion(version))
+        home.pay(range(turn * 20, turn * 20 + 20))
+        switch(home, home.deployment.with_champion(version))
         if turn % 2:
             home.close()
             home.open()
-    pay(home, range(120, 140))
-    assert [row.model_version for row in stored(home)[::20]] == ["v1", *order]
-    assert [row.features for row in stored(home)[120:]] == replayed(home, home.bundle(), range(140))[120:]
+    home.pay(range(120, 140))
+    assert [row.decider.model_version for row in home.decisions()[::20]] == ["v1", *order]
+    assert stored(home)[120:] == replayed(home, bundle_of(home), range(140))[120:]
     assert len(home.engine.states) == 1
+    home.assert_states_are_those_of_a_replay()
 
 
 def test_outcomes_told_to_another_model_are_known_on_the_way_back(home):
-    pay(home, range(60))
-    home.switch(home.deployment.with_champion("v4"))
-    handle(home.engine, [outcome(i, is_fraud=i % 4 == 0) for i in range(60)])
-    home.switch(home.deployment.with_champion("v1"))
-    probes = [payment(home.engine, i, event_time=NOW_US + 3 * 86_400_000_000 + i) for i in range(60, 66)]
-    handle(home.engine, probes)
-    state, journal = home.engine.states[home.bundle().state_id], home.engine.journal.page_after(0)
-    events = [state.restore(row) for row in journal]
-    rows = home.bundle().new_store().advance(state.log_of(events)).rows
-    blind = (
-        home.bundle().new_store().advance(state.log_of([one for one in events if not isinstance(one, Outcome)])).rows
-    )
-    assert (rows[-6:, -1] != blind[-6:, -1]).any()
-    assert [row.features for row in stored(home)[-6:]] == [row.tobytes() for row in rows[-6:]]
+    home.pay(range(60))
+    switch(home, home.deployment.with_champion("v4"))
+    home.handle([home.outcome(i, is_fraud=i % 4 == 0) for i in range(60)])
+    switch(home, home.deployment.with_champion("v1"))
+    home.assert_states_are_those_of_a_replay()
+    blind = replayed(home, bundle_of(home), range(60))
+    home.now_us += 3 * DAY_US  # what was known a day ago is what counts
+    home.handle([home.payment(i, event_time=home.now_us + i) for i in range(60, 66)])
+    fraud_rates = [row.features[-1] for row in home.decisions()]
+    assert [np.frombuffer(row)[-1] for row in blind] == fraud_rates[:60]
+    assert max(fraud_rates[60:]) > max(fraud_rates[:60])
+    home.assert_states_are_those_of_a_replay()
 
 
 def test_a_repeat_after_a_switch_gets_the_answer_of_its_time(home):
-    (first,) = pay(home, [1])
-    home.switch(home.deployment.with_champion("v2"))
-    (again,) = pay(home, [1])
+    (first,) = home.pay([1])
+    switch(home, home.deployment.with_champion("v2"))
+    (again,) = home.pay([1])
     assert again == msgspec.structs.replace(first, replayed=True)
 
 
-def test_thresholds_of_the_record_decide_and_are_stored(home):
-    home.switch(home.deployment.with_thresholds(Thresholds(0.0, 0.0), "a"))
-    assert {one.decision for one in pay(home, range(10))} == {"block"}
-    home.switch(home.deployment.with_thresholds(Thresholds(1.0, None), "a"))
-    assert {one.decision for one in pay(home, range(10, 20))} == {"approve"}
-    assert [(row.review_threshold, row.block_threshold) for row in stored(home)[::10]] == [(0.0, 0.0), (1.0, None)]
+def test_thresholds_of_the_deployment_decide_and_are_stored(home):
+    switch(home, home.deployment.with_thresholds(Thresholds(0.0, 0.0), "a"))
+    assert {one.decision for one in home.pay(range(10))} == {"block"}
+    switch(home, home.deployment.with_thresholds(Thresholds(1.0, None), "a"))
+    assert {one.decision for one in home.pay(range(10, 20))} == {"approve"}
+    deciders = [row.decider for row in home.decisions()[::10]]
+    assert [(one.review, one.block) for one in deciders] == [(0.0, 0.0), (1.0, None)]
 
 
 # experiments
@@ -241,59 +222,151 @@ def test_thresholds_of_the_record_decide_and_are_stored(home):
 
 @pytest.mark.parametrize("challenger", ["v2", "v4"])
 def test_each_variant_is_decided_by_its_model_on_its_own_features(home, challenger):
-    pay(home, range(40))
-    home.try_out(challenger)
-    answers = pay(home, range(40, 200))
-    rows = stored(home)
-    expected = {
-        name: replayed(home, home.bundle(name), range(200)) for name in ("a", "b")
-    }  # each state has seen every payment, whoever decided it
+    home.pay(range(40))
+    try_out(home, challenger)
+    answers = home.pay(range(40, 200))
+    rows = home.decisions()
+    # each state has seen every payment, whoever decided it
+    expected = {name: replayed(home, bundle_of(home, name), range(200)) for name in ("a", "b")}
     for variant, version in (("a", "v1"), ("b", challenger)):
-        mine = [n for n in range(40, 200) if rows[n].variant == variant]
+        mine = [n for n in range(40, 200) if rows[n].decider.variant == variant]
         assert len(mine) > 30
-        assert {(rows[n].model_version, rows[n].experiment) for n in mine} == {(version, "spring")}
-        assert [rows[n].features for n in mine] == [expected[variant][n] for n in mine]
-        assert [rows[n].fraud_probability for n in mine] == scored(home.bundle(variant), [rows[n] for n in mine])
-    assert [one.variant for one in answers] == [row.variant for row in rows[40:]]
-    assert {(row.variant, row.experiment) for row in rows[:40]} == {(None, None)}
+        assert {(rows[n].decider.model_version, rows[n].decider.experiment) for n in mine} == {(version, "spring")}
+        assert [rows[n].features.tobytes() for n in mine] == [expected[variant][n] for n in mine]
+        assert [rows[n].fraud_probability for n in mine] == scored(bundle_of(home, variant), [rows[n] for n in mine])
+    assert [one.variant for one in answers] == [row.decider.variant for row in rows[40:]]
+    assert [one.fraud_probability for one in answers] == [row.fraud_probability for row in rows[40:]]
+    assert {(row.decider.variant, row.decider.experiment) for row in rows[:40]} == {(None, None)}
 
 
 def test_a_card_keeps_its_variant_through_restarts_and_a_wider_split(home):
-    home.try_out("v2", 30.0)
-    pay(home, range(60))
+    try_out(home, "v2", 30.0)
+    home.pay(range(60))
     home.reopen()
-    pay(home, range(60, 120))
-    home.try_out("v2", 70.0)
-    pay(home, range(120, 200))
-    for n, row in enumerate(stored(home)):
-        assert row.variant == variant_of(f"card-{n % 23}", "spring", 30.0 if n < 120 else 70.0)
+    home.pay(range(60, 120))
+    try_out(home, "v2", 70.0)
+    home.pay(range(120, 200))
+    for n, row in enumerate(home.decisions()):
+        assert row.decider.variant == variant_of(f"card-{n % 23}", "spring", 30.0 if n < 120 else 70.0)
 
 
 def test_each_variant_has_its_thresholds(home):
-    home.try_out("v2")
-    home.switch(home.deployment.with_thresholds(Thresholds(1.0, None), "a").with_thresholds(Thresholds(0.0, 0.0), "b"))
-    answers = pay(home, range(60))
+    try_out(home, "v2")
+    switch(home, home.deployment.with_thresholds(Thresholds(1.0, None), "a").with_thresholds(Thresholds(0.0, 0.0), "b"))
+    answers = home.pay(range(60))
     assert {(one.variant, one.decision) for one in answers} == {("a", "approve"), ("b", "block")}
 
 
-def assert_tallies_are_those_of_a_recount(home):
-    before = [msgspec.to_builtins(one) for one in (home.engine.experiment.a, home.engine.experiment.b)]
-    home.reopen()
-    after = [msgspec.to_builtins(one) for one in (home.engine.experiment.a, home.engine.experiment.b)]
-    assert [pytest.approx(one) for one in before] == after
-    return before
+def test_who_has_waited_too_long_keeps_the_variant_and_its_features(home):
+    try_out(home, "v4")
+    home.handle([home.payment(i) for i in range(120)], [1 if i % 3 == 0 else 2**62 for i in range(120)])
+    expected = {name: replayed(home, bundle_of(home, name), range(120)) for name in ("a", "b")}
+    for i, row in enumerate(home.decisions()):
+        variant = variant_of(f"card-{i % 23}", "spring", 50.0)
+        assert (row.transaction_id, row.decider.variant) == (f"t{i}", variant)
+        assert row.decider.degraded == (OVERLOADED if i % 3 == 0 else None)
+        assert row.features.tobytes() == expected[variant][i]
+    home.engine.ledger.settle()
+    assert home.counters.totals()[Slot.SHED_OVERLOAD] == 40
 
 
-def test_tallies_after_a_restart_are_those_before(home):
-    pay(home, range(20))
-    home.try_out("v2")
-    home.switch(home.deployment.with_thresholds(Thresholds(0.02, 0.2), "b"))
+def test_an_outcome_of_an_unknown_transaction_changes_neither_state(home):
+    home.pay(range(30))
+    try_out(home, "v4")
+    home.pay(range(30, 60))
+    before = home.held()
+    answers = home.handle([Outcome(name, True, home.now_us) for name in ("t77", "h1-5999", "h1-5990")])
+    assert {type(one) for one in answers} == {NotFound}
+    assert home.held() == before
+    assert home.outcomes() == []
+
+
+HOMES = itertools.count()
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("pay"), st.lists(st.integers(0, 40), min_size=1, max_size=8)),
+        st.tuples(st.just("learn"), st.lists(st.tuples(st.integers(0, 50), st.booleans()), min_size=1, max_size=6)),
+        st.tuples(st.just("wait"), st.sampled_from([0.01, 0.5, 3, 20])),
+        st.tuples(st.just("restart"), st.booleans()),
+    ),
+    max_size=20,
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps)
+def test_states_are_those_of_a_replay_in_whatever_batches_all_came(home_of, fake_log, registry, loaded, steps):
+    together, alone = (opened(home_of(loaded, fake_log.FakeLog(), f"{next(HOMES)}"), registry) for _ in range(2))
+    for home in together, alone:
+        try_out(home, "v4")
+    for kind, value in steps:
+        if kind == "wait":
+            together.now_us = alone.now_us = together.now_us + round(value * DAY_US)
+        elif kind == "restart":
+            together.close() if value else together.crash()
+            together.open()
+        else:
+            batch = [event_of(together, kind, one) for one in value]
+            together.handle(batch)
+            for event in batch:
+                alone.handle([event])
+    assert together.held() == alone.held()
+    for home in together, alone:
+        home.assert_states_are_those_of_a_replay()
+        home.crash()
+
+
+def event_of(home, kind, value):
+    """A payment, or an outcome; every third payment is older than what its card has paid before."""
+    if kind == "learn":
+        return home.outcome(value[0], is_fraud=value[1])
+    return home.payment(value, event_time=home.now_us - value % 3 * 3_600_000_000 * 8)
+
+
+# what an experiment has seen
+
+
+class Counting:
+    """The tallies of an experiment that follow a home from its beginning on."""
+
+    def __init__(self, home):
+        self.home = home
+        self.tallies = self.begun()
+
+    def begun(self):
+        schema = bundle_of(self.home).manifest.plan.schema
+        return ExperimentTallies(self.home.log, self.home.deployment.experiment, schema, 10.0, 5.0)
+
+    def follow(self):
+        while self.tallies.follow():
+            pass
+
+    def variants(self):
+        """Both, equal to a recount of the log."""
+        self.follow()
+        before, self.tallies = self.tallies, self.begun()
+        self.follow()
+        for one, again in ((before.a, self.tallies.a), (before.b, self.tallies.b)):
+            assert pytest.approx(msgspec.to_builtins(one)) == msgspec.to_builtins(again)
+        return before.a, before.b
+
+
+def test_an_experiment_is_counted_from_its_beginning_and_all_of_it(home):
+    home.pay(range(20))
+    try_out(home, "v2")
+    counting = Counting(home)
+    switch(home, home.deployment.with_thresholds(Thresholds(0.02, 0.2), "b"))
     for i in range(20, 120):
-        handle(home.engine, [payment(home.engine, i), *([outcome(i - 5, is_fraud=i % 3 == 0)] if i % 2 else [])])
-    a, b = assert_tallies_are_those_of_a_recount(home)
-    assert a["decisions"] + b["decisions"] == 100
-    assert a["outcomes_known"] + b["outcomes_known"] == 48  # those of payments before the experiment are left out
-    assert min(a["cost_sum"], b["cost_sum"]) > 0
+        home.pay([i])
+        if i % 2:
+            home.handle([home.outcome(i - 5, is_fraud=i % 3 == 0)])
+        if i % 10 == 0:
+            counting.follow()
+    a, b = counting.variants()
+    assert a.decisions + b.decisions == 100
+    assert a.outcomes_known + b.outcomes_known == 48  # those of payments before the experiment are left out
+    assert min(a.cost_sum, b.cost_sum) > 0
 
 
 @pytest.mark.parametrize(
@@ -302,110 +375,107 @@ def test_tallies_after_a_restart_are_those_before(home):
         [["pay"], ["fraud"], ["honest"]],
         [["pay"], ["fraud", "honest"]],
         [["pay"], ["fraud", "honest", "fraud"]],
-        [["pay", "fraud", "honest"]],
-        [["pay", "honest"], ["honest", "fraud"]],
-        [["fraud", "pay"]],
-        [["pay"], ["fraud"], ["fraud"], ["honest", "fraud"]],
+        [["pay", "pay"], ["honest"], ["honest", "fraud"]],
+        [["fraud"], ["pay"], ["honest"], ["fraud"]],
+        [["pay"], ["fraud"], ["pay"], ["fraud"], ["honest", "fraud"]],
     ],
     ids=lambda batches: " / ".join(" ".join(batch) for batch in batches),
 )
 def test_a_payment_counts_with_its_first_outcome_however_they_come(home, batches):
-    home.try_out("v2")
-    made = {"pay": payment(home.engine, 1), "fraud": outcome(1), "honest": outcome(1, is_fraud=False)}
+    try_out(home, "v2")
+    counting = Counting(home)
+    made = {"pay": home.payment(1), "fraud": home.outcome(1), "honest": home.outcome(1, is_fraud=False)}
     for batch in batches:
-        handle(home.engine, [made[one] for one in batch])
-    a, b = assert_tallies_are_those_of_a_recount(home)
-    assert (a["decisions"] + b["decisions"], a["outcomes_known"] + b["outcomes_known"]) == (1, 1)
-    first = next(one for batch in batches for one in batch if one != "pay")
-    assert (a["missed_fraud"] + a["flagged_fraud"] + b["missed_fraud"] + b["flagged_fraud"]) == (first == "fraud")
+        home.handle([made[one] for one in batch])
+    a, b = counting.variants()
+    assert (a.decisions + b.decisions, a.outcomes_known + b.outcomes_known) == (1, 1)
+    paid = batches.index(next(batch for batch in batches if "pay" in batch))
+    first = next(one for batch in batches[paid:] for one in batch if one != "pay")
+    assert (a.missed_fraud + a.flagged_fraud + b.missed_fraud + b.flagged_fraud) == (first == "fraud")
 
 
 def test_tallies_go_on_when_the_split_changes_and_begin_anew_with_another_experiment(home):
-    home.try_out("v2", 50.0)
-    pay(home, range(30))
-    home.try_out("v2", 80.0)
-    pay(home, range(30, 60))
-    assert home.engine.experiment.a.decisions + home.engine.experiment.b.decisions == 60
-    home.switch(msgspec.structs.replace(home.deployment, experiment=Experiment("summer", "v4", 50.0, "")))
-    pay(home, range(60, 70))
-    assert home.engine.experiment.a.decisions + home.engine.experiment.b.decisions == 10
-    assert_tallies_are_those_of_a_recount(home)
-
-
-def test_what_was_shed_leaves_the_experiment_as_a_recount_finds_it(home):
-    home.try_out("v2")
-    for i in range(40):
-        (answer,) = handle(home.engine, [payment(home.engine, i)], 1 if i % 3 == 0 else 2**62)
-        assert answer.degraded == (OVERLOADED if i % 3 == 0 else None)
-        assert answer.variant in (None, variant_of(f"card-{i % 23}", "spring", 50.0))
-    while home.engine.overflow:
-        home.engine.catch_up()
-    assert len(stored(home)) == 40
-    assert_tallies_are_those_of_a_recount(home)
+    try_out(home, "v2", 50.0)
+    counting = Counting(home)
+    home.pay(range(30))
+    try_out(home, "v2", 80.0)
+    home.pay(range(30, 60))
+    assert sum(one.decisions for one in counting.variants()) == 60
+    switch(home, msgspec.structs.replace(home.deployment, experiment=Experiment("summer", "v4", 50.0, BEGAN_AT)))
+    home.pay(range(60, 70))
+    assert sum(one.decisions for one in Counting(home).variants()) == 10
+    counting.follow()
+    assert counting.tallies.a.decisions + counting.tallies.b.decisions == 60
 
 
 # failures
 
 
-def refuse_once(engine, batch):
-    """A disk that refuses one commit, after the features have moved on."""
-    append = engine.journal.append
-
-    def refuse(*_rows):
-        raise JournalProblem("no space left on device")
-
-    engine.journal.append = refuse
-    try:
-        with pytest.raises(JournalProblem):
-            handle(engine, batch)
-    finally:
-        engine.journal.append = append
-
-
-def test_a_failed_commit_leaves_no_trace_in_either_state(home):
-    pay(home, range(30))
-    home.try_out("v4")
+def test_a_failed_write_leaves_no_trace_in_either_state(home_of, fake_log, registry, loaded):
+    home = opened(home_of(loaded, fake_log.FakeLog()), registry)
+    home.pay(range(30))
+    try_out(home, "v4")
     for i in range(30, 90):
         if i % 9 == 0:
-            refuse_once(home.engine, [payment(home.engine, n) for n in (i, i + 500)])
-        pay(home, [i])
-    rows = stored(home)
-    assert len(rows) == 90
+            home.log.fence()
+            with pytest.raises(StorageProblem):
+                home.handle([home.payment(n) for n in (i, i + 500)])
+            home.recover()
+        home.pay([i])
+    rows = home.decisions()
+    assert [row.transaction_id for row in rows] == [f"t{i}" for i in range(90)]
     for variant in ("a", "b"):
-        expected = replayed(home, home.bundle(variant), range(90))
-        assert all(rows[n].features == expected[n] for n in range(30, 90) if rows[n].variant == variant)
-    assert_tallies_are_those_of_a_recount(home)
+        expected = replayed(home, bundle_of(home, variant), range(90))
+        assert all(
+            rows[n].features.tobytes() == expected[n] for n in range(30, 90) if rows[n].decider.variant == variant
+        )
+    home.assert_states_are_those_of_a_replay()
 
 
-def test_a_switch_right_after_a_failed_commit_leaves_no_trace_either(home):
-    pay(home, range(30))
-    refuse_once(home.engine, [payment(home.engine, 500), payment(home.engine, 501)])
-    home.switch(home.deployment.with_champion("v2").with_experiment("v4").with_split(50.0))
-    pay(home, range(30, 60))
-    rows = stored(home)
-    for variant in ("a", "b"):
-        expected = replayed(home, home.bundle(variant), range(60))
-        assert all(rows[n].features == expected[n] for n in range(30, 60) if rows[n].variant == variant)
+def test_a_switch_that_cannot_be_written_changes_nothing(home_of, fake_log, registry, loaded):
+    home = opened(home_of(loaded, fake_log.FakeLog()), registry)
+    home.pay(range(30))
+    before = home.engine.lineup
+    lineup = load(home, home.deployment.with_champion("v4"))
+    fresh = home.engine.prepare(lineup)
+    home.log.fence()
+    with pytest.raises(StorageProblem):
+        home.engine.switch(lineup, fresh, home.now_us)
+    assert home.engine.lineup is before
+    assert activation_of(home.log, lineup.champion.bundle.state_id) is None
+    home.log.recover()
+    home.engine.switch(lineup, fresh, home.now_us)
+    home.pay(range(30, 60))
+    assert stored(home)[30:] == replayed(home, bundle_of(home), range(60))[30:]
 
 
 RULES = Fallback(base=0.1, rules=(Rule((Condition("amount", ">", 100.0),), 0.5, "large"),), review_at=0.3, block_at=0.6)
 
 
+def with_champion(home, **changes):
+    """The lineup with a champion of its own, which has these attributes."""
+    champion = Contender(bundle_of(home))
+    for name, value in changes.items():
+        setattr(champion, name, value)
+    home.lineup = home.lineup._replace(champion=champion)
+    return champion
+
+
 def test_what_the_rules_decide_is_stored_with_their_score_and_the_reason(home):
-    home.lineup.champion.fallback = RULES.compile(home.lineup.champion.names)
-    engine = home.reopen(Limits(deadline_s=10.0, force_open=True))
-    answers = pay(home, range(40))
-    rows = stored(home)
-    assert {(row.degraded, row.circuit) for row in rows} == {(CIRCUIT_OPEN, "open")}
+    with_champion(home, fallback=RULES.compile(home.lineup.champion.names))
+    home.reopen(Limits(deadline_s=10.0, force_open=True))
+    answers = home.pay(range(40))
+    rows = home.decisions()
+    assert {(row.decider.degraded, row.decider.circuit) for row in rows} == {(CIRCUIT_OPEN, "open")}
     for i, (answer, row) in enumerate(zip(answers, rows, strict=True)):
-        large = 5.25 + i * 37 % 290 > 100
+        large = home.payment(i).amount > 100
         assert (row.fraud_probability, row.decision) == ((0.6, "block") if large else (0.1, "approve"))
-        assert (row.review_threshold, row.block_threshold, row.model_version) == (0.3, 0.6, "v1")
+        assert (row.decider.review, row.decider.block, row.decider.model_version) == (0.3, 0.6, "v1")
         assert (answer.fraud_probability, answer.degraded) == (row.fraud_probability, CIRCUIT_OPEN)
         assert answer.thresholds == Thresholds(0.3, 0.6)
-    assert [row.features for row in rows] == replayed(home, home.bundle(), range(40))
-    assert engine.counters._cells[Slot.SHED_BREAKER_OPEN] == 40
-    (again,) = pay(home, [3])
+    assert stored(home) == replayed(home, bundle_of(home), range(40))
+    assert home.counters.totals()[Slot.SHED_BREAKER_OPEN] == 40
+    (again,) = home.pay([3])
     assert again == msgspec.structs.replace(answers[3], replayed=True)
 
 
@@ -426,35 +496,40 @@ class Moody:
 
 @pytest.mark.parametrize(("mood", "reason"), [("broken", FAILED), ("slow", TOO_SLOW)])
 def test_a_model_that_fails_is_left_alone_and_asked_again_when_it_is_well(home, mood, reason):
-    moody = home.lineup.champion.scorer = Moody(home.lineup.champion.scorer)
+    moody = Moody(home.lineup.champion.scorer)
+    with_champion(home, scorer=moody)
     breaker = BreakerSettings(open_s=0.3, probes=1)
     home.reopen(Limits(deadline_s=0.1, breaker=breaker))
     moody.mood = mood
-    pay(home, range(4), at_once=1)
+    home.pay(range(4), at_once=1)
     moody.mood = "well"
     time.sleep(0.35)
-    pay(home, range(4, 8), at_once=1)
-    rows = stored(home)
-    assert [row.degraded for row in rows] == [reason] * 3 + [CIRCUIT_OPEN] + [None] * 4
-    assert [row.circuit for row in rows] == ["closed", "closed", "open", "open"] + ["closed"] * 4
-    assert [row.features for row in rows] == replayed(home, home.bundle(), range(8))
-    assert home.engine.counters._cells[Slot.BREAKER_OPENINGS] == 1
+    home.pay(range(4, 8), at_once=1)
+    deciders = [row.decider for row in home.decisions()]
+    assert [one.degraded for one in deciders] == [reason] * 3 + [CIRCUIT_OPEN] + [None] * 4
+    assert [one.circuit for one in deciders] == ["closed", "closed", "open", "open"] + ["closed"] * 4
+    assert stored(home) == replayed(home, bundle_of(home), range(8))
+    assert home.counters.totals()[Slot.BREAKER_OPENINGS] == 1
 
 
 def test_failures_of_the_challenger_are_counted_against_it_and_the_champion_goes_on(home):
-    home.try_out("v2")
+    try_out(home, "v2")
+    counting = Counting(home)
     moody = home.lineup.challenger.scorer = Moody(home.lineup.challenger.scorer)
     moody.mood = "broken"
-    pay(home, range(200), at_once=10)
-    of = {name: {row.degraded for row in stored(home) if row.variant == name} for name in ("a", "b")}
+    home.pay(range(200), at_once=10)
+    deciders = [row.decider for row in home.decisions()]
+    of = {name: {one.degraded for one in deciders if one.variant == name} for name in ("a", "b")}
     assert of == {"a": {None}, "b": {FAILED, CIRCUIT_OPEN}}
-    assert home.engine.experiment.a.errors == 0
-    assert_tallies_are_those_of_a_recount(home)
+    a, b = counting.variants()
+    assert (a.errors, b.errors) == (0, b.decisions)
 
 
 def test_the_rules_alone_ask_no_model(home):
-    home.switch(msgspec.structs.replace(home.deployment, fallback_only=True))
-    moody = home.lineup.champion.scorer = Moody(home.lineup.champion.scorer)
+    moody = with_champion(home, scorer=Moody(home.lineup.champion.scorer)).scorer
     moody.mood = "broken"
-    pay(home, range(10))
-    assert {(row.degraded, row.circuit) for row in stored(home)} == {(FALLBACK_ONLY, "closed")}
+    home.lineup = home.lineup._replace(fallback_only=True)
+    home.reopen()
+    home.pay(range(10))
+    deciders = {row.decider for row in home.decisions()}
+    assert {(one.degraded, one.circuit) for one in deciders} == {(FALLBACK_ONLY, "closed")}

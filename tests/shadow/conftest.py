@@ -1,4 +1,4 @@
-"""A champion and a challenger of one schema, and a server's journal to write decisions into."""
+"""A champion and a challenger of one schema, and a server's log to write decisions into."""
 
 import hashlib
 import os
@@ -15,13 +15,14 @@ from onnx import TensorProto, helper
 
 from sentinel.detectors import load_detector
 from sentinel.events.files import history_of_frame
-from sentinel.events.log import Outcome, log_of_events
+from sentinel.events.log import concatenate, hash_texts, log_of_events
 from sentinel.model.bundle import MANIFEST_FILE, MODEL_FILE, load_bundle, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.policy.thresholds import Policy, Thresholds
-from sentinel.record.decision_batch import DecisionBatch
-from sentinel.record.journal import Journal
-from sentinel.record.journal_reader import DecisionRow, OutcomeRow
+from sentinel.record.applied import log_folder
+from sentinel.record.entries import Decided, Decider, Outcomes, body_of, decided_in, outcome_events
+from sentinel.record.file_log import FileLog
+from sentinel.record.log import Follower, Kind
 from sentinel.train.pipeline import train
 
 AFTER_US = 1_738_400_000_000_000  # just after the history of shop_home
@@ -41,81 +42,92 @@ def duel_home(shop_home, shop_file, shop_detector, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def home(duel_home, tmp_path) -> Path:
-    """A home folder of one's own, with an empty journal."""
+    """A home folder of one's own, in whose log nothing was decided yet."""
     shutil.copytree(duel_home, tmp_path / "home")
     return tmp_path / "home"
 
 
 class Server:
-    """What a server does to the journal: decides with the champion, and notes outcomes."""
+    """What a server does to the log: decides with the champion, 50 at once, and notes outcomes."""
 
     def __init__(self, home):
         self.home = home
-        self.journal = Journal(home / "journal.db")
+        self.log = FileLog(log_folder(home), AFTER_US)
         self.bundle = load_bundle(home / "models" / "v1")
         self.store = self.bundle.new_store()
         self.schema = self.bundle.manifest.plan.schema
         self.thresholds = msgspec.convert(self.bundle.manifest.thresholds, Thresholds)
         self.rng = np.random.default_rng(5)
+        self.positions = []  # of all decisions
 
-    def decide(self, n, **changes):
+    def decide(self, n, degraded=None):
         """Decide n transactions, every tenth older than its neighbours; learn the truth about some earlier ones."""
-        first = self.journal.last_seq + 1
-        payments = [self.payment(first + i) for i in range(n)]
-        self.journal.append(DecisionBatch.of_rows(self.rows(payments, first, **changes)))
-        if first > 1:
-            told = [OutcomeRow(first + n + i, f"t{1 + i}", i % 2 == 0, AFTER_US, AFTER_US) for i in range(3)]
-            self.journal.append(learned=told)
+        earlier = self.positions[:3]
+        for begin in range(0, n, 50):
+            end = self.log.durable
+            self._decide_together([self.payment(end + i) for i in range(min(50, n - begin))], degraded)
+        if earlier:
+            self._learn(earlier)
 
     def start_over(self):
-        """Go on with another journal, as after the file was deleted."""
-        self.journal.close()
-        for file in self.home.glob("journal.db*"):
-            file.unlink()
+        """Go on with another log, as after the folder was deleted."""
+        self.log.close()
+        shutil.rmtree(log_folder(self.home))
         self.__init__(self.home)
 
     def payment(self, i):
+        """Named after the position that it will have."""
         rng, late = self.rng, 3_600_000_000 if i % 10 == 0 else 0
         return self.schema.wire_type(
             transaction_id=f"t{i}", event_time=AFTER_US + i * 60_000_000 - late, amount=float(rng.integers(1, 30_000)) / 100,
             card=f"card-{rng.integers(20)}", shop=f"shop-{rng.integers(6)}", channel="web", risk=float(rng.normal()),
         )  # fmt: skip
 
-    def rows(self, payments, first, **changes):
-        scores = self.bundle.scorer.score(self.store.advance(log_of_events(self.schema)(payments)).rows).tolist()
-        return [
-            DecisionRow(
-                seq=first + i, transaction_id=payment.transaction_id, content=self.schema.encode(payment), features=b"",
-                fraud_probability=score, decision=self.thresholds.action(score).value,
-                review_threshold=self.thresholds.review, block_threshold=self.thresholds.block, model_version="v1",
-                detector="shop", late=False, variant=None, experiment=None, circuit="closed", degraded=None,
-                batch_size=1, latency_us=5, decided_at_us=AFTER_US + first + i,
-            )._replace(**changes)
-            for i, (payment, score) in enumerate(zip(payments, scores, strict=True))
-        ]  # fmt: skip
+    def _decide_together(self, payments, degraded):
+        now_us, n = self.log.clock(AFTER_US), len(payments)
+        rows = self.store.advance(log_of_events(self.schema)(payments, now_us)).rows
+        scores = self.bundle.scorer.score(rows).astype(np.float64)
+        names = [one.transaction_id for one in payments]
+        decider = Decider(
+            "v1", self.bundle.state_id, rows.shape[1], self.thresholds.review, self.thresholds.block, "closed", degraded
+        )
+        body = Decided(
+            schema_id="", revision=1, detector="shop", deciders=(decider,), by=bytes(n), ids=names,
+            hashes=hash_texts(names).tobytes(), contents=[self.schema.encode(one) for one in payments],
+            features=(rows.tobytes(),), scores=scores.tobytes(), levels=self.thresholds.levels(scores).tobytes(),
+            late=bytes(n), latencies_us=bytes(4 * n),
+        )  # fmt: skip
+        position = self.log.write(Kind.DECIDED, n, now_us, body_of(body))
+        self.positions += range(position, position + n)
+
+    def _learn(self, about):
+        names = [f"t{position}" for position in about]
+        body = Outcomes(
+            ids=names, hashes=hash_texts(names).tobytes(), is_fraud=bytes(i % 2 == 0 for i in range(len(about))),
+            times_us=np.full(len(about), AFTER_US).tobytes(), about=np.array(about).tobytes(),
+        )  # fmt: skip
+        self.log.write(Kind.OUTCOMES, len(about), self.log.clock(AFTER_US), body_of(body))
 
     def offline(self, version):
-        """What the challenger says to each transaction when it takes the whole journal at once."""
+        """What the challenger says to each transaction, by position, when it takes the whole log at once."""
         bundle = load_bundle(self.home / "models" / version)
-        store, schema = bundle.new_store(), bundle.manifest.plan.schema
-        events, seqs = [], []
-        for page in self.journal.events_after(0):
-            for row in page:
-                if isinstance(row, OutcomeRow):
-                    events.append(Outcome(row.transaction_id, row.is_fraud, row.time_us))
-                else:
-                    events.append(schema.restore(row.content))
-                    seqs.append(row.seq)
-        return dict(
-            zip(seqs, bundle.scorer.score(store.advance(log_of_events(schema)(events)).rows).tolist(), strict=True)
-        )
+        schema = bundle.manifest.plan.schema
+        log_of, parts = log_of_events(schema), []
+        for record in (record for page in Follower(self.log, self.log.first).rest() for record in page):
+            if record.kind == Kind.DECIDED:
+                events = list(map(schema.restore, decided_in(record).contents))
+                parts.append(log_of(events, record.received_us))
+            elif record.kind == Kind.OUTCOMES:
+                parts.append(log_of(outcome_events(record), record.received_us))
+        scores = bundle.scorer.score(bundle.new_store().advance(concatenate(parts)).rows).tolist()
+        return dict(zip(self.positions, scores, strict=True))
 
 
 @pytest.fixture
 def server(home):
     server = Server(home)
     yield server
-    server.journal.close()
+    server.log.close()
 
 
 @pytest.fixture

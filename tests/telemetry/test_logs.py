@@ -1,15 +1,21 @@
 """Log lines: text as people read it, JSON as machines do, and no object that can stop them."""
 
+import json
 import logging
+import shutil
 import sys
+import urllib.request
 from datetime import datetime
 
 import msgspec
 import pytest
 
+from sentinel.commands.server_process import ServerFailed, ServerProcess, free_port
+from sentinel.config import read_settings
 from sentinel.errors import InvalidDefinition
-from sentinel.telemetry.logs import SteadyHandler, configure_logging, request_id, trace_id
+from sentinel.telemetry.logs import SteadyFile, SteadyHandler, configure_logging, request_id, trace_id
 
+OURS = (SteadyHandler, SteadyFile)
 _log = logging.getLogger("sentinel.test")
 
 
@@ -20,11 +26,14 @@ def configure(capsys):
     handlers, level = root.handlers[:], root.level
 
     def configured(*given):
-        root.handlers[:] = [one for one in root.handlers if isinstance(one, SteadyHandler)]
+        root.handlers[:] = [one for one in root.handlers if isinstance(one, OURS)]
         configure_logging(*given)
         return lambda: capsys.readouterr().err.splitlines()
 
     yield configured
+    for one in root.handlers:
+        if isinstance(one, OURS):
+            one.close()
     root.handlers[:] = handlers
     root.setLevel(level)
 
@@ -155,3 +164,95 @@ def test_configuring_again_replaces_what_was(configure):
 def test_an_unknown_level_is_named():
     with pytest.raises(InvalidDefinition, match=r"'LOUD'.*DEBUG, INFO"):
         configure_logging("LOUD")
+
+
+# to a file
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "some" / "folder" / "sentinel.log"
+
+
+def test_a_file_gets_the_lines_instead_and_is_gone_on_with(configure, file):
+    for style in ("text", "json"):
+        errors = configure("INFO", style, file)
+        _log.info("in %s", style)
+        _log.info("%s here", Odd())
+    text, odd, as_json, _ = file.read_text().splitlines()
+    assert text.endswith("INFO sentinel.test: in text")
+    assert odd.endswith("INFO sentinel.test: %s here [LookupError]")
+    assert msgspec.json.decode(as_json)["message"] == "in json"
+    assert errors() == []
+
+
+def test_a_file_of_5_mb_is_begun_anew_and_five_older_ones_are_kept(configure, file):
+    configure("INFO", "text", file)
+    size, lines = 10_000, 3_700
+    for n in range(lines):
+        _log.info("%05d %s", n, "x" * size)
+    files = [file, *(file.with_name(f"{file.name}.{n}") for n in range(1, 6))]
+    assert sorted(file.parent.iterdir()) == sorted(files)
+    assert all(5_000_000 - 2 * size < one.stat().st_size <= 5_000_000 for one in files[1:])
+    assert files[0].stat().st_size <= 5_000_000
+    kept = [int(line.split()[4]) for one in reversed(files) for line in one.read_text().splitlines()]
+    assert kept == list(range(lines - len(kept), lines))
+    assert kept[0] > 0
+
+
+def test_a_file_that_cannot_be_written_is_named(file, tmp_path):
+    (tmp_path / "some").write_text("a file where a folder should be")
+    with pytest.raises(InvalidDefinition, match=r"no log lines can be written to .*sentinel\.log"):
+        configure_logging("INFO", "text", file)
+
+
+def test_the_environment_says_how_much_is_told_and_where(tmp_path):
+    assert (read_settings({}, {}).log_level, read_settings({}, {}).log_to) == ("WARNING", None)
+    given = read_settings({}, {"SENTINEL_LOG_LEVEL": "DEBUG", "SENTINEL_LOG_TO": str(tmp_path / "log")})
+    assert (given.log_level, given.log_to) == ("DEBUG", tmp_path / "log")
+    with pytest.raises(InvalidDefinition, match="LOUD"):
+        read_settings({}, {"SENTINEL_LOG_LEVEL": "LOUD"})
+
+
+@pytest.fixture
+def serving(two_models_home, tmp_path):
+    """A server that has changed its champion, which is a warning; with an environment of its own."""
+    shutil.copytree(two_models_home, tmp_path / "home")
+    started = []
+
+    def serve(**environment):
+        server = ServerProcess(tmp_path / "home", "127.0.0.1", free_port("127.0.0.1"), environment=environment)
+        started.append(server)
+        server.start()
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{server.port}/admin/reload", b"", {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            assert json.load(answer)["new_version"] == "v2"
+        server.stop()
+        return (server.home / "server.log").read_text()
+
+    yield serve
+    for server in started:
+        server.stop()
+
+
+SWAP = "v2 is the champion now, v1 was"
+
+
+def test_a_server_writes_its_lines_where_it_is_told_to(serving, file):
+    assert SWAP not in serving(SENTINEL_LOG_TO=str(file), SENTINEL_LOG_STYLE="json")
+    lines = [msgspec.json.decode(line) for line in file.read_text().splitlines()]
+    assert [(one["level"], one["logger"]) for one in lines if one["message"] == SWAP] == [
+        ("WARNING", "sentinel.serve.rollout")
+    ]
+
+
+@pytest.mark.parametrize(("level", "is_told"), [("WARNING", True), ("ERROR", False)])
+def test_a_server_tells_no_less_than_its_level(serving, level, is_told):
+    assert (SWAP in serving(SENTINEL_LOG_LEVEL=level)) == is_told
+
+
+def test_a_server_with_an_unknown_level_does_not_start(serving):
+    with pytest.raises(ServerFailed, match="LOUD"):
+        serving(SENTINEL_LOG_LEVEL="LOUD")

@@ -21,12 +21,18 @@ from sentinel.commands.server_process import ServerProcess, free_port, port_is_f
 from sentinel.errors import SentinelError
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
-from sentinel.record.journal_reader import DecisionRow, JournalReader
+from sentinel.record.applied import log_folder
+from sentinel.record.entries import batches_of
+from sentinel.record.log import Follower
+from sentinel.record.log_reader import FileLogReader
 
 HOST = "127.0.0.1"
 SERVER_CORE, GENERATOR_CORE = 0, 1
 CONNECTIONS = 64
 KEPT = 2_000
+
+
+_CHECKED = 10_000  # decisions whose score is computed again
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -70,7 +76,7 @@ class ServingReport(msgspec.Struct, frozen=True):
 def run_serving_benchmark(plan: Plan, stage: Stage) -> ServingReport:
     """Train, serve, load, check. Needs two cores and `taskset`; nginx is measured when it is installed.
 
-    Raises SentinelError when a score is wrong, a decision is missing from the journal, or the machine is too small.
+    Raises SentinelError when a score is wrong, a decision is missing from the log, or the machine is too small.
     """
     if len(os.sched_getaffinity(0)) < 2 or shutil.which("taskset") is None:
         raise SentinelError("the benchmark needs two processor cores and the program taskset (package util-linux)")
@@ -177,9 +183,9 @@ def _measure(plan: Plan, work: Workloads, folder: Path, stage: Stage) -> Serving
                 load = runs.open(f"score at {rate:,}/s", port, pid, work.transactions(taken), rate)
                 taken += len(load.statuses)
                 accepted += int(np.count_nonzero(load.accepted))
-    stored, scores = _check_journal(work)
+    stored, scores = _check_log(work)
     if stored < accepted:
-        raise SentinelError(f"{accepted:,} transactions were answered but {stored:,} are in the journal")
+        raise SentinelError(f"{accepted:,} transactions were answered but {stored:,} are in the log")
     return _report(runs.medians(), checked + scores, stored)
 
 
@@ -219,19 +225,23 @@ def _check_scores(work: Workloads, load: Load) -> int:
     return len(indices)
 
 
-def _check_journal(work: Workloads) -> tuple[int, int]:
+def _check_log(work: Workloads) -> tuple[int, int]:
     """How many decisions are stored; the score of each on the first page and the last is asked of the model again."""
-    reader = JournalReader(work.score_home / "journal.db")
+    log = FileLogReader(log_folder(work.score_home))
     scorer = load_bundle(Registry(work.score_home / "models").path("v1")).scorer
-    checked = 0
-    for seq in (0, max(reader.newest_seq() - 5_000, 0)):
-        rows = [row for row in reader.page_after(seq) if isinstance(row, DecisionRow) and row.degraded is None]
-        features = np.frombuffer(b"".join(row.features for row in rows)).reshape(len(rows), -1)
-        if scorer.score(features).tolist() != [row.fraud_probability for row in rows]:
-            raise SentinelError("a stored decision has another score than the model gives its stored features")
-        checked += len(rows)
-    stored = reader.counts()["decisions"]
-    reader.close()
+    stored = checked = 0
+    for page in Follower(log, 0).rest():
+        for _, decided in batches_of(page):
+            stored += len(decided.ids)
+            if checked >= _CHECKED:
+                continue
+            scores, by = np.frombuffer(decided.scores, "<f8"), np.frombuffer(decided.by, np.uint8)
+            for number, decider in enumerate(decided.deciders):
+                features = np.frombuffer(decided.features[number], "<f8").reshape(-1, decider.features)
+                if decider.degraded is None and scorer.score(features).tolist() != scores[by == number].tolist():
+                    raise SentinelError("a stored decision has another score than the model gives its stored features")
+                checked += len(features)
+    log.close()
     return stored, checked
 
 

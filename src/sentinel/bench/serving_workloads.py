@@ -16,7 +16,7 @@ from sentinel.events.files import History, history_of_frame
 from sentinel.events.schema import Schema
 from sentinel.features.definitions import count, field, mean, total
 from sentinel.model.registry import Registry
-from sentinel.policy.deployment import DeploymentRecord
+from sentinel.record.applied import HomeDeployment
 from sentinel.simulate.payments import simulate
 from sentinel.train.pipeline import train
 from sentinel.transport.client import request_bytes
@@ -140,4 +140,4 @@ def _train(detector: Detector, frame: pl.DataFrame, home: Path, stage: Stage) ->
     manifest = train(
         detector, History(frame, {}), registry, lambda name, done, of: stage(f"{name} of {detector.name}", done, of)
     )
-    DeploymentRecord(home).promote(manifest.version)
+    HomeDeployment(home).promote(manifest.version)

@@ -28,7 +28,7 @@ from sentinel.events.files import History, history_of_frame, read_history
 from sentinel.events.times import iso
 from sentinel.model.bundle import Manifest
 from sentinel.model.registry import Registry
-from sentinel.policy.deployment import DeploymentRecord
+from sentinel.record.applied import HomeDeployment
 from sentinel.review.average_precision import average_precision
 from sentinel.simulate.payments import simulate
 from sentinel.train.evaluate import recall_at_fpr
@@ -77,7 +77,7 @@ def run_demo(
         held_back = int(len(history) * (1 - LIVE_SHARE))
         registry = Registry(settings.models)
         manifest = train(detector, History(history.frame[:held_back], history.skipped), registry, stage)
-        DeploymentRecord(settings.home).promote(manifest.version)
+        HomeDeployment(settings.home).promote(manifest.version)
     live = traffic(detector, history.frame[held_back:])
     server = ServerProcess(settings.home, settings.host, settings.port)
     view = View(manifest, live, f"http://{settings.host}:{settings.port}")

@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
-import sqlalchemy as sa
 
 from sentinel.commands.server_process import port_is_free
 from sentinel.config import Settings
@@ -17,7 +16,9 @@ from sentinel.errors import SentinelError
 from sentinel.features import kernel
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
-from sentinel.policy.deployment import DeploymentRecord
+from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.projector import problem_of
+from sentinel.record.verify import verify
 
 _SLOW_FSYNC_MS = 20.0
 _LIBRARIES = ("fastapi", "msgspec", "numba", "numpy", "onnxruntime", "polars", "sqlalchemy", "uvicorn", "xgboost-cpu")
@@ -41,7 +42,8 @@ def examine(settings: Settings) -> list[Finding]:
         ("kernel cache", _kernel_cache),
         ("port", _port),
         ("models", _models),
-        ("journal", _journal),
+        ("log", _log),
+        ("view", _view),
     ]
     return [Finding(what, *check(settings)) for what, check in checks]
 
@@ -108,22 +110,29 @@ def _models(settings: Settings) -> tuple[bool, str]:
     if not registry.versions():
         return True, "none yet; `sentinel train` makes the first"
     try:
-        champion = DeploymentRecord(settings.home).champion()
+        champion = HomeDeployment(settings.home).champion()
         bundle = load_bundle(registry.path(champion))
     except SentinelError as error:
         return False, str(error)
-    return True, f"{len(registry.versions())} trained; {champion} ({bundle.manifest.detector}) is in charge and whole"
+    return (
+        True,
+        f"{len(registry.versions())} trained; {champion} ({bundle.manifest.detector}) is the champion and whole",
+    )
 
 
-def _journal(settings: Settings) -> tuple[bool, str]:
-    if not settings.journal.exists():
+def _log(settings: Settings) -> tuple[bool, str]:
+    folder = log_folder(settings.home)
+    if not folder.exists():
         return True, "none yet; the first start makes it"
     try:
-        with sa.create_engine(f"sqlite:///file:{settings.journal}?mode=ro&uri=true").connect() as connection:
-            verdict = connection.exec_driver_sql("PRAGMA quick_check").scalar()
-            rows = connection.exec_driver_sql("SELECT count(*) FROM decisions").scalar()
-    except sa.exc.SQLAlchemyError as error:
-        return False, f"{settings.journal} cannot be read: {getattr(error, 'orig', error)}"
-    if verdict != "ok":
-        return False, f"{settings.journal} is damaged: {verdict}; restore a backup"
-    return True, f"{settings.journal} is whole, {rows:,} decisions"
+        found = verify(folder)
+    except SentinelError as error:
+        return False, str(error)
+    if found.findings:
+        return False, "; ".join(f"{one.segment}, position {one.position}: {one.problem}" for one in found.findings[:5])
+    return True, f"{folder} is whole: {found.entries:,} entries in {found.segments} segments, {found.bytes:,} bytes"
+
+
+def _view(settings: Settings) -> tuple[bool, str]:
+    problem = problem_of(settings.home)
+    return problem is None, problem or "it follows the log while a server runs"

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from sentinel.commands.parity import ParityReport, parity
 from sentinel.commands.progress import stages
+from sentinel.commands.promote import promote_version
 from sentinel.config import Settings
 from sentinel.detector import Detector
 from sentinel.detectors import load_detector
@@ -19,8 +20,8 @@ from sentinel.events.replay import log_of_frame
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import Manifest, load_bundle
 from sentinel.model.registry import Registry
-from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.thresholds import Thresholds
+from sentinel.record.applied import HomeDeployment
 from sentinel.train import handbook
 from sentinel.train.dataset import learn_vocabulary, replay, split
 from sentinel.train.evaluate import baselines, evaluate
@@ -62,13 +63,13 @@ def train_detector(
     """Train and write a bundle; the manifest, and the champion afterwards."""
     detector = load_detector(name)
     history = _read(detector, data, renames, strict=strict)
-    registry, record = Registry(settings.models), DeploymentRecord(settings.home)
+    registry = Registry(settings.models)
     first = not registry.versions()
     with stages() as stage:
         manifest = train(detector, history, registry, stage)
     if first or promote:
-        record.promote(manifest.version)
-    return manifest, record.champion()
+        promote_version(settings, manifest.version)
+    return manifest, HomeDeployment(settings.home).champion()
 
 
 def evaluate_model(
@@ -77,7 +78,7 @@ def evaluate_model(
     """Metrics of a bundle, on rows that it did not learn from."""
     detector = load_detector(name)
     registry = Registry(settings.models)
-    version = version or DeploymentRecord(settings.home).champion()
+    version = version or HomeDeployment(settings.home).champion()
     bundle = load_bundle(registry.path(version))
     manifest = bundle.manifest
     if manifest.detector != detector.name:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import random
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,17 +26,18 @@ from sentinel.events.log import LABEL_UNKNOWN, EventLog, concatenate, outcome_ro
 from sentinel.events.replay import log_of_frame
 from sentinel.model.bundle import Bundle, load_bundle
 from sentinel.model.registry import Registry
-from sentinel.policy.deployment import DeploymentRecord
-from sentinel.policy.judge import OVERLOADED
-from sentinel.record.journal import Journal
-from sentinel.record.journal_reader import DecisionRow, JournalReader, OutcomeRow
+from sentinel.policy.model_call import OVERLOADED
+from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.entries import DecisionRow, OutcomeRow, decision_rows
+from sentinel.record.entries import outcome_rows as stored_outcomes
+from sentinel.record.log import Follower, Kind
+from sentinel.record.log_reader import FileLogReader
 from sentinel.train.pipeline import train
 from sentinel.transport.client import Client, Unreachable
 
 LATE_SHARE = 0.02
 REPEATED_SHARE = 0.02
 FARTHEST_LATE = 3_000
-_PATIENCE_S = 30.0
 _HOST = "127.0.0.1"
 _QUICK = {"trees": 20, "patience": 20, "max_depth": 4, "tree_method": "hist"}
 
@@ -45,8 +45,8 @@ _QUICK = {"trees": 20, "patience": 20, "max_depth": 4, "tree_method": "hist"}
 class ParityReport(msgspec.Struct, frozen=True):
     """What was compared. `differing` counts features of transactions that are not equal to the last bit.
 
-    `postponed` transactions were shed because the machine was too slow for their deadline: the server has taken them
-    into the features later than they were sent, and so does the comparison.
+    `shed` transactions were decided by the rules because the machine was too slow for their deadline; their features
+    are compared as well.
     """
 
     detector: str
@@ -58,7 +58,7 @@ class ParityReport(msgspec.Struct, frozen=True):
     outcomes: int
     late: int
     repeated: int
-    postponed: int
+    shed: int
     requests: int
     killed: int
     replayed_after_kill: int
@@ -78,8 +78,8 @@ def parity(detector: Detector, history: History, events: int, seed: int, stage: 
     """Train quickly on the older part, send the newest `events` transactions through a server, compare.
 
     They go in random batch sizes, some late, some twice, with outcomes in between and one kill -9 while a
-    batch is in flight. The other side is one replay of the same rows, read from the file and not from the wire, in
-    the order in which the server says it took them; that order is the order of sending but for what was postponed.
+    batch is in flight. The other side is one replay of the same rows in the same order, read from the file and not from
+    the wire.
     """
     events = min(events, len(history) // 2)
     quick = msgspec.structs.replace(detector, training=msgspec.structs.replace(detector.training, **_QUICK))
@@ -88,19 +88,15 @@ def parity(detector: Detector, history: History, events: int, seed: int, stage: 
     with tempfile.TemporaryDirectory(prefix="sentinel-parity-") as folder:
         settings = Settings(home=Path(folder))
         registry = Registry(settings.models)
-        DeploymentRecord(settings.home).promote(train(quick, History(older, {}), registry, stage).version)
+        HomeDeployment(settings.home).promote(train(quick, History(older, {}), registry, stage).version)
         live = traffic(detector, newer)
         server = ServerProcess(settings.home, _HOST, free_port(_HOST))
         try:
             sent = uvloop.run(_send(server, live, rng, lambda done: stage("live", done, events)))
-            _wait_for_the_postponed(JournalReader(settings.journal), sent)
         finally:
             server.kill()
         bundle = load_bundle(registry.path("v1"))
-        journal = Journal(settings.journal)
-        taken = [row for page in journal.events_after(0) for row in page]
-        journal.close()
-        return _compare(detector, bundle, newer, live, sent, taken)
+        return _compare(detector, bundle, newer, live, sent, _taken(settings.home))
 
 
 def _shuffled_late(frame: pl.DataFrame, rng: random.Random) -> pl.DataFrame:
@@ -212,22 +208,28 @@ def _offline_log(detector: Detector, newer: pl.DataFrame, live: Traffic, order: 
         **{name: getattr(rows, name) for name in rows.__slots__ if name != "labels"},
         labels=np.full(len(rows), LABEL_UNKNOWN, np.int8),
     )
-    outcomes = outcome_rows(schema, rows.ids, live.outcome_us, live.labels)
+    outcomes = outcome_rows(schema, rows.ids, live.outcome_us, live.outcome_us, live.labels)
     both = concatenate([blind, outcomes])
     where = np.array([one if one >= 0 else len(rows) - 1 - one for one in order])
     return both.rows(where)
 
 
-def _wait_for_the_postponed(journal: JournalReader, sent: _Sent) -> None:
-    """Until the server has taken all that it has answered; what is missing after that is lost."""
-    patience_until_s = time.monotonic() + _PATIENCE_S
-    while journal.newest_seq() < len(sent.order) and time.monotonic() < patience_until_s:
-        time.sleep(0.05)
-    journal.close()
+def _taken(home: Path) -> list[DecisionRow | OutcomeRow]:
+    """What the log holds, in its order."""
+    log = FileLogReader(log_folder(home))
+    taken: list[DecisionRow | OutcomeRow] = []
+    for page in Follower(log, 0).rest():
+        for record in page:
+            if record.kind == Kind.DECIDED:
+                taken += decision_rows(record)
+            elif record.kind == Kind.OUTCOMES:
+                taken += stored_outcomes(record)
+    log.close()
+    return taken
 
 
-def _taken_order(live: Traffic, sent: list[int], taken: Sequence[DecisionRow | OutcomeRow]) -> list[int]:
-    """The order in which the server took what was sent. Raises SentinelError when something is lost or has moved."""
+def _check_order(live: Traffic, sent: list[int], taken: Sequence[DecisionRow | OutcomeRow]) -> None:
+    """Raise SentinelError when something that was acknowledged is lost, there twice, or has moved."""
     numbers = {transaction_id: n for n, transaction_id in enumerate(live.ids)}
     order = [
         numbers[row.transaction_id] if isinstance(row, DecisionRow) else -1 - numbers[row.transaction_id]
@@ -237,15 +239,11 @@ def _taken_order(live: Traffic, sent: list[int], taken: Sequence[DecisionRow | O
     if lost:
         one = next(iter(lost))
         raise SentinelError(
-            f"{len(lost)} acknowledged transactions and outcomes are not in the journal, "
+            f"{len(lost)} acknowledged transactions and outcomes are not in the log, "
             f"{live.ids[one if one >= 0 else -1 - one]!r} among them"
         )
-    postponed = {
-        n for n, row in zip(order, taken, strict=True) if isinstance(row, DecisionRow) and row.degraded == OVERLOADED
-    }
-    if [one for one in order if one not in postponed] != [one for one in sent if one not in postponed]:
-        raise SentinelError("the journal holds transactions or outcomes twice, or in another order than they were sent")
-    return order
+    if order != sent:
+        raise SentinelError("the log holds transactions or outcomes twice, or in another order than they were sent")
 
 
 def _compare(
@@ -256,11 +254,11 @@ def _compare(
     sent: _Sent,
     taken: Sequence[DecisionRow | OutcomeRow],
 ) -> ParityReport:
-    order = _taken_order(live, sent.order, taken)
+    _check_order(live, sent.order, taken)
     store = bundle.new_store()
-    offline = store.advance(_offline_log(detector, newer, live, order))
+    offline = store.advance(_offline_log(detector, newer, live, sent.order))
     rows = [row for row in taken if isinstance(row, DecisionRow)]
-    online = np.frombuffer(b"".join(row.features for row in rows), "<f8").reshape(offline.rows.shape)
+    online = np.array([row.features for row in rows]).reshape(offline.rows.shape)
     differs = _bits(online) != _bits(offline.rows)
     names = bundle.manifest.plan.names
     examples = [
@@ -277,7 +275,7 @@ def _compare(
         outcomes=len(taken) - len(rows),
         late=int(np.count_nonzero(offline.late)),
         repeated=sent.repeated,
-        postponed=sum(1 for row in rows if row.degraded == OVERLOADED),
+        shed=sum(1 for row in rows if row.decider.degraded == OVERLOADED),
         requests=sent.requests,
         killed=1,
         replayed_after_kill=sent.replayed_after_kill,

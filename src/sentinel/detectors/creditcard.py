@@ -4,9 +4,7 @@ The file is read as it is published (`Time`, `V1` to `V28`, `Amount`, `Class`), 
 its order. `Time` is a feature, and in the file when a payment happened as well; live that is `event_time`, or now.
 """
 
-from sentinel.detector import Detector, Training
-from sentinel.events.schema import Schema
-from sentinel.features.definitions import field
+from sentinel import Detector, Schema, Training, field
 
 COMPONENTS = tuple(f"V{i}" for i in range(1, 29))
 

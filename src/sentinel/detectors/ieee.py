@@ -1,8 +1,6 @@
 """The IEEE-CIS e-commerce data, cut to amount, card and address. Seconds count from the first transaction."""
 
-from sentinel.detector import Detector
-from sentinel.events.schema import Schema
-from sentinel.features.definitions import category, count, field, mean, ratio, seconds_since_last, std
+from sentinel import Detector, Schema, category, count, field, mean, ratio, seconds_since_last, std
 
 detector = Detector(
     schema=Schema(

@@ -1,8 +1,12 @@
 """Card payments with merchant, device and place: the schema of `sentinel simulate`, and the default."""
 
-from sentinel.detector import Detector, Training
-from sentinel.events.schema import Schema
-from sentinel.features.definitions import (
+from sentinel import (
+    Condition,
+    Detector,
+    Fallback,
+    Rule,
+    Schema,
+    Training,
     category,
     count,
     distance_since_last,
@@ -23,9 +27,8 @@ from sentinel.features.definitions import (
     std,
     total,
 )
-from sentinel.policy.fallback import Condition, Fallback, Rule
 
-# Round figures, not fitted. One sign alone is reviewed only where hardly any honest payment shows it.
+# Round figures, not fitted. One sign alone is reviewed only where hardly any legitimate payment shows it.
 RULES = (
     Rule((Condition("amount", ">", 2500),), 0.18, "large amount"),
     Rule(

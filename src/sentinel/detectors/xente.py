@@ -1,8 +1,6 @@
 """Real mobile-money payments in Uganda (the Xente competition on Zindi): signed amounts, and their value."""
 
-from sentinel.detector import Detector, Training
-from sentinel.events.schema import Schema
-from sentinel.features.definitions import category, count, field, seconds_since_last, total
+from sentinel import Detector, Schema, Training, category, count, field, seconds_since_last, total
 
 detector = Detector(
     schema=Schema(

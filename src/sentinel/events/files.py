@@ -1,5 +1,6 @@
-"""Histories in files: CSV, Parquet and JSON lines, brought to the fields of a schema."""
+"""Histories in files (CSV, Parquet, JSON lines), read into the fields of a schema."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import polars as pl
 
 from sentinel.errors import DataProblem, InvalidInput
 from sentinel.events.schema import MAX_TEXT, Schema
-from sentinel.events.times import EARLIEST_US, LATEST_US, SECOND_US, instant_us
+from sentinel.events.times import EARLIEST_US, FARTHEST_AHEAD_US, LATEST_US, SECOND_US, instant_us
 
 _Kinds: TypeAlias = dict[str, type[pl.DataType]]
 _READERS: dict[str, Callable[[Path, _Kinds], pl.LazyFrame]] = {
@@ -38,18 +39,24 @@ class History:
 
 
 def read_history(
-    path: Path, schema: Schema, *, renames: Mapping[str, str] | None = None, strict: bool = False
+    path: Path,
+    schema: Schema,
+    *,
+    renames: Mapping[str, str] | None = None,
+    strict: bool = False,
+    now_us: int | None = None,
 ) -> History:
     """Read a file of transactions.
 
     `renames` maps a column of the file to a field of the schema, on top of `schema.columns`. Rows that the
-    live service would refuse are left out and counted; with `strict` they are an error. Raises DataProblem.
+    server would refuse at `now_us` (microseconds since 1970, None for this moment) are left out and counted;
+    with `strict` they are an error. Raises DataProblem.
 
-    Where the schema lets ids be assigned, rows without one are called `row-1`, `row-2`, by their place in the
+    Where the schema lets ids be assigned, rows without one are named `row-1`, `row-2`, by their position in the
     file. Where it lets times be assigned and the file has no such column, rows are taken one second apart in the
     order of the file, from 1970 on; in a file that has the column, a row without a time is left out.
     """
-    return history_of_frame(read_columns(path, schema, renames or {}), schema, strict=strict)
+    return history_of_frame(read_columns(path, schema, renames or {}), schema, strict=strict, now_us=now_us)
 
 
 def read_columns(path: Path, schema: Schema, renames: Mapping[str, str]) -> pl.DataFrame:
@@ -70,7 +77,7 @@ def read_columns(path: Path, schema: Schema, renames: Mapping[str, str]) -> pl.D
 
 
 def _plain_numbers(schema: Schema, column_of: Mapping[str, str], kinds: pl.Schema) -> _Kinds:
-    """Columns of numbers that begin with whole ones, though `1e+05` or `12.5` may follow further down."""
+    """Number columns that begin with whole numbers: `1e+05` or `12.5` may follow further down."""
     numbers = {schema.time, *schema.decimals, *schema.numbers}
     others = {column for field, column in column_of.items() if field not in numbers}
     columns = {column for field, column in column_of.items() if field in numbers} - others
@@ -114,7 +121,9 @@ def _columns(path: Path, schema: Schema, renames: Mapping[str, str], present: li
     return found
 
 
-def history_of_frame(frame: pl.DataFrame, schema: Schema, *, strict: bool = False) -> History:
+def history_of_frame(
+    frame: pl.DataFrame, schema: Schema, *, strict: bool = False, now_us: int | None = None
+) -> History:
     """The same for a frame that is already in memory, under the names of the fields."""
     absent = [pl.lit(None).alias(name) for name in schema.fields if name not in frame.columns]
     typed = frame.with_columns(absent).with_columns(
@@ -129,7 +138,8 @@ def history_of_frame(frame: pl.DataFrame, schema: Schema, *, strict: bool = Fals
         typed = typed.with_columns(_as_label(frame[schema.label]).alias(schema.label))
     if schema.outcome_time in frame.columns:
         typed = typed.with_columns(_as_time(frame[schema.outcome_time]).alias(schema.outcome_time))
-    typed = typed.with_columns(_fault(schema).alias("_fault"))
+    latest_us = (time.time_ns() // 1_000 if now_us is None else now_us) + FARTHEST_AHEAD_US
+    typed = typed.with_columns(_fault(schema, latest_us).alias("_fault"))
     counts = dict(typed["_fault"].value_counts().iter_rows())
     skipped = {reason: n for reason, n in sorted(counts.items()) if reason != _OK}
     kept = typed.filter(pl.col("_fault") == _OK).drop("_fault")
@@ -206,12 +216,13 @@ def _instant_or_none(text: str) -> int | None:
         return None
 
 
-def _fault(schema: Schema) -> pl.Expr:
+def _fault(schema: Schema, latest_us: int) -> pl.Expr:
     """Why a row cannot be used, or `ok`."""
-    time = pl.col(schema.time)
+    when = pl.col(schema.time)
     checks: list[tuple[pl.Expr, str]] = [
         (pl.col(schema.id).is_null() | (pl.col(schema.id).str.len_chars() == 0), f"{schema.id} is missing"),
-        (time.is_null() | (time < EARLIEST_US) | (time >= LATEST_US), f"{schema.time} is no time from 1970 to 2100"),
+        (when.is_null() | (when < EARLIEST_US) | (when >= LATEST_US), f"{schema.time} is no time from 1970 to 2100"),
+        (when > latest_us, f"{schema.time} more than a day ahead of now"),
     ]
     checks += [
         (pl.col(name).is_null(), f"{name} is missing or of the wrong type")

@@ -14,9 +14,9 @@ from xxhash import xxh3_64_intdigest
 from sentinel.events.schema import Schema, Transaction
 
 MISSING = np.iinfo(np.int64).min
-"""An exact number that is not there."""
+"""A missing exact number."""
 NO_TEXT = 0
-"""The hash of a text that is not there."""
+"""The hash of a missing text."""
 LABEL_UNKNOWN = -1
 
 
@@ -34,7 +34,8 @@ class EventLog:
 
     - `is_outcome` uint8: 1 for the truth about an earlier transaction, 0 for a transaction.
     - `ids` uint64: hash of the transaction id.
-    - `time_us` int64: microseconds since 1970 UTC.
+    - `time_us` int64: when it happened, by its own account, in microseconds since 1970 UTC.
+    - `received_us` int64: when it arrived, by our clock.
     - `exact` int64 (n, len(schema.decimals)): whole numbers of 10**-decimals, or MISSING.
     - `plain` float64 (n, len(schema.numbers)): NaN where missing.
     - `texts` uint64 (n, len(schema.texts)): hashes, NO_TEXT where missing.
@@ -45,6 +46,7 @@ class EventLog:
     is_outcome: NDArray[np.uint8]
     ids: NDArray[np.uint64]
     time_us: NDArray[np.int64]
+    received_us: NDArray[np.int64]
     exact: NDArray[np.int64]
     plain: NDArray[np.float64]
     texts: NDArray[np.uint64]
@@ -84,8 +86,8 @@ def hash_texts(texts: Sequence[str | None]) -> NDArray[np.uint64]:
 class ToLog(Protocol):
     """A function that makes an EventLog."""
 
-    def __call__(self, events: Sequence[Any], ids: NDArray[np.uint64] | None = None) -> EventLog:
-        """Of these events; `ids` are the hashes of their transaction ids, where they are known."""
+    def __call__(self, events: Sequence[Any], received_us: int, ids: NDArray[np.uint64] | None = None) -> EventLog:
+        """Of events that arrived together; `ids` are the hashes of their transaction ids, where they are known."""
 
 
 def log_of_transactions(schema: Schema) -> ToLog:
@@ -96,7 +98,7 @@ def log_of_transactions(schema: Schema) -> ToLog:
     values_of = operator.attrgetter(*names)
     first_plain, first_text = 2 + n_exact, 2 + n_exact + n_plain
 
-    def convert(events: Sequence[Transaction], ids: NDArray[np.uint64] | None = None) -> EventLog:
+    def convert(events: Sequence[Transaction], received_us: int, ids: NDArray[np.uint64] | None = None) -> EventLog:
         n = len(events)
         columns = list(zip(*map(values_of, events), strict=True)) or [()] * len(names)
         exact = np.array(columns[2:first_plain], dtype=np.float64).reshape(n_exact, n).T
@@ -108,6 +110,7 @@ def log_of_transactions(schema: Schema) -> ToLog:
             is_outcome=np.zeros(n, np.uint8),
             ids=hash_texts(columns[0]) if ids is None else ids,
             time_us=np.array(columns[1], dtype=np.int64),
+            received_us=np.full(n, received_us, np.int64),
             exact=fixed_point(exact, scales),
             plain=np.ascontiguousarray(plain),
             texts=texts,
@@ -128,39 +131,47 @@ def log_of_events(schema: Schema) -> ToLog:
     """A function that turns decoded transactions and outcomes into an EventLog, in their order."""
     of_transactions = log_of_transactions(schema)
 
-    def convert(events: Sequence[Transaction | Outcome], ids: NDArray[np.uint64] | None = None) -> EventLog:
+    def convert(
+        events: Sequence[Transaction | Outcome], received_us: int, ids: NDArray[np.uint64] | None = None
+    ) -> EventLog:
         if Outcome not in set(map(type, events)):
-            return of_transactions(events, ids)
+            return of_transactions(events, received_us, ids)
         parts = []
         for is_outcome, run in groupby(events, key=lambda event: isinstance(event, Outcome)):
-            if is_outcome:
-                parts.append(log_of_outcomes(schema, [event for event in run if isinstance(event, Outcome)]))
-            else:
-                parts.append(of_transactions([event for event in run if isinstance(event, Transaction)]))
+            part: list[Any] = list(run)
+            parts.append(
+                log_of_outcomes(schema, part, received_us) if is_outcome else of_transactions(part, received_us)
+            )
         return parts[0] if len(parts) == 1 else concatenate(parts)
 
     return convert
 
 
-def log_of_outcomes(schema: Schema, outcomes: Sequence[Outcome]) -> EventLog:
-    """Outcomes as an EventLog, in their order."""
+def log_of_outcomes(schema: Schema, outcomes: Sequence[Outcome], received_us: int) -> EventLog:
+    """Outcomes that arrived together as an EventLog, in their order."""
     return outcome_rows(
         schema,
         hash_texts([one.transaction_id for one in outcomes]),
         np.array([one.time_us for one in outcomes], dtype=np.int64),
+        np.full(len(outcomes), received_us, np.int64),
         np.array([one.is_fraud for one in outcomes], dtype=np.int8),
     )
 
 
 def outcome_rows(
-    schema: Schema, ids: NDArray[np.uint64], time_us: NDArray[np.int64], labels: NDArray[np.int8]
+    schema: Schema,
+    ids: NDArray[np.uint64],
+    time_us: NDArray[np.int64],
+    received_us: NDArray[np.int64],
+    labels: NDArray[np.int8],
 ) -> EventLog:
-    """Outcomes as events; they carry nothing but id, time and label."""
+    """Outcomes as events; they carry nothing but id, times and label."""
     n = len(ids)
     return EventLog(
         is_outcome=np.ones(n, np.uint8),
         ids=ids,
         time_us=time_us,
+        received_us=received_us,
         exact=np.full((n, len(schema.decimals)), MISSING, np.int64),
         plain=np.full((n, len(schema.numbers)), np.nan),
         texts=np.zeros((n, len(schema.texts)), np.uint64),

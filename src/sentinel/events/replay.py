@@ -1,4 +1,4 @@
-"""Replay: a history in a frame becomes the event log that the live service would have seen."""
+"""Replay: a history in a frame as the event log that the server would have seen."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,15 +25,17 @@ def log_of_frame(schema: Schema, frame: pl.DataFrame) -> EventLog:
 
     With an `outcome_time` the outcomes become events of their own, placed before the first transaction that
     is not earlier than they are. Without one each transaction carries its label, which delayed features see
-    once their delay has passed.
+    once their delay has passed. Events arrived at their own time: a history has no other.
     """
     n = len(frame)
+    time_us = frame[schema.time].to_numpy().astype(np.int64)
     scales = np.array([10.0**digits for digits in schema.decimals.values()])
     exact = frame.select(pl.col(list(schema.decimals)).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
     transactions = EventLog(
         is_outcome=np.zeros(n, np.uint8),
         ids=text_hashes(frame[schema.id]),
-        time_us=frame[schema.time].to_numpy().astype(np.int64),
+        time_us=time_us,
+        received_us=time_us,
         exact=fixed_point(exact, scales),
         plain=_matrix(frame, schema.numbers, np.float64),
         texts=_stack([text_hashes(frame[name]) for name in schema.texts], n, np.uint64),
@@ -55,7 +57,7 @@ def _with_outcomes(schema: Schema, transactions: EventLog, frame: pl.DataFrame) 
     known = (arrival.is_not_null() & (pl.Series(transactions.labels) != LABEL_UNKNOWN)).to_numpy()
     when = arrival.fill_null(0).to_numpy().astype(np.int64)[known]
     by_arrival = np.argsort(when, kind="stable")
-    outcomes = outcome_rows(schema, transactions.ids[known], when, transactions.labels[known]).rows(by_arrival)
+    outcomes = outcome_rows(schema, transactions.ids[known], when, when, transactions.labels[known]).rows(by_arrival)
     newest = np.maximum.accumulate(transactions.time_us)
     place = np.searchsorted(newest, outcomes.time_us, side="left")
     within = place < len(transactions)

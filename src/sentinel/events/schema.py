@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, cast
 import msgspec
 
 from sentinel.errors import BadBody, InvalidDefinition, InvalidInput
-from sentinel.events.times import instant_us
+from sentinel.events.times import duration_us, instant_us
 
 MINOR_LIMIT = 10**12  # keeps n * sum(x^2) of any window inside 128 bits
 PLACE_DECIMALS = 6  # a millionth of a degree is 11 cm
@@ -38,12 +38,14 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     - `numbers`: plain numbers, handed to the model as they are.
     - `exact`: further numbers that windows add up, with how many decimals each has (`{"value": 0}`).
     - `place`: latitude and longitude in degrees.
-    - `optional`: fields that may be absent or null; the amount never is. An id or a time that is absent is
-      assigned on arrival: then a repeated request cannot be recognised as such.
+    - `optional`: fields that may be absent or null, but for the amount. A missing id or time is assigned on arrival:
+      a repeated request is a new transaction then.
     - `rounded`: exact numbers that are rounded to their decimals, where others are refused with more of them.
     - `ranges`: the least and greatest accepted value of a number.
+    - `max_ahead`: how far an event's own time may be ahead of its arrival; windows and the like count it no later. Keep
+      it shorter than the windows: an event counted ahead moves its key's clock, and the next ones count there too.
     - `label`, `outcome_time`: columns of a history file; never accepted in a live transaction.
-    - `columns`: how a file of yours calls a field, `{"event_time": "tx_datetime"}`.
+    - `columns`: the column of a field in your files, `{"event_time": "tx_datetime"}`.
     """
 
     id: str = "transaction_id"
@@ -59,6 +61,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     optional: tuple[str, ...] = ()
     rounded: tuple[str, ...] = ()
     ranges: dict[str, tuple[float, float]] = {}
+    max_ahead: str = "1m"
     label: str = "is_fraud"
     outcome_time: str | None = None
     columns: dict[str, str] = {}
@@ -86,6 +89,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for name, digits in self.decimals.items():
             if not 0 <= digits <= 6:
                 raise InvalidDefinition(f"schema: {name} has {digits} decimals; 0 to 6 are possible")
+        duration_us(self.max_ahead)
 
     def _refuse_unknown(self, what: str, names: Any, known: tuple[str, ...]) -> None:
         strangers = [name for name in names if name not in known]

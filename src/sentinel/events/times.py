@@ -8,6 +8,8 @@ from sentinel.errors import InvalidDefinition, InvalidInput
 SECOND_US = 1_000_000
 EARLIEST_US = 0
 LATEST_US = 4_102_444_800 * SECOND_US  # 2100-01-01
+FARTHEST_AHEAD_US = 86_400 * SECOND_US
+"""An event whose own time is further ahead of the clock is refused."""
 _SECONDS_BELOW = 1e11  # as seconds this is the year 5138; as milliseconds, March 1973
 _MILLISECONDS_BELOW = 1e14
 _DURATION = re.compile(r"(\d+)(s|m|h|d|w)")

@@ -7,95 +7,25 @@ removal is exactly what a fresh sum would give.
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.events.log import LABEL_UNKNOWN, MISSING, NO_TEXT
-from sentinel.features.exact import add, magnitude, multiply, subtract, variance_numerator
-from sentinel.features.hashtable import FREE, locate, mix, remove_at
+from sentinel.features import layout as at
+from sentinel.features.hashtable import FREE, locate, remove_at
 from sentinel.features.jit import entry, inlined
-from sentinel.features.plan import (
-    AFTER,
-    BEFORE,
-    CLOCK,
-    COUNTED_AT,
-    DISTINCT,
-    ENTER,
-    EVENT_ID,
-    FRAUDS,
-    HAPPENED_AT,
-    HEAD,
-    INSIDE,
-    KEY_HASH,
-    LABEL,
-    LEAVE,
-    MINIMUM,
-    NEXT,
-    OUT_COUNT,
-    OUT_DISTANCE,
-    OUT_DISTINCT,
-    OUT_EXTREME,
-    OUT_FRAUD_RATE,
-    OUT_FRAUDS,
-    OUT_LAST,
-    OUT_MEAN,
-    OUT_SESSION_COUNT,
-    OUT_SESSION_SECONDS,
-    OUT_SESSION_TOTAL,
-    OUT_SINCE,
-    OUT_STD,
-    OUT_TOTAL,
-    ROW_CATEGORY,
-    ROW_EXACT,
-    ROW_HOUR,
-    ROW_PLAIN,
-    ROW_RATIO,
-    ROW_WEEKDAY,
-    ROW_WEEKEND,
-    SEEN,
-    SLOT,
-    SQUARES,
-    SUM,
-    TAIL,
-    GroupPlan,
-    RowPlan,
-)
+from sentinel.features.layout import GroupPlan, GroupState
 from sentinel.features.prefetch import prefetch
+from sentinel.features.windows import enter, leave, read_window
 
 AHEAD = 4
-"""How many events before its turn an event's memory is asked for."""
-NONE = -1
-"""No event: a cursor at the end of its list."""
+"""How many events ahead memory is prefetched."""
 EARTH_RADIUS_KM = 6371.0088
 _RADIANS_PER_UNIT = math.pi / 180.0 / 1e6  # places are in millionths of a degree
-_HOUR_US = 3_600_000_000
-_DAY_US = 24 * _HOUR_US
 
-# Counters of a group's state.
-N_KEYS, N_EVENTS, FREE_EVENT, N_VALUES, N_IDS, ROW = range(6)
 # What a group ran out of.
 ENOUGH, MORE_KEYS, MORE_EVENTS, MORE_VALUES, MORE_IDS = range(5)
-
-
-class GroupState(NamedTuple):
-    """All that is remembered for one kind of key, in flat arrays.
-
-    `key_table`/`key_slots` find a key's row in `keys`; `events` is a pool of linked event rows;
-    `value_table`/`value_counts` count the values inside windows that count distinct ones; `id_table`/
-    `id_events` find an event by its transaction when its outcome arrives.
-    """
-
-    counters: NDArray[np.int64]
-    key_table: NDArray[np.uint64]
-    key_slots: NDArray[np.int64]
-    keys: NDArray[np.int64]
-    events: NDArray[np.int64]
-    value_table: NDArray[np.uint64]
-    value_counts: NDArray[np.int64]
-    id_table: NDArray[np.uint64]
-    id_events: NDArray[np.int64]
 
 
 @entry
@@ -118,40 +48,41 @@ def advance(
     Transactions write row after row of `out` (n, width) and set `late` where an event came after a newer one
     of its key. Outcomes set `known` where their transaction is still remembered.
     """
-    counters = state.counters
+    row = 0
+    for i in range(begin):
+        row += 1 - is_outcome[i]
     for i in range(begin, len(ids)):
         look_ahead(plan, state, i, is_outcome, texts)
         if is_outcome[i]:
-            if plan.shape[4] and learn(plan, state, ids[i], labels[i]):
+            if plan.labelled and learn(plan, state, ids[i], labels[i]):
                 known[i] = 1
             continue
-        key = texts[i, plan.shape[0]]
-        row = counters[ROW]
+        key = texts[i, plan.key]
         if key == FREE:
             for o in range(len(plan.outputs)):
-                out[row, plan.outputs[o, 4]] = np.nan
-            counters[ROW] += 1
+                out[row, plan.outputs[o, at.OUTPUT]] = np.nan
+            row += 1
             continue
         shortage = room(plan, state)
         if shortage != ENOUGH:
             return i, shortage
-        slot = slot_of(state, key)
+        slot = slot_of(plan, state, key)
         cells = state.keys[slot]
-        before = cells[CLOCK]
-        first = cells[SEEN] == 0
+        before = cells[at.CLOCK]
+        first = cells[at.SEEN] == 0
         now = time_us[i] if first else max(before, time_us[i])
         if time_us[i] < now:
             late[row] = 1
         move_windows(plan, state, cells, slot, now)
-        write(plan, state, cells, BEFORE, now, first, exact, i, out, row)
-        if now - time_us[i] < plan.shape[3]:
+        write(plan, state, cells, at.BEFORE, now, first, exact, i, out, row)
+        if now - time_us[i] < plan.reach:
             event = append(plan, state, cells, slot, now, time_us[i], ids[i], exact, texts, labels, i)
             enter_current(plan, state, cells, slot, event)
         remember(plan, cells, now - before, first, now, exact, i)
-        write(plan, state, cells, AFTER, now, first, exact, i, out, row)
-        cells[CLOCK] = now
-        cells[SEEN] += 1
-        counters[ROW] += 1
+        write(plan, state, cells, at.AFTER, now, first, exact, i, out, row)
+        cells[at.CLOCK] = now
+        cells[at.SEEN] += 1
+        row += 1
     return len(ids), ENOUGH
 
 
@@ -159,101 +90,84 @@ def advance(
 def look_ahead(
     plan: GroupPlan, state: GroupState, i: int, is_outcome: NDArray[np.uint8], texts: NDArray[np.uint64]
 ) -> None:
-    """Have the rows of coming events in the cache by their turn: first the key's place, then its row, its events."""
+    """Prefetch the memory of coming events: first the key's place in the table, then its row, then its events."""
     n = len(is_outcome)
     if i + 3 * AHEAD < n and not is_outcome[i + 3 * AHEAD]:
-        place = np.int64(texts[i + 3 * AHEAD, plan.shape[0]] & np.uint64(len(state.key_table) - 1))
+        place = np.int64(texts[i + 3 * AHEAD, plan.key] & np.uint64(len(state.key_table) - 1))
         prefetch(state.key_table.ctypes.data + 8 * place)
         prefetch(state.key_slots.ctypes.data + 8 * place)
     if i + 2 * AHEAD < n and not is_outcome[i + 2 * AHEAD]:
-        place = np.int64(texts[i + 2 * AHEAD, plan.shape[0]] & np.uint64(len(state.key_table) - 1))
-        row = state.keys.ctypes.data + 8 * state.key_slots[place] * plan.shape[1]
-        for line in range(0, plan.shape[1], 8):
+        place = np.int64(texts[i + 2 * AHEAD, plan.key] & np.uint64(len(state.key_table) - 1))
+        row = state.keys.ctypes.data + 8 * state.key_slots[place] * len(plan.fresh)
+        for line in range(0, len(plan.fresh), 8):
             prefetch(row + 8 * line)
     if i + AHEAD < n and not is_outcome[i + AHEAD]:
-        place = np.int64(texts[i + AHEAD, plan.shape[0]] & np.uint64(len(state.key_table) - 1))
+        place = np.int64(texts[i + AHEAD, plan.key] & np.uint64(len(state.key_table) - 1))
         cells = state.keys[state.key_slots[place]]
         for w in range(len(plan.windows)):
-            begin = plan.windows[w, 2]
-            prefetch(state.events.ctypes.data + 8 * cells[begin + LEAVE] * plan.shape[2])
-            if plan.windows[w, 1] > 0:
-                prefetch(state.events.ctypes.data + 8 * cells[begin + ENTER] * plan.shape[2])
+            begin = plan.windows[w, at.WINDOW_CELL]
+            prefetch(state.events.ctypes.data + 8 * cells[begin + at.LEAVE] * plan.event_cells)
+            if plan.windows[w, at.DELAY] > 0:
+                prefetch(state.events.ctypes.data + 8 * cells[begin + at.ENTER] * plan.event_cells)
 
 
 @inlined
 def room(plan: GroupPlan, state: GroupState) -> int:
     """ENOUGH when one more event of a new key surely fits."""
     counters = state.counters
-    if counters[N_KEYS] == len(state.keys) or 2 * counters[N_KEYS] >= len(state.key_table):
+    if counters[at.N_KEYS] == len(state.keys) or 2 * counters[at.N_KEYS] >= len(state.key_table):
         return MORE_KEYS
-    if counters[FREE_EVENT] == NONE and counters[N_EVENTS] == len(state.events):
+    if counters[at.FREE_EVENT] == at.NONE and counters[at.N_EVENTS] == len(state.events):
         return MORE_EVENTS
-    if 2 * (counters[N_VALUES] + len(plan.aggregates)) > len(state.value_table):
+    if 2 * (counters[at.N_VALUES] + len(plan.aggregates)) > len(state.value_table):
         return MORE_VALUES
-    if 2 * counters[N_IDS] >= len(state.id_table):
+    if 2 * counters[at.N_IDS] >= len(state.id_table):
         return MORE_IDS
     return ENOUGH
 
 
 @inlined
-def slot_of(state: GroupState, key: np.uint64) -> int:
+def slot_of(plan: GroupPlan, state: GroupState, key: np.uint64) -> int:
     """Row of this key, a new one on its first event."""
     place = locate(state.key_table, key)
     if state.key_table[place] == FREE:
-        slot = state.counters[N_KEYS]
-        state.counters[N_KEYS] += 1
+        slot = state.counters[at.N_KEYS]
+        state.counters[at.N_KEYS] += 1
         state.key_table[place] = key
         state.key_slots[place] = slot
-        state.keys[slot, :] = NONE
-        state.keys[slot, KEY_HASH] = np.int64(key)
-        state.keys[slot, SEEN] = 0
+        for c in range(len(plan.fresh)):  # as a slice it would be copied, and nothing here allocates
+            state.keys[slot, c] = plan.fresh[c]
+        state.keys[slot, at.KEY_HASH] = np.int64(key)
     return state.key_slots[place]
-
-
-@inlined
-def clear_windows(plan: GroupPlan, cells: NDArray[np.int64]) -> None:
-    """Give a new key's windows their empty aggregates."""
-    for w in range(len(plan.windows)):
-        cells[plan.windows[w, 2] + INSIDE] = 0
-        for a in range(plan.windows[w, 3], plan.windows[w, 4]):
-            kind, cell = plan.aggregates[a, 0], plan.aggregates[a, 2]
-            if kind == SUM or kind == SQUARES:
-                cells[cell] = 0
-                cells[cell + 1] = 0
-            elif kind == DISTINCT or kind == FRAUDS:
-                cells[cell] = 0
 
 
 @inlined
 def move_windows(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, now: int) -> None:
     """Bring every window of the key to `now`, then free the events that have left them all."""
-    if cells[SEEN] == 0:
-        clear_windows(plan, cells)
-        return
     events = state.events
     for w in range(len(plan.windows)):
-        over, delay, begin = plan.windows[w, 0], plan.windows[w, 1], plan.windows[w, 2]
+        over, delay, begin = plan.windows[w, at.OVER], plan.windows[w, at.DELAY], plan.windows[w, at.WINDOW_CELL]
         if delay > 0:
-            event = cells[begin + ENTER]
-            while event != NONE and events[event, COUNTED_AT] <= now - delay:
-                if events[event, COUNTED_AT] - events[event, HAPPENED_AT] < over + delay:
+            event = cells[begin + at.ENTER]
+            while event != at.NONE and events[event, at.COUNTED_AT] <= now - delay:
+                if events[event, at.COUNTED_AT] - events[event, at.HAPPENED_AT] < over + delay:
                     enter(plan, state, cells, slot, w, event)
-                event = events[event, NEXT]
-            cells[begin + ENTER] = event
-        event = cells[begin + LEAVE]
-        while event != NONE and events[event, COUNTED_AT] <= now - delay - over:
-            if events[event, COUNTED_AT] - events[event, HAPPENED_AT] < over + delay:
+                event = events[event, at.NEXT]
+            cells[begin + at.ENTER] = event
+        event = cells[begin + at.LEAVE]
+        while event != at.NONE and events[event, at.COUNTED_AT] <= now - delay - over:
+            if events[event, at.COUNTED_AT] - events[event, at.HAPPENED_AT] < over + delay:
                 leave(plan, state, cells, slot, w, event)
-            event = events[event, NEXT]
-        cells[begin + LEAVE] = event
-    event = cells[HEAD]
-    while event != NONE and events[event, COUNTED_AT] <= now - plan.shape[3]:
-        after = events[event, NEXT]
+            event = events[event, at.NEXT]
+        cells[begin + at.LEAVE] = event
+    event = cells[at.HEAD]
+    while event != at.NONE and events[event, at.COUNTED_AT] <= now - plan.reach:
+        after = events[event, at.NEXT]
         release(plan, state, event)
         event = after
-    cells[HEAD] = event
-    if event == NONE:
-        cells[TAIL] = NONE
+    cells[at.HEAD] = event
+    if event == at.NONE:
+        cells[at.TAIL] = at.NONE
 
 
 @inlined
@@ -272,45 +186,45 @@ def append(
 ) -> int:
     """Put event i at the end of the key's list; every cursor that waits at the end now points to it."""
     counters, events = state.counters, state.events
-    event = counters[FREE_EVENT]
-    if event == NONE:
-        event = counters[N_EVENTS]
-        counters[N_EVENTS] += 1
+    event = counters[at.FREE_EVENT]
+    if event == at.NONE:
+        event = counters[at.N_EVENTS]
+        counters[at.N_EVENTS] += 1
     else:
-        counters[FREE_EVENT] = events[event, NEXT]
-    events[event, COUNTED_AT] = now
-    events[event, HAPPENED_AT] = happened_at
-    events[event, NEXT] = NONE
+        counters[at.FREE_EVENT] = events[event, at.NEXT]
+    events[event, at.COUNTED_AT] = now
+    events[event, at.HAPPENED_AT] = happened_at
+    events[event, at.NEXT] = at.NONE
     for s in range(len(plan.stored)):
-        column, cell = plan.stored[s, 1], plan.stored[s, 2]
-        events[event, cell] = np.int64(texts[i, column]) if plan.stored[s, 0] else exact[i, column]
-    if plan.shape[4]:
-        events[event, LABEL] = labels[i]
-        events[event, SLOT] = slot
-        events[event, EVENT_ID] = NO_TEXT
+        column, cell = plan.stored[s, at.STORED_COLUMN], plan.stored[s, at.EVENT_CELL]
+        events[event, cell] = np.int64(texts[i, column]) if plan.stored[s, at.IS_TEXT] else exact[i, column]
+    if plan.labelled:
+        events[event, at.LABEL] = labels[i]
+        events[event, at.SLOT] = slot
+        events[event, at.EVENT_ID] = NO_TEXT
         if labels[i] == LABEL_UNKNOWN:
             await_outcome(state, event, event_id)
-    if cells[TAIL] != NONE:
-        events[cells[TAIL], NEXT] = event
+    if cells[at.TAIL] != at.NONE:
+        events[cells[at.TAIL], at.NEXT] = event
     else:
-        cells[HEAD] = event
-    cells[TAIL] = event
+        cells[at.HEAD] = event
+    cells[at.TAIL] = event
     for w in range(len(plan.windows)):
-        begin = plan.windows[w, 2]
-        if cells[begin + ENTER] == NONE:
-            cells[begin + ENTER] = event
-        if cells[begin + LEAVE] == NONE:
-            cells[begin + LEAVE] = event
+        begin = plan.windows[w, at.WINDOW_CELL]
+        if cells[begin + at.ENTER] == at.NONE:
+            cells[begin + at.ENTER] = event
+        if cells[begin + at.LEAVE] == at.NONE:
+            cells[begin + at.LEAVE] = event
     return event
 
 
 @inlined
 def await_outcome(state: GroupState, event: int, event_id: np.uint64) -> None:
-    """Make the event known by its transaction id, so that its outcome finds it."""
-    state.events[event, EVENT_ID] = np.int64(event_id)
+    """Index the event by its transaction id, so that its outcome finds it."""
+    state.events[event, at.EVENT_ID] = np.int64(event_id)
     place = locate(state.id_table, event_id)
     if state.id_table[place] == FREE:
-        state.counters[N_IDS] += 1
+        state.counters[at.N_IDS] += 1
     state.id_table[place] = event_id
     state.id_events[place] = event
 
@@ -318,143 +232,22 @@ def await_outcome(state: GroupState, event: int, event_id: np.uint64) -> None:
 @inlined
 def enter_current(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, event: int) -> None:
     """Count the newest event in every window that is not delayed and that its own time is still inside."""
-    lateness = state.events[event, COUNTED_AT] - state.events[event, HAPPENED_AT]
+    lateness = state.events[event, at.COUNTED_AT] - state.events[event, at.HAPPENED_AT]
     for w in range(len(plan.windows)):
-        if plan.windows[w, 1] == 0 and lateness < plan.windows[w, 0]:
+        if plan.windows[w, at.DELAY] == 0 and lateness < plan.windows[w, at.OVER]:
             enter(plan, state, cells, slot, w, event)
 
 
 @inlined
 def release(plan: GroupPlan, state: GroupState, event: int) -> None:
     """Return an event's row to the pool."""
-    if plan.shape[4] and state.events[event, EVENT_ID] != NO_TEXT:
-        place = locate(state.id_table, np.uint64(state.events[event, EVENT_ID]))
+    if plan.labelled and state.events[event, at.EVENT_ID] != NO_TEXT:
+        place = locate(state.id_table, np.uint64(state.events[event, at.EVENT_ID]))
         if state.id_table[place] != FREE and state.id_events[place] == event:
             remove_at(state.id_table, state.id_events, place)
-            state.counters[N_IDS] -= 1
-    state.events[event, NEXT] = state.counters[FREE_EVENT]
-    state.counters[FREE_EVENT] = event
-
-
-@inlined
-def enter(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, window: int, event: int) -> None:
-    """Add an event to a window's aggregates."""
-    events = state.events
-    cells[plan.windows[window, 2] + INSIDE] += 1
-    for a in range(plan.windows[window, 3], plan.windows[window, 4]):
-        kind, cell, links = plan.aggregates[a, 0], plan.aggregates[a, 2], plan.aggregates[a, 3]
-        value = events[event, plan.aggregates[a, 1]]
-        if kind == FRAUDS:
-            cells[cell] += 1 if value == 1 else 0
-        elif kind == DISTINCT:
-            if value != 0:
-                cells[cell] += count_value(state, plan.aggregates[a, 4], slot, value)
-        elif value == MISSING:
-            continue
-        elif kind == SUM:
-            cells[cell] += 1
-            cells[cell + 1] += value
-        elif kind == SQUARES:
-            square = multiply(magnitude(value), magnitude(value))
-            high, low = add(np.uint64(cells[cell]), np.uint64(cells[cell + 1]), square[0], square[1])
-            cells[cell], cells[cell + 1] = np.int64(high), np.int64(low)
-        else:
-            push_extreme(events, cells, kind, cell, plan.aggregates[a, 1], links, event)
-
-
-@inlined
-def leave(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, window: int, event: int) -> None:
-    """Take an event out of a window's aggregates."""
-    events = state.events
-    cells[plan.windows[window, 2] + INSIDE] -= 1
-    for a in range(plan.windows[window, 3], plan.windows[window, 4]):
-        kind, cell, links = plan.aggregates[a, 0], plan.aggregates[a, 2], plan.aggregates[a, 3]
-        value = events[event, plan.aggregates[a, 1]]
-        if kind == FRAUDS:
-            cells[cell] -= 1 if value == 1 else 0
-        elif kind == DISTINCT:
-            if value != 0:
-                cells[cell] -= uncount_value(state, plan.aggregates[a, 4], slot, value)
-        elif value == MISSING:
-            continue
-        elif kind == SUM:
-            cells[cell] -= 1
-            cells[cell + 1] -= value
-        elif kind == SQUARES:
-            square = multiply(magnitude(value), magnitude(value))
-            high, low = subtract(np.uint64(cells[cell]), np.uint64(cells[cell + 1]), square[0], square[1])
-            cells[cell], cells[cell + 1] = np.int64(high), np.int64(low)
-        elif cells[cell] == event:
-            pop_extreme(events, cells, cell, links)
-
-
-@inlined
-def push_extreme(
-    events: NDArray[np.int64],
-    cells: NDArray[np.int64],
-    kind: int,
-    cell: int,
-    field: int,
-    links: int,
-    event: int,
-) -> None:
-    """Append to the window's monotone list: only events that can still become its extreme stay in it."""
-    value = events[event, field]
-    tail = cells[cell + 1]
-    while tail != NONE:
-        beaten = events[tail, field] >= value if kind == MINIMUM else events[tail, field] <= value
-        if not beaten:
-            break
-        tail = events[tail, links]
-    events[event, links] = tail
-    events[event, links + 1] = NONE
-    if tail == NONE:
-        cells[cell] = event
-    else:
-        events[tail, links + 1] = event
-    cells[cell + 1] = event
-
-
-@inlined
-def pop_extreme(events: NDArray[np.int64], cells: NDArray[np.int64], cell: int, links: int) -> None:
-    """The head of the monotone list has left the window."""
-    head = events[cells[cell], links + 1]
-    cells[cell] = head
-    if head == NONE:
-        cells[cell + 1] = NONE
-    else:
-        events[head, links] = NONE
-
-
-@inlined
-def value_key(salt: int, slot: int, value: int) -> np.uint64:
-    """Key of a value inside one window of one key."""
-    return mix(np.uint64(value), mix(np.uint64(slot), np.uint64(salt)))
-
-
-@inlined
-def count_value(state: GroupState, salt: int, slot: int, value: int) -> int:
-    """1 when the value is new in the window."""
-    key = value_key(salt, slot, value)
-    place = locate(state.value_table, key)
-    state.value_counts[place] += 1
-    if state.value_table[place] != FREE:
-        return 0
-    state.value_table[place] = key
-    state.counters[N_VALUES] += 1
-    return 1
-
-
-@inlined
-def uncount_value(state: GroupState, salt: int, slot: int, value: int) -> int:
-    """1 when the last event with that value has left the window."""
-    place = locate(state.value_table, value_key(salt, slot, value))
-    state.value_counts[place] -= 1
-    if state.value_counts[place] > 0:
-        return 0
-    remove_at(state.value_table, state.value_counts, place)
-    state.counters[N_VALUES] -= 1
-    return 1
+            state.counters[at.N_IDS] -= 1
+    state.events[event, at.NEXT] = state.counters[at.FREE_EVENT]
+    state.counters[at.FREE_EVENT] = event
 
 
 @inlined
@@ -467,21 +260,21 @@ def remember(
     exact: NDArray[np.int64],
     i: int,
 ) -> None:
-    """Keep what the key's next transaction will ask about this one: last values, place, session."""
+    """Keep what the key's next transaction needs of this one: last values, place, session."""
     for k in range(len(plan.lasts)):
-        cells[plan.lasts[k, 1]] = exact[i, plan.lasts[k, 0]]
-    if plan.shape[5] != NONE:
-        cells[plan.shape[5]] = exact[i, plan.shape[6]]
-        cells[plan.shape[5] + 1] = exact[i, plan.shape[7]]
+        cells[plan.lasts[k, at.LAST_CELL]] = exact[i, plan.lasts[k, at.LAST_COLUMN]]
+    if plan.place != at.NONE:
+        cells[plan.place] = exact[i, plan.latitude]
+        cells[plan.place + 1] = exact[i, plan.longitude]
     for s in range(len(plan.sessions)):
-        begin = plan.sessions[s, 1]
-        fresh = first or pause > plan.sessions[s, 0]
+        begin = plan.sessions[s, at.SESSION_CELL]
+        fresh = first or pause > plan.sessions[s, at.GAP]
         if fresh:
-            cells[begin] = now
-            cells[begin + 1] = 0
-        cells[begin + 1] += 1
-        for t in range(plan.sessions[s, 2], plan.sessions[s, 3]):
-            value, cell = exact[i, plan.session_totals[t, 0]], plan.session_totals[t, 1]
+            cells[begin + at.BEGAN] = now
+            cells[begin + at.SIZE] = 0
+        cells[begin + at.SIZE] += 1
+        for t in range(plan.sessions[s, at.FIRST_TOTAL], plan.sessions[s, at.END_TOTAL]):
+            value, cell = exact[i, plan.session_totals[t, at.TOTAL_COLUMN]], plan.session_totals[t, at.TOTAL_CELL]
             if fresh:
                 cells[cell] = 0
             if value != MISSING:
@@ -490,26 +283,27 @@ def remember(
 
 @inlined
 def learn(plan: GroupPlan, state: GroupState, event_id: np.uint64, label: int) -> bool:
-    """Note the truth about a remembered event, also in the windows it is inside. False when it is forgotten."""
+    """Set the label of a remembered event, also in the windows it is inside. False when the event is forgotten."""
     place = locate(state.id_table, event_id)
     if state.id_table[place] == FREE:
         return False
     events = state.events
     event = state.id_events[place]
-    change = (1 if label == 1 else 0) - (1 if events[event, LABEL] == 1 else 0)
-    events[event, LABEL] = label
-    cells = state.keys[events[event, SLOT]]
-    counted_at, happened_at = events[event, COUNTED_AT], events[event, HAPPENED_AT]
+    change = (1 if label == 1 else 0) - (1 if events[event, at.LABEL] == 1 else 0)
+    events[event, at.LABEL] = label
+    cells = state.keys[events[event, at.SLOT]]
+    counted_at, happened_at = events[event, at.COUNTED_AT], events[event, at.HAPPENED_AT]
     for w in range(len(plan.windows)):
-        over, delay = plan.windows[w, 0], plan.windows[w, 1]
+        over, delay = plan.windows[w, at.OVER], plan.windows[w, at.DELAY]
         inside = (
-            cells[CLOCK] - delay - over < counted_at <= cells[CLOCK] - delay and counted_at - happened_at < over + delay
+            cells[at.CLOCK] - delay - over < counted_at <= cells[at.CLOCK] - delay
+            and counted_at - happened_at < over + delay
         )
         if not inside:
             continue
-        for a in range(plan.windows[w, 3], plan.windows[w, 4]):
-            if plan.aggregates[a, 0] == FRAUDS:
-                cells[plan.aggregates[a, 2]] += change
+        for a in range(plan.windows[w, at.FIRST], plan.windows[w, at.END]):
+            if plan.aggregates[a, at.KIND] == at.FRAUDS:
+                cells[plan.aggregates[a, at.CELL]] += change
     return True
 
 
@@ -528,60 +322,42 @@ def write(
 ) -> None:
     """Read the outputs that are due before, or after, the current event has been counted."""
     for o in range(len(plan.outputs)):
-        if plan.outputs[o, 5] == when:
-            out[row, plan.outputs[o, 4]] = read(
-                plan, state, cells, plan.outputs[o, 0], plan.outputs[o, 1], plan.outputs[o, 2],
-                plan.outputs[o, 3], now, first, exact, i,
-            )  # fmt: skip
+        if plan.outputs[o, at.WHEN] != when:
+            continue
+        if plan.outputs[o, at.HOW] < at.WINDOW_OUTPUTS:
+            out[row, plan.outputs[o, at.OUTPUT]] = read_window(plan, state, cells, o)
+        else:
+            out[row, plan.outputs[o, at.OUTPUT]] = read_key(plan, cells, o, now, first, exact, i)
 
 
 @inlined
-def read(
+def read_key(
     plan: GroupPlan,
-    state: GroupState,
     cells: NDArray[np.int64],
-    how: int,
-    cell: int,
-    beside: int,
-    scale: int,
+    o: int,
     now: int,
     first: bool,
     exact: NDArray[np.int64],
     i: int,
 ) -> float:
-    """One output of the key at `now`; NaN where there is nothing to say."""
-    if how == OUT_COUNT or how == OUT_DISTINCT or how == OUT_FRAUDS:
-        return float(cells[cell])
-    if how == OUT_TOTAL:
-        return cells[cell + 1] / scale
-    if how == OUT_MEAN:
-        return np.nan if cells[cell] == 0 else cells[cell + 1] / (cells[cell] * scale)
-    if how == OUT_STD:
-        n = cells[cell]
-        if n == 0:
-            return np.nan
-        numerator = variance_numerator(n, cells[cell + 1], np.uint64(cells[beside]), np.uint64(cells[beside + 1]))
-        return math.sqrt(numerator) / (n * scale)
-    if how == OUT_EXTREME:
-        return np.nan if cells[cell] == NONE else state.events[cells[cell], beside] / scale
-    if how == OUT_FRAUD_RATE:
-        return 0.0 if cells[beside] == 0 else cells[cell] / cells[beside]
-    if how == OUT_SESSION_COUNT:
-        return float(cells[cell + 1])
-    if how == OUT_SESSION_TOTAL:
+    """One output that is not of a window, at `now`; NaN where there is nothing to say."""
+    how, cell, scale = plan.outputs[o, at.HOW], plan.outputs[o, at.OF_CELL], plan.outputs[o, at.SCALE]
+    if how == at.OUT_SESSION_COUNT:
+        return float(cells[cell + at.SIZE])
+    if how == at.OUT_SESSION_TOTAL:
         return cells[cell] / scale
-    if how == OUT_SESSION_SECONDS:
-        return (now - cells[cell]) / 1e6
+    if how == at.OUT_SESSION_SECONDS:
+        return (now - cells[cell + at.BEGAN]) / 1e6
     if first:
         return np.nan
-    if how == OUT_LAST:
+    if how == at.OUT_LAST:
         return np.nan if cells[cell] == MISSING else cells[cell] / scale
-    if how == OUT_SINCE:
-        return (now - cells[CLOCK]) / 1e6
-    distance = kilometres(cells[cell], cells[cell + 1], exact[i, plan.shape[6]], exact[i, plan.shape[7]])
-    if how == OUT_DISTANCE:
+    if how == at.OUT_SINCE:
+        return (now - cells[at.CLOCK]) / 1e6
+    distance = kilometres(cells[cell], cells[cell + 1], exact[i, plan.latitude], exact[i, plan.longitude])
+    if how == at.OUT_DISTANCE:
         return distance
-    return distance / (max((now - cells[CLOCK]) / 1e6, 1.0) / 3600.0)
+    return distance / (max((now - cells[at.CLOCK]) / 1e6, 1.0) / 3600.0)
 
 
 @inlined
@@ -594,66 +370,3 @@ def kilometres(latitude_a: int, longitude_a: int, latitude_b: int, longitude_b: 
     along = math.sin((longitude_b - longitude_a) * _RADIANS_PER_UNIT / 2)
     h = across * across + math.cos(phi_a) * math.cos(phi_b) * (along * along)
     return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(h, 1.0)))
-
-
-@entry
-def fill_rows(
-    plan: RowPlan,
-    is_outcome: NDArray[np.uint8],
-    time_us: NDArray[np.int64],
-    exact: NDArray[np.int64],
-    plain: NDArray[np.float64],
-    texts: NDArray[np.uint64],
-    out: NDArray[np.float64],
-) -> None:
-    """Write the outputs that need no memory of the key, ratios of other outputs included."""
-    row = 0
-    for i in range(len(time_us)):
-        if is_outcome[i]:
-            continue
-        for s in range(len(plan.steps)):
-            how, first, second = plan.steps[s, 0], plan.steps[s, 1], plan.steps[s, 2]
-            if how == ROW_EXACT:
-                value = np.nan if exact[i, first] == MISSING else exact[i, first] / plan.steps[s, 3]
-            elif how == ROW_PLAIN:
-                value = plain[i, first]
-            elif how == ROW_CATEGORY:
-                value = code_of(plan, second, texts[i, first])
-            elif how == ROW_RATIO:
-                top, bottom = out[row, first], out[row, second]
-                value = np.nan if bottom == 0.0 else top / bottom
-            else:
-                value = clock_part(how, first, time_us[i])
-            out[row, plan.steps[s, 4]] = value
-        row += 1
-
-
-@inlined
-def code_of(plan: RowPlan, category: int, text: np.uint64) -> float:
-    """The learned code of a text; one code above them all for any other; NaN when it is missing."""
-    if text == FREE:
-        return np.nan
-    low, high = plan.ends[category], plan.ends[category + 1]
-    unknown = float(high - low)
-    end = high
-    while low < high:
-        middle = (low + high) // 2
-        if plan.known[middle] < text:
-            low = middle + 1
-        else:
-            high = middle
-    return plan.codes[low] if low < end and plan.known[low] == text else unknown
-
-
-@inlined
-def clock_part(how: int, last_hour: int, time_us: int) -> float:
-    """Hour, weekday (Monday is 0), weekend or night of an instant, UTC."""
-    hour = (time_us % _DAY_US) // _HOUR_US
-    weekday = (time_us // _DAY_US + 3) % 7  # 1970-01-01 was a Thursday
-    if how == ROW_HOUR:
-        return float(hour)
-    if how == ROW_WEEKDAY:
-        return float(weekday)
-    if how == ROW_WEEKEND:
-        return 1.0 if weekday >= 5 else 0.0
-    return 1.0 if hour <= last_hour else 0.0

@@ -1,7 +1,7 @@
-"""A hint to the processor: fetch this address into the cache, it is needed soon.
+"""Prefetch: a hint to the processor to load an address into its cache.
 
-A long replay jumps between keys, and most of its time would go into waiting for memory. The kernel knows which keys
-come next and asks for their rows a few events ahead.
+A long replay jumps between keys and would spend most of its time waiting for memory. The kernel knows the next keys and
+prefetches their rows a few events ahead.
 """
 
 from typing import Any

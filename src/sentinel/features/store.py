@@ -1,4 +1,4 @@
-"""The memory store: everything remembered about every key, and the one way to advance it."""
+"""The memory store: the feature state of every key."""
 
 import io
 import os
@@ -11,27 +11,24 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.errors import JournalProblem
+from sentinel.errors import StorageProblem
 from sentinel.events.log import EventLog
+from sentinel.events.times import duration_us
 from sentinel.features.hashtable import rehash
-from sentinel.features.kernel import (
-    ENOUGH,
+from sentinel.features.kernel import ENOUGH, MORE_EVENTS, MORE_IDS, MORE_KEYS, MORE_VALUES, advance
+from sentinel.features.layout import (
+    COUNTERS,
     FREE_EVENT,
-    MORE_EVENTS,
-    MORE_IDS,
-    MORE_KEYS,
-    MORE_VALUES,
     N_EVENTS,
     N_IDS,
     N_KEYS,
     N_VALUES,
     NONE,
-    ROW,
+    GroupPlan,
     GroupState,
-    advance,
-    fill_rows,
 )
-from sentinel.features.plan import CompiledPlan, FeaturePlan, GroupPlan, compile_plan
+from sentinel.features.plan import CompiledPlan, FeaturePlan, compile_plan
+from sentinel.features.rows import fill_rows
 
 _FIRST_ROWS = 1024
 _PIECE = 1 << 18
@@ -48,34 +45,38 @@ class MemoryStore:
         self.plan = plan
         self.compiled: CompiledPlan = compile_plan(plan)
         self._groups = [_empty_state(group) for group in self.compiled.groups]
+        self._max_ahead_us = duration_us(plan.schema.max_ahead)
         self._spare: dict[str, NDArray[Any]] = {}
 
     def advance(self, log: EventLog) -> "Features":
-        """Take the events of `log` and return what was known at each of its transactions."""
+        """Take the events of `log` and return what was known at each of its transactions.
+
+        What follows a key counts an event at its own time, or at its arrival plus `max_ahead` where that is earlier.
+        """
+        counted_us = np.minimum(log.time_us, log.received_us + self._max_ahead_us)
         outcomes = int(np.count_nonzero(log.is_outcome))
         n = len(log) - outcomes
         out = np.empty((n, self.compiled.width))
         late = np.zeros(n, np.uint8)
         known = np.zeros(len(log), np.uint8)
         for g, plan in enumerate(self.compiled.groups):
-            self._groups[g].counters[ROW] = 0
             done, shortage = 0, -1
             while shortage != ENOUGH:
                 if shortage > ENOUGH:
                     self._groups[g] = _grown(self._groups[g], shortage, partial(self._twice, g))
                 done, shortage = advance(
-                    plan, self._groups[g], done, log.is_outcome, log.ids, log.time_us, log.exact, log.texts,
+                    plan, self._groups[g], done, log.is_outcome, log.ids, counted_us, log.exact, log.texts,
                     log.labels, out, late, known,
                 )  # fmt: skip
         fill_rows(self.compiled.rows, log.is_outcome, log.time_us, log.exact, log.plain, log.texts, out)
         return Features(out[:, : self.compiled.outputs], late, known)
 
     def grows_soon(self) -> bool:
-        """Whether something is so full that memory for its growth should be made."""
+        """Whether an array is so full that memory for its growth should be made."""
         return any(True for _ in self._lacking())
 
     def _lacking(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """What grows soon and has no memory made for it, or memory for a growth that is over."""
+        """The arrays that grow soon and have no memory made for it."""
         for g, state in enumerate(self._groups):
             for name in _filling(state):
                 array, spare = getattr(state, name), self._spare.get(f"{g}.{name}")
@@ -141,17 +142,17 @@ class MemoryStore:
     def restore(self, taken: Mapping[str, NDArray[Any]]) -> None:
         """Replace the state by a snapshot of a store with the same plan.
 
-        Raises JournalProblem when the snapshot belongs to another plan.
+        Raises StorageProblem when the snapshot belongs to another plan.
         """
         restored = []
         for g, state in enumerate(self._groups):
             try:
                 arrays = {name: np.array(taken[f"{g}.{name}"]) for name in state._fields}
             except KeyError:
-                raise JournalProblem("the snapshot belongs to another feature plan; replay the journal") from None
+                raise StorageProblem("the snapshot belongs to another feature plan; replay the journal") from None
             found = GroupState(**arrays)
             if found.keys.shape[1:] != state.keys.shape[1:] or found.events.shape[1:] != state.events.shape[1:]:
-                raise JournalProblem("the snapshot belongs to another feature plan; replay the journal")
+                raise StorageProblem("the snapshot belongs to another feature plan; replay the journal")
             restored.append(found)
         self._groups = restored
 
@@ -213,23 +214,23 @@ def write_packed(snapshot: Mapping[str, NDArray[Any]], file: IO[bytes], pause_s:
 
 
 def unpack(data: bytes) -> dict[str, NDArray[Any]]:
-    """The snapshot that `pack` wrote. Raises JournalProblem when the bytes are damaged."""
+    """The snapshot that `pack` wrote. Raises StorageProblem when the bytes are damaged."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:
-        raise JournalProblem(f"the snapshot is damaged ({error})") from error
+        raise StorageProblem(f"the snapshot is damaged ({error})") from error
 
 
 def _empty_state(plan: GroupPlan) -> GroupState:
-    counters = np.zeros(6, np.int64)
+    counters = np.zeros(COUNTERS, np.int64)
     counters[FREE_EVENT] = NONE
     return GroupState(
         counters=counters,
         key_table=np.zeros(4 * _FIRST_ROWS, np.uint64),
         key_slots=np.zeros(4 * _FIRST_ROWS, np.int64),
-        keys=np.zeros((_FIRST_ROWS, int(plan.shape[1])), np.int64),
-        events=np.zeros((_FIRST_ROWS, int(plan.shape[2])), np.int64),
+        keys=np.zeros((_FIRST_ROWS, len(plan.fresh)), np.int64),
+        events=np.zeros((_FIRST_ROWS, plan.event_cells), np.int64),
         value_table=np.zeros(4 * _FIRST_ROWS, np.uint64),
         value_counts=np.zeros(4 * _FIRST_ROWS, np.int64),
         id_table=np.zeros(4 * _FIRST_ROWS, np.uint64),

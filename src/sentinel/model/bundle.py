@@ -60,7 +60,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     files: dict[str, str]
 
 
-# What msgspec knows of a type is made at its first use; two threads that do so at once bring the process down.
+# Made here: msgspec prepares a type at its first use, and two threads that do so at once crash the process.
 _manifest_decoder = msgspec.json.Decoder(Manifest)
 _reference_decoder = msgspec.json.Decoder(Reference)
 
@@ -78,9 +78,9 @@ class Bundle:
 
     @cached_property
     def state_id(self) -> str:
-        """Names what the features remember at first: bundles of one history and one feature plan share it."""
-        told = f"{self.manifest.plan_sha256} {self.manifest.files[STATE_FILE]}"
-        return hashlib.sha256(told.encode()).hexdigest()[:32]
+        """Names the initial feature state: bundles with the same history and feature plan share it."""
+        named = f"{self.manifest.plan_sha256} {self.manifest.files[STATE_FILE]}"
+        return hashlib.sha256(named.encode()).hexdigest()[:32]
 
     def new_store(self) -> MemoryStore:
         """A store that remembers the training history and nothing since."""
@@ -173,7 +173,7 @@ def _read_checked(path: Path, expected: str) -> bytes:
 
 
 def library_versions() -> dict[str, str]:
-    """What this bundle was made with."""
+    """The versions of the libraries that made this bundle."""
     return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
 
 

@@ -18,7 +18,7 @@ TESTS: dict[Kind, tuple[Statistic, ...]] = {
     "constant": ("other", "missing"),
     "time": (),
 }
-"""What is tested of each kind of column. Parts of the clock change within a day by nature."""
+"""The tests of each kind of column. Parts of the time change within a day by nature."""
 
 BINS, GRID = 20, 100
 CLIPPED_SHARE = 0.001  # values beyond this share of a tail count as its quantile; a column then flat is constant

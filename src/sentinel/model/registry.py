@@ -1,4 +1,4 @@
-"""The bundles of a home folder. Which of them decides is in the deployment record."""
+"""The registry: the bundles of a home folder."""
 
 import re
 from pathlib import Path

@@ -1,12 +1,12 @@
 """Trees answered for sixteen rows at once: the same sums as ONNX Runtime's, bit for bit, in a fraction of the time.
 
-A walk waits for memory and for a guess at every split. Here nothing is walked: every split is asked, for sixteen rows
-in one comparison, and a split that sends a row to the right strikes out the leaves on its left. The first leaf that is
-left over is the row's. That is QuickScorer (Lucchese et al., SIGIR 2015), with a row in each lane of a vector as in
-its successor V-QuickScorer (SIGIR 2016).
+QuickScorer (Lucchese et al., SIGIR 2015), with a row in each lane of a vector as in V-QuickScorer (SIGIR 2016). Walking
+a tree waits for memory and for a branch prediction at every node. Here no tree is walked: every test is evaluated, for
+sixteen rows in one comparison, and a false test (the row goes right) masks out the leaves on its left. The leftmost
+leaf that remains is the exit leaf.
 
-A missing value is either above or below everything, as its split says: every row is kept in both versions and the split
-reads the one it wants.
+A missing value is above or below every threshold, as its node says: each row is stored in both versions, and a test
+reads the one it needs.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +18,10 @@ from numba import njit
 from numpy.typing import NDArray
 from onnx import helper
 
-from sentinel.model.strikes import LEAVES, ROWS, first_left
+from sentinel.model.quickscorer import LEAVES, ROWS, exit_leaves
 
-MOST_STRIKES, DEEPEST = 256, 100
-"""In a tree, on average: where there are more, asking them all costs more than walking. Levels of a tree."""
+MOST_TESTS, DEEPEST = 256, 100
+"""Tests in a tree, on average: with more, walking is cheaper. Levels of a tree."""
 
 _MODES = {b"BRANCH_LT", b"LEAF"}
 _PLAIN = {"aggregate_function": b"SUM", "n_targets": 1, "post_transform": b"NONE"}
@@ -31,28 +31,28 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Trees(NamedTuple):
-    """Trees as lists of strikes; the leaves of a tree, from left to right, are cut into parts of 32.
+    """Trees as lists of tests; the leaves of a tree, from left to right, are the bits of words of 32.
 
-    - `features` int32, `thresholds` float32, `kept` uint32 (strikes,): a row whose feature is not below the threshold
-      keeps only these leaves of a part. A feature from `n_features` on is the version of it that is below everything
-      where it is missing.
-    - `strikes` int64 (parts + 1,): where the strikes of a part begin. `parts` int64 (trees + 1,): where the parts of a
-      tree begin. `leaves` float32 (parts * 32,): what the leaves add.
+    - `features` int32, `thresholds` float32, `masks` uint32 (tests,): where a row's feature is not below the threshold,
+      the test is false and only the leaves of its mask remain in the word. A feature from `n_features` on is the
+      version in which missing is below every threshold.
+    - `tests` int64 (words + 1,): where the tests of a word begin. `words` int64 (trees + 1,): where the words of a tree
+      begin. `leaves` float32 (words * 32,): the value of each leaf.
     """
 
     n_features: int
     features: NDArray[np.int32]
     thresholds: NDArray[np.float32]
-    kept: NDArray[np.uint32]
-    strikes: NDArray[np.int64]
-    parts: NDArray[np.int64]
+    masks: NDArray[np.uint32]
+    tests: NDArray[np.int64]
+    words: NDArray[np.int64]
     leaves: NDArray[np.float32]
 
     def sums(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the trees say together, float32 (n, 1), of rows float32 (n, n_features); NaN is missing."""
+        """The sum of the exit leaves, float32 (n, 1), of rows float32 (n, n_features); NaN is missing."""
         out = np.empty((len(rows), 1), np.float32)
         _sum(
-            rows, self.features, self.thresholds, self.kept, self.strikes, self.parts, self.leaves,
+            rows, self.features, self.thresholds, self.masks, self.tests, self.words, self.leaves,
             np.zeros((2 * self.n_features + 1) * ROWS, np.float32), np.zeros(ROWS, np.int32), np.zeros(ROWS, np.int64),
             np.zeros(ROWS, np.float32), out,
         )  # fmt: skip
@@ -90,11 +90,13 @@ def _is_plain(given: dict[str, Any]) -> bool:
     return plain and bool(np.isfinite(given["nodes_values"]).all())
 
 
-class _Strike(NamedTuple):
-    part: int
+class _Test(NamedTuple):
+    """A node's test, for one word of its tree."""
+
+    word: int
     feature: int
     threshold: float
-    kept: int
+    mask: int
 
 
 class _Node(NamedTuple):
@@ -109,25 +111,25 @@ class _Node(NamedTuple):
 
 def _trees(given: dict[str, Any], n_features: int) -> Trees | None:
     trees = _nodes(given, n_features)
-    strikes: list[_Strike] = []
-    parts: list[int] = [0]
+    tests: list[_Test] = []
+    words: list[int] = [0]
     leaves: list[float] = []
     for nodes in trees or ():
-        tree = _Tree(nodes, parts[-1])
+        tree = _Tree(nodes, words[-1])
         if tree.is_too_deep:
             return None
-        strikes += sorted(tree.strikes)
-        parts.append(parts[-1] - (-len(tree.leaves) // LEAVES))
+        tests += sorted(tree.tests)
+        words.append(words[-1] - (-len(tree.leaves) // LEAVES))
         leaves += tree.leaves + [0.0] * (-len(tree.leaves) % LEAVES)
-    if trees is None or len(strikes) > MOST_STRIKES * len(trees):
+    if trees is None or len(tests) > MOST_TESTS * len(trees):
         return None
     return Trees(
         n_features=n_features,
-        features=np.array([one.feature for one in strikes], np.int32),
-        thresholds=np.array([one.threshold for one in strikes], np.float32),
-        kept=np.array([one.kept for one in strikes], np.uint32),
-        strikes=np.searchsorted([one.part for one in strikes], np.arange(parts[-1] + 1)).astype(np.int64),
-        parts=np.array(parts),
+        features=np.array([one.feature for one in tests], np.int32),
+        thresholds=np.array([one.threshold for one in tests], np.float32),
+        masks=np.array([one.mask for one in tests], np.uint32),
+        tests=np.searchsorted([one.word for one in tests], np.arange(words[-1] + 1)).astype(np.int64),
+        words=np.array(words),
         leaves=np.array(leaves, np.float32),
     )
 
@@ -150,14 +152,14 @@ def _nodes(given: dict[str, Any], n_features: int) -> list[list[_Node]] | None:
 
 
 class _Tree:
-    """The strikes of a tree, of which each is for one part, and its leaves from left to right."""
+    """The tests of a tree and its leaves from left to right."""
 
-    def __init__(self, nodes: Sequence[_Node], first_part: int) -> None:
-        self.strikes: list[_Strike] = []
+    def __init__(self, nodes: Sequence[_Node], first_word: int) -> None:
+        self.tests: list[_Test] = []
         self.leaves: list[float] = []
         self.is_too_deep = False
         self._nodes = nodes
-        self._first_part = first_part
+        self._first_word = first_word
         self._visit(0, 0)
 
     def _visit(self, number: int, depth: int) -> None:
@@ -169,10 +171,10 @@ class _Tree:
         begin = len(self.leaves)
         self._visit(node.left, depth + 1)
         end = len(self.leaves)
-        for part in range(begin // LEAVES, (end - 1) // LEAVES + 1):
-            low, high = max(begin - part * LEAVES, 0), min(end - part * LEAVES, LEAVES)
-            kept = (1 << LEAVES) - 1 - ((1 << high) - (1 << low))
-            self.strikes.append(_Strike(self._first_part + part, node.feature, node.threshold, kept))
+        for word in range(begin // LEAVES, (end - 1) // LEAVES + 1):
+            low, high = max(begin - word * LEAVES, 0), min(end - word * LEAVES, LEAVES)
+            mask = (1 << LEAVES) - 1 - ((1 << high) - (1 << low))
+            self.tests.append(_Test(self._first_word + word, node.feature, node.threshold, mask))
         self._visit(node.right, depth + 1)
 
 
@@ -183,8 +185,8 @@ def _compiled(function: F) -> F:
 
 @_compiled
 def _sum(
-    rows: NDArray[np.float32], features: NDArray[np.int32], thresholds: NDArray[np.float32], kept: NDArray[np.uint32],
-    strikes: NDArray[np.int64], parts: NDArray[np.int64], leaves: NDArray[np.float32], room: NDArray[np.float32],
+    rows: NDArray[np.float32], features: NDArray[np.int32], thresholds: NDArray[np.float32], masks: NDArray[np.uint32],
+    tests: NDArray[np.int64], words: NDArray[np.int64], leaves: NDArray[np.float32], room: NDArray[np.float32],
     first: NDArray[np.int32], places: NDArray[np.int64], sums: NDArray[np.float32], out: NDArray[np.float32],
 ) -> None:  # fmt: skip
     n_features, infinity = rows.shape[1], np.float32(np.inf)
@@ -200,12 +202,12 @@ def _sum(
                 both[c, r] = infinity if missing else value
                 both[n_features + c, r] = -infinity if missing else value
         sums[:] = 0
-        for tree in range(len(parts) - 1):
-            for part in range(parts[tree + 1] - 1, parts[tree] - 1, -1):
-                first_left(features, thresholds, kept, strikes[part], strikes[part + 1], both, first)
+        for tree in range(len(words) - 1):
+            for word in range(words[tree + 1] - 1, words[tree] - 1, -1):
+                exit_leaves(features, thresholds, masks, tests[word], tests[word + 1], both, first)
                 for r in range(ROWS):
-                    if first[r] < LEAVES:  # the leftmost part comes last, and its word counts
-                        places[r] = part * LEAVES + first[r]
+                    if first[r] < LEAVES:  # the leftmost word comes last, and it wins
+                        places[r] = word * LEAVES + first[r]
             for r in range(ROWS):
                 sums[r] += leaves[places[r]]
         for r in range(together):

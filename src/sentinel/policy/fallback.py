@@ -129,22 +129,3 @@ class CompiledFallback:
             (rule, np.logical_and.reduce([compare(wide[:, column], value) for compare, column, value in conditions]))
             for rule, conditions in self._rules
         ]
-
-
-VELOCITY_RULES = (
-    Rule((Condition("amount", ">", 2500),), 0.18, "large amount"),
-    Rule((Condition("amount", ">", 8000),), 0.15, "very large amount"),
-    Rule((Condition("txn_count_24h", ">", 15),), 0.22, "many payments within a day"),
-    Rule(
-        (Condition("distinct_merchants_24h", ">", 8), Condition("txn_count_24h", ">", 8)),
-        0.12,
-        "many merchants within a day",
-    ),
-    Rule(
-        (Condition("days_since_last_txn", "<", 0.05), Condition("amount", ">", 200)),
-        0.15,
-        "soon after the last payment, and no small amount",
-    ),
-    Rule((Condition("channel_online", ">=", 0.5), Condition("amount", ">", 1500)), 0.08, "large amount online"),
-)
-"""The rules Sentinel-Stream published for its seven fields; all of them together give 0.95."""

@@ -63,6 +63,13 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return 2
         return 1 if fraud_probability >= self.review else 0
 
+    def levels(self, scores: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """The same for scores (n,), uint8 (n,)."""
+        levels = (scores >= self.review).astype(np.uint8)
+        if self.block is not None:
+            levels[scores >= self.block] = 2
+        return levels
+
 
 def choose_thresholds(scores: NDArray[np.float32], labels: NDArray[np.int8], policy: Policy) -> Thresholds:
     """The thresholds that disturb the policy's shares of the honest transactions in this sample.

@@ -1,6 +1,5 @@
 """The feature state: what the features of a model remember, equal to the last bit to never having stopped."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,95 +7,125 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.errors import JournalProblem
+from sentinel.errors import StorageProblem
 from sentinel.events.log import Outcome, log_of_events
 from sentinel.events.schema import Transaction
+from sentinel.events.times import instant_us
 from sentinel.features.store import Features, MemoryStore
 from sentinel.model.bundle import Bundle
-from sentinel.record.journal_reader import DecisionRow, JournalReader, OutcomeRow
+from sentinel.record.entries import activation_in, decided_in, outcome_events
+from sentinel.record.log import Follower, Kind, LogReader, Record
 from sentinel.record.snapshots import PAUSE_S, Snapshots
 
-_LOOK_EVERY = 1_000  # events; looking takes a few microseconds, and nothing fills up in so few
+_LOOK_EVERY = 1_000  # entries; looking takes a few microseconds, and nothing fills up in so few
+
+
+def activation_of(log: LogReader, state_id: str) -> int | None:
+    """From which position on this state takes the entries of the log, or None when it was never kept."""
+    record = log.standing().get(f"activation:{state_id}")
+    return None if record is None else activation_in(record).begin
+
+
+def first_after_history(log: LogReader, bundle: Bundle) -> int:
+    """The first entry that came in after a model's training history, for a state that was never kept."""
+    manifest = bundle.manifest
+    return log.first_after(min(manifest.history.last_us, instant_us(manifest.created_at)))
 
 
 class FeatureState:
-    """A store that remembers a bundle's training history and then every event of the journal up to `seq`.
+    """A store that remembers a bundle's training history and then every entry of the log from `begin` up to `position`.
 
-    Memory is only a cache of the journal: the state can be thrown away and loaded again at any time. `begun` is the
-    last event before the state was first kept; what was taken before that and is not later than the history is part
-    of the history already. Use it from one thread at a time.
+    Memory is only a cache of the log: the state can be thrown away and loaded again at any time. Use it from one thread
+    at a time.
     """
 
-    def __init__(self, bundle: Bundle, begun: int) -> None:
-        manifest = bundle.manifest
+    def __init__(self, bundle: Bundle, begin: int) -> None:
         self.id = bundle.state_id
         self.bundle = bundle
+        self.begin = begin
+        self.position = begin
+        """The next entry to take."""
+
         self.store: MemoryStore | None = None
-        self.seq = 0
-        self.log_of = log_of_events(manifest.plan.schema)
-        self.begun = begun
-        self._schema = manifest.plan.schema
-        self._time_of = operator.attrgetter(self._schema.time)
-        self._snapshot_seq = 0
+        self._schema = bundle.manifest.plan.schema
+        self._log_of = log_of_events(self._schema)
+        self._saved = begin
+        self._origin = ""  # of snapshots: those of another plan or another log are not used
         self._room: dict[str, NDArray[Any]] = {}
         self._making_room = False
-        self._looked_seq = 0
+        self._looked = 0
 
-    def load(self, journal: JournalReader, snapshots: Snapshots) -> None:
-        """The state as if nothing had ever failed: newest snapshot, else training history, then the journal."""
+    def load(self, log: LogReader, snapshots: Snapshots) -> None:
+        """The state as if nothing had ever failed: newest snapshot, else training history, then the log.
+
+        Raises StorageProblem when the log cannot be read, or has no longer all that the state lacks.
+        """
         self.store = None
         store = MemoryStore(self.bundle.manifest.plan)
-        seq = snapshots.newest(self.id, self.bundle.manifest.plan_sha256, journal.newest_seq(), store)
-        if seq is None:
-            store, seq = self.bundle.new_store(), 0
-        self.store, self.seq, self._snapshot_seq = store, seq, seq
-        self.follow(journal)
+        self._origin = f"{self.bundle.manifest.plan_sha256} {log.log_id}"
+        position = snapshots.newest(self.id, self._origin, log.durable, store)
+        if position is None:
+            store, position = self.bundle.new_store(), self.begin
+        if position < log.first:
+            raise StorageProblem(
+                f"the features of model {self.bundle.manifest.version} need the log from position {position} on, and "
+                f"it begins at {log.first} by now; promote a model that was trained on a newer history"
+            )
+        self.store, self.position, self._saved = store, position, position
+        self.follow(log)
         self.store.make_room()  # takes the memory now, and not while transactions wait
         self._room = self.store.make_copy_room({})
 
-    def follow(self, journal: JournalReader) -> None:
-        """Take what the journal holds after `seq`."""
-        for page in journal.events_after(self.seq):
-            self.take_rows(page)
+    def follow(self, log: LogReader) -> None:
+        """Take what is durable from `position` on."""
+        for page in Follower(log, self.position).rest():
+            for record in page:
+                self.take(record)
 
-    def take_rows(self, rows: Sequence[DecisionRow | OutcomeRow]) -> Features | None:
-        """Take stored events in their order; what was known at those that are decisions, or None for no event.
-
-        Rows that the training history holds already have no features of their own.
-        """
-        assert self.store is not None  # noqa: S101 - loaded before
-        events = [self.restore(row) for row in rows if not self.in_history(row)]
-        features = self.store.advance(self.log_of(events)) if events else None
-        self.seq = rows[-1].seq
+    def take(self, record: Record) -> Features | None:
+        """Take the entries of a record; the features of its transactions (None where it has none)."""
+        features = None
+        if record.kind == Kind.DECIDED:
+            contents = decided_in(record).contents
+            features = self.advance([self.restore(record, one) for one in contents], record.received_us)
+        elif record.kind == Kind.OUTCOMES:
+            self.advance(outcome_events(record), record.received_us)
+        self.position = record.position + record.rows
         return features
 
     def advance(
-        self, events: Sequence[Transaction | Outcome], hashes: NDArray[np.uint64] | None = None
-    ) -> Features:  # fmt: skip
-        """Take new events; who does so sets `seq` to the last of them once it has a number.
+        self, events: Sequence[Transaction | Outcome], received_us: int, hashes: NDArray[np.uint64] | None = None
+    ) -> Features:
+        """Take new events; who does so sets `position` behind them once they have one.
 
-        `hashes` are those of the transaction ids, where they are known.
+        `hashes` (n,) are those of the transaction ids, where they are known.
         """
         assert self.store is not None  # noqa: S101 - loaded before
-        return self.store.advance(self.log_of(events, hashes))
+        return self.store.advance(self._log_of(events, received_us, hashes))
 
     def snapshot(self, snapshots: Snapshots, *, wait: bool) -> None:
         """Save the state when it is newer than the last snapshot; in the background unless `wait`.
 
         One at a time: the copies of the last one are written over.
         """
-        if self.store is None or self.seq <= self._snapshot_seq:
+        if self.store is None or self.position <= self._saved:
             return
         snapshots.finish()
         save = snapshots.save if wait else snapshots.save_soon
-        save(self.id, self.seq, self.bundle.manifest.plan_sha256, self.store.snapshot(self._room))
-        self._snapshot_seq = self.seq
+        save(self.id, self.position, self._origin, self.store.snapshot(self._room))
+        self._saved = self.position
+
+    def retire(self, snapshots: Snapshots) -> None:
+        """Save a state that is used no more: its model may come back before long. Call it in the background."""
+        store = self.store
+        if store is not None and self.position > self._saved:
+            snapshots.save_soon(self.id, self.position, self._origin, store.snapshot())
 
     def prepare(self, snapshots: Snapshots) -> None:
         """Have memory made in the background for what grows soon, and for the copy of the next snapshot."""
-        if self.store is None or self._making_room or self.seq < self._looked_seq + _LOOK_EVERY:
+        if self.store is None or self._making_room or self.position < self._looked + _LOOK_EVERY:
             return
-        self._looked_seq = self.seq
+        self._looked = self.position
         if self.store.grows_soon() or not self.store.copies_fit(self._room):
             self._making_room = True
             snapshots.run_soon(self._make_room)
@@ -112,24 +141,16 @@ class FeatureState:
             self._making_room = False
 
     @property
-    def events_since_snapshot(self) -> int:
+    def entries_since_snapshot(self) -> int:
         """How much a start would have to replay."""
-        return self.seq - self._snapshot_seq
+        return self.position - self._saved
 
-    def in_history(self, row: DecisionRow | OutcomeRow) -> bool:
-        """Whether the model was trained on it: taken before the model's time, and not later than its history."""
-        if isinstance(row, OutcomeRow) or row.seq > self.begun:
-            return False
-        return bool(self._time_of(self.restore(row)) <= self.bundle.manifest.history.last_us)
-
-    def restore(self, row: DecisionRow | OutcomeRow) -> Transaction | Outcome:
-        """The event of a row. Raises JournalProblem when it does not fit the model's schema."""
-        if isinstance(row, OutcomeRow):
-            return Outcome(row.transaction_id, row.is_fraud, row.time_us)
+    def restore(self, record: Record, content: bytes) -> Transaction:
+        """A transaction of a record. Raises StorageProblem when it does not fit the model's schema."""
         try:
-            return self._schema.restore(row.content)
+            return self._schema.restore(content)
         except msgspec.MsgspecError as error:
-            raise JournalProblem(
-                f"transaction {row.transaction_id!r} in the journal does not fit the schema of model "
+            raise StorageProblem(
+                f"a transaction at position {record.position} of the log does not fit the schema of model "
                 f"{self.bundle.manifest.version} ({error}); serve a model with the old schema, or a fresh --home"
             ) from error

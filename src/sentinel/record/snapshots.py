@@ -1,4 +1,4 @@
-"""Snapshots: the feature state as it was after one event, so that a start need not replay the whole journal."""
+"""Snapshots: the feature state as it was before one entry, so that a start need not replay the whole log."""
 
 import logging
 import os
@@ -19,11 +19,11 @@ PAUSE_S = 0.002
 """After every quarter of a megabyte, while transactions are decided."""
 
 _log = logging.getLogger(__name__)
-_PLAN = "plan_sha256"
+_ORIGIN = "origin"
 
 
 class Snapshots:
-    """Files `<model version>-<last event>.npz` in one folder; the newest two of a version are kept.
+    """Files `<state id>-<next entry>.npz` in one folder; the newest two of a state are kept.
 
     An older one is the `.spare` that the next is written into.
     """
@@ -51,54 +51,57 @@ class Snapshots:
         """Have something done in the background, after what is being written."""
         self._writer.submit(task)
 
-    def save_soon(self, version: str, seq: int, plan_sha256: str, state: Mapping[str, NDArray[Any]]) -> None:
+    def save_soon(self, name: str, position: int, origin: str, state: Mapping[str, NDArray[Any]]) -> None:
         """Write in the background, after what is being written."""
-        self._writing = self._writer.submit(self._save, version, seq, plan_sha256, dict(state), PAUSE_S)
+        self._writing = self._writer.submit(self._save, name, position, origin, dict(state), PAUSE_S)
 
-    def save(self, version: str, seq: int, plan_sha256: str, state: Mapping[str, NDArray[Any]]) -> None:
+    def save(self, name: str, position: int, origin: str, state: Mapping[str, NDArray[Any]]) -> None:
         """Write now, after what is being written."""
-        self._writer.submit(self._save, version, seq, plan_sha256, dict(state), 0.0).result()
+        self._writer.submit(self._save, name, position, origin, dict(state), 0.0).result()
 
-    def newest(self, version: str, plan_sha256: str, up_to: int, store: MemoryStore) -> int | None:
-        """Restore the newest snapshot that can be used into `store`; the event it was taken after, or None.
+    def newest(self, name: str, origin: str, up_to: int, store: MemoryStore) -> int | None:
+        """Restore the newest snapshot that can be used into `store`; the entry that it takes next, or None.
 
-        A damaged file, or one of another plan or ahead of the journal (`up_to`), is passed over.
+        A damaged file, or one of another plan, of another log or ahead of the log (`up_to`), is passed over.
         """
-        for seq, path in reversed(self._files(version)):
-            if seq > up_to:
-                _log.warning("%s is ahead of the journal and is not used", path)
+        for position, path in reversed(self._files(name)):
+            if position > up_to:
+                _log.warning("%s is ahead of the log and is not used", path)
                 continue
             try:
                 state = unpack(path.read_bytes())
-                if bytes(state.pop(_PLAN)).decode() != plan_sha256:
+                if bytes(state.pop(_ORIGIN)).decode() != origin:
                     continue
                 store.restore(state)
             except (SentinelError, OSError, KeyError) as error:
-                _log.warning("%s cannot be used (%s); an older one, or the whole journal, will do", path, error)
+                _log.warning("%s cannot be used (%s); an older one, or the whole log, will do", path, error)
                 continue
-            return seq
+            return position
         return None
 
-    def _files(self, version: str) -> list[tuple[int, Path]]:
-        pattern = re.compile(re.escape(version) + r"-(\d+)\.npz")
+    def _files(self, name: str) -> list[tuple[int, Path]]:
+        pattern = re.compile(re.escape(name) + r"-(\d+)\.npz")
         named = ((pattern.fullmatch(path.name), path) for path in self.folder.iterdir())
         return sorted((int(match[1]), path) for match, path in named if match)
 
-    def _save(self, version: str, seq: int, plan_sha256: str, state: dict[str, NDArray[Any]], pause_s: float) -> None:
-        path, spare = self.folder / f"{version}-{seq:012d}.npz", self.folder / f"{version}.spare"
+    def _save(self, name: str, position: int, origin: str, state: dict[str, NDArray[Any]], pause_s: float) -> None:
+        path, spare = self.folder / f"{name}-{position:012d}.npz", self.folder / f"{name}.spare"
         draft = path.with_suffix(".draft")
         try:
             if spare.exists():
                 spare.rename(draft)
             with draft.open("r+b" if draft.exists() else "wb") as handle:
-                write_packed({**state, _PLAN: np.frombuffer(plan_sha256.encode(), np.uint8)}, handle, pause_s)
+                write_packed({**state, _ORIGIN: np.frombuffer(origin.encode(), np.uint8)}, handle, pause_s)
                 handle.truncate()
                 handle.flush()
                 os.fsync(handle.fileno())
             draft.rename(path)
         except OSError as error:
             draft.unlink(missing_ok=True)
-            _log.warning("no snapshot written (%s); the journal has everything, the next start takes longer", error)
+            _log.warning("no snapshot written (%s); the log has everything, the next start takes longer", error)
             return
-        for _, old in self._files(version)[:-KEPT]:
+        for later, other in self._files(name):
+            if later > position:  # of a log that was here before
+                other.unlink()
+        for _, old in self._files(name)[:-KEPT]:
             old.rename(spare)  # written over next time: to free its space would hold up the disk

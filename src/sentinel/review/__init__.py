@@ -1,1 +1,1 @@
-"""What was decided and what turned out true: the journal, and what is learned from it."""
+"""What turned out true: what is learned from the log, about models and about transactions."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.policy.thresholds import Action
-from sentinel.record.journal_reader import JournalReader
+from sentinel.record.views import View
 from sentinel.review.average_precision import average_precision
 from sentinel.review.drift_bounds import psi
 from sentinel.review.shadow_scores import ShadowScore, ShadowScores
@@ -81,19 +81,19 @@ class ShadowReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def shadow_report(
-    journal: JournalReader, scores: ShadowScores, since_us: int | None = None, version: str | None = None
+    view: View, scores: ShadowScores, since_us: int | None = None, version: str | None = None
 ) -> ShadowReport:
     """Compare what was decided since `since_us` (microseconds since 1970), the newest 200,000 at most.
 
     `version` is the shadow, by default the one that was at work last. Takes about a second for 200,000; call it from
-    a thread that may wait. Raises JournalProblem when the scores cannot be read.
+    a thread that may wait. Raises StorageProblem when the scores cannot be read.
     """
     if version is None:
         latest = scores.latest()
         version = latest.model_version if latest else ""
     rows = _Rows()
     for page in _pages(scores, version, since_us):
-        rows.take(page, journal)
+        rows.take(page, view)
     return rows.report(version, since_us)
 
 
@@ -115,7 +115,7 @@ class _Rows:
         self._versions: Counter[str] = Counter()
         self._failed = self._degraded = 0
 
-    def take(self, page: list[ShadowScore], journal: JournalReader) -> None:
+    def take(self, page: list[ShadowScore], view: View) -> None:
         """Add a page of scores and what is known about their transactions by now."""
         given = [row for row in page if row.fraud_probability is not None]
         kept = [row for row in given if not row.live_degraded]
@@ -124,10 +124,10 @@ class _Rows:
         if not kept:
             return
         columns = dict(zip(ShadowScore._fields, zip(*kept, strict=True), strict=True))
-        truth = journal.truth_of(columns["transaction_id"])
+        truth = view.outcomes_about(columns["seq"])
         codes = {action: code for code, action in enumerate(ACTIONS)}
         answers = [[codes[action] for action in columns[name]] for name in ("live_decision", "decision")]
-        labels = [truth.get(one, _UNKNOWN) for one in columns["transaction_id"]]
+        labels = [truth.get(one, _UNKNOWN) for one in columns["seq"]]
         self._scores.append(np.array([columns["live_fraud_probability"], columns["fraud_probability"]]).T)
         self._actions.append(np.array(answers, np.int8).T)
         self._labels.append(np.array(labels, np.int8))

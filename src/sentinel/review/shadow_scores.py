@@ -9,8 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, MetaData, String, Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from sentinel.errors import JournalProblem
-from sentinel.record.journal_reader import reason
+from sentinel.errors import StorageProblem
 
 FILE = "shadow.db"
 _PAGE = 5_000
@@ -21,7 +20,7 @@ shadow_scores = Table(
     "shadow_scores",
     metadata,
     Column("model_version", String(64), primary_key=True),
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),  # of the decision in the journal
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),  # of the decision in the log
     Column("transaction_id", String(128), nullable=False),
     Column("fraud_probability", Float),  # null: the model failed, or gave no probability
     Column("decision", String(8)),  # under the shadow's own thresholds
@@ -48,7 +47,10 @@ shadows = Table(
     Column("lag", BigInteger, nullable=False),
     Column("heartbeat_us", BigInteger, nullable=False),
 )
-"""One row a shadow: `begun` as for a feature state, the last event it has taken, and its counters."""
+"""One row a shadow: `begun` as for a feature state, the next entry that it takes, and its counters.
+
+`bundle_sha256` is the fingerprint of its bundle and of the log that it follows.
+"""
 
 
 class ShadowScore(NamedTuple):
@@ -83,12 +85,12 @@ class ShadowProgress(NamedTuple):
 class ShadowScores:
     """Reads the scores while a shadow writes them, from any thread.
 
-    Every call raises JournalProblem when the file cannot be read.
+    Every call raises StorageProblem when the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
-            raise JournalProblem(f"there is no {path} yet; set up a shadow first")
+            raise StorageProblem(f"there is no {path} yet; set up a shadow first")
         self.path = path
         self._engine = _engine(path, "busy_timeout=1000", "query_only=1")
 
@@ -132,13 +134,13 @@ class ShadowScores:
             with self._engine.connect() as reader:
                 return reader.execute(query).all()
         except SQLAlchemyError as error:
-            raise JournalProblem(f"{self.path} cannot be read: {reason(error)}") from error
+            raise StorageProblem(f"{self.path} cannot be read: {_reason(error)}") from error
 
 
 class ShadowRecord(ShadowScores):
     """Writes the scores: one process at a time, one thread.
 
-    A power cut may take the last seconds of it, which are scored again. Every call raises JournalProblem when the
+    A power cut may take the last seconds of it, which are scored again. Every call raises StorageProblem when the
     file cannot be written.
     """
 
@@ -150,7 +152,7 @@ class ShadowRecord(ShadowScores):
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
-            raise JournalProblem(f"another shadow is at work in {path.parent}; stop that one first") from None
+            raise StorageProblem(f"another shadow is at work in {path.parent}; stop that one first") from None
         self._engine = _engine(path, "journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=1000")
         try:
             metadata.create_all(self._engine)
@@ -158,7 +160,7 @@ class ShadowRecord(ShadowScores):
                 self._held = reader.execute(sa.select(sa.func.count()).select_from(shadow_scores)).scalar_one()
         except SQLAlchemyError as error:
             self.close()
-            raise JournalProblem(f"{path} cannot be opened: {reason(error)}") from error
+            raise StorageProblem(f"{path} cannot be opened: {_reason(error)}") from error
 
     def close(self) -> None:
         """Release the file."""
@@ -168,7 +170,7 @@ class ShadowRecord(ShadowScores):
     def begin(self, fresh: ShadowProgress) -> ShadowProgress:
         """How far this shadow came before, or `fresh` when it is new.
 
-        One with another bundle under the same version, or ahead of the journal (`fresh.seq` is its newest event),
+        One of another log, with another bundle under the same version, or ahead of the log (`fresh.seq` is its end)
         belongs to a past that is gone: its scores are deleted.
         """
         known = self.progress(fresh.model_version)
@@ -220,7 +222,7 @@ class ShadowRecord(ShadowScores):
                 if scores:
                     writer.execute(shadow_scores.insert(), [score._asdict() for score in scores])
         except SQLAlchemyError as error:
-            raise JournalProblem(f"{self.path} cannot be written: {reason(error)}; free some space") from error
+            raise StorageProblem(f"{self.path} cannot be written: {_reason(error)}; free some space") from error
 
 
 def _engine(path: Path, *pragmas: str) -> sa.Engine:
@@ -231,3 +233,8 @@ def _engine(path: Path, *pragmas: str) -> sa.Engine:
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
     sa.event.listen(engine, "connect", configure)
     return engine
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    """What the database itself said."""
+    return str(getattr(error, "orig", None) or error)

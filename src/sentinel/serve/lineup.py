@@ -4,12 +4,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from sentinel.errors import BundleProblem, UnknownVersion
-from sentinel.events.log import EventLog
-from sentinel.features.kernel import fill_rows
-from sentinel.features.plan import compile_plan
 from sentinel.model.bundle import Bundle, load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment, Experiment
@@ -34,14 +30,7 @@ class Contender:
         manifest.plan.schema.make_ready()
         self.thresholds = thresholds or msgspec.convert(manifest.thresholds, Thresholds)
         self.reader = VectorReader(self.names, self.version)
-        self._compiled = compile_plan(manifest.plan)
         self.fallback = msgspec.convert(manifest.fallback, Fallback).compile(self.names)
-
-    def plain_rows(self, log: EventLog) -> NDArray[np.float64]:
-        """What is known of transactions from themselves alone, (n, features): window features are missing."""
-        out = np.full((len(log), self._compiled.width), np.nan)
-        fill_rows(self._compiled.rows, log.is_outcome, log.time_us, log.exact, log.plain, log.texts, out)
-        return out[:, : self._compiled.outputs]
 
 
 class Lineup(NamedTuple):

@@ -1,15 +1,16 @@
-"""Following the deployment record: what it names is loaded beside what runs, then switched between two batches."""
+"""The rollout: what the deployment names is loaded beside what runs, then switched in between two batches."""
 
 import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 
 from sentinel.errors import NotReady, SentinelError
 from sentinel.model.registry import Registry
-from sentinel.policy.deployment import Deployment, DeploymentRecord
+from sentinel.policy.deployment import Deployment
+from sentinel.record.applied import Change
 from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Lineup, load_lineup
 from sentinel.serve.vectors.predictor import Predictor
@@ -19,58 +20,63 @@ from sentinel.telemetry.counters import Counters, Slot
 LOOK_EVERY_S = 0.2
 _RETRY_S = 2.0
 _PATIENCE_S = 60.0
-LOADING = "still loading"
+_LOADING = "still loading"
 _log = logging.getLogger(__name__)
 
 
 class Rollout:
-    """Keeps one process at what the record says. A deployment that cannot be loaded changes nothing but `problem`.
+    """Keeps one process at the deployment in force. One that cannot be loaded changes nothing but `problem`.
 
-    `worker` is None in a process that scores vectors only.
+    `read` says what is in force, from any thread; `change` changes it, from the event loop. `worker` is None in a
+    process that scores vectors only.
     """
 
     def __init__(
-        self, record: DeploymentRecord, registry: Registry, predictor: Predictor, worker: Worker | None,
-        counters: Counters, on_change: Callable[[Deployment, Lineup], None] = lambda _deployment, _lineup: None,
+        self, read: Callable[[], Deployment], change: Callable[[Change], Awaitable[Deployment]], registry: Registry,
+        counters: Counters,
     ) -> None:  # fmt: skip
-        self.record = record
+        self.read = read
         self.registry = registry
         self.deployment = Deployment()
-        self.problem: str | None = LOADING
-        self._predictor = predictor
-        self._worker = worker
+        """What this process is at."""
+
+        self.lineup: Lineup | None = None
+        self.problem: str | None = _LOADING
+        self._change = change
         self._counters = counters
-        self._on_change = on_change
-        self._lineup: Lineup | None = None
         self._reached = -1
-        self._seen: tuple[int, int] | None = None
         self._retry_at = 0.0
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rollout", daemon=True)
 
     def load_first(self) -> None:
-        """Load what the record names before anyone can ask; what is wrong with it is found again by the thread."""
+        """Load what is in force before anyone can ask; what is wrong with it is found again by the thread."""
         try:
-            deployment = self.record.read()
-            lineup = load_lineup(deployment, self.registry)
+            deployment = self.read()
+            self.lineup = load_lineup(deployment, self.registry)
+            self.deployment = deployment
         except SentinelError as error:
             _log.warning("not ready: %s", error)
-            return
-        self._predictor.switch(lineup)
-        self._lineup, self.deployment = lineup, deployment
-        self._on_change(deployment, lineup)
 
-    def start(self) -> None:
-        """Begin to follow; call it from the event loop of the predictor."""
+    def start(self, predictor: Predictor, worker: Worker | None) -> None:
+        """Begin to follow, and switch these; call it from their event loop."""
         self._loop = asyncio.get_running_loop()
+        self._predictor, self._worker = predictor, worker
+        if self.lineup is not None:
+            predictor.switch(self.lineup)
         self._thread.start()
 
     def stop(self) -> None:
         """Follow no more."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    async def change(self, change: Change) -> Deployment:
+        """Change what is in force. Raises what `record.applied.apply` raises."""
+        return await self._change(change)
 
     async def reach(self, revision: int, patience_s: float = 30.0) -> str | None:
         """Wait until this process is at that revision or beyond; None, or why it cannot get there."""
@@ -85,59 +91,62 @@ class Rollout:
     def first_lineup(self) -> Lineup:
         """The lineup to open the engine with, once it is loaded. Raises NotReady with the reason why it is not."""
         until = time.monotonic() + _PATIENCE_S
-        while self._lineup is None:
-            if self.problem not in (None, LOADING) or self._stopping.is_set() or time.monotonic() > until:
-                raise NotReady(self.problem or LOADING)
+        while self.lineup is None:
+            if self.problem not in (None, _LOADING) or self._stopping.is_set() or time.monotonic() > until:
+                raise NotReady(self.problem or _LOADING)
             time.sleep(0.005)
-        return self._lineup
+        return self.lineup
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
                 self._follow()
             except Exception:
-                _log.exception("the deployment record could not be followed; it is tried again")
+                _log.exception("the deployment could not be followed; it is tried again")
             self._wake.wait(LOOK_EVERY_S)
             self._wake.clear()
 
     def _follow(self) -> None:
-        mark = self.record.mark()
-        known = mark == self._seen and not self._engine_differs()
-        if known and (self.problem is None or time.monotonic() < self._retry_at):
-            return
-        self._seen, self._retry_at = mark, time.monotonic() + _RETRY_S
         deployment = None
         try:
-            deployment = self.record.read()
-            self._go_to(deployment)
+            deployment = self.read()
+            if not self._is_at(deployment) and (self._is_news(deployment) or time.monotonic() >= self._retry_at):
+                self._retry_at = time.monotonic() + _RETRY_S
+                self._go_to(deployment)
         except SentinelError as error:
             if self.problem != str(error):
                 _log.warning("the deployment cannot be loaded; what runs goes on: %s", error)
             self.problem = self._predictor.reason = str(error)
         else:
-            self.problem = None
+            if deployment is not None and self._is_at(deployment):
+                self.problem = None
         self._reached = deployment.revision if deployment else self._reached
 
-    def _engine_differs(self) -> bool:
+    def _is_news(self, deployment: Deployment) -> bool:
+        return self._reached != deployment.revision
+
+    def _is_at(self, deployment: Deployment) -> bool:
         engine = self._worker.engine if self._worker else None
-        return engine is not None and self._lineup is not None and not _same(engine.lineup, self._lineup)
+        is_loaded = self.lineup is not None and self.deployment == deployment
+        return is_loaded and (engine is None or engine.lineup is self.lineup)
 
     def _go_to(self, deployment: Deployment) -> None:
-        before = self._lineup
-        known = before is not None and self.deployment == deployment
-        lineup = before if before is not None and known else load_lineup(deployment, self.registry, before)
+        before = self.lineup
+        if before is None or self.deployment != deployment:
+            lineup = load_lineup(deployment, self.registry, before)
+        else:
+            lineup = before
         if self._worker is not None and self._worker.engine is not None:
             self._switch_engine(self._worker, self._worker.engine, lineup)
-        if known:
+        if lineup is before:
             return
         switched: Future[None] = Future()
         self._loop.call_soon_threadsafe(self._switch_predictor, lineup, switched)
         switched.result()
-        self._lineup, self.deployment = lineup, deployment
+        self.lineup, self.deployment = lineup, deployment
         if before is not None and before.champion.version != lineup.champion.version:
             self._counters.add(Slot.SWAPS)
-            _log.warning("%s took over from %s", lineup.champion.version, before.champion.version)
-        self._on_change(deployment, lineup)
+            _log.warning("%s is the champion now, %s was", lineup.champion.version, before.champion.version)
 
     def _switch_predictor(self, lineup: Lineup, switched: "Future[None]") -> None:
         self._predictor.switch(lineup)
@@ -145,14 +154,11 @@ class Rollout:
 
     def _switch_engine(self, worker: Worker, engine: Engine, lineup: Lineup) -> None:
         """Load the states beside the running ones, then switch; raises what either of them raises."""
-        if _same(engine.lineup, lineup):
+        if engine.lineup is lineup:
             return
         fresh = engine.prepare(lineup)
+        while not engine.is_close(fresh):
+            for state in fresh.values():
+                state.follow(engine.journal.log)
         switch = worker.between_batches(lambda owned: owned.switch(lineup, fresh, time.time_ns() // 1000))
         switch.result(timeout=60)
-
-
-def _same(one: Lineup, other: Lineup) -> bool:
-    """A record that was deleted begins to count anew, so the revision alone does not tell."""
-    versions = [[contender.version for contender in lineup.contenders] for lineup in (one, other)]
-    return one.revision == other.revision and versions[0] == versions[1]

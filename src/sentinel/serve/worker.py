@@ -1,25 +1,23 @@
-"""The engine at work: what has arrived in a turn of the event loop becomes a batch, and no one waits for company."""
+"""The worker: has the engine decide, a batch a turn of the event loop, and tells the answers once they are durable."""
 
 import asyncio
-import itertools
 import logging
-import operator
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
-import msgspec
-
-from sentinel.errors import NotReady, Overloaded, SentinelError
-from sentinel.serve.decisions import Answers, Arrivals, Event
+from sentinel.errors import NotReady, SentinelError, StorageProblem
+from sentinel.policy.deployment import Deployment
+from sentinel.record.applied import Change, apply
+from sentinel.record.log import Log
+from sentinel.serve.batch import Answered, Arrivals
 from sentinel.serve.engine import Engine
+from sentinel.serve.opener import Opener
+from sentinel.serve.queue import LONG_TURN_NS, Queue, Request, arrivals_of, rows_of
 
-MAX_ROWS, LEAST_ROWS = 256, 32
-"""In one batch. More would have the first wait for the last; when turns are long all the same, it is fewer."""
-
-MOST_UNSORTED, MOST_LATE = 2_048, 4_096
+MOST_READ, MOST_LATE_READ = 2_048, 4_096
 """Transactions read in a turn of the loop after which some are decided before more is read.
 
 While all of it is late already it is the second number: together they are shed at less cost.
@@ -28,121 +26,88 @@ While all of it is late already it is the second number: together they are shed 
 MOST_LOOKS = 8
 """Turns of the loop that a batch waits for while connections are being taken."""
 
-_RETRY_S = 2.0
-_PAUSE_S = 0.1
-_LULL_S = 0.02
-_SHORT_TURN_NS = 12_000_000  # what a deadline allows for
+_INSIDE = "Something went wrong inside; nothing was stored"
 _LOOKS = 2  # of the loop for input: the first finds what came in, and new connections, the second what came with these
-_due = operator.attrgetter("due_ns")
-_GIVEN_UP_NS = 0
-_FIRST_PACE_NS = 15_000.0
-_LEARNING = 0.2  # how much of the pace is that of the last batch
-_CHECKPOINT_S = 0.1
-_ROOM_S, _ROOM_PAUSE_S = 0.1, 0.01
+_PAUSE_S = 0.1
 _log = logging.getLogger(__name__)
 
-
 T = TypeVar("T")
-
-
-class _Request(msgspec.Struct, gc=False):
-    """What came in together, and is decided and answered together."""
-
-    events: Sequence[Event]
-    received_ns: int
-    due_ns: int
-    tell: Callable[[Answers], None]
+Step = Callable[[Arrivals, int], Answered]
 
 
 class Worker:
-    """Opens the engine beside the event loop, keeps trying while that fails, and then uses it in the loop's thread.
+    """Uses the engine in the event loop's thread: in one of its own it would wait for the interpreter's lock each time.
 
-    With a thread of its own the engine would wait for the interpreter's lock at every batch, and so would the loop.
+    An engine that could not record a batch is thrown away, and the opener opens another one; until then nothing is
+    decided, and `reason` says why.
     """
 
-    def __init__(self, open_engine: Callable[[], Engine], max_waiting: int) -> None:
-        self._open_engine = open_engine
-        self._max_waiting = max_waiting
-        self._waiting = 0
-        self._backlog: list[_Request] = []
-        self._turn_is_due = False
-        self._turn_began_ns = 0
-        self._decided_ns = 0
-        self._unsorted = 0
-        self._last_due_ns = 0  # of what is unsorted
-        self._most_unsorted, self._most_late = (min(most, max_waiting // 2) for most in (MOST_UNSORTED, MOST_LATE))
-        self._most_rows = MAX_ROWS
-        self._pace_ns = _FIRST_PACE_NS
+    def __init__(self, log: Log, open_engine: Callable[[], Engine], most_waiting: int) -> None:
+        self.log = log
+        self.engine: Engine | None = None
+        self.queue = Queue(most_waiting)
         self.is_behind = False
         """What is read now may have lain unread for a while."""
+
+        self.longest_turn_ns = 0
+        """Processor time of the longest step in the event loop so far: a batch, a switch, a change."""
+
+        self._opener = Opener(log, open_engine, self._install)
+        self._untold: deque[tuple[Answered, Sequence[Request]]] = deque()
+        self._turn_is_due = False
+        self._turn_began_ns = self._decided_ns = 0
+        self._unsorted = self._last_due_ns = 0  # read in this turn: how many transactions, and the last that is due
+        self._most_read, self._most_late_read = (min(most, most_waiting // 2) for most in (MOST_READ, MOST_LATE_READ))
         self._newcomers = self._looks = 0
         self._pause_until_s = 0.0
-        self._lull: asyncio.TimerHandle | None = None
-        self._stopping = threading.Event()
-        self._opening = threading.Thread(target=self._open, name="opening", daemon=True)
-        self._checkpoints = threading.Thread(target=self._write_back, name="checkpoints", daemon=True)
-        self._room = threading.Thread(target=self._make_room, name="room", daemon=True)
-        self.engine: Engine | None = None
-        self.reason = "still loading"
-        self.was_ready = False
+
+    @property
+    def reason(self) -> str:
+        """Why there is no engine."""
+        return self._opener.reason
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether there ever was one."""
+        return self._opener.was_open
 
     def start(self) -> None:
         """Begin to open the engine; returns at once. Call it from a running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._opening.start()
-        self._checkpoints.start()
-        self._room.start()
+        self.log.on_durable(self._notify)
+        self._opener.start()
 
     def stop(self) -> None:
-        """Answer what has arrived, take a snapshot, close the journal. Call it from another thread than the loop's."""
-        self._stopping.set()
-        self._opening.join()
-        self._checkpoints.join()
-        self._room.join()
-        ended: Future[Engine | None] = Future()
-        self._loop.call_soon_threadsafe(self._end, ended)
-        engine = ended.result()
-        try:
-            if engine is not None:
+        """Answer what has arrived, take a snapshot. Call it from another thread than the loop's."""
+        self._opener.stop()
+        engine = self._in_loop(self._end).result()
+        if engine is not None:
+            try:
                 engine.close()
-        except Exception:
-            _log.exception("closing failed; the journal has every answer that was given")
+            except Exception:
+                _log.exception("the states could not be saved; the log has every answer that was given")
 
-    @property
-    def waiting(self) -> int:
-        """Transactions and outcomes that have no answer yet."""
-        return self._waiting
+    def put(self, request: Request) -> None:
+        """Have transactions decided; `request.tell` is called in the event loop with the answers, in their order.
 
-    @property
-    def postponed(self) -> int:
-        """Transactions that have an answer, and wait to be taken into journal and features."""
-        engine = self.engine
-        return len(engine.overflow) if engine is not None else 0
-
-    def put(
-        self, events: Sequence[Event], received_ns: int, due_ns: int,
-        tell: Callable[[Answers], None],
-    ) -> None:  # fmt: skip
-        """Have the events of a request handled; `tell` is called in the event loop with the answers, in their order.
-
-        They came in at `received_ns` and can wait for a model until `due_ns`. Raises NotReady, Overloaded.
+        Raises NotReady, Overloaded.
         """
-        if self.engine is None:
-            raise NotReady(f"No model can answer: {self.reason}")
-        if self._waiting + len(events) > self._max_waiting:
-            raise Overloaded(f"{self._waiting} transactions are waiting already; retry in a second")
-        self._waiting += len(events)
-        if self._turn_began_ns == 0:
-            self._turn_began_ns = time.monotonic_ns()
-            self._work_soon()
-        self._backlog.append(_Request(events, received_ns, due_ns, tell))
-        self._unsorted += len(events)
-        self._last_due_ns = max(self._last_due_ns, due_ns)
-        if self._unsorted >= self._most_unsorted and (
-            self._unsorted >= self._most_late or self._last_due_ns > time.monotonic_ns()
+        engine = self.ready_engine()
+        self.queue.put(request)
+        self._begin_turn()
+        self._unsorted += len(request.events)
+        self._last_due_ns = max(self._last_due_ns, request.due_ns)
+        if self._unsorted >= self._most_read and (
+            self._unsorted >= self._most_late_read or self._last_due_ns > time.monotonic_ns()
         ):
-            self._decide(self.engine)
-            self.is_behind |= time.monotonic_ns() - self._turn_began_ns > _SHORT_TURN_NS
+            self._decide(engine)
+            self.is_behind |= time.monotonic_ns() - self._turn_began_ns > LONG_TURN_NS
+
+    def put_outcomes(self, request: Request) -> None:
+        """Have outcomes recorded; the rest is as with `put`."""
+        self.ready_engine()
+        self.queue.put_outcomes(request)
+        self._begin_turn()
 
     def welcome(self) -> None:
         """A connection was taken. The loop takes few in a turn: there may be more, and what they ask lies unread."""
@@ -150,9 +115,57 @@ class Worker:
 
     def between_batches(self, errand: Callable[[Engine], T]) -> "Future[T]":
         """Have something done to the engine in the loop's thread; what it gives or raises, NotReady without one."""
+
+        def run() -> T:
+            try:
+                return errand(self.ready_engine())
+            except StorageProblem as error:  # it could not write
+                self._fail(error, [])
+                raise
+
+        return self._in_loop(run)
+
+    def apply(self, change: Change) -> Deployment:
+        """Change what is in force, from the loop's thread; there need be no engine. See `record.applied.apply`."""
+        try:
+            return apply(self.log, change, self.log.clock(time.time_ns() // 1000))
+        except StorageProblem as error:
+            self._fail(error, [])
+            raise
+
+    def ready_engine(self) -> Engine:
+        """The engine. Raises NotReady, with the reason, while there is none."""
+        if self.engine is None:
+            raise NotReady(f"No model can answer: {self.reason}")
+        return self.engine
+
+    def _in_loop(self, call: Callable[[], T]) -> "Future[T]":
         done: Future[T] = Future()
-        self._loop.call_soon_threadsafe(self._run_errand, errand, done)
+
+        def run() -> None:
+            try:
+                done.set_result(call())
+            except Exception as error:
+                done.set_exception(error)
+
+        self._loop.call_soon_threadsafe(run)
         return done
+
+    def _install(self, engine: Engine) -> None:
+        """From the opener's thread: have the loop use this engine. Raises StorageProblem when it cannot write."""
+        self._in_loop(lambda: self._begin(engine)).result()
+
+    def _begin(self, engine: Engine) -> None:
+        engine.begin(time.time_ns() // 1000)
+        self.engine = engine
+
+    def _notify(self) -> None:
+        self._loop.call_soon_threadsafe(self._tell_durable)
+
+    def _begin_turn(self) -> None:
+        if self._turn_began_ns == 0:
+            self._turn_began_ns = time.monotonic_ns()
+            self._work_soon()
 
     def _work_soon(self) -> None:
         if not self._turn_is_due:
@@ -163,199 +176,128 @@ class Worker:
         """Decide a batch, at the end of the turn of the loop that has read it."""
         self._turn_is_due = False
         engine = self.engine
-        if engine is None:  # the end came first, and has answered all
+        if engine is None:  # the end came first, or a fault, and all were answered
+            self._turn_began_ns = 0
             return
         now_ns = time.monotonic_ns()
         began_ns = self._turn_began_ns or now_ns
-        if self._newcomers and self._looks < MOST_LOOKS and now_ns - began_ns < _SHORT_TURN_NS:
+        if self._newcomers and self._looks < MOST_LOOKS and now_ns - began_ns < LONG_TURN_NS:
             self._newcomers, self._looks, self.is_behind = 0, self._looks + 1, True
             self._work_soon()
             return
         self._newcomers = self._looks = 0
-        if self._backlog:
-            self._decide(engine)
-        self._keep_up(engine, catch_up=engine.has_time and not self._backlog)
+        cpu_ns = time.thread_time_ns()
+        self._decide(engine)
+        self._learn()
+        self._keep_up()
+        self._note_turn(cpu_ns)
         self._turn_began_ns = 0
-        self.is_behind = time.monotonic_ns() - began_ns > _SHORT_TURN_NS
+        self.is_behind = time.monotonic_ns() - began_ns > LONG_TURN_NS
         if self.is_behind:
             self._loop.call_soon(self._note_idleness, _LOOKS)
-        if self._backlog:
+        if self.queue:
             self._work_soon()
-        elif engine.overflow and self._lull is None:
-            self._lull = self._loop.call_later(_LULL_S, self._use_lull)
 
     def _decide(self, engine: Engine) -> None:
         """Decide a batch, and shed what has no time for one."""
         self._unsorted = self._last_due_ns = 0
         begun_ns = max(self._turn_began_ns, self._decided_ns)
-        late, batch = self._late(), self._next_batch()
-        rows = sum(len(one.events) for one in batch)
-        late += self._give_up(rows)
+        late, batch = self.queue.take(time.monotonic_ns())
         if late:
-            self._handle(engine, late)
-        took_ns = self._handle(engine, batch) if batch else 0
+            self._handle(late, engine.decide)
+        took_ns = 0
+        if batch:
+            batch_began_ns = time.monotonic_ns()
+            self._handle(batch, engine.decide)
+            took_ns = time.monotonic_ns() - batch_began_ns
         self._decided_ns = time.monotonic_ns()
-        self._learn(self._decided_ns - begun_ns, took_ns, rows, is_too_much=bool(late))
+        self.queue.learn(self._decided_ns - begun_ns, took_ns, rows_of(batch), shed=bool(late))
+
+    def _learn(self) -> None:
+        outcomes = self.queue.take_outcomes()
+        if outcomes and self.engine is not None:
+            self._handle(outcomes, self.engine.learn)
+
+    def _handle(self, requests: Sequence[Request], step: Step) -> None:
+        """Take a step with these requests; who is told waits until the answers are durable."""
+        if self.engine is None:  # a batch of this turn failed before
+            self._refuse(requests, NotReady(f"No model can answer: {self.reason}"))
+            return
+        try:
+            answered = step(arrivals_of(requests), time.time_ns() // 1000)
+        except Exception as error:
+            if self.engine.is_ahead:
+                self._fail(error, requests)
+            else:  # nothing was changed: only these requests have a problem
+                _log.exception("a batch of %d was not looked up", rows_of(requests))
+                problem = error if isinstance(error, SentinelError) else NotReady(_INSIDE)
+                self._refuse(requests, problem)
+            return
+        if answered.durable_from <= self.log.durable:
+            _tell(answered, requests)
+        else:
+            self._untold.append((answered, requests))
+
+    def _tell_durable(self) -> None:
+        durable = self.log.durable
+        while self._untold and self._untold[0][0].durable_from <= durable:
+            _tell(*self._untold.popleft())
+
+    def _fail(self, error: Exception, requests: Sequence[Request]) -> None:
+        """The engine can no longer be used. Those whose fate is not known hear of it when it is."""
+        self._tell_durable()
+        engine, self.engine = self.engine, None
+        if isinstance(error, SentinelError):
+            _log.error("nothing is decided until the log can be written again: %s", error)
+        else:
+            _log.error("a batch of %d was not decided", rows_of(requests), exc_info=error)
+        unknown = [*requests, *(one for _, told in self._untold for one in told)]
+        self._untold.clear()
+        waiting = self.queue.take_all()
+
+        def settled(fate: str) -> None:
+            self._loop.call_soon_threadsafe(self._refuse, unknown, NotReady(fate))
+
+        self._opener.replace(engine, error, settled)
+        self._refuse(waiting, NotReady(f"No model can answer: {self.reason}; nothing was stored"))
+
+    def _refuse(self, requests: Sequence[Request], error: SentinelError) -> None:
+        for one in requests:
+            one.tell([error] * len(one.events))
+
+    def _note_turn(self, begun_ns: int) -> None:
+        self.longest_turn_ns = max(self.longest_turn_ns, time.thread_time_ns() - begun_ns)
 
     def _note_idleness(self, looks: int) -> None:
         """Nothing was there to be read after the turn: then nothing has lain unread."""
-        if self._turn_began_ns or self._backlog:
+        if self._turn_began_ns or self.queue:
             return
         if looks > 1:
             self._loop.call_soon(self._note_idleness, looks - 1)
         else:
             self.is_behind = False
 
-    def _use_lull(self) -> None:
-        """Nothing has arrived for a moment: take in what was decided without features."""
-        self._lull, engine = None, self.engine
-        if engine is None:
+    def _keep_up(self) -> None:
+        """Housekeeping; after a failure it rests for a while."""
+        if self.engine is None or time.monotonic() < self._pause_until_s:
             return
-        went_well = not self._backlog and self._keep_up(engine, catch_up=True)
-        if engine.overflow:
-            self._lull = self._loop.call_later(0 if went_well else _LULL_S, self._use_lull)
-
-    def _keep_up(self, engine: Engine, *, catch_up: bool) -> bool:
-        """Housekeeping; whether it went well. After a failure it rests for a while."""
-        if time.monotonic() < self._pause_until_s:
-            return False
         try:
-            if catch_up:
-                engine.catch_up()
-            engine.keep_up()
+            self.engine.keep_up()
         except Exception:
             _log.exception("housekeeping failed; it is tried again")
             self._pause_until_s = time.monotonic() + _PAUSE_S
-            return False
-        return True
 
-    def _run_errand(self, errand: Callable[[Engine], T], done: "Future[T]") -> None:
-        if self.engine is None:
-            done.set_exception(NotReady(f"No model can answer: {self.reason}"))
-            return
-        try:
-            done.set_result(errand(self.engine))
-        except Exception as error:  # it belongs to whoever waits
-            done.set_exception(error)
+    def _end(self) -> Engine | None:
+        while self.engine is not None and self.queue:
+            self._decide(self.engine)
+            self._learn()
+        engine, self.engine = self.engine, None
+        return engine
 
-    def _end(self, ended: "Future[Engine | None]") -> None:
-        engine, self.reason = self.engine, "shutting down"
-        while engine is not None and self._backlog:
-            self._handle(engine, self._next_batch())
-        self.engine = None
-        ended.set_result(engine)
 
-    def _open(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                engine = self._open_engine()
-                engine.overflow.make_room()
-                self.engine = engine
-            except SentinelError as error:
-                if self.reason != str(error):
-                    _log.warning("not ready: %s", error)
-                self.reason = str(error)
-            except Exception as error:
-                _log.exception("not ready")
-                self.reason = f"{type(error).__name__}; the log has the details"
-            else:
-                self.was_ready = True
-                return
-            self._stopping.wait(_RETRY_S)
-
-    def _late(self) -> list[_Request]:
-        """All that can wait no longer; to shed them costs little."""
-        now_ns = time.monotonic_ns()
-        late = [one for one in self._backlog if one.due_ns < now_ns]
-        if late:
-            self._backlog = [one for one in self._backlog if one.due_ns >= now_ns]
-        return late
-
-    def _next_batch(self) -> list[_Request]:
-        """What to decide now: the earliest due. The events of a request stay together: all are stored, or none."""
-        backlog, self._backlog = self._backlog, []
-        if self._waiting <= self._most_rows:
-            return backlog
-        backlog.sort(key=_due)
-        rows = end = 0
-        while end < len(backlog) and rows < self._most_rows:
-            rows += len(backlog[end].events)
-            end += 1
-        self._backlog = backlog[end:]
-        return backlog[:end]
-
-    def _give_up(self, ahead: int) -> list[_Request]:
-        """Those in the backlog, behind so many events, whose turn would come too late, as fast as decisions are made.
-
-        To have them wait for that would make them late, and leave no time to others: they are shed at once.
-        """
-        now_ns = time.monotonic_ns()
-        kept: list[_Request] = []
-        given_up: list[_Request] = []
-        for one in self._backlog:
-            if now_ns + (ahead + len(one.events)) * self._pace_ns <= one.due_ns:
-                ahead += len(one.events)
-                kept.append(one)
-            else:
-                one.due_ns = _GIVEN_UP_NS
-                given_up.append(one)
-        self._backlog = kept
-        return given_up
-
-    def _learn(self, whole_ns: int, took_ns: int, rows: int, *, is_too_much: bool) -> None:
-        """How large batches may be, and how long a decision takes in them, from the last: reading, shedding, deciding.
-
-        What else was done counts as much again as deciding at most, or the more were shed, the slower it would seem;
-        and a batch that stalled says little about the next.
-        """
-        if whole_ns > _SHORT_TURN_NS and is_too_much:
-            self._most_rows = max(self._most_rows // 2, LEAST_ROWS)
-        else:
-            self._most_rows = min(self._most_rows * 2, MAX_ROWS)
-        if rows >= MAX_ROWS // 2:
-            pace_ns = min(whole_ns, 2 * took_ns) / rows
-            self._pace_ns += _LEARNING * (min(pace_ns, 2 * self._pace_ns) - self._pace_ns)
-
-    def _handle(self, engine: Engine, requests: Sequence[_Request]) -> int:
-        """Decide and answer; how many ns that took."""
-        begun_ns = time.monotonic_ns()
-        batch = Arrivals(
-            list(itertools.chain.from_iterable(one.events for one in requests)),
-            [one.received_ns for one in requests for _ in one.events],
-            [one.due_ns for one in requests for _ in one.events],
-        )
-        answers: Answers
-        try:
-            answers = engine.handle(batch, time.time_ns() // 1000)
-        except SentinelError as error:
-            _log.error("a batch of %d was not decided: %s", len(batch.events), error)
-            answers = [error] * len(batch.events)
-        except Exception:
-            _log.exception("a batch of %d was not decided", len(batch.events))
-            problem = NotReady("Something went wrong inside and nothing was stored; retry in a moment")
-            answers = [problem] * len(batch.events)
-        self._waiting -= len(batch.events)
-        begin = 0
-        for one in requests:
-            end = begin + len(one.events)
-            one.tell(answers[begin:end])
-            begin = end
-        return time.monotonic_ns() - begun_ns
-
-    def _write_back(self) -> None:
-        while not self._stopping.wait(_CHECKPOINT_S):
-            engine = self.engine
-            if engine is not None:
-                try:
-                    engine.journal.checkpoint()
-                except Exception as error:
-                    _log.warning("the journal's log could not be written back: %s", error)
-
-    def _make_room(self) -> None:
-        while not self._stopping.wait(_ROOM_S):
-            engine = self.engine
-            if engine is not None:
-                try:
-                    engine.overflow.make_room(lambda: self._stopping.wait(_ROOM_PAUSE_S))
-                except Exception:
-                    _log.exception("no room could be made for what may be postponed; it is tried again")
+def _tell(answered: Answered, requests: Sequence[Request]) -> None:
+    begin = 0
+    for one in requests:
+        end = begin + len(one.events)
+        one.tell(answered.answers[begin:end])
+        begin = end

@@ -1,4 +1,4 @@
-"""What a shadow does: follow the journal with one bundle, and store what it would have said."""
+"""What a shadow does: follow the log with one bundle, and store what it would have said."""
 
 import hashlib
 import logging
@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,10 +19,12 @@ from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import Bundle, load_bundle, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.model.scorer import CHUNK
-from sentinel.policy.deployment import DeploymentRecord
 from sentinel.policy.thresholds import Thresholds
-from sentinel.record.feature_state import FeatureState
-from sentinel.record.journal_reader import DecisionRow, JournalReader, OutcomeRow
+from sentinel.record.applied import deployment_in, log_folder
+from sentinel.record.entries import DecisionRow, decision_rows
+from sentinel.record.feature_state import FeatureState, activation_of, first_after_history
+from sentinel.record.log import Kind, LogReader, Record
+from sentinel.record.log_reader import FileLogReader
 from sentinel.record.snapshots import Snapshots
 from sentinel.review.shadow_scores import FILE, ShadowProgress, ShadowRecord, ShadowScore
 from sentinel.shadow.settings import ShadowSettings
@@ -33,66 +36,72 @@ _log = logging.getLogger(__name__)
 
 
 class Shadow:
-    """One bundle that follows the journal of a home folder. Use it from one thread.
+    """One bundle that follows the log of a home folder. Use it from one thread.
 
-    Raises BundleProblem when its schema is not the champion's, JournalProblem when a file cannot be used.
+    Raises BundleProblem when its schema is not the champion's, StorageProblem when a file cannot be used.
     """
 
     def __init__(self, home: Path, version: str, settings: ShadowSettings) -> None:
         self._settings = settings
         self._bundle = load_bundle(Registry(home / "models").path(version))
-        _check_schema(home, self._bundle)
+        self._log = FileLogReader(log_folder(home))
+        _check_schema(home, self._log, self._bundle)
         _warm(self._bundle)
         self._thresholds = msgspec.convert(self._bundle.manifest.thresholds, Thresholds)
-        self._journal = JournalReader(home / "journal.db")
         self._record = ShadowRecord(home / FILE)
-        self.progress = self._record.begin(self._fresh(self._journal.newest_seq()))
+        self.progress = self._record.begin(self._fresh(self._log.durable))
         self._snapshots = Snapshots(_own_folder(home / "shadow", self.progress))
         self._state = FeatureState(self._bundle, self.progress.begun)
         self._beaten_s = 0.0
-        self._state.load(_Past(self._journal.path, self.progress.seq, self._beat), self._snapshots)
+        self._state.load(_Past(self._log, self.progress.seq, self._beat), self._snapshots)
 
     def close(self) -> None:
         """Release the files."""
         self._snapshots.close()
         self._record.close()
-        self._journal.close()
+        self._log.close()
 
     def step(self) -> bool:
-        """Take the next events of the journal, store their scores and delete the oldest; whether there was work."""
-        page = self._journal.page_after(self._state.seq, _PAGE)
-        newest = self._journal.newest_seq()
-        self.progress = self.progress._replace(lag=newest - self._state.seq)
+        """Take the next entries of the log, store their scores and delete the oldest; whether there was work."""
+        records = self._log.read(self._state.position, _PAGE)
+        self.progress = self.progress._replace(lag=self._lag())
         self._beat()
-        if not page:
+        if not records:
             return self._record.prune(self._settings.keep_scores) > 0
-        features = self._state.take_rows(page)
-        assert features is not None  # noqa: S101 - all of the page is newer than the history
-        taken = [row for row in page if isinstance(row, DecisionRow)]
-        dropped = sum(row.seq <= newest - self._settings.max_lag for row in taken)
-        scores = self._score(features.rows[dropped:])
-        rows = [self._judge(*pair) for pair in zip(taken[dropped:], scores.tolist(), strict=True)]
-        failed = sum(row.fraud_probability is None for row in rows)
+        scored: list[ShadowScore] = []
+        dropped = 0
+        for record in records:
+            features = self._state.take(record)
+            if features is None or self._lag() > self._settings.max_lag:
+                dropped += record.rows if record.kind == Kind.DECIDED else 0
+                continue
+            scores = self._score(features.rows).tolist()
+            scored += [self._judge(*pair) for pair in zip(decision_rows(record), scores, strict=True)]
+        failed = sum(row.fraud_probability is None for row in scored)
         self.progress = self.progress._replace(
-            seq=self._state.seq,
-            scored=self.progress.scored + len(rows) - failed,
+            seq=self._state.position,
+            scored=self.progress.scored + len(scored) - failed,
             dropped=self.progress.dropped + dropped,
             failed=self.progress.failed + failed,
-            lag=newest - self._state.seq,
+            lag=self._lag(),
             heartbeat_us=_now_us(),
         )
-        self._record.store(rows, self.progress)
+        self._record.store(scored, self.progress)
         self._record.prune(self._settings.keep_scores)
-        if self._state.events_since_snapshot >= _SNAPSHOT_EVERY and not self._snapshots.writing():
+        if self._state.entries_since_snapshot >= _SNAPSHOT_EVERY and not self._snapshots.writing():
             self._state.snapshot(self._snapshots, wait=False)
         return True
 
-    def _fresh(self, newest: int) -> ShadowProgress:
+    def _lag(self) -> int:
+        return max(self._log.durable - self._state.position, 0)
+
+    def _fresh(self, end: int) -> ShadowProgress:
         """A shadow that scores what comes from now on."""
-        activated = self._journal.activation(self._bundle.state_id)
+        kept = activation_of(self._log, self._bundle.state_id)
+        begun = first_after_history(self._log, self._bundle) if kept is None else kept
         manifest = self._bundle.manifest
-        fingerprint = hashlib.sha256(msgspec.json.encode(manifest, order="deterministic")).hexdigest()
-        return ShadowProgress(manifest.version, fingerprint, newest if activated is None else activated, newest)
+        origin = self._log.log_id.encode() + msgspec.json.encode(manifest, order="deterministic")
+        return ShadowProgress(manifest.version, hashlib.sha256(origin).hexdigest(), begun, end)
 
     def _score(self, rows: NDArray[np.float64]) -> NDArray[np.float32]:
         """Probabilities (n,), NaN where the model fails or gives none."""
@@ -110,15 +119,15 @@ class Shadow:
         valid = not math.isnan(probability)
         return ShadowScore(
             model_version=self._bundle.manifest.version,
-            seq=row.seq,
+            seq=row.position,
             transaction_id=row.transaction_id,
             fraud_probability=probability if valid else None,
             decision=self._thresholds.action(probability).value if valid else None,
             live_fraud_probability=row.fraud_probability,
             live_decision=row.decision,
-            live_version=row.model_version,
-            live_degraded=row.degraded is not None,
-            decided_at_us=row.decided_at_us,
+            live_version=row.decider.model_version,
+            live_degraded=row.decider.degraded is not None,
+            decided_at_us=row.received_us,
         )
 
     def _beat(self) -> None:
@@ -128,25 +137,27 @@ class Shadow:
             self._record.store([], self.progress._replace(heartbeat_us=_now_us()))
 
 
-class _Past(JournalReader):
-    """The journal as it was after event `end`; every page it hands out is a sign of life."""
+class _Past:
+    """The log as it ended before position `durable`; every page it hands out is a sign of life."""
 
-    def __init__(self, path: Path, end: int, beat: Callable[[], None]) -> None:
-        super().__init__(path)
-        self._end = end
+    def __init__(self, log: LogReader, durable: int, beat: Callable[[], None]) -> None:
+        self._log = log
         self._beat = beat
+        self.durable = durable
 
-    def newest_seq(self) -> int:
-        return self._end
+    def __getattr__(self, name: str) -> Any:
+        """All else is that of the whole log."""
+        return getattr(self._log, name)
 
-    def page_after(self, seq: int, limit: int | None = _PAGE) -> list[DecisionRow | OutcomeRow]:
+    def read(self, position: int, limit: int) -> list[Record]:
+        """The next records, without those after its end."""
         self._beat()
-        return [row for row in super().page_after(seq, limit) if row.seq <= self._end]
+        return [one for one in self._log.read(position, limit) if one.position < self.durable]
 
 
-def _check_schema(home: Path, bundle: Bundle) -> None:
-    """The journal holds transactions of the champion's schema; a shadow has to read the same."""
-    champion = DeploymentRecord(home).read().champion
+def _check_schema(home: Path, log: LogReader, bundle: Bundle) -> None:
+    """The log holds transactions of the champion's schema; a shadow has to read the same."""
+    champion = deployment_in(log).champion
     if champion is None:
         return
     theirs = read_manifest(Registry(home / "models").path(champion)).plan.schema
@@ -160,7 +171,7 @@ def _check_schema(home: Path, bundle: Bundle) -> None:
 def _warm(bundle: Bundle) -> None:
     """Have everything compiled before the first sign of life, from which on silence means a hang."""
     plan = bundle.manifest.plan
-    MemoryStore(plan).advance(log_of_outcomes(plan.schema, [Outcome("warm-up", is_fraud=False, time_us=0)]))
+    MemoryStore(plan).advance(log_of_outcomes(plan.schema, [Outcome("warm-up", is_fraud=False, time_us=0)], 0))
 
 
 def _own_folder(parent: Path, progress: ShadowProgress) -> Path:

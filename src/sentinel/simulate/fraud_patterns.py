@@ -1,7 +1,7 @@
-"""Six kinds of card fraud, overlaid on honest purchases, and the world in which both happen.
+"""Six kinds of card fraud, overlaid on legitimate purchases, and the world in which both happen.
 
 A fraud comes in episodes, each with an onset and a duration. No single field gives one away: amounts, places
-and devices all occur in honest traffic too. The history of the card, the merchant or the device tells.
+and devices all occur in legitimate traffic too. The history of the card, the merchant or the device tells.
 
 - `card_testing`: a stolen list is tried out. Within 9 minutes, 6 to 25 tiny online payments from one new
   device at one merchant, over many cards (two episodes in three) or on a single one.
@@ -54,7 +54,7 @@ MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 NO_DEVICE = -1
-HONEST = -1
+LEGITIMATE = -1
 
 _SHARES = (0.24, 0.22, 0.22, 0.10, 0.08, 0.14)  # of all frauds, in the order of PATTERNS
 _FAR_KM = 1_500.0
@@ -90,28 +90,28 @@ class World:
     town_latitude: Floats
     town_longitude: Floats
     far_towns: Groups  # town -> towns in another country, more than 1,500 km away
-    visits: Floats  # how likely each town is where a stranger or a traveller is
+    visits: Floats  # probability of each town for a stranger or a traveller
     card_town: Ints
     card_latitude: Floats
     card_longitude: Floats
     card_income: Floats  # factor on every amount
-    card_activity: Floats  # share of all honest payments
+    card_activity: Floats  # share of all legitimate payments
     merchant_town: Ints
     merchant_latitude: Floats
     merchant_longitude: Floats
     merchant_category: Ints
-    merchant_amount: Floats  # a middling purchase of a card of middling income
+    merchant_amount: Floats  # median amount of a card of median income
     residents: Groups  # town -> cards
     shops: Groups  # town -> merchants with a till
     web_shops: Groups  # category -> merchants on the web
     duration_us: int
 
     def usual_amount(self, card: Ints, merchant: Ints) -> Floats:
-        """What these cards would spend at these merchants on a day like any other."""
+        """The usual amount of these cards at these merchants."""
         return self.card_income[card] * self.merchant_amount[merchant]
 
     def strange_towns(self, rng: np.random.Generator, n: int) -> Ints:
-        """As many towns as asked for, by how much they are visited."""
+        """Draw n towns in proportion to their visits."""
         return rng.choice(len(self.visits), n, p=self.visits)
 
 
@@ -128,7 +128,7 @@ class Purchases:
     town: Ints
     latitude: Floats
     longitude: Floats
-    pattern: Ints  # number in PATTERNS, or HONEST
+    pattern: Ints  # number in PATTERNS, or LEGITIMATE
 
     def __len__(self) -> int:
         """Number of payments."""
@@ -162,8 +162,8 @@ def far_apart(latitude: Floats, longitude: Floats, country: Ints) -> Bools:
     return np.asarray((km > _FAR_KM) & (country[:, None] != country[None, :]))
 
 
-def frauds(world: World, honest: Purchases, first_device: int, n: int, rng: np.random.Generator) -> list[Purchases]:
-    """Draw n frauds, in episodes of every pattern, on cards and merchants of `honest` (in time order).
+def frauds(world: World, legitimate: Purchases, first_device: int, n: int, rng: np.random.Generator) -> list[Purchases]:
+    """Draw n frauds, in episodes of every pattern, on cards and merchants of `legitimate` (in time order).
 
     Their devices, at most one for every fraud, are numbered from `first_device`.
     """
@@ -175,7 +175,7 @@ def frauds(world: World, honest: Purchases, first_device: int, n: int, rng: np.r
         low, high, overlay = _OVERLAYS[number]
         if count:
             sizes = _episode_sizes(rng, count, low, high)
-            part = overlay(_Scene(world, honest, rng, sizes, first_device))
+            part = overlay(_Scene(world, legitimate, rng, sizes, first_device))
             part.pattern[:] = number
             np.clip(part.time_us, 0, world.duration_us - 1, out=part.time_us)
             parts.append(part)
@@ -195,13 +195,13 @@ def _episode_sizes(rng: np.random.Generator, total: int, low: int, high: int) ->
 
 
 class _Scene:
-    """What an overlay needs: the world, the honest payments, and which episode each of its frauds is of."""
+    """What an overlay needs: the world, the legitimate payments, and which episode each of its frauds is of."""
 
     def __init__(
-        self, world: World, honest: Purchases, rng: np.random.Generator, sizes: Ints, first_device: int
+        self, world: World, legitimate: Purchases, rng: np.random.Generator, sizes: Ints, first_device: int
     ) -> None:
         self.world = world
-        self.honest = honest
+        self.legitimate = legitimate
         self.rng = rng
         self.episodes = len(sizes)
         self.of = np.repeat(np.arange(len(sizes)), sizes)
@@ -212,11 +212,11 @@ class _Scene:
         return len(self.of)
 
     def victims(self, among: Ints | None = None) -> Ints:
-        """A row of `honest` per episode: whose card, and about when. Busy cards are found more often."""
-        rows = np.arange(len(self.honest)) if among is None or len(among) == 0 else among
+        """A row of `legitimate` per episode: whose card, and about when. Busy cards are found more often."""
+        rows = np.arange(len(self.legitimate)) if among is None or len(among) == 0 else among
         # a little time is left for the episode to happen in
         latest = self.world.duration_us - min(12 * HOUR_US, self.world.duration_us // 10)
-        usable = int(np.searchsorted(self.honest.time_us[rows], latest))
+        usable = int(np.searchsorted(self.legitimate.time_us[rows], latest))
         return rows[self.rng.integers(0, max(usable, 1), self.episodes)]
 
     def onsets(self, duration_us: Ints) -> Ints:
@@ -224,7 +224,7 @@ class _Scene:
         return (self.rng.random(self.episodes) * (self.world.duration_us - duration_us)).astype(np.int64)
 
     def web_merchants(self, categories: tuple[int, ...], n: int) -> Ints:
-        """As many merchants on the web as asked for, of these categories."""
+        """Draw n merchants on the web, of these categories."""
         return self.world.web_shops.draw(self.rng, self.rng.choice(np.array(categories), n))
 
     def spread(self, low: float, high: float, n: int) -> Floats:
@@ -243,8 +243,8 @@ class _Scene:
     def on_web(self, card: Ints, merchant: Ints, town: Ints, time_us: Ints, amount: Floats) -> Purchases:
         """Payments from the episode's own device, somewhere in a town."""
         world, n = self.world, len(card)
-        channel, device, pattern = np.full(n, ONLINE), self.devices, np.full(n, HONEST)
-        # the place that an address on the net is known by does not move within an episode
+        channel, device, pattern = np.full(n, ONLINE), self.devices, np.full(n, LEGITIMATE)
+        # an IP address has one location during an episode
         latitude = world.town_latitude[town] + self.rng.normal(0, 0.05, self.episodes)[self.of]
         longitude = world.town_longitude[town] + self.rng.normal(0, 0.05, self.episodes)[self.of]
         return Purchases(card, merchant, device, channel, time_us, amount, town, latitude, longitude, pattern)
@@ -253,8 +253,8 @@ class _Scene:
 def _card_testing(scene: _Scene) -> Purchases:
     rng, n, at = scene.rng, len(scene), scene.of
     one_card = rng.random(scene.episodes) < 1 / 3
-    victims = scene.honest.card[scene.victims()]
-    strangers = scene.honest.card[rng.integers(0, len(scene.honest), n)]
+    victims = scene.legitimate.card[scene.victims()]
+    strangers = scene.legitimate.card[rng.integers(0, len(scene.legitimate), n)]
     card = np.where(one_card[at], victims[at], strangers)
     merchant = scene.web_merchants((CLOTHING, HOME, DIGITAL, DIGITAL, GIFT_CARDS), scene.episodes)[at]
     near = scene.world.card_town[victims]
@@ -267,13 +267,13 @@ def _card_testing(scene: _Scene) -> Purchases:
 def _account_takeover(scene: _Scene) -> Purchases:
     world, rng, n, at = scene.world, scene.rng, len(scene), scene.of
     row = scene.victims()
-    card = scene.honest.card[row][at]
-    # what can be sold again
+    card = scene.legitimate.card[row][at]
+    # goods that can be resold
     merchant = scene.web_merchants((CLOTHING, ELECTRONICS, ELECTRONICS, TRAVEL, GIFT_CARDS, DIGITAL), n)
-    # most hide behind an address in the victim's own town
+    # most use an IP address in the victim's own town
     nearby = rng.random(scene.episodes) < 0.65
-    town = np.where(nearby, world.card_town[scene.honest.card[row]], world.strange_towns(rng, scene.episodes))[at]
-    onset = scene.honest.time_us[row] + scene.spread(0, 5 * HOUR_US, scene.episodes)
+    town = np.where(nearby, world.card_town[scene.legitimate.card[row]], world.strange_towns(rng, scene.episodes))[at]
+    onset = scene.legitimate.time_us[row] + scene.spread(0, 5 * HOUR_US, scene.episodes)
     time_us = onset[at] + rng.random(n) * scene.spread(HOUR_US, 7 * HOUR_US, scene.episodes)[at]
     amount = world.usual_amount(card, merchant) * rng.lognormal(0.7, 0.6, n)
     return scene.on_web(card, merchant, town, time_us.astype(np.int64), amount)
@@ -281,8 +281,8 @@ def _account_takeover(scene: _Scene) -> Purchases:
 
 def _compromised_merchant(scene: _Scene) -> Purchases:
     world, rng, n, at = scene.world, scene.rng, len(scene), scene.of
-    honest = scene.honest
-    tills = honest.merchant[(honest.channel != ONLINE) & (honest.channel != ATM)]
+    legitimate = scene.legitimate
+    tills = legitimate.merchant[(legitimate.channel != ONLINE) & (legitimate.channel != ATM)]
     traffic = np.bincount(tills, minlength=len(world.merchant_town)).astype(np.float64)
     # the square root: busy shops are hit more often, but not as much more often as they are busy
     chance = np.sqrt(traffic) if traffic.any() else np.ones(len(traffic))
@@ -306,14 +306,14 @@ def _in_opening_hours(time_us: Ints, longitude: Floats, rng: np.random.Generator
 
 def _impossible_travel(scene: _Scene) -> Purchases:
     world, rng, n, at = scene.world, scene.rng, len(scene), scene.of
-    honest = scene.honest
-    at_home = (honest.channel != ONLINE) & (honest.town == world.card_town[honest.card])
+    legitimate = scene.legitimate
+    at_home = (legitimate.channel != ONLINE) & (legitimate.town == world.card_town[legitimate.card])
     row = scene.victims(np.flatnonzero(at_home))
-    card = honest.card[row][at]
-    town = world.far_towns.draw(rng, honest.town[row])[at]
+    card = legitimate.card[row][at]
+    town = world.far_towns.draw(rng, legitimate.town[row])[at]
     merchant = world.shops.draw(rng, town)
     delay = scene.spread(8, 35, scene.episodes)[at] + scene.rank * scene.spread(3, 9, n)
-    time_us = honest.time_us[row][at] + (delay * MINUTE_US).astype(np.int64)
+    time_us = legitimate.time_us[row][at] + (delay * MINUTE_US).astype(np.int64)
     channel = np.where(world.merchant_category[merchant] == CASH, ATM, CHIP)
     amount = world.usual_amount(card, merchant) * rng.lognormal(0.4, 0.5, n)
     return scene.at_till(card, merchant, channel, time_us, amount)
@@ -322,12 +322,12 @@ def _impossible_travel(scene: _Scene) -> Purchases:
 def _large_amount(scene: _Scene) -> Purchases:
     world, rng, n = scene.world, scene.rng, len(scene)
     row = scene.victims()
-    card, time_us = scene.honest.card[row], scene.honest.time_us[row]
+    card, time_us = scene.legitimate.card[row], scene.legitimate.time_us[row]
     time_us = time_us + (scene.spread(0.2, 10, n) * HOUR_US).astype(np.int64)
     online = rng.random(n) < 0.4
     towns = world.card_town[card]
     merchant = np.where(online, scene.web_merchants((ELECTRONICS, TRAVEL), n), world.shops.draw(rng, towns))
-    # measured by the card's habits, so that a shop for coffee can sell something dear as well
+    # scaled by the card's income too, so that a cheap shop can have a large amount
     amount = np.maximum(world.usual_amount(card, merchant), 40 * world.card_income[card]) * scene.spread(5, 16, n)
     web, till = (
         scene.on_web(card, merchant, towns, time_us, amount),
@@ -338,7 +338,7 @@ def _large_amount(scene: _Scene) -> Purchases:
 
 def _slow_drip(scene: _Scene) -> Purchases:
     world, rng, n, at = scene.world, scene.rng, len(scene), scene.of
-    card = scene.honest.card[scene.victims()]
+    card = scene.legitimate.card[scene.victims()]
     # a merchant lets several drips through, each from a device of its own
     merchants = scene.web_merchants((DIGITAL, DIGITAL, CLOTHING), scene.episodes // 6 + 1)
     merchant = rng.choice(merchants, scene.episodes)

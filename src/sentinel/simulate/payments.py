@@ -1,9 +1,9 @@
 """Simulated card payments: a bank in Europe, its customers' habits and journeys, and six kinds of fraud.
 
-Everybody here is honest; `fraud_patterns` adds the rest. Honest cards give reason for doubt, too: people
-travel, leave the second card of the account at home with the family, buy a new phone, borrow one, buy several
-things within minutes, spend ten times as much as usual once in a while, pay subscriptions, collect small sums
-from many friends through one device, share a computer with an office, and hide their place behind a proxy.
+All payments here are legitimate; `fraud_patterns` adds the frauds. Legitimate payments look suspicious too: people
+travel, leave a second card at home with the family, buy or borrow a phone, buy several things within minutes, spend
+ten times as much as usual now and then, pay subscriptions, collect small sums from many friends through one device,
+share a computer with an office, and hide their location behind a proxy.
 """
 
 import math
@@ -25,8 +25,8 @@ from sentinel.simulate.fraud_patterns import (
     CONTACTLESS,
     DAY_US,
     DIGITAL,
-    HONEST,
     HOUR_US,
+    LEGITIMATE,
     MINUTE_US,
     NO_DEVICE,
     ONLINE,
@@ -66,7 +66,7 @@ _COUNTRIES = tuple(sorted({town[0] for town in _TOWNS}))
 _TOWN_COUNTRY = np.array([_COUNTRIES.index(town[0]) for town in _TOWNS])
 _LATITUDE, _LONGITUDE, _CUSTOMERS, _VISITS = (np.array([town[i] for town in _TOWNS], np.float64) for i in range(1, 5))
 
-# euros of a middling purchase, spread of their logarithm, share of the tills, share of the web; as CATEGORIES
+# median amount in euros, its spread (log), share of shops, share of web shops; in the order of CATEGORIES
 _TRADES = np.array([
     (32, 0.60, 0.26, 0.04), (24, 0.50, 0.17, 0.08), (48, 0.35, 0.08, 0.00), (4, 0.60, 0.09, 0.05),
     (16, 0.60, 0.07, 0.03), (48, 0.60, 0.08, 0.18), (120, 0.85, 0.03, 0.12), (55, 0.75, 0.05, 0.08),
@@ -101,7 +101,7 @@ def simulate(
     `longitude` (degrees, six decimals) and `country` (ISO 3166) are those of the merchant's till, and for a
     payment online of the payer's device. `device_id` is null where the card itself was read. `fraud_share` of
     the payments, rounded, are frauds of the kinds in PATTERNS. `outcome_time` is when the truth is known: the
-    complaint comes after 4 days in the middle and 60 at most, an honest payment counts as confirmed after 10.
+    complaint comes after 4 days (median) and 60 at most; a legitimate payment is confirmed after 10.
 
     Raises InvalidDefinition for arguments that make no sense.
 
@@ -113,8 +113,8 @@ def simulate(
     n_frauds = int(transactions * fraud_share + 0.5)
     world = _world(transactions, days * DAY_US, rng)
     habits = _habits(world, transactions, start.astimezone(UTC).weekday(), days, rng)
-    honest = _honest(world, habits, transactions - n_frauds, rng)
-    payments = _in_order(join([honest, *frauds(world, honest, habits.devices, n_frauds, rng)]))
+    legitimate = _legitimate(world, habits, transactions - n_frauds, rng)
+    payments = _in_order(join([legitimate, *frauds(world, legitimate, habits.devices, n_frauds, rng)]))
     return _table(world, payments, start_us, rng)
 
 
@@ -146,7 +146,7 @@ def _world(transactions: int, duration_us: int, rng: np.random.Generator) -> Wor
     """Towns, cards and merchants, as many of them as the number of payments needs."""
     towns, cards = len(_TOWNS), max(1, transactions // _PAYMENTS_PER_CARD)
     card_town = rng.choice(towns, cards, p=_CUSTOMERS / _CUSTOMERS.sum())
-    # most cards are used now and then, some many times a day
+    # most cards are used rarely, some many times a day
     activity = rng.gamma(1.6, 1.0, cards) + 0.05
     online, merchant_town, category = _merchants(transactions, rng)
     merchants = len(category)
@@ -223,7 +223,7 @@ class _Habits:
 
     @property
     def devices(self) -> int:
-        """Number of devices of honest people."""
+        """Number of devices with legitimate payments."""
         return self.first_collection_device + self.collections
 
 
@@ -272,8 +272,8 @@ def _any_web_shop(world: World, n: int, rng: np.random.Generator) -> Ints:
     return world.web_shops.draw(rng, rng.choice(len(CATEGORIES), n, p=_WEB_SHARE / _WEB_SHARE.sum()))
 
 
-def _honest(world: World, habits: _Habits, n: int, rng: np.random.Generator) -> Purchases:
-    """Payments of honest people, n of them, in order of time."""
+def _legitimate(world: World, habits: _Habits, n: int, rng: np.random.Generator) -> Purchases:
+    """Legitimate payments, n of them, in order of time."""
     fixed_card, fixed_shop, fixed_us, price = _subscriptions(world, n // 10, rng)
     free = n - len(fixed_card)
     free_card = np.repeat(np.arange(len(world.card_town)), rng.multinomial(free, world.card_activity))
@@ -289,7 +289,7 @@ def _honest(world: World, habits: _Habits, n: int, rng: np.random.Generator) -> 
     channel = _channels(world, habits, card, merchant, online, amount, rng)
     device = _devices(habits, card, channel, town, time_us, rng)
     place = _places(world, card, merchant, online, town, rng)
-    nothing = np.full(n, HONEST)
+    nothing = np.full(n, LEGITIMATE)
     purchases = Purchases(card, merchant, device, channel, time_us, amount, *place, nothing)
     _collect(world, habits, purchases, rng)
     return _in_order(purchases)
@@ -378,7 +378,7 @@ def _tills(world: World, habits: _Habits, card: Ints, town: Ints, rng: np.random
 
 
 def _amounts(world: World, card: Ints, merchant: Ints, rng: np.random.Generator) -> Floats:
-    """Euros: what is usual, give or take, and once in 150 times something much larger."""
+    """Euros: the usual amount with noise; one in 150 is much larger."""
     category = world.merchant_category[merchant]
     amount = world.usual_amount(card, merchant) * np.exp(_SPREAD[category] * rng.standard_normal(len(card)))
     large = rng.random(len(card)) < 1 / 150
@@ -417,7 +417,7 @@ def _devices(habits: _Habits, card: Ints, channel: Ints, town: Ints, time_us: In
 def _places(
     world: World, card: Ints, merchant: Ints, online: Bools, town: Ints, rng: np.random.Generator
 ) -> tuple[Ints, Floats, Floats]:
-    """Town, latitude and longitude: of the till, or of the device as the net sees it."""
+    """Town, latitude and longitude: of the till, or of the device by its network address."""
     behind_proxy = rng.random(len(card)) < 0.02
     seen = np.where(behind_proxy, world.strange_towns(rng, len(card)), town)
     at_home = seen == world.card_town[card]
@@ -447,9 +447,9 @@ def _table(world: World, payments: Purchases, start_us: int, rng: np.random.Gene
             "country": _words(_COUNTRIES, _TOWN_COUNTRY[payments.town]),
             "latitude": np.round(payments.latitude, 6),
             "longitude": np.round(payments.longitude, 6),
-            "is_fraud": payments.pattern != HONEST,
+            "is_fraud": payments.pattern != LEGITIMATE,
             "fraud_pattern": _words(PATTERNS, payments.pattern),
-            "outcome_time": _instants(time_us + _delay_us(payments.pattern != HONEST, rng)),
+            "outcome_time": _instants(time_us + _delay_us(payments.pattern != LEGITIMATE, rng)),
         }
     ).rechunk()
 

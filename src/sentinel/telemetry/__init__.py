@@ -1,1 +1,1 @@
-"""What Sentinel tells about itself while it runs: counters, log lines, traces."""
+"""Telemetry: counters, logs and traces of a running server."""

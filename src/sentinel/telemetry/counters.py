@@ -1,7 +1,7 @@
-"""What is counted while Sentinel runs: whole numbers in shared memory, a row for every thread of every worker.
+"""Counters and states in shared memory: whole numbers, a row for every thread of every worker.
 
-There are no locks, and two threads that write one slot of one row can lose counts: each thread that counts takes
-a row of its own (`for_thread`). Who reads sums the rows and may do so at any time, from any process.
+There are no locks, and two threads that write one slot of one row can lose counts: each thread takes a row of its own
+(`for_thread`). A reader sums the rows, at any time and from any process.
 """
 
 import mmap
@@ -22,7 +22,7 @@ BATCH_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024)
 
 
 class Across(Enum):
-    """What a slot of several rows is together."""
+    """How the rows of a slot are combined."""
 
     COUNT = "sum of counts, which only grow"
     SUM = "sum of states"
@@ -30,7 +30,7 @@ class Across(Enum):
 
 
 class Slot(IntEnum):
-    """Everything that is counted, and every state that is shown."""
+    """Every counter and every state."""
 
     across: Across
 
@@ -41,9 +41,9 @@ class Slot(IntEnum):
         slot.across = across
         return slot
 
-    REQUESTS = Across.COUNT  # transactions that asked for a decision
-    ERRORS = Across.COUNT  # those that got none
-    QUEUE_LENGTH = Across.SUM  # those that wait
+    REQUESTS = Across.COUNT  # transactions to decide
+    ERRORS = Across.COUNT  # transactions without a decision
+    QUEUE_LENGTH = Across.SUM  # transactions in the queue
     POSTPONED = Across.SUM  # those that were shed, and are not in the journal and the features yet
 
     APPROVE = Across.COUNT
@@ -69,7 +69,7 @@ class Slot(IntEnum):
     CACHE_MISSES = Across.COUNT
     CACHE_SIZE = Across.SUM  # entries
 
-    SHED_BREAKER_OPEN = Across.COUNT  # decided by the fallback, and why
+    SHED_BREAKER_OPEN = Across.COUNT  # decided by the fallback, by reason
     SHED_MODEL_SLOW = Across.COUNT
     SHED_MODEL_FAILED = Across.COUNT
     SHED_OVERLOAD = Across.COUNT
@@ -84,11 +84,11 @@ class Slot(IntEnum):
     DRIFTED_FEATURES = Across.MAX
 
     JOURNAL_COMMITS = Across.COUNT
-    SWAPS = Across.COUNT  # of the model in charge
+    SWAPS = Across.COUNT  # changes of the champion
 
 
 class Stage(IntEnum):
-    """The parts of a decision whose latency is measured, in microseconds."""
+    """The stages of a decision whose latency is measured, in microseconds."""
 
     TOTAL = 0
     QUEUE = 1
@@ -161,12 +161,12 @@ class Counters:
         self._rows = np.zeros((THREADS, _ROW), np.int64) if rows is None else rows
         self._worker = worker
         self._row = self._rows[worker * THREADS + thread]
-        self._cells = memoryview(self._row)  # several times as quick as NumPy for one cell
+        self._cells = memoryview(self._row)  # several times as fast as NumPy for one cell
 
     def for_thread(self, thread: int) -> "Counters":
         """The same counters for another thread of this worker; the first that counts is thread 0.
 
-        A state that two threads set is one of each: they are added, or the highest counts.
+        A state that two threads set is the sum of both or the highest, as its slot says.
         """
         if not 0 <= thread < THREADS:
             raise InvalidDefinition(f"thread {thread} has no counters; a worker has {THREADS} threads that count")
@@ -181,21 +181,21 @@ class Counters:
         self._cells[slot] = value
 
     def observe(self, stage: Stage, microseconds: int) -> None:
-        """One decision took so long in a stage."""
+        """Record the latency of one decision in a stage."""
         begin = _STAGES_AT + stage * _STAGE_CELLS
         cells = self._cells
         cells[begin + bisect_left(LATENCY_BOUNDS_US, microseconds)] += 1
         cells[begin + _STAGE_CELLS - 1] += microseconds
 
     def observe_many(self, stage: Stage, microseconds: NDArray[np.int64]) -> None:
-        """Each of several decisions took so long in a stage; from a dozen on quicker than one by one."""
+        """Record the latencies of several decisions in a stage; from a dozen on faster than one by one."""
         begin = _STAGES_AT + stage * _STAGE_CELLS
         places, total = np.searchsorted(_BOUNDS, microseconds), int(microseconds.sum())
         self._row[begin : begin + _STAGE_CELLS - 1] += np.bincount(places, minlength=_STAGE_CELLS - 1)
         self._cells[begin + _STAGE_CELLS - 1] += total
 
     def observe_batch(self, rows: int) -> None:
-        """A batch of so many rows went through the model."""
+        """Record a batch of so many rows."""
         self._cells[_BATCHES_AT + bisect_left(BATCH_BOUNDS, rows)] += 1
         self._cells[_BATCH_SUM_AT] += rows
 
@@ -224,9 +224,9 @@ def create_counters(path: Path, workers: int) -> None:
 
 
 def open_counters(path: Path, worker: int) -> Counters:
-    """The counters of worker 0, 1, .. in a shared file. After a restart it goes on where it was.
+    """The counters of worker 0, 1, .. in a shared file.
 
-    Counts go on; states begin at 0, as what they told about is gone.
+    After a restart of the worker counts go on and states begin at 0.
     """
     try:
         with path.open("r+b") as file:

@@ -4,6 +4,8 @@ import logging
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Literal, TextIO, TypeAlias
 
 import msgspec
@@ -18,6 +20,7 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
 """Of the trace that the request belongs to, likewise."""
 
+_FILE_BYTES, _OLDER_FILES = 5_000_000, 5
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -53,7 +56,7 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
-class SteadyHandler(logging.StreamHandler[TextIO]):
+class _Steady(logging.Handler):
     """Writes every record in some form: one whose arguments cannot be shown is written without them."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -75,15 +78,32 @@ class SteadyHandler(logging.StreamHandler[TextIO]):
         self.emit(bare)
 
 
+class SteadyHandler(_Steady, logging.StreamHandler[TextIO]):
+    """To standard error."""
+
+
+class SteadyFile(_Steady, RotatingFileHandler):
+    """To a file, which is begun anew when it is large."""
+
+
 class _Bare(logging.LogRecord):
     """What is left of a record that could not be written: its template, and what went wrong."""
 
 
-def configure_logging(level: str = "WARNING", style: Style = "text") -> None:
-    """Log lines of this level and above to standard error, instead of whatever was configured before."""
+def configure_logging(level: str = "WARNING", style: Style = "text", to: Path | None = None) -> None:
+    """Log lines of this level and above to standard error, instead of whatever was configured before.
+
+    `to` is a file to write to instead: at 5 MB it is begun anew, and five older ones are kept.
+    """
     if level.upper() not in _LEVELS:
         raise InvalidDefinition(f"log level {level!r} is not known; give one of {', '.join(_LEVELS)}")
-    handler = SteadyHandler()
+    handler: logging.Handler = SteadyHandler()
+    if to is not None:
+        try:
+            to.parent.mkdir(parents=True, exist_ok=True)
+            handler = SteadyFile(to, maxBytes=_FILE_BYTES, backupCount=_OLDER_FILES, encoding="utf-8")
+        except OSError as error:
+            raise InvalidDefinition(f"no log lines can be written to {to}: {error.strerror}") from error
     handler.setFormatter(JsonFormatter() if style == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 

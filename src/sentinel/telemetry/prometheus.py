@@ -15,7 +15,7 @@ _ALONE = (
     ("sentinel_errors", "Transactions that got no decision", Slot.ERRORS),
     ("sentinel_breaker_openings", "Times the circuit breaker opened", Slot.BREAKER_OPENINGS),
     ("sentinel_journal_commits", "Batches that were made durable", Slot.JOURNAL_COMMITS),
-    ("sentinel_model_swaps", "Changes of the model in charge", Slot.SWAPS),
+    ("sentinel_model_swaps", "Changes of the champion", Slot.SWAPS),
 )
 _LABELLED = (
     (
@@ -84,7 +84,7 @@ class Gauge(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the JSON tells beside the counts. `split_percent` is the challenger's share of the transactions."""
+    """What the JSON shows besides the counts. `split_percent` is the challenger's share of the transactions."""
 
     ab_active: bool
     split_percent: int
@@ -94,7 +94,7 @@ class Facts(NamedTuple):
 
 
 def model_info(role: str, version: str, detector: str) -> Gauge:
-    """That a version is loaded as champion, challenger or shadow: always 1, the labels tell."""
+    """That a version is loaded as champion, challenger or shadow: always 1, the labels say which."""
     labels = {"role": role, "version": version, "detector": detector}
     return Gauge("sentinel_model_info", "The models that are loaded", 1, labels)
 
@@ -134,7 +134,7 @@ def snapshot(counters: Counters, facts: Facts) -> dict[str, Any]:
 
 
 class _Totals(Collector):
-    """One reading, as the client library wants it."""
+    """One reading, as a collector of the client library."""
 
     def __init__(self, totals: Totals, gauges: Iterable[Gauge]) -> None:
         self._totals = totals

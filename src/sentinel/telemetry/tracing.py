@@ -1,4 +1,4 @@
-"""Where a request comes from and where its time went: W3C trace context in, finished spans out."""
+"""Tracing: W3C trace context in, finished spans out."""
 
 import random
 import re
@@ -19,7 +19,7 @@ _SAMPLED = 1
 
 
 class TraceContext(NamedTuple):
-    """The span that asks: its trace (32 hexadecimal digits), its own id (16), and the flags of version 00."""
+    """The caller's span: its trace (32 hexadecimal digits), its own id (16), and the flags of version 00."""
 
     trace_id: str
     span_id: str
@@ -27,7 +27,7 @@ class TraceContext(NamedTuple):
 
     @property
     def sampled(self) -> bool:
-        """Whether the one who asks records the trace."""
+        """Whether the caller records the trace."""
         return bool(self.flags & _SAMPLED)
 
     @property
@@ -56,7 +56,7 @@ def parse_traceparent(header: str) -> TraceContext | None:
 
 
 def new_request_id() -> str:
-    """32 hexadecimal digits that no other request has. Not a secret: who sees many can guess the next."""
+    """32 hexadecimal digits that no other request has. Not a secret: the next can be guessed from earlier ones."""
     return f"{random.getrandbits(128):032x}"
 
 
@@ -87,7 +87,7 @@ class Tracer:
         self._root_share = root_share
 
     def wants(self, parent: TraceContext | None) -> bool:
-        """Whether to record the spans of a request. Ask once a request: without a parent it is decided by lot."""
+        """Whether to record the spans of a request. Ask once a request: without a parent it is random."""
         if self._recorder is None:
             return False
         return random.random() < self._root_share if parent is None else bool(parent.flags & _SAMPLED)  # noqa: S311
@@ -102,7 +102,7 @@ class Tracer:
     ) -> TraceContext | None:
         """Record a span that has ended, and say how its children can name it. Times are of the monotonic clock.
 
-        A span whose caller does not record its trace is not recorded either, and hands on its parent.
+        A span whose caller does not record its trace is not recorded either; its parent is returned.
         """
         if self._recorder is None or (parent is not None and not parent.flags & _SAMPLED):
             return parent
@@ -117,7 +117,7 @@ class Tracer:
 def open_tracer(endpoint: str | None, root_share: float = 1.0) -> Tracer:
     """A tracer that sends to an OTLP/HTTP endpoint (`http://collector:4318`), or one that does nothing for None.
 
-    `root_share` of the requests without a trace of their own begin one; those with one do as their caller does.
+    `root_share` of the requests without a trace begin one; those with one follow their caller.
     Open it in the process that uses it.
     """
     if endpoint is None:
@@ -128,7 +128,7 @@ def open_tracer(endpoint: str | None, root_share: float = 1.0) -> Tracer:
     if not 0.0 <= root_share <= 1.0:
         raise InvalidDefinition(f"{root_share} of all requests cannot be traced; give a share between 0 and 1")
     try:
-        from sentinel.telemetry.otlp import open_recorder  # only who traces needs, and waits for, the libraries
+        from sentinel.telemetry.otlp import open_recorder  # only tracing needs these libraries
     except ModuleNotFoundError as error:
         raise InvalidDefinition(
             f"tracing to {endpoint} needs OpenTelemetry ({error.name} is missing); "

@@ -17,7 +17,7 @@ from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 
 Progress = Callable[[int, int], None]
-"""Told how many events of how many are done."""
+"""Called with how many events are done, and how many there are."""
 _CHUNK = 50_000
 
 

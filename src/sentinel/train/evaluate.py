@@ -1,4 +1,4 @@
-"""How good a detector is, with how sure we are of it."""
+"""Evaluation: the metrics of a model with confidence intervals, beside those of simple rankings."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -36,7 +36,7 @@ class AtThreshold(msgspec.Struct, frozen=True):
 
 
 class Metrics(msgspec.Struct, frozen=True):
-    """What the model does on rows it never saw. `block` is None where the policy never blocks."""
+    """Metrics on rows the model has not seen. `block` is None where the policy never blocks."""
 
     transactions: int
     frauds: int
@@ -78,7 +78,7 @@ def evaluate(
 
 
 def baselines(plan: FeaturePlan, rows: NDArray[np.float32]) -> dict[str, Scores]:
-    """What anyone can rank by without a model: the size of every exact number among the features."""
+    """Rankings without a model: the size of every exact number among the features."""
     exact = plan.schema.decimals.keys() - set(plan.schema.place or ())
     return {
         feature.name: np.abs(np.nan_to_num(rows[:, i]))
@@ -98,14 +98,14 @@ def auc_roc(scores: Scores, labels: NDArray[np.int8]) -> float:
 
 
 def recall_at_fpr(scores: Scores, labels: NDArray[np.int8], share: float) -> float:
-    """Share of frauds caught when at most `share` of the honest transactions raise an alarm."""
-    honest = np.sort(scores[labels == 0])[::-1]
-    bar = honest[int(np.floor(share * len(honest)))]
-    return float(np.mean(scores[labels == 1] > bar))
+    """Share of frauds caught when at most `share` of the legitimate transactions raise an alarm."""
+    legitimate = np.sort(scores[labels == 0])[::-1]
+    threshold = legitimate[int(np.floor(share * len(legitimate)))]
+    return float(np.mean(scores[labels == 1] > threshold))
 
 
 def at_threshold(scores: Scores, labels: NDArray[np.int8], threshold: float) -> AtThreshold:
-    """What happens at one threshold."""
+    """The metrics at one threshold."""
     alarms = scores >= threshold
     caught, false_alarms = int(np.sum(alarms & (labels == 1))), int(np.sum(alarms & (labels == 0)))
     return AtThreshold(

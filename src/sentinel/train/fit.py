@@ -16,7 +16,7 @@ class _Report(xgboost.callback.TrainingCallback):
         self.trees = trees
 
     def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: object) -> bool:
-        """Tell how far the fit is; never stop it."""
+        """Report the progress; never stop the fit."""
         del model, evals_log
         self.progress(epoch + 1, self.trees)
         return False
@@ -41,10 +41,10 @@ def fit(
 
 
 def training_matrix(train: Part, training: Training) -> xgboost.DMatrix:
-    """What is learned from, every row with the same weight.
+    """The training rows as XGBoost's matrix, every row with the same weight.
 
-    The bins of `hist` are cut as if there were as many frauds as honest payments: plain quantiles fall between the
-    honest ones, and the frauds, one in a hundred or fewer, share a bin with them.
+    The bins of `hist` are cut as if there were as many frauds as legitimate payments: plain quantiles separate the
+    legitimate ones, and the frauds, one in a hundred or fewer, would share a bin with them.
     """
     if training.tree_method != "hist" or train.frauds == 0:
         return xgboost.DMatrix(train.rows, train.labels, missing=np.nan, nthread=training_threads())
@@ -57,7 +57,7 @@ def training_matrix(train: Part, training: Training) -> xgboost.DMatrix:
 
 
 def parameters(training: Training) -> dict[str, object]:
-    """What XGBoost is told."""
+    """The parameters of XGBoost."""
     given = {
         name: getattr(training, name)
         for name in (

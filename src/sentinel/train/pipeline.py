@@ -1,4 +1,4 @@
-"""Training from one end to the other: a history in, a certified bundle out."""
+"""The training pipeline: a history in, a certified bundle out."""
 
 import hashlib
 from collections.abc import Callable
@@ -30,17 +30,17 @@ from sentinel.train.evaluate import baselines, evaluate
 from sentinel.train.export import split_probes, to_onnx
 from sentinel.train.fit import fit, predict
 
-Stage = Callable[[str, int, int], None]
-"""Told the name of the stage, and how much of how much of it is done."""
+Report = Callable[[str, int, int], None]
+"""Called with the name of a step, how much of it is done, and how much there is to do."""
 
 
-def train(detector: Detector, history: History, registry: Registry, stage: Stage) -> Manifest:
+def train(detector: Detector, history: History, registry: Registry, report: Report) -> Manifest:
     """Train, choose thresholds on the validation part, report on the test part, certify, write the bundle.
 
     Raises CertificateRefused, and writes nothing, when the exported model differs from the trained one.
     """
-    data = build_dataset(detector, history, lambda done, of: stage("features", done, of))
-    booster = fit(data.train, data.validation, detector.training, lambda done, of: stage("trees", done, of))
+    data = build_dataset(detector, history, lambda done, of: report("features", done, of))
+    booster = fit(data.train, data.validation, detector.training, lambda done, of: report("trees", done, of))
     model = to_onnx(booster, len(data.plan.features))
     scorer = Scorer(model)
     certificate = certify(
@@ -73,7 +73,7 @@ def train(detector: Detector, history: History, registry: Registry, stage: Stage
 
 
 def _reference(data: Dataset, scorer: Scorer) -> Reference:
-    """What live transactions are compared with: the rows that were learned from, and scores of rows that were not."""
+    """The reference for drift: features of the training rows, scores of the validation rows."""
     names, kinds = data.plan.names, [kind_of(feature) for feature in data.plan.features]
     learned = Reference.learn(names, kinds, data.train.rows, np.zeros(len(data.train), np.float32))
     unseen = Reference.learn(names, kinds, data.validation.rows, scorer.score(data.validation.rows))
@@ -81,7 +81,7 @@ def _reference(data: Dataset, scorer: Scorer) -> Reference:
 
 
 def _middle_row(part: Part) -> NDArray[np.float32]:
-    """A transaction from the middle of the training part, to vary one feature at a time."""
+    """A row from the middle of the training part, to vary one feature at a time."""
     row: NDArray[np.float32] = part.rows[len(part) // 2]
     return row
 

@@ -13,9 +13,9 @@ from sentinel.model.bundle import load_bundle
 from sentinel.policy.breaker import BreakerSettings
 from sentinel.policy.deployment import Experiment
 from sentinel.policy.experiment import variant_of
-from sentinel.policy.judge import CIRCUIT_OPEN, FAILED, FALLBACK_ONLY, OVERLOADED, Limits
+from sentinel.policy.model_call import CIRCUIT_OPEN, FAILED, FALLBACK_ONLY, OVERLOADED, Limits
 from sentinel.policy.thresholds import Thresholds
-from sentinel.serve.counting import SETTLE_ROWS
+from sentinel.serve.ledger import SETTLE_ROWS
 from sentinel.serve.lineup import Contender, Lineup
 from sentinel.serve.vectors.predictor import LONGEST_REPEAT, ROWS_AT_ONCE, SETTLE_S, Prediction, Predictor
 from sentinel.serve.vectors.reader import Question
@@ -49,9 +49,11 @@ def experiment(bundles, percent=50.0, challenger="v2", **thresholds):
 class Desk:
     """A predictor, and what it was asked and has answered."""
 
-    def __init__(self, lineup=None, *, limits=PATIENT, capacity=1000, ttl_s=1000.0, max_waiting=10_000):
+    def __init__(
+        self, lineup=None, *, limits=PATIENT, capacity=1000, ttl_s=1000.0, max_waiting=10_000, observe=None
+    ):  # fmt: skip
         self.counters = Counters()
-        self.predictor = Predictor(limits, ScoreCache(capacity, ttl_s), max_waiting, self.counters)
+        self.predictor = Predictor(limits, ScoreCache(capacity, ttl_s), max_waiting, self.counters, observe)
         self.told = {}
         self.order = []
         if lineup is not None:
@@ -491,8 +493,7 @@ def test_a_challenger_that_fails_leaves_the_champion_its_word(desk_of, bundles):
 
 def test_only_the_champions_scores_are_watched_for_drift(desk_of, bundles):
     seen = []
-    desk = desk_of(experiment(bundles))
-    desk.predictor.observe = lambda rows, scores: seen.append((len(rows), scores))
+    desk = desk_of(experiment(bundles), observe=lambda rows, scores: seen.append((len(rows), scores)))
     answers = asyncio.run(desk.all(vectors(100)))
     desk.predictor.settle()
     ((rows, scores),) = seen
@@ -519,8 +520,7 @@ def test_what_cannot_be_observed_is_answered_and_counted(desk_of, served, caplog
     def fail(_rows, _scores):
         raise ZeroDivisionError
 
-    desk = desk_of(served)
-    desk.predictor.observe = fail
+    desk = desk_of(served, observe=fail)
     answers = asyncio.run(desk.all(vectors(20)))
     assert {type(one) for one in answers} == {Prediction}
     assert desk.slot(Slot.REQUESTS) == 20

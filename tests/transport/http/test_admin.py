@@ -1,19 +1,18 @@
 """The admin calls on a running server: what they answer, what they refuse, and who may make them."""
 
+import contextlib
 import hmac
 import json
-import subprocess
-import sys
+import resource
 import time
 import uuid
 
 import pytest
 from starlette.requests import Request
 
-from sentinel.errors import Forbidden, Unauthorized
+from sentinel.errors import Forbidden, StorageProblem, Unauthorized
 from sentinel.model.bundle import read_manifest
-from sentinel.policy.deployment import Deployment, DeploymentRecord
-from sentinel.policy.thresholds import Thresholds
+from sentinel.record.applied import HomeDeployment
 from sentinel.transport.http import admin
 from sentinel.transport.http.admin import check_caller
 
@@ -27,15 +26,22 @@ def server(start_server, two_models_home):
 
 @pytest.fixture
 def calm(server, ask):
-    """The server with v1 in charge and nothing else going on; left as it was found."""
+    """The server with v1 in charge, no champion before it, and nothing else going on; left as it was found."""
     yield server
-    after = DeploymentRecord(server.home).change(lambda now: Deployment(revision=now.revision, champion="v1"))
-    reached(lambda path: ask(server.port, "GET", path), after.revision)
+
+    def post(path, body=b""):
+        return ask(server.port, "POST", path, body)
+
+    post("/admin/ab/abort")
+    while post("/admin/rollback").status == 200:
+        pass
+    for path, body in (("thresholds", {}), ("fallback", {"only": False}), ("shadow/stop", b"")):
+        ok(post(f"/admin/{path}", body))
 
 
 @pytest.fixture
 def record(calm):
-    return DeploymentRecord(calm.home)
+    return HomeDeployment(calm.home)
 
 
 @pytest.fixture
@@ -49,14 +55,6 @@ def post(calm, ask):
         return ask(calm.port, "POST", path, body, **headers)
 
     return posting
-
-
-def reached(get, revision, within_s=1.0):
-    """Wait until the server is there; the test fails when that takes longer."""
-    until = time.monotonic() + within_s
-    while get("/admin/version").json["revision"] < revision:
-        assert time.monotonic() < until, f"not at revision {revision} after {within_s} s"
-        time.sleep(0.01)
 
 
 def ok(answer):
@@ -141,18 +139,29 @@ def test_reload_without_any_model_says_what_to_do(server, record, post):
     assert record.read().champion == "v1"
 
 
+@contextlib.contextmanager
+def full_disk(server):
+    """The server can write to no file."""
+    _, most = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1, most))
+    yield
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (most, most))
+
+
 def test_what_the_disk_does_not_take_is_503_and_changes_nothing(server, record, get, post):
-    before, raw = ok(get("/admin/version")), record.path.read_bytes()
-    takes = {**TAKES, "/admin/thresholds": b'{"review":0.5}'}
-    takes.pop("/admin/ab/split")  # needs an experiment, which cannot be set up
-    for path, body in takes.items():
-        record.path.with_suffix(".draft").symlink_to("/dev/full")
-        answer = post(path, body)
-        refused(answer, 503, "deployment.json cannot be written (No space left on device); nothing is changed")
+    before, shown = record.read(), ok(get("/admin/version"))
+    with full_disk(server):
+        answer = post("/admin/fallback", {"only": True})
+        refused(answer, 503, "cannot be written")
         assert answer.headers["retry-after"] == "1"
-        assert record.path.read_bytes() == raw
-        assert not record.path.with_suffix(".draft").is_symlink()
-    assert ok(get("/admin/version")) == before
+        refused(post("/v1/score", payment()), 503, "cannot be written")
+        refused(post("/admin/thresholds", {"review": 0.5}), 503, "cannot be written")
+        assert ok(post("/predict", VECTOR))["model_version"] == "v1"
+    until = time.monotonic() + 20
+    while get("/health/ready").status != 200:
+        assert time.monotonic() < until, get("/health").body
+        time.sleep(0.05)
+    assert (record.read(), ok(get("/admin/version"))) == (before, shown)
     assert decide(post)["model_version"] == "v1"
     assert ok(post("/admin/reload", {"version": "v2"}))["new_version"] == "v2"
 
@@ -440,35 +449,20 @@ def test_drift_compares_with_the_training_history_and_begins_anew(server, get, p
     assert not ok(get("/metrics"))["drift_detected"]
 
 
-# another process
+# other processes
 
 
-def test_a_change_by_another_process_is_followed_within_a_second(record, get, post):
-    after = record.change(lambda now: now.with_champion("v2"))
-    reached(get, after.revision)
-    assert ok(post("/predict", VECTOR))["model_version"] == decide(post)["model_version"] == "v2"
-    after = record.change(lambda now: now.with_thresholds(Thresholds(0.0, None), "a"))
-    reached(get, after.revision)
-    assert decide(post)["thresholds"] == {"review": 0, "block": None}
+def test_while_the_server_runs_no_other_process_changes_anything(server, record, get):
+    before = record.read()
+    with pytest.raises(StorageProblem, match=rf"in use by another Sentinel \(pid {server.pid}\)"):
+        record.promote("v2")
+    assert record.read() == before
+    assert ok(get("/admin/version"))["revision"] == before.revision
 
 
-def test_the_command_line_promotes_on_a_running_server(server, get, post):
-    command = [sys.executable, "-m", "sentinel", "models", "promote", "v2", "--home", str(server.home)]
-    subprocess.run(command, check=True, capture_output=True)
-    reached(get, DeploymentRecord(server.home).read().revision)
-    assert decide(post)["model_version"] == "v2"
-
-
-def test_a_record_that_names_nothing_there_leaves_what_runs_and_says_so(record, get, post):
-    record.change(lambda now: now.with_champion("v7"))
-    until = time.monotonic() + 1
-    while not ok(get("/admin/version"))["problem"]:
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    assert "v7" in ok(get("/admin/version"))["problem"]
-    assert decide(post)["model_version"] == ok(post("/predict", VECTOR))["model_version"] == "v1"
-    assert ok(post("/admin/reload", {"version": "v1"}))["new_version"] == "v1"
-    assert ok(get("/admin/version"))["problem"] is None
+def test_another_process_sees_a_change_at_once(record, post):
+    ok(post("/admin/reload", {"version": "v2"}))
+    assert record.champion() == "v2"
 
 
 def test_what_was_changed_survives_a_restart(start_server, two_models_home, ask):

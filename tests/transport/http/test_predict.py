@@ -264,7 +264,6 @@ def test_prometheus_has_its_names_and_tells_the_same(predict, figures, samples):
 
 def test_prometheus_is_text_0_0_4(server, ask):
     answer = ask(server.port, "GET", "/metrics/prom")
-    assert b"\nsentinel_postponed 0.0\n" in answer.body
     assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -279,3 +278,16 @@ def test_transactions_that_get_no_decision_are_counted_too(server, ask, figures)
     ask(server.port, "POST", "/v1/outcomes", {"transaction_id": "nobody", "is_fraud": True})
     more = changed(figures(), before)
     assert (more["total_requests"], more["errors"]) == (1, 7)
+
+
+def test_the_log_and_its_view_are_measured(server, ask):
+    """How far the view is behind is looked at once a second."""
+    until = time.monotonic() + 20
+    while b"\nsentinel_view_lag" not in (text := ask(server.port, "GET", "/metrics/prom").body):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    found = {family.name: family.samples[0].value for family in text_string_to_metric_families(text.decode())}
+    assert found["sentinel_log_bytes"] > 0
+    assert found["sentinel_log_segments"] >= found["sentinel_log_writable"] == 1
+    assert 1.7e9 < found["sentinel_log_oldest_seconds"] <= time.time()
+    assert found["sentinel_view_lag"] >= 0

@@ -1,52 +1,58 @@
-"""How batches of answers are written: the short way for what the rules decided gives the bytes of the long one."""
+"""How answers are written: each fault has its status, and in a batch every answer is its own."""
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentinel.errors import Conflict, InvalidInput, NotReady, Overloaded, SentinelError, StorageProblem
 from sentinel.policy.thresholds import Thresholds
-from sentinel.serve.decisions import Decision, RuledDecisions, kinds_of
-from sentinel.transport.http.replies import reply_to_batch
+from sentinel.serve.batch import Decision, Noted
+from sentinel.transport.http.replies import reply_to, reply_to_batch, respond
 
-IDS = st.text(min_size=1, max_size=12) | st.sampled_from(
-    ['a","b', 'a\\","b', "ends\\", '"', '",', ',"', "\x00", "é€😀"]
+TEXTS = st.text(min_size=1, max_size=12) | st.sampled_from(['a","b', 'a\\","b', '"', "\n", "\x00", "é€😀"])
+FAULTS = (Conflict("other content"), NotReady("loading"), Overloaded("full"), InvalidInput("no", "$.amount"))
+
+
+def decision(name):
+    return Decision(
+        name, "review", 0.4, 0.35, Thresholds(0.35, 0.75), "v1", "shop", "late", 3, 7, False, "overloaded", "closed",
+        None,
+    )  # fmt: skip
+
+
+ANSWERS = st.lists(
+    st.builds(decision, TEXTS)
+    | st.builds(lambda name: Noted(name, True, replayed=False), TEXTS)
+    | st.sampled_from(FAULTS),
+    min_size=1,
+    max_size=8,
 )
 
 
-def ruled(ids, scores, latencies_us):
-    thresholds = Thresholds(0.35, 0.75)
-    patterns = {
-        score: Decision(
-            transaction_id="", decision=thresholds.action(score), fraud_probability=score, threshold=0.35,
-            thresholds=thresholds, model_version="v1", detector="shop", features_state="late", batch_size=len(ids),
-            latency_us=0, replayed=False, degraded="overloaded", circuit_breaker_state="closed", variant=None,
-        )
-        for score in set(scores)
-    }  # fmt: skip
-    return RuledDecisions(ids, scores, latencies_us, patterns)
+@given(ANSWERS)
+def test_a_batch_is_written_as_if_one_by_one_in_its_order(answers):
+    answers = [decision("first"), *answers]
+    alone = [reply_to(one).body if isinstance(one, SentinelError) else msgspec.json.encode(one) for one in answers]
+    expected = [msgspec.json.decode(one) for one in alone]
+    assert msgspec.json.decode(reply_to(reply_to_batch(answers, lines=False)).body) == expected
+    lines = reply_to(reply_to_batch(answers, lines=True))
+    assert (lines.status, lines.media) == (200, "application/x-ndjson")
+    assert [msgspec.json.decode(line) for line in lines.body.splitlines()] == expected
 
 
-@given(st.data(), st.lists(IDS, min_size=1, max_size=8), st.booleans())
-def test_ruled_decisions_are_written_as_if_one_by_one(data, ids, came_together):
-    n = len(ids)
-    scores = data.draw(st.lists(st.sampled_from([0.05, 0.4, 1.0]), min_size=n, max_size=n))
-    latencies_us = [7] * n if came_together else data.draw(st.lists(st.integers(0, 9), min_size=n, max_size=n))
-    decisions = ruled(ids, scores, latencies_us)
-    written = reply_to_batch(decisions, lines=False)
-    assert written == msgspec.json.encode(list(decisions))
-    assert [one["transaction_id"] for one in msgspec.json.decode(written)] == ids
-    lines = reply_to_batch(decisions, lines=True).body.splitlines()
-    assert [msgspec.json.decode(line, type=Decision) for line in lines] == list(decisions)
+@pytest.mark.parametrize("lines", [False, True])
+def test_a_batch_of_which_nothing_could_be_answered_has_the_status_of_the_fault(lines):
+    assert reply_to(reply_to_batch([Conflict("x"), NotReady("loading")], lines=lines)).status == 503
+    assert reply_to(reply_to_batch([Conflict("x"), Conflict("y")], lines=lines)).status == 200
 
 
-def test_ruled_decisions_are_a_sequence_of_decisions():
-    decisions = ruled(["t1", "t2", "t3"], [0.05, 0.8, 0.05], [1, 2, 3])
-    assert [(one.transaction_id, one.decision, one.latency_us) for one in decisions] == [
-        ("t1", "approve", 1), ("t2", "block", 2), ("t3", "approve", 3)
-    ]  # fmt: skip
-    assert list(decisions[1:]) == list(decisions)[1:]
-    assert (len(decisions), len(decisions[1:]), decisions[-1].transaction_id) == (3, 2, "t3")
-    assert kinds_of(decisions) == kinds_of(list(decisions)) == {Decision}
-    with pytest.raises(IndexError):
-        decisions[3]
+@pytest.mark.parametrize(
+    ("fault", "status", "may_come_again"),
+    [(Conflict("x"), 409, False), (InvalidInput("x"), 422, False), (NotReady("x"), 503, True),
+     (Overloaded("x"), 503, True), (StorageProblem("x"), 503, True), (SentinelError("x"), 500, False)],
+)  # fmt: skip
+def test_a_fault_has_a_status_and_who_may_come_again_is_told_so(fault, status, may_come_again):
+    reply = reply_to(fault)
+    assert (reply.status, msgspec.json.decode(reply.body)["status"]) == (status, status)
+    assert ("retry-after" in respond(reply).headers) == may_come_again

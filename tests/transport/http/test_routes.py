@@ -16,9 +16,10 @@ import uvloop
 
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import Settings
-from sentinel.transport import fast_lane
 from sentinel.transport.client import request_bytes
-from sentinel.transport.http.api import Api, Call, Route
+from sentinel.transport.http import fast_lane
+from sentinel.transport.http.api import Api
+from sentinel.transport.http.calls import Call, Route
 
 HOST = "127.0.0.1"
 
@@ -315,7 +316,11 @@ def test_health_and_pages(server):
     assert get(server.port, "/health/startup")[0] == 200
     status, health = get(server.port, "/health")
     assert (status, health["status"], health["model_version"]) == (200, "ready", "v1")
-    assert (health["waiting"], health["postponed"]) == (0, 0)
+    assert health["waiting"] == 0
+    log, view = health["log"], health["view"]
+    assert (log["status"], log["first"]) == ("ok", 1)
+    assert log["segments"] >= 1
+    assert log["first"] < log["end"] >= view["position"] == log["end"] - view["lag"]
     assert "/v1/score" in get(server.port, "/")[1]["endpoints"]
     assert b"swagger" in get(server.port, "/docs")[1].lower()
     assert {"/v1/score", "/v1/outcomes", "/v1/decisions/{transaction_id}"} <= get(server.port, "/openapi.json")[1][

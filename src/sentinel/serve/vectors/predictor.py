@@ -13,9 +13,9 @@ import numpy as np
 from sentinel.errors import NotReady, Overloaded, SentinelError
 from sentinel.policy.breaker import Circuit
 from sentinel.policy.experiment import Tally
-from sentinel.policy.judge import FALLBACK_ONLY, MODEL_FAULTS, OVERLOADED, Judge, Limits, Verdict
+from sentinel.policy.model_call import FALLBACK_ONLY, MODEL_FAULTS, OVERLOADED, Limits, ModelAnswer, ModelCaller
 from sentinel.policy.thresholds import ACTIONS, Action, Thresholds
-from sentinel.serve.counting import SETTLE_ROWS, SHED, STATE_NUMBER, count_decisions
+from sentinel.serve.ledger import SETTLE_ROWS, Ledger
 from sentinel.serve.lineup import Contender, Lineup
 from sentinel.serve.vectors.score_cache import ScoreCache
 from sentinel.telemetry.counters import Counters, Slot, Stage
@@ -55,6 +55,8 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
 Tell: TypeAlias = Callable[[bytes | SentinelError], None]
 """Who is told the answer, a `Prediction` in JSON, or that there is none."""
 
+Observe: TypeAlias = Callable[[Any, Any], None]
+
 
 class _Waiting(msgspec.Struct, gc=False):
     body: bytes
@@ -81,7 +83,7 @@ class _Answered(NamedTuple):
     latencies_us: list[int]
     levels: list[int]
     variant: str
-    verdict: Verdict
+    verdict: ModelAnswer
     rows: Any = None
 
 
@@ -93,17 +95,21 @@ class Predictor:
     features than the champion answers no vectors, only transactions.
     """
 
-    def __init__(self, limits: Limits, cache: ScoreCache, max_waiting: int, counters: Counters) -> None:
+    def __init__(
+        self, limits: Limits, cache: ScoreCache, max_waiting: int, counters: Counters, observe: Observe | None = None
+    ) -> None:
+        """`observe` is given vectors float32 (n, features) that the champion scored, and the scores (n,)."""
         self.lineup: Lineup | None = None
         self._answering: Lineup | None = None
         self.reason = "still loading"
-        self.observe: Callable[[Any, Any], None] = lambda _rows, _scores: None
+        self._observer = observe
         self.experiment = {"a": Tally(), "b": Tally()}
         self._experiment_id: str | None = None
-        self.judge = Judge(limits)
+        self.models = ModelCaller(limits)
         self._cache = cache
         self._max_waiting = max_waiting
         self._counters = counters
+        self._ledger = Ledger(counters)
         self.repeats: dict[bytes, Repeat] = {}
         """Bodies that came twice; all are forgotten when none has come again for as long as a score is remembered."""
 
@@ -129,7 +135,7 @@ class Predictor:
 
     def stop(self) -> None:
         """End the model's thread."""
-        self.judge.stop()
+        self.models.stop()
 
     @property
     def waiting(self) -> int:
@@ -139,7 +145,7 @@ class Predictor:
     def remembered(self, body: bytes) -> bytes | None:
         """The answer, as JSON, to a body that was answered from the cache before, while its score is remembered."""
         known = self.repeats.get(body)
-        if known is None or known.circuit is not self.judge.circuit:
+        if known is None or known.circuit is not self.models.circuit:
             return None
         received_ns = time.monotonic_ns()
         if received_ns > known.until_ns:
@@ -178,7 +184,9 @@ class Predictor:
         hits, self._hits = self._hits, []
         if hits:
             self._counters.add(Slot.CACHE_HITS, len(hits))
-            count_decisions(self._counters, hits, ())
+            by_level = [hits.count(action) for action in ACTIONS]
+            self._ledger.count_levels(by_level)
+            self._ledger.count_variant(None, len(hits), by_level[-1])
         answered, self._unsettled, self._unsettled_rows = self._unsettled, [], 0
         if answered:
             self._count(answered)
@@ -248,13 +256,13 @@ class Predictor:
         scores, until_ns, known = self._cache.find(rows, now_ns)
         if not known:
             return batch, rows
-        answers = _answers(champion, "a", Verdict(None, None, self.judge.circuit), cache_hit=True)
+        answers = _answers(champion, "a", ModelAnswer(None, None, self.models.circuit), cache_hit=True)
         for n in np.flatnonzero(until_ns).tolist():
             one, score = batch[n], float(scores[n])
             level = champion.thresholds.level(score)
             answer, text = answers[2 * level + (score >= _LIKELY)], _encode(score)
             self._note_hit(ACTIONS[level])
-            repeat = Repeat(int(until_ns[n]), ACTIONS[level], self.judge.circuit, answer, text)
+            repeat = Repeat(int(until_ns[n]), ACTIONS[level], self.models.circuit, answer, text)
             self._remember(one.body, repeat, now_ns)
             one.waits = False
             one.tell(answer % (text, (now_ns - one.received_ns) // 1000, 0))
@@ -274,21 +282,21 @@ class Predictor:
         begun_ns = time.monotonic_ns()
         late = [n for n, one in enumerate(batch) if one.due_ns < begun_ns]
         if late:
-            verdict = Verdict(None, OVERLOADED, self.judge.circuit)
+            verdict = ModelAnswer(None, OVERLOADED, self.models.circuit)
             self._tell(*_some(batch, rows, late), lineup, variant, verdict)
             batch, rows = _some(batch, rows, [n for n, one in enumerate(batch) if one.waits])
             if not batch:
                 return
         if lineup.fallback_only:
-            verdict = Verdict(None, FALLBACK_ONLY, self.judge.circuit)
+            verdict = ModelAnswer(None, FALLBACK_ONLY, self.models.circuit)
         else:
-            verdict = self.judge.ask(contender.scorer, rows)
+            verdict = self.models.ask(contender.scorer, rows)
         if verdict.scores is not None and lineup.experiment is None:
             self._cache.put(rows, verdict.scores, begun_ns)
         self._counters.observe(Stage.MODEL, (time.monotonic_ns() - begun_ns) // 1000)
         self._tell(batch, rows, lineup, variant, verdict)
 
-    def _tell(self, batch: list[_Waiting], rows: Any, lineup: Lineup, variant: str, verdict: Verdict) -> None:
+    def _tell(self, batch: list[_Waiting], rows: Any, lineup: Lineup, variant: str, verdict: ModelAnswer) -> None:
         contender = lineup.contender(variant)
         if verdict.scores is None:
             thresholds = contender.fallback.thresholds
@@ -310,34 +318,31 @@ class Predictor:
             self.settle()
 
     def _observe(self, answered: list[_Answered]) -> None:
-        if not answered:
+        if not answered or self._observer is None:
             return
         try:
-            self.observe(
+            self._observer(
                 np.concatenate([one.rows for one in answered]), np.concatenate([one.verdict.scores for one in answered])
             )
         except Exception:  # noqa: BLE001 - they are answered, and counted
             _log.exception("vectors could not be observed")
 
     def _count(self, answered: list[_Answered]) -> None:
-        count = self._counters
-        actions = [ACTIONS[level] for one in answered for level in one.levels]
-        variants = [one.variant for one in answered for _ in one.levels] if self._experiment_id else ()
-        count_decisions(count, actions, variants)
-        count.observe_many(Stage.TOTAL, np.array([us for one in answered for us in one.latencies_us]))
-        count.add(Slot.CACHE_MISSES, len(actions))
-        count.set(Slot.CACHE_SIZE, len(self._cache))
-        count.set(Slot.BREAKER_STATE, STATE_NUMBER[answered[-1].verdict.circuit])
-        count.set(Slot.BREAKER_OPENINGS, self.judge.openings)
-        for one in answered:
-            count.observe_batch(len(one.levels))
-            if one.verdict.degraded in SHED:
-                count.add(SHED[one.verdict.degraded], len(one.levels))
+        ledger, counters = self._ledger, self._counters
+        levels = [np.array(one.levels, np.uint8) for one in answered]
+        ledger.count_levels(np.bincount(np.concatenate(levels), minlength=len(ACTIONS)).tolist())
+        for one, of_one in zip(answered, levels, strict=True):
+            counters.observe_batch(len(of_one))
+            ledger.count_group(one.variant, of_one, one.verdict.degraded)
+        counters.observe_many(Stage.TOTAL, np.array([us for one in answered for us in one.latencies_us]))
+        counters.add(Slot.CACHE_MISSES, sum(map(len, levels)))
+        counters.set(Slot.CACHE_SIZE, len(self._cache))
+        ledger.show_circuit(self.models)
         if self._experiment_id is not None:
             self._count_for_experiment(answered)
 
     def _count_for_experiment(self, answered: list[_Answered]) -> None:
-        deadline_us = round(self.judge.limits.deadline_s * 1e6)
+        deadline_us = round(self.models.limits.deadline_s * 1e6)
         for one in answered:
             failed = one.verdict.degraded in MODEL_FAULTS
             for latency_us, level in zip(one.latencies_us, one.levels, strict=True):
@@ -365,7 +370,7 @@ def _some(batch: list[_Waiting], rows: Any, where: list[int]) -> tuple[list[_Wai
     return [batch[n] for n in where], rows[where]
 
 
-def _answers(contender: Contender, variant: str, verdict: Verdict, *, cache_hit: bool = False) -> tuple[bytes, ...]:
+def _answers(contender: Contender, variant: str, verdict: ModelAnswer, *, cache_hit: bool = False) -> tuple[bytes, ...]:
     """What one contender says to one batch, at twice the level of the action, and one more where fraud is likelier.
 
     It is filled in with score, microseconds and batch size, all that differs.

@@ -3,6 +3,8 @@
 import hmac
 import ipaddress
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -23,8 +25,14 @@ from sentinel.events.schema import read_json
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment, Percent
 from sentinel.policy.thresholds import Share, Thresholds
+from sentinel.record.views.sqlite import FILE as VIEW_FILE
+from sentinel.record.views.sqlite import SqliteView
+from sentinel.review.shadow_report import ShadowReport, shadow_report
+from sentinel.review.shadow_scores import FILE as SHADOW_FILE
+from sentinel.review.shadow_scores import ShadowScores
 from sentinel.serve.lineup import check_comparable, load_warm
 from sentinel.serve.watch import Watch
+from sentinel.shadow.supervisor import ShadowStatus
 from sentinel.transport.http.api import Api
 from sentinel.transport.http.replies import Reply, reply_to, respond
 
@@ -124,14 +132,14 @@ class _Changes:
         self.rollout = watch.rollout
 
     async def make(self, how: Callable[[Deployment], Deployment]) -> tuple[Deployment, Deployment]:
-        """The deployment before and after. Raises DeploymentRefused, BundleProblem, JournalProblem."""
+        """The deployment before and after. Raises DeploymentRefused, BundleProblem, StorageProblem."""
         seen: list[Deployment] = []
 
         def noting(before: Deployment) -> Deployment:
             seen.append(before)
             return how(before)
 
-        after = await run_in_threadpool(self.rollout.record.change, noting)
+        after = await self.rollout.change(noting)
         problem = await self.rollout.reach(after.revision)
         if problem is not None:
             raise BundleProblem(problem)
@@ -173,7 +181,7 @@ def _add_models(router: APIRouter, changes: _Changes) -> None:
         409 while an experiment runs; 400 when the version is not there or cannot be loaded.
         """
         wanted = (await _read(request, ReloadBody)).version or _newest(registry)
-        _refuse_during_experiment(changes.rollout.record.read())
+        _refuse_during_experiment(changes.rollout.read())
         await changes.check(wanted, beside_champion=False)
         before, after = await changes.make(lambda deployment: deployment.with_champion(wanted))
         return _ok({"status": "ok", "old_version": before.champion, "new_version": after.champion})
@@ -181,7 +189,7 @@ def _add_models(router: APIRouter, changes: _Changes) -> None:
     @router.post("/rollback")
     async def rollback() -> Response:
         """Put the champion before this one back in charge."""
-        previous = changes.rollout.record.read().rolled_back().champion
+        previous = changes.rollout.read().rolled_back().champion
         assert previous is not None  # noqa: S101 - refused otherwise
         await changes.check(previous, beside_champion=False)
         before, after = await changes.make(lambda deployment: deployment.rolled_back())
@@ -238,7 +246,7 @@ def _add_experiments(router: APIRouter, changes: _Changes, watch: Watch) -> None
     async def setup(request: Request) -> Response:
         """Load a challenger; it decides nothing until it gets a share with `/admin/ab/split`."""
         wanted = (await _read(request, SetupBody)).candidate_version
-        changes.rollout.record.read().with_experiment(wanted)
+        changes.rollout.read().with_experiment(wanted)
         await changes.check(wanted, beside_champion=True)
         _, after = await changes.make(lambda deployment: deployment.with_experiment(wanted))
         assert after.experiment is not None  # noqa: S101 - just made
@@ -267,7 +275,7 @@ def _add_experiments(router: APIRouter, changes: _Changes, watch: Watch) -> None
     @router.get("/ab/status")
     async def status() -> Response:
         """Counts by variant, differences that are real however often one looks, and how the last one ended."""
-        return _ok(watch.experiment_status())
+        return _ok(await watch.experiment_status())
 
 
 def _add_watching(router: APIRouter, api: Api, watch: Watch) -> None:
@@ -275,7 +283,7 @@ def _add_watching(router: APIRouter, api: Api, watch: Watch) -> None:
     async def start_shadow(request: Request) -> Response:
         """Score every transaction with this version too, beside the live path; it decides nothing."""
         wanted = (await _read(request, VersionBody)).version
-        api.engine()
+        api.deciding().ready_engine()
         changes = _Changes(api, watch)
         await changes.check(wanted, beside_champion=True)
         await changes.make(lambda deployment: msgspec.structs.replace(deployment, shadow=wanted))
@@ -290,12 +298,16 @@ def _add_watching(router: APIRouter, api: Api, watch: Watch) -> None:
     @router.get("/shadow/status")
     async def shadow_status() -> Response:
         """Whether it runs, how far it is, and what went wrong."""
-        return _ok(watch.shadow_status())
+        if watch.shadow is None:
+            return _ok(ShadowStatus())
+        watch.shadow.follow(watch.rollout.deployment.shadow)  # the watch may be a second behind
+        return _ok(watch.shadow.status())
 
     @router.get("/shadow/report")
     async def shadow_report() -> Response:
         """Champion and shadow on the same transactions: agreement, scores, what it would have decided, precision."""
-        return _ok(await run_in_threadpool(watch.shadow_report))
+        api.deciding().ready_engine()
+        return _ok(await run_in_threadpool(_shadow_report, api.settings.home))
 
     @router.get("/drift")
     async def drift() -> Response:
@@ -305,8 +317,13 @@ def _add_watching(router: APIRouter, api: Api, watch: Watch) -> None:
     @router.post("/drift/reset")
     async def reset_drift() -> Response:
         """Forget the live window and begin anew."""
-        watch.reset_drift()
+        await watch.reset_drift()
         return _ok({"status": "ok"})
+
+
+def _shadow_report(home: Path) -> ShadowReport:
+    with closing(ShadowScores(home / SHADOW_FILE)) as scores, closing(SqliteView(home / VIEW_FILE)) as view:
+        return shadow_report(view, scores)
 
 
 async def _read(request: Request, kind: type[Any]) -> Any:

@@ -21,7 +21,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from sentinel.transport.http.api import Api, Call, Route, deadline_of
+from sentinel.transport.http.api import Api
+from sentinel.transport.http.calls import Call, Route, deadline_of
 from sentinel.transport.http.replies import RETRY, Tell, Told, reply_to
 
 LONGEST_HEAD = 65_536

@@ -8,22 +8,23 @@ from fastapi import Response
 
 from sentinel.errors import (
     BadBody,
+    BundleProblem,
     Conflict,
     DeploymentRefused,
     Forbidden,
     InvalidInput,
-    JournalProblem,
     NoExperiment,
     NotFound,
     NotReady,
     Overloaded,
     SentinelError,
+    StorageProblem,
     TooLarge,
     Unauthorized,
     UnknownVersion,
     WrongMedia,
 )
-from sentinel.serve.decisions import Answer, Answers, Decision, RuledDecisions, kinds_of
+from sentinel.serve.batch import Answer, Answers, Decision
 
 STATUS: dict[type[SentinelError], int] = {
     BadBody: 400,
@@ -39,14 +40,14 @@ STATUS: dict[type[SentinelError], int] = {
     InvalidInput: 422,
     NotReady: 503,
     Overloaded: 503,
-    JournalProblem: 503,
+    StorageProblem: 503,
+    BundleProblem: 503,
 }
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 RETRY = {"retry-after": "1"}
 CHALLENGE = {"www-authenticate": "Bearer"}
 _encode = msgspec.json.encode
-_ID_BEGINS, _NEXT_ID = b'{"transaction_id":"', b'","'
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -65,7 +66,7 @@ Tell: TypeAlias = Callable[[Told], None]
 
 
 def _status_of(fault: SentinelError) -> int:
-    return STATUS.get(type(fault), 500)
+    return next((STATUS[kind] for kind in type(fault).__mro__ if kind in STATUS), 500)
 
 
 def _as_json(answer: Answer) -> Any:
@@ -78,28 +79,9 @@ def _as_json(answer: Answer) -> Any:
     return shown
 
 
-def _json_of_ruled(decisions: RuledDecisions) -> bytes:
-    """The same array that would be written of the decisions one by one, at a third of what that takes."""
-    ids, latency = _encode(decisions.ids), decisions.latencies_us[0]
-    is_plain = b"\\" not in ids  # or what looks like the end of an id could be part of it
-    if not is_plain or decisions.latencies_us.count(latency) < len(decisions):
-        return _encode(list(decisions))
-    rest = {
-        score: _encode(msgspec.structs.replace(decisions.patterns[score], latency_us=latency))[len(_ID_BEGINS) :]
-        for score in set(decisions.scores)
-    }
-    if len(rest) == 1:
-        (every,) = rest.values()
-        return b"[" + _ID_BEGINS + ids[2:-2].replace(_NEXT_ID, every + b"," + _ID_BEGINS) + every + b"]"
-    parts = zip(ids[2:-2].split(_NEXT_ID), map(rest.__getitem__, decisions.scores), strict=True)
-    return b"[" + b",".join([_ID_BEGINS + name + more for name, more in parts]) + b"]"
-
-
 def reply_to_batch(answers: Answers, *, lines: bool) -> Told:
     """The answers of a batch, in their order, as an array or as lines; one fault where it is all that was wrong."""
-    if not lines and type(answers) is RuledDecisions:
-        return _json_of_ruled(answers)
-    if not lines and kinds_of(answers) == {Decision}:
+    if not lines and set(map(type, answers)) == {Decision}:
         return _encode(answers)
     fault = next((one for one in answers if isinstance(one, SentinelError) and _status_of(one) >= 500), None)
     if fault is not None and all(isinstance(one, SentinelError) for one in answers):

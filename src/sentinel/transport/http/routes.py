@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +15,11 @@ from sentinel import __version__
 from sentinel.errors import SentinelError, TooLarge, WrongMedia
 from sentinel.serve.watch import Watch
 from sentinel.transport.http.admin import admin_routes, refused
-from sentinel.transport.http.api import Api, Call, Route, deadline_of
+from sentinel.transport.http.api import Api
+from sentinel.transport.http.calls import Call, Route, deadline_of
+from sentinel.transport.http.health import Health
+from sentinel.transport.http.lookups import Lookups
+from sentinel.transport.http.metrics import Metrics
 from sentinel.transport.http.replies import JSON, NDJSON, Reply, respond
 
 CLOSE = {"connection": "close"}
@@ -41,7 +46,7 @@ async def _read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def build(api: Api, watch: Watch) -> FastAPI:
+def build(api: Api, watch: Watch, home: Path) -> FastAPI:
     """The HTTP application; it starts and stops what answers and what watches with itself."""
 
     @asynccontextmanager
@@ -49,6 +54,7 @@ def build(api: Api, watch: Watch) -> FastAPI:
         watch.start()
         yield
         await run_in_threadpool(watch.stop)
+        await run_in_threadpool(api.tracer.close)
 
     app = FastAPI(
         title="Sentinel",
@@ -66,7 +72,10 @@ def build(api: Api, watch: Watch) -> FastAPI:
         )
     app.add_exception_handler(SentinelError, refused)
     _add_scoring(app, api)
-    _add_reading(app, api, watch)
+    if api.worker is not None:
+        _add_lookups(app, Lookups(home, api.worker))
+    _add_health(app, Health(home, api.predictor, api.worker))
+    _add_metrics(app, Metrics(watch))
     app.include_router(admin_routes(api, watch))
     return app
 
@@ -118,23 +127,36 @@ def _takes(content: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {media: {"schema": one} for media, one in content.items()}}}
 
 
-def _add_reading(app: FastAPI, api: Api, watch: Watch) -> None:
+def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
+    @app.get("/v1/decisions", tags=["decisions"])
+    def decisions(request: Request) -> Response:
+        """The newest decisions that fit, as pages.
+
+        By any key of the schema (`card_id=..`), `from` and `to` (when it was decided), `action`, `model`,
+        `degraded=true`, `limit` (50, at most 500) and `cursor`, the `next` of the page before.
+        """
+        return respond(lookups.search(dict(request.query_params)))
+
     @app.get("/v1/decisions/{transaction_id}", tags=["decisions"])
     def decision(transaction_id: str) -> Response:
         """The stored decision with its transaction, its features by name, and its outcomes."""
-        return respond(api.decision(transaction_id, watch.shadow_scores(transaction_id)))
+        return respond(lookups.decision(transaction_id))
 
+
+def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
     @app.get("/metrics", tags=["metrics"])
-    async def metrics() -> Response:
+    async def figures() -> Response:
         """The main figures as one JSON object, of all processes together."""
-        return respond(Reply(200, _encode(watch.metrics())))
+        return respond(Reply(200, _encode(metrics.figures())))
 
     @app.get("/metrics/prom", tags=["metrics"])
     async def prometheus() -> Response:
         """Everything that is measured, in the text format of Prometheus."""
-        body, media = watch.prometheus()
+        body, media = metrics.prometheus()
         return respond(Reply(200, body, media))
 
+
+def _add_health(app: FastAPI, health: Health) -> None:
     @app.get("/health/live", tags=["health"])
     async def live() -> Response:
         """The process answers."""
@@ -142,28 +164,26 @@ def _add_reading(app: FastAPI, api: Api, watch: Watch) -> None:
 
     @app.get("/health/ready", tags=["health"])
     async def ready() -> Response:
-        """Decisions are given now; 503 says why not."""
-        return respond(api.readiness())
+        """Decisions are given now, and can be recorded; 503 says why not."""
+        return respond(health.readiness())
 
     @app.get("/health/startup", tags=["health"])
     async def startup() -> Response:
         """A model has been loaded since the start; 503 says why not."""
-        return respond(api.startup())
+        return respond(health.startup())
 
     @app.get("/health", tags=["health"])
-    async def health() -> Response:
-        """Model, journal and queue; 503 unless decisions are given."""
-        return respond(api.health())
+    def report() -> Response:
+        """Model, log, view and queue; 503 unless decisions are given."""
+        return respond(health.report())
 
     @app.get("/", tags=["health"])
     async def about() -> dict[str, Any]:
         """What this is, and where to go from here."""
-        lineup = api.predictor.lineup
         return {
             "service": "Sentinel",
             "version": __version__,
-            "status": "ready" if api.ready else "not ready",
-            "model_version": lineup.champion.version if lineup else None,
-            "detector": lineup.champion.bundle.manifest.detector if lineup else None,
+            "status": "ready" if health.ready else "not ready",
+            **health.champion(),
             "endpoints": sorted({getattr(route, "path", "") for route in app.routes}),
         }

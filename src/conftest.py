@@ -1,0 +1,12 @@
+"""What the examples in the docstrings may use without an import."""
+
+from typing import Any
+
+import pytest
+
+from sentinel.features.example import example
+
+
+@pytest.fixture(autouse=True)
+def _namespace(doctest_namespace: dict[str, Any]) -> None:
+    doctest_namespace["example"] = example

@@ -1,0 +1,38 @@
+"""Promoting a version from the command line: the server that owns the log is asked, or the log is written to."""
+
+import json
+import urllib.error
+import urllib.request
+
+from sentinel.config import Settings
+from sentinel.errors import DeploymentRefused, StorageProblem
+from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.lock import owner_of
+
+_PATIENCE_S = 60.0
+
+
+def promote_version(settings: Settings, version: str) -> None:
+    """Make a version the champion. Raises DeploymentRefused when the server that runs says no."""
+    owner = owner_of(log_folder(settings.home))
+    if owner is None:
+        HomeDeployment(settings.home).promote(version)
+        return
+    pid, url = owner
+    if not url:
+        raise StorageProblem(f"process {pid} has just begun to write to {settings.home}; retry in a moment")
+    headers = {"content-type": "application/json"}
+    if settings.admin_key:
+        headers["authorization"] = f"Bearer {settings.admin_key}"
+    body = json.dumps({"version": version}).encode()
+    asked = urllib.request.Request(f"{url}/admin/reload", body, headers)  # noqa: S310 - its own server's
+    try:
+        with urllib.request.urlopen(asked, timeout=_PATIENCE_S) as answer:  # noqa: S310
+            answer.read()
+    except urllib.error.HTTPError as error:
+        said = error.read().decode(errors="replace")
+        raise DeploymentRefused(f"the server at {url} says {error.code}: {said[:500]}") from None
+    except OSError as error:
+        raise StorageProblem(
+            f"process {pid} owns the log and does not answer at {url} ({error}); retry, or stop it"
+        ) from None

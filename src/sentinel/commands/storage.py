@@ -1,0 +1,53 @@
+"""The commands that look after what is stored: verify the log, make the view anew."""
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from sentinel.commands.progress import Stage
+from sentinel.config import Settings
+from sentinel.errors import StorageProblem
+from sentinel.record.applied import log_folder
+from sentinel.record.lock import owner_of
+from sentinel.record.log import Follower
+from sentinel.record.log_reader import FileLogReader
+from sentinel.record.projector import Projector, schemas_of
+from sentinel.record.verify import Verified, verify
+from sentinel.record.views import Counts
+from sentinel.record.views.sqlite import FILE, SqliteView, rebuild
+
+_PAUSE_S = 0.1
+
+
+def verify_log(settings: Settings) -> Verified:
+    """Check every segment of the log; a server may write to it meanwhile. Raises StorageProblem when there is none."""
+    return verify(log_folder(settings.home))
+
+
+def rebuild_views(settings: Settings, stage: Stage) -> Counts:
+    """Delete the view and derive it anew from the log, or have the server that runs do so. What it holds then."""
+    folder, path = log_folder(settings.home), settings.home / FILE
+    with closing(FileLogReader(folder)) as log:
+        rebuild(path)
+        with closing(SqliteView(path)) as view:
+            is_owned = owner_of(folder) is not None
+            step = _server_at_work(folder) if is_owned else Projector(view, log, lambda: schemas_of(settings.home)).step
+            end = log.durable
+            while (position := Follower(log, view.position.position).position) < end:
+                stage("entries", position, end)
+                step()
+            return view.counts()
+
+
+def _server_at_work(folder: Path) -> Callable[[], object]:
+    """A step that leaves the work to the projector of a server, for as long as that owns the log."""
+
+    def wait() -> None:
+        if owner_of(folder) is None:
+            raise StorageProblem(
+                "the server has ended before its view was complete; run `sentinel views rebuild` again"
+            )
+        time.sleep(_PAUSE_S)
+
+    return wait

@@ -1,0 +1,44 @@
+"""A feature tried on a handful of transactions: what the examples in `definitions.py` run."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sentinel.events.log import log_of_transactions
+from sentinel.events.schema import Schema
+from sentinel.events.times import SECOND_US, instant_us
+from sentinel.features.definitions import Feature
+from sentinel.features.plan import FeaturePlan
+from sentinel.features.store import MemoryStore
+
+MONDAY_US = instant_us("2024-01-01")
+
+
+def example(feature: Feature, minutes: Sequence[float], **fields: Sequence[Any]) -> list[float]:
+    """The feature at each of n transactions, `minutes` after the midnight with which a Monday began, to 3 decimals.
+
+    `fields` has n values of each other field; unless given, the amounts are 1, the card is `a`, and nothing is fraud.
+    The fields with texts are keys, `latitude` and `longitude` are the place, all other numbers have two decimals.
+    """
+    n = len(minutes)
+    columns: dict[str, Sequence[Any]] = {"amount": (1.0,) * n, "card": ("a",) * n, "is_fraud": (0,) * n} | fields
+    frauds, place = columns.pop("is_fraud"), ("latitude", "longitude")
+    texts = tuple(name for name, values in columns.items() if isinstance(values[0], str))
+    schema = Schema(
+        keys=texts,
+        exact={name: 2 for name in columns if name not in (*texts, "amount", *place)},
+        place=place if "latitude" in columns else None,
+    )
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    times = [MONDAY_US + round(60 * SECOND_US * minute) for minute in minutes]
+    events = [
+        schema.wire_type(transaction_id=str(i), event_time=time, **row)
+        for i, (time, row) in enumerate(zip(times, rows, strict=True))
+    ]
+    words = {name: tuple(word for word, _ in Counter(columns[name]).most_common()) for name in texts}
+    log = replace(log_of_transactions(schema)(events, max(times)), labels=np.array(frauds, np.int8))
+    found = MemoryStore(FeaturePlan(schema, (feature,), words)).advance(log).rows[:, 0]
+    return [round(value, 3) for value in found.tolist()]

@@ -1,0 +1,214 @@
+"""The plan of one key: the rows of a key and of its events are laid out, then every output says where it is read."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.errors import InvalidDefinition
+from sentinel.events.schema import Schema
+from sentinel.events.times import duration_us
+from sentinel.features import layout as at
+from sentinel.features.definitions import Feature
+from sentinel.features.layout import WINDOW_KINDS, GroupPlan
+
+_SINCE_KINDS = {
+    "seconds_since_last": at.OUT_SINCE,
+    "last": at.OUT_LAST,
+    "distance_since_last": at.OUT_DISTANCE,
+    "speed_since_last": at.OUT_SPEED,
+}
+_SESSION_KINDS = {
+    "session_count": at.OUT_SESSION_COUNT,
+    "session_total": at.OUT_SESSION_TOTAL,
+    "session_seconds": at.OUT_SESSION_SECONDS,
+}
+_Window: TypeAlias = tuple[int, int]  # how long it is and how long delayed, in microseconds
+_Aggregate: TypeAlias = tuple[int, int]  # what is kept, and of which cell of an event
+
+
+def group_plan(schema: Schema, by: str, members: list[tuple[Feature, int]]) -> GroupPlan:
+    """The plan of the features that follow the key `by`, each with its output column.
+
+    Raises InvalidDefinition for what cannot be computed.
+    """
+    return _Group(schema, by, [feature for feature, _ in members]).plan(members)
+
+
+def exact_column(schema: Schema, feature: Feature, what: str = "exact number") -> int:
+    """The place of the feature's field among the exact numbers. Raises InvalidDefinition when it is none."""
+    hint = "; a number that windows add up needs its decimals: exact={...} in the schema"
+    return _place(feature, tuple(schema.decimals), what, hint if feature.of in schema.numbers else "")
+
+
+def text_column(schema: Schema, feature: Feature) -> int:
+    """The place of the feature's field among the texts. Raises InvalidDefinition when it is none."""
+    return _place(feature, schema.texts, "text")
+
+
+def _place(feature: Feature, known: tuple[str, ...], what: str, hint: str = "") -> int:
+    if feature.of not in known:
+        raise InvalidDefinition(f"{feature.name}: {feature.of!r} is no {what} of the schema ({', '.join(known)}){hint}")
+    return known.index(feature.of)
+
+
+def scale_of(schema: Schema, feature: Feature) -> int:
+    """How many of its smallest units a field's unit has; 1 for what is no exact number."""
+    return int(10 ** schema.decimals.get(feature.of or "", 0))
+
+
+class _Group:
+    """The growing plan of one key: its row has `fresh` cells, an event's row `event_cells`."""
+
+    def __init__(self, schema: Schema, by: str, features: list[Feature]) -> None:
+        self.schema = schema
+        self.key = schema.texts.index(by)
+        self.labelled = any(_column_kind(feature) == "label" for feature in features)
+        self.fresh = list(at.FRESH_KEY)
+        self.event_cells = at.LABELLED_EVENT_CELLS if self.labelled else at.EVENT_CELLS
+        self.stored: dict[tuple[int, int], int] = {}
+        self.windows: dict[_Window, set[_Aggregate]] = {}
+        self.cells: dict[tuple[_Window, _Aggregate | None], int] = {}
+        self.lasts: dict[int, int] = {}
+        self.place = at.NONE
+        self.sessions: dict[int, dict[int, int]] = {}
+        self.session_cells: dict[int, int] = {}
+        for feature in features:
+            self.reserve(feature)
+
+    def take_cells(self, *begin: int) -> int:
+        """Cells of the key's row that begin with these values; the first of them."""
+        self.fresh += begin
+        return len(self.fresh) - len(begin)
+
+    def take_event_cells(self, n: int) -> int:
+        self.event_cells += n
+        return self.event_cells - n
+
+    def store(self, is_text: int, column: int) -> int:
+        """The cell in which events keep this column."""
+        if (is_text, column) not in self.stored:
+            self.stored[is_text, column] = self.take_event_cells(1)
+        return self.stored[is_text, column]
+
+    def plan(self, members: list[tuple[Feature, int]]) -> GroupPlan:
+        windows, aggregates = self.lay_out_windows()
+        sessions, totals = self.lay_out_sessions()
+        latitude, longitude = [list(self.schema.decimals).index(name) for name in self.schema.place or ()] or [0, 0]
+        return GroupPlan(
+            key=self.key,
+            event_cells=self.event_cells,
+            reach=max((over + delay for over, delay in self.windows), default=0),
+            labelled=self.labelled,
+            place=self.place,
+            latitude=latitude,
+            longitude=longitude,
+            fresh=np.array(self.fresh, dtype=np.int64),
+            stored=_table([(*source, cell) for source, cell in self.stored.items()], 3),
+            windows=_table(windows, 5),
+            aggregates=_table(aggregates, 5),
+            lasts=_table(list(self.lasts.items()), 2),
+            sessions=_table(sessions, 4),
+            session_totals=_table(totals, 2),
+            outputs=_table([self.output(*member) for member in members], at.OUTPUT_COLUMNS),
+        )
+
+    def reserve(self, feature: Feature) -> None:
+        """Note what the feature needs kept."""
+        kind = feature.kind
+        if kind in WINDOW_KINDS:
+            self.reserve_window(feature)
+        elif kind == "last":
+            column = exact_column(self.schema, feature)
+            if column not in self.lasts:
+                self.lasts[column] = self.take_cells(at.NONE)
+        elif kind in ("distance_since_last", "speed_since_last"):
+            if self.schema.place is None:
+                raise InvalidDefinition(f"{feature.name}: the schema has no place; add place=(latitude, longitude)")
+            if self.place == at.NONE:
+                self.place = self.take_cells(at.NONE, at.NONE)
+        elif kind in _SESSION_KINDS:
+            totals = self.sessions.setdefault(duration_us(feature.gap or ""), {})
+            if kind == "session_total":
+                totals.setdefault(exact_column(self.schema, feature), at.NONE)
+        elif kind != "seconds_since_last":
+            raise InvalidDefinition(f"{feature.name}: there is no feature of kind {kind!r}")
+
+    def reserve_window(self, feature: Feature) -> None:
+        window, delay = _window_of(feature), WINDOW_KINDS[feature.kind].delay
+        if delay == "must" and not feature.delay:
+            raise InvalidDefinition(f"{feature.name}: an outcome is known later; give it a delay such as '7d'")
+        if delay == "cannot" and feature.delay:
+            raise InvalidDefinition(f"{feature.name}: {feature.kind} cannot be delayed")
+        self.windows.setdefault(window, set()).update(self.aggregates_of(feature))
+
+    def aggregates_of(self, feature: Feature) -> list[_Aggregate]:
+        """What a window must keep for this feature."""
+        of = _column_kind(feature)
+        if of == "":
+            return []
+        if of == "label":
+            cell = at.LABEL
+        elif of == "text":
+            cell = self.store(1, text_column(self.schema, feature))
+        else:
+            cell = self.store(0, exact_column(self.schema, feature))
+        return [(kind, cell) for kind in WINDOW_KINDS[feature.kind].keeps]
+
+    def lay_out_windows(self) -> tuple[list[Any], list[Any]]:
+        windows: list[tuple[int, ...]] = []
+        aggregates: list[tuple[int, ...]] = []
+        for window, kept in self.windows.items():
+            first = len(aggregates)
+            self.cells[window, None] = self.take_cells(*at.FRESH_WINDOW)
+            for kind, field in sorted(kept):
+                cell = self.cells[window, (kind, field)] = self.take_cells(*at.FRESH_AGGREGATES[kind])
+                links = self.take_event_cells(2 if kind in at.LINKED else 0)
+                aggregates.append((kind, field, cell, links, len(aggregates)))
+            windows.append((*window, self.cells[window, None], first, len(aggregates)))
+        return windows, aggregates
+
+    def lay_out_sessions(self) -> tuple[list[Any], list[Any]]:
+        sessions: list[tuple[int, ...]] = []
+        totals: list[tuple[int, int]] = []
+        for gap, columns in self.sessions.items():
+            first = len(totals)
+            self.session_cells[gap] = self.take_cells(*at.FRESH_SESSION)
+            for column in columns:
+                columns[column] = self.take_cells(at.NONE)
+                totals.append((column, columns[column]))
+            sessions.append((gap, self.session_cells[gap], first, len(totals)))
+        return sessions, totals
+
+    def output(self, feature: Feature, column: int) -> tuple[int, ...]:
+        """The row of `outputs` for this feature."""
+        kind = feature.kind
+        scale = scale_of(self.schema, feature)
+        if kind in WINDOW_KINDS:
+            window, kept = _window_of(feature), self.aggregates_of(feature)
+            cells = [self.cells[window, one] for one in kept] or [0]
+            field = kept[0][1] if kept else 0
+            when = at.AFTER if feature.include_current else at.BEFORE
+            how, begin = WINDOW_KINDS[kind].output, self.cells[window, None]
+            return (how, begin, cells[0], cells[-1], field, scale, column, when)
+        if kind in _SESSION_KINDS:
+            gap = duration_us(feature.gap or "")
+            cell = self.session_cells[gap]
+            if kind == "session_total":
+                cell = self.sessions[gap][exact_column(self.schema, feature)]
+            return (_SESSION_KINDS[kind], 0, cell, 0, 0, scale, column, at.AFTER)
+        cell = self.lasts[exact_column(self.schema, feature)] if kind == "last" else max(self.place, 0)
+        return (_SINCE_KINDS[kind], 0, cell, 0, 0, scale, column, at.BEFORE)
+
+
+def _window_of(feature: Feature) -> _Window:
+    return duration_us(feature.over or ""), duration_us(feature.delay) if feature.delay else 0
+
+
+def _column_kind(feature: Feature) -> str:
+    """What kind of column a window feature is of; nothing for other features."""
+    return WINDOW_KINDS[feature.kind].of if feature.kind in WINDOW_KINDS else ""
+
+
+def _table(rows: list[Any], columns: int) -> NDArray[np.int64]:
+    return np.array(rows, dtype=np.int64).reshape(len(rows), columns)

@@ -1,0 +1,135 @@
+"""The disk under the log: a port, so that tests can cut its power."""
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+
+class Readable(Protocol):
+    """Bytes that can be read at any offset."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes from this offset on: `length` of them, or fewer at the end."""
+
+    def size(self) -> int:
+        """How many bytes there are."""
+
+
+class File(Readable, Protocol):
+    """An open file. Every method may raise OSError."""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write all of the data; after an OSError any part of it may be written."""
+
+    def sync(self) -> None:
+        """Make what was written durable. After an OSError nothing is known of it, and it must not be tried again."""
+
+    def close(self) -> None:
+        """Release the file; what was not synced may be lost."""
+
+
+class Disk(Protocol):
+    """Files and folders. Every method may raise OSError; names are durable once their folder was synced."""
+
+    def open(self, path: Path) -> File:
+        """An existing file, to read."""
+
+    def open_to_write(self, path: Path) -> File:
+        """An existing file, to read and to write."""
+
+    def create(self, path: Path) -> File:
+        """A new and empty file, in the place of one of this name."""
+
+    def names(self, folder: Path) -> list[str]:
+        """What is in a folder, in order."""
+
+    def make_folder(self, folder: Path) -> None:
+        """A durable folder, unless there is one."""
+
+    def sync_folder(self, folder: Path) -> None:
+        """Make the names in a folder durable."""
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a file another name at once, in the place of the file that has it."""
+
+    def unlink(self, path: Path) -> None:
+        """Remove a name."""
+
+    def free(self, folder: Path) -> int:
+        """How many bytes can still be written."""
+
+
+class RealDisk:
+    """The disk of this machine."""
+
+    def open(self, path: Path) -> File:
+        """Call open, to read."""
+        return RealFile(os.open(path, os.O_RDONLY))
+
+    def open_to_write(self, path: Path) -> File:
+        """Call open, to read and to write."""
+        return RealFile(os.open(path, os.O_RDWR))
+
+    def create(self, path: Path) -> File:
+        """Call open, after whatever has the name was unlinked."""
+        path.unlink(missing_ok=True)
+        return RealFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640))
+
+    def names(self, folder: Path) -> list[str]:
+        """Call readdir."""
+        return sorted(path.name for path in folder.iterdir())
+
+    def make_folder(self, folder: Path) -> None:
+        """Call mkdir, and its parents."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.sync_folder(folder.parent)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Call fsync."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Call rename."""
+        old.replace(new)
+
+    def unlink(self, path: Path) -> None:
+        """Call unlink."""
+        path.unlink()
+
+    def free(self, folder: Path) -> int:
+        """Call statvfs: what is free without privileges."""
+        found = os.statvfs(folder)
+        return found.f_bavail * found.f_frsize
+
+
+class RealFile:
+    """An open file of this machine, by its descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Call pread."""
+        return os.pread(self._descriptor, length, offset)
+
+    def size(self) -> int:
+        """Call fstat."""
+        return os.fstat(self._descriptor).st_size
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Call pwrite, again while it writes less."""
+        written = os.pwrite(self._descriptor, data, offset)
+        while written < len(data):
+            written += os.pwrite(self._descriptor, data[written:], offset + written)
+
+    def sync(self) -> None:
+        """Call fdatasync."""
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """Call close."""
+        os.close(self._descriptor)

@@ -1,0 +1,224 @@
+"""What is in the log's records: every field of a decision, an outcome and a change is named here, and nowhere else."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.errors import StorageProblem
+from sentinel.events.log import Outcome
+from sentinel.events.schema import Schema
+from sentinel.policy.thresholds import ACTIONS
+from sentinel.record.log import Kind, Record
+
+_OUTCOME_SALT, _ODD = np.uint64(0x6F7574636F6D6573), np.uint64(0x9E3779B97F4A7C15)
+_WORDS = tuple(map(str, ACTIONS))  # plain texts: they are compared and written more quickly than an enumeration's
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Decider(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Who decided, and how: a model under its thresholds, or the fallback rules under theirs, `degraded` says why.
+
+    `review` and `block` are the probabilities from which a transaction is reviewed and blocked (None: never blocked).
+    `features` is how many features a row has, `circuit` the state of the circuit breaker.
+    """
+
+    model_version: str
+    state_id: str
+    features: int
+    review: float
+    block: float | None
+    circuit: str
+    degraded: str | None = None
+    variant: str | None = None
+    experiment: str | None = None
+
+
+class Decided(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
+    """Transactions that were decided together, n of them, by columns. Numbers are little endian.
+
+    - `schema_id`: fingerprint of the schema that `contents` follow.  `revision`: of the deployment in force.
+    - `deciders`, `by` uint8 (n,): who decided each of them.
+    - `ids`, `hashes` uint64 (n,): the transaction ids and their hashes.
+    - `contents`: the canonical JSON of each transaction.
+    - `features`: by decider, float64 (rows, features) of its transactions in their order, NaN where missing.
+    - `scores` float64 (n,), `levels` uint8 (n,): the fraud probability, and the place of the action among `ACTIONS`.
+    - `late` uint8 (n,): 1 where a newer transaction of one of its keys had come before.
+    - `latencies_us` uint32 (n,): from the arrival until it was decided.
+    """
+
+    schema_id: str
+    revision: int
+    detector: str
+    deciders: tuple[Decider, ...]
+    by: bytes
+    ids: Sequence[str]
+    hashes: bytes
+    contents: Sequence[bytes]
+    features: tuple[bytes, ...]
+    scores: bytes
+    levels: bytes
+    late: bytes
+    latencies_us: bytes
+
+
+def schema_id(schema: Schema) -> str:
+    """The fingerprint of a schema, 16 hexadecimal digits.
+
+    >>> schema_id(Schema(keys=("card",))) == schema_id(Schema(keys=("card",))) != schema_id(Schema())
+    True
+    """
+    return hashlib.sha256(msgspec.json.encode(schema, order="deterministic")).hexdigest()[:16]
+
+
+class DecisionRow(NamedTuple):
+    """One stored decision."""
+
+    position: int
+    transaction_id: str
+    content: bytes
+    features: NDArray[np.float64]
+    fraud_probability: float
+    decision: str
+    late: bool
+    decider: Decider
+    detector: str
+    batch_size: int
+    latency_us: int
+    received_us: int
+
+
+class Outcomes(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
+    """Outcomes that were recorded together, n of them: uint8 `is_fraud`, int64 `times_us` and `about` (n,).
+
+    `about` has the position of the decision that each is about.
+    """
+
+    ids: Sequence[str]
+    hashes: bytes
+    is_fraud: bytes
+    times_us: bytes
+    about: bytes
+
+
+class OutcomeRow(NamedTuple):
+    """One stored outcome; `about` is the position of the decision."""
+
+    position: int
+    transaction_id: str
+    is_fraud: bool
+    time_us: int
+    about: int
+    received_us: int
+
+
+class Activation(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """From now on a feature state is kept: what its history holds, and every entry from `begin` on."""
+
+    state_id: str
+    begin: int
+
+
+_decided = msgspec.msgpack.Decoder(Decided).decode
+_outcomes = msgspec.msgpack.Decoder(Outcomes).decode
+_activation = msgspec.msgpack.Decoder(Activation).decode
+
+
+def body_of(entries: Decided | Outcomes | Activation) -> bytes:
+    """The bytes that the log keeps."""
+    return _encode(entries)
+
+
+def decided_in(record: Record) -> Decided:
+    """The decisions in a record of the kind DECIDED. Raises StorageProblem when they cannot be read."""
+    return _read(_decided, record)  # type: ignore[no-any-return]
+
+
+def outcomes_in(record: Record) -> Outcomes:
+    """The outcomes in a record of the kind OUTCOMES. Raises StorageProblem when they cannot be read."""
+    return _read(_outcomes, record)  # type: ignore[no-any-return]
+
+
+def activation_in(record: Record) -> Activation:
+    """What a record of the kind ACTIVATION says. Raises StorageProblem when it cannot be read."""
+    return _read(_activation, record)  # type: ignore[no-any-return]
+
+
+def _read(decode: Any, record: Record) -> Any:
+    try:
+        return decode(record.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StorageProblem(
+            f"the entries at position {record.position} of the log are whole but of a format that this version of "
+            f"Sentinel does not read ({error}); run the version that wrote them"
+        ) from error
+
+
+def decision_rows(record: Record, decided: Decided | None = None) -> list[DecisionRow]:
+    """The decisions of a record, one by one."""
+    found = decided_in(record) if decided is None else decided
+    return [decision_row(record, found, n) for n in range(record.rows)]
+
+
+def decision_row(record: Record, decided: Decided, n: int) -> DecisionRow:
+    """Decision n of a record."""
+    which = decided.by[n]
+    decider = decided.deciders[which]
+    row = decided.by[:n].count(which)  # among those of the same decider
+    features = np.frombuffer(decided.features[which], "<f8", decider.features, 8 * row * decider.features)
+    return DecisionRow(
+        position=record.position + n,
+        transaction_id=decided.ids[n],
+        content=decided.contents[n],
+        features=features,
+        fraud_probability=float(np.frombuffer(decided.scores, "<f8", 1, 8 * n)[0]),
+        decision=_WORDS[decided.levels[n]],
+        late=bool(decided.late[n]),
+        decider=decider,
+        detector=decided.detector,
+        batch_size=record.rows,
+        latency_us=int(np.frombuffer(decided.latencies_us, "<u4", 1, 4 * n)[0]),
+        received_us=record.received_us,
+    )
+
+
+def outcome_rows(record: Record) -> list[OutcomeRow]:
+    """The outcomes of a record, one by one."""
+    found = outcomes_in(record)
+    times_us, about = np.frombuffer(found.times_us, "<i8").tolist(), np.frombuffer(found.about, "<i8").tolist()
+    return [
+        OutcomeRow(record.position + n, name, bool(found.is_fraud[n]), times_us[n], about[n], record.received_us)
+        for n, name in enumerate(found.ids)
+    ]
+
+
+def outcome_events(record: Record) -> list[Outcome]:
+    """The outcomes of a record as events, in their order."""
+    return [Outcome(row.transaction_id, row.is_fraud, row.time_us) for row in outcome_rows(record)]
+
+
+def index_keys(record: Record) -> NDArray[np.uint64]:
+    """What the entries of a record are found by (n,): the hash of the id; of an outcome another hash of it."""
+    if record.kind == Kind.DECIDED:
+        return np.frombuffer(decided_in(record).hashes, "<u8")
+    if record.kind == Kind.OUTCOMES:
+        return outcome_keys(np.frombuffer(outcomes_in(record).hashes, "<u8"))
+    return np.empty(0, np.uint64)
+
+
+def outcome_keys(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """What outcomes are found by, (n,), from the hashes of the ids of their transactions (n,)."""
+    spread = (hashes ^ _OUTCOME_SALT) * _ODD
+    keys: NDArray[np.uint64] = spread ^ (spread >> np.uint64(29))
+    keys[keys == 0] = 1
+    return keys
+
+
+def batches_of(records: Sequence[Record]) -> Iterator[tuple[Record, Decided]]:
+    """The decided batches among some records."""
+    for record in records:
+        if record.kind == Kind.DECIDED:
+            yield record, decided_in(record)

@@ -1,0 +1,169 @@
+"""The log on the local disk, and its one writer: a record is one write and one fdatasync."""
+
+import logging
+from contextlib import ExitStack, closing
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
+from sentinel.errors import StorageProblem
+from sentinel.record.disk import Disk, RealDisk
+from sentinel.record.lock import WriterLock
+from sentinel.record.log import LogSizes, Notify, Record
+from sentinel.record.log_end import PublishedEnd, check_sequence
+from sentinel.record.log_reader import FileLogReader, naming_faults
+from sentinel.record.segment import PLAIN, bases_in, damaged, segment_name, size_of
+from sentinel.record.tail import Tail
+from sentinel.record.upkeep import Upkeep
+
+SEGMENT_BYTES = 64 << 20
+
+logger = logging.getLogger(__name__)
+
+
+class FileLog(FileLogReader):
+    """The log in a folder, with its one writer. A record is durable when `write` returns.
+
+    `warnings` names what was found at the end and left out: it had never been known to be durable. Raises LogDamaged
+    for what had been, and StorageProblem when the log cannot be opened. Only one may be open: see `open`.
+    """
+
+    def __init__(self, folder: Path, now_us: int, disk: Disk | None = None, segment_bytes: int = SEGMENT_BYTES) -> None:
+        disk = disk or RealDisk()
+        self.warnings: list[str] = []
+        self.lock: WriterLock | None = None
+        self._segment_bytes = segment_bytes
+        self._fault: OSError | None = None
+        with naming_faults(folder, "opened"), ExitStack() as opened:
+            disk.make_folder(folder)
+            open_end = disk.open_to_write if "end" in disk.names(folder) else disk.create
+            self._published = opened.enter_context(closing(PublishedEnd(open_end(folder / "end"))))
+            self.upkeep = Upkeep(folder, disk, segment_bytes)
+            opened.callback(self.upkeep.stop)
+            self._tail = opened.enter_context(closing(Tail(folder, disk, self.upkeep, self._published)))
+            self._resume(folder, disk, now_us)
+            super().__init__(folder, disk)
+            self._opened = opened.pop_all()
+
+    @classmethod
+    def open(cls, folder: Path, now_us: int, segment_bytes: int = SEGMENT_BYTES) -> Self:
+        """Take the writer's lock and open the log."""
+        with naming_faults(folder, "opened"):
+            lock = WriterLock.take(folder)
+        try:
+            log = cls(folder, now_us, segment_bytes=segment_bytes)
+        except BaseException:
+            lock.release()
+            raise
+        log.lock = lock
+        return log
+
+    def start_upkeep(self) -> None:
+        """Make segments ahead and compress closed ones in a thread from now on; the first is made ahead at once."""
+        with naming_faults(self._folder, "written"):
+            if self._tail.room < self._segment_bytes and self.upkeep.make_ahead():
+                self._tail.start_segment(self._tail.received_us)  # to make a segment longer would slow each write
+        self.upkeep.start()
+
+    def tell_owner(self, url: str) -> None:
+        """Tell other processes where this one can be asked to write."""
+        if self.lock:
+            self.lock.tell(url)
+
+    @property
+    def durable(self) -> int:
+        """Every entry before this position is durable."""
+        return self._tail.position
+
+    @property
+    def sizes(self) -> LogSizes:
+        """What the log takes."""
+        with naming_faults(self._folder, "read"):
+            bases = bases_in(self._disk.names(self._folder))
+            size = 0
+            for base in bases:
+                with closing(self._open(base)) as file:
+                    size += file.size()
+            return LogSizes(size, len(bases), self._head(bases[0]).head.created_us)
+
+    def clock(self, now_us: int) -> int:
+        """The time now for `write`: that of the last record, when the machine's clock ran backwards."""
+        return max(now_us, self._tail.received_us)
+
+    def write(self, kind: int, rows: int, received_us: int, body: bytes, standing: str | None = None) -> int:
+        """Append a record; the position of its first entry. ValueError when `received_us` runs backwards."""
+        if self._fault is not None:
+            raise self._problem(self._fault)
+        tail = self._tail
+        if received_us < tail.received_us or rows < 1:
+            raise ValueError(f"{rows} entries, received at {received_us} after {tail.received_us}")
+        name = standing or ""
+        size = size_of(len(name.encode()) + len(body))
+        if size > self._segment_bytes:
+            raise StorageProblem(f"a record of {size} bytes is larger than a segment of {self._segment_bytes}")
+        try:
+            if tail.offset + size > self._segment_bytes:
+                tail.start_segment(received_us)
+            position, offset = tail.position, tail.offset
+            tail.append(Record(position, kind, rows, received_us, body), name)
+        except OSError as fault:
+            self._fault = fault
+            raise self._problem(fault) from fault
+        self._places.add((tail.base, PLAIN), position, offset)
+        return position
+
+    def on_durable(self, call: Notify) -> None:
+        """Nothing to tell: `durable` has advanced when `write` returns."""
+
+    def recover(self) -> None:
+        """After a fault: begin a new segment, whose head voids what is not durable."""
+        if self._fault is None:
+            return
+        try:
+            self._tail.start_segment(self._tail.received_us)
+        except OSError as fault:
+            raise self._problem(fault) from fault
+        self._fault = None
+
+    def standing(self) -> dict[str, Record]:
+        """By name, the newest record of those that were written with a `standing` name."""
+        return dict(self._tail.standing)
+
+    def prune(self, before: int) -> None:
+        """Remove the oldest segments that hold nothing but entries before this position."""
+        with naming_faults(self._folder, "pruned"):
+            for base, until in pairwise(bases_in(self._disk.names(self._folder))):
+                if until > before:
+                    return
+                self._disk.unlink(self._folder / segment_name(base))
+                self._disk.sync_folder(self._folder)  # one by one: none may be missing between two others
+
+    def close(self) -> None:
+        """End the upkeep, and let another process become the writer."""
+        super().close()
+        self._opened.close()
+        if self.lock:
+            self.lock.release()
+
+    def _resume(self, folder: Path, disk: Disk, now_us: int) -> None:
+        bases = bases_in(disk.names(folder))
+        newest = self._published.newest
+        if newest > max(bases, default=0):
+            raise damaged(newest, newest, "the segment is missing")
+        if not bases:
+            self._tail.start_segment(now_us)
+            return
+        check_sequence(folder, disk, bases)
+        if torn := self._tail.resume(bases[-1]):
+            self.warnings.append(
+                f"{segment_name(bases[-1])} of the log, position {self._tail.position}, offset {self._tail.offset}: "
+                f"{torn} bytes are not a whole record and had never been durable; they are left out"
+            )
+            logger.warning(self.warnings[-1])
+            self._tail.start_segment(now_us)
+
+    def _problem(self, fault: OSError) -> StorageProblem:
+        reason = fault.strerror or fault
+        return StorageProblem(
+            f"the log in {self._folder} cannot be written: {reason}; free or repair the disk, it is tried again"
+        )

@@ -1,0 +1,78 @@
+"""The writer's lock: one process owns a log, and tells the others who it is."""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+from sentinel.errors import StorageProblem
+
+_TRIES, _PAUSE_S = 5, 0.02  # who only asks for the owner holds the lock for a moment
+_ROOM = 1024
+
+
+class _Owner(msgspec.Struct, frozen=True):
+    pid: int
+    url: str | None = None
+
+
+class WriterLock:
+    """The lock of the log in a folder; it ends with its process, however that ends."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, folder: Path) -> "WriterLock":
+        """Become the writer. Raises StorageProblem while another process is."""
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o640)
+        for _ in range(_TRIES):
+            if _locked(descriptor, fcntl.LOCK_EX):
+                lock = cls(descriptor)
+                lock._write(_Owner(os.getpid()))
+                return lock
+            time.sleep(_PAUSE_S)
+        owner = _read(descriptor)
+        os.close(descriptor)
+        named = f"pid {owner.pid}" if owner else "just starting"
+        raise StorageProblem(f"{folder} is in use by another Sentinel ({named}); stop that one, or ask it over HTTP")
+
+    def tell(self, url: str) -> None:
+        """Tell where the owner answers."""
+        self._write(_Owner(os.getpid(), url))
+
+    def release(self) -> None:
+        """Let another process become the writer."""
+        os.close(self._descriptor)
+
+    def _write(self, owner: _Owner) -> None:
+        os.pwrite(self._descriptor, msgspec.json.encode(owner).ljust(_ROOM), 0)
+
+
+def owner_of(folder: Path) -> tuple[int, str | None] | None:
+    """The process that writes this log, and its URL once it has told it; None when there is no writer."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        owner = None if _locked(descriptor, fcntl.LOCK_SH) else _read(descriptor)
+        return (owner.pid, owner.url) if owner else None
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(descriptor: int) -> _Owner | None:
+    raw = os.pread(descriptor, _ROOM, 0)
+    return msgspec.json.decode(raw, type=_Owner) if raw else None

@@ -1,0 +1,141 @@
+"""The log: the one durable path. Everything that changes what Sentinel knows is an entry of it, in one order."""
+
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+
+class Kind(IntEnum):
+    """What a record holds; `entries.py` has the body of each."""
+
+    HEARTBEAT = 0
+    DECIDED = 1
+    OUTCOMES = 2
+    ACTIVATION = 3
+    APPLIED = 4
+
+
+class Record(NamedTuple):
+    """Entries of one kind that were written together and are durable together, or not at all.
+
+    The entries have the positions `position`, `position` + 1, ... up to `position` + `rows` - 1; the next record
+    begins at the last of them or later: positions are ordered, and not dense. `received_us` is the one clock of all of
+    its entries, in microseconds since 1970; it never runs backwards from record to record. `chain` is the hash of this
+    record and of all before it.
+    """
+
+    position: int
+    kind: int
+    rows: int
+    received_us: int
+    body: bytes
+    chain: bytes = b""
+
+
+class LogSizes(NamedTuple):
+    """What a log takes: bytes on the disk, segments, and when the oldest of them was made, microseconds since 1970."""
+
+    bytes: int
+    segments: int
+    oldest_us: int
+
+
+class LogReader(Protocol):
+    """Reads a log from any thread, and from another process than its writer's. Only durable entries are seen."""
+
+    @property
+    def log_id(self) -> str:
+        """Names this log among all others, for as long as it lives."""
+
+    @property
+    def first(self) -> int:
+        """The position of the oldest entry that is kept."""
+
+    @property
+    def durable(self) -> int:
+        """The end: every entry before this position is durable, and none from it on is known to be."""
+
+    def read(self, position: int, limit: int) -> list[Record]:
+        """The records from the one that holds `position`, or the next one, on; in order, `limit` entries or some more.
+
+        Empty at the end. Raises LogDamaged, with the segment and the position, for a record that is not as it was
+        written, and StorageProblem for positions that are no longer kept.
+        """
+
+    def at(self, position: int) -> Record:
+        """The record that holds the entry at this position; LogDamaged, or StorageProblem when there is none."""
+
+    def first_after(self, received_us: int) -> int:
+        """The position of the first entry that was received later than that, or the end when there is none."""
+
+    def standing(self) -> dict[str, Record]:
+        """By name, the newest record of those that were written with a `standing` name."""
+
+    def close(self) -> None:
+        """Release what is open."""
+
+
+class Log(LogReader, Protocol):
+    """A log with its one writer; `write` is called from one thread.
+
+    A reader that is its writer's own sees what is written and not durable yet with `at`, and with `at` only.
+    """
+
+    def write(self, kind: int, rows: int, received_us: int, body: bytes, standing: str | None = None) -> int:
+        """Append a record; the position of its first entry. It may become durable later: see `durable`.
+
+        A record with a `standing` name stays findable by that name (`standing()`) until another one takes the name,
+        however much is written since. Raises StorageProblem when the record cannot be written. Then nothing more can be
+        written until `recover` has returned.
+        """
+
+    def clock(self, now_us: int) -> int:
+        """The moment to give the next record: now, or that of the newest record if the machine's clock went back."""
+
+    @property
+    def sizes(self) -> LogSizes:
+        """What the log takes."""
+
+    def on_durable(self, call: "Notify") -> None:
+        """Have this called, from any thread, whenever `durable` has advanced after `write` had returned."""
+
+    def recover(self) -> None:
+        """After a fault: declare void whatever is not durable, and make that durable itself; may be called again.
+
+        When it returns, what was written and not durable is gone for good. Raises StorageProblem while that is not
+        possible: whether it is stored is not known then.
+        """
+
+
+class Notify(Protocol):
+    """Told that more is durable."""
+
+    def __call__(self) -> None:
+        """Look at `durable`."""
+
+
+class Follower:
+    """Reads a log onwards from a position, for whoever derives something from it."""
+
+    def __init__(self, log: LogReader, position: int) -> None:
+        self.log = log
+        self.position = max(position, log.first)
+        """Everything before it was handed out."""
+
+    @property
+    def lag(self) -> int:
+        """How many positions are durable and not handed out yet."""
+        return max(self.log.durable - self.position, 0)
+
+    def next(self, limit: int = 4_096) -> Sequence[Record]:
+        """The next records, about `limit` entries of them; empty when there are none yet."""
+        records = self.log.read(self.position, limit)
+        if records:
+            self.position = records[-1].position + records[-1].rows
+        return records
+
+    def rest(self, limit: int = 4_096) -> Iterator[Sequence[Record]]:
+        """All that is durable by now, in pages."""
+        end = self.log.durable
+        while self.position < end and (page := self.next(limit)):
+            yield page

@@ -1,0 +1,100 @@
+"""Where the log ends: what its writer has published, and what its newest segment shows."""
+
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from struct import Struct
+from typing import NamedTuple
+
+from sentinel.record.disk import Disk, File, Readable
+from sentinel.record.log import Record
+from sentinel.record.segment import (
+    Image,
+    Segment,
+    Stored,
+    chained,
+    damaged,
+    record_after,
+    segment_in,
+    segment_name,
+    walk,
+)
+
+_NUMBER = Struct("<Q")
+
+
+class PublishedEnd:
+    """The file `end`: the durable end and the newest segment's base, told by the writer to readers elsewhere.
+
+    It outlives the writer's process. After a power cut it may be older than the log, and never ahead of it.
+    """
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+
+    @property
+    def durable(self) -> int:
+        """Every entry before this position is durable; 0 when nothing was published."""
+        return self._number(0)
+
+    @property
+    def newest(self) -> int:
+        """The base of the newest segment. Read `durable` before: a segment is published before its entries are."""
+        return self._number(8)
+
+    def publish(self, durable: int) -> None:
+        """Tell that entries are durable."""
+        self._file.write(0, _NUMBER.pack(durable))
+
+    def publish_segment(self, base: int) -> None:
+        """Tell that there is a new segment."""
+        self._file.write(8, _NUMBER.pack(base))
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+    def _number(self, offset: int) -> int:
+        raw = self._file.read(offset, 8)
+        return int(_NUMBER.unpack(raw)[0]) if len(raw) == 8 else 0
+
+
+class LogEnd(NamedTuple):
+    """How a segment ends: with the record `last`, behind which `torn` bytes are not zeros and no record either."""
+
+    segment: Segment
+    last: Stored
+    standing: dict[str, Record]
+    torn: int
+
+
+def find_end(file: Readable, base: int, durable: int) -> LogEnd:
+    """Read the newest segment to its end; entries before `durable` are known to have been durable.
+
+    Raises LogDamaged when a record is not as it was written and had been durable: so says `durable`, or a later record.
+    """
+    image = Image(file.read(0, file.size()))
+    segment = segment_in(image, base)
+    last, standing = segment.first, dict(segment.head.standing)
+    for last in chained(image, segment):
+        if last.standing:
+            standing[last.standing] = last.record
+    later = record_after(image, last.end, segment.seed)
+    if later and next(walk(file, last.end, last.next, segment.seed), None):
+        return find_end(file, base, durable)  # its writer has gone on meanwhile
+    if durable > last.next or (later and later.durable > last.next):
+        raise damaged(base, last.next, "the record is not as it was written, and it had been durable")
+    return LogEnd(segment, last, standing, max(len(image.data.rstrip(b"\0")) - last.end, 0))
+
+
+def check_sequence(folder: Path, disk: Disk, bases: list[int]) -> None:
+    """Raises LogDamaged when there was a segment between two of these, or one of them is of another log."""
+    segments = []
+    for base in bases:
+        with closing(disk.open(folder / segment_name(base))) as file:
+            segments.append(segment_in(file, base))
+    for earlier, later in pairwise(segments):
+        if later.head.log_id != earlier.head.log_id:
+            raise damaged(later.base, later.base, f"it is of another log than {segment_name(earlier.base)}")
+        if (before := later.head.before) != earlier.base:
+            raise damaged(before, before, f"the segment is missing, up to position {later.base}")

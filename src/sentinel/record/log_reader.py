@@ -1,0 +1,206 @@
+"""Reads the log on the local disk, in any thread of any process."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from threading import Lock
+
+from sentinel.errors import LogDamaged, StorageProblem
+from sentinel.record.disk import Disk, File, Readable, RealDisk
+from sentinel.record.log import Record
+from sentinel.record.log_end import PublishedEnd
+from sentinel.record.segment import (
+    HEAD,
+    Head,
+    Segment,
+    Stored,
+    bases_in,
+    damaged,
+    head_at,
+    record_at,
+    segment_in,
+    segment_name,
+    walk,
+)
+
+_SPACING = 16 * 1024  # bytes from one known place of a segment to the next
+_REMEMBERED = 64  # segments whose places are known
+_FAR = 2**64
+
+
+class FileLogReader:
+    """A reader of the log in a folder. Segments are opened anew for each call, for they may be replaced meanwhile.
+
+    Raises StorageProblem when there is no log.
+    """
+
+    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
+        self._folder = folder
+        self._disk = disk or RealDisk()
+        self._places = _Places()
+        with naming_faults(folder, "read"):
+            self._end = PublishedEnd(self._disk.open(folder / "end"))
+            self._list()
+            oldest = self._head(self._bases[0])
+        self._log_id, self._seed = oldest.head.log_id, oldest.seed
+
+    @property
+    def log_id(self) -> str:
+        """Names this log among all others."""
+        return self._log_id
+
+    @property
+    def first(self) -> int:
+        """The position of the oldest entry that is kept."""
+        with naming_faults(self._folder, "read"):
+            self._list()
+        return self._bases[0]
+
+    @property
+    def durable(self) -> int:
+        """Every entry before this position is durable."""
+        return self._end.durable
+
+    def read(self, position: int, limit: int) -> list[Record]:
+        """The records from the one that holds `position` on; `limit` entries or some more."""
+        records, rows = [], 0
+        with naming_faults(self._folder, "read"):
+            for found in self._stored(position, self.durable):
+                records.append(found.record)
+                rows += found.record.rows
+                if rows >= limit:
+                    break
+        return records
+
+    def at(self, position: int) -> Record:
+        """The record that holds the entry at this position."""
+        for record in self.read(position, 1):
+            return record
+        raise StorageProblem(f"position {position} is not in the log yet; it ends before {self.durable}")
+
+    def first_after(self, received_us: int) -> int:
+        """The position of the first entry that was received later than this; the end when there is none."""
+        durable = self.durable
+        with naming_faults(self._folder, "read"):
+            self._list()
+            began = bisect_right(self._bases, received_us, key=lambda base: self._head(base).first.record.received_us)
+            base = self._bases[max(began - 1, 0)]
+            with closing(self._open(base)) as file:
+                later = (head.position for _, head in _heads(file, base, 0) if head.received_us > received_us)
+                return min(next(later, durable), durable)
+
+    def standing(self) -> dict[str, Record]:
+        """By name, the newest record of those that were written with a `standing` name."""
+        durable = self.durable
+        base = self._end.newest
+        with naming_faults(self._folder, "read"), closing(self._open(base)) as file:
+            found, end = dict(segment_in(file, base).head.standing), base
+            for offset, head in _heads(file, base, 0):
+                end = head.position + head.rows
+                if head.position < durable and head.name and (stored := record_at(file, offset, self._seed)):
+                    found[stored.standing] = stored.record
+            if end < durable:
+                raise self._damage(file, base)
+        return found
+
+    def close(self) -> None:
+        """Release what is open."""
+        self._end.close()
+
+    def _stored(self, position: int, end: int) -> Iterator[Stored]:
+        """The records from the one that holds this position up to the position `end`."""
+        while position < end:
+            base, until = self._segment_of(position)
+            until = min(until, end)
+            try:
+                file = self._open(base)
+            except FileNotFoundError:
+                self._list()
+                continue
+            with closing(file):
+                position, offset = self._place(file, base, position)
+                for found in walk(file, offset, position, self._seed):
+                    if found.record.kind != HEAD:
+                        yield found
+                    position = found.next
+                    if position >= until:
+                        break
+                if position < until:
+                    raise self._damage(file, base)
+
+    def _segment_of(self, position: int) -> tuple[int, int]:
+        """The bases of the segment that holds a position, and of the next one."""
+        if self._end.newest > self._bases[-1]:
+            self._list()
+        bases = self._bases  # another thread may list them anew
+        at = bisect_right(bases, position)
+        if not at:
+            raise StorageProblem(f"position {position} of the log is no longer kept; it begins at {bases[0]}")
+        return bases[at - 1], bases[at] if at < len(bases) else _FAR
+
+    def _place(self, file: Readable, base: int, position: int) -> tuple[int, int]:
+        """The position and the offset of the record that holds this position."""
+        key = base, file.read(0, 4)  # compressed or not: their places differ
+        for offset, head in _heads(file, *self._places.near(key, position)):
+            self._places.add(key, head.position, offset)
+            if head.position + head.rows > position:
+                return head.position, offset
+        raise self._damage(file, base)
+
+    def _damage(self, file: Readable, base: int) -> LogDamaged:
+        sound = base
+        for found in walk(file, 0, base, self._seed):
+            sound = found.next
+        return damaged(base, sound, "the record is not as it was written")
+
+    def _head(self, base: int) -> Segment:
+        with closing(self._open(base)) as file:
+            return segment_in(file, base)
+
+    def _open(self, base: int) -> File:
+        return self._disk.open(self._folder / segment_name(base))
+
+    def _list(self) -> None:
+        self._bases = bases_in(self._disk.names(self._folder))
+        if not self._bases:
+            raise StorageProblem(f"there is no log in {self._folder}; start Sentinel there once")
+
+
+class _Places:
+    """Where records begin: by segment, positions and their offsets, about every 16 KiB of it. For any thread."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, bytes], list[tuple[int, int]]] = {}
+        self._adding = Lock()
+
+    def near(self, segment: tuple[int, bytes], position: int) -> tuple[int, int]:
+        """The nearest known place that is not behind this position."""
+        places = self._known.get(segment, [(segment[0], 0)])
+        return places[bisect_right(places, (position, _FAR)) - 1]
+
+    def add(self, segment: tuple[int, bytes], position: int, offset: int) -> None:
+        """A record begins here."""
+        with self._adding:
+            places = self._known.setdefault(segment, [(segment[0], 0)])
+            if offset - places[-1][1] >= _SPACING:
+                places.append((position, offset))
+            if len(self._known) > _REMEMBERED:
+                del self._known[next(iter(self._known))]
+
+
+@contextmanager
+def naming_faults(folder: Path, what: str) -> Iterator[None]:
+    """Faults of the disk as StorageProblem; `what` was tried with the log in this folder."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageProblem(f"the log in {folder} cannot be {what}: {reason}; free or repair the disk") from error
+
+
+def _heads(file: Readable, position: int, offset: int) -> Iterator[tuple[int, Head]]:
+    """Offsets and heads, unchecked, from this place on, as long as their positions continue."""
+    while (head := head_at(file, offset)) and head.position == position:
+        yield offset, head
+        position, offset = position + head.rows, offset + head.size

@@ -1,0 +1,164 @@
+"""The projector: derives a view from the log. `python -m sentinel.record.projector --home H` runs one as a process."""
+
+import argparse
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from sentinel.errors import SentinelError, StorageProblem
+from sentinel.events.schema import Schema
+from sentinel.model.registry import Registry
+from sentinel.record.applied import log_folder
+from sentinel.record.entries import schema_id
+from sentinel.record.log import Follower, LogReader
+from sentinel.record.log_reader import FileLogReader
+from sentinel.record.views import View
+from sentinel.record.views.rows import KeyReader, rows_of
+from sentinel.record.views.sqlite import FILE, SqliteView
+
+STEP = 4_096
+"""About how many entries are stored in one transaction."""
+
+_PAUSE_S, _RETRY_S = 0.5, 2.0
+_PROBLEM = "projector.problem"  # a file of the home folder, there while there is one
+_REBUILD = "if that log was replaced, `sentinel views rebuild` makes the view anew"
+_PR_SET_PDEATHSIG = 1
+_logger = logging.getLogger(__name__)
+
+
+class Projector:
+    """Brings a view up to the end of the log, a step at a time, and prunes it where the log was pruned.
+
+    `schemas` finds the schemas there are by their ids. A view of another log raises StorageProblem. A step that raises
+    it has changed nothing, and may be tried again.
+    """
+
+    def __init__(self, view: View, log: LogReader, schemas: Callable[[], Mapping[str, Schema]]) -> None:
+        self._view, self._log, self._schemas = view, log, schemas
+        self._readers: dict[str, KeyReader | None] = {}
+        self._position = _checked_position(view, log)
+
+    @property
+    def lag(self) -> int:
+        """How many positions are durable and not in the view yet."""
+        return Follower(self._log, self._position).lag
+
+    def step(self) -> bool:
+        """Store what comes next, in one transaction; whether there is more to do at once."""
+        first = self._log.first
+        records = Follower(self._log, self._position).next(STEP)
+        if records:
+            rows = rows_of(records, self._reader_of)
+            self._view.project(rows, self._log.log_id, self._position, time.time_ns() // 1_000)
+            self._position = rows.end
+        return self._view.prune(first) or sum(record.rows for record in records) >= STEP
+
+    def _reader_of(self, schema: str) -> KeyReader | None:
+        if schema not in self._readers:
+            found = self._schemas().get(schema)
+            if found is None:
+                _logger.warning("no model has the schema %s: its decisions are projected without keys", schema)
+            self._readers[schema] = None if found is None else KeyReader(found)
+        return self._readers[schema]
+
+
+def _checked_position(view: View, log: LogReader) -> int:
+    """How far the view is; StorageProblem when that is no place of this log."""
+    log_id, position, chain, _ = view.position
+    if position > log.durable:
+        raise StorageProblem(
+            f"the view is at position {position} already, the log ends before {log.durable}; {_REBUILD}"
+        )
+    if log_id and (log_id != log.log_id or (position > log.first and log.at(position - 1).chain != chain)):
+        raise StorageProblem(f"the view belongs to another log; {_REBUILD}")
+    if log_id and position < log.first:
+        _logger.warning("the log no longer has what the view lacks: positions %d to %d", position, log.first)
+    return position
+
+
+class _Plan(msgspec.Struct):
+    schema: Schema
+
+
+class _Manifest(msgspec.Struct):
+    """What is needed of `sentinel.model.bundle.Manifest`, whose import would cost 90 MB."""
+
+    plan: _Plan
+
+
+def schemas_of(home: Path) -> dict[str, Schema]:
+    """The schemas of all models in a home folder, by their ids; a bundle that cannot be read has none."""
+    registry, found = Registry(home / "models"), []
+    for version in registry.versions():
+        with contextlib.suppress(OSError, msgspec.MsgspecError, SentinelError):
+            manifest = (registry.path(version) / "manifest.json").read_bytes()
+            found.append(msgspec.json.decode(manifest, type=_Manifest).plan.schema)
+    return {schema_id(schema): schema for schema in found}
+
+
+def problem_of(home: Path) -> str | None:
+    """What keeps the projector of this home folder from its work, or None."""
+    try:
+        return (home / _PROBLEM).read_text()
+    except FileNotFoundError:
+        return None
+
+
+def follow(home: Path, wanted: Callable[[], bool]) -> None:
+    """Keep the view of a home folder up to date while it is wanted, whatever happens to the view or the log.
+
+    After a StorageProblem everything is opened anew, again and again; `problem_of` tells of it meanwhile.
+    """
+    while wanted():
+        try:
+            with closing(FileLogReader(log_folder(home))) as log, closing(SqliteView(home / FILE)) as view:
+                projector = Projector(view, log, lambda: schemas_of(home))
+                while wanted():
+                    more = projector.step()
+                    (home / _PROBLEM).unlink(missing_ok=True)
+                    time.sleep(0 if more else _PAUSE_S)
+        except StorageProblem as problem:
+            _tell(home, str(problem))
+            time.sleep(_RETRY_S)
+
+
+def _tell(home: Path, problem: str) -> None:
+    if problem_of(home) != problem:
+        _logger.warning("the view does not follow the log: %s", problem)
+        with contextlib.suppress(OSError):  # a full disk may be the problem
+            (home / _PROBLEM).write_text(problem)
+
+
+def _step_back() -> None:
+    """Let decisions go first: this process gets what they leave of a processor."""
+    if sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(19)
+
+
+def main() -> int:
+    """Run until killed, or until the parent process is gone."""
+    parser = argparse.ArgumentParser(prog="python -m sentinel.record.projector", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--parent", type=int, help="end when this process does")
+    given = parser.parse_args()
+    logging.basicConfig(level="WARNING", format="%(levelname)s %(message)s")
+    _step_back()
+    if given.parent is not None and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    follow(given.home, lambda: given.parent is None or os.getppid() == given.parent)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Reads all of a log and checks it: checksums, the chain from its head to its end, and that no position is missing."""
+
+from contextlib import closing
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+from sentinel.errors import LogDamaged
+from sentinel.record.disk import Disk, File, RealDisk
+from sentinel.record.log_end import PublishedEnd, check_sequence, find_end
+from sentinel.record.log_reader import naming_faults
+from sentinel.record.segment import NO_CHAIN, bases_in, chained, damaged, segment_in, segment_name
+
+
+class Finding(NamedTuple):
+    """What is wrong in a segment, and the first position that cannot be trusted."""
+
+    segment: str
+    position: int
+    problem: str
+
+
+class Verified(NamedTuple):
+    """What was read: the entries from position `first` up to `end`; nothing is wrong when there are no findings."""
+
+    segments: int
+    bytes: int
+    entries: int
+    first: int
+    end: int
+    findings: list[Finding]
+
+
+def verify(folder: Path, disk: Disk | None = None) -> Verified:
+    """Check every segment of the log in a folder; its writer may go on meanwhile. Raises StorageProblem."""
+    disk = disk or RealDisk()
+    problems: dict[tuple[str, int], str] = {}
+    size = entries = position = 0
+    chain: bytes | None = None
+    with naming_faults(folder, "read"):
+        with closing(PublishedEnd(disk.open(folder / "end"))) as published:
+            durable, newest = published.durable, published.newest
+        bases = bases_in(disk.names(folder))
+        if newest > max(bases, default=0):
+            problems[segment_name(newest), newest] = "the segment is missing"
+        try:
+            check_sequence(folder, disk, bases)
+        except LogDamaged as problem:
+            problems[problem.segment, problem.position] = str(problem)
+        for base, until in zip_longest(bases, bases[1:]):
+            try:
+                with closing(disk.open(folder / segment_name(base))) as file:
+                    size += file.size()
+                    position, chain = _check(file, base, until, durable, chain)
+            except LogDamaged as problem:
+                problems[problem.segment, problem.position] = str(problem)
+                position, chain = problem.position, None
+            entries += position - base
+    first = min(bases, default=0)
+    findings = [Finding(*place, problem) for place, problem in problems.items()]
+    return Verified(len(bases), size, entries, first, position, findings)
+
+
+def _check(file: File, base: int, until: int | None, durable: int, before: bytes | None) -> tuple[int, bytes]:
+    """The end of a segment, and the chain there; `before` is the chain of the segment before, if that is known."""
+    segment = segment_in(file, base)
+    if before not in (None, segment.head.previous):
+        raise damaged(base, base, "its chain does not continue that of the segment before")
+    if until is None:
+        last = find_end(file, base, durable).last
+        return last.next, last.record.chain
+    position, chain = base, NO_CHAIN
+    for found in chained(file, segment):
+        if found.record.position >= until:
+            break
+        position, chain = found.next, found.record.chain
+    if position < until:
+        raise damaged(base, position, "the record is not as it was written, and it had been durable")
+    return position, chain

@@ -1,0 +1,133 @@
+"""Views: what people look at. They are derived from the log, and may be deleted and made again at any time."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from sentinel.errors import InvalidInput
+from sentinel.policy.thresholds import Action
+from sentinel.record.entries import OutcomeRow
+from sentinel.record.views.rows import Rows
+
+MOST_ROWS = 500
+LAST = 2**63 - 1
+"""No position and no time is greater."""
+
+
+class ViewPosition(NamedTuple):
+    """Every entry of the log before `position` is in the view; an empty `log_id` when none ever was.
+
+    `chain` is the hash of the last record that was projected, `projected_at_us` the wall clock then.
+    """
+
+    log_id: str
+    position: int
+    chain: bytes
+    projected_at_us: int
+
+
+class DecisionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which decisions are wanted; what is not given does not matter. Raises InvalidInput for a wrong limit or cursor.
+
+    - `keys`: values of keys of the schema, `{"card_id": "c-7"}`; all of them.
+    - `from_us`, `to_us`: received in [from_us, to_us), microseconds since 1970 UTC.
+    - `degraded`: true for those only that the rules decided.
+    - `limit`: 1 to 500 rows.  `cursor`: `Page.next` of the page before.
+    """
+
+    keys: Mapping[str, str] = {}
+    from_us: int | None = None
+    to_us: int | None = None
+    action: Action | None = None
+    model_version: str | None = None
+    degraded: bool = False
+    limit: int = 50
+    cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.limit <= MOST_ROWS:
+            raise InvalidInput(f"Expected `int` from 1 to {MOST_ROWS}, got {self.limit}", "$.limit")
+        for name, value in (("from_us", self.from_us), ("to_us", self.to_us), ("cursor", self.before)):
+            if not 0 <= (value or 0) <= LAST:
+                raise InvalidInput(f"Expected `int` from 0 to {LAST}", f"$.{name}")
+
+    @property
+    def before(self) -> int | None:
+        """The position that the cursor stands for: this page has decisions before it."""
+        try:
+            return None if self.cursor is None else int(self.cursor, 16)
+        except ValueError:
+            raise InvalidInput("Expected the `next` of a page", "$.cursor") from None
+
+
+class ListedDecision(msgspec.Struct, frozen=True, gc=False):
+    """What a list shows of a decision. Amount and keys are missing when its schema was not known."""
+
+    transaction_id: str
+    position: int
+    received_us: int
+    amount: float | None
+    decision: str
+    fraud_probability: float
+    model_version: str
+    degraded: str | None
+    keys: dict[str, str]
+    late: bool
+    variant: str | None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Decisions, newest first; `next` is the cursor of the following page, None on the last one.
+
+    The page knows at least every entry of the log before `position`.
+    """
+
+    rows: list[ListedDecision]
+    next: str | None
+    position: int
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How many rows a view has. `without_keys` counts the decisions whose schema was not known."""
+
+    decisions: int
+    outcomes: int
+    by_action: dict[str, int]
+    without_keys: int
+
+
+class View(Protocol):
+    """The decisions and outcomes of one log in a database.
+
+    `project` and `prune` are called from one thread of one process, the others from any. Every call raises
+    StorageProblem, with what to do, when the database is away, damaged or of another version.
+    """
+
+    @property
+    def position(self) -> ViewPosition:
+        """How far the view is."""
+
+    def project(self, rows: Rows, log_id: str, since: int, now_us: int) -> None:
+        """Store the rows of all records from position `since` on, and move on behind them: both, or neither.
+
+        Raises StorageProblem, and stores nothing, unless the view is at `since` of this log.
+        """
+
+    def search(self, query: DecisionQuery) -> Page:
+        """The newest decisions that fit. New rows do not change the pages that a cursor leads to."""
+
+    def counts(self) -> Counts:
+        """How many rows there are."""
+
+    def outcomes_about(self, positions: Sequence[int]) -> dict[int, bool]:
+        """Decision position -> whether it was fraud, by its newest outcome, for those that have one."""
+
+    def outcomes(self, after: int, limit: int) -> list[OutcomeRow]:
+        """The next outcomes, by position, after this one."""
+
+    def prune(self, before: int) -> bool:
+        """Delete what is older than this position, some thousands of rows of it; whether more is left to delete."""
+
+    def close(self) -> None:
+        """Release what is open."""

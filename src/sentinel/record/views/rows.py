@@ -1,0 +1,129 @@
+"""Records of the log as rows of a view, whatever database keeps it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.events.log import hash_text, hash_texts
+from sentinel.events.schema import Schema
+from sentinel.policy.thresholds import ACTIONS
+from sentinel.record.entries import Decided, OutcomeRow, decided_in, outcome_rows
+from sentinel.record.log import Kind, Record
+
+_WORDS = tuple(map(str, ACTIONS))
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+class Rows(NamedTuple):
+    """What some records of the log are in a view.
+
+    - `end`, `chain`: the position behind the last record, and its hash.
+    - `decisions`: the values of `tables.decisions`.
+    - `keyed`: by what decisions are found, `hash_of(name, value)` uint64 (n,) with their positions int64 (n,).
+    - `models`: version -> the first and the last position that it decided.
+    - `without_keys`: decisions of a schema that is not known; their amounts are not known either.
+    """
+
+    end: int
+    chain: bytes
+    decisions: list[tuple[Any, ...]]
+    outcomes: list[OutcomeRow]
+    keyed: list[tuple[NDArray[np.uint64], NDArray[np.int64]]]
+    models: dict[str, tuple[int, int]]
+    without_keys: int
+
+
+class KeyReader:
+    """Reads what a view needs from the contents that follow a schema."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.names = schema.keys
+        keys: list[Any] = [(name, str | None, None) for name in schema.keys]
+        self._decode = msgspec.json.Decoder(
+            msgspec.defstruct("Keyed", [(schema.amount, float), *keys], gc=False)
+        ).decode
+        self._keys = msgspec.defstruct("Keys", keys, gc=False)
+        self._amount, self._values = attrgetter(schema.amount), list(map(attrgetter, schema.keys))
+
+    def columns(self, contents: Sequence[bytes]) -> tuple[list[float], list[list[str | None]]]:
+        """The amounts, and the values of each key."""
+        found = list(map(self._decode, contents))
+        return list(map(self._amount, found)), [list(map(value, found)) for value in self._values]
+
+    def texts(self, values: list[list[str | None]], rows: int) -> list[str]:
+        """The keys of each row as JSON, in the order of the schema; null where one is missing."""
+        keys = map(self._keys, *values) if values else repeat(self._keys(), rows)
+        return _encode_lines(list(keys)).decode().split("\n")[:rows]
+
+
+def hash_of(name: str, value: str) -> int:
+    """What a key is found by; several keys may share it."""
+    return hash_text(f"{name}={value}")
+
+
+def rows_of(records: Sequence[Record], reader_of: Callable[[str], KeyReader | None]) -> Rows:
+    """The rows of some records, at least one; `reader_of` a schema id."""
+    last = records[-1]
+    rows = Rows(last.position + last.rows, last.chain, [], [], [], {}, 0)
+    without_keys = 0
+    for record in records:
+        if record.kind == Kind.DECIDED:
+            decided = decided_in(record)
+            reader = reader_of(decided.schema_id)
+            without_keys += record.rows if reader is None else 0
+            _add(rows, record, decided, reader)
+        elif record.kind == Kind.OUTCOMES:
+            rows.outcomes.extend(outcome_rows(record))
+    return rows._replace(without_keys=without_keys)
+
+
+def _add(rows: Rows, record: Record, decided: Decided, reader: KeyReader | None) -> None:
+    amounts: Sequence[float | None] = [None] * record.rows
+    keys = ["{}"] * record.rows
+    if reader is not None:
+        amounts, values = reader.columns(decided.contents)
+        rows.keyed.extend(_keyed(record, name, column) for name, column in zip(reader.names, values, strict=True))
+        keys = reader.texts(values, record.rows)
+    rows.decisions.extend(_decisions(record, decided, amounts, keys))
+    for n, decider in enumerate(decided.deciders):
+        which = bytes((n,))
+        if which in decided.by:
+            first, last = (record.position + place for place in (decided.by.find(which), decided.by.rfind(which)))
+            begin, end = rows.models.get(decider.model_version, (first, last))
+            rows.models[decider.model_version] = min(begin, first), max(end, last)
+
+
+def _keyed(record: Record, name: str, values: list[str | None]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    hashes = hash_texts([f"{name}={value}" for value in values if value is not None])
+    places = np.array([n for n, value in enumerate(values) if value is not None], np.int64)
+    return hashes, record.position + places
+
+
+def _decisions(
+    record: Record, decided: Decided, amounts: Sequence[float | None], keys: Sequence[str]
+) -> Iterator[tuple[Any, ...]]:
+    def decided_by(name: str) -> Iterator[Any]:
+        return map([getattr(decider, name) for decider in decided.deciders].__getitem__, decided.by)
+
+    return zip(
+        range(record.position, record.position + record.rows),
+        decided.ids,
+        repeat(record.received_us, record.rows),
+        amounts,
+        map(_WORDS.__getitem__, decided.levels),
+        np.frombuffer(decided.scores, "<f8").tolist(),
+        decided_by("model_version"),
+        decided_by("degraded"),
+        decided.late,
+        decided_by("variant"),
+        decided_by("experiment"),
+        np.frombuffer(decided.latencies_us, "<u4").tolist(),
+        keys,
+        map(bytes.decode, decided.contents),
+        strict=True,
+    )

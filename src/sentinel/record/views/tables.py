@@ -1,0 +1,69 @@
+"""The tables that every view has, in whatever database."""
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+
+metadata = MetaData()
+_Position = BigInteger().with_variant(Integer, "sqlite")
+NOT_APPROVED = sa.text("decision <> 'approve'")
+DEGRADED = sa.text("degraded IS NOT NULL")
+
+progress = Table(
+    "progress",
+    metadata,
+    Column("log_id", String(64), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("chain", LargeBinary, nullable=False),
+    Column("projected_at_us", BigInteger, nullable=False),
+)
+"""One row: how far the view is."""
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("position", _Position, primary_key=True, autoincrement=False),
+    Column("transaction_id", String(128), nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+    Column("amount", Float),
+    Column("decision", String(8), nullable=False),
+    Column("fraud_probability", Float, nullable=False),
+    Column("model_version", String(64), nullable=False),
+    Column("degraded", String(256)),
+    Column("late", Boolean, nullable=False),
+    Column("variant", String(1)),
+    Column("experiment", String(64)),
+    Column("latency_us", Integer, nullable=False),
+    Column("keys", Text, nullable=False),  # JSON: name -> value
+    Column("content", Text, nullable=False),  # the JSON of the transaction
+    Index("decisions_not_approved", "decision", "position", sqlite_where=NOT_APPROVED, postgresql_where=NOT_APPROVED),
+    Index("decisions_degraded", "position", sqlite_where=DEGRADED, postgresql_where=DEGRADED),
+)
+"""One row a decision. Only what is rare has an index: times grow with positions, and `models` says where a model is."""
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("position", _Position, primary_key=True, autoincrement=False),
+    Column("transaction_id", String(128), nullable=False),
+    Column("is_fraud", Boolean, nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    Column("about", BigInteger, nullable=False),  # the position of the decision
+    Column("received_us", BigInteger, nullable=False),
+    Index("outcomes_about", "about"),
+)
+"""One row an outcome; the newest about a decision is the truth."""
+
+models = Table(
+    "models",
+    metadata,
+    Column("model_version", String(64), primary_key=True),
+    Column("begin", BigInteger, primary_key=True, autoincrement=False),
+    Column("last", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Spans of positions in which a model decided; outside of them it did not."""
+
+totals = Table(
+    "totals", metadata, Column("what", String(32), primary_key=True), Column("n", BigInteger, nullable=False)
+)
+"""How many rows there are: by action, `outcomes`, and `without_keys`."""

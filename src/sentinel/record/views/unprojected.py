@@ -1,0 +1,54 @@
+"""What is in the log and not in the view yet, searched as the view is: what was answered is found at once."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from sentinel.events.schema import Schema
+from sentinel.record.entries import schema_id
+from sentinel.record.log import Follower, LogReader, Record
+from sentinel.record.views import DecisionQuery, ListedDecision, Page
+from sentinel.record.views.rows import KeyReader, rows_of
+from sentinel.record.views.tables import decisions
+
+MOST = 50_000
+"""Entries that are searched, the newest: a view that is further behind shows as lag."""
+
+
+def with_unprojected(page: Page, query: DecisionQuery, log: LogReader, schema: Schema) -> Page:
+    """A page of a view, with what the view lacks before it; `schema` is that of the newest transactions."""
+    end = log.durable
+    if query.before is not None and query.before <= page.position:
+        return page
+    begin = max(page.position, end - MOST)
+    found: list[ListedDecision] = []
+    readers = {schema_id(schema): KeyReader(schema)}.get
+    follower = Follower(log, begin)
+    while follower.position < end and (records := follower.next()):
+        found += [one for one in _listed(records, readers) if one.position >= begin and _fits(one, query)]
+    rows = [*reversed(found), *page.rows]
+    if len(rows) <= query.limit:
+        return Page(rows, page.next, end)
+    return Page(rows[: query.limit], f"{rows[query.limit - 1].position:x}", end)
+
+
+def _listed(records: Sequence[Record], readers: Callable[[str], KeyReader | None]) -> Iterator[ListedDecision]:
+    names = decisions.c.keys()
+    for values in rows_of(records, readers).decisions:
+        row = dict(zip(names, values, strict=True))
+        keys = {name: value for name, value in msgspec.json.decode(row["keys"]).items() if value is not None}
+        shown = {name: row[name] for name in ListedDecision.__struct_fields__}
+        yield ListedDecision(**shown | {"keys": keys, "late": bool(row["late"])})
+
+
+def _fits(one: ListedDecision, query: DecisionQuery) -> bool:
+    """The same as in the view's statements."""
+    return (
+        query.keys.items() <= one.keys.items()
+        and (query.before is None or one.position < query.before)
+        and (query.from_us is None or one.received_us >= query.from_us)
+        and (query.to_us is None or one.received_us < query.to_us)
+        and query.action in (None, one.decision)
+        and query.model_version in (None, one.model_version)
+        and (one.degraded is not None or not query.degraded)
+    )

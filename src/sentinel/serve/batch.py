@@ -1,0 +1,178 @@
+"""A batch on its way through the engine: it gains columns from step to step, and its answers at the end."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.errors import Conflict, SentinelError
+from sentinel.events.log import Outcome
+from sentinel.events.schema import Transaction
+from sentinel.features.store import Features
+from sentinel.policy.thresholds import Thresholds
+from sentinel.record.entries import Decided, Decider, DecisionRow
+
+FEATURES_STATE = ("fresh", "late")
+"""How an answer names the column `late`: whether a newer transaction of one of its keys had come before."""
+
+Event: TypeAlias = Transaction | Outcome
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a transaction. `latency_us` runs from its arrival until it was decided.
+
+    `threshold` is the probability from which it is not approved. `degraded` says why the fallback rules decided
+    instead of the model, and `variant` which side of an experiment did.
+    """
+
+    transaction_id: str
+    decision: str
+    fraud_probability: float
+    threshold: float
+    thresholds: Thresholds
+    model_version: str
+    detector: str
+    features_state: str
+    batch_size: int
+    latency_us: int
+    replayed: bool
+    degraded: str | None
+    circuit_breaker_state: str
+    variant: str | None
+
+
+class Noted(msgspec.Struct, frozen=True, gc=False):
+    """The answer to an outcome."""
+
+    transaction_id: str
+    is_fraud: bool
+    replayed: bool
+
+
+Answer: TypeAlias = Decision | Noted | SentinelError
+Answers: TypeAlias = Sequence[Answer]
+
+
+class Arrivals(NamedTuple):
+    """Transactions, or outcomes, n of them in the order of their arrival.
+
+    `received_ns` is when each came in, `due_ns` until when it can wait for a model, both in ns of the monotonic clock.
+    """
+
+    events: Sequence[Event]
+    received_ns: Sequence[int]
+    due_ns: Sequence[int]
+
+
+class Answered(NamedTuple):
+    """The answers to a batch, in its order. They may be told once every entry before `durable_from` is durable."""
+
+    answers: Answers
+    durable_from: int
+
+
+class Group(NamedTuple):
+    """The transactions of a batch that were decided by the same decider.
+
+    `where` are their places, `values` float64 (rows, features) their features, `scores` float64 (rows,) and `levels`
+    uint8 (rows,) what was decided.
+    """
+
+    decider: Decider
+    where: NDArray[np.int64] | slice
+    values: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    levels: NDArray[np.uint8]
+
+
+class Batch:
+    """New transactions, n of them, each with an id that no other has.
+
+    - sift: `events`, `ids`, `hashes` uint64 (n,) of the ids, `contents` (canonical bytes), `received_ns`, `due_ns`.
+    - know: `features` by the id of the state they are of.
+    - judge: `groups`, one for each decider.
+    - decide: `answers`.
+    """
+
+    __slots__ = (
+        "answers", "contents", "due_ns", "events", "features", "groups", "hashes", "ids", "latencies_us", "received_ns",
+    )  # fmt: skip
+
+    def __init__(
+        self, events: Sequence[Transaction], ids: Sequence[str], hashes: NDArray[np.uint64], contents: Sequence[bytes],
+        times_ns: tuple[Sequence[int], Sequence[int]],
+    ) -> None:  # fmt: skip
+        self.events = events
+        self.ids = ids
+        self.hashes = hashes
+        self.contents = contents
+        self.received_ns, self.due_ns = times_ns
+        self.features: dict[str, Features] = {}
+        self.groups: list[Group] = []
+        self.answers: list[Decision] = []
+        self.latencies_us: NDArray[np.uint32] = np.empty(0, np.uint32)
+
+    def __len__(self) -> int:
+        """How many transactions."""
+        return len(self.ids)
+
+    def entry(self, schema_id: str, revision: int, detector: str) -> Decided:
+        """What the log keeps of them: the schema, the deployment in force, the detector, and all columns."""
+        n = len(self.ids)
+        by, scores, levels, late = np.zeros(n, np.uint8), np.empty(n), np.empty(n, np.uint8), np.empty(n, np.uint8)
+        for number, group in enumerate(self.groups):
+            where = group.where
+            by[where], scores[where], levels[where] = number, group.scores, group.levels
+            late[where] = self.features[group.decider.state_id].late[where]
+        return Decided(
+            schema_id=schema_id,
+            revision=revision,
+            detector=detector,
+            deciders=tuple(group.decider for group in self.groups),
+            by=by.tobytes(),
+            ids=self.ids,
+            hashes=self.hashes.tobytes(),
+            contents=self.contents,
+            features=tuple(group.values.tobytes() for group in self.groups),
+            scores=scores.tobytes(),
+            levels=levels.tobytes(),
+            late=late.tobytes(),
+            latencies_us=self.latencies_us.tobytes(),
+        )
+
+
+def repeated(row: DecisionRow, content: bytes) -> Decision | Conflict:
+    """The stored answer to the same transaction; a conflict for another one under its id."""
+    if row.content != content:
+        return _conflict(row.transaction_id)
+    decider = row.decider
+    return Decision(
+        transaction_id=row.transaction_id,
+        decision=row.decision,
+        fraud_probability=row.fraud_probability,
+        threshold=decider.review,
+        thresholds=Thresholds(decider.review, decider.block),
+        model_version=decider.model_version,
+        detector=row.detector,
+        features_state=FEATURES_STATE[row.late],
+        batch_size=row.batch_size,
+        latency_us=row.latency_us,
+        replayed=True,
+        degraded=decider.degraded,
+        circuit_breaker_state=decider.circuit,
+        variant=decider.variant,
+    )
+
+
+def repeated_within(first: Decision, same_content: bool) -> Decision | Conflict:
+    """The same for a transaction that came twice in one batch."""
+    return msgspec.structs.replace(first, replayed=True) if same_content else _conflict(first.transaction_id)
+
+
+def _conflict(transaction_id: str) -> Conflict:
+    return Conflict(
+        f"Transaction {transaction_id!r} was decided before with other content; "
+        "send the same content again, or a new id"
+    )

@@ -1,0 +1,94 @@
+"""Judging: who decides each transaction of a batch, and how; then the answers to them."""
+
+import itertools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.policy.model_call import FALLBACK_ONLY, OVERLOADED, ModelAnswer, ModelCaller
+from sentinel.policy.thresholds import ACTIONS, Thresholds
+from sentinel.record.entries import Decider
+from sentinel.serve.batch import FEATURES_STATE, Batch, Decision, Group
+from sentinel.serve.lineup import Contender, Lineup
+
+_WORDS = tuple(map(str, ACTIONS))
+_Where = NDArray[np.int64] | slice
+
+
+def judge(batch: Batch, lineup: Lineup, models: ModelCaller) -> None:
+    """The model's score, or the rules' in its place: where it cannot answer, and for who has waited too long."""
+    now_ns, due_ns = time.monotonic_ns(), batch.due_ns
+    if lineup.experiment is None and min(due_ns) >= now_ns:
+        batch.groups = [_judged(batch, lineup, "a", slice(None), _ask(batch, lineup, "a", slice(None), models))]
+        return
+    late = np.array(due_ns, np.int64) < now_ns
+    of_b = np.array([lineup.variant(key) == "b" for key in _keys(batch, lineup)])
+    for is_b, is_late in itertools.product((False, True), (False, True)):
+        where = np.flatnonzero((of_b == is_b) & (late == is_late))
+        if len(where):
+            variant = "b" if is_b else "a"
+            shed = ModelAnswer(None, OVERLOADED, models.circuit)
+            answer = shed if is_late else _ask(batch, lineup, variant, where, models)
+            batch.groups.append(_judged(batch, lineup, variant, where, answer))
+
+
+def _keys(batch: Batch, lineup: Lineup) -> Sequence[str]:
+    """By what a transaction belongs to a variant: its first key, as a card keeps its variant."""
+    schema = lineup.champion.bundle.manifest.plan.schema
+    name = schema.keys[0] if schema.keys else schema.id
+    return [getattr(event, name) or "" for event in batch.events]
+
+
+def _ask(batch: Batch, lineup: Lineup, variant: str, where: _Where, models: ModelCaller) -> ModelAnswer:
+    if lineup.fallback_only:
+        return ModelAnswer(None, FALLBACK_ONLY, models.circuit)
+    contender = lineup.contender(variant)
+    return models.ask(contender.scorer, _values(batch, contender, where))
+
+
+def _values(batch: Batch, contender: Contender, where: _Where) -> NDArray[np.float64]:
+    return np.ascontiguousarray(batch.features[contender.bundle.state_id].rows[where])
+
+
+def _judged(batch: Batch, lineup: Lineup, variant: str, where: _Where, answer: ModelAnswer) -> Group:
+    contender, experiment = lineup.contender(variant), lineup.experiment
+    values = _values(batch, contender, where)
+    if answer.scores is None:
+        thresholds, scores = contender.fallback.thresholds, contender.fallback.score(values)
+    else:
+        thresholds, scores = contender.thresholds, answer.scores.astype(np.float64)
+    decider = Decider(
+        contender.version, contender.bundle.state_id, values.shape[1], thresholds.review, thresholds.block,
+        str(answer.circuit), answer.degraded, *((variant, experiment.id) if experiment else (None, None)),
+    )  # fmt: skip
+    return Group(decider, where, values, scores, thresholds.levels(scores))
+
+
+def answer(batch: Batch, detector: str) -> None:
+    """What was decided becomes an answer for each transaction, in the order of the batch."""
+    size = len(batch)
+    waited_us = (time.monotonic_ns() - np.array(batch.received_ns, np.int64)) // 1000
+    batch.latencies_us = np.minimum(np.maximum(waited_us, 0), 2**32 - 1).astype(np.uint32)
+    if len(batch.groups) == 1:
+        batch.answers = _answers(batch, batch.groups[0], batch.ids, detector)
+        return
+    answers: dict[int, Decision] = {}
+    for group in batch.groups:
+        places: list[int] = np.arange(size)[group.where].tolist()
+        found = _answers(batch, group, [batch.ids[n] for n in places], detector)
+        answers.update(zip(places, found, strict=True))
+    batch.answers = [answers[n] for n in range(size)]
+
+
+def _answers(batch: Batch, group: Group, ids: Sequence[str], detector: str) -> list[Decision]:
+    decider, always = group.decider, itertools.repeat
+    late: list[Any] = batch.features[decider.state_id].late[group.where].tolist()
+    return list(map(
+        Decision, ids, map(_WORDS.__getitem__, group.levels.tolist()), group.scores.tolist(), always(decider.review),
+        always(Thresholds(decider.review, decider.block)), always(decider.model_version), always(detector),
+        map(FEATURES_STATE.__getitem__, late), always(len(batch)), batch.latencies_us[group.where].tolist(),
+        always(False), always(decider.degraded), always(decider.circuit), always(decider.variant),
+    ))  # fmt: skip

@@ -1,0 +1,130 @@
+"""The opener: a thread that opens the engine, keeps trying while that fails, and opens another one after a fault."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from sentinel.errors import SentinelError
+from sentinel.record.log import Log
+from sentinel.serve.engine import Engine
+
+_RETRY_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+Settled = Callable[[str], None]
+"""Told in a sentence what has become of what could not be recorded."""
+
+
+class Opener:
+    """Opens engines with `open_engine`, one after the other, and hands each to `install`.
+
+    After a fault it has the log declare void what is not durable, and only then says what has become of it.
+    """
+
+    def __init__(self, log: Log, open_engine: Callable[[], Engine], install: Callable[[Engine], None]) -> None:
+        self.reason = "still loading"
+        """Why there is no engine, or why there was none."""
+
+        self.was_open = False
+        self._log = log
+        self._open_engine = open_engine
+        self._install = install
+        self._stopping = threading.Event()
+        self._wanted = threading.Event()
+        self._wanted.set()
+        self._faults: deque[tuple[Engine | None, Settled]] = deque()
+        self._is_void_due = False
+        self._thread = threading.Thread(target=self._run, name="opener", daemon=True)
+
+    def start(self) -> None:
+        """Open the first engine; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Open no more; wait for what is being opened."""
+        self._stopping.set()
+        self._wanted.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.reason = "shutting down"
+        self._give_up()
+
+    def replace(self, engine: Engine | None, error: Exception, settled: Settled) -> None:
+        """Open another engine instead of one that can no longer be used, if there was one."""
+        self.reason = _words_of(error)
+        self._faults.append((engine, settled))
+        self._wanted.set()
+        if self._stopping.is_set():
+            self._give_up()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wanted.wait()
+            self._wanted.clear()
+            if not self._stopping.is_set() and not (self._recovered() and self._opened()):
+                self._stopping.wait(_RETRY_S)
+                self._wanted.set()
+
+    def _recovered(self) -> bool:
+        """Whether nothing that could not be recorded can come back."""
+        unsettled = self._released()
+        reason = self.reason
+        if self._is_void_due:
+            try:
+                self._log.recover()
+                self._is_void_due = False
+            except Exception as error:
+                self._say(error)
+        fate = "it is not known whether this was" if self._is_void_due else "nothing of this was"
+        for settled in unsettled:
+            settled(f"{reason}; {fate} stored: send it again with the same id")
+        return not self._is_void_due
+
+    def _give_up(self) -> None:
+        for settled in self._released():
+            settled("shutting down; it is not known whether this was stored")
+
+    def _released(self) -> list[Settled]:
+        """Whom the faults so far concern; their engines are let go."""
+        unsettled: list[Settled] = []
+        with suppress(IndexError):  # there are no more
+            while True:
+                engine, settled = self._faults.popleft()
+                unsettled.append(settled)
+                self._release(engine)
+        return unsettled
+
+    def _release(self, engine: Engine | None) -> None:
+        self._is_void_due = True
+        try:
+            if engine is not None:
+                engine.abandon()
+        except Exception:
+            _log.exception("an engine could not be released")
+
+    def _opened(self) -> bool:
+        engine = None
+        try:
+            engine = self._open_engine()
+            self._install(engine)
+        except Exception as error:
+            self._say(error)
+            if engine is not None:  # it could not write
+                self._release(engine)
+            return False
+        self.was_open = True
+        return True
+
+    def _say(self, error: Exception) -> None:
+        reason = _words_of(error)
+        if self.reason != reason:
+            _log.warning("not ready: %s", error, exc_info=None if isinstance(error, SentinelError) else error)
+        self.reason = reason
+
+
+def _words_of(error: Exception) -> str:
+    """What an operator is shown of it."""
+    return str(error) if isinstance(error, SentinelError) else f"{type(error).__name__}; the messages have the details"

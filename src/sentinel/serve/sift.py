@@ -1,0 +1,96 @@
+"""Sifting: which transactions of a batch are new, and the answers to those that are not."""
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sentinel.errors import InvalidInput, SentinelError
+from sentinel.events.log import hash_texts
+from sentinel.events.schema import Schema
+from sentinel.events.times import FARTHEST_AHEAD_US, iso
+from sentinel.record.journal import Journal
+from sentinel.serve.batch import Answer, Answered, Arrivals, Batch, repeated, repeated_within
+
+_NO_ANSWER = SentinelError("Something went wrong inside: this one got no answer; retry in a moment")
+
+
+class Sifted:
+    """What is new of some arrivals (`batch`), and a place for every answer."""
+
+    def __init__(self, n: int, batch: Batch, places: Sequence[int] | None) -> None:
+        self.batch = batch
+        self._n = n
+        self._places = places  # of the batch among the arrivals; None where all are new
+        self.answers: dict[int, Answer] = {}
+        self.repeats: list[tuple[int, int, bool]] = []
+        """Repeats within the batch: the place, which of the batch it repeats, and whether the content is the same."""
+
+        self.durable_from = 0
+
+    def told(self) -> Answered:
+        """The answers to all arrivals, once those of the batch are there."""
+        if self._places is None:
+            return Answered(self.batch.answers, self.durable_from)
+        answers: list[Answer] = [_NO_ANSWER] * self._n
+        answer: Answer
+        for place, answer in zip(self._places, self.batch.answers, strict=True):
+            answers[place] = answer
+        for place, first, same in self.repeats:
+            answers[place] = repeated_within(self.batch.answers[first], same)
+        for place, answer in self.answers.items():
+            answers[place] = answer
+        return Answered(answers, self.durable_from)
+
+
+class Sieve:
+    """Sifts the transactions of one schema."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._time = schema.time
+        self._id_of: Any = operator.attrgetter(schema.id)
+        self._time_of: Any = operator.attrgetter(schema.time)
+        self._encode = schema.encode
+
+    def sift(self, arrivals: Arrivals, journal: Journal, now_us: int) -> Sifted:
+        """Ask the journal what was decided before; nothing is changed."""
+        events: Sequence[Any] = arrivals.events
+        ids, last_us = list(map(self._id_of, events)), now_us + FARTHEST_AHEAD_US
+        hashes = hash_texts(ids)
+        stored = journal.find(ids, hashes)
+        contents = list(map(self._encode, events))
+        times_ns = arrivals.received_ns, arrivals.due_ns
+        if not stored and len(set(ids)) == len(ids) and max(map(self._time_of, events)) <= last_us:
+            return Sifted(len(ids), Batch(events, ids, hashes, contents, times_ns), None)
+        answers: dict[int, Answer] = {}
+        repeats: list[tuple[int, int, bool]] = []
+        places: list[int] = []
+        first: dict[str, int] = {}
+        for i, name in enumerate(ids):
+            if name in stored:
+                answers[i] = repeated(stored[name], contents[i])
+            elif name in first:
+                repeats.append((i, first[name], contents[i] == contents[places[first[name]]]))
+            elif self._time_of(events[i]) > last_us:
+                answers[i] = self._too_early(self._time_of(events[i]), now_us)
+            else:
+                first[name] = len(places)
+                places.append(i)
+        batch = Batch(
+            _at(places, events), _at(places, ids), hashes[np.array(places, np.int64)], _at(places, contents),
+            (_at(places, arrivals.received_ns), _at(places, arrivals.due_ns)),
+        )  # fmt: skip
+        sifted = Sifted(len(ids), batch, places)
+        sifted.answers, sifted.repeats = answers, repeats
+        sifted.durable_from = max((row.position + 1 for row in stored.values()), default=0)
+        return sifted
+
+    def _too_early(self, time_us: int, now_us: int) -> InvalidInput:
+        return InvalidInput(
+            f"Expected a time at most a day ahead of now ({iso(now_us)}), got {iso(time_us)}", f"$.{self._time}"
+        )
+
+
+def _at(places: Sequence[int], column: Sequence[Any]) -> list[Any]:
+    return [column[n] for n in places]

@@ -1,0 +1,104 @@
+"""Health: what an orchestrator and an operator are told. Ready: decisions are given now, and can be recorded."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sentinel import __version__
+from sentinel.errors import SentinelError
+from sentinel.events.times import iso
+from sentinel.record.projector import problem_of
+from sentinel.record.views.sqlite import FILE, SqliteView
+from sentinel.serve.vectors.predictor import Predictor
+from sentinel.serve.worker import Worker
+from sentinel.transport.http.replies import Reply
+
+_encode = msgspec.json.encode
+
+
+class Health:
+    """Looks at what this process needs; `worker` is None where only vectors are scored."""
+
+    def __init__(self, home: Path, predictor: Predictor, worker: Worker | None) -> None:
+        self.started_s = time.monotonic()
+        self._home = home
+        self._predictor = predictor
+        self._worker = worker
+
+    @property
+    def ready(self) -> bool:
+        """Whether decisions are given now."""
+        return self._predictor.lineup is not None and (self._worker is None or self._worker.engine is not None)
+
+    @property
+    def reason(self) -> str | None:
+        """Why not."""
+        if self.ready:
+            return None
+        if self._predictor.lineup is None or self._worker is None:
+            return self._predictor.reason
+        return self._worker.reason
+
+    def readiness(self) -> Reply:
+        """Whether decisions are given now."""
+        return Reply(200 if self.ready else 503, _encode({"ready": self.ready, "reason": self.reason}))
+
+    def startup(self) -> Reply:
+        """Whether decisions were ever given since the start."""
+        begun = self.ready or (self._worker is not None and self._worker.was_ready)
+        return Reply(200 if begun else 503, _encode({"started": begun, "reason": None if begun else self.reason}))
+
+    def report(self) -> Reply:
+        """Model, log, view and queue; 503 unless decisions are given."""
+        facts: dict[str, Any] = {
+            "status": "ready" if self.ready else "not ready",
+            "reason": self.reason,
+            "version": __version__,
+            "uptime_s": round(time.monotonic() - self.started_s, 1),
+            "waiting": self._predictor.waiting + (self._worker.queue.waiting if self._worker else 0),
+        }
+        lineup, engine = self._predictor.lineup, self._worker.engine if self._worker else None
+        if lineup:
+            manifest = lineup.champion.bundle.manifest
+            facts |= {"model_version": manifest.version, "detector": manifest.detector}
+            facts["circuit_breaker_state"] = (engine.models if engine else self._predictor.models).circuit
+        if self._worker is not None:
+            facts["log"] = self._log(self._worker)
+            facts["view"] = self._view(self._worker)
+        return Reply(200 if self.ready else 503, _encode(facts))
+
+    def champion(self) -> dict[str, Any]:
+        """Which model decides."""
+        lineup = self._predictor.lineup
+        return {
+            "model_version": lineup.champion.version if lineup else None,
+            "detector": lineup.champion.bundle.manifest.detector if lineup else None,
+        }
+
+    def _log(self, worker: Worker) -> dict[str, Any]:
+        log = worker.log
+        try:
+            size = log.sizes
+        except SentinelError as error:
+            return {"status": str(error), "end": log.durable}
+        return {
+            "status": "ok" if worker.engine is not None else worker.reason,
+            "id": log.log_id,
+            "first": log.first,
+            "end": log.durable,
+            "segments": size.segments,
+            "bytes": size.bytes,
+            "oldest": iso(size.oldest_us),
+        }
+
+    def _view(self, worker: Worker) -> dict[str, Any]:
+        try:
+            with closing(SqliteView(self._home / FILE)) as view:
+                position = view.position.position
+        except SentinelError as error:
+            return {"status": str(error)}
+        lag = max(worker.log.durable - max(position, worker.log.first), 0)
+        return {"status": problem_of(self._home) or "ok", "position": position, "lag": lag}

@@ -1,0 +1,172 @@
+"""Look-ups: what was decided. One decision is found by the log's own index, lists come from the view."""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sentinel.errors import InvalidInput, NotFound
+from sentinel.events.log import hash_texts
+from sentinel.events.times import instant_us, iso
+from sentinel.model.bundle import Manifest, read_manifest
+from sentinel.model.registry import Registry
+from sentinel.policy.thresholds import ACTIONS, Action
+from sentinel.record.entries import DecisionRow
+from sentinel.record.views import DecisionQuery, ListedDecision, Page
+from sentinel.record.views.sqlite import FILE as VIEW_FILE
+from sentinel.record.views.sqlite import SqliteView
+from sentinel.record.views.unprojected import with_unprojected
+from sentinel.review.shadow_scores import FILE, ShadowScores
+from sentinel.serve.batch import FEATURES_STATE
+from sentinel.serve.worker import Worker
+from sentinel.transport.http.replies import Reply
+
+_encode = msgspec.json.Encoder().encode
+_NAMED = ("from", "to", "action", "model", "degraded", "limit", "cursor")
+
+
+class Lookups:
+    """Finds decisions for people and programs; may be called from any thread, and may wait for a disk."""
+
+    def __init__(self, home: Path, worker: Worker) -> None:
+        self._home = home
+        self._worker = worker
+        self._registry = Registry(home / "models")
+        self._manifests: dict[str, Manifest] = {}
+
+    def decision(self, transaction_id: str) -> Reply:
+        """The stored decision with its transaction, its features by name, its outcomes, and what shadows said.
+
+        Raises NotFound, NotReady.
+        """
+        journal = self._worker.ready_engine().journal
+        end = journal.log.durable
+        hashes = hash_texts([transaction_id])
+        row = journal.find([transaction_id], hashes).get(transaction_id)
+        if row is None or row.position >= end:
+            raise NotFound(f"No decision is stored for transaction {transaction_id!r}")
+        outcomes = [one for one in journal.outcomes_of(transaction_id, hashes[0]) if one.position < end]
+        return Reply(
+            200,
+            _encode(
+                {
+                    **self._shown(row),
+                    "outcomes": [{"is_fraud": one.is_fraud, "time": iso(one.time_us)} for one in outcomes],
+                    "shadow": self._shadow_scores(transaction_id),
+                }
+            ),
+        )
+
+    def _shown(self, row: DecisionRow) -> dict[str, Any]:
+        decider = row.decider
+        plan = self._manifest(decider.model_version).plan
+        transaction = msgspec.json.decode(row.content)
+        transaction[plan.schema.time] = iso(transaction[plan.schema.time])
+        return {
+            "transaction_id": row.transaction_id,
+            "decision": row.decision,
+            "fraud_probability": row.fraud_probability,
+            "thresholds": {"review": decider.review, "block": decider.block},
+            "model_version": decider.model_version,
+            "detector": row.detector,
+            "features_state": FEATURES_STATE[row.late],
+            "batch_size": row.batch_size,
+            "latency_us": row.latency_us,
+            "degraded": decider.degraded,
+            "circuit_breaker_state": decider.circuit,
+            "experiment": decider.experiment,
+            "variant": decider.variant,
+            "decided_at": iso(row.received_us),
+            "position": row.position,
+            "transaction": transaction,
+            "features": {
+                name: None if math.isnan(value) else value
+                for name, value in zip(plan.names, row.features.tolist(), strict=True)
+            },
+        }
+
+    def _manifest(self, version: str) -> Manifest:
+        if version not in self._manifests:
+            self._manifests[version] = read_manifest(self._registry.path(version))
+        return self._manifests[version]
+
+    def _shadow_scores(self, transaction_id: str) -> list[dict[str, Any]]:
+        if not (self._home / FILE).exists():
+            return []
+        with closing(ShadowScores(self._home / FILE)) as scores:
+            return [
+                {
+                    "model_version": one.model_version,
+                    "fraud_probability": one.fraud_probability,
+                    "decision": one.decision,
+                }
+                for one in scores.scores_of(transaction_id)
+            ]
+
+    def search(self, asked: Mapping[str, str]) -> Reply:
+        """A page of the newest decisions that fit. Raises InvalidInput, NotReady, StorageProblem."""
+        engine = self._worker.ready_engine()
+        query = _query(asked, engine.schema.keys)
+        with closing(SqliteView(self._home / VIEW_FILE)) as view:
+            page = view.search(query)
+        page = with_unprojected(page, query, engine.journal.log, engine.schema)
+        return Reply(200, _encode(_listed(page)))
+
+
+def _query(asked: Mapping[str, str], keys: Sequence[str]) -> DecisionQuery:
+    unknown = [name for name in asked if name not in keys and name not in _NAMED]
+    if unknown:
+        raise InvalidInput(
+            f"There is no search by {', '.join(unknown)}; give {', '.join((*keys, *_NAMED))}", f"$.{unknown[0]}"
+        )
+    action = asked.get("action")
+    if action is not None and action not in tuple(map(str, ACTIONS)):
+        raise InvalidInput(f"Expected one of {', '.join(map(str, ACTIONS))}, got {action!r}", "$.action")
+    degraded = asked.get("degraded", "false")
+    if degraded not in ("true", "false"):
+        raise InvalidInput(f"Expected true or false, got {degraded!r}", "$.degraded")
+    limit = asked.get("limit", "50")
+    if not limit.isdecimal():
+        raise InvalidInput(f"Expected a whole number, got {limit!r}", "$.limit")
+    return DecisionQuery(
+        keys={name: asked[name] for name in keys if name in asked},
+        from_us=_time(asked, "from"),
+        to_us=_time(asked, "to"),
+        action=None if action is None else Action(action),
+        model_version=asked.get("model"),
+        degraded=degraded == "true",
+        limit=int(limit[:9]),
+        cursor=asked.get("cursor"),
+    )
+
+
+def _time(asked: Mapping[str, str], name: str) -> int | None:
+    """An ISO 8601 time, or Unix seconds, milliseconds or microseconds."""
+    given = asked.get(name)
+    if given is None:
+        return None
+    is_number = given.replace(".", "", 1).isdecimal()
+    return instant_us(float(given[:20]) if is_number else given.replace(" ", "+"), f"$.{name}")
+
+
+def _listed(page: Page) -> dict[str, Any]:
+    return {"decisions": [_row(one) for one in page.rows], "next": page.next, "position": page.position}
+
+
+def _row(one: ListedDecision) -> dict[str, Any]:
+    return {
+        "transaction_id": one.transaction_id,
+        "decided_at": iso(one.received_us),
+        "amount": one.amount,
+        "decision": one.decision,
+        "fraud_probability": one.fraud_probability,
+        "model_version": one.model_version,
+        "degraded": one.degraded,
+        "features_state": FEATURES_STATE[one.late],
+        "variant": one.variant,
+        "keys": one.keys,
+        "position": one.position,
+    }

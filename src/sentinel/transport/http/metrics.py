@@ -1,0 +1,64 @@
+"""Metrics: what is counted and measured, as JSON and for Prometheus."""
+
+import time
+from typing import Any
+
+from sentinel.errors import SentinelError
+from sentinel.serve.watch import Watch
+from sentinel.telemetry.prometheus import Facts, Gauge, model_info, render, snapshot
+
+
+class Metrics:
+    """Reads the counters of all processes, from the event loop's thread."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._started_s = time.monotonic()
+
+    def figures(self) -> dict[str, Any]:
+        """The main figures, of all processes together."""
+        watch = self._watch
+        watch.settle()
+        experiment, lineup = watch.rollout.deployment.experiment, watch.predictor.lineup
+        facts = Facts(
+            ab_active=experiment is not None,
+            split_percent=round(experiment.split_percent) if experiment else 0,
+            baseline_locked=lineup is not None,
+            uptime_s=round(time.monotonic() - self._started_s, 3),
+            threshold=lineup.champion.thresholds.review if lineup else 0.0,
+        )
+        return snapshot(watch.counters, facts)
+
+    def prometheus(self) -> tuple[bytes, str]:
+        """Everything that is measured, and its media type."""
+        watch = self._watch
+        watch.settle()
+        return render(watch.counters, [*self._models(), *self._log()])
+
+    def _models(self) -> list[Gauge]:
+        lineup = self._watch.predictor.lineup
+        if lineup is None:
+            return []
+        detector = lineup.champion.bundle.manifest.detector
+        roles = zip(("champion", "challenger"), lineup.contenders, strict=False)
+        gauges = [model_info(role, one.version, detector) for role, one in roles]
+        shadow = self._watch.rollout.deployment.shadow
+        return [*gauges, model_info("shadow", shadow, detector)] if shadow else gauges
+
+    def _log(self) -> list[Gauge]:
+        worker = self._watch.worker
+        if worker is None:
+            return []
+        try:
+            size = worker.log.sizes
+        except SentinelError:  # a disk that cannot be read shows in the health report
+            return []
+        gauges = [
+            Gauge("sentinel_log_bytes", "Size of the log on the disk", size.bytes),
+            Gauge("sentinel_log_segments", "Segments of the log", size.segments),
+            Gauge("sentinel_log_oldest_seconds", "Unix time of the oldest segment", size.oldest_us / 1e6),
+            Gauge("sentinel_longest_turn_seconds", "Processor time of the longest batch", worker.longest_turn_ns / 1e9),
+            Gauge("sentinel_log_writable", "1 while decisions can be recorded", float(worker.engine is not None)),
+        ]
+        lag = self._watch.view_lag
+        return gauges if lag is None else [*gauges, Gauge("sentinel_view_lag", "Entries the view is behind", lag)]

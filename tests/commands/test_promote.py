@@ -1,0 +1,94 @@
+"""`sentinel models promote`: the server that owns the log is asked, or the log is written to."""
+
+import shutil
+from contextlib import closing
+
+import pytest
+from typer.testing import CliRunner
+
+from sentinel.cli import app
+from sentinel.commands.server_process import ServerProcess, free_port
+from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.file_log import FileLog
+from sentinel.record.lock import owner_of
+
+HOST = "127.0.0.1"
+PAYMENT = {"transaction_id": "t", "event_time": "2025-02-01T10:00:00Z", "amount": 1, "card": "c", "shop": "s"}
+
+
+@pytest.fixture
+def home(two_models_home, tmp_path):
+    return shutil.copytree(two_models_home, tmp_path / "home")
+
+
+@pytest.fixture
+def serve(home):
+    """Starts a server over the home folder, with an environment of its own."""
+    started = []
+
+    def start(**environment):
+        server = ServerProcess(home, HOST, free_port(HOST), environment=environment)
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def promote(home, version, code=0, **environment):
+    done = CliRunner().invoke(app, ["models", "promote", version, "--home", str(home)], env=environment)
+    assert done.exit_code == code, (done.exit_code, done.output, done.exception)
+    return " ".join(done.stderr.split())
+
+
+def test_without_a_server_the_log_is_written_to(home):
+    assert "v2 is the champion" in promote(home, "v2")
+    assert HomeDeployment(home).read().previous == ("v1",)
+    assert owner_of(log_folder(home)) is None
+    promote(home, "v2")
+    promote(home, "v1")
+    assert (HomeDeployment(home).champion(), HomeDeployment(home).read().revision) == ("v1", 3)
+
+
+def test_a_version_that_is_not_there_changes_nothing(home):
+    assert "v9" in promote(home, "v9", code=1)
+    assert HomeDeployment(home).champion() == "v1"
+
+
+def test_a_server_that_runs_decides_with_it_when_the_command_is_done(home, serve, post):
+    server = serve()
+    assert post(server.port, "/v1/score", PAYMENT)["model_version"] == "v1"
+    promote(home, "v2")
+    assert post(server.port, "/v1/score", PAYMENT | {"transaction_id": "u"})["model_version"] == "v2"
+    assert HomeDeployment(home).champion() == "v2"
+    assert owner_of(log_folder(home))[0] == server.pid
+
+
+def test_what_a_server_refuses_is_told(home, serve, post):
+    server = serve()
+    post(server.port, "/admin/ab/setup", {"candidate_version": "v2"})
+    told = promote(home, "v2", code=1)
+    assert f"the server at http://{HOST}:{server.port} says 409" in told
+    assert "promote or abort it first" in told
+    assert HomeDeployment(home).champion() == "v1"
+
+
+def test_a_server_with_a_key_wants_it(home, serve):
+    serve(SENTINEL_ADMIN_KEY="s3cret")
+    assert "says 401" in promote(home, "v2", code=1)
+    assert "says 401" in promote(home, "v2", code=1, SENTINEL_ADMIN_KEY="other")
+    assert HomeDeployment(home).champion() == "v1"
+    promote(home, "v2", SENTINEL_ADMIN_KEY="s3cret")
+    assert HomeDeployment(home).champion() == "v2"
+
+
+def test_an_owner_that_cannot_be_asked_is_named(home):
+    with closing(FileLog.open(log_folder(home), 1)) as log:
+        assert "has just begun to write" in promote(home, "v2", code=1)
+        url = f"http://{HOST}:{free_port(HOST)}"
+        log.tell_owner(url)
+        assert f"owns the log and does not answer at {url}" in promote(home, "v2", code=1)
+    assert HomeDeployment(home).champion() == "v1"
+    promote(home, "v2")

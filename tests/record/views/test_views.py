@@ -1,0 +1,362 @@
+"""A view shows what the log holds, in whatever pages and through whatever crashes it came; every database the same."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentinel.errors import InvalidInput, StorageProblem
+from sentinel.record.log import Kind, Record
+from sentinel.record.views import DecisionQuery
+from sentinel.record.views.rows import KeyReader, hash_of, rows_of
+from sentinel.record.views.sqlite import SqliteView, rebuild
+
+RUNS = int(os.environ.get("SENTINEL_SIMULATED_RUNS", "30"))
+
+
+class SqliteCase:
+    """A SQLite file for the length of a test; a new back end is one more class like this."""
+
+    def __init__(self):
+        self.path = Path(tempfile.mkdtemp()) / "views.db"
+        self.view = SqliteView(self.path)
+
+    def open_again(self):
+        self.view.close()
+        self.view = SqliteView(self.path)
+
+    @contextlib.contextmanager
+    def failing_after(self, steps):
+        """The database fails within the transaction, sooner or later, or not at all."""
+        with self.view._writing() as writer:
+            driver = writer.connection.driver_connection
+        driver.set_progress_handler(lambda: 1, steps)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
+
+    def close(self):
+        self.view.close()
+        shutil.rmtree(self.path.parent)
+
+
+@pytest.fixture(params=[SqliteCase], ids=["sqlite"], scope="session")
+def case(request):
+    """A view of its own for each example of a law, too: `with case() as ...`."""
+    return lambda: contextlib.closing(request.param())
+
+
+@pytest.fixture
+def view(case):
+    with case() as one:
+        yield one.view
+
+
+def project(view, made, records, since=None, log_id="log"):
+    readers = {name: KeyReader(schema) for name, schema in made.SCHEMAS.items()}
+    since = view.position.position if since is None else since
+    view.project(rows_of(records, readers.get), log_id, since, now_us=5)
+
+
+def pages(view, query):
+    """All rows of a search, over all of its pages."""
+    rows = []
+    while True:
+        page = view.search(query)
+        assert len(page.rows) <= query.limit
+        rows += page.rows
+        if page.next is None:
+            return rows
+        assert len(page.rows) == query.limit
+        query = msgspec.structs.replace(query, cursor=page.next)
+
+
+DECISIONS = st.fixed_dictionaries(
+    {
+        "card": st.sampled_from(["c1", "c2", 'c"\n3', None]),
+        "shop": st.sampled_from(["s1", "c1", None]),
+        "amount": st.sampled_from([1.0, 2.5]),
+        "action": st.sampled_from(["approve", "approve", "review", "block"]),
+        "version": st.sampled_from(["v1", "v2"]),
+        "degraded": st.sampled_from([None, None, "slow"]),
+        "variant": st.sampled_from([None, "a"]),
+        "late": st.booleans(),
+    }
+)
+GAPS = st.sampled_from([0, 0, 1, 9_000, 20_000])
+"""Between positions: most go beyond what lies together in the index."""
+
+
+@st.composite
+def histories(draw, made):
+    """Records, and what they say as rows of a list and as outcomes."""
+    records, rows, outcomes = [], [], []
+    position, received_us = 1, 100
+    for n in range(draw(st.integers(1, 8))):
+        position += draw(GAPS)
+        received_us += draw(st.integers(0, 3))
+        kind = draw(st.sampled_from([Kind.DECIDED, Kind.DECIDED, Kind.OUTCOMES, Kind.HEARTBEAT]))
+        if kind == Kind.DECIDED:
+            batch = [
+                one | {"id": f"t{n}-{m}"} for m, one in enumerate(draw(st.lists(DECISIONS, min_size=1, max_size=5)))
+            ]
+            record = made.decided_record(position, batch, received_us)
+            rows += [
+                made.listed(one) | {"position": position + m, "received_us": received_us} for m, one in enumerate(batch)
+            ]
+        elif kind == Kind.OUTCOMES and rows:
+            told = [
+                {"id": row["transaction_id"], "is_fraud": draw(st.booleans()), "about": row["position"]}
+                for row in draw(st.lists(st.sampled_from(rows), min_size=1, max_size=3))
+            ]
+            record = made.outcomes_record(position, told, received_us)
+            outcomes += [(position + m, one["is_fraud"], one["about"]) for m, one in enumerate(told)]
+        else:
+            record = Record(position, Kind.HEARTBEAT, 1, received_us, b"", b"chain")
+        records.append(record)
+        position += record.rows
+    return SimpleNamespace(records=records, rows=rows, outcomes=outcomes, end=position)
+
+
+QUERIES = st.builds(
+    DecisionQuery,
+    keys=st.dictionaries(st.sampled_from(["card", "shop"]), st.sampled_from(["c1", "c2", 'c"\n3', "s1", "none"])),
+    from_us=st.none() | st.integers(98, 112),
+    to_us=st.none() | st.integers(98, 112),
+    action=st.sampled_from([None, None, "approve", "block"]),
+    model_version=st.sampled_from([None, None, "v1", "v2", "v3"]),
+    degraded=st.sampled_from([False, False, True]),
+    limit=st.integers(1, 6),
+)
+
+
+def fits(row, query):
+    return (
+        all(row["keys"].get(name) == value for name, value in query.keys.items())
+        and (query.from_us is None or row["received_us"] >= query.from_us)
+        and (query.to_us is None or row["received_us"] < query.to_us)
+        and query.action in (None, row["decision"])
+        and query.model_version in (None, row["model_version"])
+        and (row["degraded"] is not None or not query.degraded)
+    )
+
+
+def found_by_hand(rows, query):
+    return [row for row in reversed(rows) if fits(row, query)]
+
+
+def as_dicts(rows):
+    return [msgspec.structs.asdict(row) for row in rows]
+
+
+@settings(max_examples=RUNS, deadline=None)
+@given(data=st.data())
+def test_a_view_holds_what_the_log_holds_whatever_the_paging_and_the_crashes(case, made, data):
+    history = data.draw(histories(made))
+    with case() as one:
+        left = list(history.records)
+        while left:
+            some = left[: data.draw(st.integers(1, 4))]
+            fate = data.draw(st.sampled_from(["well", "crash", "open again"]))
+            if fate == "crash":
+                with one.failing_after(data.draw(st.integers(1, 300))), contextlib.suppress(StorageProblem):
+                    project(one.view, made, some)
+            if fate != "well":
+                one.open_again()
+            if one.view.position.position < some[0].position + some[0].rows:
+                project(one.view, made, some)
+            left = left[len(some) :]
+        view = one.view
+        assert view.position == ("log", history.end, b"chain", 5)
+        assert as_dicts(pages(view, DecisionQuery(limit=3))) == history.rows[::-1]
+        assert [(row.position, row.is_fraud, row.about) for row in view.outcomes(0, 100)] == history.outcomes
+        truth = {about: is_fraud for _, is_fraud, about in history.outcomes}
+        assert view.outcomes_about([row["position"] for row in history.rows]) == truth
+        counts = view.counts()
+        assert (counts.decisions, counts.outcomes) == (len(history.rows), len(history.outcomes))
+        assert +Counter(counts.by_action) == Counter(row["decision"] for row in history.rows)
+
+
+@settings(max_examples=RUNS, deadline=None)
+@given(data=st.data())
+def test_a_search_finds_what_a_look_at_every_row_finds(case, made, data):
+    history = data.draw(histories(made))
+    with case() as one:
+        for n in range(0, len(history.records), 2):
+            project(one.view, made, history.records[n : n + 2])
+        for query in data.draw(st.lists(QUERIES, min_size=3, max_size=8)):
+            assert as_dicts(pages(one.view, query)) == found_by_hand(history.rows, query)
+
+
+@settings(max_examples=RUNS // 2, deadline=None)
+@given(data=st.data())
+def test_pages_do_not_move_while_rows_arrive(case, made, data):
+    history, query = data.draw(histories(made)), data.draw(QUERIES)
+    with case() as one:
+        cut = data.draw(st.integers(1, len(history.records)))
+        project(one.view, made, history.records[:cut])
+        expected = found_by_hand([row for row in history.rows if row["position"] < one.view.position.position], query)
+        page = one.view.search(query)
+        if cut < len(history.records):
+            project(one.view, made, history.records[cut:])
+        rows = page.rows
+        if page.next is not None:
+            rows = rows + pages(one.view, msgspec.structs.replace(query, cursor=page.next))
+        assert as_dicts(rows) == expected
+
+
+@settings(max_examples=RUNS // 2, deadline=None)
+@given(data=st.data())
+def test_pruning_forgets_what_is_older_and_nothing_else(case, made, data):
+    history = data.draw(histories(made))
+    before = data.draw(st.integers(1, history.end + 10))
+    with case() as one:
+        project(one.view, made, history.records)
+        while one.view.prune(before):
+            pass
+        kept = [row for row in history.rows if row["position"] >= before]
+        query = data.draw(QUERIES)
+        assert as_dicts(pages(one.view, query)) == found_by_hand(kept, query)
+        assert [row.position for row in one.view.outcomes(0, 100)] == [n for n, _, _ in history.outcomes if n >= before]
+        assert one.view.counts().decisions == len(kept)
+        assert +Counter(one.view.counts().by_action) == Counter(row["decision"] for row in kept)
+
+
+def test_keys_that_share_a_hash_are_told_apart(view, made):
+    seen: dict[int, str] = {}
+    for n in range(100_000):
+        other = seen.setdefault(hash_of("card", f"c{n}") >> 42, f"c{n}")
+        if other != f"c{n}":
+            break
+    project(view, made, [made.decided_record(1, [{"id": "a", "card": other}, {"id": "b", "card": f"c{n}"}])])
+    assert [row.transaction_id for row in view.search(DecisionQuery(keys={"card": other})).rows] == ["a"]
+
+
+def test_a_model_is_found_where_the_rules_decided_in_its_place(view, made):
+    batch = [{"id": "a", "degraded": "slow"}, {"id": "b"}, {"id": "c"}, {"id": "d", "degraded": "slow"}]
+    project(view, made, [made.decided_record(1, batch)])
+    assert [row.transaction_id for row in view.search(DecisionQuery(model_version="v1")).rows] == ["d", "c", "b", "a"]
+
+
+def test_a_key_that_is_seen_often_has_many_pages(view, made):
+    batch = [{"id": str(n), "action": "block" if n % 700 == 0 else "approve"} for n in range(2_000)]
+    project(view, made, [made.decided_record(16_000, batch)])
+    assert len(pages(view, DecisionQuery(keys={"card": "c1"}, limit=500))) == 2_000
+    blocked = pages(view, DecisionQuery(keys={"card": "c1", "shop": "s1"}, action="block"))
+    assert [row.transaction_id for row in blocked] == ["1400", "700", "0"]
+
+
+def test_a_second_projector_is_refused_and_nothing_is_written(case, made):
+    with case() as one, case() as unused:
+        project(one.view, made, [made.decided_record(1, [{"id": "a"}])])
+        with pytest.raises(StorageProblem, match="another projector"):
+            project(one.view, made, [made.decided_record(1, [{"id": "b"}])], since=0)
+        with pytest.raises(StorageProblem, match="another log"):
+            project(one.view, made, [made.decided_record(2, [{"id": "b"}])], log_id="other")
+        assert one.view.position.position == 2
+        assert one.view.counts().decisions == 1
+        assert unused.view.position.log_id == ""
+
+
+def test_decisions_of_an_unknown_schema_have_no_keys_and_are_counted(view, made):
+    project(
+        view, made, [made.decided_record(1, [{"id": "a"}], schema="unknown"), made.decided_record(2, [{"id": "b"}])]
+    )
+    assert view.counts().without_keys == 1
+    strange = view.search(DecisionQuery()).rows[-1]
+    assert (strange.transaction_id, strange.amount, strange.keys) == ("a", None, {})
+    assert [row.transaction_id for row in view.search(DecisionQuery(keys={"card": "c1"})).rows] == ["b"]
+    view.prune(2)
+    assert view.counts().without_keys == 0
+
+
+def test_an_outcome_that_corrects_another_counts(view, made):
+    project(view, made, [made.decided_record(1, [{"id": "a"}])])
+    for position, is_fraud in ((2, True), (3, False)):
+        project(view, made, [made.outcomes_record(position, [{"id": "a", "is_fraud": is_fraud, "about": 1}])])
+    assert view.outcomes_about([1, 7]) == {1: False}
+    assert [row.position for row in view.outcomes(after=2, limit=5)] == [3]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("limit", 0), ("limit", 501), ("cursor", "x"), ("cursor", "f" * 17), ("from_us", -1)]
+)
+def test_a_query_that_makes_no_sense_names_the_field(field, value):
+    with pytest.raises(InvalidInput) as told:
+        DecisionQuery(**{field: value})
+    assert told.value.path == f"$.{field}"
+
+
+def test_people_with_sql_tools_find_transactions(made):
+    with contextlib.closing(SqliteCase()) as one:
+        batch = [{"id": "a", "score": 0.25}, {"id": "b", "card": None, "action": "block"}]
+        project(one.view, made, [made.decided_record(1, batch, received_us=1_735_689_600_250_000)])
+        with contextlib.closing(sqlite3.connect(one.path)) as tool:
+            rows = tool.execute("SELECT * FROM transactions ORDER BY transaction_id").fetchall()
+            shops = tool.execute("SELECT json_extract(content, '$.shop') FROM decisions").fetchall()
+        time = "2025-01-01T00:00:00.250Z"
+        assert rows == [("a", "c1", 5.25, 0.25, time), ("b", None, 5.25, 0.5, time)]
+        assert shops == [("s1",), ("s1",)]
+
+
+def test_a_view_of_another_version_is_refused(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "views.db")) as tool:
+        tool.execute("CREATE TABLE decisions (a)")
+        tool.execute("PRAGMA user_version=99")
+    with pytest.raises(StorageProblem, match="sentinel views rebuild"):
+        SqliteView(tmp_path / "views.db")
+
+
+def test_a_damaged_file_is_named(tmp_path, made):
+    path = tmp_path / "views.db"
+    path.write_bytes(b"no database" * 1_000)
+    with pytest.raises(StorageProblem, match=r"views\.db cannot be opened: file is not a database"):
+        SqliteView(path)
+    rebuild(path)
+    with contextlib.closing(SqliteView(path)) as view:
+        assert view.counts().decisions == 0
+
+
+def test_a_locked_view_loses_nothing(made):
+    with contextlib.closing(SqliteCase()) as one, contextlib.closing(sqlite3.connect(one.path)) as tool:
+        tool.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageProblem, match="locked"):
+            project(one.view, made, [made.decided_record(1, [{"id": "a"}])])
+        assert one.view.position.position == 0  # readers do not wait
+        tool.rollback()
+        project(one.view, made, [made.decided_record(1, [{"id": "a"}])])
+        assert one.view.counts().decisions == 1
+
+
+def test_a_view_that_is_made_anew_is_seen_by_readers_and_refused_to_the_old_writer(made):
+    with contextlib.closing(SqliteCase()) as one, contextlib.closing(SqliteView(one.path)) as reader:
+        project(one.view, made, [made.decided_record(1, [{"id": "a"}])])
+        assert reader.counts().decisions == 1
+        rebuild(one.path)
+        assert reader.counts().decisions == 0
+        with pytest.raises(StorageProblem, match="made anew"):
+            project(one.view, made, [made.decided_record(2, [{"id": "b"}])], since=2)
+        one.open_again()
+        project(one.view, made, [made.decided_record(1, [{"id": "a"}])])
+        assert reader.counts().decisions == 1
+
+
+def test_several_may_make_the_file_at_once(tmp_path):
+    made_views = []
+    threads = [threading.Thread(target=lambda: made_views.append(SqliteView(tmp_path / "views.db"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [view.counts().decisions for view in made_views] == [0] * 8

@@ -1,0 +1,142 @@
+"""An experiment's tallies, which follow the log, are those of counting by hand, from wherever they begin."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentinel.policy.deployment import Experiment
+from sentinel.policy.experiment import Tally
+from sentinel.policy.model_call import MODEL_FAULTS, OVERLOADED
+from sentinel.policy.thresholds import Action
+from sentinel.record.log import Kind
+from sentinel.review.experiment_tallies import GROUPS, ExperimentTallies
+
+BEGAN_US = 1_750_000_000_000_000
+EXPERIMENT = Experiment("e1", "v2", 50.0, "2025-06-15T15:06:40+00:00")
+FAULT = min(MODEL_FAULTS)
+COST = 4.0
+LATENCY_US = 7  # of all that `made` makes
+
+DECISIONS = st.fixed_dictionaries(
+    {
+        "card": st.sampled_from(["c1", "c2", "c3", None]),
+        "amount": st.sampled_from([1.0, 2.5, 300.0]),
+        "action": st.sampled_from(["approve", "review", "block"]),
+        "variant": st.sampled_from(["a", "b"]),
+        "experiment": st.sampled_from(["e1", "e1", "e0", None]),
+        "degraded": st.sampled_from([None, FAULT, OVERLOADED]),
+    }
+)
+
+
+@st.composite
+def histories(draw):
+    """Batches: of decisions, or of outcomes about some of them."""
+    batches, decided = [], 0
+    for _ in range(draw(st.integers(1, 8))):
+        if decided and draw(st.booleans()):
+            told = st.tuples(st.integers(0, decided - 1), st.booleans())
+            batches.append(("outcomes", draw(st.lists(told, min_size=1, max_size=6))))
+        else:
+            rows = draw(st.lists(DECISIONS, min_size=1, max_size=6))
+            batches.append(("decided", rows))
+            decided += len(rows)
+    return batches
+
+
+def written(log, made, batches):
+    """Write them; all decisions, with the outcomes of each in their order."""
+    decisions = []
+    for n, (kind, rows) in enumerate(batches):
+        received_us = BEGAN_US + n
+        if kind == "decided":
+            named = [row | {"id": f"t{len(decisions) + i}"} for i, row in enumerate(rows)]
+            position = log.write(Kind.DECIDED, len(rows), received_us, made.decided(named))
+            decisions += [row | {"position": position + i, "truths": []} for i, row in enumerate(rows)]
+        else:
+            told = [
+                {"id": f"t{which}", "is_fraud": is_fraud, "about": decisions[which]["position"]}
+                for which, is_fraud in rows
+            ]
+            log.write(Kind.OUTCOMES, len(rows), received_us, made.outcomes(told))
+            for which, is_fraud in rows:
+                decisions[which]["truths"].append(is_fraud)
+    return decisions
+
+
+def by_hand(decisions, deadline_us):
+    tallies = {"a": Tally(), "b": Tally()}
+    for row in decisions:
+        if row["experiment"] == "e1":
+            tally, action = tallies[row["variant"]], Action(row["action"])
+            tally.note_decision(action, LATENCY_US, deadline_us, failed=row["degraded"] == FAULT)
+            if row["truths"]:
+                tally.note_outcome(action, row["truths"][0], row["amount"], COST)
+    return tallies["a"], tallies["b"]
+
+
+def following(log, made, deadline_s=0.02, experiment=EXPERIMENT):
+    return ExperimentTallies(log, experiment, made.SCHEMA, deadline_s, COST)
+
+
+@settings(max_examples=80, deadline=None)
+@given(batches=histories(), deadline_us=st.sampled_from([5, 9]), data=st.data())
+def test_the_tallies_are_those_of_counting_by_hand(made, fake_log, batches, deadline_us, data):
+    """However often they follow, and also when they begin anew in the middle."""
+    log = fake_log.FakeLog()
+    tallies = following(log, made, deadline_us / 1e6)
+    decisions = written(log, made, batches)
+    while tallies.follow():
+        if data.draw(st.booleans()):
+            tallies = following(log, made, deadline_us / 1e6)
+    assert (tallies.a, tallies.b) == by_hand(decisions, deadline_us)
+    assert not tallies.follow()
+
+
+def test_what_came_before_the_experiment_is_passed_over(made, fake_log):
+    log = fake_log.FakeLog()
+    row = {"variant": "b", "experiment": "e1"}
+    for n, received_us in enumerate((BEGAN_US - 1, BEGAN_US, BEGAN_US + 1)):
+        log.write(Kind.DECIDED, 1, received_us, made.decided([row | {"id": str(n)}]))
+    tallies = following(log, made)
+    tallies.follow()
+    assert (tallies.a.decisions, tallies.b.decisions) == (0, 2)
+
+
+def test_of_several_outcomes_the_first_counts_also_when_they_come_later(made, fake_log):
+    log = fake_log.FakeLog()
+    row = {"id": "t", "variant": "b", "experiment": "e1", "amount": 70.0}
+    log.write(Kind.DECIDED, 1, BEGAN_US, made.decided([row]))
+    tallies = following(log, made)
+    for is_fraud in (True, False, True):
+        log.write(Kind.OUTCOMES, 1, BEGAN_US, made.outcomes([{"id": "t", "is_fraud": is_fraud, "about": 1}]))
+        tallies.follow()
+    assert (tallies.b.outcomes_known, tallies.b.missed_fraud, tallies.b.cost_sum) == (1, 1, 70.0)
+
+
+def test_only_what_is_durable_counts(made, fake_log):
+    log = fake_log.FakeLog(delayed=True)
+    log.write(Kind.DECIDED, 1, BEGAN_US, made.decided([{"id": "t", "variant": "a", "experiment": "e1"}]))
+    tallies = following(log, made)
+    assert not tallies.follow()
+    assert tallies.a == Tally()
+    log.advance()
+    assert tallies.follow()
+    assert tallies.a.decisions == 1
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_payments_of_one_card_that_are_alike_widen_the_intervals(made, fake_log, alike):
+    """Ten payments of each card: a third of all is blocked, of each card, or all of a third of the cards."""
+    log, cards = fake_log.FakeLog(), 12 * GROUPS
+    for n in range(10):
+        batch = [
+            {"id": f"{n}-{card}", "card": f"c{card}", "variant": "b", "experiment": "e1",
+             "action": "block" if (card if alike else card + n) % 3 == 0 else "approve"}
+            for card in range(cards)
+        ]  # fmt: skip
+        log.write(Kind.DECIDED, cards, BEGAN_US, made.decided(batch))
+    tallies = following(log, made)
+    assert tallies.design_effect == 1.0
+    tallies.follow()
+    assert (tallies.design_effect > 5) == alike

@@ -1,0 +1,156 @@
+"""kill -9 at random points under load: decisions, repeats, outcomes, swaps, snapshots. 0 lost, 0 twice, 0 bits differ.
+
+`SENTINEL_KILLS=200` for as many points; `SENTINEL_SEED` for others.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+import numpy as np
+import pytest
+
+from sentinel.commands.server_process import free_port
+from sentinel.model.bundle import load_bundle
+from sentinel.record.entries import decision_rows, outcome_rows
+from sentinel.record.feature_state import FeatureState
+from sentinel.record.log import Follower, Kind
+from sentinel.record.log_reader import FileLogReader
+from sentinel.record.verify import verify
+from sentinel.transport.client import Client, Unreachable
+
+HOST = "127.0.0.1"
+KILLS = int(os.environ.get("SENTINEL_KILLS", "3"))
+SEED = int(os.environ.get("SENTINEL_SEED", "1"))
+_SERVE = (
+    "import sys, sentinel.cli as c, sentinel.serve.engine as e; "
+    "e.SNAPSHOT_EVERY = 300; sys.argv[0] = 'sentinel'; c.main()"
+)
+
+
+class Load:
+    """What was sent and acknowledged over all lives of the server."""
+
+    def __init__(self, rng):
+        self.rng = rng
+        self.decided = {}
+        self.outcomes = []
+        self.differing = []
+
+    def payment(self):
+        rng = self.rng
+        return {"transaction_id": uuid.UUID(int=rng.getrandbits(128)).hex, "amount": rng.randint(1, 20_000) / 100,
+                "event_time": 1_738_400_000 + rng.randint(0, 40 * 86_400), "card": f"card-{rng.randint(0, 30)}",
+                "shop": f"shop-{rng.randint(0, 7)}", "risk": rng.random()}  # fmt: skip
+
+    async def run(self, port):
+        with contextlib.suppress(Unreachable, OSError):
+            async with Client(HOST, port, 8) as client:
+                tasks = [self._score(client) for _ in range(5)] + [self._tell(client), self._swap(client)]
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _score(self, client):
+        while True:
+            bodies = [json.dumps(self.payment()).encode() for _ in range(self.rng.choice((1, 1, 5, 60)))]
+            if self.decided and self.rng.random() < 0.2:
+                bodies = [self.rng.choice(list(self.decided.values()))[0] for _ in bodies]
+            status, raw, _ = await client.post("/v1/score", b"[" + b",".join(bodies) + b"]")
+            if status != 200:
+                continue
+            for body, answer in zip(bodies, json.loads(raw), strict=True):
+                before = self.decided.setdefault(answer["transaction_id"], (body, answer))[1]
+                if before | {"replayed": True} != answer | {"replayed": True}:
+                    self.differing.append((before, answer))
+
+    async def _tell(self, client):
+        while True:
+            await asyncio.sleep(0.01)
+            if not self.decided:
+                continue
+            told = {"transaction_id": self.rng.choice(list(self.decided)), "is_fraud": self.rng.random() < 0.5}
+            status, raw, _ = await client.post("/v1/outcomes", json.dumps(told).encode())
+            if status == 200 and not json.loads(raw)["replayed"]:
+                self.outcomes.append((told["transaction_id"], told["is_fraud"]))
+
+    async def _swap(self, client):
+        while True:
+            await asyncio.sleep(self.rng.random() / 3)
+            await client.post("/admin/reload", json.dumps({"version": self.rng.choice(("v1", "v2"))}).encode())
+
+
+def serve(home, port):
+    return subprocess.Popen(
+        [sys.executable, "-c", _SERVE, "serve", "--home", str(home), "--port", str(port)], stderr=subprocess.DEVNULL
+    )
+
+
+async def wait_ready(port):
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with contextlib.suppress(Unreachable, OSError):
+            async with Client(HOST, port, 1) as client:
+                status, _, _ = await client.post("/v1/outcomes", b'{"transaction_id":"none","is_fraud":true}')
+                if status == 404:
+                    return
+        await asyncio.sleep(0.05)
+    pytest.fail("the server was not ready again within a minute")
+
+
+async def live_and_die(home, load, rng):
+    port = free_port(HOST)
+    process = serve(home, port)
+    await wait_ready(port)
+    traffic = asyncio.ensure_future(load.run(port))
+    await asyncio.sleep(rng.random() * 1.5)
+    process.send_signal(signal.SIGKILL)
+    await asyncio.to_thread(process.wait)
+    traffic.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await traffic
+
+
+def test_kill_9_at_random_points_loses_nothing_decides_nothing_twice_and_changes_no_bit(two_models_home, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(two_models_home, home)
+    rng = random.Random(SEED)
+    load = Load(random.Random(SEED + 1))
+    for _ in range(KILLS):
+        asyncio.run(live_and_die(home, load, rng))
+    assert verify(home / "log").findings == []
+    log = FileLogReader(home / "log")
+    records = [record for page in Follower(log, 0).rest() for record in page]
+    rows = [row for record in records if record.kind == Kind.DECIDED for row in decision_rows(record)]
+    outcomes = [row for record in records if record.kind == Kind.OUTCOMES for row in outcome_rows(record)]
+    lost = set(load.decided) - {row.transaction_id for row in rows}
+    lost_outcomes = len(load.outcomes) - sum(
+        (one.transaction_id, one.is_fraud) in set(load.outcomes) for one in outcomes
+    )
+    twice = len(rows) - len({row.transaction_id for row in rows})
+    differing, compared = bits_that_differ(home, log, records, rows)
+    log.close()
+    print(
+        f"seed {SEED}: {KILLS} kills, {len(load.decided):,} decisions and {len(load.outcomes):,} outcomes acknowledged, "
+        f"{len(lost)} lost, {twice} twice, {differing} of {compared:,} feature values differ"
+    )
+    assert (len(lost), twice, differing, load.differing) == (0, 0, 0, []), f"seed {SEED}"
+    assert lost_outcomes <= 0, f"seed {SEED}"
+    assert len(load.decided) > 20 * KILLS
+
+
+def bits_that_differ(home, log, records, rows):
+    """Stored features against a replay of the whole log from the model's history, and how many were compared."""
+    bundle = load_bundle(home / "models" / "v1")
+    state = FeatureState(bundle, records[0].position)
+    state.store = bundle.new_store()
+    again = [features.rows for record in records if (features := state.take(record)) is not None]
+    replayed, stored = np.concatenate(again), np.stack([row.features for row in rows])
+    same = (replayed.view(np.int64) == stored.view(np.int64)) | (np.isnan(replayed) & np.isnan(stored))
+    return int(np.count_nonzero(~same)), stored.size

@@ -1,0 +1,134 @@
+"""Sifting: what is new, what was decided before, what came twice, what cannot be; nothing is changed by it."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sentinel.errors import Conflict, InvalidInput, SentinelError
+from sentinel.events.log import hash_texts
+from sentinel.events.times import FARTHEST_AHEAD_US
+from sentinel.model.bundle import load_bundle
+from sentinel.serve.batch import Arrivals, Decision
+from sentinel.serve.lineup import Contender, Lineup
+from sentinel.serve.sift import Sieve
+
+STORED = range(5)
+
+
+@pytest.fixture(scope="module")
+def lineup(shop_home):
+    return Lineup(1, Contender(load_bundle(shop_home / "models" / "v1")))
+
+
+@pytest.fixture
+def home(home_of, fake_log, lineup):
+    """One in which the transactions 0 to 4 are stored, two in one batch and three in another."""
+    home = home_of(lineup, fake_log.FakeLog())
+    home.open()
+    home.pay(STORED[:2])
+    home.pay(STORED[2:])
+    return home
+
+
+def sift(home, events):
+    arrivals = Arrivals(events, list(range(len(events))), [100 + n for n in range(len(events))])
+    return Sieve(home.engine.schema).sift(arrivals, home.engine.journal, home.now_us)
+
+
+def decision(transaction_id):
+    return Decision(transaction_id, "approve", 0.5, 0.5, None, "v1", "shop", "fresh", 1, 1, False, None, "closed", None)
+
+
+def told(sifted):
+    """What all are told, once each of the batch has an answer."""
+    sifted.batch.answers = [decision(one) for one in sifted.batch.ids]
+    return sifted.told().answers
+
+
+def test_when_all_are_new_the_batch_is_what_came(home):
+    events = [home.payment(10), home.payment(11)]
+    sifted = sift(home, events)
+    batch = sifted.batch
+    assert (batch.events, list(batch.ids)) == (events, ["t10", "t11"])
+    assert batch.hashes.tolist() == hash_texts(["t10", "t11"]).tolist()
+    assert [home.engine.schema.restore(one) for one in batch.contents] == events
+    assert (list(batch.received_ns), list(batch.due_ns)) == ([0, 1], [100, 101])
+    assert [one.transaction_id for one in told(sifted)] == ["t10", "t11"]
+    assert sifted.durable_from == 0
+
+
+def test_each_column_of_what_is_new_belongs_to_its_transaction(home):
+    batch = sift(home, [home.payment(0), home.payment(10), home.payment(3), home.payment(11)]).batch
+    assert list(batch.ids) == ["t10", "t11"]
+    assert batch.hashes.tolist() == hash_texts(["t10", "t11"]).tolist()
+    assert [home.engine.schema.restore(one) for one in batch.contents] == [home.payment(10), home.payment(11)]
+    assert (list(batch.received_ns), list(batch.due_ns)) == ([1, 3], [101, 103])
+
+
+def test_what_was_decided_before_keeps_its_answer_and_waits_for_the_newest_of_them(home):
+    rows = {row.transaction_id: row for row in home.decisions()}
+    sifted = sift(home, [home.payment(3), home.payment(0)])
+    assert len(sifted.batch) == 0
+    answers = told(sifted)
+    assert [(one.transaction_id, one.replayed) for one in answers] == [("t3", True), ("t0", True)]
+    assert [one.fraud_probability for one in answers] == [rows["t3"].fraud_probability, rows["t0"].fraud_probability]
+    assert [one.batch_size for one in answers] == [3, 2]
+    assert sifted.durable_from == rows["t3"].position + 1
+
+
+def test_other_content_is_a_conflict_with_what_is_stored_and_with_what_came_first(home):
+    events = [home.payment(0, amount=1.0), home.payment(10), home.payment(10, amount=1.0), home.payment(10)]
+    sifted = sift(home, events)
+    assert list(sifted.batch.ids) == ["t10"]
+    answers = told(sifted)
+    assert [type(one) for one in answers] == [Conflict, Decision, Conflict, Decision]
+    assert [answers[1].replayed, answers[3].replayed] == [False, True]
+
+
+def test_a_time_is_too_early_from_more_than_a_day_ahead_on(home):
+    last_us = home.now_us + FARTHEST_AHEAD_US
+    sifted = sift(home, [home.payment(10, event_time=last_us), home.payment(11, event_time=last_us + 1)])
+    assert list(sifted.batch.ids) == ["t10"]
+    _, error = told(sifted)
+    assert isinstance(error, InvalidInput)
+    assert error.path == "$.event_time"
+    assert "at most a day ahead" in str(error)
+
+
+def test_a_repeat_of_one_that_was_too_early_is_decided_when_it_is_right(home):
+    wrong = home.payment(10, event_time=home.now_us + FARTHEST_AHEAD_US + 1)
+    answers = told(sift(home, [wrong, home.payment(10), wrong]))
+    assert [type(one) for one in answers] == [InvalidInput, Decision, Conflict]
+
+
+def test_who_is_forgotten_by_the_steps_that_follow_is_told_so(home):
+    """A place without an answer would shift the answers of all others."""
+    sifted = sift(home, [home.payment(0), home.payment(10)])
+    with pytest.raises(ValueError, match="shorter"):
+        sifted.told()
+
+
+events = st.lists(
+    st.tuples(st.integers(0, 9), st.sampled_from(["same", "other", "too early"])), min_size=1, max_size=12
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events)
+def test_every_place_has_the_answer_to_its_own_transaction(home, asked):
+    changes = {"same": {}, "other": {"amount": 1.0}, "too early": {"event_time": home.now_us + FARTHEST_AHEAD_US + 1}}
+    before = len(home.log.records)
+    sifted = sift(home, [home.payment(i, **changes[how]) for i, how in asked])
+    answers = told(sifted)
+    first = dict.fromkeys(STORED, "same")  # by number, with which content it was decided
+    for (i, how), answer in zip(asked, answers, strict=True):
+        if i not in first and how == "too early":
+            assert isinstance(answer, InvalidInput)
+        elif first.setdefault(i, how) != how:
+            assert isinstance(answer, Conflict)
+        else:
+            assert answer.transaction_id == f"t{i}"
+    assert not any(type(one) is SentinelError for one in answers)
+    assert len(set(sifted.batch.ids)) == len(sifted.batch) == len(np.unique(sifted.batch.hashes))
+    assert len(home.log.records) == before
