@@ -122,7 +122,8 @@ def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: 
     log = FileLog.open(log_folder(settings.home), time.time_ns() // 1000)
     try:
         log.start_upkeep()
-        log.tell_owner(f"{'https' if settings.tls_certificate else 'http'}://{settings.host}:{settings.port}")
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        log.tell_owner(f"{'https' if settings.tls_certificate else 'http'}://{host}:{settings.port}")
         _run(settings, _deciding(settings, of_loop, log), listener)
     finally:
         log.close()

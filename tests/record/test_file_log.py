@@ -275,7 +275,6 @@ def test_a_closed_segment_is_compressed_and_read_as_before(disk):
 def test_segments_are_compressed_and_made_ahead_beside_the_writer(tmp_path):
     log = FileLog.open(tmp_path / "log", 0, segment_bytes=4_096)
     log.start_upkeep()
-    assert log.upkeep.make_ahead()
     write(log, *[b"a" * 1_000] * 10)
     first, spare = tmp_path / "log" / segment_name(1), tmp_path / "log" / ".spare"
     while not (spare.exists() and first.read_bytes().startswith(PACKED)):

@@ -281,7 +281,7 @@ def test_a_flipped_byte_in_the_log_stops_the_start_and_is_named(server, home):
     server.start()
     decide_some(server)
     server.kill()
-    segment = sorted((home / "log").glob("*.segment"))[-1]
+    segment = max((home / "log").glob("*.segment"))
     data = bytearray(segment.read_bytes())
     place = data.index(b'"transaction_id":"10-')
     data[place] ^= 1

@@ -67,6 +67,7 @@ def test_before_there_is_a_champion_there_is_nothing_to_see(observers_of):
 def test_rows_of_a_model_that_has_just_been_swapped_in_disturb_no_one(observers_of, lineups):
     observers = observers_of(None)
     observers.follow(SERVED, lineups["alone"])
+    observers.catch_up()
     observers.observe(*rows(3))
     observers.observe(*rows(2, width=5))
     assert observers.drift_report().current_count == 3
@@ -98,6 +99,7 @@ def test_a_window_begun_anew_has_what_comes_from_then_on(home, observers_of, lin
     home.reopen()
     observers = observers_of(home.log)
     observers.follow(SERVED, lineups["alone"])
+    observers.catch_up()
     home.pay(range(30))
     observers.reset_drift()
     home.pay(range(30, 50))

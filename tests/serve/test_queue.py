@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.errors import Overloaded
-from sentinel.serve.queue import LEAST_ROWS, LONG_TURN_NS, MAX_ROWS, MOST_OUTCOMES, Queue, Request, arrivals_of, rows_of
+from sentinel.serve.queue import (
+    LEAST_ROWS,
+    LONG_TURN_NS,
+    MAX_ROWS,
+    MOST_OUTCOMES,
+    MOST_SHED,
+    Queue,
+    Request,
+    arrivals_of,
+    rows_of,
+)
 
 NOW = 1_000_000_000
 SOON = NOW + 30_000_000
@@ -128,3 +138,16 @@ def test_arrivals_have_a_row_for_each_event():
     assert arrivals.events == ["a0", "a1", "b0"]
     assert list(arrivals.due_ns) == [7, 7, 9]
     assert list(arrivals.received_ns) == [NOW - 1] * 3
+
+
+def test_only_so_many_are_shed_in_one_turn_and_the_others_in_the_next():
+    queue = Queue(100_000)
+    overdue = [request(1_000, NOW - 1) for _ in range(5)]
+    for one in overdue:
+        queue.put(one)
+    in_time = request(5)
+    queue.put(in_time)
+    assert queue.take(NOW) == (overdue[:3], [in_time])
+    assert rows_of(overdue[:3]) >= MOST_SHED > rows_of(overdue[:2])
+    assert queue.take(NOW) == (overdue[3:], [])
+    assert not queue

@@ -138,6 +138,7 @@ def test_drift_is_shown_with_all_that_was_answered_before_and_can_begin_anew(hom
     watch = watch_of(Deployment(revision=1).with_champion("v1"))
     home.pay(range(40))
     watch.observers.follow(watch.rollout.deployment, watch.rollout.lineup)
+    watch.observers.catch_up()
     watch.observers.observe(np.zeros((3, 12), np.float32), np.zeros(3, np.float32))
 
     async def run():

@@ -1,5 +1,6 @@
 """The feature state: what the features of a model remember, equal to the last bit to never having stopped."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,8 +56,10 @@ class FeatureState:
         self._making_room = False
         self._looked = 0
 
-    def load(self, log: LogReader, snapshots: Snapshots) -> None:
+    def load(self, log: LogReader, snapshots: Snapshots, pause_s: float = 0.0) -> None:
         """The state as if nothing had ever failed: newest snapshot, else training history, then the log.
+
+        It rests for `pause_s` after every record, for the sake of others in this process.
 
         Raises StorageProblem when the log cannot be read, or has no longer all that the state lacks.
         """
@@ -72,15 +75,17 @@ class FeatureState:
                 f"it begins at {log.first} by now; promote a model that was trained on a newer history"
             )
         self.store, self.position, self._saved = store, position, position
-        self.follow(log)
-        self.store.make_room()  # takes the memory now, and not while transactions wait
-        self._room = self.store.make_copy_room({})
+        self.follow(log, pause_s)
+        self.store.make_room(pause_s)  # takes the memory now, and not while transactions wait
+        self._room = self.store.make_copy_room({}, pause_s)
 
-    def follow(self, log: LogReader) -> None:
-        """Take what is durable from `position` on."""
+    def follow(self, log: LogReader, pause_s: float = 0.0) -> None:
+        """Take what is durable from `position` on, and rest after every record."""
         for page in Follower(log, self.position).rest():
             for record in page:
                 self.take(record)
+                if pause_s:
+                    time.sleep(pause_s)
 
     def take(self, record: Record) -> Features | None:
         """Take the entries of a record; the features of its transactions (None where it has none)."""

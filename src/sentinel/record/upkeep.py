@@ -17,6 +17,7 @@ NEW, SPARE, DRAFT = ".new", ".spare", ".draft"
 KEEP_FREE = 256 << 20
 _PIECE = 1 << 20
 _PAUSE_S, _AGAIN_S = 0.003, 60.0  # after a piece, so that the writer has its turn at the disk; and after all of it
+_BREATH_S = 0.001  # after a record is compressed: the writer shall not wait for the interpreter's lock
 _LOWEST = 19
 _LEVEL = 3
 
@@ -137,10 +138,10 @@ class Upkeep:
                 packed = pack(source, found, compressor)
                 draft.write(offset, packed)
                 offset, position = offset + len(packed), found.next
+                self._stop.wait(_BREATH_S)
                 if offset - synced >= _PIECE:
                     draft.sync()
                     synced = offset
-                    self._stop.wait(_PAUSE_S)
             if position < until:
                 raise damaged(base, position, "the record is not as it was written")
             draft.sync()

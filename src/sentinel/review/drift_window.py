@@ -7,6 +7,9 @@ from sentinel.record.entries import batches_of
 from sentinel.record.log import Follower, LogReader
 from sentinel.review.drift import DriftMonitor, DriftReport, DriftSettings
 
+_SKIP = 2  # windows of entries behind, of which only the last would be left in the end
+_PAGE = 1_024
+
 
 class DriftWindow:
     """Follows the log, if there is one, from as far back as the window is long."""
@@ -16,11 +19,16 @@ class DriftWindow:
     ) -> None:
         self.model_version = model_version
         self._monitor = DriftMonitor(reference, settings)
+        self._window = settings.window
         self._follower = None if log is None else Follower(log, log.durable - settings.window)
 
     def follow(self) -> bool:
-        """Take the next page of the log; whether there was one."""
-        records = self._follower.next() if self._follower else ()
+        """Take the next page of the log, of the newest entries only when there are many; whether there was one."""
+        if self._follower is None:
+            return False
+        if self._follower.lag > _SKIP * self._window:
+            self._follower.position = self._follower.log.durable - self._window
+        records = self._follower.next(_PAGE)
         for _, decided in batches_of(records):
             scores = np.frombuffer(decided.scores, "<f8")
             by = np.frombuffer(decided.by, np.uint8)

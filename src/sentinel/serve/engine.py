@@ -3,9 +3,7 @@
 import time
 from functools import partial
 
-from sentinel.policy.deployment import Deployment
 from sentinel.policy.model_call import Limits, ModelCaller
-from sentinel.record.applied import Change, apply
 from sentinel.record.entries import schema_id
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history
 from sentinel.record.journal import Journal
@@ -19,6 +17,7 @@ from sentinel.serve.sift import Sieve
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
 SNAPSHOT_EVERY = 250_000
+_PAUSE_S = 0.0005  # after a record, while a state is loaded beside those that decide: they need the interpreter's lock
 MOST_TO_FOLLOW = 512
 """Entries that a new state may be behind when it is switched in: they are taken within a turn of the event loop."""
 
@@ -61,7 +60,7 @@ class Engine:
                 log = self.journal.log
                 begin = activation_of(log, bundle.state_id)
                 state = FeatureState(bundle, first_after_history(log, bundle) if begin is None else begin)
-                state.load(log, self.snapshots)
+                state.load(log, self.snapshots, _PAUSE_S if self.states else 0.0)
                 fresh[state.id] = state
         return fresh
 
@@ -84,10 +83,6 @@ class Engine:
         self._schema_id, self._detector = schema_id(self.schema), lineup.champion.bundle.manifest.detector
         self._sieve = Sieve(self.schema)
         self.lineup = lineup
-
-    def apply(self, change: Change, now_us: int) -> Deployment:
-        """Change what is in force: one more entry of the log. See `record.applied.apply` for what is raised."""
-        return apply(self.journal.log, change, self.clock(now_us))
 
     def clock(self, now_us: int) -> int:
         """The moment that the next entry bears: now, or that of the last one if the machine's clock went back."""

@@ -25,7 +25,9 @@ def judge(batch: Batch, lineup: Lineup, models: ModelCaller) -> None:
         batch.groups = [_judged(batch, lineup, "a", slice(None), _ask(batch, lineup, "a", slice(None), models))]
         return
     late = np.array(due_ns, np.int64) < now_ns
-    of_b = np.array([lineup.variant(key) == "b" for key in _keys(batch, lineup)])
+    of_b = np.zeros(len(batch), np.bool_)
+    if lineup.experiment is not None:
+        of_b[:] = [lineup.variant(key) == "b" for key in _keys(batch, lineup)]
     for is_b, is_late in itertools.product((False, True), (False, True)):
         where = np.flatnonzero((of_b == is_b) & (late == is_late))
         if len(where):

@@ -33,6 +33,7 @@ class Observers:
         self._drift: DriftWindow | None = None
         self._tallies: ExperimentTallies | None = None
         self._lineup: Lineup | None = None
+        self._wanted: tuple[Deployment, Lineup] | None = None
         self._busy = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="observers", daemon=True)
@@ -48,21 +49,23 @@ class Observers:
             self._thread.join()
 
     def follow(self, deployment: Deployment, lineup: Lineup) -> None:
-        """Another lineup decides: another reference to drift from, or another experiment."""
-        if lineup is self._lineup:
+        """Another lineup decides: another reference to drift from, or another experiment. Waits for nobody."""
+        self._wanted = deployment, lineup
+
+    def _adopt(self) -> None:
+        """Watch what decides by now."""
+        wanted = self._wanted
+        if wanted is None or wanted[1] is self._lineup:
             return
-        with self._busy:
-            self._lineup = lineup
-            champion, experiment = lineup.champion, deployment.experiment
-            if self._drift is None or self._drift.model_version != champion.version:
-                self._drift = DriftWindow(champion.bundle.reference, champion.version, self._settings, self._log)
-            if experiment is None or self._log is None:
-                self._tallies = None
-            elif self._tallies is None or self._tallies.experiment != experiment.id:
-                schema = champion.bundle.manifest.plan.schema
-                self._tallies = ExperimentTallies(
-                    self._log, experiment, schema, self._deadline_s, self._false_alarm_cost
-                )
+        deployment, self._lineup = wanted
+        champion, experiment = self._lineup.champion, deployment.experiment
+        if self._drift is None or self._drift.model_version != champion.version:
+            self._drift = DriftWindow(champion.bundle.reference, champion.version, self._settings, self._log)
+        if experiment is None or self._log is None:
+            self._tallies = None
+        elif self._tallies is None or self._tallies.experiment != experiment.id:
+            schema = champion.bundle.manifest.plan.schema
+            self._tallies = ExperimentTallies(self._log, experiment, schema, self._deadline_s, self._false_alarm_cost)
 
     def observe(self, rows: Any, scores: Any) -> None:
         """Take vectors (n, features) that the champion scored, which are in no log, and the scores (n,)."""
@@ -71,7 +74,9 @@ class Observers:
             drift.observe(rows, scores)
 
     def catch_up(self) -> None:
-        """Take what is durable by now."""
+        """Take what is durable by now. Never call it in the event loop: it may take a while, and so may the lock."""
+        with self._busy:
+            self._adopt()
         for one in (self._drift, self._tallies):
             while one is not None and not self._stopping.is_set():
                 with self._busy:

@@ -15,6 +15,9 @@ MAX_ROWS, LEAST_ROWS = 256, 32
 MOST_OUTCOMES = 256
 """Outcomes in one batch, or one request more."""
 
+MOST_SHED = 2_048
+"""Transactions that are decided by the rules in one turn, or one request more."""
+
 LONG_TURN_NS = 12_000_000
 """A turn of the event loop that leaves little of a deadline of 60 ms to others."""
 
@@ -85,17 +88,15 @@ class Queue:
             self._requests = [one for one in self._requests if one.due_ns >= now_ns]
         batch = self._take_batch()
         late += self._take_hopeless(now_ns, rows_of(batch))
+        late, later = _first_of(late, MOST_SHED)
+        self._requests += later
         self.waiting -= rows_of(late) + rows_of(batch)
         return Next(late, batch)
 
     def take_outcomes(self) -> list[Request]:
         """Take out the outcomes that are next."""
-        rows = end = 0
-        while end < len(self._outcomes) and rows < MOST_OUTCOMES:
-            rows += len(self._outcomes[end].events)
-            end += 1
-        taken, self._outcomes = self._outcomes[:end], self._outcomes[end:]
-        self.waiting -= rows
+        taken, self._outcomes = _first_of(self._outcomes, MOST_OUTCOMES)
+        self.waiting -= rows_of(taken)
         return taken
 
     def take_all(self) -> list[Request]:
@@ -108,12 +109,8 @@ class Queue:
         if rows_of(requests) <= self._most_rows:
             return requests
         requests.sort(key=_due)
-        rows = end = 0
-        while end < len(requests) and rows < self._most_rows:
-            rows += len(requests[end].events)
-            end += 1
-        self._requests = requests[end:]
-        return requests[:end]
+        taken, self._requests = _first_of(requests, self._most_rows)
+        return taken
 
     def _take_hopeless(self, now_ns: int, ahead: int) -> list[Request]:
         """Who is still waiting behind so many transactions and would be late, as fast as decisions are made."""
@@ -142,6 +139,15 @@ class Queue:
         if rows >= MAX_ROWS // 2:
             pace_ns = min(turn_ns, 2 * batch_ns) / rows
             self._pace_ns += _LEARNING * (min(pace_ns, 2 * self._pace_ns) - self._pace_ns)
+
+
+def _first_of(requests: list[Request], most: int) -> tuple[list[Request], list[Request]]:
+    """The first requests with so many transactions, or some more, and the others."""
+    rows = end = 0
+    while end < len(requests) and rows < most:
+        rows += len(requests[end].events)
+        end += 1
+    return requests[:end], requests[end:]
 
 
 def rows_of(requests: Sequence[Request]) -> int:

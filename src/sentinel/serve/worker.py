@@ -1,10 +1,11 @@
 """The worker: has the engine decide, a batch a turn of the event loop, and tells the answers once they are durable."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from sentinel.serve.engine import Engine
 from sentinel.serve.opener import Opener
 from sentinel.serve.queue import LONG_TURN_NS, Queue, Request, arrivals_of, rows_of
 
-MOST_READ, MOST_LATE_READ = 2_048, 4_096
+MOST_READ, MOST_LATE_READ = 1_024, 2_048
 """Transactions read in a turn of the loop after which some are decided before more is read.
 
 While all of it is late already it is the second number: together they are shed at less cost.
@@ -100,7 +101,8 @@ class Worker:
         if self._unsorted >= self._most_read and (
             self._unsorted >= self._most_late_read or self._last_due_ns > time.monotonic_ns()
         ):
-            self._decide(engine)
+            with self._turn():
+                self._decide(engine)
             self.is_behind |= time.monotonic_ns() - self._turn_began_ns > LONG_TURN_NS
 
     def put_outcomes(self, request: Request) -> None:
@@ -127,11 +129,12 @@ class Worker:
 
     def apply(self, change: Change) -> Deployment:
         """Change what is in force, from the loop's thread; there need be no engine. See `record.applied.apply`."""
-        try:
-            return apply(self.log, change, self.log.clock(time.time_ns() // 1000))
-        except StorageProblem as error:
-            self._fail(error, [])
-            raise
+        with self._turn():
+            try:
+                return apply(self.log, change, self.log.clock(time.time_ns() // 1000))
+            except StorageProblem as error:
+                self._fail(error, [])
+                raise
 
     def ready_engine(self) -> Engine:
         """The engine. Raises NotReady, with the reason, while there is none."""
@@ -186,11 +189,10 @@ class Worker:
             self._work_soon()
             return
         self._newcomers = self._looks = 0
-        cpu_ns = time.thread_time_ns()
-        self._decide(engine)
-        self._learn()
-        self._keep_up()
-        self._note_turn(cpu_ns)
+        with self._turn():
+            self._decide(engine)
+            self._learn()
+            self._keep_up()
         self._turn_began_ns = 0
         self.is_behind = time.monotonic_ns() - began_ns > LONG_TURN_NS
         if self.is_behind:
@@ -265,7 +267,11 @@ class Worker:
         for one in requests:
             one.tell([error] * len(one.events))
 
-    def _note_turn(self, begun_ns: int) -> None:
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Note the processor time of what is done in a turn of the event loop."""
+        begun_ns = time.thread_time_ns()
+        yield
         self.longest_turn_ns = max(self.longest_turn_ns, time.thread_time_ns() - begun_ns)
 
     def _note_idleness(self, looks: int) -> None:

@@ -44,7 +44,6 @@ class Slot(IntEnum):
     REQUESTS = Across.COUNT  # transactions to decide
     ERRORS = Across.COUNT  # transactions without a decision
     QUEUE_LENGTH = Across.SUM  # transactions in the queue
-    POSTPONED = Across.SUM  # those that were shed, and are not in the journal and the features yet
 
     APPROVE = Across.COUNT
     REVIEW = Across.COUNT

@@ -66,7 +66,6 @@ _EXPERIMENT = {
 }
 _STATES = (
     ("sentinel_queue_length", "Transactions that wait for a decision", Slot.QUEUE_LENGTH),
-    ("sentinel_postponed", "Transactions shed in overload that the features do not know yet", Slot.POSTPONED),
     ("sentinel_cache_size", "Entries of the cache", Slot.CACHE_SIZE),
     ("sentinel_breaker_state", "0 closed, 1 half open, 2 open; of several workers the worst", Slot.BREAKER_STATE),
     ("sentinel_drift_detected", "1 while the transactions differ from what the model knows", Slot.DRIFT_DETECTED),

@@ -1,5 +1,6 @@
 """Metrics: what is counted and measured, as JSON and for Prometheus."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -29,11 +30,12 @@ class Metrics:
         )
         return snapshot(watch.counters, facts)
 
-    def prometheus(self) -> tuple[bytes, str]:
+    async def prometheus(self) -> tuple[bytes, str]:
         """Everything that is measured, and its media type."""
         watch = self._watch
         watch.settle()
-        return render(watch.counters, [*self._models(), *self._log()])
+        of_log = await asyncio.to_thread(self._log)  # it looks at every segment
+        return render(watch.counters, [*self._models(), *of_log])
 
     def _models(self) -> list[Gauge]:
         lineup = self._watch.predictor.lineup
@@ -57,7 +59,11 @@ class Metrics:
             Gauge("sentinel_log_bytes", "Size of the log on the disk", size.bytes),
             Gauge("sentinel_log_segments", "Segments of the log", size.segments),
             Gauge("sentinel_log_oldest_seconds", "Unix time of the oldest segment", size.oldest_us / 1e6),
-            Gauge("sentinel_longest_turn_seconds", "Processor time of the longest batch", worker.longest_turn_ns / 1e9),
+            Gauge(
+                "sentinel_longest_turn_seconds",
+                "Processor time of the longest step of the loop",
+                worker.longest_turn_ns / 1e9,
+            ),
             Gauge("sentinel_log_writable", "1 while decisions can be recorded", float(worker.engine is not None)),
         ]
         lag = self._watch.view_lag

@@ -152,7 +152,7 @@ def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
     @app.get("/metrics/prom", tags=["metrics"])
     async def prometheus() -> Response:
         """Everything that is measured, in the text format of Prometheus."""
-        body, media = metrics.prometheus()
+        body, media = await metrics.prometheus()
         return respond(Reply(200, body, media))
 
 
