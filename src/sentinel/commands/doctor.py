@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,12 +14,17 @@ import msgspec
 from sentinel.commands.server_process import port_is_free
 from sentinel.config import Settings
 from sentinel.errors import SentinelError
+from sentinel.events.times import iso
 from sentinel.features import kernel
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.log import Follower
+from sentinel.record.log_reader import FileLogReader
 from sentinel.record.projector import problem_of
 from sentinel.record.verify import verify
+from sentinel.record.views.sqlite import FILE as VIEW_FILE
+from sentinel.record.views.sqlite import SqliteView
 
 _SLOW_FSYNC_MS = 20.0
 _LIBRARIES = ("fastapi", "msgspec", "numba", "numpy", "onnxruntime", "polars", "sqlalchemy", "uvicorn", "xgboost-cpu")
@@ -130,9 +136,20 @@ def _log(settings: Settings) -> tuple[bool, str]:
         return False, str(error)
     if found.findings:
         return False, "; ".join(f"{one.segment}, position {one.position}: {one.problem}" for one in found.findings[:5])
-    return True, f"{folder} is whole: {found.entries:,} entries in {found.segments} segments, {found.bytes:,} bytes"
+    with closing(FileLogReader(folder)) as log:
+        since = iso(log.sizes.oldest_us)
+    return True, f"whole: {found.entries:,} entries since {since} in {found.segments} segments, {found.bytes:,} bytes"
 
 
 def _view(settings: Settings) -> tuple[bool, str]:
-    problem = problem_of(settings.home)
-    return problem is None, problem or "it follows the log while a server runs"
+    problem, folder = problem_of(settings.home), log_folder(settings.home)
+    if problem is not None:
+        return False, problem
+    if not folder.exists():
+        return True, "none yet; the first start makes it"
+    try:
+        with closing(FileLogReader(folder)) as log, closing(SqliteView(settings.home / VIEW_FILE)) as view:
+            lag = Follower(log, view.position.position).lag
+    except SentinelError as error:
+        return False, str(error)
+    return True, f"{lag:,} entries behind the log" if lag else "it has all that the log has"

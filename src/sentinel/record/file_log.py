@@ -9,7 +9,7 @@ from typing import Self
 from sentinel.errors import StorageProblem
 from sentinel.record.disk import Disk, RealDisk
 from sentinel.record.lock import WriterLock
-from sentinel.record.log import LogSizes, Notify, Record
+from sentinel.record.log import Notify, Record
 from sentinel.record.log_end import PublishedEnd, check_sequence
 from sentinel.record.log_reader import FileLogReader, naming_faults
 from sentinel.record.segment import PLAIN, bases_in, damaged, segment_name, size_of
@@ -74,17 +74,6 @@ class FileLog(FileLogReader):
     def durable(self) -> int:
         """Every entry before this position is durable."""
         return self._tail.position
-
-    @property
-    def sizes(self) -> LogSizes:
-        """What the log takes."""
-        with naming_faults(self._folder, "read"):
-            bases = bases_in(self._disk.names(self._folder))
-            size = 0
-            for base in bases:
-                with closing(self._open(base)) as file:
-                    size += file.size()
-            return LogSizes(size, len(bases), self._head(bases[0]).head.created_us)
 
     def clock(self, now_us: int) -> int:
         """The time now for `write`: that of the last record, when the machine's clock ran backwards."""

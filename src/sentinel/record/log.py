@@ -68,6 +68,10 @@ class LogReader(Protocol):
     def first_after(self, received_us: int) -> int:
         """The position of the first entry that was received later than that, or the end when there is none."""
 
+    @property
+    def sizes(self) -> LogSizes:
+        """What the log takes."""
+
     def standing(self) -> dict[str, Record]:
         """By name, the newest record of those that were written with a `standing` name."""
 
@@ -91,10 +95,6 @@ class Log(LogReader, Protocol):
 
     def clock(self, now_us: int) -> int:
         """The moment to give the next record: now, or that of the newest record if the machine's clock went back."""
-
-    @property
-    def sizes(self) -> LogSizes:
-        """What the log takes."""
 
     def on_durable(self, call: "Notify") -> None:
         """Have this called, from any thread, whenever `durable` has advanced after `write` had returned."""

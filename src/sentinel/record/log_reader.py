@@ -8,7 +8,7 @@ from threading import Lock
 
 from sentinel.errors import LogDamaged, StorageProblem
 from sentinel.record.disk import Disk, File, Readable, RealDisk
-from sentinel.record.log import Record
+from sentinel.record.log import LogSizes, Record
 from sentinel.record.log_end import PublishedEnd
 from sentinel.record.segment import (
     HEAD,
@@ -89,6 +89,17 @@ class FileLogReader:
             with closing(self._open(base)) as file:
                 later = (head.position for _, head in _heads(file, base, 0) if head.received_us > received_us)
                 return min(next(later, durable), durable)
+
+    @property
+    def sizes(self) -> LogSizes:
+        """What the log takes."""
+        with naming_faults(self._folder, "read"):
+            bases = bases_in(self._disk.names(self._folder))
+            size = 0
+            for base in bases:
+                with closing(self._open(base)) as file:
+                    size += file.size()
+            return LogSizes(size, len(bases), self._head(bases[0]).head.created_us)
 
     def standing(self) -> dict[str, Record]:
         """By name, the newest record of those that were written with a `standing` name."""
