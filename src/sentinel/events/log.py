@@ -4,7 +4,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
@@ -83,11 +83,15 @@ def hash_texts(texts: Sequence[str | None]) -> NDArray[np.uint64]:
     return hashes
 
 
+Received: TypeAlias = int | NDArray[np.int64]
+"""When events arrived, microseconds since 1970: one moment for all of them, or one each (n,)."""
+
+
 class ToLog(Protocol):
     """A function that makes an EventLog."""
 
-    def __call__(self, events: Sequence[Any], received_us: int, ids: NDArray[np.uint64] | None = None) -> EventLog:
-        """Of events that arrived together; `ids` are the hashes of their transaction ids, where they are known."""
+    def __call__(self, events: Sequence[Any], received_us: Received, ids: NDArray[np.uint64] | None = None) -> EventLog:
+        """Of these events; `ids` are the hashes of their transaction ids, where they are known."""
 
 
 def log_of_transactions(schema: Schema) -> ToLog:
@@ -98,7 +102,9 @@ def log_of_transactions(schema: Schema) -> ToLog:
     values_of = operator.attrgetter(*names)
     first_plain, first_text = 2 + n_exact, 2 + n_exact + n_plain
 
-    def convert(events: Sequence[Transaction], received_us: int, ids: NDArray[np.uint64] | None = None) -> EventLog:
+    def convert(
+        events: Sequence[Transaction], received_us: Received, ids: NDArray[np.uint64] | None = None
+    ) -> EventLog:
         n = len(events)
         columns = list(zip(*map(values_of, events), strict=True)) or [()] * len(names)
         exact = np.array(columns[2:first_plain], dtype=np.float64).reshape(n_exact, n).T
@@ -132,7 +138,7 @@ def log_of_events(schema: Schema) -> ToLog:
     of_transactions = log_of_transactions(schema)
 
     def convert(
-        events: Sequence[Transaction | Outcome], received_us: int, ids: NDArray[np.uint64] | None = None
+        events: Sequence[Transaction | Outcome], received_us: Received, ids: NDArray[np.uint64] | None = None
     ) -> EventLog:
         if Outcome not in set(map(type, events)):
             return of_transactions(events, received_us, ids)
@@ -147,7 +153,7 @@ def log_of_events(schema: Schema) -> ToLog:
     return convert
 
 
-def log_of_outcomes(schema: Schema, outcomes: Sequence[Outcome], received_us: int) -> EventLog:
+def log_of_outcomes(schema: Schema, outcomes: Sequence[Outcome], received_us: Received) -> EventLog:
     """Outcomes that arrived together as an EventLog, in their order."""
     return outcome_rows(
         schema,

@@ -3,7 +3,7 @@
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Annotated, Any, TypeVar, cast
 
@@ -235,6 +235,10 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def restore(self, content: bytes) -> Transaction:
         """The transaction that `encode` wrote; its time already counts microseconds."""
         return self._decoder.decode(content)
+
+    def restore_all(self, contents: Sequence[bytes]) -> list[Transaction]:
+        """The same for several at once, at half the price."""
+        return self._array_decoder.decode(b"[%b]" % b",".join(contents))
 
 
 def read_json(decode: Callable[[Any], T], raw: bytes | memoryview | msgspec.Raw) -> T:

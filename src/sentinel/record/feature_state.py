@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from sentinel.record.entries import activation_in, decided_in, outcome_events
 from sentinel.record.log import Follower, Kind, LogReader, Record
 from sentinel.record.snapshots import PAUSE_S, Snapshots
 
+_PAGE, _STEP = 4_096, 512  # entries that are taken at once: alone, and beside those that decide
 _LOOK_EVERY = 1_000  # entries; looking takes a few microseconds, and nothing fills up in so few
 
 
@@ -80,19 +82,31 @@ class FeatureState:
         self._room = self.store.make_copy_room({}, pause_s)
 
     def follow(self, log: LogReader, pause_s: float = 0.0) -> None:
-        """Take what is durable from `position` on, and rest after every record."""
-        for page in Follower(log, self.position).rest():
-            for record in page:
-                self.take(record)
-                if pause_s:
-                    time.sleep(pause_s)
+        """Take what is durable from `position` on; with a pause, in small steps."""
+        for page in Follower(log, self.position).rest(_STEP if pause_s else _PAGE):
+            self._take_page(page)
+            if pause_s:
+                time.sleep(pause_s)
+
+    def _take_page(self, records: Sequence[Record]) -> None:
+        """Take the entries of many records: the state does not depend on how events are batched."""
+        assert self.store is not None  # noqa: S101 - loaded before
+        events_only = (one for one in records if one.kind in (Kind.DECIDED, Kind.OUTCOMES))
+        for kind, run in groupby(events_only, key=lambda record: record.kind):
+            events: list[Transaction | Outcome] = []
+            received_us: list[int] = []
+            for record in run:
+                more = self._restored(record) if kind == Kind.DECIDED else outcome_events(record)
+                events += more
+                received_us += [record.received_us] * len(more)
+            self.store.advance(self._log_of(events, np.array(received_us, np.int64)))
+        self.position = records[-1].position + records[-1].rows
 
     def take(self, record: Record) -> Features | None:
         """Take the entries of a record; the features of its transactions (None where it has none)."""
         features = None
         if record.kind == Kind.DECIDED:
-            contents = decided_in(record).contents
-            features = self.advance([self.restore(record, one) for one in contents], record.received_us)
+            features = self.advance(self._restored(record), record.received_us)
         elif record.kind == Kind.OUTCOMES:
             self.advance(outcome_events(record), record.received_us)
         self.position = record.position + record.rows
@@ -150,10 +164,10 @@ class FeatureState:
         """How much a start would have to replay."""
         return self.position - self._saved
 
-    def restore(self, record: Record, content: bytes) -> Transaction:
-        """A transaction of a record. Raises StorageProblem when it does not fit the model's schema."""
+    def _restored(self, record: Record) -> list[Transaction]:
+        """The transactions of a record. Raises StorageProblem when they do not fit the model's schema."""
         try:
-            return self._schema.restore(content)
+            return self._schema.restore_all(decided_in(record).contents)
         except msgspec.MsgspecError as error:
             raise StorageProblem(
                 f"a transaction at position {record.position} of the log does not fit the schema of model "
