@@ -8,6 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+KERNEL_VERSION = 1
+"""Raised with every change that gives a state other bits: states and snapshots of another version are not used."""
+
 NONE = -1
 """No event, no cell: a cursor at the end of its list."""
 

@@ -15,6 +15,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from sentinel.errors import BundleProblem, SentinelError
+from sentinel.features.layout import KERNEL_VERSION
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore, pack, unpack
 from sentinel.model.certificate import Certificate
@@ -79,7 +80,7 @@ class Bundle:
     @cached_property
     def state_id(self) -> str:
         """Names the initial feature state: bundles with the same history and feature plan share it."""
-        named = f"{self.manifest.plan_sha256} {self.manifest.files[STATE_FILE]}"
+        named = f"{KERNEL_VERSION} {self.manifest.plan_sha256} {self.manifest.files[STATE_FILE]}"
         return hashlib.sha256(named.encode()).hexdigest()[:32]
 
     def new_store(self) -> MemoryStore:
