@@ -1,7 +1,7 @@
 """Ten million vectors, with the model swapped all the while: no errors, and memory that does not grow.
 
 Four of five requests repeat one of a hundred vectors, the rest all differ. The server is pinned to one core, the load
-to the other; once a second another champion is put in charge.
+to the other; once a second another champion is promoted.
 """
 
 import argparse

@@ -17,7 +17,7 @@ import uvicorn
 
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition, StorageProblem
-from sentinel.events.log import LABEL_UNKNOWN, MISSING, EventLog
+from sentinel.events.columns import LABEL_UNKNOWN, MISSING, EventColumns
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.model.registry import Registry
@@ -33,7 +33,7 @@ from sentinel.review.drift import DriftSettings
 from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Lineup
 from sentinel.serve.observers import Observers
-from sentinel.serve.projection import Projection
+from sentinel.serve.projector_process import ProjectorProcess
 from sentinel.serve.rollout import Rollout
 from sentinel.serve.vectors.predictor import Predictor
 from sentinel.serve.vectors.score_cache import ScoreCache
@@ -50,7 +50,7 @@ from sentinel.transport.http.routes import build
 
 _SWITCH_INTERVAL_S = 0.0005
 _LISTENERS = 16
-"""The loop takes one new connection a turn from each. With one listener, those who come while turns are long wait."""
+"""The loop takes one new connection a turn from each. With one listener, new connections wait while turns are long."""
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -80,7 +80,7 @@ def warm(plan: FeaturePlan) -> None:
     """Have the kernel compiled, or loaded from its cache, before the first transaction."""
     schema = plan.schema
     MemoryStore(plan).advance(
-        EventLog(
+        EventColumns(
             is_outcome=np.zeros(1, np.uint8),
             ids=np.ones(1, np.uint64),
             time_us=np.zeros(1, np.int64),
@@ -123,7 +123,7 @@ def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: 
     try:
         log.start_upkeep()
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        log.tell_owner(f"{'https' if settings.tls_certificate else 'http'}://{host}:{settings.port}")
+        log.publish_url(f"{'https' if settings.tls_certificate else 'http'}://{host}:{settings.port}")
         _run(settings, _deciding(settings, of_loop, log), listener)
     finally:
         log.close()
@@ -150,7 +150,7 @@ def _deciding(settings: Settings, of_loop: Counters, log: Log) -> Watch:
     rollout = Rollout(lambda: deployment_in(log), change, Registry(settings.models), of_rollout)
     worker = Worker(log, lambda: open_engine(settings, log, rollout.first_lineup(), of_engine), settings.max_waiting)
     predictor = _predictor(settings, of_loop, observers)
-    children = ShadowSupervisor(settings.home, shadow_settings(settings)), Projection(settings.home, log)
+    children = ShadowSupervisor(settings.home, shadow_settings(settings)), ProjectorProcess(settings.home, log)
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
 
 

@@ -35,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 features_app = typer.Typer(help="Compute the features of a history.", no_args_is_help=True)
-models_app = typer.Typer(help="List the trained models, look at one, put one in charge.", no_args_is_help=True)
+models_app = typer.Typer(help="List the trained models, look at one, promote one.", no_args_is_help=True)
 benchmark_app = typer.Typer(help="Measure against published results.", no_args_is_help=True)
 app.add_typer(features_app, name="features")
 app.add_typer(models_app, name="models")
@@ -183,7 +183,7 @@ def train(
     data: DataFile,
     detector: DetectorName = "payments",
     home: Home = None,
-    promote: Annotated[bool, typer.Option("--promote", help="Put it in charge even when there is a champion.")] = False,
+    promote: Annotated[bool, typer.Option("--promote", help="Promote it even when there is a champion.")] = False,
     renames: Renames = None,
     strict: Strict = False,
     as_json: Json = False,
@@ -199,7 +199,7 @@ def train(
         return
     _show_metrics(manifest.version, manifest.metrics)
     if champion != manifest.version:
-        _terminal.print(f"{champion} stays in charge; `sentinel models promote {manifest.version}` changes that")
+        _terminal.print(f"{champion} stays champion; `sentinel models promote {manifest.version}` changes that")
 
 
 @app.command()
@@ -276,7 +276,7 @@ def serve(
 @models_app.command("list")
 @_clear_errors
 def models_list(home: Home = None, as_json: Json = False) -> None:
-    """Every trained version, and which one is in charge."""
+    """Every trained version, and which one is champion."""
     settings = _settings(home)
     registry = Registry(settings.models)
     champion = HomeDeployment(settings.home).read().champion
@@ -435,7 +435,7 @@ def bench_serve(
         _terminal.print(
             f"of nginx {report.nginx_version}: hot {report.ratio_hot:.2f}, distinct {report.ratio_distinct:.2f}"
         )
-    _terminal.print(f"{report.scores_checked:,} scores checked, {report.decisions_stored:,} decisions in the journal")
+    _terminal.print(f"{report.scores_checked:,} scores checked, {report.decisions_stored:,} decisions in the log")
     for name in report.generator_is_limit:
         _terminal.print(f"[yellow]{name}: the generator did not keep up; the server may be faster[/yellow]")
 

@@ -21,16 +21,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `cors_origins`: web pages that may call the API from a browser, such as `https://console.example`.
     - `admin_key`: what admin calls must bear; without one they are answered to this machine only.
     - `max_body_bytes`, `max_batch`: the largest request body, and the most transactions in one.
-    - `max_waiting`: transactions that may wait for a decision before callers are told to come back.
-    - `deadline_ms`: when an answer is due. Whoever waits too long for the model gets the fallback's decision in time.
+    - `max_waiting`: transactions that may wait for a decision before callers get 503.
+    - `deadline_ms`: when an answer is due. Requests that wait too long are decided by the fallback rules.
     - `circuit_threshold_ms`: how long one model call may take. `force_circuit_open` and `inject_latency_ms` are there
       to try what happens when the model is away or slow.
     - `cache_entries`, `cache_ttl_s`: scores of feature vectors that are remembered, and for how long.
-    - `false_alarm_cost`: what a disturbed honest customer costs, in the unit of the amount, for experiments.
+    - `false_alarm_cost`: what a false alarm costs, in the unit of the amount, for experiments.
     - `drift_window`: transactions that are compared with the training history.
     - `shadow_scores`: the newest scores of shadows that are kept in `shadow.db`, about 160 bytes each.
-    - `log_style`: `text` or `json`.  `log_level`: the least that is told.  `log_to`: a file for the
-      own messages, instead of standard error; begun anew at 5 MB, five older ones are kept.
+    - `log_style`: `text` or `json`.  `log_level`: the lowest that is logged.  `log_to`: a file for the
+      own messages, instead of standard error; rotated at 5 MB, five older ones are kept.
     - `otlp_endpoint`: where to send traces; needs the extra `tracing`.
     - `shutdown_s`: how long requests in flight may take to finish after SIGTERM.
     """

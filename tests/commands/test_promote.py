@@ -3,14 +3,20 @@
 import shutil
 from contextlib import closing
 
+import msgspec
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from sentinel.cli import app
 from sentinel.commands.server_process import ServerProcess, free_port
+from sentinel.detectors import load_detector
+from sentinel.events.files import history_of_frame
+from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.file_log import FileLog
 from sentinel.record.lock import owner_of
+from sentinel.train.pipeline import train
 
 HOST = "127.0.0.1"
 PAYMENT = {"transaction_id": "t", "event_time": "2025-02-01T10:00:00Z", "amount": 1, "card": "c", "shop": "s"}
@@ -57,6 +63,28 @@ def test_a_version_that_is_not_there_changes_nothing(home):
     assert HomeDeployment(home).champion() == "v1"
 
 
+@pytest.fixture
+def other(home, shop_detector, shop_file):
+    """A version whose transactions have one more field."""
+    shop = load_detector(shop_detector)
+    schema = msgspec.structs.replace(shop.schema, numbers=(*shop.schema.numbers, "age"))
+    frame = pl.read_csv(shop_file).with_columns(age=pl.lit(1.0))
+    detector = msgspec.structs.replace(shop, schema=schema)
+    return train(detector, history_of_frame(frame, schema), Registry(home / "models"), lambda *_: None).version
+
+
+def test_a_model_that_cannot_read_the_log_is_refused_and_changes_nothing(home, other, serve, post):
+    promote(home, other)
+    promote(home, "v1")  # nothing is in the log yet that either could not read
+    server = serve()
+    post(server.port, "/v1/score", PAYMENT)
+    assert "cannot read the transactions of the log" in promote(home, other, code=1)
+    server.stop()
+    assert "cannot read the transactions of the log" in promote(home, other, code=1)
+    assert HomeDeployment(home).read().revision == 3
+    serve()
+
+
 def test_a_server_that_runs_decides_with_it_when_the_command_is_done(home, serve, post):
     server = serve()
     assert post(server.port, "/v1/score", PAYMENT)["model_version"] == "v1"
@@ -88,7 +116,7 @@ def test_an_owner_that_cannot_be_asked_is_named(home):
     with closing(FileLog.open(log_folder(home), 1)) as log:
         assert "has just begun to write" in promote(home, "v2", code=1)
         url = f"http://{HOST}:{free_port(HOST)}"
-        log.tell_owner(url)
+        log.publish_url(url)
         assert f"owns the log and does not answer at {url}" in promote(home, "v2", code=1)
     assert HomeDeployment(home).champion() == "v1"
     promote(home, "v2")

@@ -3,7 +3,7 @@ import pytest
 
 from sentinel.errors import DataProblem
 from sentinel.events.files import read_history
-from sentinel.events.replay import log_of_frame
+from sentinel.events.replay import columns_of_frame
 from sentinel.events.schema import Schema
 
 SCHEMA = Schema(keys=("card",), categories=("channel",), optional=("channel",))
@@ -140,7 +140,7 @@ def test_rows_without_id_and_time_are_numbered_in_the_order_of_the_file(file):
     history = read_history(file(pl.DataFrame({"amount": [1.25, 2.505, 3.0]})), ASSIGNED, strict=True)
     assert history.frame["transaction_id"].to_list() == ["row-1", "row-2", "row-3"]
     assert history.frame["event_time"].to_list() == [0, 1_000_000, 2_000_000]
-    assert log_of_frame(ASSIGNED, history.frame).exact[:, 0].tolist() == [125, 250, 300]
+    assert columns_of_frame(ASSIGNED, history.frame).exact[:, 0].tolist() == [125, 250, 300]
 
 
 def test_a_row_without_a_time_has_no_place_among_those_that_have_one(file):

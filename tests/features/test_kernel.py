@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.events.log import EventLog, Outcome, concatenate, log_of_outcomes, log_of_transactions
+from sentinel.events.columns import EventColumns, Outcome, columns_of_outcomes, columns_of_transactions, concatenate
 from sentinel.events.schema import Schema
 from sentinel.features import definitions as f
 from sentinel.features.plan import FeaturePlan
@@ -122,16 +122,16 @@ def payment(i, time, received=None, **fields):
     return {**nothing, "id": f"t{i}", "time": time, "received": received, "amount": 1.0, "card": "a", **fields}
 
 
-def as_log(events) -> EventLog:
-    to_log = log_of_transactions(SCHEMA)
+def as_columns(events) -> EventColumns:
+    to_columns = columns_of_transactions(SCHEMA)
     parts = []
     for event in events:
         if "outcome" in event:
-            parts.append(log_of_outcomes(SCHEMA, [Outcome(event["outcome"], event["fraud"], 0)], 0))
+            parts.append(columns_of_outcomes(SCHEMA, [Outcome(event["outcome"], event["fraud"], 0)], 0))
         else:
             values = {SCHEMA.id: event["id"], SCHEMA.time: event["time"]}
             values |= {name: event[name] for name in SCHEMA.fields[2:]}
-            parts.append(to_log([SCHEMA.wire_type(**values)], event["received"]))
+            parts.append(to_columns([SCHEMA.wire_type(**values)], event["received"]))
     return concatenate(parts)
 
 
@@ -150,19 +150,19 @@ def assert_same(plan, got, expected):
 @settings(max_examples=300, deadline=None)
 @given(streams())
 def test_every_feature_equals_brute_force_to_the_last_bit(events):
-    got = MemoryStore(PLAN).advance(as_log(events)).rows
+    got = MemoryStore(PLAN).advance(as_columns(events)).rows
     assert_same(PLAN, got, oracle.replay(PLAN, events))
 
 
 @settings(max_examples=100, deadline=None)
 @given(streams(), st.lists(st.integers(1, 7), min_size=1, max_size=20))
 def test_batches_do_not_matter(events, sizes):
-    log = as_log(events)
-    whole = MemoryStore(PLAN).advance(log)
+    columns = as_columns(events)
+    whole = MemoryStore(PLAN).advance(columns)
     store, rows, late, begin = MemoryStore(PLAN), [], [], 0
-    while begin < len(log):
+    while begin < len(columns):
         size = sizes[len(rows) % len(sizes)]
-        part = store.advance(log.rows(slice(begin, begin + size)))
+        part = store.advance(columns.rows(slice(begin, begin + size)))
         rows.append(part.rows)
         late.append(part.late)
         begin += size
@@ -173,8 +173,8 @@ def test_batches_do_not_matter(events, sizes):
 @settings(max_examples=100, deadline=None)
 @given(streams(), st.integers(0, 40))
 def test_a_restored_snapshot_goes_on_with_the_same_bits(events, cut):
-    log = as_log(events)
-    first, second = log.rows(slice(0, cut)), log.rows(slice(cut, None))
+    columns = as_columns(events)
+    first, second = columns.rows(slice(0, cut)), columns.rows(slice(cut, None))
     store = MemoryStore(PLAN)
     store.advance(first)
     copy = MemoryStore(PLAN)
@@ -211,17 +211,17 @@ def test_a_long_stream_that_grows_every_table_equals_brute_force():
         if i % 5 == 0:
             events.append({"outcome": f"t{max(0, i - int(rng.integers(0, 300)))}", "fraud": True})
     store = MemoryStore(plan)
-    got = store.advance(as_log(events)).rows
+    got = store.advance(as_columns(events)).rows
     assert store.keys() > 3000
     assert_same(plan, got[-300:], oracle_tail(plan, events, 300))
 
     # memory that is made ahead changes nothing
-    ahead, plain, log, rows, made = MemoryStore(plan), MemoryStore(plan), as_log(events), [], 0
+    ahead, plain, columns, rows, made = MemoryStore(plan), MemoryStore(plan), as_columns(events), [], 0
     kept = 0
     room = ahead.make_copy_room({})
-    for begin in range(0, len(log), 100):
-        rows.append(ahead.advance(log.rows(slice(begin, begin + 100))).rows)
-        plain.advance(log.rows(slice(begin, begin + 100)))
+    for begin in range(0, len(columns), 100):
+        rows.append(ahead.advance(columns.rows(slice(begin, begin + 100))).rows)
+        plain.advance(columns.rows(slice(begin, begin + 100)))
         if ahead.grows_soon():
             ahead.make_room()
             made += 1
@@ -248,7 +248,7 @@ def test_distance_and_speed_equal_brute_force():
         payment(i, i * 600_000_000, latitude=latitude, longitude=longitude)
         for i, (latitude, longitude) in enumerate(places)
     ]
-    got = MemoryStore(plan).advance(as_log(events)).rows
+    got = MemoryStore(plan).advance(as_columns(events)).rows
     assert_same(plan, got, oracle.replay(plan, events))
     assert math.isnan(got[0, 0])
     assert got[1, 0] == pytest.approx(504.3, abs=0.1)  # Munich to Berlin
@@ -259,7 +259,7 @@ def test_an_event_later_than_its_key_counts_at_the_clock_and_says_late():
     plan = FeaturePlan(SCHEMA, (f.count(by="card", over="10s"), f.seconds_since_last(by="card")))
     times = [100_000_000, 95_000_000, 89_000_000, 109_000_000]
     events = [payment(i, time) for i, time in enumerate(times)]
-    got = MemoryStore(plan).advance(as_log(events))
+    got = MemoryStore(plan).advance(as_columns(events))
     assert got.rows[:, 0].tolist() == [1, 2, 2, 3]  # 89 s is outside (90, 100]; at 109 s 100 s and 95 s stay
     assert got.late.tolist() == [0, 1, 1, 0]
     assert got.rows[1:, 1].tolist() == [0, 0, 9]
@@ -271,7 +271,7 @@ def test_a_payment_that_claims_to_be_later_does_not_hide_the_ones_after_it():
     events = [payment(0, hour + half_an_hour, received=hour - AHEAD_US)]
     events += [payment(i, hour + i * 1_000_000) for i in range(1, 21)]
     events += [payment(21, 2 * hour, received=hour + 21_000_000)]
-    got = MemoryStore(plan).advance(as_log(events)).rows
+    got = MemoryStore(plan).advance(as_columns(events)).rows
     assert got[:, 0].tolist() == list(range(1, 23))
     assert got[[0, 21], 1].tolist() == [1, 2]  # parts of the time are its own
     assert_same(plan, got, oracle.replay(plan, events))
@@ -280,7 +280,7 @@ def test_a_payment_that_claims_to_be_later_does_not_hide_the_ones_after_it():
 def test_memory_stays_flat_once_the_windows_are_full():
     plan = FeaturePlan(SCHEMA, (f.std("amount", by="card", over="10s"), f.distinct("channel", by="card", over="10s")))
     store = MemoryStore(plan)
-    to_log = log_of_transactions(SCHEMA)
+    to_columns = columns_of_transactions(SCHEMA)
     sizes = []
     for i in range(20):
         batch = [
@@ -290,7 +290,7 @@ def test_memory_stays_flat_once_the_windows_are_full():
             )
             for j in range(1000)
         ]  # fmt: skip
-        store.advance(to_log(batch, 10**12))
+        store.advance(to_columns(batch, 10**12))
         sizes.append(store.nbytes())
     assert sizes[3:] == [sizes[3]] * len(sizes[3:])
 

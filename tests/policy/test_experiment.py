@@ -40,7 +40,7 @@ def tallies(draw):
         late=draw(st.integers(0, decisions)),
         outcomes_known=sum(known) + len(costs),
         flagged_fraud=known[0],
-        flagged_honest=known[1],
+        flagged_legitimate=known[1],
         missed_fraud=known[2],
         cost_sum=float(sum(costs)),
         cost_squares=float(sum(cost**2 for cost in costs)),
@@ -117,7 +117,7 @@ def test_decisions_are_counted_by_action_latency_and_failure():
         (Action.APPROVE, True, 80.0, "missed_fraud"),
         (Action.APPROVE, False, 0.0, None),
         (Action.REVIEW, True, 0.0, "flagged_fraud"),
-        (Action.BLOCK, False, 5.0, "flagged_honest"),
+        (Action.BLOCK, False, 5.0, "flagged_legitimate"),
     ],
 )
 def test_an_outcome_costs_what_it_should(action, fraud, cost, counted):
@@ -208,8 +208,12 @@ def test_one_huge_fraud_does_not_decide_costs():
 
 
 def test_clear_differences_are_found():
-    a = Tally(decisions=50_000, reviewed=500, blocked=500, outcomes_known=50_000, flagged_fraud=800, flagged_honest=200)
-    b = Tally(decisions=50_000, reviewed=900, blocked=900, outcomes_known=50_000, flagged_fraud=600, flagged_honest=900)
+    a = Tally(
+        decisions=50_000, reviewed=500, blocked=500, outcomes_known=50_000, flagged_fraud=800, flagged_legitimate=200
+    )
+    b = Tally(
+        decisions=50_000, reviewed=900, blocked=900, outcomes_known=50_000, flagged_fraud=600, flagged_legitimate=900
+    )
     a.cost_sum, a.cost_squares, b.cost_sum, b.cost_squares = 1_000.0, 5_000.0, 4_500.0, 22_500.0
     assert [d.verdict for d in differences(compare(a, b))] == ["b higher", "b higher", "a higher", "b higher"]
     assert compare(a, b).precision.a == 0.8

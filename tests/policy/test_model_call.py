@@ -1,4 +1,4 @@
-"""The judge with models that are quick, slow, stuck, broken or nonsense: its callers always get a word in time."""
+"""Calls of models that are quick, slow, stuck, broken or nonsense: the callers always get an answer in time."""
 
 import gc
 import threading
@@ -90,8 +90,8 @@ def wait_until(condition):
 
 def timed(judge, model, rows=ROWS):
     begun = time.monotonic()
-    verdict = judge.ask(model, rows)
-    return verdict, time.monotonic() - begun
+    answer = judge.ask(model, rows)
+    return answer, time.monotonic() - begun
 
 
 def test_a_model_in_time_is_taken_at_its_word_bit_by_bit(shop_home, judge_of):
@@ -100,22 +100,22 @@ def test_a_model_in_time_is_taken_at_its_word_bit_by_bit(shop_home, judge_of):
     for n in (1, 2, 47, 48, 49, 300):
         rows = rng.normal(10, 30, (n, scorer.n_features)).astype(np.float32)
         rows[rng.random(rows.shape) < 0.1] = np.nan
-        verdict = judge.ask(scorer, rows)
-        assert (verdict.degraded, verdict.circuit) == (None, Circuit.CLOSED)
-        assert verdict.scores.tobytes() == scorer.score(rows).tobytes()
+        answer = judge.ask(scorer, rows)
+        assert (answer.degraded, answer.circuit) == (None, Circuit.CLOSED)
+        assert answer.scores.tobytes() == scorer.score(rows).tobytes()
 
 
 def test_a_slow_model_costs_the_deadline_and_no_more(judge_of, hanging):
-    verdict, took = timed(judge_of(deadline_s=0.08), hanging)
-    assert verdict == (None, TOO_SLOW, Circuit.CLOSED)
+    answer, took = timed(judge_of(deadline_s=0.08), hanging)
+    assert answer == (None, TOO_SLOW, Circuit.CLOSED)
     assert 0.079 <= took < SOON_S
 
 
 def test_a_model_that_hangs_holds_up_no_other_call(judge_of, hanging):
     judge = judge_of(deadline_s=0.5)
     judge.ask(hanging, ROWS)
-    verdict, took = timed(judge, STEADY)
-    assert verdict.scores.tolist() == STEADY.score(ROWS).tolist()
+    answer, took = timed(judge, STEADY)
+    assert answer.scores.tolist() == STEADY.score(ROWS).tolist()
     assert took < 0.5
 
 
@@ -125,16 +125,16 @@ def test_what_a_stuck_thread_says_in_the_end_is_no_ones_answer(judge_of, hanging
     hanging.gate.set()
     for first in range(20):
         rows = ROWS + np.float32(first)
-        verdict = judge.ask(hanging, rows)
-        assert verdict.degraded is not None or verdict.scores.tolist() == STEADY.score(rows).tolist()
+        answer = judge.ask(hanging, rows)
+        assert answer.degraded is not None or answer.scores.tolist() == STEADY.score(rows).tolist()
 
 
 def test_a_model_that_hangs_takes_a_limited_number_of_threads(judge_of, hanging):
     before = model_threads()
     judge = judge_of(deadline_s=0.005, breaker=TOLERANT)
     for _ in range(3 * MAX_STUCK):
-        verdict, took = timed(judge, hanging)
-        assert verdict.degraded == TOO_SLOW
+        answer, took = timed(judge, hanging)
+        assert answer.degraded == TOO_SLOW
         assert took < SOON_S
     assert hanging.asked == MAX_STUCK
     assert len(model_threads() - before) == MAX_STUCK
@@ -235,16 +235,16 @@ def test_a_model_that_is_well_again_is_asked_again(judge_of):
     model.well = True
     wait_until(lambda: judge.ask(model, ROWS).degraded is None)
     assert judge.circuit is Circuit.HALF_OPEN
-    verdict = judge.ask(model, ROWS)
-    assert (verdict.degraded, verdict.circuit) == (None, Circuit.CLOSED)
+    answer = judge.ask(model, ROWS)
+    assert (answer.degraded, answer.circuit) == (None, Circuit.CLOSED)
 
 
 def test_a_broken_model_says_nothing_against_another(judge_of):
     judge, broken = judge_of(breaker=BreakerSettings(open_s=60.0, longest_open_s=60.0)), Raising()
     for _ in range(30):
         judge.ask(broken, ROWS)
-        verdict = judge.ask(STEADY, ROWS)
-        assert (verdict.degraded, verdict.circuit) == (None, Circuit.CLOSED)
+        answer = judge.ask(STEADY, ROWS)
+        assert (answer.degraded, answer.circuit) == (None, Circuit.CLOSED)
     assert (judge.circuit, judge.openings) == (Circuit.OPEN, 1)
 
 
@@ -276,6 +276,6 @@ def test_injected_latency_above_the_deadline_opens_the_circuit(judge_of):
 def test_injected_latency_below_the_deadline_only_delays(judge_of):
     judge = judge_of(inject_latency_s=0.03)
     for _ in range(3):
-        verdict, took = timed(judge, STEADY)
-        assert verdict.degraded is None
+        answer, took = timed(judge, STEADY)
+        assert answer.degraded is None
         assert took >= 0.03

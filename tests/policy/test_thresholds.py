@@ -12,7 +12,7 @@ unit = st.floats(0, 1, width=32)
 
 
 @given(arrays(np.float32, st.integers(1, 300), elements=unit), st.floats(0.001, 0.5), st.floats(0.001, 0.5))
-def test_no_more_honest_transactions_are_disturbed_than_allowed(scores, a, b):
+def test_no_more_legitimate_transactions_are_disturbed_than_allowed(scores, a, b):
     policy = Policy(review_at_fpr=max(a, b), block_at_fpr=min(a, b))
     found = choose_thresholds(scores, np.zeros(len(scores), np.int8), policy)
     assert found.review <= found.block
@@ -34,7 +34,7 @@ def test_frauds_do_not_move_the_thresholds():
     assert choose_thresholds(scores, np.array([0, 0, 1, 1], np.int8), policy).review < 0.21
 
 
-def test_without_honest_transactions_it_says_what_to_do():
+def test_without_legitimate_transactions_it_says_what_to_do():
     with pytest.raises(InvalidDefinition, match="longer validation part"):
         choose_thresholds(np.ones(3, np.float32), np.ones(3, np.int8), Policy())
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from sentinel.events.log import hash_texts
+from sentinel.events.columns import hash_texts
 from sentinel.events.schema import Schema
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.entries import Decided, Decider, Outcomes, body_of, schema_id

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import StorageProblem
-from sentinel.events.log import Outcome, hash_texts, log_of_events
+from sentinel.events.columns import Outcome, columns_of_events, hash_texts
 from sentinel.events.times import instant_us
 from sentinel.features.store import pack
 from sentinel.model.bundle import Bundle, load_bundle
@@ -89,10 +89,10 @@ class Filled:
 
     def by_hand(self, bundle, begin=1):
         """The store that took the history, and then every event from position `begin` on."""
-        store, log_of = bundle.new_store(), log_of_events(self.schema)
+        store, columns_of = bundle.new_store(), columns_of_events(self.schema)
         for position, (received_us, events) in self.batches.items():
             if position >= begin and events:
-                store.advance(log_of(events, received_us))
+                store.advance(columns_of(events, received_us))
         return pack(store.snapshot())
 
 
@@ -220,7 +220,7 @@ def test_taking_a_record_gives_the_features_of_its_transactions(bundle, filled, 
     state.store = bundle.new_store()
     decided, learned, beat = log.records
     features = state.take(decided)
-    expected = bundle.new_store().advance(log_of_events(filled.schema)(filled.batches[1][1], decided.received_us))
+    expected = bundle.new_store().advance(columns_of_events(filled.schema)(filled.batches[1][1], decided.received_us))
     np.testing.assert_array_equal(features.rows, expected.rows)
     assert state.take(learned) is state.take(beat) is None
     assert state.position == log.durable

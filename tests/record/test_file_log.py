@@ -359,7 +359,7 @@ def test_a_folder_without_a_log_cannot_be_read(tmp_path):
 def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path):
     log = FileLog.open(tmp_path / "log", 0, segment_bytes=4_096)
     assert owner_of(tmp_path / "log") == (os.getpid(), None)
-    log.lock.tell("http://127.0.0.1:8000")
+    log.lock.publish_url("http://127.0.0.1:8000")
     assert owner_of(tmp_path / "log") == (os.getpid(), "http://127.0.0.1:8000")
     with pytest.raises(StorageProblem, match=f"in use by another Sentinel .pid {os.getpid()}"):
         WriterLock.take(tmp_path / "log")

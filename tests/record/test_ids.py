@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.events.log import hash_texts
+from sentinel.events.columns import hash_texts
 from sentinel.record import ids
 from sentinel.record.entries import Decided, Decider, Outcomes, body_of, outcome_keys
 from sentinel.record.ids import IdIndex

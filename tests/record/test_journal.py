@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import StorageProblem
-from sentinel.events.log import hash_text, hash_texts
+from sentinel.events.columns import hash_text, hash_texts
 from sentinel.record.entries import decided_in, outcomes_in
 from sentinel.record.feature_state import activation_of
 from sentinel.record.ids import IdIndex

@@ -174,7 +174,7 @@ def home(tmp_path):
     return tmp_path
 
 
-def test_a_view_that_is_damaged_is_told_of_until_it_is_made_anew(home, made, monkeypatch):
+def test_a_view_that_is_damaged_is_told_of_until_it_is_rebuilt(home, made, monkeypatch):
     monkeypatch.setattr("sentinel.record.projector._RETRY_S", 0)
     with contextlib.closing(FileLog(home / "log", now_us=1)) as log:
         decide(log, made, "a")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sentinel.events.log import EventLog
+from sentinel.events.columns import EventColumns
 from sentinel.events.schema import Schema
 from sentinel.features import definitions as f
 from sentinel.features.plan import FeaturePlan
@@ -17,7 +17,7 @@ ORIGIN = "plan log"
 def store_of(cards):
     store = MemoryStore(PLAN)
     store.advance(
-        EventLog(
+        EventColumns(
             is_outcome=np.zeros(cards, np.uint8),
             ids=np.arange(1, cards + 1, dtype=np.uint64),
             time_us=np.arange(cards, dtype=np.int64),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sentinel.events.log import Outcome
+from sentinel.events.columns import Outcome
 from sentinel.policy.model_call import Limits
 from sentinel.record.entries import decision_rows, outcome_rows
 from sentinel.record.feature_state import FeatureState, activation_of

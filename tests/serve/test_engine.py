@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sentinel.detectors import load_detector
 from sentinel.errors import Conflict, InvalidInput, NotFound, StorageProblem
+from sentinel.events.columns import Outcome, columns_of_outcomes
 from sentinel.events.files import history_of_frame
-from sentinel.events.log import Outcome, log_of_outcomes
-from sentinel.events.replay import log_of_frame
+from sentinel.events.replay import columns_of_frame
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.model_call import OVERLOADED
@@ -152,7 +152,7 @@ def test_live_features_are_those_of_a_replay_of_the_file(home, lineup):
     schema, bundle = home.engine.schema, lineup.champion.bundle
     fields = [{name: getattr(one, name) for name in schema.fields} for one in batch]
     history = history_of_frame(pl.DataFrame(fields), schema)
-    offline = bundle.new_store().advance(log_of_frame(schema, history.frame)).rows
+    offline = bundle.new_store().advance(columns_of_frame(schema, history.frame)).rows
     assert [row.features.tobytes() for row in home.decisions()] == [row.tobytes() for row in offline]
 
 
@@ -190,7 +190,7 @@ def test_an_outcome_that_only_the_history_can_place_changes_no_state(home_of, un
     home, calm = home_of(unfinished), home_of(unfinished, folder="calm")
     told = Outcome("h1-5999", True, home.now_us)
     store = unfinished.champion.bundle.new_store()
-    assert store.advance(log_of_outcomes(home.open().schema, [told], home.now_us)).known[0]
+    assert store.advance(columns_of_outcomes(home.open().schema, [told], home.now_us)).known[0]
     calm.open()
     for one in home, calm:
         one.pay(range(30))

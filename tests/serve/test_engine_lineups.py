@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import NotFound, StorageProblem
+from sentinel.events.columns import Outcome
 from sentinel.events.files import history_of_frame
-from sentinel.events.log import Outcome
-from sentinel.events.replay import log_of_frame
+from sentinel.events.replay import columns_of_frame
 from sentinel.model.registry import Registry
 from sentinel.policy.breaker import BreakerSettings
 from sentinel.policy.deployment import Deployment, Experiment
@@ -78,7 +78,7 @@ def replayed(home, bundle, numbers):
     schema = bundle.manifest.plan.schema
     events = [home.payment(i) for i in numbers]
     frame = pl.DataFrame([{name: getattr(event, name) for name in schema.fields} for event in events])
-    rows = bundle.new_store().advance(log_of_frame(schema, history_of_frame(frame, schema).frame)).rows
+    rows = bundle.new_store().advance(columns_of_frame(schema, history_of_frame(frame, schema).frame)).rows
     return [row.tobytes() for row in np.ascontiguousarray(rows)]
 
 

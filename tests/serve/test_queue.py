@@ -1,4 +1,4 @@
-"""The queue: who is next, who is late; time is an argument."""
+"""The queue: who is next, who is overdue; time is an argument."""
 
 import pytest
 from hypothesis import given
@@ -41,18 +41,18 @@ def test_the_earliest_due_is_decided_first_and_a_request_stays_together():
     requests = [request(200, SOON + 100 * MAX_ROWS * 15_000 - i) for i in range(4)]
     for one in requests:
         queue.put(one)
-    late, batch = queue.take(NOW)
-    assert late == []
+    overdue, batch = queue.take(NOW)
+    assert overdue == []
     assert batch == [requests[3], requests[2]]
     assert queue.take(NOW).batch == [requests[1], requests[0]]
 
 
 def test_who_is_late_is_taken_out_beside_the_batch():
     queue = Queue(1_000)
-    late, in_time = request(5, NOW - 1), request(5)
-    queue.put(late)
+    overdue, in_time = request(5, NOW - 1), request(5)
+    queue.put(overdue)
     queue.put(in_time)
-    assert queue.take(NOW) == ([late], [in_time])
+    assert queue.take(NOW) == ([overdue], [in_time])
 
 
 def test_who_would_be_late_by_its_turn_does_not_wait_for_that():
@@ -61,10 +61,10 @@ def test_who_would_be_late_by_its_turn_does_not_wait_for_that():
     requests = [request(250, due) for _ in range(8)]
     for one in requests:
         queue.put(one)
-    late, batch = queue.take(NOW)
+    overdue, batch = queue.take(NOW)
     assert rows_of(batch) == 500
-    assert rows_of(late) == 1_000
-    assert all(one.due_ns < NOW for one in late), "the engine decides them by the rules"
+    assert rows_of(overdue) == 1_000
+    assert all(one.due_ns < NOW for one in overdue), "the engine decides them by the rules"
     assert queue.waiting == 500
 
 
@@ -115,8 +115,8 @@ def test_a_batch_that_stalled_teaches_little():
     queue.learn(10**12, 10**12, MAX_ROWS, shed=True)
     for _ in range(4 * LEAST_ROWS):
         queue.put(request(1, NOW + 10 * 15_000 * 4 * LEAST_ROWS))
-    late, _ = queue.take(NOW)
-    assert late == []
+    overdue, _ = queue.take(NOW)
+    assert overdue == []
 
 
 @given(st.lists(st.tuples(st.integers(1, 300), st.integers(-5, 60)), max_size=30), st.integers(0, 5))
@@ -127,8 +127,8 @@ def test_everyone_is_taken_out_once(requests, turns):
         queue.put(one)
     taken = []
     for turn in range(turns + len(put)):
-        late, batch = queue.take(NOW + turn * 1_000_000)
-        taken += late + batch
+        overdue, batch = queue.take(NOW + turn * 1_000_000)
+        taken += overdue + batch
         assert queue.waiting == sum(len(one.events) for one in put) - rows_of(taken)
     assert sorted(map(id, taken)) == sorted(map(id, put))
 

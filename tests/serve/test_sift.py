@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import Conflict, InvalidInput, SentinelError
-from sentinel.events.log import hash_texts
+from sentinel.events.columns import hash_texts
 from sentinel.events.times import FARTHEST_AHEAD_US
 from sentinel.model.bundle import load_bundle
 from sentinel.serve.batch import Arrivals, Decision
@@ -43,7 +43,7 @@ def decision(transaction_id):
 def told(sifted):
     """What all are told, once each of the batch has an answer."""
     sifted.batch.answers = [decision(one) for one in sifted.batch.ids]
-    return sifted.told().answers
+    return sifted.answered().answers
 
 
 def test_when_all_are_new_the_batch_is_what_came(home):
@@ -106,7 +106,7 @@ def test_who_is_forgotten_by_the_steps_that_follow_is_told_so(home):
     """A place without an answer would shift the answers of all others."""
     sifted = sift(home, [home.payment(0), home.payment(10)])
     with pytest.raises(ValueError, match="shorter"):
-        sifted.told()
+        sifted.answered()
 
 
 events = st.lists(

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from sentinel.errors import NotFound, NotReady, Overloaded, StorageProblem
-from sentinel.events.log import Outcome
+from sentinel.events.columns import Outcome
 from sentinel.model.bundle import load_bundle
 from sentinel.policy.deployment import Deployment
 from sentinel.policy.model_call import OVERLOADED, Limits
@@ -24,7 +24,7 @@ from sentinel.serve.batch import Decision, Noted
 from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Contender, Lineup
 from sentinel.serve.queue import MAX_ROWS, Request
-from sentinel.serve.worker import MOST_LATE_READ, MOST_LOOKS, MOST_READ, Worker
+from sentinel.serve.worker import MOST_LOOKS, MOST_OVERDUE_READ, MOST_READ, Worker
 from sentinel.telemetry.counters import Counters
 
 NOW_US = 1_738_400_000_000_000  # just after the history
@@ -246,15 +246,15 @@ def test_what_is_late_already_when_it_is_read_is_shed_in_larger_portions(desk):
 
     async def run():
         async with desk:
-            for k in range(MOST_LATE_READ // portion - 1):
+            for k in range(MOST_OVERDUE_READ // portion - 1):
                 desk.ask(f"r{k}", portion, due_ns=1)
             told = len(desk.told)
             desk.ask("last", portion, due_ns=1)
             return told, len(desk.told)
 
-    assert asyncio.run(run()) == (0, MOST_LATE_READ)
+    assert asyncio.run(run()) == (0, MOST_OVERDUE_READ)
     assert {answer.degraded for _, answer in desk.told} == {OVERLOADED}
-    assert {answer.batch_size for _, answer in desk.told} == {MOST_LATE_READ}
+    assert {answer.batch_size for _, answer in desk.told} == {MOST_OVERDUE_READ}
 
 
 def test_one_in_time_does_not_wait_while_more_of_what_is_late_is_read(desk):
@@ -427,21 +427,21 @@ def test_answers_and_repeats_wait_for_what_they_rest_on_in_their_order(desk):
 
 
 def test_what_becomes_durable_from_another_thread_is_told_in_the_loop(desk):
-    told_in = []
+    replied_in = []
 
     async def run():
         async with desk:
             desk.log.delayed = True
             request = desk.request("a", [desk.home.payment(1)])
-            tell = request.tell
-            request.tell = lambda answers: (told_in.append(threading.current_thread()), tell(answers))
+            reply = request.reply
+            request.reply = lambda answers: (replied_in.append(threading.current_thread()), reply(answers))
             desk.worker.put(request)
             await desk.turns()
             await asyncio.to_thread(desk.log.advance)
             await desk.until(lambda: desk.told)
 
     asyncio.run(run())
-    assert told_in == [threading.main_thread()]
+    assert replied_in == [threading.main_thread()]
 
 
 def test_much_may_be_on_its_way_at_once(desk):

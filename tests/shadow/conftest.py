@@ -14,8 +14,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from sentinel.detectors import load_detector
+from sentinel.events.columns import columns_of_events, concatenate, hash_texts
 from sentinel.events.files import history_of_frame
-from sentinel.events.log import concatenate, hash_texts, log_of_events
 from sentinel.model.bundle import MANIFEST_FILE, MODEL_FILE, load_bundle, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.policy.thresholds import Policy, Thresholds
@@ -85,7 +85,7 @@ class Server:
 
     def _decide_together(self, payments, degraded):
         now_us, n = self.log.clock(AFTER_US), len(payments)
-        rows = self.store.advance(log_of_events(self.schema)(payments, now_us)).rows
+        rows = self.store.advance(columns_of_events(self.schema)(payments, now_us)).rows
         scores = self.bundle.scorer.score(rows).astype(np.float64)
         names = [one.transaction_id for one in payments]
         decider = Decider(
@@ -112,13 +112,13 @@ class Server:
         """What the challenger says to each transaction, by position, when it takes the whole log at once."""
         bundle = load_bundle(self.home / "models" / version)
         schema = bundle.manifest.plan.schema
-        log_of, parts = log_of_events(schema), []
+        columns_of, parts = columns_of_events(schema), []
         for record in (record for page in Follower(self.log, self.log.first).rest() for record in page):
             if record.kind == Kind.DECIDED:
                 events = list(map(schema.restore, decided_in(record).contents))
-                parts.append(log_of(events, record.received_us))
+                parts.append(columns_of(events, record.received_us))
             elif record.kind == Kind.OUTCOMES:
-                parts.append(log_of(outcome_events(record), record.received_us))
+                parts.append(columns_of(outcome_events(record), record.received_us))
         scores = bundle.scorer.score(bundle.new_store().advance(concatenate(parts)).rows).tolist()
         return dict(zip(self.positions, scores, strict=True))
 

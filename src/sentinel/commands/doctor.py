@@ -19,6 +19,8 @@ from sentinel.features import kernel
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.feature_state import check_reads
+from sentinel.record.lock import owner_of
 from sentinel.record.log import Follower
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.projector import problem_of
@@ -107,7 +109,9 @@ def _kernel_cache(_: Settings) -> tuple[bool, str]:
 
 
 def _port(settings: Settings) -> tuple[bool, str]:
-    free = port_is_free(settings.host, settings.port)
+    free, owner = port_is_free(settings.host, settings.port), owner_of(log_folder(settings.home))
+    if not free and owner is not None and (owner[1] or "").endswith(f":{settings.port}"):
+        return True, f"the server of this home, process {owner[0]}, answers at {owner[1]}"
     return free, f"{settings.host}:{settings.port} is {'free' if free else 'taken; choose another with --port'}"
 
 
@@ -118,6 +122,9 @@ def _models(settings: Settings) -> tuple[bool, str]:
     try:
         champion = HomeDeployment(settings.home).champion()
         bundle = load_bundle(registry.path(champion))
+        if log_folder(settings.home).exists():
+            with closing(FileLogReader(log_folder(settings.home))) as log:
+                check_reads(log, bundle.manifest)
     except SentinelError as error:
         return False, str(error)
     return (

@@ -16,7 +16,7 @@ from sentinel.detector import Detector
 from sentinel.detectors import load_detector
 from sentinel.errors import BundleProblem, DataProblem
 from sentinel.events.files import History, read_history
-from sentinel.events.replay import log_of_frame
+from sentinel.events.replay import columns_of_frame
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import Manifest, load_bundle
 from sentinel.model.registry import Registry
@@ -45,8 +45,8 @@ def build_features(name: str, data: Path, out: Path, renames: Mapping[str, str],
     history = _read(detector, data, renames, strict=strict)
     plan = detector.plan(learn_vocabulary(detector, history.frame))
     with stages() as stage:
-        log = log_of_frame(detector.schema, history.frame)
-        rows = replay(MemoryStore(plan), log, lambda done, of: stage("features", done, of))
+        events = columns_of_frame(detector.schema, history.frame)
+        rows = replay(MemoryStore(plan), events, lambda done, of: stage("features", done, of))
     frame = pl.DataFrame({detector.schema.id: history.frame[detector.schema.id]})
     frame = frame.with_columns(pl.Series(name, rows[:, i]) for i, name in enumerate(plan.names))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def evaluate_model(
     with stages() as stage:
         rows = replay(
             MemoryStore(manifest.plan),
-            log_of_frame(manifest.plan.schema, frame),
+            columns_of_frame(manifest.plan.schema, frame),
             lambda done, of: stage("features", done, of),
         )[begin:].astype(np.float32)
     labels = frame[detector.schema.label].fill_null(-1).to_numpy().astype(np.int8)[begin:]

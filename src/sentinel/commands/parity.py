@@ -21,9 +21,9 @@ from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import Settings
 from sentinel.detector import Detector
 from sentinel.errors import SentinelError
+from sentinel.events.columns import LABEL_UNKNOWN, EventColumns, concatenate, outcome_rows
 from sentinel.events.files import History
-from sentinel.events.log import LABEL_UNKNOWN, EventLog, concatenate, outcome_rows
-from sentinel.events.replay import log_of_frame
+from sentinel.events.replay import columns_of_frame
 from sentinel.model.bundle import Bundle, load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.model_call import OVERLOADED
@@ -200,11 +200,11 @@ async def _checked(client: Client, path: str, parts: list[bytes]) -> list[dict[s
     return answers
 
 
-def _offline_log(detector: Detector, newer: pl.DataFrame, live: Traffic, order: list[int]) -> EventLog:
+def _offline_events(detector: Detector, newer: pl.DataFrame, live: Traffic, order: list[int]) -> EventColumns:
     """The same events in the same order, from the file."""
     schema = msgspec.structs.replace(detector.schema, outcome_time=None)
-    rows = log_of_frame(schema, newer)
-    blind = EventLog(
+    rows = columns_of_frame(schema, newer)
+    blind = EventColumns(
         **{name: getattr(rows, name) for name in rows.__slots__ if name != "labels"},
         labels=np.full(len(rows), LABEL_UNKNOWN, np.int8),
     )
@@ -256,7 +256,7 @@ def _compare(
 ) -> ParityReport:
     _check_order(live, sent.order, taken)
     store = bundle.new_store()
-    offline = store.advance(_offline_log(detector, newer, live, sent.order))
+    offline = store.advance(_offline_events(detector, newer, live, sent.order))
     rows = [row for row in taken if isinstance(row, DecisionRow)]
     online = np.array([row.features for row in rows]).reshape(offline.rows.shape)
     differs = _bits(online) != _bits(offline.rows)

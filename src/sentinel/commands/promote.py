@@ -4,19 +4,32 @@ import json
 import ssl
 import urllib.error
 import urllib.request
+from contextlib import closing
 
 from sentinel.config import Settings
 from sentinel.errors import DeploymentRefused, StorageProblem
+from sentinel.model.bundle import read_manifest
+from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.feature_state import check_reads
 from sentinel.record.lock import owner_of
+from sentinel.record.log_reader import FileLogReader
 
 _PATIENCE_S = 60.0
 
 
 def promote_version(settings: Settings, version: str) -> None:
-    """Make a version the champion. Raises DeploymentRefused when the server that runs says no."""
-    owner = owner_of(log_folder(settings.home))
+    """Make a version the champion. Raises DeploymentRefused when the server that runs says no.
+
+    Raises UnknownVersion for a model that cannot read the transactions of the log.
+    """
+    folder = log_folder(settings.home)
+    owner = owner_of(folder)
     if owner is None:
+        manifest = read_manifest(Registry(settings.models).path(version))
+        if folder.exists():
+            with closing(FileLogReader(folder)) as log:
+                check_reads(log, manifest)
         HomeDeployment(settings.home).promote(version)
         return
     pid, url = owner

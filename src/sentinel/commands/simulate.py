@@ -8,7 +8,7 @@ import polars as pl
 from sentinel.commands.progress import stages
 from sentinel.errors import DataProblem, InvalidDefinition
 from sentinel.events.files import history_of_frame
-from sentinel.events.replay import log_of_frame
+from sentinel.events.replay import columns_of_frame
 from sentinel.events.schema import Schema
 from sentinel.features.definitions import count, distinct, field, hour_of_day, mean, seconds_since_last
 from sentinel.features.plan import FeaturePlan
@@ -36,7 +36,7 @@ def velocity_rows(payments: pl.DataFrame) -> pl.DataFrame:
     Counts and the mean include the payment itself. Pauses are in days, 30 at most, and 30 for a card's first.
     """
     schema = _VELOCITY.schema
-    rows = MemoryStore(_VELOCITY).advance(log_of_frame(schema, history_of_frame(payments, schema).frame)).rows
+    rows = MemoryStore(_VELOCITY).advance(columns_of_frame(schema, history_of_frame(payments, schema).frame)).rows
     pause = pl.col("days_since_last_txn").fill_nan(None) / 86_400
     return payments.select(schema.id, schema.time, schema.label).with_columns(
         *(pl.Series(name, rows[:, i]) for i, name in enumerate(_VELOCITY.names)),

@@ -37,6 +37,7 @@ def rebuild_views(settings: Settings, stage: Stage) -> Counts:
             while (position := Follower(log, view.position.position).position) < end:
                 stage("entries", position, end)
                 step()
+            stage("entries", end, end)
             return view.counts()
 
 

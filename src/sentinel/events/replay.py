@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sentinel.events.log import (
+from sentinel.events.columns import (
     LABEL_UNKNOWN,
     NO_TEXT,
-    EventLog,
+    EventColumns,
     concatenate,
     fixed_point,
     hash_text,
@@ -20,7 +20,7 @@ from sentinel.events.log import (
 from sentinel.events.schema import Schema
 
 
-def log_of_frame(schema: Schema, frame: pl.DataFrame) -> EventLog:
+def columns_of_frame(schema: Schema, frame: pl.DataFrame) -> EventColumns:
     """A history in schema columns (see `files.read_history`) as events, in the order of the rows.
 
     With an `outcome_time` the outcomes become events of their own, placed before the first transaction that
@@ -31,7 +31,7 @@ def log_of_frame(schema: Schema, frame: pl.DataFrame) -> EventLog:
     time_us = frame[schema.time].to_numpy().astype(np.int64)
     scales = np.array([10.0**digits for digits in schema.decimals.values()])
     exact = frame.select(pl.col(list(schema.decimals)).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
-    transactions = EventLog(
+    transactions = EventColumns(
         is_outcome=np.zeros(n, np.uint8),
         ids=text_hashes(frame[schema.id]),
         time_us=time_us,
@@ -52,7 +52,7 @@ def _labels(schema: Schema, frame: pl.DataFrame) -> NDArray[np.int8]:
     return frame[schema.label].cast(pl.Int8).fill_null(LABEL_UNKNOWN).to_numpy()
 
 
-def _with_outcomes(schema: Schema, transactions: EventLog, frame: pl.DataFrame) -> EventLog:
+def _with_outcomes(schema: Schema, transactions: EventColumns, frame: pl.DataFrame) -> EventColumns:
     arrival = frame[schema.outcome_time or ""]
     known = (arrival.is_not_null() & (pl.Series(transactions.labels) != LABEL_UNKNOWN)).to_numpy()
     when = arrival.fill_null(0).to_numpy().astype(np.int64)[known]

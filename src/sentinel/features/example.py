@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sentinel.events.log import log_of_transactions
+from sentinel.events.columns import columns_of_transactions
 from sentinel.events.schema import Schema
 from sentinel.events.times import SECOND_US, instant_us
 from sentinel.features.definitions import Feature
@@ -39,6 +39,6 @@ def example(feature: Feature, minutes: Sequence[float], **fields: Sequence[Any])
         for i, (time, row) in enumerate(zip(times, rows, strict=True))
     ]
     words = {name: tuple(word for word, _ in Counter(columns[name]).most_common()) for name in texts}
-    log = replace(log_of_transactions(schema)(events, max(times)), labels=np.array(frauds, np.int8))
-    found = MemoryStore(FeaturePlan(schema, (feature,), words)).advance(log).rows[:, 0]
+    taken = replace(columns_of_transactions(schema)(events, max(times)), labels=np.array(frauds, np.int8))
+    found = MemoryStore(FeaturePlan(schema, (feature,), words)).advance(taken).rows[:, 0]
     return [round(value, 3) for value in found.tolist()]

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.events.log import LABEL_UNKNOWN, MISSING, NO_TEXT
+from sentinel.events.columns import LABEL_UNKNOWN, MISSING, NO_TEXT
 from sentinel.features import layout as at
 from sentinel.features.hashtable import FREE, locate, remove_at
 from sentinel.features.jit import entry, inlined

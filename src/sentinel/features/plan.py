@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from sentinel.errors import InvalidDefinition
-from sentinel.events.log import hash_text
+from sentinel.events.columns import hash_text
 from sentinel.events.schema import Schema
 from sentinel.features import layout as at
 from sentinel.features.definitions import Feature

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.events.log import MISSING
+from sentinel.events.columns import MISSING
 from sentinel.features import layout as at
 from sentinel.features.hashtable import FREE
 from sentinel.features.jit import entry, inlined

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import StorageProblem
-from sentinel.events.log import EventLog
+from sentinel.events.columns import EventColumns
 from sentinel.events.times import duration_us
 from sentinel.features.hashtable import rehash
 from sentinel.features.kernel import ENOUGH, MORE_EVENTS, MORE_IDS, MORE_KEYS, MORE_VALUES, advance
@@ -48,27 +48,27 @@ class MemoryStore:
         self._max_ahead_us = duration_us(plan.schema.max_ahead)
         self._spare: dict[str, NDArray[Any]] = {}
 
-    def advance(self, log: EventLog) -> "Features":
-        """Take the events of `log` and return what was known at each of its transactions.
+    def advance(self, events: EventColumns) -> "Features":
+        """Take these events and return what was known at each of its transactions.
 
         What follows a key counts an event at its own time, or at its arrival plus `max_ahead` where that is earlier.
         """
-        counted_us = np.minimum(log.time_us, log.received_us + self._max_ahead_us)
-        outcomes = int(np.count_nonzero(log.is_outcome))
-        n = len(log) - outcomes
+        counted_us = np.minimum(events.time_us, events.received_us + self._max_ahead_us)
+        outcomes = int(np.count_nonzero(events.is_outcome))
+        n = len(events) - outcomes
         out = np.empty((n, self.compiled.width))
         late = np.zeros(n, np.uint8)
-        known = np.zeros(len(log), np.uint8)
+        known = np.zeros(len(events), np.uint8)
         for g, plan in enumerate(self.compiled.groups):
             done, shortage = 0, -1
             while shortage != ENOUGH:
                 if shortage > ENOUGH:
                     self._groups[g] = _grown(self._groups[g], shortage, partial(self._twice, g))
                 done, shortage = advance(
-                    plan, self._groups[g], done, log.is_outcome, log.ids, counted_us, log.exact, log.texts,
-                    log.labels, out, late, known,
+                    plan, self._groups[g], done, events.is_outcome, events.ids, counted_us, events.exact, events.texts,
+                    events.labels, out, late, known,
                 )  # fmt: skip
-        fill_rows(self.compiled.rows, log.is_outcome, log.time_us, log.exact, log.plain, log.texts, out)
+        fill_rows(self.compiled.rows, events.is_outcome, events.time_us, events.exact, events.plain, events.texts, out)
         return Features(out[:, : self.compiled.outputs], late, known)
 
     def grows_soon(self) -> bool:
@@ -149,10 +149,10 @@ class MemoryStore:
             try:
                 arrays = {name: np.array(taken[f"{g}.{name}"]) for name in state._fields}
             except KeyError:
-                raise StorageProblem("the snapshot belongs to another feature plan; replay the journal") from None
+                raise StorageProblem("the snapshot belongs to another feature plan; replay the log") from None
             found = GroupState(**arrays)
             if found.keys.shape[1:] != state.keys.shape[1:] or found.events.shape[1:] != state.events.shape[1:]:
-                raise StorageProblem("the snapshot belongs to another feature plan; replay the journal")
+                raise StorageProblem("the snapshot belongs to another feature plan; replay the log")
             restored.append(found)
         self._groups = restored
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.events.log import MISSING
+from sentinel.events.columns import MISSING
 from sentinel.features import layout as at
 from sentinel.features.exact import add, magnitude, multiply, subtract, variance_numerator
 from sentinel.features.hashtable import FREE, locate, mix, remove_at

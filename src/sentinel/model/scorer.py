@@ -87,9 +87,9 @@ def _check(session: onnxruntime.InferenceSession) -> None:
             return
     raise BundleProblem(
         "the model must take one float32 tensor (any number of rows, a fixed number of features) and give one float32 "
-        f"probability a row; it takes {_told(inputs)} and gives {_told(outputs)}; train anew"
+        f"probability a row; it takes {_described(inputs)} and gives {_described(outputs)}; train anew"
     )
 
 
-def _told(nodes: list[onnxruntime.NodeArg]) -> str:
+def _described(nodes: list[onnxruntime.NodeArg]) -> str:
     return ", ".join(f"{node.name} {node.type} {node.shape}" for node in nodes) or "nothing"

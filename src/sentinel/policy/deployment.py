@@ -36,7 +36,7 @@ class EndedExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is in force. Every change makes a new revision; nothing else names a model.
 
-    - `champion`: the version in charge.  `previous`: the champions before it, the newest last.
+    - `champion`: the version that decides.  `previous`: the champions before it, the newest last.
     - `thresholds`: the champion's instead of its bundle's; they go when the champion goes.
     - `experiment`, `ended`: the one that runs, and how the last one ended.
     - `shadow`: the version that is scored beside the champion and decides nothing.

@@ -84,7 +84,7 @@ class Tally(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     late: Count = 0  # decisions above the deadline
     outcomes_known: Count = 0
     flagged_fraud: Count = 0
-    flagged_honest: Count = 0
+    flagged_legitimate: Count = 0  # its name on the wire
     missed_fraud: Count = 0
     cost_sum: Sum = 0.0
     cost_squares: Sum = 0.0
@@ -102,7 +102,7 @@ class Tally(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     def note_outcome(self, action: Action, fraud: bool, amount: float, false_alarm_cost: float) -> None:
         """Count the outcome of a transaction that was decided with `action`.
 
-        A missed fraud costs its amount, a flagged honest transaction `false_alarm_cost`, all else nothing.
+        A missed fraud costs its amount, a flagged legitimate transaction `false_alarm_cost`, all else nothing.
         Raises InvalidInput, and counts nothing, when the cost is not a finite number of at least 0.
         """
         flagged = action is not Action.APPROVE
@@ -111,7 +111,7 @@ class Tally(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             raise InvalidInput(f"an outcome cannot cost {cost}", "$.amount" if fraud else "$.false_alarm_cost")
         self.outcomes_known += 1
         self.flagged_fraud += flagged and fraud
-        self.flagged_honest += flagged and not fraud
+        self.flagged_legitimate += flagged and not fraud
         self.missed_fraud += fraud and not flagged
         self.cost_sum += cost
         self.cost_squares += cost * cost
@@ -168,7 +168,7 @@ class Sums(NamedTuple):
 
 
 def compare(a: Tally, b: Tally, alpha: float = 0.05, design_effect: float = 1.0) -> Comparison:
-    """What can be said by now about b against a; the chance that any verdict is ever wrong is at most about `alpha`.
+    """Compare b with a on the data so far; the chance that any verdict is ever wrong is at most about `alpha`.
 
     The four metrics share alpha equally (Bonferroni). The guarantee is asymptotic; see the module.
 
@@ -272,7 +272,7 @@ def _eventful(pooled: Sums, design_effect: float) -> NDArray[np.bool_]:
 def _sums(tally: Tally) -> Sums:
     """Block rate, flag rate, precision and cost, (4,)."""
     flagged = tally.reviewed + tally.blocked
-    known = tally.flagged_fraud + tally.flagged_honest
+    known = tally.flagged_fraud + tally.flagged_legitimate
     count = np.array([tally.decisions, tally.decisions, known, tally.outcomes_known], float)
     total = np.array([tally.blocked, flagged, tally.flagged_fraud, tally.cost_sum], float)
     return Sums(count, total, np.append(total[:3], tally.cost_squares))

@@ -1,4 +1,4 @@
-"""The judge: the model's word when it comes in time, the fallback rules' when it does not."""
+"""Model calls: with a deadline and a circuit breaker; without an answer the fallback rules decide."""
 
 import logging
 import threading
@@ -57,7 +57,7 @@ class ModelAnswer(NamedTuple):
 class ModelCaller:
     """Asks models, each in a thread of its own and behind a breaker of its own.
 
-    One that hangs costs its callers the deadline and no more; one that fails says nothing against another. What is
+    One that hangs costs its callers the deadline and no more; a failure counts against that model only. What is
     known of a model goes with it. Use it from one thread, which also stops it.
     """
 
@@ -78,10 +78,10 @@ class ModelCaller:
             guard = self._guards[model] = _Guard(self.limits)
             finalize(model, self._let_go, guard).atexit = False
         before = guard.breaker.openings
-        verdict = guard.ask(model, rows)
+        answer = guard.ask(model, rows)
         self.openings += guard.breaker.openings - before
-        self.circuit = verdict.circuit if len(self._guards) == 1 else self._worst()
-        return verdict
+        self.circuit = answer.circuit if len(self._guards) == 1 else self._worst()
+        return answer
 
     def _worst(self) -> Circuit:
         found = {guard.breaker.circuit for guard in self._guards.values()}
@@ -204,7 +204,7 @@ class _ModelThread:
 def _scores_of(model: Model, rows: NDArray[Any]) -> Any:
     try:
         return model.score(rows)
-    except Exception:  # noqa: BLE001 - whatever a model does, its caller has to get a word
+    except Exception:  # noqa: BLE001 - whatever a model does, its caller must get an answer
         _log.exception("the model failed")
         return None
 

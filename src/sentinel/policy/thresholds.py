@@ -25,9 +25,9 @@ ACTIONS = tuple(Action)
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How many honest transactions may be disturbed, as shares of all honest ones.
+    """The largest shares of legitimate transactions that may be reviewed or blocked.
 
-    `review_at_fpr` is the share that is reviewed or blocked, `block_at_fpr` the share that is blocked; with None
+    `review_at_fpr` bounds the share that is reviewed or blocked, `block_at_fpr` the share that is blocked; with None
     nothing is ever blocked, only approved or reviewed.
     """
 
@@ -72,21 +72,21 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def choose_thresholds(scores: NDArray[np.float32], labels: NDArray[np.int8], policy: Policy) -> Thresholds:
-    """The thresholds that disturb the policy's shares of the honest transactions in this sample.
+    """The thresholds that disturb the policy's shares of the legitimate transactions in this sample.
 
     `scores` (n,) are probabilities, `labels` (n,) 0 or 1; take rows that the model was not fitted on.
     """
-    honest = scores[labels == 0]
-    if len(honest) == 0:
-        raise InvalidDefinition("no honest transaction among the validation rows; choose a longer validation part")
-    review = float(_exceeded_by(honest, policy.review_at_fpr))
+    legitimate = scores[labels == 0]
+    if len(legitimate) == 0:
+        raise InvalidDefinition("no legitimate transaction among the validation rows; choose a longer validation part")
+    review = float(_exceeded_by(legitimate, policy.review_at_fpr))
     if policy.block_at_fpr is None:
         return Thresholds(review=review, block=None)
-    return Thresholds(review=review, block=max(review, float(_exceeded_by(honest, policy.block_at_fpr))))
+    return Thresholds(review=review, block=max(review, float(_exceeded_by(legitimate, policy.block_at_fpr))))
 
 
-def _exceeded_by(honest: NDArray[np.float32], share: float) -> np.float32:
+def _exceeded_by(legitimate: NDArray[np.float32], share: float) -> np.float32:
     """The least float32 that at most `share` of these scores reach."""
-    descending = np.sort(honest)[::-1]
+    descending = np.sort(legitimate)[::-1]
     first_spared = int(np.floor(share * len(descending)))
     return min(np.nextafter(descending[first_spared], np.float32(2)), np.float32(1.0))

@@ -1,1 +1,1 @@
-"""What we wrote down: the journal of every decision and outcome, and what is kept of it in memory."""
+"""What we wrote down: the log of every decision, outcome and change, and what is derived from it."""

@@ -46,7 +46,7 @@ def apply(log: Log, change: Change, now_us: int) -> Deployment:
     try:
         after = _decode(body)
     except msgspec.ValidationError as error:
-        raise DeploymentRefused(f"no one could read such a deployment again ({error}); nothing is changed") from error
+        raise DeploymentRefused(f"this deployment could not be read back ({error}); nothing is changed") from error
     log.write(Kind.APPLIED, 1, now_us, body, standing=NAME)
     return after
 

@@ -16,14 +16,14 @@ _ONE, _SIX, _LOW = np.uint64(1), np.uint64(6), np.uint64(63)
 
 
 class BloomFilter:
-    """Knows of most keys that were never added that they were not: 996 of 1,000.
+    """Rules out 99.6 % of the keys that were never added.
 
     A key sets one bit in each word of one block, so that to ask for it touches one or two cache lines. The blocks
     stand in the order of the keys: keys that are added in their order fill the filter from front to back.
     """
 
     def __init__(self, most: int) -> None:
-        """For so many keys at the most."""
+        """Room for up to `most` keys."""
         self.blocks = most * _BITS // (64 * _WORDS) + 1
         self.words = np.zeros(self.blocks * _WORDS, np.uint64)
 

@@ -1,4 +1,4 @@
-"""What is in the log's records: every field of a decision, an outcome and a change is named here, and nowhere else."""
+"""The entries: the fields of decisions and outcomes in the log's records, and how they are read and written."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import StorageProblem
-from sentinel.events.log import Outcome
+from sentinel.events.columns import Outcome
 from sentinel.events.schema import Schema
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.log import Kind, Record
@@ -20,7 +20,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Decider(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Who decided, and how: a model under its thresholds, or the fallback rules under theirs, `degraded` says why.
+    """What decided: a model with its thresholds, or the fallback rules with theirs (`degraded` is the reason).
 
     `review` and `block` are the probabilities from which a transaction is reviewed and blocked (None: never blocked).
     `features` is how many features a row has, `circuit` the state of the circuit breaker.

@@ -1,4 +1,4 @@
-"""The feature state: what the features of a model remember, equal to the last bit to never having stopped."""
+"""The feature state: what the features of a model remember, bit for bit what it would be without a restart."""
 
 import time
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.errors import StorageProblem
-from sentinel.events.log import Outcome, log_of_events
+from sentinel.errors import StorageProblem, UnknownVersion
+from sentinel.events.columns import Outcome, columns_of_events
 from sentinel.events.schema import Transaction
 from sentinel.events.times import instant_us
 from sentinel.features.store import Features, MemoryStore
-from sentinel.model.bundle import Bundle
+from sentinel.model.bundle import Bundle, Manifest
 from sentinel.record.entries import activation_in, decided_in, outcome_events
 from sentinel.record.log import Follower, Kind, LogReader, Record
 from sentinel.record.snapshots import PAUSE_S, Snapshots
@@ -35,6 +35,24 @@ def first_after_history(log: LogReader, bundle: Bundle) -> int:
     return log.first_after(min(manifest.history.last_us, instant_us(manifest.created_at)))
 
 
+def check_reads(log: LogReader, manifest: Manifest) -> None:
+    """Raise UnknownVersion unless a model can read the newest transactions of the log."""
+    behind = _PAGE
+    newest: list[Record] = []
+    while not newest and behind < 2 * (log.durable - log.first) + 2 * _PAGE:
+        page = log.read(max(log.durable - behind, log.first), behind)
+        newest = [record for record in page if record.kind == Kind.DECIDED][-1:]
+        behind *= 8
+    for record in newest:
+        try:
+            manifest.plan.schema.restore_all(decided_in(record).contents)
+        except msgspec.MsgspecError as error:
+            raise UnknownVersion(
+                f"{manifest.version} cannot read the transactions of the log ({error}): its schema is another one. "
+                "Serve it from a fresh --home"
+            ) from error
+
+
 class FeatureState:
     """A store that remembers a bundle's training history and then every entry of the log from `begin` up to `position`.
 
@@ -51,7 +69,7 @@ class FeatureState:
 
         self.store: MemoryStore | None = None
         self._schema = bundle.manifest.plan.schema
-        self._log_of = log_of_events(self._schema)
+        self._columns_of = columns_of_events(self._schema)
         self._saved = begin
         self._origin = ""  # of snapshots: those of another plan or another log are not used
         self._room: dict[str, NDArray[Any]] = {}
@@ -99,7 +117,7 @@ class FeatureState:
                 more = self._restored(record) if kind == Kind.DECIDED else outcome_events(record)
                 events += more
                 received_us += [record.received_us] * len(more)
-            self.store.advance(self._log_of(events, np.array(received_us, np.int64)))
+            self.store.advance(self._columns_of(events, np.array(received_us, np.int64)))
         self.position = records[-1].position + records[-1].rows
 
     def take(self, record: Record) -> Features | None:
@@ -115,12 +133,12 @@ class FeatureState:
     def advance(
         self, events: Sequence[Transaction | Outcome], received_us: int, hashes: NDArray[np.uint64] | None = None
     ) -> Features:
-        """Take new events; who does so sets `position` behind them once they have one.
+        """Take new events; the caller sets `position` after the append.
 
         `hashes` (n,) are those of the transaction ids, where they are known.
         """
         assert self.store is not None  # noqa: S101 - loaded before
-        return self.store.advance(self._log_of(events, received_us, hashes))
+        return self.store.advance(self._columns_of(events, received_us, hashes))
 
     def snapshot(self, snapshots: Snapshots, *, wait: bool) -> None:
         """Save the state when it is newer than the last snapshot; in the background unless `wait`.
@@ -135,7 +153,7 @@ class FeatureState:
         self._saved = self.position
 
     def retire(self, snapshots: Snapshots) -> None:
-        """Save a state that is used no more: its model may come back before long. Call it in the background."""
+        """Save a state that is no longer used, in case its model returns. Call it in the background."""
         store = self.store
         if store is not None and self.position > self._saved:
             snapshots.save_soon(self.id, self.position, self._origin, store.snapshot())

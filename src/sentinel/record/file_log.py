@@ -13,7 +13,7 @@ from sentinel.record.log import Notify, Record
 from sentinel.record.log_end import PublishedEnd, check_sequence
 from sentinel.record.log_reader import FileLogReader, naming_faults
 from sentinel.record.segment import PLAIN, bases_in, damaged, segment_name, size_of
-from sentinel.record.tail import Tail
+from sentinel.record.segment_writer import SegmentWriter
 from sentinel.record.upkeep import Upkeep
 
 SEGMENT_BYTES = 64 << 20
@@ -40,7 +40,7 @@ class FileLog(FileLogReader):
             self._published = opened.enter_context(closing(PublishedEnd(open_end(folder / "end"))))
             self.upkeep = Upkeep(folder, disk, segment_bytes)
             opened.callback(self.upkeep.stop)
-            self._tail = opened.enter_context(closing(Tail(folder, disk, self.upkeep, self._published)))
+            self._writer = opened.enter_context(closing(SegmentWriter(folder, disk, self.upkeep, self._published)))
             self._resume(folder, disk, now_us)
             super().__init__(folder, disk)
             self._opened = opened.pop_all()
@@ -61,62 +61,62 @@ class FileLog(FileLogReader):
     def start_upkeep(self) -> None:
         """Make segments ahead and compress closed ones in a thread from now on; the first is made ahead at once."""
         with naming_faults(self._folder, "written"):
-            if self._tail.room < self._segment_bytes and self.upkeep.make_ahead():
-                self._tail.start_segment(self._tail.received_us)  # to make a segment longer would slow each write
+            if self._writer.room < self._segment_bytes and self.upkeep.make_ahead():
+                self._writer.start_segment(self._writer.received_us)  # to make a segment longer would slow each write
         self.upkeep.start()
 
-    def tell_owner(self, url: str) -> None:
-        """Tell other processes where this one can be asked to write."""
+    def publish_url(self, url: str) -> None:
+        """Publish the URL at which this writer takes changes."""
         if self.lock:
-            self.lock.tell(url)
+            self.lock.publish_url(url)
 
     @property
     def durable(self) -> int:
         """Every entry before this position is durable."""
-        return self._tail.position
+        return self._writer.position
 
     def clock(self, now_us: int) -> int:
         """The time now for `write`: that of the last record, when the machine's clock ran backwards."""
-        return max(now_us, self._tail.received_us)
+        return max(now_us, self._writer.received_us)
 
     def write(self, kind: int, rows: int, received_us: int, body: bytes, standing: str | None = None) -> int:
         """Append a record; the position of its first entry. ValueError when `received_us` runs backwards."""
         if self._fault is not None:
             raise self._problem(self._fault)
-        tail = self._tail
-        if received_us < tail.received_us or rows < 1:
-            raise ValueError(f"{rows} entries, received at {received_us} after {tail.received_us}")
+        writer = self._writer
+        if received_us < writer.received_us or rows < 1:
+            raise ValueError(f"{rows} entries, received at {received_us} after {writer.received_us}")
         name = standing or ""
         size = size_of(len(name.encode()) + len(body))
         if size > self._segment_bytes:
             raise StorageProblem(f"a record of {size} bytes is larger than a segment of {self._segment_bytes}")
         try:
-            if tail.offset + size > self._segment_bytes:
-                tail.start_segment(received_us)
-            position, offset = tail.position, tail.offset
-            tail.append(Record(position, kind, rows, received_us, body), name)
+            if writer.offset + size > self._segment_bytes:
+                writer.start_segment(received_us)
+            position, offset = writer.position, writer.offset
+            writer.append(Record(position, kind, rows, received_us, body), name)
         except OSError as fault:
             self._fault = fault
             raise self._problem(fault) from fault
-        self._places.add((tail.base, PLAIN), position, offset)
+        self._places.add((writer.base, PLAIN), position, offset)
         return position
 
     def on_durable(self, call: Notify) -> None:
-        """Nothing to tell: `durable` has advanced when `write` returns."""
+        """`call` is never called: `write` returns when the record is durable."""
 
     def recover(self) -> None:
         """After a fault: begin a new segment, whose head voids what is not durable."""
         if self._fault is None:
             return
         try:
-            self._tail.start_segment(self._tail.received_us)
+            self._writer.start_segment(self._writer.received_us)
         except OSError as fault:
             raise self._problem(fault) from fault
         self._fault = None
 
     def standing(self) -> dict[str, Record]:
         """By name, the newest record of those that were written with a `standing` name."""
-        return dict(self._tail.standing)
+        return dict(self._writer.standing)
 
     def prune(self, before: int) -> None:
         """Remove the oldest segments that hold nothing but entries before this position."""
@@ -140,16 +140,17 @@ class FileLog(FileLogReader):
         if newest > max(bases, default=0):
             raise damaged(newest, newest, "the segment is missing")
         if not bases:
-            self._tail.start_segment(now_us)
+            self._writer.start_segment(now_us)
             return
         check_sequence(folder, disk, bases)
-        if torn := self._tail.resume(bases[-1]):
+        if torn := self._writer.resume(bases[-1]):
             self.warnings.append(
-                f"{segment_name(bases[-1])} of the log, position {self._tail.position}, offset {self._tail.offset}: "
-                f"{torn} bytes are not a whole record and had never been durable; they are left out"
+                f"{segment_name(bases[-1])} of the log, position {self._writer.position}, "
+                f"offset {self._writer.offset}: {torn} bytes are not a whole record and had never been durable; "
+                f"they are left out"
             )
             logger.warning(self.warnings[-1])
-            self._tail.start_segment(now_us)
+            self._writer.start_segment(now_us)
 
     def _problem(self, fault: OSError) -> StorageProblem:
         reason = fault.strerror or fault

@@ -34,7 +34,7 @@ class IdTable:
         return found[:count].tolist() if count else []
 
     def with_room_for(self, more: int) -> "IdTable":
-        """This table if a quarter of it stays free with so many more; else a larger one with the same numbers."""
+        """This table if a quarter of it stays free after adding `more`; else a larger one with the same numbers."""
         if self.count + more <= len(self.hashes) * 3 // 4:
             return self
         used = self.hashes != 0

@@ -28,7 +28,7 @@ _SLOTS = 1 << 14
 _POLL_S = 0.5
 _PAUSE_S = 0.002
 _NONE = np.empty(0, np.uint64)
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class _Generation:
@@ -112,7 +112,7 @@ class IdIndex:
         self._oldest = max(self._oldest, position)
 
     def tidy(self) -> None:
-        """Write the tables that are full and durable, delete what is forgotten, merge runs: all that is due by now."""
+        """Write the tables that are full and durable, delete what is forgotten, merge runs: whatever is due."""
         with self._tidying:
             self._write_tables()
             self._replace([run for run in self._runs.all if run.end <= self._oldest], [])
@@ -141,7 +141,7 @@ class IdIndex:
         try:
             return open_run(path, self._log.log_id, self._log.durable)
         except StorageProblem as error:
-            _log.warning("%s; it is deleted, and made again from the log", error)
+            _logger.warning("%s; it is deleted, and made again from the log", error)
             path.unlink()
             return None
 
@@ -171,7 +171,7 @@ class IdIndex:
         try:
             task()
         except OSError as error:
-            _log.warning("no ids written, they stay in memory or in many files: %s", error)
+            _logger.warning("no ids written, they stay in memory or in many files: %s", error)
 
     def _write_tables(self) -> None:
         """Write those that are full and durable as runs."""

@@ -20,7 +20,7 @@ from sentinel.record.entries import (
 from sentinel.record.ids import IdIndex
 from sentinel.record.log import Kind, Log, Record
 
-_REMEMBERED = 64  # records: who asks again asks for neighbours
+_REMEMBERED = 64  # records: repeats tend to fall into the same records
 
 
 class Journal:
@@ -48,7 +48,7 @@ class Journal:
         return position
 
     def append_heartbeat(self, now_us: int) -> int:
-        """Append an entry that says nothing but that the log can be written."""
+        """Append a heartbeat, which proves that the log can be written."""
         return self.log.write(Kind.HEARTBEAT, 1, now_us, b"")
 
     def activate(self, state_id: str, begin: int, now_us: int) -> None:

@@ -1,4 +1,4 @@
-"""The writer's lock: one process owns a log, and tells the others who it is."""
+"""The writer's lock: one process owns a log, and publishes its pid and URL."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ import msgspec
 
 from sentinel.errors import StorageProblem
 
-_TRIES, _PAUSE_S = 5, 0.02  # who only asks for the owner holds the lock for a moment
+_TRIES, _PAUSE_S = 5, 0.02  # a process that only looks up the owner holds it briefly
 _ROOM = 1024
 
 
@@ -40,8 +40,8 @@ class WriterLock:
         named = f"pid {owner.pid}" if owner else "just starting"
         raise StorageProblem(f"{folder} is in use by another Sentinel ({named}); stop that one, or ask it over HTTP")
 
-    def tell(self, url: str) -> None:
-        """Tell where the owner answers."""
+    def publish_url(self, url: str) -> None:
+        """Publish where the owner answers."""
         self._write(_Owner(os.getpid(), url))
 
     def release(self) -> None:
@@ -53,7 +53,7 @@ class WriterLock:
 
 
 def owner_of(folder: Path) -> tuple[int, str | None] | None:
-    """The process that writes this log, and its URL once it has told it; None when there is no writer."""
+    """The process that writes this log, and its URL once published; None when there is no writer."""
     try:
         descriptor = os.open(folder / "lock", os.O_RDONLY)
     except FileNotFoundError:

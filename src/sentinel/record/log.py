@@ -108,14 +108,14 @@ class Log(LogReader, Protocol):
 
 
 class Notify(Protocol):
-    """Told that more is durable."""
+    """Called when the durable end advances."""
 
     def __call__(self) -> None:
         """Look at `durable`."""
 
 
 class Follower:
-    """Reads a log onwards from a position, for whoever derives something from it."""
+    """Reads a log onwards from a position, for code that derives something from the log."""
 
     def __init__(self, log: LogReader, position: int) -> None:
         self.log = log

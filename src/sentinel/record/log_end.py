@@ -24,7 +24,7 @@ _NUMBER = Struct("<Q")
 
 
 class PublishedEnd:
-    """The file `end`: the durable end and the newest segment's base, told by the writer to readers elsewhere.
+    """The file `end`: the durable end and the newest segment's base, published for readers in other processes.
 
     It outlives the writer's process. After a power cut it may be older than the log, and never ahead of it.
     """
@@ -43,11 +43,11 @@ class PublishedEnd:
         return self._number(8)
 
     def publish(self, durable: int) -> None:
-        """Tell that entries are durable."""
+        """Publish that entries before this position are durable."""
         self._file.write(0, _NUMBER.pack(durable))
 
     def publish_segment(self, base: int) -> None:
-        """Tell that there is a new segment."""
+        """Publish that there is a new segment."""
         self._file.write(8, _NUMBER.pack(base))
 
     def close(self) -> None:

@@ -206,6 +206,8 @@ def naming_faults(folder: Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not folder.exists():
+            raise StorageProblem(f"there is no log in {folder}; is that the right --home?") from None
         reason = error.strerror or error
         raise StorageProblem(f"the log in {folder} cannot be {what}: {reason}; free or repair the disk") from error
 

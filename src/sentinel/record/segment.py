@@ -133,7 +133,7 @@ def seed_of(log_id: str) -> int:
 
 
 def size_of(payload: int) -> int:
-    """Bytes that a record takes whose payload has so many."""
+    """Size in bytes of a record with this payload length."""
     return _aligned(_WHOLE.size + payload)
 
 

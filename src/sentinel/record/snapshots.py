@@ -18,7 +18,7 @@ KEPT = 2
 PAUSE_S = 0.002
 """After every quarter of a megabyte, while transactions are decided."""
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 _ORIGIN = "origin"
 
 
@@ -66,7 +66,7 @@ class Snapshots:
         """
         for position, path in reversed(self._files(name)):
             if position > up_to:
-                _log.warning("%s is ahead of the log and is not used", path)
+                _logger.warning("%s is ahead of the log and is not used", path)
                 continue
             try:
                 state = unpack(path.read_bytes())
@@ -74,7 +74,7 @@ class Snapshots:
                     continue
                 store.restore(state)
             except (SentinelError, OSError, KeyError) as error:
-                _log.warning("%s cannot be used (%s); an older one, or the whole log, will do", path, error)
+                _logger.warning("%s cannot be used (%s); an older one, or the whole log, will do", path, error)
                 continue
             return position
         return None
@@ -98,7 +98,7 @@ class Snapshots:
             draft.rename(path)
         except OSError as error:
             draft.unlink(missing_ok=True)
-            _log.warning("no snapshot written (%s); the log has everything, the next start takes longer", error)
+            _logger.warning("no snapshot written (%s); the log has everything, the next start takes longer", error)
             return
         for later, other in self._files(name):
             if later > position:  # of a log that was here before

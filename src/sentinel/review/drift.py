@@ -221,7 +221,7 @@ class DriftMonitor:
             self._seen += len(scores)
 
     def report(self, now_s: float) -> DriftReport:
-        """The latest evaluation, made anew when enough rows and time have passed since the one before.
+        """The latest evaluation, repeated when enough rows and time have passed since the one before.
 
         `now_s` is in seconds of a clock that never goes back. An evaluation takes some milliseconds; a window
         that is reset meanwhile is still what this call tells of, and no later one.

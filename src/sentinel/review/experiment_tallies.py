@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from sentinel.errors import InvalidInput
-from sentinel.events.log import hash_text
+from sentinel.events.columns import hash_text
 from sentinel.events.schema import Schema
 from sentinel.events.times import instant_us
 from sentinel.policy.deployment import Experiment
@@ -16,7 +16,7 @@ from sentinel.record.entries import DecisionRow, decided_in, decision_row, decis
 from sentinel.record.log import Follower, Kind, LogReader, Record
 
 GROUPS = 32
-"""Cards are counted in so many groups, to see how much payments of one card are alike."""
+"""Number of card groups, for estimating how correlated payments of one card are."""
 
 _ENOUGH = 30
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import Conflict, SentinelError
-from sentinel.events.log import Outcome
+from sentinel.events.columns import Outcome
 from sentinel.events.schema import Transaction
 from sentinel.features.store import Features
 from sentinel.policy.thresholds import Thresholds
@@ -67,7 +67,7 @@ class Arrivals(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """The answers to a batch, in its order. They may be told once every entry before `durable_from` is durable."""
+    """The answers to a batch, in its order. They may be sent once every entry before `durable_from` is durable."""
 
     answers: Answers
     durable_from: int
@@ -167,7 +167,7 @@ def repeated(row: DecisionRow, content: bytes) -> Decision | Conflict:
 
 
 def repeated_within(first: Decision, same_content: bool) -> Decision | Conflict:
-    """The same for a transaction that came twice in one batch."""
+    """The answer to a transaction that occurs twice in one batch."""
     return msgspec.structs.replace(first, replayed=True) if same_content else _conflict(first.transaction_id)
 
 

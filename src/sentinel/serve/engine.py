@@ -1,4 +1,4 @@
-"""The spine: sift, know, judge, decide, record, answer. One thread, no locks."""
+"""The engine: one batch from arrival to answer, in one thread and without locks."""
 
 import time
 from functools import partial
@@ -10,7 +10,7 @@ from sentinel.record.journal import Journal
 from sentinel.record.snapshots import Snapshots
 from sentinel.serve.batch import Answered, Arrivals, Batch
 from sentinel.serve.judge import answer, judge
-from sentinel.serve.learn import news_of
+from sentinel.serve.learn import new_outcomes_in
 from sentinel.serve.ledger import Ledger
 from sentinel.serve.lineup import Lineup
 from sentinel.serve.sift import Sieve
@@ -69,7 +69,7 @@ class Engine:
         return all(self.journal.log.durable - one.position <= MOST_TO_FOLLOW for one in fresh.values())
 
     def switch(self, lineup: Lineup, fresh: dict[str, FeatureState], now_us: int) -> None:
-        """From the next batch on this lineup decides; states that no one needs any more are let go."""
+        """Make this lineup decide from the next batch on, and drop the states it does not use."""
         for state in fresh.values():
             state.follow(self.journal.log)
             if activation_of(self.journal.log, state.id) is None:
@@ -108,7 +108,7 @@ class Engine:
             sifted.durable_from = self._record(batch, now_us)
             self.is_ahead = False
             self._count(batch, (begun_ns, known_ns, judged_ns))
-        return sifted.told()
+        return sifted.answered()
 
     def learn(self, arrivals: Arrivals, now_us: int) -> Answered:
         """Record every new outcome of a transaction that was decided here, and let the features know.
@@ -116,16 +116,16 @@ class Engine:
         Raises StorageProblem as `decide` does.
         """
         now_us = self.clock(now_us)
-        news = news_of(arrivals, self.journal)
-        if not news.outcomes:
-            return Answered(news.answers, news.durable_from)
+        new = new_outcomes_in(arrivals, self.journal)
+        if not new.outcomes:
+            return Answered(new.answers, new.durable_from)
         self.is_ahead = True
-        end = self.journal.append_outcomes(news.entry(), news.hashes, now_us) + len(news.outcomes)
+        end = self.journal.append_outcomes(new.entry(), new.hashes, now_us) + len(new.outcomes)
         for state in self.states.values():
-            state.advance(news.outcomes, now_us, news.hashes)
+            state.advance(new.outcomes, now_us, new.hashes)
             state.position = end
         self.is_ahead = False
-        return Answered(news.answers, end)
+        return Answered(new.answers, end)
 
     def _know(self, batch: Batch, now_us: int) -> None:
         """Each row counts its own transaction."""
@@ -133,7 +133,7 @@ class Engine:
             batch.features[name] = state.advance(batch.events, now_us, batch.hashes)
 
     def _record(self, batch: Batch, now_us: int) -> int:
-        """One append. The position behind it: what is told needs everything before it to be durable."""
+        """Append the batch; return the position before which all must be durable before any answer is sent."""
         decided = batch.entry(self._schema_id, self.lineup.revision, self._detector)
         end = self.journal.append_decided(decided, batch.hashes, now_us) + len(batch)
         for state in self.states.values():
@@ -146,7 +146,7 @@ class Engine:
         ledger.took(Stage.FEATURES, begun_ns, known_ns)
         ledger.took(Stage.MODEL, known_ns, judged_ns)
         ledger.took(Stage.COMMIT, judged_ns, time.monotonic_ns())
-        ledger.counters.add(Slot.JOURNAL_COMMITS)
+        ledger.counters.add(Slot.LOG_WRITES)
         ledger.show_circuit(self.models)
         for group in batch.groups:
             ledger.count_group(group.decider.variant, group.levels, group.decider.degraded)

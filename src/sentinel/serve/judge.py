@@ -19,26 +19,26 @@ _Where = NDArray[np.int64] | slice
 
 
 def judge(batch: Batch, lineup: Lineup, models: ModelCaller) -> None:
-    """The model's score, or the rules' in its place: where it cannot answer, and for who has waited too long."""
+    """Score each transaction with its model, or with the rules when the model cannot answer or time has run out."""
     now_ns, due_ns = time.monotonic_ns(), batch.due_ns
     if lineup.experiment is None and min(due_ns) >= now_ns:
         batch.groups = [_judged(batch, lineup, "a", slice(None), _ask(batch, lineup, "a", slice(None), models))]
         return
-    late = np.array(due_ns, np.int64) < now_ns
+    overdue = np.array(due_ns, np.int64) < now_ns
     of_b = np.zeros(len(batch), np.bool_)
     if lineup.experiment is not None:
         of_b[:] = [lineup.variant(key) == "b" for key in _keys(batch, lineup)]
-    for is_b, is_late in itertools.product((False, True), (False, True)):
-        where = np.flatnonzero((of_b == is_b) & (late == is_late))
+    for is_b, is_overdue in itertools.product((False, True), (False, True)):
+        where = np.flatnonzero((of_b == is_b) & (overdue == is_overdue))
         if len(where):
             variant = "b" if is_b else "a"
             shed = ModelAnswer(None, OVERLOADED, models.circuit)
-            answer = shed if is_late else _ask(batch, lineup, variant, where, models)
+            answer = shed if is_overdue else _ask(batch, lineup, variant, where, models)
             batch.groups.append(_judged(batch, lineup, variant, where, answer))
 
 
 def _keys(batch: Batch, lineup: Lineup) -> Sequence[str]:
-    """By what a transaction belongs to a variant: its first key, as a card keeps its variant."""
+    """The values that assign transactions to variants: those of the first key, as a card keeps its variant."""
     schema = lineup.champion.bundle.manifest.plan.schema
     name = schema.keys[0] if schema.keys else schema.id
     return [getattr(event, name) or "" for event in batch.events]

@@ -1,4 +1,4 @@
-"""Learning: which outcomes are news, and the answers to all of them. Nothing is changed here."""
+"""Outcomes: which of a batch are new, and the answers to all of them. Nothing is changed here."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import NotFound
-from sentinel.events.log import Outcome, hash_texts
+from sentinel.events.columns import Outcome, hash_texts
 from sentinel.record.entries import Outcomes
 from sentinel.record.journal import Journal
 from sentinel.serve.batch import Answer, Arrivals, Noted
 
 
-class News(NamedTuple):
+class NewOutcomes(NamedTuple):
     """The outcomes of some arrivals that are to be recorded, with `hashes` of their transactions' ids (n,).
 
     `answers` are those to all arrivals; they rest on entries before the position `durable_from`.
@@ -36,7 +36,7 @@ class News(NamedTuple):
         )
 
 
-def news_of(arrivals: Arrivals, journal: Journal) -> News:
+def new_outcomes_in(arrivals: Arrivals, journal: Journal) -> NewOutcomes:
     """Ask the journal which of these outcomes are of transactions that were decided here, and not known yet."""
     outcomes: Sequence[Any] = arrivals.events
     hashes = hash_texts([one.transaction_id for one in outcomes])
@@ -65,4 +65,4 @@ def news_of(arrivals: Arrivals, journal: Journal) -> News:
             known[one.transaction_id] = one.is_fraud
             new.append(n)
             about.append(position)
-    return News(answers, durable_from, [outcomes[n] for n in new], hashes[new], about)
+    return NewOutcomes(answers, durable_from, [outcomes[n] for n in new], hashes[new], about)

@@ -1,4 +1,4 @@
-"""The ledger: what the engine and the predictor count, in the words of the policy and the slots of the metrics."""
+"""The ledger: counts decisions and stage times, and writes them to the metrics in groups."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The lineup: the loaded models that decide at the moment, as the deployment record names them."""
+"""The lineup: the loaded models that decide now, as the deployment names them."""
 
 from typing import Literal, NamedTuple
 
@@ -49,12 +49,12 @@ class Lineup(NamedTuple):
         return variant_of(key, self.experiment.id, self.experiment.split_percent)
 
     def contender(self, variant: str) -> Contender:
-        """Who decides in a variant."""
+        """The contender that decides a variant."""
         return self.challenger if variant == "b" and self.challenger is not None else self.champion
 
     @property
     def contenders(self) -> tuple[Contender, ...]:
-        """Everyone who may decide."""
+        """All that may decide."""
         return (self.champion,) if self.challenger is None else (self.champion, self.challenger)
 
 

@@ -11,17 +11,17 @@ from sentinel.record.log import Log
 from sentinel.serve.engine import Engine
 
 _RETRY_S = 1.0
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 Settled = Callable[[str], None]
-"""Told in a sentence what has become of what could not be recorded."""
+"""Called with a sentence that says what has become of what could not be recorded."""
 
 
 class Opener:
     """Opens engines with `open_engine`, one after the other, and hands each to `install`.
 
-    After a fault it has the log declare void what is not durable, and only then says what has become of it.
+    After a fault it makes the log void what is not durable, then reports whether it was stored.
     """
 
     def __init__(self, log: Log, open_engine: Callable[[], Engine], install: Callable[[Engine], None]) -> None:
@@ -88,7 +88,7 @@ class Opener:
             settled("shutting down; it is not known whether this was stored")
 
     def _released(self) -> list[Settled]:
-        """Whom the faults so far concern; their engines are let go."""
+        """The callbacks of all pending faults; releases the engines involved."""
         unsettled: list[Settled] = []
         with suppress(IndexError):  # there are no more
             while True:
@@ -103,7 +103,7 @@ class Opener:
             if engine is not None:
                 engine.abandon()
         except Exception:
-            _log.exception("an engine could not be released")
+            _logger.exception("an engine could not be released")
 
     def _opened(self) -> bool:
         engine = None
@@ -121,10 +121,10 @@ class Opener:
     def _say(self, error: Exception) -> None:
         reason = _words_of(error)
         if self.reason != reason:
-            _log.warning("not ready: %s", error, exc_info=None if isinstance(error, SentinelError) else error)
+            _logger.warning("not ready: %s", error, exc_info=None if isinstance(error, SentinelError) else error)
         self.reason = reason
 
 
 def _words_of(error: Exception) -> str:
-    """What an operator is shown of it."""
+    """The message an operator sees."""
     return str(error) if isinstance(error, SentinelError) else f"{type(error).__name__}; the messages have the details"

@@ -1,4 +1,4 @@
-"""The queue: who is decided next, who has waited too long, and how large a batch may be. Time is an argument."""
+"""The queue: which requests come next, which are overdue, and how large a batch may be. Time is an argument."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ LONG_TURN_NS = 12_000_000
 
 _FIRST_PACE_NS = 15_000.0
 _LEARNING = 0.2  # weight of the last batch in the pace
-_HOPELESS_NS = 0
+_OVERDUE_NS = 0  # a deadline that has passed: the engine decides by the rules
 _due = operator.attrgetter("due_ns")
 
 
@@ -36,13 +36,13 @@ class Request(msgspec.Struct, gc=False):
     events: Sequence[Event]
     received_ns: int
     due_ns: int
-    tell: Callable[[Answers], None]
+    reply: Callable[[Answers], None]
 
 
 class Next(NamedTuple):
     """What to decide now: first those that have no time left, by the rules; then a batch that has."""
 
-    late: list[Request]
+    overdue: list[Request]
     batch: list[Request]
 
 
@@ -59,7 +59,7 @@ class Queue:
         """Transactions and outcomes that were put in and not taken out."""
 
     def __bool__(self) -> bool:
-        """Whether anyone waits."""
+        """Whether anything waits."""
         return bool(self._requests or self._outcomes)
 
     def put(self, request: Request) -> None:
@@ -78,20 +78,20 @@ class Queue:
         self.waiting += len(request.events)
 
     def take(self, now_ns: int) -> Next:
-        """Take out who is next. The transactions of a request stay together.
+        """Take the next requests. The transactions of a request stay together.
 
-        Who is late already, and who would be by the time that those before it are decided, is not kept waiting: to
-        decide it by the rules takes little time, and leaves more to the others.
+        A request that is overdue, or would be by the time its turn comes, is shed now: deciding it by the rules is
+        cheap and leaves time for the others.
         """
-        late = [one for one in self._requests if one.due_ns < now_ns]
-        if late:
+        overdue = [one for one in self._requests if one.due_ns < now_ns]
+        if overdue:
             self._requests = [one for one in self._requests if one.due_ns >= now_ns]
         batch = self._take_batch()
-        late += self._take_hopeless(now_ns, rows_of(batch))
-        late, later = _first_of(late, MOST_SHED)
+        overdue += self._shed_now(now_ns, rows_of(batch))
+        overdue, later = _first_of(overdue, MOST_SHED)
         self._requests += later
-        self.waiting -= rows_of(late) + rows_of(batch)
-        return Next(late, batch)
+        self.waiting -= rows_of(overdue) + rows_of(batch)
+        return Next(overdue, batch)
 
     def take_outcomes(self) -> list[Request]:
         """Take out the outcomes that are next."""
@@ -100,7 +100,7 @@ class Queue:
         return taken
 
     def take_all(self) -> list[Request]:
-        """Take out everyone."""
+        """Take out all requests."""
         taken, self._requests, self._outcomes, self.waiting = self._requests + self._outcomes, [], [], 0
         return taken
 
@@ -112,19 +112,19 @@ class Queue:
         taken, self._requests = _first_of(requests, self._most_rows)
         return taken
 
-    def _take_hopeless(self, now_ns: int, ahead: int) -> list[Request]:
-        """Who is still waiting behind so many transactions and would be late, as fast as decisions are made."""
+    def _shed_now(self, now_ns: int, ahead: int) -> list[Request]:
+        """Take the requests that would miss their deadline behind `ahead` transactions at the current pace."""
         kept: list[Request] = []
-        hopeless: list[Request] = []
+        shed: list[Request] = []
         for one in self._requests:
             if now_ns + (ahead + len(one.events)) * self._pace_ns <= one.due_ns:
                 ahead += len(one.events)
                 kept.append(one)
             else:
-                one.due_ns = _HOPELESS_NS
-                hopeless.append(one)
+                one.due_ns = _OVERDUE_NS
+                shed.append(one)
         self._requests = kept
-        return hopeless
+        return shed
 
     def learn(self, turn_ns: int, batch_ns: int, rows: int, *, shed: bool) -> None:
         """Learn from a turn how large batches may be and how long a transaction takes in them.

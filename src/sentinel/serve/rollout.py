@@ -38,7 +38,7 @@ class Rollout:
         self.read = read
         self.registry = registry
         self.deployment = Deployment()
-        """What this process is at."""
+        """The deployment that this process runs."""
 
         self.lineup: Lineup | None = None
         self.problem: str | None = _LOADING
@@ -110,7 +110,7 @@ class Rollout:
         deployment = None
         try:
             deployment = self.read()
-            if not self._is_at(deployment) and (self._is_news(deployment) or time.monotonic() >= self._retry_at):
+            if not self._is_at(deployment) and (self._is_new(deployment) or time.monotonic() >= self._retry_at):
                 self._retry_at = time.monotonic() + _RETRY_S
                 self._go_to(deployment)
         except SentinelError as error:
@@ -122,7 +122,7 @@ class Rollout:
                 self.problem = None
         self._reached = deployment.revision if deployment else self._reached
 
-    def _is_news(self, deployment: Deployment) -> bool:
+    def _is_new(self, deployment: Deployment) -> bool:
         return self._reached != deployment.revision
 
     def _is_at(self, deployment: Deployment) -> bool:

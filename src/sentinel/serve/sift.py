@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sentinel.errors import InvalidInput, SentinelError
-from sentinel.events.log import hash_texts
+from sentinel.events.columns import hash_texts
 from sentinel.events.schema import Schema
 from sentinel.events.times import FARTHEST_AHEAD_US, iso
 from sentinel.record.journal import Journal
@@ -29,7 +29,7 @@ class Sifted:
 
         self.durable_from = 0
 
-    def told(self) -> Answered:
+    def answered(self) -> Answered:
         """The answers to all arrivals, once those of the batch are there."""
         if self._places is None:
             return Answered(self.batch.answers, self.durable_from)

@@ -1,4 +1,4 @@
-"""The watch: once a second it looks after an experiment's guardrails, drift, and what is shown of both."""
+"""The watch: once a second it checks an experiment's guardrails and drift, and updates the metrics for both."""
 
 import asyncio
 import gc
@@ -11,7 +11,7 @@ from sentinel.policy.deployment import Experiment
 from sentinel.policy.experiment import Guardrails, Tally, check_guardrails, compare
 from sentinel.review.drift import DriftReport
 from sentinel.serve.observers import Observers
-from sentinel.serve.projection import Projection
+from sentinel.serve.projector_process import ProjectorProcess
 from sentinel.serve.rollout import Rollout
 from sentinel.serve.vectors.predictor import Predictor
 from sentinel.serve.worker import Worker
@@ -32,23 +32,23 @@ class Watch:
 
     def __init__(
         self, rollout: Rollout, predictor: Predictor, worker: Worker | None, observers: Observers,
-        children: tuple[ShadowSupervisor, Projection] | None, counters: Counters, *, guards: bool,
+        children: tuple[ShadowSupervisor, ProjectorProcess] | None, counters: Counters, *, guards: bool,
     ) -> None:  # fmt: skip
         self.rollout = rollout
         self.predictor = predictor
         self.worker = worker
         self.observers = observers
         self.shadow: ShadowSupervisor | None = None
-        self._projection: Projection | None = None
+        self._projector: ProjectorProcess | None = None
         if children is not None:
-            self.shadow, self._projection = children
+            self.shadow, self._projector = children
         self.counters = counters
         self.view_lag: int | None = None
         """How many entries the view was behind a moment ago; None while it is not known."""
 
         self._guards = guards
         self._guardrails = Guardrails()
-        self._drift_told_s = 0.0
+        self._drift_logged_s = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -57,8 +57,8 @@ class Watch:
         self.observers.start()
         if self.worker is not None:
             self.worker.start()
-        if self._projection is not None:
-            self._projection.start()
+        if self._projector is not None:
+            self._projector.start()
         self._task = asyncio.get_running_loop().create_task(self._look_around())
 
     def stop(self) -> None:
@@ -71,18 +71,18 @@ class Watch:
             self.shadow.close()
         if self.worker is not None:
             self.worker.stop()
-        if self._projection is not None:
-            self._projection.stop()
+        if self._projector is not None:
+            self._projector.stop()
         self.predictor.stop()
 
     def settle(self) -> None:
-        """Have everything counted that is answered; from the event loop's thread."""
+        """Count everything answered so far; from the event loop's thread."""
         self.predictor.settle()
         if self.worker is not None and self.worker.engine is not None:
             self.worker.engine.ledger.settle()
 
     async def catch_up(self) -> None:
-        """Have everything counted and observed that is answered by now."""
+        """Count and observe everything answered so far."""
         self.settle()
         self._follow()
         await asyncio.to_thread(self.observers.catch_up)
@@ -140,7 +140,7 @@ class Watch:
         return report
 
     async def reset_drift(self) -> None:
-        """Begin the live window anew."""
+        """Reset the drift window."""
         await self.catch_up()
         await asyncio.to_thread(self.observers.reset_drift)
         self.counters.set(Slot.DRIFT_DETECTED, 0)
@@ -155,7 +155,7 @@ class Watch:
                 _log.warning("%s", error)
 
     def _follow(self) -> None:
-        """What watches goes with what decides."""
+        """Point the observers and the shadow at the current deployment."""
         deployment, lineup = self.rollout.deployment, self.rollout.lineup
         if lineup is not None:
             self.observers.follow(deployment, lineup)
@@ -169,13 +169,13 @@ class Watch:
             gc.collect(1)  # here, as it leaves the older objects alone while there is something to do
         report = await self.drift()
         if isinstance(report, DriftReport) and report.drift_detected:
-            self._tell_drift(report)
+            self._log_drift(report)
         if self._guards:
             await self._guard()
         if self.shadow is not None:
             self._count_shadow(self.shadow)
-        if self._projection is not None:
-            self.view_lag = await asyncio.to_thread(self._projection.lag)
+        if self._projector is not None:
+            self.view_lag = await asyncio.to_thread(self._projector.lag)
 
     async def _guard(self) -> None:
         """End an experiment whose challenger does harm."""
@@ -188,10 +188,10 @@ class Watch:
             _log.warning("the experiment with %s is aborted: %s", experiment.version, reason)
             await self.rollout.change(lambda deployment: deployment.aborted(reason, experiment.id))
 
-    def _tell_drift(self, report: DriftReport) -> None:
-        if time.monotonic() - self._drift_told_s < DRIFT_LINE_S:
+    def _log_drift(self, report: DriftReport) -> None:
+        if time.monotonic() - self._drift_logged_s < DRIFT_LINE_S:
             return
-        self._drift_told_s = time.monotonic()
+        self._drift_logged_s = time.monotonic()
         drifted = [
             f"{one.name} ({', '.join(one.reasons)})" for one in (*report.per_feature, report.score) if one.drifted
         ]
@@ -199,10 +199,10 @@ class Watch:
 
     def _count_shadow(self, shadow: ShadowSupervisor) -> None:
         status = shadow.status()
-        told = {
+        counts = {
             Slot.SHADOW_SCORED: status.scored,
             Slot.SHADOW_DROPPED: status.dropped,
             Slot.SHADOW_FAILED: status.failed,
         }
-        for slot, value in told.items():
+        for slot, value in counts.items():
             self.counters.set(slot, value)

@@ -1,4 +1,4 @@
-"""The worker: has the engine decide, a batch a turn of the event loop, and tells the answers once they are durable."""
+"""The worker: runs the engine once per turn of the event loop and sends answers once they are durable."""
 
 import asyncio
 import contextlib
@@ -18,10 +18,10 @@ from sentinel.serve.engine import Engine
 from sentinel.serve.opener import Opener
 from sentinel.serve.queue import LONG_TURN_NS, Queue, Request, arrivals_of, rows_of
 
-MOST_READ, MOST_LATE_READ = 1_024, 2_048
+MOST_READ, MOST_OVERDUE_READ = 1_024, 2_048
 """Transactions read in a turn of the loop after which some are decided before more is read.
 
-While all of it is late already it is the second number: together they are shed at less cost.
+While all of it is overdue already it is the second number: together they are shed at less cost.
 """
 
 MOST_LOOKS = 8
@@ -54,12 +54,14 @@ class Worker:
         """Processor time of the longest step in the event loop so far: a batch, a switch, a change."""
 
         self._opener = Opener(log, open_engine, self._install)
-        self._untold: deque[tuple[Answered, Sequence[Request]]] = deque()
+        self._undelivered: deque[tuple[Answered, Sequence[Request]]] = deque()
         self._turn_is_due = False
         self._turn_began_ns = self._decided_ns = 0
         self._unsorted = self._last_due_ns = 0  # read in this turn: how many transactions, and the last that is due
-        self._most_read, self._most_late_read = (min(most, most_waiting // 2) for most in (MOST_READ, MOST_LATE_READ))
-        self._newcomers = self._looks = 0
+        self._most_read, self._most_overdue_read = (
+            min(most, most_waiting // 2) for most in (MOST_READ, MOST_OVERDUE_READ)
+        )
+        self._new_connections = self._looks = 0
         self._pause_until_s = 0.0
 
     @property
@@ -89,7 +91,7 @@ class Worker:
                 _log.exception("the states could not be saved; the log has every answer that was given")
 
     def put(self, request: Request) -> None:
-        """Have transactions decided; `request.tell` is called in the event loop with the answers, in their order.
+        """Have transactions decided; `request.reply` is called in the event loop with the answers, in their order.
 
         Raises NotReady, Overloaded.
         """
@@ -99,7 +101,7 @@ class Worker:
         self._unsorted += len(request.events)
         self._last_due_ns = max(self._last_due_ns, request.due_ns)
         if self._unsorted >= self._most_read and (
-            self._unsorted >= self._most_late_read or self._last_due_ns > time.monotonic_ns()
+            self._unsorted >= self._most_overdue_read or self._last_due_ns > time.monotonic_ns()
         ):
             with self._turn():
                 self._decide(engine)
@@ -112,11 +114,11 @@ class Worker:
         self._begin_turn()
 
     def welcome(self) -> None:
-        """A connection was taken. The loop takes few in a turn: there may be more, and what they ask lies unread."""
-        self._newcomers += 1
+        """Note a new connection: its first request may not have been read yet."""
+        self._new_connections += 1
 
     def between_batches(self, errand: Callable[[Engine], T]) -> "Future[T]":
-        """Have something done to the engine in the loop's thread; what it gives or raises, NotReady without one."""
+        """Run `errand` in the loop's thread between two batches; the future has its result or error, or NotReady."""
 
         def run() -> T:
             try:
@@ -163,7 +165,7 @@ class Worker:
         self.engine = engine
 
     def _notify(self) -> None:
-        self._loop.call_soon_threadsafe(self._tell_durable)
+        self._loop.call_soon_threadsafe(self._reply_durable)
 
     def _begin_turn(self) -> None:
         if self._turn_began_ns == 0:
@@ -184,11 +186,11 @@ class Worker:
             return
         now_ns = time.monotonic_ns()
         began_ns = self._turn_began_ns or now_ns
-        if self._newcomers and self._looks < MOST_LOOKS and now_ns - began_ns < LONG_TURN_NS:
-            self._newcomers, self._looks, self.is_behind = 0, self._looks + 1, True
+        if self._new_connections and self._looks < MOST_LOOKS and now_ns - began_ns < LONG_TURN_NS:
+            self._new_connections, self._looks, self.is_behind = 0, self._looks + 1, True
             self._work_soon()
             return
-        self._newcomers = self._looks = 0
+        self._new_connections = self._looks = 0
         with self._turn():
             self._decide(engine)
             self._learn()
@@ -204,16 +206,16 @@ class Worker:
         """Decide a batch, and shed what has no time for one."""
         self._unsorted = self._last_due_ns = 0
         begun_ns = max(self._turn_began_ns, self._decided_ns)
-        late, batch = self.queue.take(time.monotonic_ns())
-        if late:
-            self._handle(late, engine.decide)
+        overdue, batch = self.queue.take(time.monotonic_ns())
+        if overdue:
+            self._handle(overdue, engine.decide)
         took_ns = 0
         if batch:
             batch_began_ns = time.monotonic_ns()
             self._handle(batch, engine.decide)
             took_ns = time.monotonic_ns() - batch_began_ns
         self._decided_ns = time.monotonic_ns()
-        self.queue.learn(self._decided_ns - begun_ns, took_ns, rows_of(batch), shed=bool(late))
+        self.queue.learn(self._decided_ns - begun_ns, took_ns, rows_of(batch), shed=bool(overdue))
 
     def _learn(self) -> None:
         outcomes = self.queue.take_outcomes()
@@ -221,7 +223,7 @@ class Worker:
             self._handle(outcomes, self.engine.learn)
 
     def _handle(self, requests: Sequence[Request], step: Step) -> None:
-        """Take a step with these requests; who is told waits until the answers are durable."""
+        """Take a step with these requests; answers are sent once they are durable."""
         if self.engine is None:  # a batch of this turn failed before
             self._refuse(requests, NotReady(f"No model can answer: {self.reason}"))
             return
@@ -236,25 +238,25 @@ class Worker:
                 self._refuse(requests, problem)
             return
         if answered.durable_from <= self.log.durable:
-            _tell(answered, requests)
+            _reply(answered, requests)
         else:
-            self._untold.append((answered, requests))
+            self._undelivered.append((answered, requests))
 
-    def _tell_durable(self) -> None:
+    def _reply_durable(self) -> None:
         durable = self.log.durable
-        while self._untold and self._untold[0][0].durable_from <= durable:
-            _tell(*self._untold.popleft())
+        while self._undelivered and self._undelivered[0][0].durable_from <= durable:
+            _reply(*self._undelivered.popleft())
 
     def _fail(self, error: Exception, requests: Sequence[Request]) -> None:
-        """The engine can no longer be used. Those whose fate is not known hear of it when it is."""
-        self._tell_durable()
+        """Give up the engine. Callers whose batch may or may not be stored are answered after recovery."""
+        self._reply_durable()
         engine, self.engine = self.engine, None
         if isinstance(error, SentinelError):
             _log.error("nothing is decided until the log can be written again: %s", error)
         else:
             _log.error("a batch of %d was not decided", rows_of(requests), exc_info=error)
-        unknown = [*requests, *(one for _, told in self._untold for one in told)]
-        self._untold.clear()
+        unknown = [*requests, *(one for _, callers in self._undelivered for one in callers)]
+        self._undelivered.clear()
         waiting = self.queue.take_all()
 
         def settled(fate: str) -> None:
@@ -265,7 +267,7 @@ class Worker:
 
     def _refuse(self, requests: Sequence[Request], error: SentinelError) -> None:
         for one in requests:
-            one.tell([error] * len(one.events))
+            one.reply([error] * len(one.events))
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -301,9 +303,9 @@ class Worker:
         return engine
 
 
-def _tell(answered: Answered, requests: Sequence[Request]) -> None:
+def _reply(answered: Answered, requests: Sequence[Request]) -> None:
     begin = 0
     for one in requests:
         end = begin + len(one.events)
-        one.tell(answered.answers[begin:end])
+        one.reply(answered.answers[begin:end])
         begin = end

@@ -31,14 +31,14 @@ def main() -> int:
     logging.basicConfig(level="WARNING", format="%(levelname)s %(message)s")
     try:
         settings = msgspec.json.decode(given.settings, type=ShadowSettings)
-        _be_humble(settings)
+        _yield_to_decisions(settings)
         if given.parent is not None:
             _die_with_parent()
         _run(Shadow(given.home, given.version, settings), settings.poll_s, given.parent)
     except (BundleProblem, msgspec.MsgspecError) as error:
-        return _told(error, REFUSED)
+        return _reported(error, REFUSED)
     except SentinelError as error:
-        return _told(error, 1)
+        return _reported(error, 1)
     return 0
 
 
@@ -48,7 +48,7 @@ def _run(shadow: Shadow, poll_s: float, parent: int | None) -> None:
             time.sleep(poll_s)
 
 
-def _be_humble(settings: ShadowSettings) -> None:
+def _yield_to_decisions(settings: ShadowSettings) -> None:
     """Last in the queue for a processor, first to go when memory runs out, and no dump of it on the disk."""
     os.nice(19)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -65,7 +65,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
-def _told(error: Exception, code: int) -> int:
+def _reported(error: Exception, code: int) -> int:
     print(" ".join(str(error).split()), file=sys.stderr)
     return code
 

@@ -1,4 +1,4 @@
-"""What a shadow does: follow the log with one bundle, and store what it would have said."""
+"""What a shadow does: follow the log with one bundle, and store what it would have decided."""
 
 import hashlib
 import logging
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import BundleProblem
-from sentinel.events.log import Outcome, log_of_outcomes
+from sentinel.events.columns import Outcome, columns_of_outcomes
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import Bundle, load_bundle, read_manifest
 from sentinel.model.registry import Registry
@@ -171,11 +171,11 @@ def _check_schema(home: Path, log: LogReader, bundle: Bundle) -> None:
 def _warm(bundle: Bundle) -> None:
     """Have everything compiled before the first sign of life, from which on silence means a hang."""
     plan = bundle.manifest.plan
-    MemoryStore(plan).advance(log_of_outcomes(plan.schema, [Outcome("warm-up", is_fraud=False, time_us=0)], 0))
+    MemoryStore(plan).advance(columns_of_outcomes(plan.schema, [Outcome("warm-up", is_fraud=False, time_us=0)], 0))
 
 
 def _own_folder(parent: Path, progress: ShadowProgress) -> Path:
-    """The folder of this shadow's snapshots; those of others, which no one will read, are deleted."""
+    """The folder of this shadow's snapshots; folders of other shadows are deleted."""
     mine = parent / f"{progress.model_version}-{progress.bundle_sha256[:12]}-{progress.begun}"
     parent.mkdir(exist_ok=True)
     for other in parent.iterdir():

@@ -1,4 +1,4 @@
-"""The supervisor: keeps the process of a shadow running, from a thread that nobody waits for."""
+"""The supervisor: keeps the process of a shadow running, in a background thread."""
 
 import contextlib
 import logging
@@ -27,7 +27,7 @@ class ShadowStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How the shadow is doing.
 
     `running` from its first sign of life on; `reason` is why it is not, or why it was last restarted. The counters
-    are over all runs of this version, `lag` in events when it last told.
+    are over all runs of this version, `lag` in events at its last report.
     """
 
     version: str | None = None

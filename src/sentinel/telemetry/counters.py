@@ -82,7 +82,7 @@ class Slot(IntEnum):
     DRIFT_DETECTED = Across.MAX  # 0 or 1
     DRIFTED_FEATURES = Across.MAX
 
-    JOURNAL_COMMITS = Across.COUNT
+    LOG_WRITES = Across.COUNT
     SWAPS = Across.COUNT  # changes of the champion
 
 

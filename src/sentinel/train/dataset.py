@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from sentinel.detector import Detector
 from sentinel.errors import DataProblem
+from sentinel.events.columns import EventColumns
 from sentinel.events.files import History
-from sentinel.events.log import EventLog
-from sentinel.events.replay import log_of_frame
+from sentinel.events.replay import columns_of_frame
 from sentinel.events.times import duration_us
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
@@ -58,7 +58,7 @@ def build_dataset(detector: Detector, history: History, progress: Progress) -> D
     bounds = split(detector, frame[detector.schema.time].to_numpy())
     plan = detector.plan(learn_vocabulary(detector, frame[: bounds[0]]))
     store = MemoryStore(plan)
-    rows = replay(store, log_of_frame(detector.schema, frame), progress)
+    rows = replay(store, columns_of_frame(detector.schema, frame), progress)
     labels = frame[detector.schema.label].fill_null(-1).to_numpy().astype(np.int8)
     times = frame[detector.schema.time].to_numpy()
     slices = (slice(0, bounds[0]), slice(bounds[1], bounds[2]), slice(bounds[3], len(frame)))
@@ -99,12 +99,12 @@ def learn_vocabulary(detector: Detector, frame: pl.DataFrame) -> dict[str, tuple
     return learned
 
 
-def replay(store: MemoryStore, log: EventLog, progress: Progress) -> NDArray[np.float64]:
-    """Advance the store through the whole log, in chunks so that progress can be shown; the rows of all."""
+def replay(store: MemoryStore, events: EventColumns, progress: Progress) -> NDArray[np.float64]:
+    """Advance the store through all events, in chunks so that progress can be shown; the rows of all."""
     parts = []
-    for begin in range(0, len(log), _CHUNK):
-        parts.append(store.advance(log.rows(slice(begin, begin + _CHUNK))).rows)
-        progress(min(begin + _CHUNK, len(log)), len(log))
+    for begin in range(0, len(events), _CHUNK):
+        parts.append(store.advance(events.rows(slice(begin, begin + _CHUNK))).rows)
+        progress(min(begin + _CHUNK, len(events)), len(events))
     return np.concatenate(parts)
 
 

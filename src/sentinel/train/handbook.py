@@ -19,7 +19,7 @@ from sentinel.detectors import load_detector
 from sentinel.detectors.handbook import ONE_WEEK
 from sentinel.errors import DataProblem
 from sentinel.events.files import History, read_history
-from sentinel.events.replay import log_of_frame, text_hashes
+from sentinel.events.replay import columns_of_frame, text_hashes
 from sentinel.features.store import MemoryStore
 from sentinel.review.average_precision import average_precision
 from sentinel.train.dataset import Part, Progress, learn_vocabulary, replay
@@ -75,7 +75,7 @@ class Prepared:
         if schema.label not in frame.columns or frame[schema.label].null_count() > 0:
             raise DataProblem(f"the protocol needs {schema.label} on every transaction of the history")
         store = MemoryStore(detector.plan(learn_vocabulary(detector, frame)))
-        self.rows = replay(store, log_of_frame(schema, frame), lambda _done, _of: None).astype(np.float32)
+        self.rows = replay(store, columns_of_frame(schema, frame), lambda _done, _of: None).astype(np.float32)
         self.labels = frame[schema.label].to_numpy().astype(np.int8)
         self.day = frame[schema.time].to_numpy() // _DAY_US
         self.card = text_hashes(frame[schema.keys[0]])

@@ -345,7 +345,7 @@ def test_a_view_that_is_made_anew_is_seen_by_readers_and_refused_to_the_old_writ
         assert reader.counts().decisions == 1
         rebuild(one.path)
         assert reader.counts().decisions == 0
-        with pytest.raises(StorageProblem, match="made anew"):
+        with pytest.raises(StorageProblem, match="rebuilt"):
             project(one.view, made, [made.decided_record(2, [{"id": "b"}])], since=2)
         one.open_again()
         project(one.view, made, [made.decided_record(1, [{"id": "a"}])])

@@ -26,7 +26,7 @@ def server(start_server, two_models_home):
 
 @pytest.fixture
 def calm(server, ask):
-    """The server with v1 in charge, no champion before it, and nothing else going on; left as it was found."""
+    """The server with v1 as champion, no champion before it, and nothing else going on; left as it was found."""
     yield server
 
     def post(path, body=b""):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import sqlite3
 import time
+import urllib.parse
 import uuid
 from contextlib import closing
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from sentinel.errors import NotFound
-from sentinel.events.log import Outcome
+from sentinel.events.columns import Outcome
 from sentinel.events.times import instant_us, iso
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment
@@ -291,3 +292,10 @@ def test_what_is_not_durable_is_not_shown_yet(two_models_home, fake_log, tmp_pat
             with contextlib.suppress(NotFound):
                 outcomes.append(json.loads(lookups.decision("t").body)["outcomes"])
         assert outcomes == [[], [{"is_fraud": True, "time": iso(LATER_US)}]]
+
+
+@pytest.mark.parametrize("name", ["a/b/1", "a b", "%41", "ü?x=1"])
+def test_an_id_is_found_whatever_is_in_it(get, post, name):
+    post("/v1/score", json.dumps(payment("card-odd", transaction_id=name)).encode())
+    found = get(f"/v1/decisions/{urllib.parse.quote(name, safe='')}")
+    assert (found.status, found.json["transaction_id"]) == (200, name)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sentinel.errors import Conflict, InvalidInput, NotReady, Overloaded, SentinelError, StorageProblem
 from sentinel.policy.thresholds import Thresholds
 from sentinel.serve.batch import Decision, Noted
-from sentinel.transport.http.replies import reply_to, reply_to_batch, respond
+from sentinel.transport.http.replies import reply_to, reply_to_batch, response_of
 
 TEXTS = st.text(min_size=1, max_size=12) | st.sampled_from(['a","b', 'a\\","b', '"', "\n", "\x00", "é€😀"])
 FAULTS = (Conflict("other content"), NotReady("loading"), Overloaded("full"), InvalidInput("no", "$.amount"))
@@ -55,4 +55,4 @@ def test_a_batch_of_which_nothing_could_be_answered_has_the_status_of_the_fault(
 def test_a_fault_has_a_status_and_who_may_come_again_is_told_so(fault, status, may_come_again):
     reply = reply_to(fault)
     assert (reply.status, msgspec.json.decode(reply.body)["status"]) == (status, status)
-    assert ("retry-after" in respond(reply).headers) == may_come_again
+    assert ("retry-after" in response_of(reply).headers) == may_come_again

@@ -28,7 +28,7 @@ class ViewPosition(NamedTuple):
 
 
 class DecisionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which decisions are wanted; what is not given does not matter. Raises InvalidInput for a wrong limit or cursor.
+    """Which decisions are wanted; omitted fields do not filter. Raises InvalidInput for a wrong limit or cursor.
 
     - `keys`: values of keys of the schema, `{"card_id": "c-7"}`; all of them.
     - `from_us`, `to_us`: received in [from_us, to_us), microseconds since 1970 UTC.

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.events.log import hash_text, hash_texts
+from sentinel.events.columns import hash_text, hash_texts
 from sentinel.events.schema import Schema
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.entries import Decided, OutcomeRow, decided_in, outcome_rows

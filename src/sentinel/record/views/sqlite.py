@@ -38,15 +38,15 @@ _PRAGMAS = ("busy_timeout=1000", "synchronous=NORMAL", "cache_size=-16384", "wal
 class SqliteView:
     """The tables in one file, which is made when it is not there. WAL, `synchronous=NORMAL`.
 
-    A power cut may take the newest rows, and then takes the position with them. Whoever reads opens the file anew,
-    and so sees one that was made anew.
+    A power cut may take the newest rows, and then takes the position with them. Every read opens the file, and
+    so sees one that was rebuilt.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._engine = sa.create_engine("sqlite://", creator=self._connect, poolclass=sa.NullPool)
-        with self._told("opened"), self._engine.begin() as connection:
+        with self._naming_faults("opened"), self._engine.begin() as connection:
             _prepare(connection)
         self._writer: sa.Connection | None = None
         self._file = path.stat().st_ino
@@ -70,7 +70,7 @@ class SqliteView:
             if not writer.execute(moved).rowcount:
                 other = writer.scalar(sa.select(progress.c.log_id)) not in ("", log_id)
                 raise StorageProblem(
-                    f"the view {self.path} belongs to another log; `sentinel views rebuild` makes it anew"
+                    f"the view {self.path} belongs to another log; `sentinel views rebuild` rebuilds it"
                     if other
                     else f"another projector has written to {self.path}; run one at a time"
                 )
@@ -130,15 +130,15 @@ class SqliteView:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with self._told("read"), self._engine.connect() as reader:
+        with self._naming_faults("read"), self._engine.connect() as reader:
             yield reader
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         """One transaction, all of it or nothing."""
-        with self._told("written"):
+        with self._naming_faults("written"):
             if self.path.stat().st_ino != self._file:
-                raise StorageProblem(f"{self.path} was made anew; open it again")
+                raise StorageProblem(f"{self.path} was rebuilt; open it again")
             if self._writer is None:
                 self._writer = self._engine.connect()
             with self._writer.begin():
@@ -146,13 +146,13 @@ class SqliteView:
                 yield self._writer
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _naming_faults(self, what: str) -> Iterator[None]:
         try:
             yield
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise StorageProblem(
                 f"{self.path} cannot be {what}: {getattr(error, 'orig', None) or error}; free some space and check the "
-                f"disk, or have it made anew with `sentinel views rebuild`"
+                f"disk, or rebuild it with `sentinel views rebuild`"
             ) from error
 
 
@@ -175,7 +175,7 @@ def _prepare(connection: sa.Connection) -> None:
         _insert(connection, progress, [("", 0, b"", 0)])
         connection.exec_driver_sql(f"PRAGMA user_version={VERSION}")
     if _version(connection) != VERSION:
-        raise StorageProblem("the view is of another version of Sentinel; `sentinel views rebuild` makes it anew")
+        raise StorageProblem("the view is of another version of Sentinel; `sentinel views rebuild` rebuilds it")
 
 
 def _version(connection: sa.Connection) -> int:

@@ -52,8 +52,8 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     circuit_breaker_state: str
 
 
-Tell: TypeAlias = Callable[[bytes | SentinelError], None]
-"""Who is told the answer, a `Prediction` in JSON, or that there is none."""
+Respond: TypeAlias = Callable[[bytes | SentinelError], None]
+"""Called with the answer, a `Prediction` in JSON, or with the error."""
 
 Observe: TypeAlias = Callable[[Any, Any], None]
 
@@ -62,7 +62,7 @@ class _Waiting(msgspec.Struct, gc=False):
     body: bytes
     received_ns: int
     due_ns: int
-    tell: Tell
+    respond: Respond
     waits: bool = True
     key: str | None = None
 
@@ -83,16 +83,16 @@ class _Answered(NamedTuple):
     latencies_us: list[int]
     levels: list[int]
     variant: str
-    verdict: ModelAnswer
+    answer: ModelAnswer
     rows: Any = None
 
 
 class Predictor:
     """Scores vectors in the event loop, and remembers scores for a moment. Use it from the loop's thread only.
 
-    A lone vector waits for nobody: it is scored at the end of the turn of the loop in which it came. The cache is
-    emptied with every change of the lineup, and not used while an experiment runs. A challenger that takes other
-    features than the champion answers no vectors, only transactions.
+    A single vector is not held back for a batch: it is scored at the end of the turn of the loop in which it came. The
+    cache is emptied with every change of the lineup, and not used while an experiment runs. A challenger that takes
+    other features than the champion answers no vectors, only transactions.
     """
 
     def __init__(
@@ -154,8 +154,8 @@ class Predictor:
         self._note_hit(known.action)
         return known.answer % (known.score, (time.monotonic_ns() - received_ns) // 1000, 0)
 
-    def ask(self, body: bytes, received_ns: int, due_ns: int, tell: Tell) -> None:
-        """Have the vector in this body scored; `tell` is called with the answer within this turn of the loop.
+    def ask(self, body: bytes, received_ns: int, due_ns: int, respond: Respond) -> None:
+        """Have the vector in this body scored; `respond` is called with the answer within this turn of the loop.
 
         Raises NotReady, Overloaded.
         """
@@ -165,7 +165,7 @@ class Predictor:
             raise Overloaded(f"{len(self._waiting)} vectors are waiting already; retry in a second")
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._answer)
-        self._waiting.append(_Waiting(body, received_ns, due_ns, tell))
+        self._waiting.append(_Waiting(body, received_ns, due_ns, respond))
 
     def _note_hit(self, action: Action) -> None:
         self._settle_soon()
@@ -201,7 +201,7 @@ class Predictor:
         self._counters.add(Slot.ERRORS, n)
 
     def _answer(self) -> None:
-        """Score what waits: the earliest due first, in batches that no one has to wait long for."""
+        """Score what waits: the earliest due first, in batches small enough to keep waits short."""
         waiting, self._waiting = self._waiting, []
         lineup = self._answering
         assert lineup is not None  # noqa: S101 - a lineup is never taken away
@@ -220,12 +220,12 @@ class Predictor:
     def _refuse(self, one: _Waiting, error: SentinelError) -> None:
         one.waits = False
         self.count_errors(1)
-        one.tell(error)
+        one.respond(error)
 
     def _answer_batch(self, batch: list[_Waiting], lineup: Lineup) -> None:
-        rows, strange = lineup.champion.reader.rows([one.body for one in batch])
-        if strange:
-            self._read(batch, rows, strange, lineup.champion)
+        rows, unusual = lineup.champion.reader.rows([one.body for one in batch])
+        if unusual:
+            self._read(batch, rows, unusual, lineup.champion)
             batch, rows = _some(batch, rows, [n for n, one in enumerate(batch) if one.waits])
         if lineup.experiment is None:
             batch, rows = self._recall(batch, rows, lineup.champion)
@@ -239,9 +239,9 @@ class Predictor:
             where = [n for n, found in enumerate(variants) if found == variant]
             self._score(*_some(batch, rows, where), lineup, variant)
 
-    def _read(self, batch: list[_Waiting], rows: Any, strange: list[int], champion: Contender) -> None:
+    def _read(self, batch: list[_Waiting], rows: Any, unusual: list[int], champion: Contender) -> None:
         """Read what is not plain, and refuse what is no vector."""
-        for n in strange:
+        for n in unusual:
             try:
                 vector = champion.reader.one(batch[n].body)
             except SentinelError as error:
@@ -265,7 +265,7 @@ class Predictor:
             repeat = Repeat(int(until_ns[n]), ACTIONS[level], self.models.circuit, answer, text)
             self._remember(one.body, repeat, now_ns)
             one.waits = False
-            one.tell(answer % (text, (now_ns - one.received_ns) // 1000, 0))
+            one.respond(answer % (text, (now_ns - one.received_ns) // 1000, 0))
         return _some(batch, rows, np.flatnonzero(until_ns == 0).tolist())
 
     def _remember(self, body: bytes, repeat: Repeat, now_ns: int) -> None:
@@ -280,39 +280,39 @@ class Predictor:
     def _score(self, batch: list[_Waiting], rows: Any, lineup: Lineup, variant: str) -> None:
         contender = lineup.contender(variant)
         begun_ns = time.monotonic_ns()
-        late = [n for n, one in enumerate(batch) if one.due_ns < begun_ns]
-        if late:
-            verdict = ModelAnswer(None, OVERLOADED, self.models.circuit)
-            self._tell(*_some(batch, rows, late), lineup, variant, verdict)
+        overdue = [n for n, one in enumerate(batch) if one.due_ns < begun_ns]
+        if overdue:
+            answer = ModelAnswer(None, OVERLOADED, self.models.circuit)
+            self._respond(*_some(batch, rows, overdue), lineup, variant, answer)
             batch, rows = _some(batch, rows, [n for n, one in enumerate(batch) if one.waits])
             if not batch:
                 return
         if lineup.fallback_only:
-            verdict = ModelAnswer(None, FALLBACK_ONLY, self.models.circuit)
+            answer = ModelAnswer(None, FALLBACK_ONLY, self.models.circuit)
         else:
-            verdict = self.models.ask(contender.scorer, rows)
-        if verdict.scores is not None and lineup.experiment is None:
-            self._cache.put(rows, verdict.scores, begun_ns)
+            answer = self.models.ask(contender.scorer, rows)
+        if answer.scores is not None and lineup.experiment is None:
+            self._cache.put(rows, answer.scores, begun_ns)
         self._counters.observe(Stage.MODEL, (time.monotonic_ns() - begun_ns) // 1000)
-        self._tell(batch, rows, lineup, variant, verdict)
+        self._respond(batch, rows, lineup, variant, answer)
 
-    def _tell(self, batch: list[_Waiting], rows: Any, lineup: Lineup, variant: str, verdict: ModelAnswer) -> None:
+    def _respond(self, batch: list[_Waiting], rows: Any, lineup: Lineup, variant: str, answer: ModelAnswer) -> None:
         contender = lineup.contender(variant)
-        if verdict.scores is None:
+        if answer.scores is None:
             thresholds = contender.fallback.thresholds
             scores = contender.fallback.score(rows).tolist()
         else:
-            thresholds, scores = contender.thresholds, verdict.scores.tolist()
+            thresholds, scores = contender.thresholds, answer.scores.tolist()
         levels = list(map(thresholds.level, scores))
         texts = _encode(scores)[1:-1].split(b",")
-        answers, size, now_ns = _answers(contender, variant, verdict), len(batch), time.monotonic_ns()
+        answers, size, now_ns = _answers(contender, variant, answer), len(batch), time.monotonic_ns()
         latencies_us = [(now_ns - one.received_ns) // 1000 for one in batch]
         for one, score, level, text, latency_us in zip(batch, scores, levels, texts, latencies_us, strict=True):
             one.waits = False
-            one.tell(answers[2 * level + (score >= _LIKELY)] % (text, latency_us, size))
-        is_observed = verdict.scores is not None and contender is lineup.champion
+            one.respond(answers[2 * level + (score >= _LIKELY)] % (text, latency_us, size))
+        is_observed = answer.scores is not None and contender is lineup.champion
         self._settle_soon()
-        self._unsettled.append(_Answered(latencies_us, levels, variant, verdict, rows if is_observed else None))
+        self._unsettled.append(_Answered(latencies_us, levels, variant, answer, rows if is_observed else None))
         self._unsettled_rows += size
         if self._unsettled_rows >= SETTLE_ROWS:
             self.settle()
@@ -322,7 +322,7 @@ class Predictor:
             return
         try:
             self._observer(
-                np.concatenate([one.rows for one in answered]), np.concatenate([one.verdict.scores for one in answered])
+                np.concatenate([one.rows for one in answered]), np.concatenate([one.answer.scores for one in answered])
             )
         except Exception:  # noqa: BLE001 - they are answered, and counted
             _log.exception("vectors could not be observed")
@@ -333,7 +333,7 @@ class Predictor:
         ledger.count_levels(np.bincount(np.concatenate(levels), minlength=len(ACTIONS)).tolist())
         for one, of_one in zip(answered, levels, strict=True):
             counters.observe_batch(len(of_one))
-            ledger.count_group(one.variant, of_one, one.verdict.degraded)
+            ledger.count_group(one.variant, of_one, one.answer.degraded)
         counters.observe_many(Stage.TOTAL, np.array([us for one in answered for us in one.latencies_us]))
         counters.add(Slot.CACHE_MISSES, sum(map(len, levels)))
         counters.set(Slot.CACHE_SIZE, len(self._cache))
@@ -344,7 +344,7 @@ class Predictor:
     def _count_for_experiment(self, answered: list[_Answered]) -> None:
         deadline_us = round(self.models.limits.deadline_s * 1e6)
         for one in answered:
-            failed = one.verdict.degraded in MODEL_FAULTS
+            failed = one.answer.degraded in MODEL_FAULTS
             for latency_us, level in zip(one.latencies_us, one.levels, strict=True):
                 self.experiment[one.variant].note_decision(ACTIONS[level], latency_us, deadline_us, failed)
         self._count_experiment()
@@ -370,14 +370,14 @@ def _some(batch: list[_Waiting], rows: Any, where: list[int]) -> tuple[list[_Wai
     return [batch[n] for n in where], rows[where]
 
 
-def _answers(contender: Contender, variant: str, verdict: ModelAnswer, *, cache_hit: bool = False) -> tuple[bytes, ...]:
-    """What one contender says to one batch, at twice the level of the action, and one more where fraud is likelier.
+def _answers(contender: Contender, variant: str, answer: ModelAnswer, *, cache_hit: bool = False) -> tuple[bytes, ...]:
+    """Answer templates, indexed by 2 x level + predicted class.
 
-    It is filled in with score, microseconds and batch size, all that differs.
+    They are filled in with score, microseconds and batch size, all that differs.
     """
-    thresholds = contender.fallback.thresholds if verdict.degraded else contender.thresholds
+    thresholds = contender.fallback.thresholds if answer.degraded else contender.thresholds
     return _forms(
-        thresholds, cache_hit, contender.version, _SHOWN_VARIANT[variant], verdict.degraded, verdict.circuit
+        thresholds, cache_hit, contender.version, _SHOWN_VARIANT[variant], answer.degraded, answer.circuit
     )  # fmt: skip
 
 

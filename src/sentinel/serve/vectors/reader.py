@@ -71,11 +71,11 @@ class VectorReader:
     def rows(self, bodies: Sequence[bytes]) -> tuple[NDArray[np.float32], list[int]]:
         """Rows (n, features) of plain bodies, and the places of those that are not plain, whose rows mean nothing."""
         out = np.empty((len(bodies), len(self._names)), _FLOAT)
-        strange = np.empty(len(bodies), _INT)
-        count = _read(b"\0".join([*bodies, b""]), out, strange)
+        unusual = np.empty(len(bodies), _INT)
+        count = _read(b"\0".join([*bodies, b""]), out, unusual)
         if count < 0:
             return self.rows([b"" if _END in body else body for body in bodies])
-        return out, strange[:count].tolist() if count else []
+        return out, unusual[:count].tolist() if count else []
 
     def one(self, body: bytes) -> Vector:
         """Any body. Raises BadBody, InvalidInput."""
@@ -88,9 +88,9 @@ def vector_bits(features: Any, names: tuple[str, ...], version: str, pack: Calla
     if isinstance(features, dict):
         strangers, absent = features.keys() - set(names), [name for name in names if name not in features]
         if strangers or absent:
-            told = [f"unknown {', '.join(sorted(strangers))}"] if strangers else []
-            told += [f"missing {', '.join(absent)} (null where a value is not known)"] if absent else []
-            raise BadBody(f"expected the {len(names)} features of model {version}: {'; '.join(told)}")
+            problems = [f"unknown {', '.join(sorted(strangers))}"] if strangers else []
+            problems += [f"missing {', '.join(absent)} (null where a value is not known)"] if absent else []
+            raise BadBody(f"expected the {len(names)} features of model {version}: {'; '.join(problems)}")
         features = [features[name] for name in names]
     elif len(features) != len(names):
         raise BadBody(f"expected {len(names)} features, got {len(features)}")
@@ -216,8 +216,8 @@ def _past_body(text: bytes, p: int, out: NDArray[np.float32], row: int) -> int:
 
 
 @entry
-def _read(text: bytes, out: NDArray[np.float32], strange: NDArray[np.int64]) -> int:
-    """Read bodies, of which each is followed by an end. How many are not plain; `strange` takes their places.
+def _read(text: bytes, out: NDArray[np.float32], unusual: NDArray[np.int64]) -> int:
+    """Read bodies, of which each is followed by an end. How many are not plain; `unusual` takes their places.
 
     -1 when a body has an end inside.
     """
@@ -225,7 +225,7 @@ def _read(text: bytes, out: NDArray[np.float32], strange: NDArray[np.int64]) -> 
     for row in range(len(out)):
         end = _past_body(text, begin, out, row)
         if end < 0 or _at(text, end) != _END:
-            strange[count] = row
+            unusual[count] = row
             count += 1
             end = begin
             while _at(text, end) != _END:

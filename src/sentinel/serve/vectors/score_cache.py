@@ -1,8 +1,4 @@
-"""Scores that are remembered for a moment, found by the bits of their vectors: a whole batch in one compiled call.
-
-An ordered dictionary did the same with five objects for every score. To let go of one, ten thousand vectors later, cost
-a tenth of answering a vector, as by then none of the five was in the processor's cache any more.
-"""
+"""Scores that are remembered for a moment, found by the bits of their vectors: a whole batch in one compiled call."""
 
 import secrets
 from typing import Final

@@ -1,4 +1,4 @@
-"""Admin calls: which models decide and how, while traffic runs. Every change goes through the deployment record."""
+"""Admin calls: which models decide and how, while traffic runs. A change of the deployment is an entry of the log."""
 
 import hmac
 import ipaddress
@@ -25,6 +25,7 @@ from sentinel.events.schema import read_json
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment, Percent
 from sentinel.policy.thresholds import Share, Thresholds
+from sentinel.record.feature_state import check_reads
 from sentinel.record.views.sqlite import FILE as VIEW_FILE
 from sentinel.record.views.sqlite import SqliteView
 from sentinel.review.shadow_report import ShadowReport, shadow_report
@@ -34,7 +35,7 @@ from sentinel.serve.lineup import check_comparable, load_warm
 from sentinel.serve.watch import Watch
 from sentinel.shadow.supervisor import ShadowStatus
 from sentinel.transport.http.api import Api
-from sentinel.transport.http.replies import Reply, reply_to, respond
+from sentinel.transport.http.replies import Reply, reply_to, response_of
 
 _encode = msgspec.json.encode
 
@@ -146,12 +147,14 @@ class _Changes:
         return seen[-1], after
 
     async def check(self, version: str, *, beside_champion: bool) -> None:
-        """Raise UnknownVersion unless the version can be loaded, and compared with the champion if it must be."""
+        """Raise UnknownVersion unless it can be loaded, reads the log, and stands beside the champion if it must."""
         lineup = self.api.predictor.lineup
         try:
             bundle = await run_in_threadpool(load_warm, self.rollout.registry, version)
         except BundleProblem as error:
             raise UnknownVersion(str(error)) from None
+        if self.api.worker is not None:
+            await run_in_threadpool(check_reads, self.api.worker.log, bundle.manifest)
         if beside_champion and lineup is not None:
             check_comparable(lineup.champion.bundle, bundle)
 
@@ -176,7 +179,7 @@ def _add_models(router: APIRouter, changes: _Changes) -> None:
 
     @router.post("/reload", openapi_extra=_body(ReloadBody, required=False))
     async def reload(request: Request) -> Response:
-        """Put a version in charge, without a request noticing: the newest there is, unless the body names one.
+        """Make a version the champion without interrupting traffic: the newest there is, unless the body names one.
 
         409 while an experiment runs; 400 when the version is not there or cannot be loaded.
         """
@@ -188,7 +191,7 @@ def _add_models(router: APIRouter, changes: _Changes) -> None:
 
     @router.post("/rollback")
     async def rollback() -> Response:
-        """Put the champion before this one back in charge."""
+        """Restore the previous champion."""
         previous = changes.rollout.read().rolled_back().champion
         assert previous is not None  # noqa: S101 - refused otherwise
         await changes.check(previous, beside_champion=False)
@@ -316,7 +319,7 @@ def _add_watching(router: APIRouter, api: Api, watch: Watch) -> None:
 
     @router.post("/drift/reset")
     async def reset_drift() -> Response:
-        """Forget the live window and begin anew."""
+        """Reset the drift window."""
         await watch.reset_drift()
         return _ok({"status": "ok"})
 
@@ -342,10 +345,10 @@ def _body(kind: type[msgspec.Struct], *, required: bool = True) -> dict[str, Any
 
 
 def _ok(shown: Any) -> Response:
-    return respond(Reply(200, _encode(shown)))
+    return response_of(Reply(200, _encode(shown)))
 
 
 def refused(_request: Request, error: Exception) -> Response:
     """A fault of an admin call as its response."""
     assert isinstance(error, SentinelError)  # noqa: S101 - registered for no other
-    return respond(reply_to(error))
+    return response_of(reply_to(error))

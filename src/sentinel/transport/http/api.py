@@ -15,7 +15,7 @@ import msgspec
 
 from sentinel.config import Settings
 from sentinel.errors import BadBody, InvalidInput, NotReady, SentinelError, TooLarge, WrongMedia
-from sentinel.events.log import Outcome
+from sentinel.events.columns import Outcome
 from sentinel.events.schema import Schema, Transaction, read_json, text_of
 from sentinel.events.times import FARTHEST_AHEAD_US, instant_us, iso
 from sentinel.serve.batch import Answer, Answers, Decision, Event, Noted
@@ -24,14 +24,15 @@ from sentinel.serve.vectors.predictor import Predictor
 from sentinel.serve.worker import Worker
 from sentinel.telemetry.tracing import Tracer, parse_traceparent
 from sentinel.transport.http.calls import Call, Route
-from sentinel.transport.http.replies import JSON, NDJSON, Reply, Tell, Told, reply_to, reply_to_batch
+from sentinel.transport.http.replies import JSON, NDJSON, Outgoing, Reply, Respond, reply_to, reply_to_batch
 
 _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger(__name__)
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 _WAITING_NS_PER_MS = 500_000
-"""Of a deadline. The rest is for recording the decision and sending the answer: who has waited longer is shed."""
+"""Of a deadline. The rest is for recording the decision and sending the answer: a request that has waited longer
+is shed."""
 
 _NO_ERRORS = {Decision, Noted}
 _PREDICT, _SCORE, _OUTCOMES = Route  # an attribute of an enumeration costs ten times a global
@@ -49,7 +50,7 @@ _decode_outcome = msgspec.json.Decoder(_OutcomeBody).decode
 
 
 class Api:
-    """Reads bodies, hands what is in them to who decides, and tells the replies.
+    """Reads bodies, passes their content to the worker or predictor, and sends the replies.
 
     `worker` is None where only vectors are scored.
     """
@@ -65,55 +66,55 @@ class Api:
         """The body of the reply to a vector that came before and whose score is remembered."""
         return self.predictor.remembered(body)
 
-    def begin(self, call: Call, body: bytes, tell: Tell, unread_ns: int = 0) -> None:
-        """Answer what is in the body, which had come in so long ago; `tell` is called with the reply, in the loop."""
+    def begin(self, call: Call, body: bytes, respond: Respond, unread_ns: int = 0) -> None:
+        """Answer a body that arrived `unread_ns` ago; `respond` is called with the reply, in the loop."""
         received_ns = time.monotonic_ns() - unread_ns
         if call.is_traced:
-            tell = self._traced(call, received_ns, tell)
+            respond = self._traced(call, received_ns, respond)
         patience_ns = self._patience_ns if call.deadline_ms is None else int(_WAITING_NS_PER_MS * call.deadline_ms)
         due_ns = received_ns + patience_ns
         try:
             if call.route is _PREDICT:
-                self.predictor.ask(body, received_ns, due_ns, tell)
+                self.predictor.ask(body, received_ns, due_ns, respond)
             elif call.route is _SCORE:
-                self._begin_transactions(call, body, (received_ns, due_ns), tell)
+                self._begin_transactions(call, body, (received_ns, due_ns), respond)
             else:
-                self._begin_outcomes(call, body, (received_ns, due_ns), tell)
+                self._begin_outcomes(call, body, (received_ns, due_ns), respond)
         except SentinelError as error:
-            self._refuse(call.route, error, tell)
+            self._refuse(call.route, error, respond)
         except Exception:  # noqa: BLE001 - a fault of ours must not leave a client without an answer
             _log.exception("a request was not answered", extra={"request_id": call.request_id})
-            self._refuse(call.route, SentinelError("Something went wrong inside; nothing was stored"), tell)
+            self._refuse(call.route, SentinelError("Something went wrong inside; nothing was stored"), respond)
 
     async def answer(self, call: Call, body: bytes) -> Reply:
-        """The same for those who can wait."""
+        """The same for callers that can wait."""
         waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.begin(call, body, lambda told: None if waiting.done() else waiting.set_result(reply_to(told)))
+        self.begin(call, body, lambda outgoing: None if waiting.done() else waiting.set_result(reply_to(outgoing)))
         return await waiting
 
     def refuse(self, call: Call, error: SentinelError) -> Reply:
         """The reply to a request whose body could not be taken."""
-        found: list[Told] = []
-        tell: Tell = found.append
+        found: list[Outgoing] = []
+        respond: Respond = found.append
         if call.is_traced:
-            tell = self._traced(call, time.monotonic_ns(), tell)
-        self._refuse(call.route, error, tell)
+            respond = self._traced(call, time.monotonic_ns(), respond)
+        self._refuse(call.route, error, respond)
         return reply_to(found[0])
 
-    def _refuse(self, route: Route, error: SentinelError, tell: Tell) -> None:
+    def _refuse(self, route: Route, error: SentinelError, respond: Respond) -> None:
         self._count_errors(route, [error])
-        tell(error)
+        respond(error)
 
     def _count_errors(self, route: Route, answers: Answers) -> None:
         if route is not _OUTCOMES and not set(map(type, answers)) <= _NO_ERRORS:
             self.predictor.count_errors(sum(isinstance(answer, SentinelError) for answer in answers))
 
-    def _traced(self, call: Call, received_ns: int, tell: Tell) -> Tell:
+    def _traced(self, call: Call, received_ns: int, respond: Respond) -> Respond:
         """The same, with what belongs to the request's trace in the reply."""
         parent = parse_traceparent(call.traceparent) if call.traceparent else None
 
-        def finish(told: Told) -> None:
-            reply = reply_to(told)
+        def finish(outgoing: Outgoing) -> None:
+            reply = reply_to(outgoing)
             span = self.tracer.span(
                 f"POST {call.route}", parent, received_ns, time.monotonic_ns(),
                 {"http.response.status_code": reply.status, "request_id": call.request_id or ""},
@@ -126,11 +127,11 @@ class Api:
                     "answered %d: %s", reply.status, reply.body.decode(),
                     extra={"request_id": call.request_id, "trace_id": parent.trace_id if parent else None},
                 )  # fmt: skip
-            tell(msgspec.structs.replace(reply, headers=headers))
+            respond(msgspec.structs.replace(reply, headers=headers))
 
         return finish
 
-    def _begin_transactions(self, call: Call, body: bytes, times_ns: tuple[int, int], tell: Tell) -> None:
+    def _begin_transactions(self, call: Call, body: bytes, times_ns: tuple[int, int], respond: Respond) -> None:
         worker, schema = self.deciding(), self.schema()
         is_one = call.kind == "json" and body[:1] == b"{"
         transactions = None if is_one else self._whole_array(call, body, schema)
@@ -138,38 +139,39 @@ class Api:
 
             def finish(answers: Answers) -> None:
                 self._count_errors(_SCORE, answers)
-                tell(reply_to_batch(answers, lines=False))
+                respond(reply_to_batch(answers, lines=False))
 
             worker.put(Request(transactions, *times_ns, finish))
             return
         items = None if is_one else self._items(body, call)
         if items is not None:
-            self._begin_batch(call, items, lambda raw: self._transaction(schema, raw), times_ns, tell)
+            self._begin_batch(call, items, lambda raw: self._transaction(schema, raw), times_ns, respond)
             return
 
         def finish_one(answers: Answers) -> None:
             self._count_errors(_SCORE, answers)
             answer = answers[0]
-            tell(answer if isinstance(answer, SentinelError) else _encode(answer))
+            respond(answer if isinstance(answer, SentinelError) else _encode(answer))
 
         worker.put(Request([self._transaction(schema, body)], *times_ns, finish_one))
 
-    def _begin_outcomes(self, call: Call, body: bytes, times_ns: tuple[int, int], tell: Tell) -> None:
+    def _begin_outcomes(self, call: Call, body: bytes, times_ns: tuple[int, int], respond: Respond) -> None:
         worker = self.deciding()
         items = self._items(body, call)
         if items is not None:
-            self._begin_batch(call, items, _outcome, times_ns, tell)
+            self._begin_batch(call, items, _outcome, times_ns, respond)
             return
 
         def finish_one(answers: Answers) -> None:
             answer = answers[0]
-            tell(answer if isinstance(answer, SentinelError) else _encode(answer))
+            respond(answer if isinstance(answer, SentinelError) else _encode(answer))
 
         worker.put_outcomes(Request([_outcome(body)], *times_ns, finish_one))
 
     def _begin_batch(
-        self, call: Call, items: Sequence[Any], read: Callable[[Any], Event], times_ns: tuple[int, int], tell: Tell
-    ) -> None:
+        self, call: Call, items: Sequence[Any], read: Callable[[Any], Event], times_ns: tuple[int, int],
+        respond: Respond,
+    ) -> None:  # fmt: skip
         """Each item has its own answer or error, in their order."""
         answers: dict[int, Answer] = {}
         places: list[int] = []
@@ -177,9 +179,9 @@ class Api:
 
         def finish(found: Answers) -> None:
             answers.update(zip(places, found, strict=True))
-            told = [answers[place] for place in range(len(items))]
-            self._count_errors(call.route, told)
-            tell(reply_to_batch(told, lines=call.kind == "lines"))
+            ordered = [answers[place] for place in range(len(items))]
+            self._count_errors(call.route, ordered)
+            respond(reply_to_batch(ordered, lines=call.kind == "lines"))
 
         for place, item in enumerate(items):
             try:
@@ -234,7 +236,7 @@ class Api:
         return transaction
 
     def deciding(self) -> Worker:
-        """Who decides transactions. Raises NotReady where there is no such."""
+        """The worker. Raises NotReady in a process that scores vectors only."""
         if self.worker is None:
             raise NotReady(
                 f"This server runs {self.settings.workers} processes, which share no features: it answers /predict "
@@ -248,10 +250,10 @@ class Api:
 
 
 def _outcome(raw: Any) -> Outcome:
-    told = read_json(_decode_outcome, raw)
+    given = read_json(_decode_outcome, raw)
     now_us = time.time_ns() // 1000
-    time_us = now_us if told.time is None else instant_us(told.time, "$.time")
+    time_us = now_us if given.time is None else instant_us(given.time, "$.time")
     if time_us > now_us + FARTHEST_AHEAD_US:
         raise InvalidInput(f"Expected a time at most a day ahead of now, got {iso(time_us)}", "$.time")
-    name = told.transaction_id
-    return Outcome(name if isinstance(name, str) else text_of(name), told.is_fraud, time_us)
+    name = given.transaction_id
+    return Outcome(name if isinstance(name, str) else text_of(name), given.is_fraud, time_us)

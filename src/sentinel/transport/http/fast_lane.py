@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 
 from sentinel.transport.http.api import Api
 from sentinel.transport.http.calls import Call, Route, deadline_of
-from sentinel.transport.http.replies import RETRY, Tell, Told, reply_to
+from sentinel.transport.http.replies import RETRY, Outgoing, Respond, reply_to
 
 LONGEST_HEAD = 65_536
 _TCP_INFO = getattr(socket, "TCP_INFO", 0) if sys.platform == "linux" else 0
@@ -197,32 +197,32 @@ class FastLane(asyncio.Protocol):
 
     def _take(self, call: Call, body: bytes) -> None:
         if self._owes or self._replies:
-            tell = self._stand_in_line()
+            respond = self._stand_in_line()
         else:
-            self._owes, tell = True, self._tell
+            self._owes, respond = True, self._respond
         worker = self._api.worker
         is_behind = worker is not None and worker.is_behind
-        self._api.begin(call, body, tell, _unread_ns(self._descriptor) if is_behind else 0)
+        self._api.begin(call, body, respond, _unread_ns(self._descriptor) if is_behind else 0)
 
-    def _stand_in_line(self) -> Tell:
-        """A place behind the requests that came in before; what is told is written when they have their answers."""
+    def _stand_in_line(self) -> Respond:
+        """A place behind the requests that came in before; the reply is written after theirs."""
         place: list[bytes | None] = [None]
         self._replies.append(place)
 
-        def tell(told: Told) -> None:
-            place[0] = response_bytes(told)
+        def respond(outgoing: Outgoing) -> None:
+            place[0] = response_bytes(outgoing)
             self._flush()
 
-        return tell
+        return respond
 
-    def _tell(self, told: Told) -> None:
+    def _respond(self, outgoing: Outgoing) -> None:
         """Answer the request before which there was none."""
         self._owes = False
         if self._replies:
-            self._replies.appendleft([response_bytes(told)])
+            self._replies.appendleft([response_bytes(outgoing)])
             self._flush()
         elif self._transport is not None:
-            self._transport.write(response_bytes(told))
+            self._transport.write(response_bytes(outgoing))
             if self._closing or self._leaving:
                 self._leave()
 
@@ -312,11 +312,11 @@ def _is_unusual(buffer: bytes, begin: int) -> bool:
     return not _BEGIN.startswith(start) or b"\n\n" in buffer[begin:] or len(buffer) - begin > LONGEST_HEAD
 
 
-def response_bytes(told: Told) -> bytes:
+def response_bytes(outgoing: Outgoing) -> bytes:
     """A whole HTTP response, as uvicorn would write it."""
-    if type(told) is bytes:
-        return _ACCEPTED % (len(told), told)
-    reply = reply_to(told)
+    if type(outgoing) is bytes:
+        return _ACCEPTED % (len(outgoing), outgoing)
+    reply = reply_to(outgoing)
     headers = {**(RETRY if reply.status == 503 else {}), **(reply.headers or {})}
     more = b"".join(b"%s: %s\r\n" % (name.encode(), _line(text)) for name, text in headers.items())
     return b"HTTP/1.1 %d %s\r\n%scontent-length: %d\r\ncontent-type: %s\r\n\r\n%s" % (

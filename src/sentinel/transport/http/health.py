@@ -1,4 +1,4 @@
-"""Health: what an orchestrator and an operator are told. Ready: decisions are given now, and can be recorded."""
+"""Health: what orchestrators and operators see. Ready: decisions are given now, and can be recorded."""
 
 import time
 from contextlib import closing

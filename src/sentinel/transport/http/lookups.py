@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from sentinel.errors import InvalidInput, NotFound
-from sentinel.events.log import hash_texts
+from sentinel.events.columns import hash_texts
 from sentinel.events.times import instant_us, iso
 from sentinel.model.bundle import Manifest, read_manifest
 from sentinel.model.registry import Registry

@@ -59,10 +59,10 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     headers: dict[str, str] | None = None
 
 
-Told: TypeAlias = bytes | Reply | SentinelError
+Outgoing: TypeAlias = bytes | Reply | SentinelError
 """What a request gets: bytes are the JSON of an answer with nothing unusual about it."""
 
-Tell: TypeAlias = Callable[[Told], None]
+Respond: TypeAlias = Callable[[Outgoing], None]
 
 
 def _status_of(fault: SentinelError) -> int:
@@ -79,7 +79,7 @@ def _as_json(answer: Answer) -> Any:
     return shown
 
 
-def reply_to_batch(answers: Answers, *, lines: bool) -> Told:
+def reply_to_batch(answers: Answers, *, lines: bool) -> Outgoing:
     """The answers of a batch, in their order, as an array or as lines; one fault where it is all that was wrong."""
     if not lines and set(map(type, answers)) == {Decision}:
         return _encode(answers)
@@ -92,14 +92,16 @@ def reply_to_batch(answers: Answers, *, lines: bool) -> Told:
     return _encode(shown)
 
 
-def reply_to(told: Told) -> Reply:
-    """The same as a reply."""
-    if isinstance(told, Reply):
-        return told
-    return Reply(200, told) if isinstance(told, bytes) else Reply(_status_of(told), _encode(_as_json(told)))
+def reply_to(outgoing: Outgoing) -> Reply:
+    """What a request gets, as a reply."""
+    if isinstance(outgoing, Reply):
+        return outgoing
+    if isinstance(outgoing, bytes):
+        return Reply(200, outgoing)
+    return Reply(_status_of(outgoing), _encode(_as_json(outgoing)))
 
 
-def respond(reply: Reply, headers: dict[str, str] | None = None) -> Response:
+def response_of(reply: Reply, headers: dict[str, str] | None = None) -> Response:
     """A reply as a response of the framework."""
     more = RETRY if reply.status == 503 else CHALLENGE if reply.status == 401 else {}
     return Response(

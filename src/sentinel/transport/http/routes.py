@@ -20,7 +20,7 @@ from sentinel.transport.http.calls import Call, Route, deadline_of
 from sentinel.transport.http.health import Health
 from sentinel.transport.http.lookups import Lookups
 from sentinel.transport.http.metrics import Metrics
-from sentinel.transport.http.replies import JSON, NDJSON, Reply, respond
+from sentinel.transport.http.replies import JSON, NDJSON, Reply, response_of
 
 CLOSE = {"connection": "close"}
 _PATIENCE = 8
@@ -100,7 +100,7 @@ def _add_scoring(app: FastAPI, api: Api) -> None:
 
     @app.post("/v1/outcomes", openapi_extra=_takes({JSON: one_or_many, NDJSON: {"type": "string"}}), tags=["decisions"])
     async def outcomes(request: Request) -> Response:
-        """Tell what turned out to be true: `{"transaction_id": .., "is_fraud": true, "time": ..}`, one or many."""
+        """Report outcomes: `{"transaction_id": .., "is_fraud": true, "time": ..}`, one or many."""
         return await _through(Route.OUTCOMES, request)
 
     async def _through(route: Route, request: Request) -> Response:
@@ -115,12 +115,12 @@ def _add_scoring(app: FastAPI, api: Api) -> None:
         try:
             body = await _read_body(request, api.settings.max_body_bytes)
         except ClientDisconnect:
-            return Response()  # for nobody
+            return Response()  # the client has gone
         except TooLarge as error:
-            return respond(api.refuse(call, error), CLOSE)
+            return response_of(api.refuse(call, error), CLOSE)
         except WrongMedia as error:
-            return respond(api.refuse(call, error))
-        return respond(await api.answer(call, body))
+            return response_of(api.refuse(call, error))
+        return response_of(await api.answer(call, body))
 
 
 def _takes(content: dict[str, Any]) -> dict[str, Any]:
@@ -135,47 +135,47 @@ def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
         By any key of the schema (`card_id=..`), `from` and `to` (when it was decided), `action`, `model`,
         `degraded=true`, `limit` (50, at most 500) and `cursor`, the `next` of the page before.
         """
-        return respond(lookups.search(dict(request.query_params)))
+        return response_of(lookups.search(dict(request.query_params)))
 
-    @app.get("/v1/decisions/{transaction_id}", tags=["decisions"])
+    @app.get("/v1/decisions/{transaction_id:path}", tags=["decisions"])
     def decision(transaction_id: str) -> Response:
         """The stored decision with its transaction, its features by name, and its outcomes."""
-        return respond(lookups.decision(transaction_id))
+        return response_of(lookups.decision(transaction_id))
 
 
 def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
     @app.get("/metrics", tags=["metrics"])
     async def figures() -> Response:
         """The main figures as one JSON object, of all processes together."""
-        return respond(Reply(200, _encode(metrics.figures())))
+        return response_of(Reply(200, _encode(metrics.figures())))
 
     @app.get("/metrics/prom", tags=["metrics"])
     async def prometheus() -> Response:
         """Everything that is measured, in the text format of Prometheus."""
         body, media = await metrics.prometheus()
-        return respond(Reply(200, body, media))
+        return response_of(Reply(200, body, media))
 
 
 def _add_health(app: FastAPI, health: Health) -> None:
     @app.get("/health/live", tags=["health"])
     async def live() -> Response:
         """The process answers."""
-        return respond(Reply(200, _encode({"live": True})))
+        return response_of(Reply(200, _encode({"live": True})))
 
     @app.get("/health/ready", tags=["health"])
     async def ready() -> Response:
         """Decisions are given now, and can be recorded; 503 says why not."""
-        return respond(health.readiness())
+        return response_of(health.readiness())
 
     @app.get("/health/startup", tags=["health"])
     async def startup() -> Response:
         """A model has been loaded since the start; 503 says why not."""
-        return respond(health.startup())
+        return response_of(health.startup())
 
     @app.get("/health", tags=["health"])
     def report() -> Response:
         """Model, log, view and queue; 503 unless decisions are given."""
-        return respond(health.report())
+        return response_of(health.report())
 
     @app.get("/", tags=["health"])
     async def about() -> dict[str, Any]:

@@ -10,9 +10,9 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentinel.events.columns import Outcome, columns_of_events, columns_of_transactions, hash_text
 from sentinel.events.files import history_of_frame
-from sentinel.events.log import Outcome, hash_text, log_of_events, log_of_transactions
-from sentinel.events.replay import log_of_frame
+from sentinel.events.replay import columns_of_frame
 from sentinel.events.schema import Schema
 from sentinel.events.times import LATEST_US
 
@@ -51,12 +51,12 @@ def test_a_row_of_a_file_and_the_same_json_are_the_same_event(given_rows):
         SCHEMA.decode(json.dumps({name: value for name, value in row.items() if value is not None}).encode())
         for row in given_rows
     ]
-    live = log_of_transactions(SCHEMA)(wire, RECEIVED_US)
+    live = columns_of_transactions(SCHEMA)(wire, RECEIVED_US)
     types = {"risk": pl.Float64, "points": pl.Float64, "lat": pl.Float64, "lon": pl.Float64}
     frame = pl.DataFrame(given_rows, schema_overrides=types, infer_schema_length=None)
     history = history_of_frame(frame, SCHEMA, now_us=LATEST_US)
     assert not history.skipped
-    offline = log_of_frame(SCHEMA, history.frame)
+    offline = columns_of_frame(SCHEMA, history.frame)
     order = np.argsort([row["event_time"] for row in given_rows], kind="stable")
     for name in ("ids", "time_us", "exact", "texts"):
         assert (getattr(live, name)[order] == getattr(offline, name)).all(), name
@@ -67,10 +67,10 @@ def test_a_row_of_a_file_and_the_same_json_are_the_same_event(given_rows):
 
 def test_transactions_and_outcomes_of_one_batch_arrived_together():
     event = SCHEMA.decode(b'{"transaction_id":"a","event_time":1,"amount":1,"card":"c","online":true}')
-    log = log_of_events(SCHEMA)([event, Outcome("a", is_fraud=True, time_us=7), event], RECEIVED_US)
-    assert log.is_outcome.tolist() == [0, 1, 0]
-    assert log.time_us.tolist() == [1_000_000, 7, 1_000_000]
-    assert log.received_us.tolist() == [RECEIVED_US] * 3
+    events = columns_of_events(SCHEMA)([event, Outcome("a", is_fraud=True, time_us=7), event], RECEIVED_US)
+    assert events.is_outcome.tolist() == [0, 1, 0]
+    assert events.time_us.tolist() == [1_000_000, 7, 1_000_000]
+    assert events.received_us.tolist() == [RECEIVED_US] * 3
 
 
 @given(st.integers(-(10**12), 10**12), st.integers(0, 4))
@@ -81,8 +81,8 @@ def test_exact_numbers_survive_any_way_of_writing_them(minor, digits):
         return
     text = f"{'-' if minor < 0 else ''}{abs(minor) // scale}.{abs(minor) % scale:0{max(digits, 1)}d}"
     body = f'{{"transaction_id":"a","event_time":1,"amount":{text}}}'
-    log = log_of_transactions(schema)([schema.decode(body.encode())], RECEIVED_US)
-    assert log.exact[0, 0] == minor
+    events = columns_of_transactions(schema)([schema.decode(body.encode())], RECEIVED_US)
+    assert events.exact[0, 0] == minor
 
 
 def test_the_same_content_gives_the_same_bytes_and_comes_back():

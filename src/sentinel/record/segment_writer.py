@@ -1,4 +1,4 @@
-"""The tail of the log, as its writer sees it: the newest segment, and what the next record continues."""
+"""The segment writer: appends records to the newest segment of the log, and begins the next one."""
 
 import logging
 from errno import EBADF
@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 _encode_head = msgspec.msgpack.Encoder().encode
 
 
-class Tail:
-    """The end of a log, at first of a new one without a segment.
+class SegmentWriter:
+    """Writes the newest segment of a log; a new log has none at first.
 
     Every entry before `position` is durable. After an OSError of a method, only `start_segment` may be called.
     """

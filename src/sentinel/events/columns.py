@@ -1,4 +1,4 @@
-"""The event log as columns: what the feature kernel reads, for one transaction or a hundred million."""
+"""Events as columns: what the feature kernel reads, for one transaction or a hundred million."""
 
 import operator
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class EventLog:
+class EventColumns:
     """n events in the order in which they arrived; every array has n rows.
 
     - `is_outcome` uint8: 1 for the truth about an earlier transaction, 0 for a transaction.
@@ -60,9 +60,9 @@ class EventLog:
         """The arrays, in the order of the fields."""
         return (getattr(self, name) for name in self.__slots__)
 
-    def rows(self, where: slice | NDArray[Any]) -> "EventLog":
+    def rows(self, where: slice | NDArray[Any]) -> "EventColumns":
         """The events that `where` selects."""
-        return EventLog(*(column[where] for column in self.columns()))
+        return EventColumns(*(column[where] for column in self.columns()))
 
 
 def hash_text(text: str) -> int:
@@ -87,15 +87,17 @@ Received: TypeAlias = int | NDArray[np.int64]
 """When events arrived, microseconds since 1970: one moment for all of them, or one each (n,)."""
 
 
-class ToLog(Protocol):
-    """A function that makes an EventLog."""
+class ToColumns(Protocol):
+    """A function that makes EventColumns."""
 
-    def __call__(self, events: Sequence[Any], received_us: Received, ids: NDArray[np.uint64] | None = None) -> EventLog:
+    def __call__(
+        self, events: Sequence[Any], received_us: Received, ids: NDArray[np.uint64] | None = None
+    ) -> EventColumns:
         """Of these events; `ids` are the hashes of their transaction ids, where they are known."""
 
 
-def log_of_transactions(schema: Schema) -> ToLog:
-    """A function that turns decoded transactions of `schema` into an EventLog with unknown labels."""
+def columns_of_transactions(schema: Schema) -> ToColumns:
+    """A function that turns decoded transactions of `schema` into EventColumns with unknown labels."""
     n_exact, n_plain = len(schema.decimals), len(schema.numbers)
     scales = np.array([10.0**digits for digits in schema.decimals.values()])
     names = schema.fields
@@ -104,7 +106,7 @@ def log_of_transactions(schema: Schema) -> ToLog:
 
     def convert(
         events: Sequence[Transaction], received_us: Received, ids: NDArray[np.uint64] | None = None
-    ) -> EventLog:
+    ) -> EventColumns:
         n = len(events)
         columns = list(zip(*map(values_of, events), strict=True)) or [()] * len(names)
         exact = np.array(columns[2:first_plain], dtype=np.float64).reshape(n_exact, n).T
@@ -112,7 +114,7 @@ def log_of_transactions(schema: Schema) -> ToLog:
         texts = np.empty((n, len(columns) - first_text), np.uint64)
         for place, column in enumerate(columns[first_text:]):
             texts[:, place] = hash_texts(column)
-        return EventLog(
+        return EventColumns(
             is_outcome=np.zeros(n, np.uint8),
             ids=hash_texts(columns[0]) if ids is None else ids,
             time_us=np.array(columns[1], dtype=np.int64),
@@ -133,28 +135,28 @@ def fixed_point(values: NDArray[np.float64], scales: NDArray[np.float64]) -> NDA
     return np.ascontiguousarray(np.where(missing, MISSING, scaled))
 
 
-def log_of_events(schema: Schema) -> ToLog:
-    """A function that turns decoded transactions and outcomes into an EventLog, in their order."""
-    of_transactions = log_of_transactions(schema)
+def columns_of_events(schema: Schema) -> ToColumns:
+    """A function that turns decoded transactions and outcomes into EventColumns, in their order."""
+    of_transactions = columns_of_transactions(schema)
 
     def convert(
         events: Sequence[Transaction | Outcome], received_us: Received, ids: NDArray[np.uint64] | None = None
-    ) -> EventLog:
+    ) -> EventColumns:
         if Outcome not in set(map(type, events)):
             return of_transactions(events, received_us, ids)
         parts = []
         for is_outcome, run in groupby(events, key=lambda event: isinstance(event, Outcome)):
             part: list[Any] = list(run)
             parts.append(
-                log_of_outcomes(schema, part, received_us) if is_outcome else of_transactions(part, received_us)
+                columns_of_outcomes(schema, part, received_us) if is_outcome else of_transactions(part, received_us)
             )
         return parts[0] if len(parts) == 1 else concatenate(parts)
 
     return convert
 
 
-def log_of_outcomes(schema: Schema, outcomes: Sequence[Outcome], received_us: Received) -> EventLog:
-    """Outcomes that arrived together as an EventLog, in their order."""
+def columns_of_outcomes(schema: Schema, outcomes: Sequence[Outcome], received_us: Received) -> EventColumns:
+    """Outcomes that arrived together as EventColumns, in their order."""
     return outcome_rows(
         schema,
         hash_texts([one.transaction_id for one in outcomes]),
@@ -170,10 +172,10 @@ def outcome_rows(
     time_us: NDArray[np.int64],
     received_us: NDArray[np.int64],
     labels: NDArray[np.int8],
-) -> EventLog:
+) -> EventColumns:
     """Outcomes as events; they carry nothing but id, times and label."""
     n = len(ids)
-    return EventLog(
+    return EventColumns(
         is_outcome=np.ones(n, np.uint8),
         ids=ids,
         time_us=time_us,
@@ -185,6 +187,6 @@ def outcome_rows(
     )
 
 
-def concatenate(logs: Sequence[EventLog]) -> EventLog:
-    """The events of several logs, one log after the other."""
-    return EventLog(*(np.concatenate(columns) for columns in zip(*(log.columns() for log in logs), strict=True)))
+def concatenate(parts: Sequence[EventColumns]) -> EventColumns:
+    """The events of several parts, one part after the other."""
+    return EventColumns(*(np.concatenate(columns) for columns in zip(*(part.columns() for part in parts), strict=True)))

@@ -1,4 +1,4 @@
-"""The projection: keeps the projector's process running, and knows how far behind its view is."""
+"""The projector's process: keeps it running, and knows how far behind its view is."""
 
 import logging
 import os
@@ -14,17 +14,17 @@ from sentinel.record.views.sqlite import FILE, SqliteView
 
 _LOOK_S = 0.5
 _LONGEST_WAIT_S = 30.0
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
-class Projection:
+class ProjectorProcess:
     """Starts the projector of a home folder, and starts it again when it dies. No decision waits for it."""
 
     def __init__(self, home: Path, log: LogReader) -> None:
         self._home = home
         self._log = log
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="projection", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="projector", daemon=True)
 
     def start(self) -> None:
         """Have the view follow the log; returns at once."""
@@ -55,7 +55,7 @@ class Projection:
                 process.terminate()
                 process.wait()
                 return
-            _log.warning("the projector ended with exit code %s and is started again", process.returncode)
+            _logger.warning("the projector ended with exit code %s and is started again", process.returncode)
             wait_s = _LOOK_S if lived_s > _LONGEST_WAIT_S else min(2 * wait_s, _LONGEST_WAIT_S)
             self._stopping.wait(wait_s)
 
