@@ -84,7 +84,7 @@ class Tally(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     late: Count = 0  # decisions above the deadline
     outcomes_known: Count = 0
     flagged_fraud: Count = 0
-    flagged_legitimate: Count = 0  # its name on the wire
+    flagged_legitimate: Count = 0
     missed_fraud: Count = 0
     cost_sum: Sum = 0.0
     cost_squares: Sum = 0.0
