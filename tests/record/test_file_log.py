@@ -393,3 +393,26 @@ def test_a_killed_writer_leaves_its_lock_and_all_that_it_acknowledged(tmp_path):
     assert verify(tmp_path / "log").findings == []
     log.close()
     reader.close()
+
+
+def test_a_missing_oldest_segment_is_no_pruned_one(tmp_path):
+    folder = tmp_path / "log"
+    log = FileLog.open(folder, 0, segment_bytes=4_096)
+    write(log, *[b"a" * 1_000] * 10)
+    log.prune(4)
+    log.close()
+    FileLog.open(folder, 0, segment_bytes=4_096).close()
+    oldest = min(folder.glob("*.segment"))
+    oldest.unlink()
+    with pytest.raises(LogDamaged, match=f"{oldest.name}.*missing"):
+        FileLog.open(folder, 0, segment_bytes=4_096)
+    assert [one.segment for one in verify(folder).findings] == [oldest.name]
+
+
+def test_a_lock_that_was_removed_lets_no_second_writer_in(tmp_path):
+    log = FileLog.open(tmp_path / "log", 0)
+    (tmp_path / "log" / "lock").unlink()
+    with pytest.raises(StorageProblem, match="in use by another Sentinel"):
+        FileLog.open(tmp_path / "log", 0)
+    log.close()
+    FileLog.open(tmp_path / "log", 0).close()

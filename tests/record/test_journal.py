@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sentinel.errors import StorageProblem
 from sentinel.events.columns import hash_text, hash_texts
-from sentinel.record.entries import decided_in, outcomes_in
+from sentinel.record.entries import decided_in, outcome_keys, outcomes_in
 from sentinel.record.feature_state import activation_of
 from sentinel.record.ids import IdIndex
 from sentinel.record.journal import Journal
@@ -31,7 +31,7 @@ class Writing:
     def learn(self, *told):
         names = [name for name, _ in told]
         rows = [
-            {"id": name, "is_fraud": is_fraud, "about": self.journal.position_of(hash_text(name))}
+            {"id": name, "is_fraud": is_fraud, "about": self.journal.position_of(name, hash_text(name))}
             for name, is_fraud in told
         ]
         body = outcomes_in(self._made.outcomes_record(1, rows))
@@ -44,7 +44,7 @@ class Writing:
         return [(one.position, one.is_fraud) for one in self.journal.outcomes_of(name, hash_text(name))]
 
     def position_of(self, name):
-        return self.journal.position_of(hash_text(name))
+        return self.journal.position_of(name, hash_text(name))
 
 
 @pytest.fixture
@@ -198,3 +198,16 @@ def test_many_may_look_while_one_writes(writing):
     finally:
         sys.setswitchinterval(interval)
     assert not wrong
+
+
+def test_an_entry_with_the_hash_of_another_id_is_not_taken_for_it(writing):
+    """Texts whose hashes are alike can be made on purpose."""
+    home = writing
+    home.decide("victim")
+    assert home.journal.position_of("other", hash_text("victim")) is None
+    assert home.journal.find(["other"], hash_texts(["victim"])) == {}
+    home.learn(("victim", True))
+    assert home.journal.outcomes_of("other", hash_text("victim")) == []
+    colliding = outcome_keys(hash_texts(["victim"]))
+    assert home.journal.find(["victim"], colliding) == {}
+    assert home.journal.position_of("victim", colliding[0]) is None

@@ -188,11 +188,19 @@ def decision_row(record: Record, decided: Decided, n: int) -> DecisionRow:
 def outcome_rows(record: Record) -> list[OutcomeRow]:
     """The outcomes of a record, one by one."""
     found = outcomes_in(record)
-    times_us, about = np.frombuffer(found.times_us, "<i8").tolist(), np.frombuffer(found.about, "<i8").tolist()
-    return [
-        OutcomeRow(record.position + n, name, bool(found.is_fraud[n]), times_us[n], about[n], record.received_us)
-        for n, name in enumerate(found.ids)
-    ]
+    return [outcome_row(record, found, n) for n in range(record.rows)]
+
+
+def outcome_row(record: Record, outcomes: Outcomes, n: int) -> OutcomeRow:
+    """Outcome n of a record."""
+    return OutcomeRow(
+        position=record.position + n,
+        transaction_id=outcomes.ids[n],
+        is_fraud=bool(outcomes.is_fraud[n]),
+        time_us=int(np.frombuffer(outcomes.times_us, "<i8", 1, 8 * n)[0]),
+        about=int(np.frombuffer(outcomes.about, "<i8", 1, 8 * n)[0]),
+        received_us=record.received_us,
+    )
 
 
 def outcome_events(record: Record) -> list[Outcome]:

@@ -10,7 +10,7 @@ from sentinel.errors import StorageProblem
 from sentinel.record.disk import Disk, RealDisk
 from sentinel.record.lock import WriterLock
 from sentinel.record.log import Notify, Record
-from sentinel.record.log_end import PublishedEnd, check_sequence
+from sentinel.record.log_end import PublishedEnd, check_sequence, missing
 from sentinel.record.log_reader import FileLogReader, naming_faults
 from sentinel.record.segment import PLAIN, bases_in, damaged, segment_name, size_of
 from sentinel.record.segment_writer import SegmentWriter
@@ -124,6 +124,7 @@ class FileLog(FileLogReader):
             for base, until in pairwise(bases_in(self._disk.names(self._folder))):
                 if until > before:
                     return
+                self._published.publish_oldest(until)
                 self._disk.unlink(self._folder / segment_name(base))
                 self._disk.sync_folder(self._folder)  # one by one: none may be missing between two others
 
@@ -141,7 +142,12 @@ class FileLog(FileLogReader):
             raise damaged(newest, newest, "the segment is missing")
         if not bases:
             self._writer.start_segment(now_us)
+            self._published.publish_oldest(self._writer.base)
             return
+        if 0 < self._published.oldest < bases[0]:
+            raise missing(self._published.oldest, bases[0])
+        if not self._published.durable:
+            logger.warning("the file end is missing in %s: how far the log was durable is not known", folder)
         check_sequence(folder, disk, bases)
         if torn := self._writer.resume(bases[-1]):
             self.warnings.append(

@@ -15,7 +15,8 @@ from sentinel.record.entries import (
     decided_in,
     decision_row,
     outcome_keys,
-    outcome_rows,
+    outcome_row,
+    outcomes_in,
 )
 from sentinel.record.ids import IdIndex
 from sentinel.record.log import Kind, Log, Record
@@ -29,7 +30,7 @@ class Journal:
     def __init__(self, log: Log, ids: IdIndex) -> None:
         self.log = log
         self._ids = ids
-        self._read: tuple[tuple[Record, Decided], ...] = ()  # replaced as a whole: several threads look at it
+        self._remembered: tuple[tuple[Record, Decided | Outcomes], ...] = ()
 
     def close(self) -> None:
         """Release the index; the log is its opener's."""
@@ -62,29 +63,42 @@ class Journal:
         if not positions:
             return {}
         wanted = set(transaction_ids)
-        rows = (self._decision(position) for position in positions)
-        return {row.transaction_id: row for row in rows if row.transaction_id in wanted}
+        found = ((self._read(position), position) for position in positions)
+        return {
+            entries.ids[position - record.position]: decision_row(record, entries, position - record.position)
+            for (record, entries), position in found
+            if isinstance(entries, Decided) and entries.ids[position - record.position] in wanted
+        }
 
-    def position_of(self, key: np.uint64) -> int | None:
-        """The position of the decision whose id has this hash, or None."""
+    def position_of(self, transaction_id: str, key: np.uint64) -> int | None:
+        """The position of the decision of this transaction, or None; `key` is the hash of its id."""
         positions = self._ids.find(np.array([key], np.uint64))
-        return positions[0] if positions else None
+        return next((one for one in positions if self._is_of(transaction_id, one, Decided)), None)
 
-    def outcomes_of(self, transaction_id: str, key: np.uint64) -> list[OutcomeRow]:
-        """The stored outcomes of a transaction, oldest first; `key` is the hash of its id."""
+    def outcomes_of(self, transaction_id: str, key: np.uint64, most: int = 100) -> list[OutcomeRow]:
+        """The newest outcomes of a transaction, oldest first; `key` is the hash of its id."""
         positions = self._ids.find(outcome_keys(np.array([key], np.uint64)))
-        rows = [self._outcome(position) for position in positions]
-        return [row for row in rows if row.transaction_id == transaction_id]
+        rows: list[OutcomeRow] = []
+        for position in reversed(positions):
+            if len(rows) == most:
+                break
+            if self._is_of(transaction_id, position, Outcomes):
+                record, entries = self._read(position)
+                assert isinstance(entries, Outcomes)  # noqa: S101 - asked above
+                rows.append(outcome_row(record, entries, position - record.position))
+        return rows[::-1]
 
-    def _decision(self, position: int) -> DecisionRow:
-        for record, decided in self._read:
+    def _is_of(self, transaction_id: str, position: int, kind: type) -> bool:
+        """Whether the entry there is of this kind and this transaction: another one may have the same hash."""
+        record, entries = self._read(position)
+        return isinstance(entries, kind) and entries.ids[position - record.position] == transaction_id
+
+    def _read(self, position: int) -> tuple[Record, Decided | Outcomes]:
+        """The record with this entry. Repeats tend to fall into the same records, so some are remembered."""
+        for record, entries in self._remembered:
             if record.position <= position < record.position + record.rows:
-                return decision_row(record, decided, position - record.position)
+                return record, entries
         record = self.log.at(position)
-        decided = decided_in(record)
-        self._read = ((record, decided), *self._read[: _REMEMBERED - 1])
-        return decision_row(record, decided, position - record.position)
-
-    def _outcome(self, position: int) -> OutcomeRow:
-        record = self.log.at(position)
-        return outcome_rows(record)[position - record.position]
+        entries = decided_in(record) if record.kind == Kind.DECIDED else outcomes_in(record)
+        self._remembered = ((record, entries), *self._remembered[: _REMEMBERED - 1])
+        return record, entries

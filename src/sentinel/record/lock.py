@@ -21,22 +21,25 @@ class _Owner(msgspec.Struct, frozen=True):
 class WriterLock:
     """The lock of the log in a folder; it ends with its process, however that ends."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, folder: int) -> None:
         self._descriptor = descriptor
+        self._folder = folder  # locked as well: a file can be removed and made anew
 
     @classmethod
     def take(cls, folder: Path) -> "WriterLock":
         """Become the writer. Raises StorageProblem while another process is."""
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o640)
+        itself = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         for _ in range(_TRIES):
-            if _locked(descriptor, fcntl.LOCK_EX):
-                lock = cls(descriptor)
+            if _locked(descriptor, fcntl.LOCK_EX) and _locked(itself, fcntl.LOCK_EX):
+                lock = cls(descriptor, itself)
                 lock._write(_Owner(os.getpid()))
                 return lock
             time.sleep(_PAUSE_S)
         owner = _read(descriptor)
         os.close(descriptor)
+        os.close(itself)
         named = f"pid {owner.pid}" if owner else "just starting"
         raise StorageProblem(f"{folder} is in use by another Sentinel ({named}); stop that one, or ask it over HTTP")
 
@@ -47,6 +50,7 @@ class WriterLock:
     def release(self) -> None:
         """Let another process become the writer."""
         os.close(self._descriptor)
+        os.close(self._folder)
 
     def _write(self, owner: _Owner) -> None:
         os.pwrite(self._descriptor, msgspec.json.encode(owner).ljust(_ROOM), 0)

@@ -6,6 +6,7 @@ from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
+from sentinel.errors import LogDamaged
 from sentinel.record.disk import Disk, File, Readable
 from sentinel.record.log import Record
 from sentinel.record.segment import (
@@ -41,6 +42,16 @@ class PublishedEnd:
     def newest(self) -> int:
         """The base of the newest segment. Read `durable` before: a segment is published before its entries are."""
         return self._number(8)
+
+    @property
+    def oldest(self) -> int:
+        """The base of the oldest segment that was not removed on purpose; 0 when that is not known."""
+        return self._number(16)
+
+    def publish_oldest(self, base: int) -> None:
+        """Make durable that what is before this segment is removed on purpose; call it before the removal."""
+        self._file.write(16, _NUMBER.pack(base))
+        self._file.sync()
 
     def publish(self, durable: int) -> None:
         """Publish that entries before this position are durable."""
@@ -97,4 +108,9 @@ def check_sequence(folder: Path, disk: Disk, bases: list[int]) -> None:
         if later.head.log_id != earlier.head.log_id:
             raise damaged(later.base, later.base, f"it is of another log than {segment_name(earlier.base)}")
         if (before := later.head.before) != earlier.base:
-            raise damaged(before, before, f"the segment is missing, up to position {later.base}")
+            raise missing(before, later.base)
+
+
+def missing(base: int, until: int) -> LogDamaged:
+    """The error for a segment that was never removed on purpose, and is not there."""
+    return damaged(base, base, f"the segment is missing, up to position {until}")

@@ -87,8 +87,15 @@ class FileLogReader:
             began = bisect_right(self._bases, received_us, key=lambda base: self._head(base).first.record.received_us)
             base = self._bases[max(began - 1, 0)]
             with closing(self._open(base)) as file:
-                later = (head.position for _, head in _heads(file, base, 0) if head.received_us > received_us)
-                return min(next(later, durable), durable)
+                end = base
+                for _, head in _heads(file, base, 0):
+                    if head.received_us > received_us:
+                        return min(head.position, durable)
+                    end = head.position + head.rows
+                later = self._bases[began] if began < len(self._bases) else durable
+                if end < min(later, durable):
+                    raise self._damage(file, base)
+                return min(later, durable)
 
     @property
     def sizes(self) -> LogSizes:

@@ -66,6 +66,7 @@ class Snapshots:
         """
         for position, path in reversed(self._files(name)):
             if position > up_to:
+                path.unlink(missing_ok=True)  # of a lost future: the log may reach it another way
                 _logger.warning("%s is ahead of the log and is not used", path)
                 continue
             try:

@@ -39,10 +39,12 @@ def verify(folder: Path, disk: Disk | None = None) -> Verified:
     chain: bytes | None = None
     with naming_faults(folder, "read"):
         with closing(PublishedEnd(disk.open(folder / "end"))) as published:
-            durable, newest = published.durable, published.newest
+            durable, newest, oldest = published.durable, published.newest, published.oldest
         bases = bases_in(disk.names(folder))
         if newest > max(bases, default=0):
             problems[segment_name(newest), newest] = "the segment is missing"
+        if bases and 0 < oldest < bases[0]:
+            problems[segment_name(oldest), oldest] = f"the segment is missing, up to position {bases[0]}"
         try:
             check_sequence(folder, disk, bases)
         except LogDamaged as problem:

@@ -106,8 +106,8 @@ class Engine:
             answer(batch, self._detector)
             judged_ns = time.monotonic_ns()
             sifted.durable_from = self._record(batch, now_us)
-            self.is_ahead = False
             self._count(batch, (begun_ns, known_ns, judged_ns))
+            self.is_ahead = False
         return sifted.answered()
 
     def learn(self, arrivals: Arrivals, now_us: int) -> Answered:

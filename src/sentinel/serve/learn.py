@@ -46,7 +46,7 @@ def new_outcomes_in(arrivals: Arrivals, journal: Journal) -> NewOutcomes:
     known: dict[str, bool | None] = {}
     durable_from = 0
     for n, one in enumerate(outcomes):
-        position = journal.position_of(hashes[n])
+        position = journal.position_of(one.transaction_id, hashes[n])
         if position is None:
             answers.append(
                 NotFound(
@@ -56,7 +56,7 @@ def new_outcomes_in(arrivals: Arrivals, journal: Journal) -> NewOutcomes:
             )
             continue
         if one.transaction_id not in known:
-            before = journal.outcomes_of(one.transaction_id, hashes[n])
+            before = journal.outcomes_of(one.transaction_id, hashes[n], most=1)
             known[one.transaction_id] = before[-1].is_fraud if before else None
             durable_from = max([durable_from, *(row.position + 1 for row in before)])
         is_known = known[one.transaction_id] == one.is_fraud

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from sentinel.errors import SentinelError
+from sentinel.errors import SentinelError, StorageProblem
 from sentinel.record.log import Log
 from sentinel.serve.engine import Engine
 
@@ -35,7 +35,7 @@ class Opener:
         self._stopping = threading.Event()
         self._wanted = threading.Event()
         self._wanted.set()
-        self._faults: deque[tuple[Engine | None, Settled]] = deque()
+        self._faults: deque[tuple[Engine | None, Settled, bool]] = deque()
         self._is_void_due = False
         self._thread = threading.Thread(target=self._run, name="opener", daemon=True)
 
@@ -55,7 +55,7 @@ class Opener:
     def replace(self, engine: Engine | None, error: Exception, settled: Settled) -> None:
         """Open another engine instead of one that can no longer be used, if there was one."""
         self.reason = _words_of(error)
-        self._faults.append((engine, settled))
+        self._faults.append((engine, settled, isinstance(error, StorageProblem)))
         self._wanted.set()
         if self._stopping.is_set():
             self._give_up()
@@ -78,22 +78,23 @@ class Opener:
                 self._is_void_due = False
             except Exception as error:
                 self._say(error)
-        fate = "it is not known whether this was" if self._is_void_due else "nothing of this was"
-        for settled in unsettled:
+        for settled, is_of_the_log in unsettled:  # any other fault may have come after the append
+            is_void = is_of_the_log and not self._is_void_due
+            fate = "nothing of this was" if is_void else "it is not known whether this was"
             settled(f"{reason}; {fate} stored: send it again with the same id")
         return not self._is_void_due
 
     def _give_up(self) -> None:
-        for settled in self._released():
+        for settled, _ in self._released():
             settled("shutting down; it is not known whether this was stored")
 
-    def _released(self) -> list[Settled]:
-        """The callbacks of all pending faults; releases the engines involved."""
-        unsettled: list[Settled] = []
+    def _released(self) -> list[tuple[Settled, bool]]:
+        """The callbacks of all pending faults, and whether the log raised them; releases the engines involved."""
+        unsettled: list[tuple[Settled, bool]] = []
         with suppress(IndexError):  # there are no more
             while True:
-                engine, settled = self._faults.popleft()
-                unsettled.append(settled)
+                engine, settled, is_of_the_log = self._faults.popleft()
+                unsettled.append((settled, is_of_the_log))
                 self._release(engine)
         return unsettled
 

@@ -12,8 +12,8 @@ from sentinel.serve.batch import Answers, Arrivals, Event
 MAX_ROWS, LEAST_ROWS = 256, 32
 """Transactions in one batch. More would have the first wait for the last; when turns are long it is fewer."""
 
-MOST_OUTCOMES = 256
-"""Outcomes in one batch, or one request more."""
+MOST_OUTCOMES = 64
+"""Outcomes in one batch, or one request more: each may have to be looked up in a record of its own."""
 
 MOST_SHED = 2_048
 """Transactions that are decided by the rules in one turn, or one request more."""

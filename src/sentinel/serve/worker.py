@@ -273,8 +273,10 @@ class Worker:
     def _turn(self) -> Iterator[None]:
         """Note the processor time of what is done in a turn of the event loop."""
         begun_ns = time.thread_time_ns()
-        yield
-        self.longest_turn_ns = max(self.longest_turn_ns, time.thread_time_ns() - begun_ns)
+        try:
+            yield
+        finally:
+            self.longest_turn_ns = max(self.longest_turn_ns, time.thread_time_ns() - begun_ns)
 
     def _note_idleness(self, looks: int) -> None:
         """Nothing was there to be read after the turn: then nothing has lain unread."""
