@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -29,6 +30,7 @@ STEP = 4_096
 """About how many entries are stored in one transaction."""
 
 _PAUSE_S, _RETRY_S = 0.5, 2.0
+_KEPT_FREE = 64 << 20
 _PROBLEM = "projector.problem"  # a file of the home folder, there while there is one
 _REBUILD = "if that log was replaced, `sentinel views rebuild` makes the view anew"
 _PR_SET_PDEATHSIG = 1
@@ -113,6 +115,13 @@ def problem_of(home: Path) -> str | None:
         return None
 
 
+def _check_room(home: Path) -> None:
+    """Raise StorageProblem when the disk is nearly full: what is left is for the log, which decisions wait for."""
+    free = shutil.disk_usage(home).free
+    if free < _KEPT_FREE:
+        raise StorageProblem(f"only {free >> 20} MB are free in {home}, which are kept for the log; free some space")
+
+
 def follow(home: Path, wanted: Callable[[], bool]) -> None:
     """Keep the view of a home folder up to date while it is wanted, whatever happens to the view or the log.
 
@@ -123,6 +132,7 @@ def follow(home: Path, wanted: Callable[[], bool]) -> None:
             with closing(FileLogReader(log_folder(home))) as log, closing(SqliteView(home / FILE)) as view:
                 projector = Projector(view, log, lambda: schemas_of(home))
                 while wanted():
+                    _check_room(home)
                     more = projector.step()
                     (home / _PROBLEM).unlink(missing_ok=True)
                     time.sleep(0 if more else _PAUSE_S)
