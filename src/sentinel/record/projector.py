@@ -149,11 +149,8 @@ def _tell(home: Path, problem: str) -> None:
 
 
 def _step_back() -> None:
-    """Let decisions go first: this process gets what they leave of a processor."""
-    if sys.platform == "linux":
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(19)
+    """Let decisions go first, with a share of a processor that they keep busy: or the lag would only grow."""
+    os.nice(10)
 
 
 def main() -> int:
