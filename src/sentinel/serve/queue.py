@@ -15,7 +15,7 @@ MAX_ROWS, LEAST_ROWS = 256, 32
 MOST_OUTCOMES = 64
 """Outcomes in one batch, or one request more: each may have to be looked up in a record of its own."""
 
-MOST_SHED = 2_048
+MOST_SHED = 1_024
 """Transactions that are decided by the rules in one turn, or one request more."""
 
 LONG_TURN_NS = 12_000_000
