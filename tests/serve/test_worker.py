@@ -24,7 +24,7 @@ from sentinel.serve.batch import Decision, Noted
 from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Contender, Lineup
 from sentinel.serve.queue import MAX_ROWS, Request
-from sentinel.serve.worker import MOST_LOOKS, MOST_OVERDUE_READ, MOST_READ, Worker
+from sentinel.serve.worker import MOST_LOOKS, MOST_READ, Worker
 from sentinel.telemetry.counters import Counters
 
 NOW_US = 1_738_400_000_000_000  # just after the history
@@ -239,22 +239,6 @@ def test_after_much_was_read_some_is_decided_before_the_rest_is(desk):
     asyncio.run(run())
     assert told_while_reading[:3] == [0, 0, 0]
     assert told_while_reading[3] >= MAX_ROWS
-
-
-def test_what_is_late_already_when_it_is_read_is_shed_in_larger_portions(desk):
-    portion = MOST_READ // 4
-
-    async def run():
-        async with desk:
-            for k in range(MOST_OVERDUE_READ // portion - 1):
-                desk.ask(f"r{k}", portion, due_ns=1)
-            told = len(desk.told)
-            desk.ask("last", portion, due_ns=1)
-            return told, len(desk.told)
-
-    assert asyncio.run(run()) == (0, MOST_OVERDUE_READ)
-    assert {answer.degraded for _, answer in desk.told} == {OVERLOADED}
-    assert {answer.batch_size for _, answer in desk.told} == {MOST_OVERDUE_READ}
 
 
 def test_one_in_time_does_not_wait_while_more_of_what_is_late_is_read(desk):

@@ -18,11 +18,8 @@ from sentinel.serve.engine import Engine
 from sentinel.serve.opener import Opener
 from sentinel.serve.queue import LONG_TURN_NS, Queue, Request, arrivals_of, rows_of
 
-MOST_READ, MOST_OVERDUE_READ = 1_024, 2_048
-"""Transactions read in a turn of the loop after which some are decided before more is read.
-
-While all of it is overdue already it is the second number: together they are shed at less cost.
-"""
+MOST_READ = 1_024
+"""Transactions read in a turn of the loop after which some are decided before more is read."""
 
 MOST_LOOKS = 8
 """Turns of the loop that a batch waits for while connections are being taken."""
@@ -57,10 +54,8 @@ class Worker:
         self._undelivered: deque[tuple[Answered, Sequence[Request]]] = deque()
         self._turn_is_due = False
         self._turn_began_ns = self._decided_ns = 0
-        self._unsorted = self._last_due_ns = 0  # read in this turn: how many transactions, and the last that is due
-        self._most_read, self._most_overdue_read = (
-            min(most, most_waiting // 2) for most in (MOST_READ, MOST_OVERDUE_READ)
-        )
+        self._most_read = min(MOST_READ, most_waiting // 2)
+        self._unsorted = 0  # transactions read in this turn
         self._new_connections = self._looks = 0
         self._pause_until_s = 0.0
 
@@ -99,10 +94,7 @@ class Worker:
         self.queue.put(request)
         self._begin_turn()
         self._unsorted += len(request.events)
-        self._last_due_ns = max(self._last_due_ns, request.due_ns)
-        if self._unsorted >= self._most_read and (
-            self._unsorted >= self._most_overdue_read or self._last_due_ns > time.monotonic_ns()
-        ):
+        if self._unsorted >= self._most_read:
             with self._turn():
                 self._decide(engine)
             self.is_behind |= time.monotonic_ns() - self._turn_began_ns > LONG_TURN_NS
@@ -204,7 +196,7 @@ class Worker:
 
     def _decide(self, engine: Engine) -> None:
         """Decide a batch, and shed what has no time for one."""
-        self._unsorted = self._last_due_ns = 0
+        self._unsorted = 0
         begun_ns = max(self._turn_began_ns, self._decided_ns)
         overdue, batch = self.queue.take(time.monotonic_ns())
         if overdue:
