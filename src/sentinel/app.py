@@ -12,12 +12,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import uvicorn
 
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition, StorageProblem
-from sentinel.events.columns import LABEL_UNKNOWN, MISSING, EventColumns
+from sentinel.events.columns import Outcome, columns_of_outcomes
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.model.registry import Registry
@@ -78,19 +77,8 @@ def open_engine(settings: Settings, log: Log, lineup: Lineup, counters: Counters
 
 def warm(plan: FeaturePlan) -> None:
     """Have the kernel compiled, or loaded from its cache, before the first transaction."""
-    schema = plan.schema
-    MemoryStore(plan).advance(
-        EventColumns(
-            is_outcome=np.zeros(1, np.uint8),
-            ids=np.ones(1, np.uint64),
-            time_us=np.zeros(1, np.int64),
-            received_us=np.zeros(1, np.int64),
-            exact=np.full((1, len(schema.decimals)), MISSING, np.int64),
-            plain=np.full((1, len(schema.numbers)), np.nan),
-            texts=np.zeros((1, len(schema.texts)), np.uint64),
-            labels=np.full(1, LABEL_UNKNOWN, np.int8),
-        )
-    )
+    warming = Outcome("warm-up", is_fraud=False, time_us=0)
+    MemoryStore(plan).advance(columns_of_outcomes(plan.schema, [warming], 0))
 
 
 def serve(settings: Settings) -> None:
@@ -150,7 +138,8 @@ def _deciding(settings: Settings, of_loop: Counters, log: Log) -> Watch:
     rollout = Rollout(lambda: deployment_in(log), change, Registry(settings.models), of_rollout)
     worker = Worker(log, lambda: open_engine(settings, log, rollout.first_lineup(), of_engine), settings.max_waiting)
     predictor = _predictor(settings, of_loop, observers)
-    children = ShadowSupervisor(settings.home, shadow_settings(settings)), ProjectorProcess(settings.home, log)
+    shadow = ShadowSupervisor(settings.home, ShadowSettings(keep_scores=settings.shadow_scores))
+    children = shadow, ProjectorProcess(settings.home, log)
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
 
 
@@ -175,11 +164,6 @@ def _predictor(settings: Settings, counters: Counters, observers: Observers) -> 
 def _observers(settings: Settings, log: Log | None) -> Observers:
     drift = msgspec.structs.replace(DriftSettings(), window=settings.drift_window)
     return Observers(log, drift, settings.circuit_threshold_ms / 1000, settings.false_alarm_cost)
-
-
-def shadow_settings(settings: Settings) -> ShadowSettings:
-    """How a shadow runs."""
-    return ShadowSettings(keep_scores=settings.shadow_scores)
 
 
 def _run(settings: Settings, watch: Watch, listener: socket.socket) -> None:

@@ -3,17 +3,17 @@
 Training and its libraries are imported by the commands that train, so that `serve` starts without them.
 """
 
-import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from sentinel import __version__
 from sentinel.app import serve as run_server
@@ -21,14 +21,29 @@ from sentinel.config import DEFAULT_HOME, Settings, read_settings
 from sentinel.errors import InvalidDefinition, SentinelError
 from sentinel.model.bundle import read_manifest
 from sentinel.model.registry import Registry
-from sentinel.record.applied import HomeDeployment
+from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.telemetry.logs import configure_logging
 
-P = ParamSpec("P")
-R = TypeVar("R")
+_terminal = Console(stderr=True, highlight=False)
+
+
+class _ClearErrors(TyperGroup):
+    """Shows what went wrong as a sentence, not as a traceback."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except SentinelError as error:
+            _terminal.print(f"[red]error:[/red] {error}", soft_wrap=True, markup=True)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            _terminal.print("stopped")
+            raise typer.Exit(130) from None
+
 
 app = typer.Typer(
     name="sentinel",
+    cls=_ClearErrors,
     help="Decide in the moment of a transaction whether to approve, review or block it.",
     no_args_is_help=True,
     add_completion=False,
@@ -57,8 +72,6 @@ Strict = Annotated[bool, typer.Option("--strict", help="Stop at rows that cannot
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Port = Annotated[int | None, typer.Option("--port", "-p", help="Where to listen [$SENTINEL_PORT, 8000].")]
 
-_terminal = Console(stderr=True, highlight=False)
-
 
 def main() -> None:
     """Run the command line; a SentinelError becomes one line and exit code 1."""
@@ -68,25 +81,17 @@ def main() -> None:
     app()
 
 
-def _clear_errors(function: Callable[P, R]) -> Callable[P, R]:
-    """Show what went wrong as a sentence, not as a traceback."""
-
-    @functools.wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except SentinelError as error:
-            _terminal.print(f"[red]error:[/red] {error}", soft_wrap=True, markup=True)
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            _terminal.print("stopped")
-            raise typer.Exit(130) from None
-
-    return wrapped
-
-
 def _print_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def _tell(value: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """One JSON object on standard output for machines, or lines on standard error for people."""
+    if as_json:
+        _print_json(value)
+        return
+    for line in lines:
+        _terminal.print(line)
 
 
 def _renames(text: str | None) -> dict[str, str]:
@@ -115,7 +120,6 @@ def _common(
 
 
 @app.command()
-@_clear_errors
 def demo(
     data: Annotated[Path | None, typer.Option("--data", help="Your history instead of simulated payments.")] = None,
     detector: DetectorName = "payments",
@@ -137,7 +141,6 @@ def demo(
 
 
 @app.command()
-@_clear_errors
 def simulate(
     out: Annotated[Path, typer.Option("--out", help="File to write: .parquet, .csv or .jsonl.")],
     transactions: Annotated[int, typer.Option("--transactions", "-n", help="How many.")] = 100_000,
@@ -151,14 +154,11 @@ def simulate(
     from sentinel.commands.simulate import simulate_to_file
 
     facts = simulate_to_file(out, transactions, seed, detector)
-    if as_json:
-        _print_json(facts)
-    else:
-        _terminal.print(f"{facts['transactions']:,} transactions, {facts['frauds']:,} of them fraud, in {out}")
+    said = f"{facts['transactions']:,} transactions, {facts['frauds']:,} of them fraud, in {out}"
+    _tell(facts, [said], as_json=as_json)
 
 
 @features_app.command("build")
-@_clear_errors
 def features_build(
     data: DataFile,
     out: Annotated[Path, typer.Option("--out", help="Parquet file to write: the id and a column per feature.")],
@@ -171,14 +171,10 @@ def features_build(
     from sentinel.commands.history import build_features
 
     facts = build_features(detector, data, out, _renames(renames), strict=strict)
-    if as_json:
-        _print_json(facts)
-    else:
-        _terminal.print(f"{facts['transactions']:,} rows of {facts['features']} features in {out}")
+    _tell(facts, [f"{facts['transactions']:,} rows of {facts['features']} features in {out}"], as_json=as_json)
 
 
 @app.command()
-@_clear_errors
 def train(
     data: DataFile,
     detector: DetectorName = "payments",
@@ -193,17 +189,14 @@ def train(
 
     settings = _settings(home)
     manifest, champion = train_detector(settings, detector, data, _renames(renames), strict=strict, promote=promote)
-    if as_json:
-        shown = {"version": manifest.version, "champion": champion, "metrics": manifest.metrics}
-        _print_json({**shown, "thresholds": manifest.thresholds, "certificate": manifest.certificate})
-        return
-    _show_metrics(manifest.version, manifest.metrics)
+    shown = {"version": manifest.version, "champion": champion, "metrics": manifest.metrics}
+    lines = _metric_lines(manifest.version, manifest.metrics)
     if champion != manifest.version:
-        _terminal.print(f"{champion} stays champion; `sentinel models promote {manifest.version}` changes that")
+        lines.append(f"{champion} stays champion; `sentinel models promote {manifest.version}` changes that")
+    _tell({**shown, "thresholds": manifest.thresholds, "certificate": manifest.certificate}, lines, as_json=as_json)
 
 
 @app.command()
-@_clear_errors
 def evaluate(
     data: DataFile,
     detector: DetectorName = "payments",
@@ -217,15 +210,11 @@ def evaluate(
     from sentinel.commands.history import evaluate_model
 
     report = evaluate_model(_settings(home), detector, data, _renames(renames), strict=strict, version=model)
-    if as_json:
-        _print_json(report)
-    else:
-        _terminal.print(f"measured on {report['measured_on']}")
-        _show_metrics(str(report["version"]), msgspec.to_builtins(report["metrics"]))
+    lines = _metric_lines(str(report["version"]), msgspec.to_builtins(report["metrics"]))
+    _tell(report, [f"measured on {report['measured_on']}", *lines], as_json=as_json)
 
 
 @app.command()
-@_clear_errors
 def parity(
     data: DataFile,
     detector: DetectorName = "payments",
@@ -239,22 +228,17 @@ def parity(
     from sentinel.commands.history import prove_parity
 
     report = prove_parity(detector, data, _renames(renames), events, seed, strict=strict)
-    if as_json:
-        _print_json(report)
-    else:
-        _terminal.print(
-            f"{report.compared:,} feature values of {report.transactions:,} transactions compared "
-            f"({report.late:,} late, {report.repeated:,} sent twice, {report.shed:,} shed, "
-            f"{report.outcomes:,} outcomes, {report.killed} kill -9): {report.differing:,} differ"
-        )
-        for difference in report.first_differences:
-            _terminal.print(f"  {difference}")
+    said = (
+        f"{report.compared:,} feature values of {report.transactions:,} transactions compared "
+        f"({report.late:,} late, {report.repeated:,} sent twice, {report.shed:,} shed, "
+        f"{report.outcomes:,} outcomes, {report.killed} kill -9): {report.differing:,} differ"
+    )
+    _tell(report, [said, *(f"  {difference}" for difference in report.first_differences)], as_json=as_json)
     if report.differing:
         raise typer.Exit(1)
 
 
 @app.command()
-@_clear_errors
 def serve(
     home: Home = None,
     port: Port = None,
@@ -274,7 +258,6 @@ def serve(
 
 
 @models_app.command("list")
-@_clear_errors
 def models_list(home: Home = None, as_json: Json = False) -> None:
     """Every trained version, and which one is champion."""
     settings = _settings(home)
@@ -291,60 +274,46 @@ def models_list(home: Home = None, as_json: Json = False) -> None:
         for version in registry.versions()
         for manifest in [read_manifest(registry.path(version))]
     ]
-    if as_json:
-        _print_json(rows)
-        return
-    for row in rows:
-        mark = "champion" if row["champion"] else ""
-        _terminal.print(
-            f"{row['version']:>5}  {row['detector']:<14} {row['created_at']}  "
-            f"average precision {row['average_precision']:.3f}  {mark}"
-        )
-    if not rows:
-        _terminal.print("no models yet; run `sentinel train`")
+    lines = [
+        f"{row['version']:>5}  {row['detector']:<14} {row['created_at']}  "
+        f"average precision {row['average_precision']:.3f}  {'champion' if row['champion'] else ''}"
+        for row in rows
+    ]
+    _tell(rows, lines or ["no models yet; run `sentinel train`"], as_json=as_json)
 
 
 @models_app.command("show")
-@_clear_errors
 def models_show(version: str, home: Home = None) -> None:
     """The manifest of a version, as JSON."""
     _print_json(read_manifest(Registry(_settings(home).models).path(version)))
 
 
 @models_app.command("promote")
-@_clear_errors
 def models_promote(version: str, home: Home = None) -> None:
     """Make a version the champion; servers that run follow within a second."""
     from sentinel.commands.promote import promote_version
 
-    settings = _settings(home)
-    read_manifest(Registry(settings.models).path(version))
-    promote_version(settings, version)
+    promote_version(_settings(home), version)
     _terminal.print(f"{version} is the champion")
 
 
 @log_app.command("verify")
-@_clear_errors
 def log_verify(home: Home = None, as_json: Json = False) -> None:
     """Read all of the log and check every record: checksum, hash chain, and that none is missing."""
-    from sentinel.commands.storage import verify_log
+    from sentinel.record.verify import verify
 
-    found = verify_log(_settings(home))
-    if as_json:
-        _print_json(found._asdict() | {"findings": [one._asdict() for one in found.findings]})
-    else:
-        for one in found.findings:
-            _terminal.print(f"[red]DAMAGED[/red] {one.segment}, position {one.position}: {one.problem}")
-        _terminal.print(
-            f"{found.entries:,} entries from {found.first} to {found.end - 1} in {found.segments} segments, "
-            f"{found.bytes:,} bytes: {'damaged' if found.findings else 'whole'}"
-        )
+    found = verify(log_folder(_settings(home).home))
+    lines = [f"[red]DAMAGED[/red] {one.segment}, position {one.position}: {one.problem}" for one in found.findings]
+    lines.append(
+        f"{found.entries:,} entries from {found.first} to {found.end - 1} in {found.segments} segments, "
+        f"{found.bytes:,} bytes: {'damaged' if found.findings else 'whole'}"
+    )
+    _tell(found._asdict() | {"findings": [one._asdict() for one in found.findings]}, lines, as_json=as_json)
     if found.findings:
         raise typer.Exit(1)
 
 
 @views_app.command("rebuild")
-@_clear_errors
 def views_rebuild(home: Home = None, as_json: Json = False) -> None:
     """Delete the view and derive it anew from the log. Decisions go on meanwhile."""
     from sentinel.commands.progress import stages
@@ -352,30 +321,24 @@ def views_rebuild(home: Home = None, as_json: Json = False) -> None:
 
     with stages() as stage:
         counts = rebuild_views(_settings(home), stage)
-    if as_json:
-        _print_json(counts)
-    else:
-        _terminal.print(f"the view holds {counts.decisions:,} decisions and {counts.outcomes:,} outcomes now")
+    said = f"the view holds {counts.decisions:,} decisions and {counts.outcomes:,} outcomes now"
+    _tell(counts, [said], as_json=as_json)
 
 
 @app.command()
-@_clear_errors
 def doctor(home: Home = None, port: Port = None, as_json: Json = False) -> None:
     """Check this machine and home folder: libraries, disk, kernel cache, port, models, log, view."""
     from sentinel.commands.doctor import examine
 
     findings = examine(_settings(home, port=port))
-    if as_json:
-        _print_json({"healthy": all(one.ok for one in findings), "checks": findings})
-    else:
-        for one in findings:
-            _terminal.print(f"{'[green]ok  [/green]' if one.ok else '[red]FAIL[/red]'} {one.what}: {one.found}")
-    if not all(one.ok for one in findings):
+    healthy = all(one.ok for one in findings)
+    lines = [f"{'[green]ok  [/green]' if one.ok else '[red]FAIL[/red]'} {one.what}: {one.found}" for one in findings]
+    _tell({"healthy": healthy, "checks": findings}, lines, as_json=as_json)
+    if not healthy:
         raise typer.Exit(1)
 
 
 @benchmark_app.command("handbook")
-@_clear_errors
 def benchmark_handbook(
     data: DataFile,
     train_days: Annotated[
@@ -389,17 +352,14 @@ def benchmark_handbook(
     if train_days != "all" and not (train_days.isdigit() and int(train_days) > 0):
         raise InvalidDefinition(f"--train-days is {train_days!r}; give a number of days, or all")
     result = run_handbook(data, None if train_days == "all" else int(train_days))
-    if as_json:
-        _print_json(result)
-        return
-    _terminal.print(
+    said = (
         f"AUC ROC {result.auc_roc:.3f}  average precision {result.average_precision:.3f}  "
         f"card precision@100 {result.card_precision_100:.3f}"
     )
+    _tell(result, [said], as_json=as_json)
 
 
 @bench_app.command("serve")
-@_clear_errors
 def bench_serve(
     seconds: Annotated[float, typer.Option("--seconds", help="Of each load.")] = 4.0,
     repeats: Annotated[int, typer.Option("--repeats", help="Of everything; medians are shown.")] = 3,
@@ -440,18 +400,14 @@ def bench_serve(
         _terminal.print(f"[yellow]{name}: the generator did not keep up; the server may be faster[/yellow]")
 
 
-def _show_metrics(version: str, metrics: dict[str, Any]) -> None:
-    _terminal.print(f"{version}: {metrics['frauds']:,} frauds among {metrics['transactions']:,} test transactions")
-    for name in ("average_precision", "auc_roc", "recall_at_1pct_fpr"):
-        one = metrics[name]
-        _terminal.print(f"  {name:<20} {one['value']:.4f}  (95 %: {one['low']:.4f} to {one['high']:.4f})")
-    for name, one in metrics["baselines"].items():
-        _terminal.print(f"  ranking by {name:<9} {one['value']:.4f}  (95 %: {one['low']:.4f} to {one['high']:.4f})")
+def _metric_lines(version: str, metrics: dict[str, Any]) -> list[str]:
+    lines = [f"{version}: {metrics['frauds']:,} frauds among {metrics['transactions']:,} test transactions"]
+    ranked = [(f"{name:<20}", metrics[name]) for name in ("average_precision", "auc_roc", "recall_at_1pct_fpr")]
+    ranked += [(f"ranking by {name:<9}", one) for name, one in metrics["baselines"].items()]
+    for name, one in ranked:
+        lines.append(f"  {name} {one['value']:.4f}  (95 %: {one['low']:.4f} to {one['high']:.4f})")
     for name in ("review", "block"):
         one = metrics[name]
-        if one is None:
-            _terminal.print(f"  {name}: never")
-            continue
-        _terminal.print(
-            f"  {name} from {one['threshold']:.4f}: precision {one['precision']:.3f}, recall {one['recall']:.3f}"
-        )
+        found = one and f"from {one['threshold']:.4f}: precision {one['precision']:.3f}, recall {one['recall']:.3f}"
+        lines.append(f"  {name} {found}" if found else f"  {name}: never")
+    return lines

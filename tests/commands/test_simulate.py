@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from sentinel.cli import _show_metrics, app
+from sentinel.cli import _metric_lines, app
 from sentinel.commands.simulate import simulate_to_file
 from sentinel.detectors import load_detector
 from sentinel.errors import InvalidDefinition
@@ -53,14 +53,13 @@ def test_velocity_rows_say_what_happened_to_the_card(velocity_file):
     assert found["channel_online"].to_list() == (mine["channel"] == "online").cast(pl.Float64).to_list()
 
 
-def test_a_model_learns_from_them_and_carries_its_rules(tmp_path, velocity_file, capsys):
+def test_a_model_learns_from_them_and_carries_its_rules(tmp_path, velocity_file):
     registry = Registry(tmp_path)
     manifest = train(VELOCITY, read_history(velocity_file, VELOCITY.schema), registry, lambda *_: None)
     precision, amount = manifest.metrics["average_precision"], manifest.metrics["baselines"]["amount"]
     assert precision["low"] > 3 * amount["value"]
     assert manifest.metrics["block"] is None
-    _show_metrics(manifest.version, manifest.metrics)
-    assert "block: never" in capsys.readouterr().err
+    assert "  block: never" in _metric_lines(manifest.version, manifest.metrics)
     stored = load_bundle(registry.folder / manifest.version).manifest
     assert msgspec.convert(stored.fallback, Fallback) == VELOCITY.fallback
     thresholds = msgspec.convert(stored.thresholds, Thresholds)

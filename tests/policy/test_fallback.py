@@ -95,13 +95,6 @@ def test_a_sum_that_is_a_threshold_in_decimals_reaches_it():
     assert fallback.thresholds.action(fallback.compile(("x",)).score(np.array([[1.0]]))[0]) == Action.REVIEW
 
 
-def test_the_reasons_are_those_of_the_rules_that_hold():
-    compiled = VELOCITY.compile(tuple(CALM))
-    assert compiled.reasons(row()[0]) == ()
-    assert compiled.reasons(row(amount=9000)[0]) == ("large amount", "very large amount")
-    assert len(compiled.reasons(row(**WORST)[0])) == len(VELOCITY_RULES)
-
-
 def test_it_has_thresholds_of_its_own():
     assert Fallback().thresholds == Thresholds(review=0.35, block=0.75)
     assert VELOCITY.thresholds == Thresholds(review=0.35, block=None)

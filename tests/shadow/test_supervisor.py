@@ -95,14 +95,6 @@ def test_what_cannot_work_is_told_and_not_tried_all_the_time(supervise, until):
     assert supervisor.status().pid is None
 
 
-def test_memory_is_bounded(server, supervise, until):
-    supervisor = supervise(ShadowSettings(memory_mb=16, first_wait_s=5.0))
-    supervisor.follow("v2")
-    until(lambda: supervisor.status().restarts)
-    assert not supervisor.status().running
-    assert supervisor.status().reason  # which depends on who asked for the last byte
-
-
 def test_it_dies_with_its_parent_even_while_it_hangs(home, server, until, exists):
     code = f"""
 import time

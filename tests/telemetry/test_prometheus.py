@@ -1,13 +1,10 @@
-"""The text for Prometheus, read back by the client library's parser, and the JSON figures."""
+"""The text for Prometheus, read back by the client library's parser."""
 
-import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sentinel.telemetry.counters import LATENCY_BOUNDS_US, Counters, Slot, Stage
-from sentinel.telemetry.prometheus import Facts, Gauge, model_info, render, snapshot
-
-FACTS = Facts(ab_active=True, split_percent=20, baseline_locked=False, uptime_s=4.0, threshold=0.41)
+from sentinel.telemetry.prometheus import Gauge, model_info, render
 
 
 @pytest.fixture
@@ -93,34 +90,3 @@ def test_gauges_of_one_name_stand_together():
     assert samples[("sentinel_model_info", *labels)] == 1
     assert samples[("sentinel_uptime_seconds",)] == 1.5
     assert text.count(b"# TYPE sentinel_model_info gauge") == 1
-
-
-def test_the_figures_come_in_their_order(counters):
-    assert list(snapshot(counters, FACTS)) == [
-        "total_requests", "allow", "block", "errors", "batches_run", "avg_batch_size", "cache_hits", "cache_misses",
-        "cache_hit_rate", "cache_size", "predictions_a", "predictions_b", "ab_active", "split_percent",
-        "drift_detected", "baseline_locked", "uptime_seconds", "avg_rps", "threshold",
-    ]  # fmt: skip
-
-
-def test_the_figures_say_what_the_counters_say():
-    counters = Counters()
-    counters.add(Slot.REQUESTS, 10)
-    counters.add(Slot.CACHE_HITS, 1)
-    counters.add(Slot.CACHE_MISSES, 3)
-    counters.observe_batch(2)
-    counters.observe_batch(1)
-    counters.set(Slot.DRIFT_DETECTED, 1)
-    figures = snapshot(counters, FACTS)
-    assert figures["avg_rps"] == 2.5
-    assert figures["cache_hit_rate"] == 0.25
-    assert figures["avg_batch_size"] == 1.5
-    assert figures["drift_detected"] is True
-    assert figures["threshold"] == 0.41
-    assert msgspec.json.decode(msgspec.json.encode(figures)) == figures
-
-
-def test_a_server_that_has_just_begun_divides_by_nothing():
-    figures = snapshot(Counters(), FACTS._replace(uptime_s=0.0))
-    assert figures["avg_rps"] == figures["cache_hit_rate"] == figures["avg_batch_size"] == 0.0
-    assert figures["drift_detected"] is False

@@ -1,6 +1,5 @@
 """Trace context as W3C defines it, and spans through the real SDK."""
 
-import re
 import subprocess
 import sys
 import threading
@@ -16,8 +15,8 @@ from opentelemetry.trace import get_tracer_provider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from sentinel.errors import InvalidDefinition
-from sentinel.telemetry.otlp import OpenTelemetryRecorder
-from sentinel.telemetry.tracing import TraceContext, Tracer, new_request_id, open_tracer, parse_traceparent
+from sentinel.telemetry.otlp import ExportingTracer
+from sentinel.telemetry.tracing import TraceContext, open_tracer, parse_traceparent
 
 CHARACTERS = "0123456789abcdefABCDEFg-_. \n\x00\u0663\ud800"
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -93,16 +92,8 @@ def test_the_sdk_reads_the_same(trace, span, version, flags):
     assert ([] if ours is None else [tuple(ours)]) == theirs
 
 
-def test_request_ids_differ():
-    ids = {new_request_id() for _ in range(10_000)}
-    assert len(ids) == 10_000
-    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in ids)
-
-
 def test_a_tracer_that_is_off_hands_on_the_parent():
     tracer = open_tracer(None)
-    assert not tracer.wants(PARENT)
-    assert not tracer.wants(None)
     assert tracer.span("decide", PARENT, 1, 2, {}) is PARENT
     assert tracer.span("decide", None, 1, 2, {}) is None
     tracer.close()
@@ -110,7 +101,7 @@ def test_a_tracer_that_is_off_hands_on_the_parent():
 
 def test_a_finished_span_hangs_under_its_caller_and_its_parts_under_it():
     exporter = InMemorySpanExporter()
-    tracer = Tracer(OpenTelemetryRecorder(exporter))
+    tracer = ExportingTracer(exporter)
     now_ns = time.monotonic_ns()
     own = tracer.span("decide", PARENT, now_ns - 5_000, now_ns, {"batch_size": 32, "decision": "block"})
     tracer.span("model", own, now_ns - 3_000, now_ns - 1_000, {})
@@ -129,7 +120,7 @@ def test_a_finished_span_hangs_under_its_caller_and_its_parts_under_it():
 
 def test_without_a_parent_a_trace_begins():
     exporter = InMemorySpanExporter()
-    tracer = Tracer(OpenTelemetryRecorder(exporter))
+    tracer = ExportingTracer(exporter)
     own = tracer.span("decide", None, 1, 2, {})
     tracer.close()
     (span,) = exporter.get_finished_spans()
@@ -139,21 +130,11 @@ def test_without_a_parent_a_trace_begins():
 
 def test_a_caller_that_does_not_record_is_followed():
     exporter = InMemorySpanExporter()
-    tracer = Tracer(OpenTelemetryRecorder(exporter))
+    tracer = ExportingTracer(exporter)
     quiet = PARENT._replace(flags=0)
-    assert not tracer.wants(quiet)
     assert tracer.span("decide", quiet, 1, 2, {}) is quiet
     tracer.close()
     assert not exporter.get_finished_spans()
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_requests_without_a_trace_are_drawn_by_lot(share):
-    tracer = Tracer(OpenTelemetryRecorder(InMemorySpanExporter()), share)
-    wanted = sum(tracer.wants(None) for _ in range(2000)) / 2000
-    assert wanted == pytest.approx(share, abs=0.1)
-    assert tracer.wants(PARENT)
-    tracer.close()
 
 
 class Collector(BaseHTTPRequestHandler):
@@ -195,11 +176,6 @@ def test_spans_reach_a_collector(collector, path, asked):
 def test_an_endpoint_that_is_no_url_is_named(endpoint):
     with pytest.raises(InvalidDefinition, match="give a URL"):
         open_tracer(endpoint)
-
-
-def test_a_share_that_is_none_is_named():
-    with pytest.raises(InvalidDefinition, match="between 0 and 1"):
-        open_tracer("http://127.0.0.1:4318", 1.5)
 
 
 def test_switched_on_without_the_library_says_what_to_install(monkeypatch):

@@ -30,8 +30,6 @@ HOST = "127.0.0.1"
 SERVER_CORE, GENERATOR_CORE = 0, 1
 CONNECTIONS = 64
 KEPT = 2_000
-
-
 _CHECKED = 10_000  # decisions whose score is computed again
 
 
@@ -111,7 +109,7 @@ class _Runs:
         return self._run(
             name, pid, connections, None,
             lambda: closed_loop(
-                Target(HOST, port, connections), requests, count, seconds=self.plan.seconds, keep=_keep(count)
+                Target(HOST, port, connections), requests, count, seconds=self.plan.seconds, keep=KEPT
             ),
         )  # fmt: skip
 
@@ -132,10 +130,6 @@ class _Runs:
 
     def medians(self) -> tuple[Measured, ...]:
         return tuple(_median(name, runs) for name, runs in self.found.items())
-
-
-def _keep(count: int) -> int:
-    return min(count, KEPT)
 
 
 def _median(name: str, runs: Sequence[tuple[Load, float, int, int | None]]) -> Measured:

@@ -39,7 +39,6 @@ LIVE_SHARE = 0.2
 CONNECTIONS = 32
 _MARK = ".sentinel-demo"
 _RECENT = 5_000
-_REFRESH_S = 0.25
 _terminal = Console(stderr=True, highlight=False)
 
 
@@ -136,7 +135,7 @@ class View:
     def decided(self, i: int, status: int, body: bytes, latency_ns: int) -> None:
         """Take note of one answer."""
         if status != 200:
-            self.errors[body[:120].decode(errors="replace")] += 1
+            self.refused(body)
             return
         answer = msgspec.json.decode(body)
         self.scores[i] = answer["fraud_probability"]
@@ -144,6 +143,10 @@ class View:
         self.actions[answer["decision"]] += 1
         self.latencies_ms.append(latency_ns / 1e6)
         self.now_us = max(self.now_us, int(self.live.time_us[i]))
+
+    def refused(self, body: bytes) -> None:
+        """Take note of an answer that says what is wrong."""
+        self.errors[body[:120].decode(errors="replace")] += 1
 
     def summary(self) -> Summary:
         """The figures of the whole run."""
@@ -239,4 +242,4 @@ async def _tell(client: Client, live: Traffic, view: View, i: int) -> None:
         view.outcomes += 1
         view.told[i] = True
     else:
-        view.errors[answer[:120].decode(errors="replace")] += 1
+        view.refused(answer)

@@ -53,7 +53,14 @@ def examine(settings: Settings) -> list[Finding]:
         ("log", _log),
         ("view", _view),
     ]
-    return [Finding(what, *check(settings)) for what, check in checks]
+    return [_found(what, check, settings) for what, check in checks]
+
+
+def _found(what: str, check: Callable[[Settings], tuple[bool, str]], settings: Settings) -> Finding:
+    try:
+        return Finding(what, *check(settings))
+    except SentinelError as error:
+        return Finding(what, False, str(error))
 
 
 def _python(_: Settings) -> tuple[bool, str]:
@@ -119,14 +126,11 @@ def _models(settings: Settings) -> tuple[bool, str]:
     registry = Registry(settings.models)
     if not registry.versions():
         return True, "none yet; `sentinel train` makes the first"
-    try:
-        champion = HomeDeployment(settings.home).champion()
-        bundle = load_bundle(registry.path(champion))
-        if log_folder(settings.home).exists():
-            with closing(FileLogReader(log_folder(settings.home))) as log:
-                check_reads(log, bundle.manifest)
-    except SentinelError as error:
-        return False, str(error)
+    champion = HomeDeployment(settings.home).champion()
+    bundle = load_bundle(registry.path(champion))
+    if log_folder(settings.home).exists():
+        with closing(FileLogReader(log_folder(settings.home))) as log:
+            check_reads(log, bundle.manifest)
     return (
         True,
         f"{len(registry.versions())} trained; {champion} ({bundle.manifest.detector}) is the champion and whole",
@@ -137,10 +141,7 @@ def _log(settings: Settings) -> tuple[bool, str]:
     folder = log_folder(settings.home)
     if not folder.exists():
         return True, "none yet; the first start makes it"
-    try:
-        found = verify(folder)
-    except SentinelError as error:
-        return False, str(error)
+    found = verify(folder)
     if found.findings:
         return False, "; ".join(f"{one.segment}, position {one.position}: {one.problem}" for one in found.findings[:5])
     with closing(FileLogReader(folder)) as log:
@@ -154,9 +155,6 @@ def _view(settings: Settings) -> tuple[bool, str]:
         return False, problem
     if not folder.exists():
         return True, "none yet; the first start makes it"
-    try:
-        with closing(FileLogReader(folder)) as log, closing(SqliteView(settings.home / VIEW_FILE)) as view:
-            lag = Follower(log, view.position.position).lag
-    except SentinelError as error:
-        return False, str(error)
+    with closing(FileLogReader(folder)) as log, closing(SqliteView(settings.home / VIEW_FILE)) as view:
+        lag = Follower(log, view.position.position).lag
     return True, f"{lag:,} entries behind the log" if lag else "it has all that the log has"

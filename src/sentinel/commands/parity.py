@@ -6,6 +6,7 @@ import random
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -146,29 +147,25 @@ async def _send(server: ServerProcess, live: Traffic, rng: random.Random, done: 
 
 async def _crash(server: ServerProcess, client: Client, live: Traffic, batch: list[int]) -> None:
     """Kill the server while it works on the beginning of a batch; all of it is sent again afterwards."""
-    path, parts = _request(live, _leading_run(batch))
-    asked = asyncio.ensure_future(client.post(path, b"[" + b",".join(parts) + b"]"))
+    asked = asyncio.ensure_future(client.post(*_request(live, _leading_run(batch))))
     await asyncio.sleep(0.002)
-    await asyncio.get_running_loop().run_in_executor(None, server.kill)
+    await asyncio.to_thread(server.kill)
     with contextlib.suppress(Unreachable):
         await asked
-    await asyncio.get_running_loop().run_in_executor(None, server.start)
+    await asyncio.to_thread(server.start)
 
 
 def _leading_run(batch: list[int]) -> list[int]:
     """The transactions, or the outcomes, that a stretch of the plan begins with: what one request can hold."""
-    end = 1
-    while end < len(batch) and (batch[end] < 0) == (batch[0] < 0):
-        end += 1
-    return batch[:end]
+    return list(takewhile(lambda one: (one < 0) == (batch[0] < 0), batch))
 
 
-def _request(live: Traffic, run: list[int]) -> tuple[str, list[bytes]]:
-    """Path and parts of the request for transactions, or for outcomes (numbered -1 - index)."""
+def _request(live: Traffic, run: list[int]) -> tuple[str, bytes]:
+    """Path and body of the request for transactions, or for outcomes (numbered -1 - index)."""
     if run[0] >= 0:
-        return "/v1/score", [live.bodies[i] for i in run]
-    which = [-1 - i for i in run]
-    return "/v1/outcomes", [outcome_body(live.ids[i], int(live.labels[i]), int(live.outcome_us[i])) for i in which]
+        return "/v1/score", b"[" + b",".join(live.bodies[i] for i in run) + b"]"
+    told = (outcome_body(live.ids[i], int(live.labels[i]), int(live.outcome_us[i])) for i in (-1 - one for one in run))
+    return "/v1/outcomes", b"[" + b",".join(told) + b"]"
 
 
 async def _post(
@@ -179,8 +176,7 @@ async def _post(
         run = _leading_run(batch)
         batch = batch[len(run) :]
         again = [i for i in run if rng.random() < REPEATED_SHARE]
-        path, parts = _request(live, run + again)
-        answers = await _checked(client, path, parts)
+        answers = await _checked(client, *_request(live, run + again))
         first = {answer["transaction_id"]: answer for answer in answers[: len(run)]}
         for answer in answers[len(run) :]:
             if answer != {**first[answer["transaction_id"]], "replayed": True}:
@@ -190,8 +186,8 @@ async def _post(
         sent.requests += 1
 
 
-async def _checked(client: Client, path: str, parts: list[bytes]) -> list[dict[str, Any]]:
-    status, body, _ = await client.post(path, b"[" + b",".join(parts) + b"]")
+async def _checked(client: Client, path: str, asked: bytes) -> list[dict[str, Any]]:
+    status, body, _ = await client.post(path, asked)
     answers: list[dict[str, Any]] = msgspec.json.decode(body) if status == 200 else []
     refused = [answer for answer in answers if "error" in answer]
     if status != 200 or refused:

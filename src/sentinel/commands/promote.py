@@ -21,12 +21,13 @@ _PATIENCE_S = 60.0
 def promote_version(settings: Settings, version: str) -> None:
     """Make a version the champion. Raises DeploymentRefused when the server that runs says no.
 
-    Raises UnknownVersion for a model that cannot read the transactions of the log.
+    Raises BundleProblem for a version that is not there, UnknownVersion for a model that cannot read the transactions
+    of the log.
     """
+    manifest = read_manifest(Registry(settings.models).path(version))
     folder = log_folder(settings.home)
     owner = owner_of(folder)
     if owner is None:
-        manifest = read_manifest(Registry(settings.models).path(version))
         if folder.exists():
             with closing(FileLogReader(folder)) as log:
                 check_reads(log, manifest)

@@ -1,4 +1,4 @@
-"""The commands that look after what is stored: verify the log, make the view anew."""
+"""`sentinel views rebuild`: derive the view anew from the log."""
 
 import time
 from collections.abc import Callable
@@ -13,16 +13,10 @@ from sentinel.record.lock import owner_of
 from sentinel.record.log import Follower
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.projector import Projector, schemas_of
-from sentinel.record.verify import Verified, verify
 from sentinel.record.views import Counts
 from sentinel.record.views.sqlite import FILE, SqliteView, rebuild
 
 _PAUSE_S = 0.1
-
-
-def verify_log(settings: Settings) -> Verified:
-    """Check every segment of the log; a server may write to it meanwhile. Raises StorageProblem when there is none."""
-    return verify(log_folder(settings.home))
 
 
 def rebuild_views(settings: Settings, stage: Stage) -> Counts:

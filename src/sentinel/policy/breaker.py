@@ -51,31 +51,28 @@ class Breaker:
     def __init__(self, settings: BreakerSettings | None = None) -> None:
         self.settings = settings = settings or BreakerSettings()
         self.openings = 0
-        self._circuit = Circuit.CLOSED
+        self.circuit = Circuit.CLOSED
+        """The state as it was after the last call."""
+
         self._failures: deque[bool] = deque(maxlen=settings.remembered)
         self._in_a_row = 0
         self._probes_left = 0
         self._open_until = 0.0
         self._open_s = settings.open_s
 
-    @property
-    def circuit(self) -> Circuit:
-        """The state as it was after the last call."""
-        return self._circuit
-
     def allows(self, now: float) -> bool:
         """Whether the model may be asked at `now`; the end of an open period makes it half-open."""
-        if self._circuit is Circuit.OPEN and now >= self._open_until:
-            self._circuit, self._probes_left = Circuit.HALF_OPEN, self.settings.probes
-        return self._circuit is not Circuit.OPEN
+        if self.circuit is Circuit.OPEN and now >= self._open_until:
+            self.circuit, self._probes_left = Circuit.HALF_OPEN, self.settings.probes
+        return self.circuit is not Circuit.OPEN
 
     def succeeded(self) -> None:
         """A call came back in time with probabilities."""
         self._in_a_row = 0
-        if self._circuit is Circuit.HALF_OPEN:
+        if self.circuit is Circuit.HALF_OPEN:
             self._probes_left -= 1
             if self._probes_left == 0:
-                self._circuit, self._open_s = Circuit.CLOSED, self.settings.open_s
+                self.circuit, self._open_s = Circuit.CLOSED, self.settings.open_s
                 self._failures.clear()
         else:
             self._failures.append(False)
@@ -84,10 +81,10 @@ class Breaker:
         """A call was too slow, raised, or gave no probabilities."""
         self._in_a_row += 1
         self._failures.append(True)
-        if self._circuit is Circuit.HALF_OPEN:
+        if self.circuit is Circuit.HALF_OPEN:
             self._open_s = min(2 * self._open_s, self.settings.longest_open_s)
             self._open(now)
-        elif self._circuit is Circuit.CLOSED and self._is_too_much():
+        elif self.circuit is Circuit.CLOSED and self._is_too_much():
             self._open(now)
 
     def _is_too_much(self) -> bool:
@@ -97,4 +94,4 @@ class Breaker:
 
     def _open(self, now: float) -> None:
         self.openings += 1
-        self._circuit, self._open_until, self._in_a_row = Circuit.OPEN, now + self._open_s, 0
+        self.circuit, self._open_until, self._in_a_row = Circuit.OPEN, now + self._open_s, 0

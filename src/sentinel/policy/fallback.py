@@ -93,39 +93,21 @@ class CompiledFallback:
     >>> compiled = Fallback(rules=(late,)).compile(("amount", "hour"))
     >>> compiled.score(np.array([[900.0, 3.0], [900.0, 12.0], [np.nan, 3.0]])).tolist()
     [0.45, 0.05, 0.05]
-    >>> compiled.reasons(np.array([900.0, 3.0]))
-    ('much at night',)
     """
 
     def __init__(self, fallback: Fallback, column_of: dict[str, int]) -> None:
         self.base = fallback.base
         self.thresholds = fallback.thresholds
         self._rules = [
-            (rule, [(_COMPARE[one.op], column_of[one.feature], one.value) for one in rule.when])
+            (rule.add, [(_COMPARE[one.op], column_of[one.feature], one.value) for one in rule.when])
             for rule in fallback.rules
         ]
 
-    @property
-    def is_constant(self) -> bool:
-        """Whether there are no rules, so that every row scores the base."""
-        return not self._rules
-
     def score(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Scores float64 (n,) from 0 to 1 of rows (n, features), where NaN is missing."""
-        scores = np.full(len(rows), self.base, np.float64)
-        for rule, holds in self._holding(rows):
-            scores[holds] += rule.add
+        wide, scores = np.asarray(rows, np.float64), np.full(len(rows), self.base, np.float64)
+        for add, conditions in self._rules:
+            holds = np.logical_and.reduce([compare(wide[:, column], value) for compare, column, value in conditions])
+            scores[holds] += add
         clamped: NDArray[np.float64] = np.clip(np.round(scores, _DECIMALS), 0.0, 1.0) + 0.0  # no negative zero
         return clamped
-
-    def reasons(self, row: NDArray[np.floating[Any]]) -> tuple[str, ...]:
-        """Why one row (features,) got its score: the reasons of the rules that hold, in their order."""
-        return tuple(rule.reason for rule, holds in self._holding(row[np.newaxis]) if holds[0])
-
-    def _holding(self, rows: NDArray[np.floating[Any]]) -> list[tuple[Rule, NDArray[np.bool_]]]:
-        """Each rule with the rows (n,) it holds for."""
-        wide = np.asarray(rows, np.float64)
-        return [
-            (rule, np.logical_and.reduce([compare(wide[:, column], value) for compare, column, value in conditions]))
-            for rule, conditions in self._rules
-        ]

@@ -115,32 +115,31 @@ class _Guard:
         if getattr(model, "is_bounded", False) and not self._limits.inject_latency_s:
             return self._ask_here(model, rows, begun)
         if not self._ready():
-            self.breaker.failed(time.monotonic())
-            return ModelAnswer(None, TOO_SLOW, self.breaker.circuit)
+            return self._failed(TOO_SLOW)
         call = self._thread.call(model, rows)
         if not call.done.acquire(timeout=self._limits.deadline_s):
             self._stuck.append(self._thread)
-            self.breaker.failed(time.monotonic())
-            return ModelAnswer(None, TOO_SLOW, self.breaker.circuit)
-        scores = call.scores
-        if scores is None or not _are_probabilities(scores, len(rows)):
-            self.breaker.failed(time.monotonic())
-            return ModelAnswer(None, FAILED, self.breaker.circuit)
+            return self._failed(TOO_SLOW)
+        if call.scores is None:
+            return self._failed(FAILED)
         self.breaker.succeeded()
-        return ModelAnswer(scores, None, self.breaker.circuit)
+        return ModelAnswer(call.scores, None, self.breaker.circuit)
 
     def _ask_here(self, model: Model, rows: NDArray[Any], begun: float) -> ModelAnswer:
         """Without the thread: nothing in this model can wait, so it is slow only where all else is too."""
         scores = _scores_of(model, rows)
+        if scores is None:
+            return self._failed(FAILED)
         now = time.monotonic()
-        if scores is None or not _are_probabilities(scores, len(rows)):
-            self.breaker.failed(now)
-            return ModelAnswer(None, FAILED, self.breaker.circuit)
         if now - begun > self._limits.deadline_s:
             self.breaker.failed(now)
         else:
             self.breaker.succeeded()
         return ModelAnswer(scores, None, self.breaker.circuit)
+
+    def _failed(self, why: str) -> ModelAnswer:
+        self.breaker.failed(time.monotonic())
+        return ModelAnswer(None, why, self.breaker.circuit)
 
     def stop(self) -> None:
         for thread in [self._thread, *self._stuck]:
@@ -201,9 +200,11 @@ class _ModelThread:
             del call  # or an idle thread would keep the model
 
 
-def _scores_of(model: Model, rows: NDArray[Any]) -> Any:
+def _scores_of(model: Model, rows: NDArray[Any]) -> NDArray[np.float32] | None:
+    """The model's probabilities; None when it fails, or says anything else."""
     try:
-        return model.score(rows)
+        scores: Any = model.score(rows)
+        return scores if _are_probabilities(scores, len(rows)) else None
     except Exception:  # noqa: BLE001 - whatever a model does, its caller must get an answer
         _log.exception("the model failed")
         return None

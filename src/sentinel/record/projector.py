@@ -2,11 +2,9 @@
 
 import argparse
 import contextlib
-import ctypes
 import logging
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from sentinel.children import die_with_parent
 from sentinel.errors import SentinelError, StorageProblem
 from sentinel.events.schema import Schema
 from sentinel.model.registry import Registry
@@ -33,7 +32,6 @@ _PAUSE_S, _RETRY_S = 0.5, 2.0
 _KEPT_FREE = 64 << 20
 _PROBLEM = "projector.problem"  # a file of the home folder, there while there is one
 _REBUILD = "if that log was replaced, `sentinel views rebuild` makes the view anew"
-_PR_SET_PDEATHSIG = 1
 _logger = logging.getLogger(__name__)
 
 
@@ -161,9 +159,7 @@ def main() -> int:
     given = parser.parse_args()
     logging.basicConfig(level="WARNING", format="%(levelname)s %(message)s")
     _step_back()
-    if given.parent is not None and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-    follow(given.home, lambda: given.parent is None or os.getppid() == given.parent)
+    follow(given.home, die_with_parent(given.parent))
     return 0
 
 

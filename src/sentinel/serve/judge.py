@@ -58,10 +58,8 @@ def _values(batch: Batch, contender: Contender, where: _Where) -> NDArray[np.flo
 def _judged(batch: Batch, lineup: Lineup, variant: str, where: _Where, answer: ModelAnswer) -> Group:
     contender, experiment = lineup.contender(variant), lineup.experiment
     values = _values(batch, contender, where)
-    if answer.scores is None:
-        thresholds, scores = contender.fallback.thresholds, contender.fallback.score(values)
-    else:
-        thresholds, scores = contender.thresholds, answer.scores.astype(np.float64)
+    thresholds, found = contender.scores(answer, values)
+    scores = found.astype(np.float64, copy=False)
     decider = Decider(
         contender.version, contender.bundle.state_id, values.shape[1], thresholds.review, thresholds.block,
         str(answer.circuit), answer.degraded, *((variant, experiment.id) if experiment else (None, None)),

@@ -51,11 +51,15 @@ class Ledger:
         """Count what was noted; call it before the counters are read."""
         if not self._rows:
             return
-        self.count_levels(np.bincount(np.concatenate(self._levels), minlength=len(ACTIONS)).tolist())
-        self.counters.observe_many(Stage.TOTAL, np.concatenate(self._latencies_us).astype(np.int64))
+        self.count(self._levels, np.concatenate(self._latencies_us).astype(np.int64))
         waited_ns = [begun_ns - np.array(received, np.int64) for begun_ns, received in self._received]
         self.counters.observe_many(Stage.QUEUE, np.concatenate(waited_ns) // 1000)
         self._rows, self._levels, self._latencies_us, self._received = 0, [], [], []
+
+    def count(self, levels: Sequence[NDArray[np.uint8]], latencies_us: NDArray[np.int64]) -> None:
+        """Count decisions with these levels and latencies."""
+        self.count_levels(np.bincount(np.concatenate(levels), minlength=len(ACTIONS)).tolist())
+        self.counters.observe_many(Stage.TOTAL, latencies_us)
 
     def count_levels(self, by_level: Sequence[int]) -> None:
         """Count decisions by the level of their action."""

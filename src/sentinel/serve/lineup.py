@@ -1,9 +1,10 @@
 """The lineup: the loaded models that decide now, as the deployment names them."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from sentinel.errors import BundleProblem, UnknownVersion
 from sentinel.model.bundle import Bundle, load_bundle
@@ -11,6 +12,7 @@ from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment, Experiment
 from sentinel.policy.experiment import variant_of
 from sentinel.policy.fallback import Fallback
+from sentinel.policy.model_call import ModelAnswer
 from sentinel.policy.thresholds import Thresholds
 from sentinel.serve.vectors.reader import VectorReader
 
@@ -31,6 +33,12 @@ class Contender:
         self.thresholds = thresholds or msgspec.convert(manifest.thresholds, Thresholds)
         self.reader = VectorReader(self.names, self.version)
         self.fallback = msgspec.convert(manifest.fallback, Fallback).compile(self.names)
+
+    def scores(self, answer: ModelAnswer, rows: NDArray[Any]) -> tuple[Thresholds, NDArray[Any]]:
+        """Scores (n,) of rows (n, features) and their thresholds: the model's, or those of the rules in its place."""
+        if answer.scores is None:
+            return self.fallback.thresholds, self.fallback.score(rows)
+        return self.thresholds, answer.scores
 
 
 class Lineup(NamedTuple):

@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 class Rollout:
     """Keeps one process at the deployment in force. One that cannot be loaded changes nothing but `problem`.
 
-    `read` says what is in force, from any thread; `change` changes it, from the event loop. `worker` is None in a
-    process that scores vectors only.
+    `read` says what is in force, from any thread; `change` changes it, from the event loop, and raises what
+    `record.applied.apply` raises. `worker` is None in a process that scores vectors only.
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class Rollout:
         counters: Counters,
     ) -> None:  # fmt: skip
         self.read = read
+        self.change = change
         self.registry = registry
         self.deployment = Deployment()
         """The deployment that this process runs."""
 
         self.lineup: Lineup | None = None
         self.problem: str | None = _LOADING
-        self._change = change
         self._counters = counters
         self._reached = -1
         self._retry_at = 0.0
@@ -73,10 +73,6 @@ class Rollout:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-
-    async def change(self, change: Change) -> Deployment:
-        """Change what is in force. Raises what `record.applied.apply` raises."""
-        return await self._change(change)
 
     async def reach(self, revision: int, patience_s: float = 30.0) -> str | None:
         """Wait until this process is at that revision or beyond; None, or why it cannot get there."""
@@ -110,7 +106,8 @@ class Rollout:
         deployment = None
         try:
             deployment = self.read()
-            if not self._is_at(deployment) and (self._is_new(deployment) or time.monotonic() >= self._retry_at):
+            is_new = self._reached != deployment.revision
+            if not self._is_at(deployment) and (is_new or time.monotonic() >= self._retry_at):
                 self._retry_at = time.monotonic() + _RETRY_S
                 self._go_to(deployment)
         except SentinelError as error:
@@ -121,9 +118,6 @@ class Rollout:
             if deployment is not None and self._is_at(deployment):
                 self.problem = None
         self._reached = deployment.revision if deployment else self._reached
-
-    def _is_new(self, deployment: Deployment) -> bool:
-        return self._reached != deployment.revision
 
     def _is_at(self, deployment: Deployment) -> bool:
         engine = self._worker.engine if self._worker else None

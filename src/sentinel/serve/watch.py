@@ -13,6 +13,7 @@ from sentinel.review.drift import DriftReport
 from sentinel.serve.observers import Observers
 from sentinel.serve.projector_process import ProjectorProcess
 from sentinel.serve.rollout import Rollout
+from sentinel.serve.vectors.counting import tally_of_vectors
 from sentinel.serve.vectors.predictor import Predictor
 from sentinel.serve.worker import Worker
 from sentinel.shadow.supervisor import ShadowSupervisor
@@ -72,7 +73,7 @@ class Watch:
         if self.worker is not None:
             self.worker.stop()
         if self._projector is not None:
-            self._projector.stop()
+            self._projector.close()
         self.predictor.stop()
 
     def settle(self) -> None:
@@ -116,18 +117,8 @@ class Watch:
     def _tallies(self, experiment: Experiment | None) -> tuple[Tally, Tally, float]:
         """Both variants of the running experiment, transactions and the vectors of all processes."""
         totals = self.counters.totals()
-        of_vectors = [
-            Tally(
-                decisions=totals[Slot[f"EXPERIMENT_{name}_DECISIONS"]],
-                reviewed=totals[Slot[f"EXPERIMENT_{name}_REVIEWS"]],
-                blocked=totals[Slot[f"EXPERIMENT_{name}_BLOCKS"]],
-                errors=totals[Slot[f"EXPERIMENT_{name}_ERRORS"]],
-                late=totals[Slot[f"EXPERIMENT_{name}_LATE"]],
-            )
-            for name in "AB"
-        ]
         a, b, design_effect = self.observers.tallies(experiment)
-        return of_vectors[0] + a, of_vectors[1] + b, design_effect
+        return tally_of_vectors(totals, "a") + a, tally_of_vectors(totals, "b") + b, design_effect
 
     async def drift(self) -> DriftReport | dict[str, Any]:
         """Live against training, by feature and for the score; everything that was answered before is in it."""
@@ -199,10 +190,6 @@ class Watch:
 
     def _count_shadow(self, shadow: ShadowSupervisor) -> None:
         status = shadow.status()
-        counts = {
-            Slot.SHADOW_SCORED: status.scored,
-            Slot.SHADOW_DROPPED: status.dropped,
-            Slot.SHADOW_FAILED: status.failed,
-        }
-        for slot, value in counts.items():
-            self.counters.set(slot, value)
+        self.counters.set(Slot.SHADOW_SCORED, status.scored)
+        self.counters.set(Slot.SHADOW_DROPPED, status.dropped)
+        self.counters.set(Slot.SHADOW_FAILED, status.failed)

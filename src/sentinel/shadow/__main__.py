@@ -2,22 +2,19 @@
 
 import argparse
 import contextlib
-import ctypes
 import logging
 import os
 import resource
-import signal
 import sys
 import time
 from pathlib import Path
 
 import msgspec
 
+from sentinel.children import REFUSED, die_with_parent
 from sentinel.errors import BundleProblem, SentinelError
 from sentinel.shadow.scoring import Shadow
-from sentinel.shadow.settings import REFUSED, ShadowSettings
-
-_PR_SET_PDEATHSIG = 1
+from sentinel.shadow.settings import ShadowSettings
 
 
 def main() -> int:
@@ -31,10 +28,12 @@ def main() -> int:
     logging.basicConfig(level="WARNING", format="%(levelname)s %(message)s")
     try:
         settings = msgspec.json.decode(given.settings, type=ShadowSettings)
-        _yield_to_decisions(settings)
-        if given.parent is not None:
-            _die_with_parent()
-        _run(Shadow(given.home, given.version, settings), settings.poll_s, given.parent)
+        _yield_to_decisions()
+        goes_on = die_with_parent(given.parent)
+        shadow = Shadow(given.home, given.version, settings)
+        while goes_on():
+            if not shadow.step():
+                time.sleep(settings.poll_s)
     except (BundleProblem, msgspec.MsgspecError) as error:
         return _reported(error, REFUSED)
     except SentinelError as error:
@@ -42,27 +41,12 @@ def main() -> int:
     return 0
 
 
-def _run(shadow: Shadow, poll_s: float, parent: int | None) -> None:
-    while parent is None or os.getppid() == parent:
-        if not shadow.step():
-            time.sleep(poll_s)
-
-
-def _yield_to_decisions(settings: ShadowSettings) -> None:
+def _yield_to_decisions() -> None:
     """Last in the queue for a processor, first to go when memory runs out, and no dump of it on the disk."""
     os.nice(19)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if settings.memory_mb is not None:
-        most = settings.memory_mb * 2**20
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     with contextlib.suppress(OSError):  # only Linux has it
         Path("/proc/self/oom_score_adj").write_text("1000")
-
-
-def _die_with_parent() -> None:
-    """Have the kernel kill this process with its parent, even while it hangs; elsewhere `_run` has to notice."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def _reported(error: Exception, code: int) -> int:

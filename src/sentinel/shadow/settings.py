@@ -4,8 +4,6 @@ from typing import Annotated
 
 import msgspec
 
-REFUSED = 3
-"""Exit code of a shadow that an early restart will not cure, such as one with another schema than the champion's."""
 _Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -16,7 +14,6 @@ class ShadowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     - `max_lag`: events it may be behind; older ones only change its features and are counted as dropped.
     - `keep_scores`: the newest scores that are kept, of all shadows of this home; older ones make room for new ones.
     - `poll_s`: pause before it looks for news again.
-    - `memory_mb`: address space it may take; none means no limit.
     - `hang_after_s`: silence after which it is killed; until its first sign of life it is `start_s`.
     - `first_wait_s`, `longest_wait_s`: pause before a restart, doubled after every early death.
     """
@@ -24,7 +21,6 @@ class ShadowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     max_lag: _Count = 20_000
     keep_scores: _Count = 5_000_000
     poll_s: _Positive = 0.1
-    memory_mb: _Count | None = None
     hang_after_s: _Positive = 10.0
     start_s: _Positive = 120.0
     first_wait_s: _Positive = 1.0

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -14,19 +13,12 @@ from sentinel.errors import InvalidDefinition
 
 Style: TypeAlias = Literal["text", "json"]
 
-request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Of the request that is being handled; shown in JSON lines unless `extra` names another."""
-
-trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
-"""Of the trace that the request belongs to, likewise."""
-
 _FILE_BYTES, _OLDER_FILES = 5_000_000, 5
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """A log line as JSON. `time` is ISO 8601 in UTC; what is not known is left out."""
+    """A log line as JSON. `time` is ISO 8601 in UTC; the ids are those of `extra`; what is not known is left out."""
 
     time: str
     level: str
@@ -48,8 +40,8 @@ class JsonFormatter(logging.Formatter):
             level=record.levelname,
             logger=record.name,
             message=_clean(record.getMessage()),
-            request_id=_named(record, request_id),
-            trace_id=_named(record, trace_id),
+            request_id=_named(record, "request_id"),
+            trace_id=_named(record, "trace_id"),
             exception=_clean(self.formatException(record.exc_info)) if record.exc_info else None,
             stack=_clean(self.formatStack(record.stack_info)) if record.stack_info else None,
         )
@@ -95,8 +87,6 @@ def configure_logging(level: str = "WARNING", style: Style = "text", to: Path | 
 
     `to` is a file to write to instead: at 5 MB it is begun anew, and five older ones are kept.
     """
-    if level.upper() not in _LEVELS:
-        raise InvalidDefinition(f"log level {level!r} is not known; give one of {', '.join(_LEVELS)}")
     handler: logging.Handler = SteadyHandler()
     if to is not None:
         try:
@@ -108,10 +98,9 @@ def configure_logging(level: str = "WARNING", style: Style = "text", to: Path | 
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-def _named(record: logging.LogRecord, variable: ContextVar[str | None]) -> str | None:
-    """What `extra` says, else the context."""
-    value = getattr(record, variable.name, None)
-    return variable.get() if value is None else _clean(str(value))
+def _named(record: logging.LogRecord, name: str) -> str | None:
+    value = getattr(record, name, None)
+    return None if value is None else _clean(str(value))
 
 
 def _clean(text: str) -> str:

@@ -12,11 +12,13 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
+from sentinel.telemetry.tracing import TraceContext, Tracer
+
 _TIMEOUT_S = 5.0
 _PATIENCE_S = 2.0
 
 
-class OpenTelemetryRecorder:
+class ExportingTracer(Tracer):
     """Hands spans to the SDK, whose own thread sends them every few seconds; what does not fit its queue is dropped.
 
     Nothing global is set, so no other library begins to trace.
@@ -30,22 +32,24 @@ class OpenTelemetryRecorder:
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("sentinel")
 
-    def record(
+    def span(
         self,
         name: str,
-        parent: tuple[str, str, int] | None,
+        parent: TraceContext | None,
         start_ns: int,
         end_ns: int,
         attributes: Mapping[str, str | int | float | bool],
-    ) -> tuple[str, str, int]:
-        """Keep one span and name it."""
+    ) -> TraceContext | None:
+        """Record a span, unless the caller does not record its trace; without a parent it begins one."""
+        if parent is not None and not parent.sampled:
+            return parent
         to_epoch_ns = time.time_ns() - time.monotonic_ns()
         span = self._tracer.start_span(
             name, context=_under(parent), attributes=attributes, start_time=start_ns + to_epoch_ns
         )
         span.end(end_ns + to_epoch_ns)
         own = span.get_span_context()
-        return f"{own.trace_id:032x}", f"{own.span_id:016x}", int(own.trace_flags)
+        return TraceContext(f"{own.trace_id:032x}", f"{own.span_id:016x}", int(own.trace_flags))
 
     def close(self) -> None:
         """Send what is kept, and give up after a while."""
@@ -55,14 +59,14 @@ class OpenTelemetryRecorder:
         patience.cancel()
 
 
-def open_recorder(url: str) -> OpenTelemetryRecorder:
-    """A recorder that sends to this URL."""
-    return OpenTelemetryRecorder(OTLPSpanExporter(url, timeout=_TIMEOUT_S))
+def open_exporting(url: str) -> ExportingTracer:
+    """A tracer that sends to this URL."""
+    return ExportingTracer(OTLPSpanExporter(url, timeout=_TIMEOUT_S))
 
 
-def _under(parent: tuple[str, str, int] | None) -> Context:
+def _under(parent: TraceContext | None) -> Context:
     if parent is None:
         return Context()
-    trace_id, span_id, flags = parent
-    own = SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(flags))
+    flags = TraceFlags(parent.flags)
+    own = SpanContext(int(parent.trace_id, 16), int(parent.span_id, 16), is_remote=True, trace_flags=flags)
     return set_span_in_context(NonRecordingSpan(own), Context())

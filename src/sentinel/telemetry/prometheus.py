@@ -1,12 +1,12 @@
-"""The counters as Prometheus reads them, and as one JSON object."""
+"""The counters as Prometheus reads them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.registry import Collector
 
 from sentinel.telemetry.counters import Counters, Histogram, Slot, Stage, Totals
 
@@ -60,10 +60,6 @@ _LABELLED = (
         {"scored": Slot.SHADOW_SCORED, "dropped": Slot.SHADOW_DROPPED, "failed": Slot.SHADOW_FAILED},
     ),
 )
-_EXPERIMENT = {
-    what: (Slot[f"EXPERIMENT_A_{what}"], Slot[f"EXPERIMENT_B_{what}"])
-    for what in ("DECISIONS", "REVIEWS", "BLOCKS", "ERRORS", "LATE")
-}
 _STATES = (
     ("sentinel_queue_length", "Transactions that wait for a decision", Slot.QUEUE_LENGTH),
     ("sentinel_cache_size", "Entries of the cache", Slot.CACHE_SIZE),
@@ -82,16 +78,6 @@ class Gauge(NamedTuple):
     labels: Mapping[str, str] = {}
 
 
-class Facts(NamedTuple):
-    """What the JSON shows besides the counts. `split_percent` is the challenger's share of the transactions."""
-
-    ab_active: bool
-    split_percent: int
-    baseline_locked: bool
-    uptime_s: float
-    threshold: float
-
-
 def model_info(role: str, version: str, detector: str) -> Gauge:
     """That a version is loaded as champion, challenger or shadow: always 1, the labels say which."""
     labels = {"role": role, "version": version, "detector": detector}
@@ -100,36 +86,7 @@ def model_info(role: str, version: str, detector: str) -> Gauge:
 
 def render(counters: Counters, gauges: Iterable[Gauge] = ()) -> tuple[bytes, str]:
     """Everything in the text format 0.0.4, and its media type."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Totals(counters.totals(), gauges))
-    return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
-
-
-def snapshot(counters: Counters, facts: Facts) -> dict[str, Any]:
-    """The main figures by name. Shares are between 0 and 1; what has no divisor yet is 0."""
-    totals = counters.totals()
-    batches, hits, misses = totals.batches, totals[Slot.CACHE_HITS], totals[Slot.CACHE_MISSES]
-    return {
-        "total_requests": totals[Slot.REQUESTS],
-        "allow": totals[Slot.APPROVE],
-        "block": totals[Slot.BLOCK],
-        "errors": totals[Slot.ERRORS],
-        "batches_run": batches.total,
-        "avg_batch_size": _share(batches.sum, batches.total),
-        "cache_hits": hits,
-        "cache_misses": misses,
-        "cache_hit_rate": _share(hits, hits + misses),
-        "cache_size": totals[Slot.CACHE_SIZE],
-        "predictions_a": totals[Slot.PREDICTIONS_A],
-        "predictions_b": totals[Slot.PREDICTIONS_B],
-        "ab_active": facts.ab_active,
-        "split_percent": facts.split_percent,
-        "drift_detected": totals[Slot.DRIFT_DETECTED] > 0,
-        "baseline_locked": facts.baseline_locked,
-        "uptime_seconds": facts.uptime_s,
-        "avg_rps": _share(totals[Slot.REQUESTS], facts.uptime_s),
-        "threshold": facts.threshold,
-    }
+    return generate_latest(_Totals(counters.totals(), gauges)), CONTENT_TYPE_PLAIN_0_0_4
 
 
 class _Totals(Collector):
@@ -148,17 +105,19 @@ class _Totals(Collector):
             for value, slot in slots.items():
                 counter.add_metric([value], totals[slot])
             yield counter
-        for name, text, slot in _STATES:
-            yield GaugeMetricFamily(name, text, totals[slot])
-        experiment = GaugeMetricFamily(
-            "sentinel_experiment_vectors", "Vectors of the experiment that runs", labels=["variant", "what"]
-        )
-        for what, of_variants in _EXPERIMENT.items():
-            for variant, found in zip("AB", of_variants, strict=True):
-                experiment.add_metric([variant, what.lower()], totals[found])
-        yield experiment
         yield from self._histograms()
-        yield from _families(self._gauges)
+        yield from _families([*self._states(), *self._gauges])
+
+    def _states(self) -> Iterator[Gauge]:
+        for name, text, slot in _STATES:
+            yield Gauge(name, text, self._totals[slot])
+        for slot in Slot:
+            if slot.name.startswith("EXPERIMENT_"):
+                _, variant, what = slot.name.split("_")
+                labels = {"variant": variant, "what": what.lower()}
+                yield Gauge(
+                    "sentinel_experiment_vectors", "Vectors of the experiment that runs", self._totals[slot], labels
+                )
 
     def _histograms(self) -> Iterator[Metric]:
         totals = self._totals
@@ -191,7 +150,3 @@ def _families(gauges: Iterable[Gauge]) -> Iterator[Metric]:
             families[gauge.name] = GaugeMetricFamily(gauge.name, gauge.help, labels=list(gauge.labels))
         families[gauge.name].add_metric(list(gauge.labels.values()), gauge.value)
     yield from families.values()
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0

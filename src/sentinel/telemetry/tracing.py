@@ -1,9 +1,8 @@
 """Tracing: W3C trace context in, finished spans out."""
 
-import random
 import re
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from sentinel.errors import InvalidDefinition
@@ -55,42 +54,8 @@ def parse_traceparent(header: str) -> TraceContext | None:
     return TraceContext(trace_id, span_id, int(flags, 16))
 
 
-def new_request_id() -> str:
-    """32 hexadecimal digits that no other request has. Not a secret: the next can be guessed from earlier ones."""
-    return f"{random.getrandbits(128):032x}"
-
-
-class Recorder(Protocol):
-    """Where finished spans go. A span is named by trace, id and flags; times are nanoseconds of the monotonic clock."""
-
-    def record(
-        self,
-        name: str,
-        parent: tuple[str, str, int] | None,
-        start_ns: int,
-        end_ns: int,
-        attributes: Mapping[str, str | int | float | bool],
-    ) -> tuple[str, str, int]:
-        """Keep one span and name it; without a parent it begins a trace."""
-        ...
-
-    def close(self) -> None:
-        """Send what is kept."""
-        ...
-
-
 class Tracer:
-    """Records spans after the fact, so that the hot path only reads the clock. Without a recorder it does nothing."""
-
-    def __init__(self, recorder: Recorder | None = None, root_share: float = 1.0) -> None:
-        self._recorder = recorder
-        self._root_share = root_share
-
-    def wants(self, parent: TraceContext | None) -> bool:
-        """Whether to record the spans of a request. Ask once a request: without a parent it is random."""
-        if self._recorder is None:
-            return False
-        return random.random() < self._root_share if parent is None else bool(parent.flags & _SAMPLED)  # noqa: S311
+    """Records spans after the fact, so that the hot path only reads the clock. This one is switched off."""
 
     def span(
         self,
@@ -104,20 +69,16 @@ class Tracer:
 
         A span whose caller does not record its trace is not recorded either; its parent is returned.
         """
-        if self._recorder is None or (parent is not None and not parent.flags & _SAMPLED):
-            return parent
-        return TraceContext(*self._recorder.record(name, parent, start_ns, end_ns, attributes))
+        del name, start_ns, end_ns, attributes
+        return parent
 
     def close(self) -> None:
         """Send what is still kept; waits some seconds at most."""
-        if self._recorder is not None:
-            self._recorder.close()
 
 
-def open_tracer(endpoint: str | None, root_share: float = 1.0) -> Tracer:
+def open_tracer(endpoint: str | None) -> Tracer:
     """A tracer that sends to an OTLP/HTTP endpoint (`http://collector:4318`), or one that does nothing for None.
 
-    `root_share` of the requests without a trace begin one; those with one follow their caller.
     Open it in the process that uses it.
     """
     if endpoint is None:
@@ -125,13 +86,11 @@ def open_tracer(endpoint: str | None, root_share: float = 1.0) -> Tracer:
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidDefinition(f"the tracing endpoint is {endpoint!r}; give a URL such as http://localhost:4318")
-    if not 0.0 <= root_share <= 1.0:
-        raise InvalidDefinition(f"{root_share} of all requests cannot be traced; give a share between 0 and 1")
     try:
-        from sentinel.telemetry.otlp import open_recorder  # only tracing needs these libraries
+        from sentinel.telemetry.otlp import open_exporting  # only tracing needs these libraries
     except ModuleNotFoundError as error:
         raise InvalidDefinition(
             f"tracing to {endpoint} needs OpenTelemetry ({error.name} is missing); "
             "pip install 'sentinel-fraud[tracing]', or switch tracing off"
         ) from None
-    return Tracer(open_recorder(endpoint if parts.path.strip("/") else f"{endpoint.rstrip('/')}/v1/traces"), root_share)
+    return open_exporting(endpoint if parts.path.strip("/") else f"{endpoint.rstrip('/')}/v1/traces")

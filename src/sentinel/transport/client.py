@@ -5,13 +5,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
+from typing import TypeAlias
 
 import httptools
 
 from sentinel.errors import SentinelError
 
-OnReply = Callable[[int, bytes, int], None]
-"""Told the status, the body and the nanoseconds from the last byte sent to the last byte received."""
+Answer: TypeAlias = tuple[int, bytes, int]
+"""The status, the body and the nanoseconds from the last byte sent to the last byte received."""
 
 
 class Unreachable(SentinelError):
@@ -19,22 +20,24 @@ class Unreachable(SentinelError):
 
 
 class Connection(asyncio.Protocol):
-    """One connection; one request at a time."""
+    """One connection; one request at a time. `on_free` is called when that is answered."""
 
-    def __init__(self, on_lost: Callable[["Connection"], None]) -> None:
+    def __init__(self, on_free: Callable[["Connection"], None], on_lost: Callable[["Connection"], None]) -> None:
+        self._on_free = on_free
         self._on_lost = on_lost
-        self._on_reply: OnReply | None = None
+        self._asked: asyncio.Future[Answer] | None = None
         self._transport: asyncio.Transport | None = None
         self._body = b""
         self._sent_ns = 0
         self._parser = httptools.HttpResponseParser(self)
 
-    def send(self, request: bytes, on_reply: OnReply) -> None:
-        """Send a request made by `request_bytes`; `on_reply` is called with its answer."""
+    def ask(self, request: bytes) -> asyncio.Future[Answer]:
+        """Send a request made by `request_bytes`; its answer, or Unreachable."""
         assert self._transport is not None  # noqa: S101 - set when the connection was made
-        self._on_reply = on_reply
+        self._asked = asyncio.get_running_loop().create_future()
         self._sent_ns = time.perf_counter_ns()
         self._transport.write(request)
+        return self._asked
 
     def close(self) -> None:
         """Close the connection; a request in flight is not answered."""
@@ -53,6 +56,8 @@ class Connection(asyncio.Protocol):
         """Called by asyncio."""
         del exc
         self._transport = None
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_exception(Unreachable("the server closed the connection before it answered"))
         self._on_lost(self)
 
     def on_body(self, body: bytes) -> None:
@@ -62,9 +67,12 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Called by httptools."""
         body, self._body = self._body, b""
-        on_reply, self._on_reply = self._on_reply, None
-        if on_reply is not None:
-            on_reply(self._parser.get_status_code(), body, time.perf_counter_ns() - self._sent_ns)
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return
+        self._on_free(self)
+        if not asked.done():
+            asked.set_result((self._parser.get_status_code(), body, time.perf_counter_ns() - self._sent_ns))
 
 
 def request_bytes(path: str, body: bytes, media: str = "application/json") -> bytes:
@@ -79,49 +87,39 @@ class Client:
     def __init__(self, host: str, port: int, connections: int) -> None:
         self._address = (host, port)
         self._size = connections
+        self._connections: list[Connection] = []
         self._idle: deque[Connection] = deque()
         self._free = asyncio.Semaphore(0)
-        self._in_flight: dict[Connection, asyncio.Future[tuple[int, bytes, int]]] = {}
 
     async def __aenter__(self) -> "Client":
         loop = asyncio.get_running_loop()
         for _ in range(self._size):
             try:
-                _, connection = await loop.create_connection(lambda: Connection(self._lost), *self._address)
+                _, connection = await loop.create_connection(lambda: Connection(self._take, self._lost), *self._address)
             except OSError as error:
                 raise Unreachable(f"no server at {self._address[0]}:{self._address[1]} ({error})") from error
-            self._idle.append(connection)
-            self._free.release()
+            self._connections.append(connection)
+            self._take(connection)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for connection in [*self._idle, *self._in_flight]:
+        for connection in self._connections:
             connection.close()
 
-    async def post(self, path: str, body: bytes, media: str = "application/json") -> tuple[int, bytes, int]:
+    async def post(self, path: str, body: bytes, media: str = "application/json") -> Answer:
         """Status, body and latency in nanoseconds of one POST; waits for a free connection."""
         await self._free.acquire()
         if not self._idle:
             raise Unreachable("the server closed the connection")
-        connection = self._idle.popleft()
-        waiting: asyncio.Future[tuple[int, bytes, int]] = asyncio.get_running_loop().create_future()
-        self._in_flight[connection] = waiting
-        connection.send(request_bytes(path, body, media), lambda *reply: self._done(connection, reply))
-        return await waiting
+        return await self._idle.popleft().ask(request_bytes(path, body, media))
 
-    def _done(self, connection: Connection, reply: tuple[int, bytes, int]) -> None:
-        waiting = self._in_flight.pop(connection)
+    def _take(self, connection: Connection) -> None:
         self._idle.append(connection)
         self._free.release()
-        if not waiting.done():
-            waiting.set_result(reply)
 
     def _lost(self, connection: Connection) -> None:
-        waiting = self._in_flight.pop(connection, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_exception(Unreachable("the server closed the connection before it answered"))
         if connection in self._idle:
             self._idle.remove(connection)
         self._free.release()  # whoever waits finds no connection and says so

@@ -17,8 +17,9 @@ from sentinel.policy.model_call import CIRCUIT_OPEN, FAILED, FALLBACK_ONLY, OVER
 from sentinel.policy.thresholds import Thresholds
 from sentinel.serve.ledger import SETTLE_ROWS
 from sentinel.serve.lineup import Contender, Lineup
-from sentinel.serve.vectors.predictor import LONGEST_REPEAT, ROWS_AT_ONCE, SETTLE_S, Prediction, Predictor
+from sentinel.serve.vectors.predictor import ROWS_AT_ONCE, SETTLE_S, Prediction, Predictor
 from sentinel.serve.vectors.reader import Question
+from sentinel.serve.vectors.repeats import LONGEST_REPEAT
 from sentinel.serve.vectors.score_cache import ScoreCache
 from sentinel.telemetry.counters import Counters, Slot
 
@@ -86,7 +87,7 @@ class Desk:
     @property
     def experiment(self):
         self.predictor.settle()
-        return self.predictor.experiment
+        return self.predictor.counts.experiment
 
     def slot(self, slot):
         self.predictor.settle()

@@ -5,18 +5,18 @@ import logging
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 
 from sentinel.errors import NotReady, Overloaded, SentinelError
-from sentinel.policy.breaker import Circuit
-from sentinel.policy.experiment import Tally
-from sentinel.policy.model_call import FALLBACK_ONLY, MODEL_FAULTS, OVERLOADED, Limits, ModelAnswer, ModelCaller
-from sentinel.policy.thresholds import ACTIONS, Action, Thresholds
-from sentinel.serve.ledger import SETTLE_ROWS, Ledger
+from sentinel.policy.model_call import FALLBACK_ONLY, OVERLOADED, Limits, ModelAnswer, ModelCaller
+from sentinel.policy.thresholds import Thresholds
+from sentinel.serve.ledger import SETTLE_ROWS
 from sentinel.serve.lineup import Contender, Lineup
+from sentinel.serve.vectors.counting import AnsweredVectors, Observe, VectorCounts
+from sentinel.serve.vectors.repeats import Repeat, Repeats
 from sentinel.serve.vectors.score_cache import ScoreCache
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
@@ -24,8 +24,6 @@ ROWS_AT_ONCE = 512
 SETTLE_S = 0.05
 """After so many seconds what was answered is counted, and observed, however little it is."""
 
-MOST_REPEATS, LONGEST_REPEAT = 4096, 16_384
-"""Bodies that came twice, of so many bytes at most: they are not read again."""
 _SHOWN = ("allow", "review", "block")
 _LIKELY = 0.5
 _SHOWN_VARIANT = {"a": "A", "b": "B"}
@@ -55,8 +53,6 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
 Respond: TypeAlias = Callable[[bytes | SentinelError], None]
 """Called with the answer, a `Prediction` in JSON, or with the error."""
 
-Observe: TypeAlias = Callable[[Any, Any], None]
-
 
 class _Waiting(msgspec.Struct, gc=False):
     body: bytes
@@ -65,26 +61,6 @@ class _Waiting(msgspec.Struct, gc=False):
     respond: Respond
     waits: bool = True
     key: str | None = None
-
-
-class Repeat(msgspec.Struct, gc=False):
-    """A body that came before: until when its score is good, what was decided in which state, and the answer to it."""
-
-    until_ns: int
-    action: Action
-    circuit: Circuit
-    answer: bytes
-    score: bytes
-
-
-class _Answered(NamedTuple):
-    """A batch that is not counted yet; `rows` where the champion scored them."""
-
-    latencies_us: list[int]
-    levels: list[int]
-    variant: str
-    answer: ModelAnswer
-    rows: Any = None
 
 
 class Predictor:
@@ -102,23 +78,14 @@ class Predictor:
         self.lineup: Lineup | None = None
         self._answering: Lineup | None = None
         self.reason = "still loading"
-        self._observer = observe
-        self.experiment = {"a": Tally(), "b": Tally()}
-        self._experiment_id: str | None = None
         self.models = ModelCaller(limits)
         self._cache = cache
         self._max_waiting = max_waiting
         self._counters = counters
-        self._ledger = Ledger(counters)
-        self.repeats: dict[bytes, Repeat] = {}
-        """Bodies that came twice; all are forgotten when none has come again for as long as a score is remembered."""
-
+        self.counts = VectorCounts(counters, self.models, observe)
+        self.repeats = Repeats()
         self._waiting: list[_Waiting] = []
-        self._unsettled: list[_Answered] = []
-        self._unsettled_rows = 0
-        self._hits: list[Action] = []
         self._settling: asyncio.TimerHandle | None = None
-        self._repeat_ns = 0
 
     def switch(self, lineup: Lineup) -> None:
         """From the next vector on this lineup answers; those that wait are answered by the one they came to."""
@@ -128,10 +95,8 @@ class Predictor:
         self.lineup, self._answering = lineup, _for_vectors(lineup)
         self._cache.begin(len(lineup.champion.names))
         self.repeats.clear()
-        found = self._answering.experiment.id if self._answering.experiment else None
-        if found != self._experiment_id:
-            self._experiment_id, self.experiment = found, {"a": Tally(), "b": Tally()}
-            self._count_experiment()
+        experiment = self._answering.experiment
+        self.counts.begin(experiment.id if experiment else None)
 
     def stop(self) -> None:
         """End the model's thread."""
@@ -150,8 +115,8 @@ class Predictor:
         received_ns = time.monotonic_ns()
         if received_ns > known.until_ns:
             return None
-        self._repeat_ns = received_ns
-        self._note_hit(known.action)
+        self.repeats.used_ns = received_ns
+        self._note_hit(known.level)
         return known.answer % (known.score, (time.monotonic_ns() - received_ns) // 1000, 0)
 
     def ask(self, body: bytes, received_ns: int, due_ns: int, respond: Respond) -> None:
@@ -167,9 +132,9 @@ class Predictor:
             asyncio.get_running_loop().call_soon(self._answer)
         self._waiting.append(_Waiting(body, received_ns, due_ns, respond))
 
-    def _note_hit(self, action: Action) -> None:
+    def _note_hit(self, level: int) -> None:
         self._settle_soon()
-        self._hits.append(action)
+        self.counts.hits.append(level)
 
     def settle(self) -> None:
         """Count what has been answered, and have it observed.
@@ -179,18 +144,8 @@ class Predictor:
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
-        if self.repeats and time.monotonic_ns() - self._repeat_ns > self._cache.ttl_ns:
-            self.repeats.clear()
-        hits, self._hits = self._hits, []
-        if hits:
-            self._counters.add(Slot.CACHE_HITS, len(hits))
-            by_level = [hits.count(action) for action in ACTIONS]
-            self._ledger.count_levels(by_level)
-            self._ledger.count_variant(None, len(hits), by_level[-1])
-        answered, self._unsettled, self._unsettled_rows = self._unsettled, [], 0
-        if answered:
-            self._count(answered)
-            self._observe([one for one in answered if one.rows is not None])
+        self.repeats.forget_idle(self._cache.ttl_ns)
+        self.counts.settle(len(self._cache))
 
     def _settle_soon(self) -> None:
         if self._settling is None:
@@ -256,26 +211,18 @@ class Predictor:
         scores, until_ns, known = self._cache.find(rows, now_ns)
         if not known:
             return batch, rows
-        answers = _answers(champion, "a", ModelAnswer(None, None, self.models.circuit), cache_hit=True)
+        from_cache = ModelAnswer(None, None, self.models.circuit)
+        answers = _answers(champion, champion.thresholds, "a", from_cache, cache_hit=True)
         for n in np.flatnonzero(until_ns).tolist():
             one, score = batch[n], float(scores[n])
             level = champion.thresholds.level(score)
             answer, text = answers[2 * level + (score >= _LIKELY)], _encode(score)
-            self._note_hit(ACTIONS[level])
-            repeat = Repeat(int(until_ns[n]), ACTIONS[level], self.models.circuit, answer, text)
-            self._remember(one.body, repeat, now_ns)
+            self._note_hit(level)
+            repeat = Repeat(int(until_ns[n]), level, self.models.circuit, answer, text)
+            self.repeats.keep(one.body, repeat, now_ns)
             one.waits = False
             one.respond(answer % (text, (now_ns - one.received_ns) // 1000, 0))
         return _some(batch, rows, np.flatnonzero(until_ns == 0).tolist())
-
-    def _remember(self, body: bytes, repeat: Repeat, now_ns: int) -> None:
-        """Keep what belongs to a body that came twice, unless it is long; when there are too many, all make room."""
-        if len(body) > LONGEST_REPEAT:
-            return
-        if len(self.repeats) >= MOST_REPEATS:
-            self.repeats.clear()
-        self.repeats[body] = repeat
-        self._repeat_ns = now_ns
 
     def _score(self, batch: list[_Waiting], rows: Any, lineup: Lineup, variant: str) -> None:
         contender = lineup.contender(variant)
@@ -298,64 +245,20 @@ class Predictor:
 
     def _respond(self, batch: list[_Waiting], rows: Any, lineup: Lineup, variant: str, answer: ModelAnswer) -> None:
         contender = lineup.contender(variant)
-        if answer.scores is None:
-            thresholds = contender.fallback.thresholds
-            scores = contender.fallback.score(rows).tolist()
-        else:
-            thresholds, scores = contender.thresholds, answer.scores.tolist()
+        thresholds, found = contender.scores(answer, rows)
+        scores = found.tolist()
         levels = list(map(thresholds.level, scores))
         texts = _encode(scores)[1:-1].split(b",")
-        answers, size, now_ns = _answers(contender, variant, answer), len(batch), time.monotonic_ns()
+        answers, size, now_ns = _answers(contender, thresholds, variant, answer), len(batch), time.monotonic_ns()
         latencies_us = [(now_ns - one.received_ns) // 1000 for one in batch]
         for one, score, level, text, latency_us in zip(batch, scores, levels, texts, latencies_us, strict=True):
             one.waits = False
             one.respond(answers[2 * level + (score >= _LIKELY)] % (text, latency_us, size))
         is_observed = answer.scores is not None and contender is lineup.champion
         self._settle_soon()
-        self._unsettled.append(_Answered(latencies_us, levels, variant, answer, rows if is_observed else None))
-        self._unsettled_rows += size
-        if self._unsettled_rows >= SETTLE_ROWS:
+        self.counts.note(AnsweredVectors(latencies_us, levels, variant, answer, rows if is_observed else None))
+        if self.counts.rows >= SETTLE_ROWS:
             self.settle()
-
-    def _observe(self, answered: list[_Answered]) -> None:
-        if not answered or self._observer is None:
-            return
-        try:
-            self._observer(
-                np.concatenate([one.rows for one in answered]), np.concatenate([one.answer.scores for one in answered])
-            )
-        except Exception:  # noqa: BLE001 - they are answered, and counted
-            _log.exception("vectors could not be observed")
-
-    def _count(self, answered: list[_Answered]) -> None:
-        ledger, counters = self._ledger, self._counters
-        levels = [np.array(one.levels, np.uint8) for one in answered]
-        ledger.count_levels(np.bincount(np.concatenate(levels), minlength=len(ACTIONS)).tolist())
-        for one, of_one in zip(answered, levels, strict=True):
-            counters.observe_batch(len(of_one))
-            ledger.count_group(one.variant, of_one, one.answer.degraded)
-        counters.observe_many(Stage.TOTAL, np.array([us for one in answered for us in one.latencies_us]))
-        counters.add(Slot.CACHE_MISSES, sum(map(len, levels)))
-        counters.set(Slot.CACHE_SIZE, len(self._cache))
-        ledger.show_circuit(self.models)
-        if self._experiment_id is not None:
-            self._count_for_experiment(answered)
-
-    def _count_for_experiment(self, answered: list[_Answered]) -> None:
-        deadline_us = round(self.models.limits.deadline_s * 1e6)
-        for one in answered:
-            failed = one.answer.degraded in MODEL_FAULTS
-            for latency_us, level in zip(one.latencies_us, one.levels, strict=True):
-                self.experiment[one.variant].note_decision(ACTIONS[level], latency_us, deadline_us, failed)
-        self._count_experiment()
-
-    def _count_experiment(self) -> None:
-        for name, tally in (("A", self.experiment["a"]), ("B", self.experiment["b"])):
-            self._counters.set(Slot[f"EXPERIMENT_{name}_DECISIONS"], tally.decisions)
-            self._counters.set(Slot[f"EXPERIMENT_{name}_REVIEWS"], tally.reviewed)
-            self._counters.set(Slot[f"EXPERIMENT_{name}_BLOCKS"], tally.blocked)
-            self._counters.set(Slot[f"EXPERIMENT_{name}_ERRORS"], tally.errors)
-            self._counters.set(Slot[f"EXPERIMENT_{name}_LATE"], tally.late)
 
 
 def _for_vectors(lineup: Lineup) -> Lineup:
@@ -370,12 +273,13 @@ def _some(batch: list[_Waiting], rows: Any, where: list[int]) -> tuple[list[_Wai
     return [batch[n] for n in where], rows[where]
 
 
-def _answers(contender: Contender, variant: str, answer: ModelAnswer, *, cache_hit: bool = False) -> tuple[bytes, ...]:
+def _answers(
+    contender: Contender, thresholds: Thresholds, variant: str, answer: ModelAnswer, *, cache_hit: bool = False
+) -> tuple[bytes, ...]:
     """Answer templates, indexed by 2 x level + predicted class.
 
     They are filled in with score, microseconds and batch size, all that differs.
     """
-    thresholds = contender.fallback.thresholds if answer.degraded else contender.thresholds
     return _forms(
         thresholds, cache_hit, contender.version, _SHOWN_VARIANT[variant], answer.degraded, answer.circuit
     )  # fmt: skip

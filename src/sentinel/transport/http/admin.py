@@ -14,7 +14,6 @@ from fastapi.concurrency import run_in_threadpool
 from sentinel.errors import (
     BadBody,
     BundleProblem,
-    DeploymentRefused,
     Forbidden,
     InvalidInput,
     SentinelError,
@@ -35,9 +34,7 @@ from sentinel.serve.lineup import check_comparable, load_warm
 from sentinel.serve.watch import Watch
 from sentinel.shadow.supervisor import ShadowStatus
 from sentinel.transport.http.api import Api
-from sentinel.transport.http.replies import Reply, reply_to, response_of
-
-_encode = msgspec.json.encode
+from sentinel.transport.http.replies import ok, reply_to, response_of
 
 
 class VersionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,9 +88,10 @@ def admin_routes(api: Api, watch: Watch) -> APIRouter:
         check_caller(request, api.settings.admin_key, api.settings.cors_origins)
 
     router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(allowed)])
-    _add_models(router, _Changes(api, watch))
-    _add_experiments(router, _Changes(api, watch), watch)
-    _add_watching(router, api, watch)
+    changes = _Changes(api, watch)
+    _add_models(router, changes)
+    _add_experiments(router, changes, watch)
+    _add_watching(router, changes, api, watch)
     return router
 
 
@@ -146,7 +144,15 @@ class _Changes:
             raise BundleProblem(problem)
         return seen[-1], after
 
-    async def check(self, version: str, *, beside_champion: bool) -> None:
+    async def bring_in(
+        self, version: str, how: Callable[[Deployment], Deployment], *, beside_champion: bool
+    ) -> tuple[Deployment, Deployment]:
+        """The same for a version that may not have been loaded yet, once it is allowed and checked."""
+        how(self.rollout.read())
+        await self._check(version, beside_champion=beside_champion)
+        return await self.make(how)
+
+    async def _check(self, version: str, *, beside_champion: bool) -> None:
         """Raise UnknownVersion unless it can be loaded, reads the log, and stands beside the champion if it must."""
         lineup = self.api.predictor.lineup
         try:
@@ -172,7 +178,7 @@ def _add_models(router: APIRouter, changes: _Changes) -> None:
             shown |= {"version_b": experiment.version, "path_b": _path(experiment.version)}
             shown["split_percent"] = experiment.split_percent
         shown |= {"revision": deployment.revision, "shadow": deployment.shadow, "problem": changes.rollout.problem}
-        return _ok({**shown, "versions": registry.versions()})
+        return ok({**shown, "versions": registry.versions()})
 
     def _path(version: str | None) -> str | None:
         return str(registry.folder / version) if version else None
@@ -184,27 +190,26 @@ def _add_models(router: APIRouter, changes: _Changes) -> None:
         409 while an experiment runs; 400 when the version is not there or cannot be loaded.
         """
         wanted = (await _read(request, ReloadBody)).version or _newest(registry)
-        _refuse_during_experiment(changes.rollout.read())
-        await changes.check(wanted, beside_champion=False)
-        before, after = await changes.make(lambda deployment: deployment.with_champion(wanted))
-        return _ok({"status": "ok", "old_version": before.champion, "new_version": after.champion})
+        return await _swap(wanted, lambda deployment: deployment.with_champion(wanted))
 
     @router.post("/rollback")
     async def rollback() -> Response:
         """Restore the previous champion."""
         previous = changes.rollout.read().rolled_back().champion
         assert previous is not None  # noqa: S101 - refused otherwise
-        await changes.check(previous, beside_champion=False)
-        before, after = await changes.make(lambda deployment: deployment.rolled_back())
-        return _ok({"status": "ok", "old_version": before.champion, "new_version": after.champion})
+        return await _swap(previous, lambda deployment: deployment.rolled_back())
+
+    async def _swap(version: str, how: Callable[[Deployment], Deployment]) -> Response:
+        before, after = await changes.bring_in(version, how, beside_champion=False)
+        return ok({"status": "ok", "old_version": before.champion, "new_version": after.champion})
 
     @router.get("/thresholds")
     async def thresholds() -> Response:
         """The thresholds in force by variant."""
         lineup = changes.api.predictor.lineup
         if lineup is None:
-            return _ok({})
-        return _ok({name: lineup.contender(name).thresholds for name in ("a", "b")[: len(lineup.contenders)]})
+            return ok({})
+        return ok({name: lineup.contender(name).thresholds for name in ("a", "b")[: len(lineup.contenders)]})
 
     @router.post("/thresholds", openapi_extra=_body(ThresholdsBody))
     async def set_thresholds(request: Request) -> Response:
@@ -227,7 +232,7 @@ def _add_models(router: APIRouter, changes: _Changes) -> None:
         """Have the fallback rules decide alone, or no longer."""
         only = (await _read(request, FallbackBody)).only
         _, after = await changes.make(lambda deployment: msgspec.structs.replace(deployment, fallback_only=only))
-        return _ok({"status": "ok", "fallback_only": after.fallback_only})
+        return ok({"status": "ok", "fallback_only": after.fallback_only})
 
 
 def _newest(registry: Registry) -> str:
@@ -237,91 +242,84 @@ def _newest(registry: Registry) -> str:
     return versions[-1]
 
 
-def _refuse_during_experiment(deployment: Deployment) -> None:
-    if deployment.experiment is not None:
-        raise DeploymentRefused(
-            f"an experiment with {deployment.experiment.version} is running; promote or abort it first"
-        )
-
-
 def _add_experiments(router: APIRouter, changes: _Changes, watch: Watch) -> None:
     @router.post("/ab/setup", openapi_extra=_body(SetupBody))
     async def setup(request: Request) -> Response:
         """Load a challenger; it decides nothing until it gets a share with `/admin/ab/split`."""
         wanted = (await _read(request, SetupBody)).candidate_version
-        changes.rollout.read().with_experiment(wanted)
-        await changes.check(wanted, beside_champion=True)
-        _, after = await changes.make(lambda deployment: deployment.with_experiment(wanted))
+        _, after = await changes.bring_in(
+            wanted, lambda deployment: deployment.with_experiment(wanted), beside_champion=True
+        )
         assert after.experiment is not None  # noqa: S101 - just made
-        return _ok({"status": "ok", "candidate_version": wanted, "experiment": after.experiment.id})
+        return ok({"status": "ok", "candidate_version": wanted, "experiment": after.experiment.id})
 
     @router.post("/ab/split", openapi_extra=_body(SplitBody))
     async def split(request: Request) -> Response:
         """Have the challenger decide for this percentage of the cards; a card keeps its variant."""
         percent = (await _read(request, SplitBody)).percent
         await changes.make(lambda deployment: deployment.with_split(percent))
-        return _ok({"status": "ok", "split_percent": percent})
+        return ok({"status": "ok", "split_percent": percent})
 
     @router.post("/ab/promote")
     async def promote() -> Response:
         """The challenger becomes the champion."""
         before, after = await changes.make(lambda deployment: deployment.promoted())
-        return _ok({"status": "ok", "promoted_to_a": after.champion, "old_a_version": before.champion})
+        return ok({"status": "ok", "promoted_to_a": after.champion, "old_a_version": before.champion})
 
     @router.post("/ab/abort", openapi_extra=_body(AbortBody))
     async def abort(request: Request) -> Response:
         """The champion decides alone again."""
         reason = (await _read(request, AbortBody)).reason
         _, after = await changes.make(lambda deployment: deployment.aborted(reason))
-        return _ok({"status": "ok", "aborted_version": after.ended.version if after.ended else None})
+        return ok({"status": "ok", "aborted_version": after.ended.version if after.ended else None})
 
     @router.get("/ab/status")
     async def status() -> Response:
         """Counts by variant, differences that are real however often one looks, and how the last one ended."""
-        return _ok(await watch.experiment_status())
+        return ok(await watch.experiment_status())
 
 
-def _add_watching(router: APIRouter, api: Api, watch: Watch) -> None:
+def _add_watching(router: APIRouter, changes: _Changes, api: Api, watch: Watch) -> None:
     @router.post("/shadow/start", openapi_extra=_body(VersionBody))
     async def start_shadow(request: Request) -> Response:
         """Score every transaction with this version too, beside the live path; it decides nothing."""
         wanted = (await _read(request, VersionBody)).version
         api.deciding().ready_engine()
-        changes = _Changes(api, watch)
-        await changes.check(wanted, beside_champion=True)
-        await changes.make(lambda deployment: msgspec.structs.replace(deployment, shadow=wanted))
-        return _ok({"status": "ok", "shadow": wanted})
+        await changes.bring_in(
+            wanted, lambda deployment: msgspec.structs.replace(deployment, shadow=wanted), beside_champion=True
+        )
+        return ok({"status": "ok", "shadow": wanted})
 
     @router.post("/shadow/stop")
     async def stop_shadow() -> Response:
         """No shadow any more; what it scored stays."""
-        before, _ = await _Changes(api, watch).make(lambda deployment: msgspec.structs.replace(deployment, shadow=None))
-        return _ok({"status": "ok", "stopped": before.shadow})
+        before, _ = await changes.make(lambda deployment: msgspec.structs.replace(deployment, shadow=None))
+        return ok({"status": "ok", "stopped": before.shadow})
 
     @router.get("/shadow/status")
     async def shadow_status() -> Response:
         """Whether it runs, how far it is, and what went wrong."""
         if watch.shadow is None:
-            return _ok(ShadowStatus())
+            return ok(ShadowStatus())
         watch.shadow.follow(watch.rollout.deployment.shadow)  # the watch may be a second behind
-        return _ok(watch.shadow.status())
+        return ok(watch.shadow.status())
 
     @router.get("/shadow/report")
     async def shadow_report() -> Response:
         """Champion and shadow on the same transactions: agreement, scores, what it would have decided, precision."""
         api.deciding().ready_engine()
-        return _ok(await run_in_threadpool(_shadow_report, api.settings.home))
+        return ok(await run_in_threadpool(_shadow_report, api.settings.home))
 
     @router.get("/drift")
     async def drift() -> Response:
         """Live transactions against the training history, by feature and for the score."""
-        return _ok(await watch.drift())
+        return ok(await watch.drift())
 
     @router.post("/drift/reset")
     async def reset_drift() -> Response:
         """Reset the drift window."""
         await watch.reset_drift()
-        return _ok({"status": "ok"})
+        return ok({"status": "ok"})
 
 
 def _shadow_report(home: Path) -> ShadowReport:
@@ -342,10 +340,6 @@ def _body(kind: type[msgspec.Struct], *, required: bool = True) -> dict[str, Any
     schema = msgspec.json.schema(kind)
     schema = schema.get("$defs", {}).get(kind.__name__, schema)
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
-
-
-def _ok(shown: Any) -> Response:
-    return response_of(Reply(200, _encode(shown)))
 
 
 def refused(_request: Request, error: Exception) -> Response:

@@ -62,10 +62,6 @@ class Api:
         self.tracer = tracer
         self._patience_ns = int(_WAITING_NS_PER_MS * settings.deadline_ms)
 
-    def remembered(self, body: bytes) -> bytes | None:
-        """The body of the reply to a vector that came before and whose score is remembered."""
-        return self.predictor.remembered(body)
-
     def begin(self, call: Call, body: bytes, respond: Respond, unread_ns: int = 0) -> None:
         """Answer a body that arrived `unread_ns` ago; `respond` is called with the reply, in the loop."""
         received_ns = time.monotonic_ns() - unread_ns
@@ -132,7 +128,8 @@ class Api:
         return finish
 
     def _begin_transactions(self, call: Call, body: bytes, times_ns: tuple[int, int], respond: Respond) -> None:
-        worker, schema = self.deciding(), self.schema()
+        worker = self.deciding()
+        schema = worker.ready_engine().schema
         is_one = call.kind == "json" and body[:1] == b"{"
         transactions = None if is_one else self._whole_array(call, body, schema)
         if transactions is not None:
@@ -243,10 +240,6 @@ class Api:
                 "only. Transactions need one process (--workers 1)"
             )
         return self.worker
-
-    def schema(self) -> Schema:
-        """The schema of the champion. Raises NotReady, with the reason, while nothing can be decided."""
-        return self.deciding().ready_engine().schema
 
 
 def _outcome(raw: Any) -> Outcome:

@@ -1,5 +1,6 @@
 """Calls: what the head of a request for a decision says."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
@@ -35,6 +36,17 @@ class Call(msgspec.Struct, frozen=True):
     is_traced: bool = False
     may_be_remembered: bool = False
 
+    @classmethod
+    def of(cls, route: Route, headers: Mapping[str, str]) -> "Call":
+        """What these headers, with lower-case names, say."""
+        return cls(
+            route,
+            headers.get("content-type", ""),
+            _deadline_of(headers.get("x-deadline-ms")),
+            headers.get("x-request-id"),
+            headers.get("traceparent"),
+        )
+
     def __post_init__(self) -> None:
         traced = self.request_id is not None or self.traceparent is not None
         found = {"kind": _kind_of(self.media), "is_traced": traced}
@@ -49,8 +61,8 @@ def _kind_of(media: str) -> str | None:
     return "json" if kind in (JSON, "", "text/json") or kind.endswith("+json") else None
 
 
-def deadline_of(header: str | None) -> float | None:
-    """What `x-deadline-ms` says: how long the client can wait; anything but a number above 0 is ignored."""
+def _deadline_of(header: str | None) -> float | None:
+    """How long the client can wait; anything but a number above 0 is ignored."""
     try:
         found = float(header) if header else 0.0
     except ValueError:

@@ -17,12 +17,13 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
+import msgspec
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from sentinel.transport.http.api import Api
-from sentinel.transport.http.calls import Call, Route, deadline_of
+from sentinel.transport.http.calls import Call, Route
 from sentinel.transport.http.replies import RETRY, Outgoing, Respond, reply_to
 
 LONGEST_HEAD = 65_536
@@ -35,18 +36,15 @@ _ROUTES = {route.value.encode(): route for route in Route}
 _BLANK = b"\r\n\r\n"
 _ACCEPTED = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\ncontent-type: application/json\r\n\r\n%s"
 _UNUSUAL = {b"transfer-encoding", b"expect", b"upgrade", b"content-encoding", b"origin"}
-_READ = (b"content-type", b"x-deadline-ms", b"x-request-id", b"traceparent")
+_READ = {b"content-type", b"x-deadline-ms", b"x-request-id", b"traceparent"}
 _REASON = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
-class Head:
+class Head(msgspec.Struct):
     """What is needed of a request's head: `call` is None when uvicorn must handle it."""
 
-    __slots__ = ("call", "length")
-
-    def __init__(self) -> None:
-        self.call: Call | None = None
-        self.length = -1
+    call: Call | None = None
+    length: int = -1
 
 
 @lru_cache(maxsize=4096)
@@ -65,13 +63,8 @@ def read_head(raw: bytes) -> Head:
     plain = len(given) == len(reader.headers) and parser.should_keep_alive()
     if plain and given.get(b"content-length", b"").isdigit() and not _UNUSUAL & given.keys() and reader.url in _ROUTES:
         head.length = int(given[b"content-length"])
-        texts = {name: given[name].decode("latin-1") for name in _READ if name in given}
-        head.call = Call(
-            _ROUTES[reader.url],
-            texts.get(b"content-type", ""),
-            deadline_of(texts.get(b"x-deadline-ms")),
-            texts.get(b"x-request-id"),
-            texts.get(b"traceparent"),
+        head.call = Call.of(
+            _ROUTES[reader.url], {name.decode(): given[name].decode("latin-1") for name in _READ & given.keys()}
         )
     return head
 
@@ -132,9 +125,6 @@ class FastLane(asyncio.Protocol):
         self._forget()
         self._transport = None
 
-    def eof_received(self) -> None:
-        """Called by the event loop; the connection closes, as uvicorn does it."""
-
     def data_received(self, data: bytes) -> None:
         """Called by the event loop: take every complete request."""
         self._received += len(data)
@@ -169,7 +159,7 @@ class FastLane(asyncio.Protocol):
     def _take_requests(self) -> None:
         buffer, begin = self._buffer, 0
         while begin < len(buffer):
-            blank = buffer.find(b"\r\n\r\n", begin)
+            blank = buffer.find(_BLANK, begin)
             if blank < 0:
                 self._leaving = _is_unusual(buffer, begin)
                 break
@@ -189,7 +179,7 @@ class FastLane(asyncio.Protocol):
         """Answer a vector that came before, where its score is remembered; whether that was done."""
         if self._owes or self._replies or self._closing or self._transport is None:
             return False
-        known = self._api.remembered(body)
+        known = self._api.predictor.remembered(body)
         if known is None:
             return False
         self._transport.write(_ACCEPTED % (len(known), known))

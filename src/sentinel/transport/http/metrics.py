@@ -6,7 +6,8 @@ from typing import Any
 
 from sentinel.errors import SentinelError
 from sentinel.serve.watch import Watch
-from sentinel.telemetry.prometheus import Facts, Gauge, model_info, render, snapshot
+from sentinel.telemetry.counters import Slot
+from sentinel.telemetry.prometheus import Gauge, model_info, render
 
 
 class Metrics:
@@ -17,18 +18,33 @@ class Metrics:
         self._started_s = time.monotonic()
 
     def figures(self) -> dict[str, Any]:
-        """The main figures, of all processes together."""
+        """The main figures, of all processes together. Shares are between 0 and 1; what has no divisor yet is 0."""
         watch = self._watch
         watch.settle()
+        totals, uptime_s = watch.counters.totals(), round(time.monotonic() - self._started_s, 3)
         experiment, lineup = watch.rollout.deployment.experiment, watch.predictor.lineup
-        facts = Facts(
-            ab_active=experiment is not None,
-            split_percent=round(experiment.split_percent) if experiment else 0,
-            baseline_locked=lineup is not None,
-            uptime_s=round(time.monotonic() - self._started_s, 3),
-            threshold=lineup.champion.thresholds.review if lineup else 0.0,
-        )
-        return snapshot(watch.counters, facts)
+        batches, hits, misses = totals.batches, totals[Slot.CACHE_HITS], totals[Slot.CACHE_MISSES]
+        return {
+            "total_requests": totals[Slot.REQUESTS],
+            "allow": totals[Slot.APPROVE],
+            "block": totals[Slot.BLOCK],
+            "errors": totals[Slot.ERRORS],
+            "batches_run": batches.total,
+            "avg_batch_size": _share(batches.sum, batches.total),
+            "cache_hits": hits,
+            "cache_misses": misses,
+            "cache_hit_rate": _share(hits, hits + misses),
+            "cache_size": totals[Slot.CACHE_SIZE],
+            "predictions_a": totals[Slot.PREDICTIONS_A],
+            "predictions_b": totals[Slot.PREDICTIONS_B],
+            "ab_active": experiment is not None,
+            "split_percent": round(experiment.split_percent) if experiment else 0,
+            "drift_detected": totals[Slot.DRIFT_DETECTED] > 0,
+            "baseline_locked": lineup is not None,
+            "uptime_seconds": uptime_s,
+            "avg_rps": _share(totals[Slot.REQUESTS], uptime_s),
+            "threshold": lineup.champion.thresholds.review if lineup else 0.0,
+        }
 
     async def prometheus(self) -> tuple[bytes, str]:
         """Everything that is measured, and its media type."""
@@ -68,3 +84,7 @@ class Metrics:
         ]
         lag = self._watch.view_lag
         return gauges if lag is None else [*gauges, Gauge("sentinel_view_lag", "Entries the view is behind", lag)]
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

@@ -101,6 +101,11 @@ def reply_to(outgoing: Outgoing) -> Reply:
     return Reply(_status_of(outgoing), _encode(_as_json(outgoing)))
 
 
+def ok(shown: Any) -> Response:
+    """A response with status 200 that shows this as JSON."""
+    return response_of(Reply(200, _encode(shown)))
+
+
 def response_of(reply: Reply, headers: dict[str, str] | None = None) -> Response:
     """A reply as a response of the framework."""
     more = RETRY if reply.status == 503 else CHALLENGE if reply.status == 401 else {}

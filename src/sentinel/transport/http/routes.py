@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.cors import CORSMiddleware
@@ -16,15 +15,14 @@ from sentinel.errors import SentinelError, TooLarge, WrongMedia
 from sentinel.serve.watch import Watch
 from sentinel.transport.http.admin import admin_routes, refused
 from sentinel.transport.http.api import Api
-from sentinel.transport.http.calls import Call, Route, deadline_of
+from sentinel.transport.http.calls import Call, Route
 from sentinel.transport.http.health import Health
 from sentinel.transport.http.lookups import Lookups
 from sentinel.transport.http.metrics import Metrics
-from sentinel.transport.http.replies import JSON, NDJSON, Reply, response_of
+from sentinel.transport.http.replies import JSON, NDJSON, Reply, ok, response_of
 
 CLOSE = {"connection": "close"}
 _PATIENCE = 8
-_encode = msgspec.json.encode
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
@@ -104,14 +102,7 @@ def _add_scoring(app: FastAPI, api: Api) -> None:
         return await _through(Route.OUTCOMES, request)
 
     async def _through(route: Route, request: Request) -> Response:
-        headers = request.headers
-        call = Call(
-            route,
-            headers.get("content-type", ""),
-            deadline_of(headers.get("x-deadline-ms")),
-            headers.get("x-request-id"),
-            headers.get("traceparent"),
-        )
+        call = Call.of(route, request.headers)
         try:
             body = await _read_body(request, api.settings.max_body_bytes)
         except ClientDisconnect:
@@ -147,7 +138,7 @@ def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
     @app.get("/metrics", tags=["metrics"])
     async def figures() -> Response:
         """The main figures as one JSON object, of all processes together."""
-        return response_of(Reply(200, _encode(metrics.figures())))
+        return ok(metrics.figures())
 
     @app.get("/metrics/prom", tags=["metrics"])
     async def prometheus() -> Response:
@@ -160,7 +151,7 @@ def _add_health(app: FastAPI, health: Health) -> None:
     @app.get("/health/live", tags=["health"])
     async def live() -> Response:
         """The process answers."""
-        return response_of(Reply(200, _encode({"live": True})))
+        return ok({"live": True})
 
     @app.get("/health/ready", tags=["health"])
     async def ready() -> Response:

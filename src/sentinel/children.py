@@ -1,0 +1,176 @@
+"""Child processes: they run beside a server, are started again when they die, and end with it."""
+
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from sentinel.errors import SentinelError
+
+REFUSED = 3
+"""Exit code of a child that an early restart will not cure."""
+
+_TICK_S = 0.25
+_SAID_BYTES = 4_000
+_PR_SET_PDEATHSIG = 1
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+_log = logging.getLogger(__name__)
+
+
+def die_with_parent(parent: int | None) -> Callable[[], bool]:
+    """Have the kernel kill this process with its parent, even while it hangs; says whether to go on.
+
+    Only Linux does that: elsewhere what is returned has to be asked. None is for a process that nothing watches.
+    """
+    if parent is not None and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    return lambda: parent is None or os.getppid() == parent
+
+
+class Child:
+    """One run of a Python module as a process, and the last it wrote to standard error where that is a pipe."""
+
+    def __init__(self, module: str, arguments: Sequence[str], stderr: int | None = None) -> None:
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            bufsize=0,
+            env=os.environ | _ONE_THREAD,
+            process_group=0,  # no Ctrl-C for it; in a session of its own, Linux would weigh its niceness against itself
+        )
+        self._errors = self._process.stderr
+        if self._errors is not None:
+            os.set_blocking(self._errors.fileno(), False)
+        self.pid = self._process.pid
+        self._said = b""
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.returncode
+
+    def death(self) -> str | None:
+        """Why it is dead, or None while it lives; takes what it wrote, which would be in its way in the pipe."""
+        code = self._process.poll()
+        self._listen()
+        if code is None:
+            return None
+        how = f"signal {-code}, {signal.strsignal(-code)}" if code < 0 else f"exit code {code}"
+        lines = self._said.decode(errors="replace").split("\n")
+        told = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f"{told} ({how})" if told else how
+
+    def kill(self) -> None:
+        """End it, however it is, and release what belonged to it."""
+        self._process.kill()
+        self._process.wait()
+        if self._errors is not None:
+            self._errors.close()
+
+    def _listen(self) -> None:
+        if self._errors is not None:
+            with contextlib.suppress(BlockingIOError):
+                self._said = (self._said + os.read(self._errors.fileno(), 2**16))[-_SAID_BYTES:]
+
+
+class Supervisor(ABC):
+    """Keeps one child running, in a background thread: starts, watches, restarts, replaces and ends it.
+
+    No method waits for the child, except `close`. The pause before a restart is doubled after every early death.
+    """
+
+    def __init__(self, name: str, first_wait_s: float, longest_wait_s: float) -> None:
+        self._name = name
+        self._first_wait_s, self._longest_wait_s = first_wait_s, longest_wait_s
+        self._wanted: str | None = None
+        self._current: str | None = None
+        self._child: Child | None = None
+        self._is_up = False  # whether the child gave a sign of life
+        self._restarts = 0
+        self._reason: str | None = None  # of the last restart
+        self._begun_s = self._begin_at_s = 0.0
+        self._wait_s = first_wait_s
+        self._closing = False
+        self._changed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def follow(self, wanted: str | None) -> None:
+        """Have a child run for this from now on, and for nothing else; None for no child."""
+        self._wanted = wanted
+        if self._thread is None and wanted is not None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        self._changed.set()
+
+    def close(self, patience_s: float = 5.0) -> None:
+        """End the child and wait until it is gone."""
+        self._closing = True
+        self._changed.set()
+        if self._thread is not None:
+            self._thread.join(patience_s)
+
+    @abstractmethod
+    def _begin(self, wanted: str, now_s: float) -> Child:
+        """Start a child."""
+
+    def _look(self, child: Child, wanted: str, now_s: float) -> str | None:  # noqa: ARG002
+        """Why the child has to be started again, or None; `_is_up` is set here."""
+        self._is_up = True
+        return child.death()
+
+    def _run(self) -> None:
+        while not self._closing:
+            try:
+                self._tick(self._wanted, time.monotonic())
+            except (OSError, SentinelError) as error:
+                _log.warning("the %s cannot be looked after (%s); it is tried again", self._name, error)
+                self._reason = str(error)
+                self._put_off(time.monotonic())
+            self._changed.wait(_TICK_S if self._wanted or self._child else None)
+            self._changed.clear()
+        self._end()
+
+    def _tick(self, wanted: str | None, now_s: float) -> None:
+        if wanted != self._current:
+            self._end()
+            self._restarts, self._reason = 0, None
+            self._begin_at_s, self._wait_s = now_s, self._first_wait_s
+            self._current = wanted
+        if wanted is None:
+            return
+        if self._child is not None:
+            reason = self._look(self._child, wanted, now_s)
+            if reason is not None:
+                self._restart(self._child, reason, now_s)
+        elif now_s >= self._begin_at_s:
+            self._is_up, self._begun_s = False, now_s
+            self._child = self._begin(wanted, now_s)
+
+    def _restart(self, child: Child, reason: str, now_s: float) -> None:
+        _log.warning("the %s %s ended: %s", self._name, self._current, reason)
+        self._end()
+        if self._is_up and now_s - self._begun_s > self._longest_wait_s:
+            self._wait_s = self._first_wait_s
+        if child.exit_code == REFUSED:
+            self._wait_s = self._longest_wait_s
+        self._put_off(now_s)
+        self._reason = reason
+        self._restarts += 1
+
+    def _put_off(self, now_s: float) -> None:
+        self._begin_at_s = now_s + self._wait_s
+        self._wait_s = min(2 * self._wait_s, self._longest_wait_s)
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()

@@ -1,0 +1,177 @@
+"""The engine in the event loop: opened beside it, asked from it, given up after a fault; who gets which answer when."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+from sentinel.errors import NotReady, SentinelError, StorageProblem
+from sentinel.policy.deployment import Deployment
+from sentinel.record.applied import Change, apply
+from sentinel.record.log import Log
+from sentinel.serve.batch import Answered, Arrivals
+from sentinel.serve.engine import Engine
+from sentinel.serve.opener import Opener
+from sentinel.serve.queue import Queue, Request, arrivals_of, rows_of
+
+_INSIDE = "Something went wrong inside; nothing was stored"
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Step = Callable[[Arrivals, int], Answered]
+
+
+class EngineRoom:
+    """Has the engine take steps, and sends their answers once they are durable. Use it in the event loop's thread.
+
+    An engine that could not record a batch is thrown away, and the opener opens another one; until then nothing is
+    decided, and `reason` says why.
+    """
+
+    def __init__(self, log: Log, open_engine: Callable[[], Engine], most_waiting: int) -> None:
+        self.log = log
+        self.engine: Engine | None = None
+        self.queue = Queue(most_waiting)
+        self.longest_turn_ns = 0
+        """Processor time of the longest step in the event loop so far: a batch, a switch, a change."""
+
+        self._opener = Opener(log, open_engine, self._install)
+        self._undelivered: deque[tuple[Answered, Sequence[Request]]] = deque()
+
+    @property
+    def reason(self) -> str:
+        """Why there is no engine."""
+        return self._opener.reason
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether there ever was one."""
+        return self._opener.was_open
+
+    def start(self) -> None:
+        """Begin to open the engine; returns at once. Call it from a running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self.log.on_durable(self._notify)
+        self._opener.start()
+
+    def between_batches(self, errand: Callable[[Engine], T]) -> "Future[T]":
+        """Run `errand` in the loop's thread between two batches; the future has its result or error, or NotReady."""
+
+        def run() -> T:
+            try:
+                return errand(self.ready_engine())
+            except StorageProblem as error:  # it could not write
+                self._fail(error, [])
+                raise
+
+        return self._in_loop(run)
+
+    def apply(self, change: Change) -> Deployment:
+        """Change what is in force, from the loop's thread; there need be no engine. See `record.applied.apply`."""
+        with self._turn():
+            try:
+                return apply(self.log, change, self.log.clock(time.time_ns() // 1000))
+            except StorageProblem as error:
+                self._fail(error, [])
+                raise
+
+    def ready_engine(self) -> Engine:
+        """The engine. Raises NotReady, with the reason, while there is none."""
+        if self.engine is None:
+            raise self._not_ready()
+        return self.engine
+
+    def _not_ready(self, more: str = "") -> NotReady:
+        return NotReady(f"No model can answer: {self.reason}{more}")
+
+    def _in_loop(self, call: Callable[[], T]) -> "Future[T]":
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(call())
+            except Exception as error:
+                done.set_exception(error)
+
+        self._loop.call_soon_threadsafe(run)
+        return done
+
+    def _install(self, engine: Engine) -> None:
+        """From the opener's thread: have the loop use this engine. Raises StorageProblem when it cannot write."""
+        self._in_loop(lambda: self._begin(engine)).result()
+
+    def _begin(self, engine: Engine) -> None:
+        engine.begin(time.time_ns() // 1000)
+        self.engine = engine
+
+    def _notify(self) -> None:
+        self._loop.call_soon_threadsafe(self._reply_durable)
+
+    def _handle(self, requests: Sequence[Request], step: Step) -> None:
+        """Take a step with these requests; answers are sent once they are durable."""
+        if self.engine is None:  # a batch of this turn failed before
+            _refuse(requests, self._not_ready())
+            return
+        try:
+            answered = step(arrivals_of(requests), time.time_ns() // 1000)
+        except Exception as error:
+            if self.engine.is_ahead:
+                self._fail(error, requests)
+            else:  # nothing was changed: only these requests have a problem
+                _log.exception("a batch of %d was not looked up", rows_of(requests))
+                problem = error if isinstance(error, SentinelError) else NotReady(_INSIDE)
+                _refuse(requests, problem)
+            return
+        if answered.durable_from <= self.log.durable:
+            _reply(answered, requests)
+        else:
+            self._undelivered.append((answered, requests))
+
+    def _reply_durable(self) -> None:
+        durable = self.log.durable
+        while self._undelivered and self._undelivered[0][0].durable_from <= durable:
+            _reply(*self._undelivered.popleft())
+
+    def _fail(self, error: Exception, requests: Sequence[Request]) -> None:
+        """Give up the engine. Callers whose batch may or may not be stored are answered after recovery."""
+        self._reply_durable()
+        engine, self.engine = self.engine, None
+        if isinstance(error, SentinelError):
+            _log.error("nothing is decided until the log can be written again: %s", error)
+        else:
+            _log.error("a batch of %d was not decided", rows_of(requests), exc_info=error)
+        unknown = [*requests, *(one for _, callers in self._undelivered for one in callers)]
+        self._undelivered.clear()
+        waiting = self.queue.take_all()
+
+        def settled(fate: str) -> None:
+            self._loop.call_soon_threadsafe(_refuse, unknown, NotReady(fate))
+
+        self._opener.replace(engine, error, settled)
+        _refuse(waiting, self._not_ready("; nothing was stored"))
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Note the processor time of what is done in a turn of the event loop."""
+        begun_ns = time.thread_time_ns()
+        try:
+            yield
+        finally:
+            self.longest_turn_ns = max(self.longest_turn_ns, time.thread_time_ns() - begun_ns)
+
+
+def _refuse(requests: Sequence[Request], error: SentinelError) -> None:
+    for one in requests:
+        one.reply([error] * len(one.events))
+
+
+def _reply(answered: Answered, requests: Sequence[Request]) -> None:
+    begin = 0
+    for one in requests:
+        end = begin + len(one.events)
+        one.reply(answered.answers[begin:end])
+        begin = end
