@@ -10,7 +10,7 @@ READS = {
     "errors": "",
     "telemetry": "errors",
     "config": "errors",
-    "children": "errors",
+    "child_process": "errors",
     "events": "errors",
     "features": "errors events",
     "model": "errors features",

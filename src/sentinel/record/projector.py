@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from sentinel.children import die_with_parent
+from sentinel.child_process import die_with_parent
 from sentinel.errors import SentinelError, StorageProblem
 from sentinel.events.schema import Schema
 from sentinel.model.registry import Registry

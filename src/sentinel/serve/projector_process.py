@@ -3,7 +3,7 @@
 from contextlib import closing
 from pathlib import Path
 
-from sentinel.children import Child, Supervisor
+from sentinel.child_process import Child, Supervisor
 from sentinel.errors import SentinelError
 from sentinel.record.log import Follower, LogReader
 from sentinel.record.views.sqlite import FILE, SqliteView

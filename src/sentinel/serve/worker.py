@@ -1,4 +1,4 @@
-"""The worker: runs the engine once per turn of the event loop and sends answers once they are durable."""
+"""The worker: what is read in a turn of the event loop is decided at its end, and answered once it is durable."""
 
 import logging
 import time
@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from sentinel.record.log import Log
 from sentinel.serve.engine import Engine
-from sentinel.serve.engine_room import EngineRoom
 from sentinel.serve.queue import LONG_TURN_NS, Request, rows_of
+from sentinel.serve.running_engine import RunningEngine
 
 MOST_READ = 1_024
 """Transactions read in a turn of the loop after which some are decided before more is read."""
@@ -20,7 +20,7 @@ _PAUSE_S = 0.1
 _log = logging.getLogger(__name__)
 
 
-class Worker(EngineRoom):
+class Worker(RunningEngine):
     """Uses the engine in the event loop's thread: in one of its own it would wait for the interpreter's lock each time.
 
     What is read in a turn of the loop is decided at its end.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from sentinel.children import REFUSED, die_with_parent
+from sentinel.child_process import REFUSED, die_with_parent
 from sentinel.errors import BundleProblem, SentinelError
 from sentinel.shadow.scoring import Shadow
 from sentinel.shadow.settings import ShadowSettings

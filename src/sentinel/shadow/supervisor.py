@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from sentinel.children import Child, Supervisor
+from sentinel.child_process import Child, Supervisor
 from sentinel.errors import SentinelError
 from sentinel.review.shadow_scores import FILE, ShadowProgress, ShadowScores
 from sentinel.shadow.settings import ShadowSettings

@@ -25,7 +25,7 @@ T = TypeVar("T")
 Step = Callable[[Arrivals, int], Answered]
 
 
-class EngineRoom:
+class RunningEngine:
     """Has the engine take steps, and sends their answers once they are durable. Use it in the event loop's thread.
 
     An engine that could not record a batch is thrown away, and the opener opens another one; until then nothing is
