@@ -1,6 +1,7 @@
 """The log on the local disk, and its one writer: a record is one write and one fdatasync."""
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Self
 from sentinel.errors import StorageProblem
 from sentinel.record.disk import Disk, RealDisk
 from sentinel.record.lock import WriterLock
-from sentinel.record.log import Notify, Record
+from sentinel.record.log import Record
 from sentinel.record.log_end import PublishedEnd, check_sequence, missing
 from sentinel.record.log_reader import FileLogReader, naming_faults
 from sentinel.record.segment import PLAIN, bases_in, damaged, segment_name, size_of
@@ -101,7 +102,7 @@ class FileLog(FileLogReader):
         self._places.add((writer.base, PLAIN), position, offset)
         return position
 
-    def on_durable(self, call: Notify) -> None:
+    def on_durable(self, call: Callable[[], None]) -> None:
         """`call` is never called: `write` returns when the record is durable."""
 
     def recover(self) -> None:

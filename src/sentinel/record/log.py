@@ -1,6 +1,6 @@
 """The log: the one durable path. Everything that changes what Sentinel knows is an entry of it, in one order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -96,7 +96,7 @@ class Log(LogReader, Protocol):
     def clock(self, now_us: int) -> int:
         """The moment to give the next record: now, or that of the newest record if the machine's clock went back."""
 
-    def on_durable(self, call: "Notify") -> None:
+    def on_durable(self, call: Callable[[], None]) -> None:
         """Have this called, from any thread, whenever `durable` has advanced after `write` had returned."""
 
     def recover(self) -> None:
@@ -105,13 +105,6 @@ class Log(LogReader, Protocol):
         When it returns, what was written and not durable is gone for good. Raises StorageProblem while that is not
         possible: whether it is stored is not known then.
         """
-
-
-class Notify(Protocol):
-    """Called when the durable end advances."""
-
-    def __call__(self) -> None:
-        """Look at `durable`."""
 
 
 class Follower:
