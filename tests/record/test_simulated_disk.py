@@ -140,6 +140,7 @@ class Run:
                 self.counts["recovering failed"] += 1
 
 
+@pytest.mark.timeout(300 + RUNS)
 def test_what_was_acknowledged_survives_faults_kills_and_power_cuts_and_what_was_voided_never_returns(simulated_disk):
     counts = Counter()
     for seed in range(FIRST, FIRST + RUNS):

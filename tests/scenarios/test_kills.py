@@ -121,6 +121,7 @@ async def live_and_die(home, load, rng):
         await traffic
 
 
+@pytest.mark.timeout(300 + 20 * KILLS)
 def test_kill_9_at_random_points_loses_nothing_decides_nothing_twice_and_changes_no_bit(four_models_home, tmp_path):
     home = tmp_path / "home"
     shutil.copytree(four_models_home, home)
