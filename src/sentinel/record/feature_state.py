@@ -97,7 +97,7 @@ class FeatureState:
         self.store, self.position, self._saved = store, position, position
         self.follow(log, pause_s)
         self.store.make_room(pause_s)  # takes the memory now, and not while transactions wait
-        self._looked = self.position - _LOOK_EVERY  # that of the first copy is made in the background at once
+        self._room = self.store.make_copy_room({}, pause_s)
 
     def follow(self, log: LogReader, pause_s: float = 0.0) -> None:
         """Take what is durable from `position` on; with a pause, in small steps."""
