@@ -5,7 +5,7 @@ import msgspec
 from sentinel.errors import InvalidDefinition
 from sentinel.events.schema import Schema
 from sentinel.features.definitions import Feature
-from sentinel.features.plan import FeaturePlan, compile_plan
+from sentinel.features.plan import FORGET_AFTER, FeaturePlan, compile_plan
 from sentinel.policy.fallback import Fallback
 from sentinel.policy.thresholds import Policy
 
@@ -44,13 +44,18 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything a team declares about one kind of transaction."""
+    """Everything a team declares about one kind of transaction.
+
+    `forget_after` is how long a key is remembered after its last transaction for features that have no window, such as
+    `seconds_since_last`; for those that have one it is remembered as long as that reaches back.
+    """
 
     schema: Schema
     features: tuple[Feature, ...]
     policy: Policy = Policy()
     fallback: Fallback = Fallback()
     training: Training = Training()
+    forget_after: str = FORGET_AFTER
     name: str = "detector"
 
     def __post_init__(self) -> None:
@@ -64,7 +69,7 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def plan(self, vocabulary: dict[str, tuple[str, ...]]) -> FeaturePlan:
         """The feature plan, once the categories are known."""
-        return FeaturePlan(self.schema, self.features, vocabulary)
+        return FeaturePlan(self.schema, self.features, vocabulary, self.forget_after)
 
     @property
     def categorical(self) -> tuple[str, ...]:

@@ -27,8 +27,9 @@ def replay(plan: Any, events: list[dict[str, Any]]) -> list[list[float]]:
         at = event["time"] if event["time"] - event["received"] < most_ahead else event["received"] + most_ahead
         counted_at = {}
         for key in plan.schema.keys:
-            now = max(clocks.get((key, event[key]), at), at)
-            counted_at[key] = now
+            heard = [one["received"] for one in past if one[key] == event[key]]
+            is_new = not heard or event["received"] - heard[-1] > horizon(plan, key)
+            counted_at[key] = at if is_new else max(clocks[key, event[key]], at)
         past.append({**event, "at": at, "counted_at": counted_at})
         rows.append([value(plan, feature, past, labels) for feature in plan.features])
         for key, now in counted_at.items():
@@ -44,10 +45,39 @@ def value(plan: Any, feature: Feature, past: list[dict[str, Any]], labels: dict[
         return of_row(plan, feature, past[-1])
     if past[-1][feature.by] is None:
         return NAN
-    mine = [one for one in past if one[feature.by] == past[-1][feature.by]]
+    mine = remembered([one for one in past if one[feature.by] == past[-1][feature.by]], horizon(plan, feature.by))
     if feature.over is None:
         return since_last(plan, feature, mine)
     return of_window(plan, feature, inside(feature, mine), labels)
+
+
+def horizon(plan: Any, by: str) -> int:
+    """How long a key is remembered after its last transaction, in microseconds."""
+    return _horizon(plan.features, by, duration_us(plan.forget_after)) + duration_us(plan.schema.max_late)
+
+
+_known: list[tuple[Any, str, int, int]] = []  # looked up by identity: a hash of a hundred features takes longer
+
+
+def _horizon(features: tuple[Feature, ...], by: str, forget_after_us: int) -> int:
+    for found in _known:
+        if found[0] is features and found[1:3] == (by, forget_after_us):
+            return found[3]
+    mine = [part for feature in features for part in (feature, *feature.parts) if part.by == by]
+    reaches = [
+        duration_us(one.over) + (duration_us(one.delay) if one.delay else 0) if one.over else forget_after_us
+        for one in mine
+    ]
+    _known.append((features, by, forget_after_us, max(reaches, default=0)))
+    return _known[-1][3]
+
+
+def remembered(mine: list[dict[str, Any]], horizon_us: int) -> list[dict[str, Any]]:
+    """The key's events since it was last forgotten."""
+    first = len(mine) - 1
+    while first > 0 and mine[first]["received"] - mine[first - 1]["received"] <= horizon_us:
+        first -= 1
+    return mine[first:]
 
 
 def inside(feature: Feature, mine: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,14 +4,18 @@ import importlib.util
 import math
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentinel.errors import InvalidDefinition
 from sentinel.events.columns import EventColumns, Outcome, columns_of_outcomes, columns_of_transactions, concatenate
 from sentinel.events.schema import Schema
 from sentinel.features import definitions as f
+from sentinel.features import layout
+from sentinel.features.kernel import FREED_EVENTS, SWEEP_EVERY, SWEPT_ROWS
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore, pack, unpack
 
@@ -28,6 +32,7 @@ SCHEMA = Schema(
     optional=("shop", "channel", "risk", "points", "latitude", "longitude"),
     negative_amounts=True,
     max_ahead="5s",
+    max_late="10s",
 )
 AHEAD_US = 5_000_000
 WINDOWS = tuple(
@@ -74,7 +79,8 @@ REST = (
     f.ratio("amount", to=f.mean("amount", by="card", over="10s")),
     f.ratio(f.count(by="card", over="3s"), to=f.count(by="card", over="1m")),
 )
-PLAN = FeaturePlan(SCHEMA, WINDOWS + REST, {"channel": ("web", "chip")})
+PLAN = FeaturePlan(SCHEMA, WINDOWS + REST, {"channel": ("web", "chip")}, forget_after="75s")
+HORIZON_US = 85_000_000
 
 WEIRD_KEYS = ("a", "A", " ", "ключ", "🂡", "x" * 200, "0", "null", "a\x00b")
 amounts = st.one_of(
@@ -90,18 +96,19 @@ def streams(draw, length=40):
     now = draw(st.sampled_from([0, 1_735_689_600_000_000, 86_399_000_000]))
     for i in range(draw(st.integers(1, length))):
         if events and draw(st.integers(0, 4)) == 0:
-            events.append({"outcome": f"t{draw(st.integers(0, i))}", "fraud": draw(st.booleans())})
+            outcome = {"outcome": f"t{draw(st.integers(0, i))}", "fraud": draw(st.booleans()), "received": now}
+            events.append(outcome)
             continue
-        now += draw(st.sampled_from([0, 0, 1, 999_999, 1_000_000, 2_000_000, 3_000_000, 9_000_000, 70_000_000]))
+        now += draw(st.sampled_from([0, 0, 1, 999_999, 1_000_000, 2_000_000, 3_000_000, 9_000_000, 70_000_000,
+                                     HORIZON_US, HORIZON_US + 1]))  # fmt: skip
         late = draw(st.sampled_from([0, 0, 0, 1, 1_000_000, 3_000_000, 10_000_000, 90_000_000]))
-        time = max(now - late, 0)
         ahead = draw(st.sampled_from([0, 0, 0, 1, AHEAD_US, AHEAD_US + 1, 10_000_000, 1_800_000_000, -(10**9)]))
         place = draw(st.sampled_from([(None, None), (48.137154, 11.576124), (-90.0, 180.0), (0.0, 0.0)]))
         events.append(
             {
                 "id": f"t{i}",
-                "time": time,
-                "received": time - ahead,
+                "time": max(now - late + ahead, 0),
+                "received": now,
                 "amount": draw(amounts),
                 "points": draw(st.one_of(st.none(), st.integers(-(10**12), 10**12))),
                 "latitude": place[0],
@@ -127,7 +134,7 @@ def as_columns(events) -> EventColumns:
     parts = []
     for event in events:
         if "outcome" in event:
-            parts.append(columns_of_outcomes(SCHEMA, [Outcome(event["outcome"], event["fraud"], 0)], 0))
+            parts.append(columns_of_outcomes(SCHEMA, [Outcome(event["outcome"], event["fraud"], 0)], event["received"]))
         else:
             values = {SCHEMA.id: event["id"], SCHEMA.time: event["time"]}
             values |= {name: event[name] for name in SCHEMA.fields[2:]}
@@ -158,7 +165,8 @@ def test_every_feature_equals_brute_force_to_the_last_bit(events):
 @given(streams(), st.lists(st.integers(1, 7), min_size=1, max_size=20))
 def test_batches_do_not_matter(events, sizes):
     columns = as_columns(events)
-    whole = MemoryStore(PLAN).advance(columns)
+    at_once = MemoryStore(PLAN)
+    whole = at_once.advance(columns)
     store, rows, late, begin = MemoryStore(PLAN), [], [], 0
     while begin < len(columns):
         size = sizes[len(rows) % len(sizes)]
@@ -168,6 +176,7 @@ def test_batches_do_not_matter(events, sizes):
         begin += size
     assert same_bits(np.concatenate(rows), whole.rows)
     assert (np.concatenate(late) == whole.late).all()
+    assert pack(store.snapshot()) == pack(at_once.snapshot())
 
 
 @settings(max_examples=100, deadline=None)
@@ -194,7 +203,7 @@ def test_a_long_stream_that_grows_every_table_equals_brute_force():
         f.distinct("shop", by="card", over="1m"),
         f.fraud_rate(by="shop", over="30s", delay="10s"),
     )
-    plan = FeaturePlan(SCHEMA, features)
+    plan = FeaturePlan(msgspec.structs.replace(SCHEMA, max_late="1d"), features)
     events = []
     now = 0
     for i in range(6000):
@@ -209,7 +218,7 @@ def test_a_long_stream_that_grows_every_table_equals_brute_force():
             )
         )
         if i % 5 == 0:
-            events.append({"outcome": f"t{max(0, i - int(rng.integers(0, 300)))}", "fraud": True})
+            events.append({"outcome": f"t{max(0, i - int(rng.integers(0, 300)))}", "fraud": True, "received": now})
     store = MemoryStore(plan)
     got = store.advance(as_columns(events)).rows
     assert store.keys() > 3000
@@ -293,6 +302,69 @@ def test_memory_stays_flat_once_the_windows_are_full():
         store.advance(to_columns(batch, 10**12))
         sizes.append(store.nbytes())
     assert sizes[3:] == [sizes[3]] * len(sizes[3:])
+
+
+ONCE = (
+    f.count(by="card", over="10s"), f.maximum("amount", by="card", over="10s"), f.seconds_since_last(by="card"),
+    f.distinct("channel", by="card", over="10s"), f.fraud_rate(by="card", over="10s", delay="5s"),
+)  # fmt: skip
+
+
+def test_keys_that_are_seen_once_leave_nothing_behind():
+    plan = FeaturePlan(SCHEMA, ONCE, forget_after="20s")
+    store, sizes, horizon_s = MemoryStore(plan), [], 30
+    for minute in range(40):
+        seconds = np.arange(60 * minute, 60 * minute + 60, 0.05)
+        payments = [payment(f"{at}", int(at * 1e6), card=f"card-{at}", channel="web") for at in seconds]
+        store.advance(as_columns(payments))
+        sizes.append(store.nbytes())
+        assert store.keys() <= 2 * horizon_s * 20
+    assert sizes[3:] == [sizes[3]] * len(sizes[3:])
+    assert store.keys() + store.forgotten() == 40 * 60 * 20
+    counters = store._groups[0].counters
+    assert counters[layout.N_VALUES] <= store.keys()
+    assert counters[layout.N_IDS] <= store.keys()
+
+
+def test_a_key_with_many_events_is_freed_in_small_steps():
+    plan = FeaturePlan(SCHEMA, (f.count(by="card", over="10s"),))
+    store = MemoryStore(plan)
+    store.advance(as_columns([payment(i, i) for i in range(1000)]))
+    later = [payment(f"b{i}", 60_000_000 + i, card="b") for i in range(200)]
+    for i, one in enumerate(later):
+        store.advance(as_columns([one]))
+        freed = 1000 + i + 1 - events_of(store)
+        assert freed <= (i // SWEEP_EVERY + 1) * SWEPT_ROWS * (FREED_EVENTS + 1)
+    assert store.keys() == 1
+    assert events_of(store) == len(later)
+
+
+def events_of(store):
+    """How many events the first group holds."""
+    state, free = store._groups[0], 0
+    event = state.counters[layout.FREE_EVENT]
+    while event != layout.NONE:
+        free, event = free + 1, state.events[event, layout.NEXT]
+    return state.counters[layout.N_EVENTS] - free
+
+
+@pytest.mark.parametrize("others", [0, 50])
+def test_an_outcome_of_a_forgotten_key_is_not_known_whether_its_row_was_freed_or_not(others):
+    plan = FeaturePlan(SCHEMA, (f.fraud_count(by="card", over="1m", delay="5s"),), forget_after="1s")
+    store, horizon = MemoryStore(plan), 75_000_000
+    others_later = [payment(f"o{i}", horizon + 1, card=f"other-{i}") for i in range(others)]
+    outcome = {"outcome": "t0", "fraud": True}
+    store.advance(as_columns([payment(0, 0)]))
+    assert store.advance(as_columns([{**outcome, "received": horizon}])).known.tolist() == [1]
+    if others_later:
+        store.advance(as_columns(others_later))
+    assert store.keys() == (others or 1)
+    assert store.advance(as_columns([{**outcome, "received": horizon + 1}])).known.tolist() == [0]
+
+
+def test_a_session_cannot_outlast_what_is_remembered():
+    with pytest.raises(InvalidDefinition, match="forget_after"):
+        MemoryStore(FeaturePlan(SCHEMA, (f.session_count(by="card", gap="2d"),), forget_after="1d"))
 
 
 def test_memory_made_too_late_is_made_anew_for_the_next_growth():

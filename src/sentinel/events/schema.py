@@ -44,6 +44,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     - `ranges`: the least and greatest accepted value of a number.
     - `max_ahead`: how far an event's own time may be ahead of its arrival; windows and the like count it no later. Keep
       it shorter than the windows: an event counted ahead moves its key's clock, and the next ones count there too.
+    - `max_late`: how much longer than its windows a key is remembered after its last transaction, for what comes late.
     - `label`, `outcome_time`: columns of a history file; never accepted in a live transaction.
     - `columns`: the column of a field in your files, `{"event_time": "tx_datetime"}`.
     """
@@ -62,6 +63,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     rounded: tuple[str, ...] = ()
     ranges: dict[str, tuple[float, float]] = {}
     max_ahead: str = "1m"
+    max_late: str = "1d"
     label: str = "is_fraud"
     outcome_time: str | None = None
     columns: dict[str, str] = {}
@@ -90,6 +92,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             if not 0 <= digits <= 6:
                 raise InvalidDefinition(f"schema: {name} has {digits} decimals; 0 to 6 are possible")
         duration_us(self.max_ahead)
+        duration_us(self.max_late)
 
     def _refuse_unknown(self, what: str, names: Any, known: tuple[str, ...]) -> None:
         strangers = [name for name in names if name not in known]

@@ -27,12 +27,12 @@ _Window: TypeAlias = tuple[int, int]  # how long it is and how long delayed, in 
 _Aggregate: TypeAlias = tuple[int, int]  # what is kept, and of which cell of an event
 
 
-def group_plan(schema: Schema, by: str, members: list[tuple[Feature, int]]) -> GroupPlan:
+def group_plan(schema: Schema, by: str, members: list[tuple[Feature, int]], forget_after_us: int) -> GroupPlan:
     """The plan of the features that follow the key `by`, each with its output column.
 
-    Raises InvalidDefinition for what cannot be computed.
+    What has no window is remembered for `forget_after_us`. Raises InvalidDefinition for what cannot be computed.
     """
-    return _Group(schema, by, [feature for feature, _ in members]).plan(members)
+    return _Group(schema, by, [feature for feature, _ in members], forget_after_us).plan(members)
 
 
 def exact_column(schema: Schema, feature: Feature, what: str = "exact number") -> int:
@@ -60,8 +60,9 @@ def scale_of(schema: Schema, feature: Feature) -> int:
 class _Group:
     """The growing plan of one key: its row has `fresh` cells, an event's row `event_cells`."""
 
-    def __init__(self, schema: Schema, by: str, features: list[Feature]) -> None:
+    def __init__(self, schema: Schema, by: str, features: list[Feature], forget_after_us: int) -> None:
         self.schema = schema
+        self.forget_after_us = forget_after_us
         self.key = schema.texts.index(by)
         self.labelled = any(_column_kind(feature) == "label" for feature in features)
         self.fresh = list(at.FRESH_KEY)
@@ -94,11 +95,14 @@ class _Group:
     def plan(self, members: list[tuple[Feature, int]]) -> GroupPlan:
         windows, aggregates = self.lay_out_windows()
         sessions, totals = self.lay_out_sessions()
+        reach = max((over + delay for over, delay in self.windows), default=0)
+        remembers = any(feature.kind not in WINDOW_KINDS for feature, _ in members)
         latitude, longitude = [list(self.schema.decimals).index(name) for name in self.schema.place or ()] or [0, 0]
         return GroupPlan(
             key=self.key,
             event_cells=self.event_cells,
-            reach=max((over + delay for over, delay in self.windows), default=0),
+            reach=reach,
+            horizon=max(reach, self.forget_after_us * remembers) + duration_us(self.schema.max_late),
             labelled=self.labelled,
             place=self.place,
             latitude=latitude,
@@ -128,7 +132,10 @@ class _Group:
             if self.place == at.NONE:
                 self.place = self.take_cells(at.NONE, at.NONE)
         elif kind in _SESSION_KINDS:
-            totals = self.sessions.setdefault(duration_us(feature.gap or ""), {})
+            gap = duration_us(feature.gap or "")
+            if gap > self.forget_after_us:
+                raise InvalidDefinition(f"{feature.name}: the gap is longer than forget_after, when keys are forgotten")
+            totals = self.sessions.setdefault(gap, {})
             if kind == "session_total":
                 totals.setdefault(exact_column(self.schema, feature), at.NONE)
         elif kind != "seconds_since_last":

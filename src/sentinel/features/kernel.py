@@ -4,6 +4,9 @@
 leave and enter the windows, and reads the outputs from the running aggregates: a constant number of steps per
 event, however long the windows are. Everything that is added up is a whole number, so what remains after a
 removal is exactly what a fresh sum would give.
+
+A key that was not heard of for longer than the plan's horizon is forgotten: it begins anew, whether its row was used
+again meanwhile or not. Rows are looked at in turn, some every few events, and freed when their key is forgotten.
 """
 
 import math
@@ -21,6 +24,9 @@ from sentinel.features.windows import enter, leave, read_window
 
 AHEAD = 4
 """How many events ahead memory is prefetched."""
+
+SWEEP_EVERY, SWEPT_ROWS, FREED_EVENTS = 32, 64, 8
+"""After so many events so many keys are looked at, and each time so many events of a forgotten one are freed."""
 EARTH_RADIUS_KM = 6371.0088
 _RADIANS_PER_UNIT = math.pi / 180.0 / 1e6  # places are in millionths of a degree
 
@@ -36,6 +42,7 @@ def advance(
     is_outcome: NDArray[np.uint8],
     ids: NDArray[np.uint64],
     time_us: NDArray[np.int64],
+    received_us: NDArray[np.int64],
     exact: NDArray[np.int64],
     texts: NDArray[np.uint64],
     labels: NDArray[np.int8],
@@ -46,7 +53,7 @@ def advance(
     """Take the events from `begin` on; return where it stopped and what it ran out of (ENOUGH at the end).
 
     Transactions write row after row of `out` (n, width) and set `late` where an event came after a newer one
-    of its key. Outcomes set `known` where their transaction is still remembered.
+    of its key. Outcomes set `known` where their transaction is still remembered. `received_us` never decreases.
     """
     row = 0
     for i in range(begin):
@@ -54,7 +61,7 @@ def advance(
     for i in range(begin, len(ids)):
         look_ahead(plan, state, i, is_outcome, texts)
         if is_outcome[i]:
-            if plan.labelled and learn(plan, state, ids[i], labels[i]):
+            if plan.labelled and learn(plan, state, ids[i], labels[i], received_us[i]):
                 known[i] = 1
             continue
         key = texts[i, plan.key]
@@ -66,21 +73,29 @@ def advance(
         shortage = room(plan, state)
         if shortage != ENOUGH:
             return i, shortage
+        state.counters[at.SINCE_SWEEP] += 1
+        if state.counters[at.SINCE_SWEEP] == SWEEP_EVERY:
+            sweep(plan, state, received_us[i])
         slot = slot_of(plan, state, key)
         cells = state.keys[slot]
         before = cells[at.CLOCK]
-        first = cells[at.SEEN] == 0
+        is_forgotten = received_us[i] - cells[at.HEARD] > plan.horizon and cells[at.SEEN] > 0
+        first = is_forgotten or cells[at.SEEN] == 0
         now = time_us[i] if first else max(before, time_us[i])
         if time_us[i] < now:
             late[row] = 1
-        move_windows(plan, state, cells, slot, now)
+        move_windows(plan, state, cells, before + plan.reach if is_forgotten else now)
+        if is_forgotten:
+            renew(plan, cells, key)
+            state.counters[at.FORGOTTEN] += 1
         write(plan, state, cells, at.BEFORE, now, first, exact, i, out, row)
         if now - time_us[i] < plan.reach:
             event = append(plan, state, cells, slot, now, time_us[i], ids[i], exact, texts, labels, i)
-            enter_current(plan, state, cells, slot, event)
+            enter_current(plan, state, cells, event)
         remember(plan, cells, now - before, first, now, exact, i)
         write(plan, state, cells, at.AFTER, now, first, exact, i, out, row)
         cells[at.CLOCK] = now
+        cells[at.HEARD] = received_us[i]
         cells[at.SEEN] += 1
         row += 1
     return len(ids), ENOUGH
@@ -115,7 +130,9 @@ def look_ahead(
 def room(plan: GroupPlan, state: GroupState) -> int:
     """ENOUGH when one more event of a new key surely fits."""
     counters = state.counters
-    if counters[at.N_KEYS] == len(state.keys) or 2 * counters[at.N_KEYS] >= len(state.key_table):
+    if counters[at.FREE_KEY] == at.NONE and counters[at.N_KEYS] == len(state.keys):
+        return MORE_KEYS
+    if 2 * counters[at.ALIVE] >= len(state.key_table):
         return MORE_KEYS
     if counters[at.FREE_EVENT] == at.NONE and counters[at.N_EVENTS] == len(state.events):
         return MORE_EVENTS
@@ -131,18 +148,71 @@ def slot_of(plan: GroupPlan, state: GroupState, key: np.uint64) -> int:
     """Row of this key, a new one on its first event."""
     place = locate(state.key_table, key)
     if state.key_table[place] == FREE:
-        slot = state.counters[at.N_KEYS]
-        state.counters[at.N_KEYS] += 1
+        counters = state.counters
+        slot = counters[at.FREE_KEY]
+        if slot == at.NONE:
+            slot = counters[at.N_KEYS]
+            counters[at.N_KEYS] += 1
+        else:
+            counters[at.FREE_KEY] = state.keys[slot, at.HEAD]
+        counters[at.ALIVE] += 1
         state.key_table[place] = key
         state.key_slots[place] = slot
-        for c in range(len(plan.fresh)):  # as a slice it would be copied, and nothing here allocates
-            state.keys[slot, c] = plan.fresh[c]
-        state.keys[slot, at.KEY_HASH] = np.int64(key)
+        renew(plan, state.keys[slot], key)
     return state.key_slots[place]
 
 
 @inlined
-def move_windows(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, now: int) -> None:
+def renew(plan: GroupPlan, cells: NDArray[np.int64], key: np.uint64) -> None:
+    """Make a row that of a key which was never heard of."""
+    for c in range(len(plan.fresh)):  # as a slice it would be copied, and nothing here allocates
+        cells[c] = plan.fresh[c]
+    cells[at.KEY_HASH] = np.int64(key)
+
+
+@entry  # not inlined: it is called too seldom to make `advance` larger
+def sweep(plan: GroupPlan, state: GroupState, received: int) -> None:
+    """Look at the rows that are next in turn, and free the keys that are forgotten: some events of each at a time."""
+    counters = state.counters
+    counters[at.SINCE_SWEEP] = 0
+    for _ in range(SWEPT_ROWS):
+        if counters[at.SWEPT] >= counters[at.N_KEYS]:
+            counters[at.SWEPT] = 0
+            counters[at.OLDEST], counters[at.OLDEST_SWEPT] = counters[at.OLDEST_SWEPT], at.NEVER
+        if received - counters[at.OLDEST] <= plan.horizon:  # nobody can be forgotten yet
+            return
+        slot = counters[at.SWEPT]
+        cells = state.keys[slot]
+        prefetch(state.keys.ctypes.data + 8 * (slot + 2 * AHEAD) * len(plan.fresh))
+        if received - cells[at.HEARD] <= plan.horizon:
+            counters[at.SWEPT] = slot + 1
+            counters[at.OLDEST_SWEPT] = min(counters[at.OLDEST_SWEPT], cells[at.HEARD])
+            continue
+        last = cells[at.HEAD]
+        for _ in range(FREED_EVENTS):
+            if last != at.NONE:
+                last = state.events[last, at.NEXT]
+        counted_at = cells[at.CLOCK] if last == at.NONE else state.events[last, at.COUNTED_AT]
+        move_windows(plan, state, cells, counted_at + plan.reach)
+        if cells[at.HEAD] == at.NONE:
+            free_key(state, cells, slot)
+            counters[at.SWEPT] = slot + 1
+
+
+@inlined
+def free_key(state: GroupState, cells: NDArray[np.int64], slot: int) -> None:
+    """Have the row of a key that has no events used again."""
+    counters = state.counters
+    remove_at(state.key_table, state.key_slots, locate(state.key_table, np.uint64(cells[at.KEY_HASH])))
+    cells[at.HEARD] = at.NEVER
+    cells[at.HEAD] = counters[at.FREE_KEY]
+    counters[at.FREE_KEY] = slot
+    counters[at.ALIVE] -= 1
+    counters[at.FORGOTTEN] += 1
+
+
+@inlined
+def move_windows(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], now: int) -> None:
     """Bring every window of the key to `now`, then free the events that have left them all."""
     events = state.events
     for w in range(len(plan.windows)):
@@ -151,13 +221,13 @@ def move_windows(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], s
             event = cells[begin + at.ENTER]
             while event != at.NONE and events[event, at.COUNTED_AT] <= now - delay:
                 if events[event, at.COUNTED_AT] - events[event, at.HAPPENED_AT] < over + delay:
-                    enter(plan, state, cells, slot, w, event)
+                    enter(plan, state, cells, w, event)
                 event = events[event, at.NEXT]
             cells[begin + at.ENTER] = event
         event = cells[begin + at.LEAVE]
         while event != at.NONE and events[event, at.COUNTED_AT] <= now - delay - over:
             if events[event, at.COUNTED_AT] - events[event, at.HAPPENED_AT] < over + delay:
-                leave(plan, state, cells, slot, w, event)
+                leave(plan, state, cells, w, event)
             event = events[event, at.NEXT]
         cells[begin + at.LEAVE] = event
     event = cells[at.HEAD]
@@ -230,12 +300,12 @@ def await_outcome(state: GroupState, event: int, event_id: np.uint64) -> None:
 
 
 @inlined
-def enter_current(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, event: int) -> None:
+def enter_current(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], event: int) -> None:
     """Count the newest event in every window that is not delayed and that its own time is still inside."""
     lateness = state.events[event, at.COUNTED_AT] - state.events[event, at.HAPPENED_AT]
     for w in range(len(plan.windows)):
         if plan.windows[w, at.DELAY] == 0 and lateness < plan.windows[w, at.OVER]:
-            enter(plan, state, cells, slot, w, event)
+            enter(plan, state, cells, w, event)
 
 
 @inlined
@@ -282,16 +352,18 @@ def remember(
 
 
 @inlined
-def learn(plan: GroupPlan, state: GroupState, event_id: np.uint64, label: int) -> bool:
+def learn(plan: GroupPlan, state: GroupState, event_id: np.uint64, label: int, received: int) -> bool:
     """Set the label of a remembered event, also in the windows it is inside. False when the event is forgotten."""
     place = locate(state.id_table, event_id)
     if state.id_table[place] == FREE:
         return False
     events = state.events
     event = state.id_events[place]
+    cells = state.keys[events[event, at.SLOT]]
+    if received - cells[at.HEARD] > plan.horizon:
+        return False
     change = (1 if label == 1 else 0) - (1 if events[event, at.LABEL] == 1 else 0)
     events[event, at.LABEL] = label
-    cells = state.keys[events[event, at.SLOT]]
     counted_at, happened_at = events[event, at.COUNTED_AT], events[event, at.HAPPENED_AT]
     for w in range(len(plan.windows)):
         over, delay = plan.windows[w, at.OVER], plan.windows[w, at.DELAY]

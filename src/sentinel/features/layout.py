@@ -8,15 +8,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-KERNEL_VERSION = 1
+KERNEL_VERSION = 2
 """Raised with every change that gives a state other bits: states and snapshots of another version are not used."""
 
 NONE = -1
 """No event, no cell: a cursor at the end of its list."""
 
+NEVER = 2**62
+"""When the key of a row that is free was last heard of: it cannot be forgotten once more."""
+
 # The cells of a key's row in front; last values, place, windows and sessions follow. FRESH_KEY is where they begin.
-KEY_HASH, CLOCK, SEEN, HEAD, TAIL = range(5)
-FRESH_KEY = (0, NONE, 0, NONE, NONE)
+# HEARD is when its last transaction was received. The HEAD of a free row is the next free row.
+KEY_HASH, CLOCK, HEARD, SEEN, HEAD, TAIL = range(6)
+FRESH_KEY = (0, NONE, 0, 0, NONE, NONE)
 # An event's row: when it counts, when it happened, the next event of the key; with labels its key's row, id and label.
 COUNTED_AT, HAPPENED_AT, NEXT, EVENT_CELLS = range(4)
 SLOT, EVENT_ID, LABEL, LABELLED_EVENT_CELLS = range(3, 7)
@@ -88,8 +92,9 @@ STEP_HOW, OPERAND, SECOND_OPERAND, STEP_SCALE, STEP_OUTPUT = range(5)
 class GroupPlan(NamedTuple):
     """The features of one key.
 
-    - `key`: text column of the key.  `event_cells`: cells of an event's row.  `reach`: the longest time an event
-      matters, in microseconds.  `labelled`: whether events carry labels.
+    - `key`: text column of the key.  `event_cells`: cells of an event's row.  `labelled`: whether events carry labels.
+    - `reach`: the longest time an event matters, in microseconds.  `horizon`: a key that was not heard of for longer is
+      forgotten, microseconds between arrivals.
     - `place`: cell of the last place, or NONE; `latitude`, `longitude`: its exact columns.
     - `fresh` (cells,): the row of a new key.
     - `stored` (s, 3): IS_TEXT or exact, its STORED_COLUMN, the EVENT_CELL that keeps it.
@@ -105,6 +110,7 @@ class GroupPlan(NamedTuple):
     key: int
     event_cells: int
     reach: int
+    horizon: int
     labelled: bool
     place: int
     latitude: int
@@ -132,8 +138,11 @@ class RowPlan(NamedTuple):
     ends: NDArray[np.int64]
 
 
-# Counters of a group's state.
-N_KEYS, N_EVENTS, FREE_EVENT, N_VALUES, N_IDS, COUNTERS = range(6)
+# Counters of a group's state: rows that were ever used, the first free one, what the tables hold; which key's row is
+# looked at next (SWEPT), how many keys are remembered (ALIVE), how many were forgotten so far; events
+# since keys were looked at, when the oldest key was heard of in the last round over all of them, and in this one.
+N_KEYS, N_EVENTS, FREE_EVENT, N_VALUES, N_IDS, FREE_KEY, SWEPT, ALIVE, FORGOTTEN = range(9)
+SINCE_SWEEP, OLDEST, OLDEST_SWEPT, COUNTERS = range(9, 13)
 
 
 class GroupState(NamedTuple):

@@ -12,6 +12,7 @@ import numpy as np
 from sentinel.errors import InvalidDefinition
 from sentinel.events.columns import hash_text
 from sentinel.events.schema import Schema
+from sentinel.events.times import duration_us
 from sentinel.features import layout as at
 from sentinel.features.definitions import Feature
 from sentinel.features.group_plan import exact_column, group_plan, scale_of, text_column
@@ -25,15 +26,20 @@ _ROW_KINDS = {
 }
 
 
+FORGET_AFTER = "90d"
+
+
 class FeaturePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything needed to compute features: saved with the model, so that serving never runs user code.
 
-    `vocabulary` lists, for every categorical feature, the values that have a code of their own.
+    `vocabulary` lists, for every categorical feature, the values that have a code of their own. `forget_after` is how
+    long a key is remembered for features that have no window.
     """
 
     schema: Schema
     features: tuple[Feature, ...]
     vocabulary: dict[str, tuple[str, ...]] = {}
+    forget_after: str = FORGET_AFTER
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,7 +84,8 @@ class _Compiler:
             )
         for column, feature in enumerate(self.plan.features):
             self.place(feature, column)
-        groups = tuple(group_plan(self.schema, by, members) for by, members in self.by_key.items())
+        forget_after_us = duration_us(self.plan.forget_after)
+        groups = tuple(group_plan(self.schema, by, members, forget_after_us) for by, members in self.by_key.items())
         return CompiledPlan(groups, self.row_plan(), self.width, len(names))
 
     def place(self, feature: Feature, column: int) -> None:

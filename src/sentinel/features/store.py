@@ -17,13 +17,18 @@ from sentinel.events.times import duration_us
 from sentinel.features.hashtable import rehash
 from sentinel.features.kernel import ENOUGH, MORE_EVENTS, MORE_IDS, MORE_KEYS, MORE_VALUES, advance
 from sentinel.features.layout import (
+    ALIVE,
     COUNTERS,
+    FORGOTTEN,
     FREE_EVENT,
+    FREE_KEY,
     N_EVENTS,
     N_IDS,
     N_KEYS,
     N_VALUES,
+    NEVER,
     NONE,
+    OLDEST_SWEPT,
     GroupPlan,
     GroupState,
 )
@@ -38,7 +43,8 @@ class MemoryStore:
     """The state of one feature plan, in memory. One thread may use it at a time.
 
     State depends on nothing but the events it has taken, in their order: two stores that took the same events,
-    in whatever batches, give the same bits for whatever comes next.
+    in whatever batches, give the same bits for whatever comes next. It grows with the keys that are remembered, not
+    with those that ever were: see `FeaturePlan.forget_after`.
     """
 
     def __init__(self, plan: FeaturePlan) -> None:
@@ -65,8 +71,8 @@ class MemoryStore:
                 if shortage > ENOUGH:
                     self._groups[g] = _grown(self._groups[g], shortage, partial(self._twice, g))
                 done, shortage = advance(
-                    plan, self._groups[g], done, events.is_outcome, events.ids, counted_us, events.exact, events.texts,
-                    events.labels, out, late, known,
+                    plan, self._groups[g], done, events.is_outcome, events.ids, counted_us, events.received_us,
+                    events.exact, events.texts, events.labels, out, late, known,
                 )  # fmt: skip
         fill_rows(self.compiled.rows, events.is_outcome, events.time_us, events.exact, events.plain, events.texts, out)
         return Features(out[:, : self.compiled.outputs], late, known)
@@ -105,7 +111,11 @@ class MemoryStore:
 
     def keys(self) -> int:
         """How many keys are remembered, over all groups."""
-        return sum(int(state.counters[N_KEYS]) for state in self._groups)
+        return sum(int(state.counters[ALIVE]) for state in self._groups)
+
+    def forgotten(self) -> int:
+        """How many keys were forgotten so far, over all groups; one that comes back may be forgotten again."""
+        return sum(int(state.counters[FORGOTTEN]) for state in self._groups)
 
     def snapshot(self, room: dict[str, NDArray[Any]] | None = None) -> dict[str, NDArray[Any]]:
         """A copy of the whole state, cut to what is in use; `restore` takes it back bit for bit.
@@ -224,7 +234,8 @@ def unpack(data: bytes) -> dict[str, NDArray[Any]]:
 
 def _empty_state(plan: GroupPlan) -> GroupState:
     counters = np.zeros(COUNTERS, np.int64)
-    counters[FREE_EVENT] = NONE
+    counters[[FREE_EVENT, FREE_KEY]] = NONE
+    counters[OLDEST_SWEPT] = NEVER
     return GroupState(
         counters=counters,
         key_table=np.zeros(4 * _FIRST_ROWS, np.uint64),
@@ -255,7 +266,7 @@ def _twice_of(array: NDArray[Any]) -> tuple[int, ...]:
 
 def _filling(state: GroupState) -> list[str]:
     """The arrays that have used three fifths of what they hold before they grow."""
-    keys, events, values, ids = (int(state.counters[one]) for one in (N_KEYS, N_EVENTS, N_VALUES, N_IDS))
+    keys, events, values, ids = (int(state.counters[one]) for one in (ALIVE, N_EVENTS, N_VALUES, N_IDS))
     shares = {
         "events": events / max(len(state.events), 1),  # a restored state holds just what is in use
         "keys": keys / max(len(state.keys), 1),
@@ -280,11 +291,11 @@ def _grown(state: GroupState, shortage: int, twice: Callable[[str], NDArray[Any]
         return state._replace(id_table=table, id_events=events)
     assert shortage == MORE_KEYS  # noqa: S101 - the kernel knows no other
     grown = state
-    if 2 * state.counters[N_KEYS] >= len(state.key_table):
+    if 2 * state.counters[ALIVE] >= len(state.key_table):
         table, slots = twice("key_table"), twice("key_slots")
         rehash(state.key_table, state.key_slots, table, slots)
         grown = grown._replace(key_table=table, key_slots=slots)
-    if state.counters[N_KEYS] == len(state.keys):
+    if state.counters[FREE_KEY] == NONE and state.counters[N_KEYS] == len(state.keys):
         grown = grown._replace(keys=_longer(state.keys, twice("keys")))
     return grown
 

@@ -14,7 +14,7 @@ from sentinel.features.layout import GroupPlan, GroupState
 
 
 @inlined
-def enter(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, window: int, event: int) -> None:
+def enter(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], window: int, event: int) -> None:
     """Add an event to a window's aggregates."""
     events = state.events
     cells[plan.windows[window, at.WINDOW_CELL] + at.INSIDE] += 1
@@ -25,7 +25,7 @@ def enter(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: in
             cells[cell] += 1 if value == 1 else 0
         elif kind == at.DISTINCT:
             if value != 0:
-                cells[cell] += count_value(state, plan.aggregates[a, at.SALT], slot, value)
+                cells[cell] += count_value(state, plan.aggregates[a, at.SALT], cells[at.KEY_HASH], value)
         elif value == MISSING:
             continue
         elif kind == at.SUM:
@@ -40,7 +40,7 @@ def enter(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: in
 
 
 @inlined
-def leave(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: int, window: int, event: int) -> None:
+def leave(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], window: int, event: int) -> None:
     """Take an event out of a window's aggregates."""
     events = state.events
     cells[plan.windows[window, at.WINDOW_CELL] + at.INSIDE] -= 1
@@ -51,7 +51,7 @@ def leave(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], slot: in
             cells[cell] -= 1 if value == 1 else 0
         elif kind == at.DISTINCT:
             if value != 0:
-                cells[cell] -= uncount_value(state, plan.aggregates[a, at.SALT], slot, value)
+                cells[cell] -= uncount_value(state, plan.aggregates[a, at.SALT], cells[at.KEY_HASH], value)
         elif value == MISSING:
             continue
         elif kind == at.SUM:
@@ -128,28 +128,28 @@ def pop_extreme(events: NDArray[np.int64], cells: NDArray[np.int64], cell: int, 
 
 
 @inlined
-def value_key(salt: int, slot: int, value: int) -> np.uint64:
-    """Key of a value inside one window of one key."""
-    return mix(np.uint64(value), mix(np.uint64(slot), np.uint64(salt)))
+def value_key(salt: int, key: int, value: int) -> np.uint64:
+    """What a value inside one window of one key is found by: nothing in it depends on where the key's row is."""
+    return mix(np.uint64(value), mix(np.uint64(key), np.uint64(salt)))
 
 
 @inlined
-def count_value(state: GroupState, salt: int, slot: int, value: int) -> int:
+def count_value(state: GroupState, salt: int, key: int, value: int) -> int:
     """1 when the value is new in the window."""
-    key = value_key(salt, slot, value)
-    place = locate(state.value_table, key)
+    found_by = value_key(salt, key, value)
+    place = locate(state.value_table, found_by)
     state.value_counts[place] += 1
     if state.value_table[place] != FREE:
         return 0
-    state.value_table[place] = key
+    state.value_table[place] = found_by
     state.counters[at.N_VALUES] += 1
     return 1
 
 
 @inlined
-def uncount_value(state: GroupState, salt: int, slot: int, value: int) -> int:
+def uncount_value(state: GroupState, salt: int, key: int, value: int) -> int:
     """1 when the last event with that value has left the window."""
-    place = locate(state.value_table, value_key(salt, slot, value))
+    place = locate(state.value_table, value_key(salt, key, value))
     state.value_counts[place] -= 1
     if state.value_counts[place] > 0:
         return 0
