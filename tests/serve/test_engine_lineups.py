@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -73,12 +74,15 @@ def bundle_of(home, variant="a"):
     return home.lineup.contender(variant).bundle
 
 
-def replayed(home, bundle, numbers):
+def replayed(home, bundle, numbers, received_us=None):
     """The features of these payments from a file of them, in one go."""
     schema = bundle.manifest.plan.schema
     events = [home.payment(i) for i in numbers]
     frame = pl.DataFrame([{name: getattr(event, name) for name in schema.fields} for event in events])
-    rows = bundle.new_store().advance(columns_of_frame(schema, history_of_frame(frame, schema).frame)).rows
+    events = columns_of_frame(schema, history_of_frame(frame, schema).frame)
+    if received_us is not None:
+        events = replace(events, received_us=np.full(len(events), received_us))
+    rows = bundle.new_store().advance(events).rows
     return [row.tobytes() for row in np.ascontiguousarray(rows)]
 
 
@@ -135,7 +139,7 @@ def test_what_came_in_after_a_history_is_new_to_its_model_however_old_it_says_it
     switch(home, home.deployment.with_champion("v3"))
     assert home.payment(59).event_time < bundle_of(home).manifest.history.last_us < home.now_us
     home.pay(range(60, 90))
-    assert stored(home)[60:] == replayed(home, bundle_of(home), range(30, 90))[30:]
+    assert stored(home)[60:] == replayed(home, bundle_of(home), range(30, 90), home.now_us)[30:]
 
 
 def test_payments_between_loading_and_switching_are_not_missed(home):

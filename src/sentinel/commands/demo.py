@@ -17,7 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sentinel.commands.live import Traffic, outcome_body, traffic
+from sentinel.commands.live import Traffic, moved_to_now, outcome_body, traffic
 from sentinel.commands.progress import Stage, stages
 from sentinel.commands.server_process import ServerFailed, ServerProcess, port_is_free
 from sentinel.config import Settings
@@ -73,11 +73,12 @@ def run_demo(
     _fresh_home(settings.home)
     with stages() as stage:
         history = _history(detector, data, renames, transactions, stage)
-        held_back = int(len(history) * (1 - LIVE_SHARE))
+        frame = moved_to_now(detector.schema, history.frame)
+        held_back = int(len(frame) * (1 - LIVE_SHARE))
         registry = Registry(settings.models)
-        manifest = train(detector, History(history.frame[:held_back], history.skipped), registry, stage)
+        manifest = train(detector, History(frame[:held_back], history.skipped), registry, stage)
         HomeDeployment(settings.home).promote(manifest.version)
-    live = traffic(detector, history.frame[held_back:])
+    live = traffic(detector, frame[held_back:])
     server = ServerProcess(settings.home, settings.host, settings.port)
     view = View(manifest, live, f"http://{settings.host}:{settings.port}")
     try:

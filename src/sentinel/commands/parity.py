@@ -5,7 +5,7 @@ import contextlib
 import random
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import polars as pl
 import uvloop
 from numpy.typing import NDArray
 
-from sentinel.commands.live import Traffic, outcome_body, traffic
+from sentinel.commands.live import Traffic, moved_to_now, outcome_body, traffic
 from sentinel.commands.progress import Stage
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import Settings
@@ -85,7 +85,8 @@ def parity(detector: Detector, history: History, events: int, seed: int, stage: 
     events = min(events, len(history) // 2)
     quick = msgspec.structs.replace(detector, training=msgspec.structs.replace(detector.training, **_QUICK))
     rng = random.Random(seed)  # noqa: S311 - not for secrets
-    older, newer = history.frame[:-events], _shuffled_late(history.frame[-events:], rng)
+    frame = moved_to_now(detector.schema, history.frame)
+    older, newer = frame[:-events], _shuffled_late(frame[-events:], rng)
     with tempfile.TemporaryDirectory(prefix="sentinel-parity-") as folder:
         settings = Settings(home=Path(folder))
         registry = Registry(settings.models)
@@ -196,8 +197,10 @@ async def _checked(client: Client, path: str, asked: bytes) -> list[dict[str, An
     return answers
 
 
-def _offline_events(detector: Detector, newer: pl.DataFrame, live: Traffic, order: list[int]) -> EventColumns:
-    """The same events in the same order, from the file."""
+def _offline_events(
+    detector: Detector, newer: pl.DataFrame, live: Traffic, order: list[int], received_us: NDArray[np.int64]
+) -> EventColumns:
+    """The same events in the same order, from the file; when they were received (n,) only the log knows."""
     schema = msgspec.structs.replace(detector.schema, outcome_time=None)
     rows = columns_of_frame(schema, newer)
     blind = EventColumns(
@@ -207,7 +210,7 @@ def _offline_events(detector: Detector, newer: pl.DataFrame, live: Traffic, orde
     outcomes = outcome_rows(schema, rows.ids, live.outcome_us, live.outcome_us, live.labels)
     both = concatenate([blind, outcomes])
     where = np.array([one if one >= 0 else len(rows) - 1 - one for one in order])
-    return both.rows(where)
+    return replace(both.rows(where), received_us=received_us)
 
 
 def _taken(home: Path) -> list[DecisionRow | OutcomeRow]:
@@ -252,7 +255,8 @@ def _compare(
 ) -> ParityReport:
     _check_order(live, sent.order, taken)
     store = bundle.new_store()
-    offline = store.advance(_offline_events(detector, newer, live, sent.order))
+    received_us = np.array([row.received_us for row in taken], np.int64)
+    offline = store.advance(_offline_events(detector, newer, live, sent.order, received_us))
     rows = [row for row in taken if isinstance(row, DecisionRow)]
     online = np.array([row.features for row in rows]).reshape(offline.rows.shape)
     differs = _bits(online) != _bits(offline.rows)
