@@ -1,151 +1,24 @@
 """The kernel against brute force: equal to the last bit, whatever arrives, in whatever batches."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import msgspec
 import numpy as np
+import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streams import AHEAD_US, PLAN, SCHEMA, as_columns, payment, same_bits, streams
 
 from sentinel.errors import InvalidDefinition
-from sentinel.events.columns import EventColumns, Outcome, columns_of_outcomes, columns_of_transactions, concatenate
-from sentinel.events.schema import Schema
+from sentinel.events.columns import columns_of_transactions
 from sentinel.features import definitions as f
 from sentinel.features import layout
-from sentinel.features.kernel import FREED_EVENTS, SWEEP_EVERY, SWEPT_ROWS
+from sentinel.features.event_list import after, head
+from sentinel.features.forgetting import FREED_EVENTS, SWEEP_EVERY, SWEPT_ROWS
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore, pack, unpack
-
-_spec = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))
-oracle = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(oracle)
-
-SCHEMA = Schema(
-    keys=("card", "shop"),
-    categories=("channel",),
-    numbers=("risk",),
-    exact={"points": 0},
-    place=("latitude", "longitude"),
-    optional=("shop", "channel", "risk", "points", "latitude", "longitude"),
-    negative_amounts=True,
-    max_ahead="5s",
-    max_late="10s",
-)
-AHEAD_US = 5_000_000
-WINDOWS = tuple(
-    feature
-    for over in ("3s", "10s", "1m")
-    for by in ("card", "shop")
-    for feature in (
-        f.count(by=by, over=over),
-        f.count(by=by, over=over, include_current=False),
-        f.count(by=by, over=over, delay="5s"),
-        f.total("amount", by=by, over=over),
-        f.mean("amount", by=by, over=over, include_current=False),
-        f.mean("points", by=by, over=over),
-        f.mean("amount", by=by, over=over, delay="7s"),
-        f.std("amount", by=by, over=over),
-        f.std("points", by=by, over=over, delay="2s"),
-        f.minimum("amount", by=by, over=over),
-        f.maximum("amount", by=by, over=over),
-        f.maximum("points", by=by, over=over, include_current=False),
-        f.distinct("channel", by=by, over=over),
-        f.fraud_count(by=by, over=over, delay="4s"),
-        f.fraud_rate(by=by, over=over, delay="10s"),
-    )
-)
-REST = (
-    f.field("amount"),
-    f.field("risk"),
-    f.field("points"),
-    f.category("channel"),
-    f.hour_of_day(),
-    f.day_of_week(),
-    f.is_weekend(),
-    f.is_night(6),
-    f.distinct("shop", by="card", over="10s"),
-    f.seconds_since_last(by="card"),
-    f.last("amount", by="card"),
-    f.last("points", by="shop"),
-    f.distance_since_last(by="card"),
-    f.speed_since_last(by="shop"),
-    f.session_count(by="card", gap="3s"),
-    f.session_total("points", by="card", gap="3s"),
-    f.session_total("amount", by="card", gap="5s"),
-    f.session_seconds(by="card", gap="3s"),
-    f.ratio("amount", to=f.mean("amount", by="card", over="10s")),
-    f.ratio(f.count(by="card", over="3s"), to=f.count(by="card", over="1m")),
-)
-PLAN = FeaturePlan(SCHEMA, WINDOWS + REST, {"channel": ("web", "chip")}, forget_after="75s")
-HORIZON_US = 85_000_000
-
-WEIRD_KEYS = ("a", "A", " ", "ключ", "🂡", "x" * 200, "0", "null", "a\x00b")
-amounts = st.one_of(
-    st.integers(-500, 500),
-    st.sampled_from([0, 1, -1, 10**12, -(10**12), 10**12 - 1]),
-).map(lambda cents: cents / 100)
-
-
-@st.composite
-def streams(draw, length=40):
-    """Transactions with ties, late ones and ones ahead of their arrival, and outcomes of some of them in between."""
-    events = []
-    now = draw(st.sampled_from([0, 1_735_689_600_000_000, 86_399_000_000]))
-    for i in range(draw(st.integers(1, length))):
-        if events and draw(st.integers(0, 4)) == 0:
-            outcome = {"outcome": f"t{draw(st.integers(0, i))}", "fraud": draw(st.booleans()), "received": now}
-            events.append(outcome)
-            continue
-        now += draw(st.sampled_from([0, 0, 1, 999_999, 1_000_000, 2_000_000, 3_000_000, 9_000_000, 70_000_000,
-                                     HORIZON_US, HORIZON_US + 1]))  # fmt: skip
-        late = draw(st.sampled_from([0, 0, 0, 1, 1_000_000, 3_000_000, 10_000_000, 90_000_000]))
-        ahead = draw(st.sampled_from([0, 0, 0, 1, AHEAD_US, AHEAD_US + 1, 10_000_000, 1_800_000_000, -(10**9)]))
-        place = draw(st.sampled_from([(None, None), (48.137154, 11.576124), (-90.0, 180.0), (0.0, 0.0)]))
-        events.append(
-            {
-                "id": f"t{i}",
-                "time": max(now - late + ahead, 0),
-                "received": now,
-                "amount": draw(amounts),
-                "points": draw(st.one_of(st.none(), st.integers(-(10**12), 10**12))),
-                "latitude": place[0],
-                "longitude": place[1],
-                "risk": draw(st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))),
-                "card": draw(st.sampled_from(WEIRD_KEYS[:3])),
-                "shop": draw(st.sampled_from((None, *WEIRD_KEYS[3:6]))),
-                "channel": draw(st.sampled_from([None, "web", "chip", "fax", "telex"])),
-            }
-        )
-    return events
-
-
-def payment(i, time, received=None, **fields):
-    """A transaction by hand, of card `a`; received when it happened unless said otherwise."""
-    nothing = dict.fromkeys(("points", "latitude", "longitude", "risk", "shop", "channel"))
-    received = time if received is None else received
-    return {**nothing, "id": f"t{i}", "time": time, "received": received, "amount": 1.0, "card": "a", **fields}
-
-
-def as_columns(events) -> EventColumns:
-    to_columns = columns_of_transactions(SCHEMA)
-    parts = []
-    for event in events:
-        if "outcome" in event:
-            parts.append(columns_of_outcomes(SCHEMA, [Outcome(event["outcome"], event["fraud"], 0)], event["received"]))
-        else:
-            values = {SCHEMA.id: event["id"], SCHEMA.time: event["time"]}
-            values |= {name: event[name] for name in SCHEMA.fields[2:]}
-            parts.append(to_columns([SCHEMA.wire_type(**values)], event["received"]))
-    return concatenate(parts)
-
-
-def same_bits(a, b) -> bool:
-    a, b = np.ascontiguousarray(a, np.float64), np.ascontiguousarray(b, np.float64)
-    both_missing = np.isnan(a) & np.isnan(b)
-    return a.shape == b.shape and bool(np.all((a.view(np.int64) == b.view(np.int64)) | both_missing))
+from sentinel.features.table import held
 
 
 def assert_same(plan, got, expected):
@@ -191,7 +64,12 @@ def test_a_restored_snapshot_goes_on_with_the_same_bits(events, cut):
     expected, got = store.advance(second), copy.advance(second)
     assert same_bits(got.rows, expected.rows)
     assert (got.late == expected.late).all()
-    assert pack(copy.snapshot()) == pack(store.snapshot())
+    assert all_profiles(copy) == all_profiles(store)
+
+
+def all_profiles(store):
+    """What is remembered of every key."""
+    return [sorted(store.export(by, store.keys_of(by))) for by in store.groups]
 
 
 def test_a_long_stream_that_grows_every_table_equals_brute_force():
@@ -223,26 +101,6 @@ def test_a_long_stream_that_grows_every_table_equals_brute_force():
     got = store.advance(as_columns(events)).rows
     assert store.keys() > 3000
     assert_same(plan, got[-300:], oracle_tail(plan, events, 300))
-
-    # memory that is made ahead changes nothing
-    ahead, plain, columns, rows, made = MemoryStore(plan), MemoryStore(plan), as_columns(events), [], 0
-    kept = 0
-    room = ahead.make_copy_room({})
-    for begin in range(0, len(columns), 100):
-        rows.append(ahead.advance(columns.rows(slice(begin, begin + 100))).rows)
-        plain.advance(columns.rows(slice(begin, begin + 100)))
-        if ahead.grows_soon():
-            ahead.make_room()
-            made += 1
-        if not ahead.copies_fit(room):
-            before, room = room, ahead.make_copy_room(room)
-            kept += sum(room[name] is array for name, array in before.items())
-            assert ahead.copies_fit(room)
-            assert not ahead.grows_soon()
-    assert made > 3
-    assert kept > 0
-    assert same_bits(np.concatenate(rows), got)
-    assert pack(ahead.snapshot(room)) == pack(plain.snapshot())
 
 
 def oracle_tail(plan, events, n):
@@ -321,31 +179,37 @@ def test_keys_that_are_seen_once_leave_nothing_behind():
         assert store.keys() <= 2 * horizon_s * 20
     assert sizes[3:] == [sizes[3]] * len(sizes[3:])
     assert store.keys() + store.forgotten() == 40 * 60 * 20
-    counters = store._groups[0].counters
-    assert counters[layout.N_VALUES] <= store.keys()
-    assert counters[layout.N_IDS] <= store.keys()
+    state = store._groups[0]
+    assert held(state.values) <= store.keys()
+    assert held(state.ids) <= store.keys()
 
 
 def test_a_key_with_many_events_is_freed_in_small_steps():
     plan = FeaturePlan(SCHEMA, (f.count(by="card", over="10s"),))
     store = MemoryStore(plan)
     store.advance(as_columns([payment(i, i) for i in range(1000)]))
-    later = [payment(f"b{i}", 60_000_000 + i, card="b") for i in range(200)]
+    later = [payment(f"b{i}", 60_000_000 + i, card=f"b{i}") for i in range(400)]
     for i, one in enumerate(later):
         store.advance(as_columns([one]))
         freed = 1000 + i + 1 - events_of(store)
         assert freed <= (i // SWEEP_EVERY + 1) * SWEPT_ROWS * (FREED_EVENTS + 1)
-    assert store.keys() == 1
+    assert store.keys() == len(later)
     assert events_of(store) == len(later)
 
 
 def events_of(store):
     """How many events the first group holds."""
-    state, free = store._groups[0], 0
-    event = state.counters[layout.FREE_EVENT]
+    plan, state = store.compiled.groups[0], store._groups[0]
+    rows = state.keys[: state.counters[layout.N_KEYS]]
+    alive = rows[rows[:, layout.HEARD] != layout.NEVER]
+    return int(sum(n_events(plan, state, cells) for cells in alive))
+
+
+def n_events(plan, state, cells):
+    n, event = 0, head(plan, cells)
     while event != layout.NONE:
-        free, event = free + 1, state.events[event, layout.NEXT]
-    return state.counters[layout.N_EVENTS] - free
+        n, event = n + 1, after(plan, state, cells, event)
+    return n
 
 
 @pytest.mark.parametrize("others", [0, 50])
@@ -365,13 +229,3 @@ def test_an_outcome_of_a_forgotten_key_is_not_known_whether_its_row_was_freed_or
 def test_a_session_cannot_outlast_what_is_remembered():
     with pytest.raises(InvalidDefinition, match="forget_after"):
         MemoryStore(FeaturePlan(SCHEMA, (f.session_count(by="card", gap="2d"),), forget_after="1d"))
-
-
-def test_memory_made_too_late_is_made_anew_for_the_next_growth():
-    store = MemoryStore(PLAN)
-    store._spare["0.events"] = np.zeros((7, 1), np.int64)  # what a growth in the meantime has made useless
-    assert not store.grows_soon()
-    store._groups[0].counters[1] = len(store._groups[0].events) * 4 // 5
-    assert store.grows_soon()
-    store.make_room()
-    assert not store.grows_soon()

@@ -58,7 +58,7 @@ def scale_of(schema: Schema, feature: Feature) -> int:
 
 
 class _Group:
-    """The growing plan of one key: its row has `fresh` cells, an event's row `event_cells`."""
+    """The growing plan of one key: its row has `fresh` cells, an event `event_cells`."""
 
     def __init__(self, schema: Schema, by: str, features: list[Feature], forget_after_us: int) -> None:
         self.schema = schema
@@ -93,15 +93,23 @@ class _Group:
         return self.stored[is_text, column]
 
     def plan(self, members: list[tuple[Feature, int]]) -> GroupPlan:
-        windows, aggregates = self.lay_out_windows()
         sessions, totals = self.lay_out_sessions()
+        kept_until = len(self.fresh)
+        windows, aggregates = self.lay_out_windows()
+        chunk_cells = 1 << (at.CHUNK_HEAD + at.LEAST_IN_CHUNK * self.event_cells - 1).bit_length()
+        in_chunk = (chunk_cells - at.CHUNK_HEAD) // self.event_cells
         reach = max((over + delay for over, delay in self.windows), default=0)
         remembers = any(feature.kind not in WINDOW_KINDS for feature, _ in members)
         latitude, longitude = [list(self.schema.decimals).index(name) for name in self.schema.place or ()] or [0, 0]
         return GroupPlan(
             key=self.key,
             event_cells=self.event_cells,
+            chunk_cells=chunk_cells,
+            last_in_chunk=at.CHUNK_HEAD + (in_chunk - 1) * self.event_cells,
+            home=-(-len(self.fresh) // chunk_cells) * chunk_cells,
+            kept_until=kept_until,
             reach=reach,
+            longest=max(((over + delay, cell) for over, delay, cell, *_ in windows), default=(0, at.NONE))[1],
             horizon=max(reach, self.forget_after_us * remembers) + duration_us(self.schema.max_late),
             labelled=self.labelled,
             place=self.place,
@@ -160,14 +168,19 @@ class _Group:
             cell = self.store(1, text_column(self.schema, feature))
         else:
             cell = self.store(0, exact_column(self.schema, feature))
-        return [(kind, cell) for kind in WINDOW_KINDS[feature.kind].keeps]
+        may_be_missing = of == "exact" and feature.of in self.schema.optional
+        keeps = WINDOW_KINDS[feature.kind].keeps
+        return [
+            (kind, cell) for kind in (at.VALUES, *keeps) if kind != at.VALUES or (may_be_missing and at.SUM in keeps)
+        ]
 
     def lay_out_windows(self) -> tuple[list[Any], list[Any]]:
         windows: list[tuple[int, ...]] = []
         aggregates: list[tuple[int, ...]] = []
         for window, kept in self.windows.items():
             first = len(aggregates)
-            self.cells[window, None] = self.take_cells(*at.FRESH_WINDOW)
+            fresh = at.FRESH_DELAYED_WINDOW if window[1] else at.FRESH_WINDOW
+            self.cells[window, None] = self.take_cells(*fresh)
             for kind, field in sorted(kept):
                 cell = self.cells[window, (kind, field)] = self.take_cells(*at.FRESH_AGGREGATES[kind])
                 links = self.take_event_cells(2 if kind in at.LINKED else 0)
@@ -193,19 +206,21 @@ class _Group:
         scale = scale_of(self.schema, feature)
         if kind in WINDOW_KINDS:
             window, kept = _window_of(feature), self.aggregates_of(feature)
-            cells = [self.cells[window, one] for one in kept] or [0]
+            cells = {what: self.cells[window, (what, field)] for what, field in kept}
             field = kept[0][1] if kept else 0
             when = at.AFTER if feature.include_current else at.BEFORE
             how, begin = WINDOW_KINDS[kind].output, self.cells[window, None]
-            return (how, begin, cells[0], cells[-1], field, scale, column, when)
+            main = next((cell for what, cell in cells.items() if what not in (at.VALUES, at.SQUARES)), 0)
+            squares, values = cells.get(at.SQUARES, 0), cells.get(at.VALUES, at.NONE)
+            return (how, begin, main, squares, values, field, scale, column, when)
         if kind in _SESSION_KINDS:
             gap = duration_us(feature.gap or "")
             cell = self.session_cells[gap]
             if kind == "session_total":
                 cell = self.sessions[gap][exact_column(self.schema, feature)]
-            return (_SESSION_KINDS[kind], 0, cell, 0, 0, scale, column, at.AFTER)
+            return (_SESSION_KINDS[kind], 0, cell, 0, 0, 0, scale, column, at.AFTER)
         cell = self.lasts[exact_column(self.schema, feature)] if kind == "last" else max(self.place, 0)
-        return (_SINCE_KINDS[kind], 0, cell, 0, 0, scale, column, at.BEFORE)
+        return (_SINCE_KINDS[kind], 0, cell, 0, 0, 0, scale, column, at.BEFORE)
 
 
 def _window_of(feature: Feature) -> _Window:

@@ -19,6 +19,12 @@ def entry(function: F) -> F:
     return compiled
 
 
+def entry_beside(function: F) -> F:
+    """Compile a function that may take long: other threads of Python go on meanwhile."""
+    compiled: F = njit(**_OPTIONS, nogil=True)(function)
+    return compiled
+
+
 def inlined(function: F) -> F:
     """Compile a function that only the kernel calls."""
     compiled: F = njit(**_OPTIONS, forceinline=True)(function)

@@ -5,8 +5,7 @@ leave and enter the windows, and reads the outputs from the running aggregates: 
 event, however long the windows are. Everything that is added up is a whole number, so what remains after a
 removal is exactly what a fresh sum would give.
 
-A key that was not heard of for longer than the plan's horizon is forgotten: it begins anew, whether its row was used
-again meanwhile or not. Rows are looked at in turn, some every few events, and freed when their key is forgotten.
+A key that was not heard of for longer than the plan's horizon is forgotten: it begins anew.
 """
 
 import math
@@ -14,31 +13,27 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.events.columns import LABEL_UNKNOWN, MISSING, NO_TEXT
+from sentinel.events.columns import LABEL_UNKNOWN, MISSING
 from sentinel.features import layout as at
-from sentinel.features.hashtable import FREE, locate, remove_at
+from sentinel.features.event_list import append, label
+from sentinel.features.forgetting import SWEEP_EVERY, is_forgotten, move_windows, renew, sweep
 from sentinel.features.jit import entry, inlined
 from sentinel.features.layout import GroupPlan, GroupState
 from sentinel.features.prefetch import prefetch
-from sentinel.features.windows import enter, leave, read_window
+from sentinel.features.table import FREE, VALUE, has_room, hash_of, home, is_free, locate, put
+from sentinel.features.windows import enter, inside, next_to_leave, read_window
 
 AHEAD = 4
-"""How many events ahead memory is prefetched."""
+"""How many events ahead memory is prefetched, in three steps: 3 AHEAD < LOOKED_AHEAD."""
 
-SWEEP_EVERY, SWEPT_ROWS, FREED_EVENTS = 32, 64, 8
-"""After so many events so many keys are looked at, and each time so many events of a forgotten one are freed."""
 EARTH_RADIUS_KM = 6371.0088
 _RADIANS_PER_UNIT = math.pi / 180.0 / 1e6  # places are in millionths of a degree
-
-# What a group ran out of.
-ENOUGH, MORE_KEYS, MORE_EVENTS, MORE_VALUES, MORE_IDS = range(5)
 
 
 @entry
 def advance(
     plan: GroupPlan,
     state: GroupState,
-    begin: int,
     is_outcome: NDArray[np.uint8],
     ids: NDArray[np.uint64],
     time_us: NDArray[np.int64],
@@ -49,17 +44,17 @@ def advance(
     out: NDArray[np.float64],
     late: NDArray[np.uint8],
     known: NDArray[np.uint8],
-) -> tuple[int, int]:
-    """Take the events from `begin` on; return where it stopped and what it ran out of (ENOUGH at the end).
+) -> int:
+    """Take events; return how many were taken: not all where memory ran out.
 
     Transactions write row after row of `out` (n, width) and set `late` where an event came after a newer one
     of its key. Outcomes set `known` where their transaction is still remembered. `received_us` never decreases.
     """
     row = 0
-    for i in range(begin):
-        row += 1 - is_outcome[i]
-    for i in range(begin, len(ids)):
+    for i in range(-3 * AHEAD, len(ids)):
         look_ahead(plan, state, i, is_outcome, texts)
+        if i < 0:
+            continue
         if is_outcome[i]:
             if plan.labelled and learn(plan, state, ids[i], labels[i], received_us[i]):
                 known[i] = 1
@@ -70,35 +65,40 @@ def advance(
                 out[row, plan.outputs[o, at.OUTPUT]] = np.nan
             row += 1
             continue
-        shortage = room(plan, state)
-        if shortage != ENOUGH:
-            return i, shortage
-        state.counters[at.SINCE_SWEEP] += 1
-        if state.counters[at.SINCE_SWEEP] == SWEEP_EVERY:
+        if not fits(plan, state):
+            return i
+        if state.counters[at.SINCE_SWEEP] >= SWEEP_EVERY:
             sweep(plan, state, received_us[i])
-        slot = slot_of(plan, state, key)
+        slot = slot_of(plan, state, key, state.hashes[i & (at.LOOKED_AHEAD - 1)])
         cells = state.keys[slot]
         before = cells[at.CLOCK]
-        is_forgotten = received_us[i] - cells[at.HEARD] > plan.horizon and cells[at.SEEN] > 0
-        first = is_forgotten or cells[at.SEEN] == 0
+        begins_anew = is_forgotten(plan, cells, received_us[i])
+        first = begins_anew or cells[at.HEARD] == at.NEVER
         now = time_us[i] if first else max(before, time_us[i])
         if time_us[i] < now:
             late[row] = 1
-        move_windows(plan, state, cells, before + plan.reach if is_forgotten else now)
-        if is_forgotten:
-            renew(plan, cells, key)
+        move_windows(plan, state, cells, before + plan.reach if begins_anew else now)
+        if begins_anew:
+            renew(plan, state, slot, key)
             state.counters[at.FORGOTTEN] += 1
+        if is_full(plan, cells):
+            return i
         write(plan, state, cells, at.BEFORE, now, first, exact, i, out, row)
         if now - time_us[i] < plan.reach:
-            event = append(plan, state, cells, slot, now, time_us[i], ids[i], exact, texts, labels, i)
+            event = append(plan, state, cells, now, time_us[i])
+            for s in range(len(plan.stored)):
+                column, cell = plan.stored[s, at.STORED_COLUMN], plan.stored[s, at.EVENT_CELL]
+                is_text = plan.stored[s, at.IS_TEXT]
+                state.events[event + cell] = np.int64(texts[i, column]) if is_text else exact[i, column]
+            if plan.labelled:
+                label(state, event, slot, ids[i] if labels[i] == LABEL_UNKNOWN else FREE, labels[i])
             enter_current(plan, state, cells, event)
         remember(plan, cells, now - before, first, now, exact, i)
         write(plan, state, cells, at.AFTER, now, first, exact, i, out, row)
         cells[at.CLOCK] = now
         cells[at.HEARD] = received_us[i]
-        cells[at.SEEN] += 1
         row += 1
-    return len(ids), ENOUGH
+    return len(ids)
 
 
 @inlined
@@ -106,218 +106,84 @@ def look_ahead(
     plan: GroupPlan, state: GroupState, i: int, is_outcome: NDArray[np.uint8], texts: NDArray[np.uint64]
 ) -> None:
     """Prefetch the memory of coming events: first the key's place in the table, then its row, then its events."""
-    n = len(is_outcome)
-    if i + 3 * AHEAD < n and not is_outcome[i + 3 * AHEAD]:
-        place = np.int64(texts[i + 3 * AHEAD, plan.key] & np.uint64(len(state.key_table) - 1))
-        prefetch(state.key_table.ctypes.data + 8 * place)
-        prefetch(state.key_slots.ctypes.data + 8 * place)
-    if i + 2 * AHEAD < n and not is_outcome[i + 2 * AHEAD]:
-        place = np.int64(texts[i + 2 * AHEAD, plan.key] & np.uint64(len(state.key_table) - 1))
-        row = state.keys.ctypes.data + 8 * state.key_slots[place] * len(plan.fresh)
-        for line in range(0, len(plan.fresh), 8):
-            prefetch(row + 8 * line)
-    if i + AHEAD < n and not is_outcome[i + AHEAD]:
-        place = np.int64(texts[i + AHEAD, plan.key] & np.uint64(len(state.key_table) - 1))
-        cells = state.keys[state.key_slots[place]]
+    n, ring = len(is_outcome), at.LOOKED_AHEAD - 1
+    coming = i + 3 * AHEAD
+    if coming < n and not is_outcome[coming]:
+        state.hashes[coming & ring] = hash_of(state.slots, texts[coming, plan.key])
+        prefetch(state.slots.places.ctypes.data + 16 * home(state.slots, state.hashes[coming & ring]))
+    coming = i + 2 * AHEAD
+    if 0 <= coming < n and not is_outcome[coming]:
+        slot = state.slots.places[home(state.slots, state.hashes[coming & ring]), VALUE]
+        row = state.keys.ctypes.data + 8 * slot * state.keys.shape[1]
+        for cell in range(0, state.keys.shape[1], 8):
+            prefetch(row + 8 * cell)
+    coming = i + AHEAD
+    if 0 <= coming < n and not is_outcome[coming]:
+        cells = state.keys[state.slots.places[home(state.slots, state.hashes[coming & ring]), VALUE]]
+        events = state.events.ctypes.data
+        prefetch(events + 8 * cells[at.TAIL])
+        prefetch(events + 8 * (cells[at.TAIL] + plan.event_cells))
+        before = cells[at.TAIL]
         for w in range(len(plan.windows)):
             begin = plan.windows[w, at.WINDOW_CELL]
-            prefetch(state.events.ctypes.data + 8 * cells[begin + at.LEAVE] * plan.event_cells)
+            event = next_to_leave(cells, begin)
+            if event != before and event >= state.keys.size:
+                prefetch(events + 8 * event)
+                prefetch(events + 8 * (event + plan.event_cells))
+                before = event
             if plan.windows[w, at.DELAY] > 0:
-                prefetch(state.events.ctypes.data + 8 * cells[begin + at.ENTER] * plan.event_cells)
+                prefetch(events + 8 * cells[begin + at.ENTER])
 
 
 @inlined
-def room(plan: GroupPlan, state: GroupState) -> int:
-    """ENOUGH when one more event of a new key surely fits."""
+def fits(plan: GroupPlan, state: GroupState) -> bool:
+    """Whether one more event of a new key surely fits."""
     counters = state.counters
-    if counters[at.FREE_KEY] == at.NONE and counters[at.N_KEYS] == len(state.keys):
-        return MORE_KEYS
-    if 2 * counters[at.ALIVE] >= len(state.key_table):
-        return MORE_KEYS
-    if counters[at.FREE_EVENT] == at.NONE and counters[at.N_EVENTS] == len(state.events):
-        return MORE_EVENTS
-    if 2 * (counters[at.N_VALUES] + len(plan.aggregates)) > len(state.value_table):
-        return MORE_VALUES
-    if 2 * counters[at.N_IDS] >= len(state.id_table):
-        return MORE_IDS
-    return ENOUGH
+    return (
+        counters[at.N_KEYS] < len(state.keys)
+        and counters[at.END_OF_CHUNKS] + plan.chunk_cells <= len(state.events)
+        and has_room(state.slots, 1)
+        and has_room(state.values, len(plan.aggregates))
+        and has_room(state.ids, 1)
+    )
 
 
 @inlined
-def slot_of(plan: GroupPlan, state: GroupState, key: np.uint64) -> int:
+def is_full(plan: GroupPlan, cells: NDArray[np.int64]) -> bool:
+    """Whether a window holds as many events of one key as can be counted: 134 million."""
+    full = False
+    for w in range(len(plan.windows)):
+        full |= inside(cells, plan.windows[w, at.WINDOW_CELL]) == at.MOST_INSIDE
+    return full
+
+
+@inlined
+def slot_of(plan: GroupPlan, state: GroupState, key: np.uint64, hashed: np.uint64) -> int:
     """Row of this key, a new one on its first event."""
-    place = locate(state.key_table, key)
-    if state.key_table[place] == FREE:
-        counters = state.counters
-        slot = counters[at.FREE_KEY]
-        if slot == at.NONE:
-            slot = counters[at.N_KEYS]
-            counters[at.N_KEYS] += 1
-        else:
-            counters[at.FREE_KEY] = state.keys[slot, at.HEAD]
-        counters[at.ALIVE] += 1
-        state.key_table[place] = key
-        state.key_slots[place] = slot
-        renew(plan, state.keys[slot], key)
-    return state.key_slots[place]
-
-
-@inlined
-def renew(plan: GroupPlan, cells: NDArray[np.int64], key: np.uint64) -> None:
-    """Make a row that of a key which was never heard of."""
-    for c in range(len(plan.fresh)):  # as a slice it would be copied, and nothing here allocates
-        cells[c] = plan.fresh[c]
-    cells[at.KEY_HASH] = np.int64(key)
-
-
-@entry  # not inlined: it is called too seldom to make `advance` larger
-def sweep(plan: GroupPlan, state: GroupState, received: int) -> None:
-    """Look at the rows that are next in turn, and free the keys that are forgotten: some events of each at a time."""
+    place = locate(state.slots, key, hashed)
+    if not is_free(state.slots, place):
+        return state.slots.places[place, VALUE]
     counters = state.counters
-    counters[at.SINCE_SWEEP] = 0
-    for _ in range(SWEPT_ROWS):
-        if counters[at.SWEPT] >= counters[at.N_KEYS]:
-            counters[at.SWEPT] = 0
-            counters[at.OLDEST], counters[at.OLDEST_SWEPT] = counters[at.OLDEST_SWEPT], at.NEVER
-        if received - counters[at.OLDEST] <= plan.horizon:  # nobody can be forgotten yet
-            return
-        slot = counters[at.SWEPT]
-        cells = state.keys[slot]
-        prefetch(state.keys.ctypes.data + 8 * (slot + 2 * AHEAD) * len(plan.fresh))
-        if received - cells[at.HEARD] <= plan.horizon:
-            counters[at.SWEPT] = slot + 1
-            counters[at.OLDEST_SWEPT] = min(counters[at.OLDEST_SWEPT], cells[at.HEARD])
-            continue
-        last = cells[at.HEAD]
-        for _ in range(FREED_EVENTS):
-            if last != at.NONE:
-                last = state.events[last, at.NEXT]
-        counted_at = cells[at.CLOCK] if last == at.NONE else state.events[last, at.COUNTED_AT]
-        move_windows(plan, state, cells, counted_at + plan.reach)
-        if cells[at.HEAD] == at.NONE:
-            free_key(state, cells, slot)
-            counters[at.SWEPT] = slot + 1
-
-
-@inlined
-def free_key(state: GroupState, cells: NDArray[np.int64], slot: int) -> None:
-    """Have the row of a key that has no events used again."""
-    counters = state.counters
-    remove_at(state.key_table, state.key_slots, locate(state.key_table, np.uint64(cells[at.KEY_HASH])))
-    cells[at.HEARD] = at.NEVER
-    cells[at.HEAD] = counters[at.FREE_KEY]
-    counters[at.FREE_KEY] = slot
-    counters[at.ALIVE] -= 1
-    counters[at.FORGOTTEN] += 1
-
-
-@inlined
-def move_windows(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], now: int) -> None:
-    """Bring every window of the key to `now`, then free the events that have left them all."""
-    events = state.events
-    for w in range(len(plan.windows)):
-        over, delay, begin = plan.windows[w, at.OVER], plan.windows[w, at.DELAY], plan.windows[w, at.WINDOW_CELL]
-        if delay > 0:
-            event = cells[begin + at.ENTER]
-            while event != at.NONE and events[event, at.COUNTED_AT] <= now - delay:
-                if events[event, at.COUNTED_AT] - events[event, at.HAPPENED_AT] < over + delay:
-                    enter(plan, state, cells, w, event)
-                event = events[event, at.NEXT]
-            cells[begin + at.ENTER] = event
-        event = cells[begin + at.LEAVE]
-        while event != at.NONE and events[event, at.COUNTED_AT] <= now - delay - over:
-            if events[event, at.COUNTED_AT] - events[event, at.HAPPENED_AT] < over + delay:
-                leave(plan, state, cells, w, event)
-            event = events[event, at.NEXT]
-        cells[begin + at.LEAVE] = event
-    event = cells[at.HEAD]
-    while event != at.NONE and events[event, at.COUNTED_AT] <= now - plan.reach:
-        after = events[event, at.NEXT]
-        release(plan, state, event)
-        event = after
-    cells[at.HEAD] = event
-    if event == at.NONE:
-        cells[at.TAIL] = at.NONE
-
-
-@inlined
-def append(
-    plan: GroupPlan,
-    state: GroupState,
-    cells: NDArray[np.int64],
-    slot: int,
-    now: int,
-    happened_at: int,
-    event_id: np.uint64,
-    exact: NDArray[np.int64],
-    texts: NDArray[np.uint64],
-    labels: NDArray[np.int8],
-    i: int,
-) -> int:
-    """Put event i at the end of the key's list; every cursor that waits at the end now points to it."""
-    counters, events = state.counters, state.events
-    event = counters[at.FREE_EVENT]
-    if event == at.NONE:
-        event = counters[at.N_EVENTS]
-        counters[at.N_EVENTS] += 1
+    slot = counters[at.FREE_KEY]
+    if slot == at.NONE:
+        slot = counters[at.N_KEYS]
+        counters[at.N_KEYS] += 1
     else:
-        counters[at.FREE_EVENT] = events[event, at.NEXT]
-    events[event, at.COUNTED_AT] = now
-    events[event, at.HAPPENED_AT] = happened_at
-    events[event, at.NEXT] = at.NONE
-    for s in range(len(plan.stored)):
-        column, cell = plan.stored[s, at.STORED_COLUMN], plan.stored[s, at.EVENT_CELL]
-        events[event, cell] = np.int64(texts[i, column]) if plan.stored[s, at.IS_TEXT] else exact[i, column]
-    if plan.labelled:
-        events[event, at.LABEL] = labels[i]
-        events[event, at.SLOT] = slot
-        events[event, at.EVENT_ID] = NO_TEXT
-        if labels[i] == LABEL_UNKNOWN:
-            await_outcome(state, event, event_id)
-    if cells[at.TAIL] != at.NONE:
-        events[cells[at.TAIL], at.NEXT] = event
-    else:
-        cells[at.HEAD] = event
-    cells[at.TAIL] = event
-    for w in range(len(plan.windows)):
-        begin = plan.windows[w, at.WINDOW_CELL]
-        if cells[begin + at.ENTER] == at.NONE:
-            cells[begin + at.ENTER] = event
-        if cells[begin + at.LEAVE] == at.NONE:
-            cells[begin + at.LEAVE] = event
-    return event
-
-
-@inlined
-def await_outcome(state: GroupState, event: int, event_id: np.uint64) -> None:
-    """Index the event by its transaction id, so that its outcome finds it."""
-    state.events[event, at.EVENT_ID] = np.int64(event_id)
-    place = locate(state.id_table, event_id)
-    if state.id_table[place] == FREE:
-        state.counters[at.N_IDS] += 1
-    state.id_table[place] = event_id
-    state.id_events[place] = event
+        counters[at.FREE_KEY] = state.keys[slot, at.TAIL]
+    counters[at.ALIVE] += 1
+    counters[at.SINCE_SWEEP] += 1
+    put(state.slots, place, key, slot)
+    renew(plan, state, slot, key)
+    return slot
 
 
 @inlined
 def enter_current(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], event: int) -> None:
     """Count the newest event in every window that is not delayed and that its own time is still inside."""
-    lateness = state.events[event, at.COUNTED_AT] - state.events[event, at.HAPPENED_AT]
+    lateness = state.events[event + at.COUNTED_AT] - state.events[event + at.HAPPENED_AT]
     for w in range(len(plan.windows)):
         if plan.windows[w, at.DELAY] == 0 and lateness < plan.windows[w, at.OVER]:
             enter(plan, state, cells, w, event)
-
-
-@inlined
-def release(plan: GroupPlan, state: GroupState, event: int) -> None:
-    """Return an event's row to the pool."""
-    if plan.labelled and state.events[event, at.EVENT_ID] != NO_TEXT:
-        place = locate(state.id_table, np.uint64(state.events[event, at.EVENT_ID]))
-        if state.id_table[place] != FREE and state.id_events[place] == event:
-            remove_at(state.id_table, state.id_events, place)
-            state.counters[at.N_IDS] -= 1
-    state.events[event, at.NEXT] = state.counters[at.FREE_EVENT]
-    state.counters[at.FREE_EVENT] = event
 
 
 @inlined
@@ -352,26 +218,26 @@ def remember(
 
 
 @inlined
-def learn(plan: GroupPlan, state: GroupState, event_id: np.uint64, label: int, received: int) -> bool:
+def learn(plan: GroupPlan, state: GroupState, event_id: np.uint64, truth: int, received: int) -> bool:
     """Set the label of a remembered event, also in the windows it is inside. False when the event is forgotten."""
-    place = locate(state.id_table, event_id)
-    if state.id_table[place] == FREE:
+    place = locate(state.ids, event_id, hash_of(state.ids, event_id))
+    if is_free(state.ids, place):
         return False
     events = state.events
-    event = state.id_events[place]
-    cells = state.keys[events[event, at.SLOT]]
-    if received - cells[at.HEARD] > plan.horizon:
+    event = state.ids.places[place, VALUE]
+    cells = state.keys[events[event + at.SLOT]]
+    if is_forgotten(plan, cells, received):
         return False
-    change = (1 if label == 1 else 0) - (1 if events[event, at.LABEL] == 1 else 0)
-    events[event, at.LABEL] = label
-    counted_at, happened_at = events[event, at.COUNTED_AT], events[event, at.HAPPENED_AT]
+    change = (1 if truth == 1 else 0) - (1 if events[event + at.LABEL] == 1 else 0)
+    events[event + at.LABEL] = truth
+    counted_at, happened_at = events[event + at.COUNTED_AT], events[event + at.HAPPENED_AT]
     for w in range(len(plan.windows)):
         over, delay = plan.windows[w, at.OVER], plan.windows[w, at.DELAY]
-        inside = (
+        is_inside = (
             cells[at.CLOCK] - delay - over < counted_at <= cells[at.CLOCK] - delay
             and counted_at - happened_at < over + delay
         )
-        if not inside:
+        if not is_inside:
             continue
         for a in range(plan.windows[w, at.FIRST], plan.windows[w, at.END]):
             if plan.aggregates[a, at.KIND] == at.FRAUDS:

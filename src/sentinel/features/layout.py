@@ -8,6 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sentinel.features.table import Table
+
+LOOKED_AHEAD = 16
+"""How many keys that come next are known at a time; a power of two."""
+
 KERNEL_VERSION = 2
 """Raised with every change that gives a state other bits: states and snapshots of another version are not used."""
 
@@ -15,26 +20,38 @@ NONE = -1
 """No event, no cell: a cursor at the end of its list."""
 
 NEVER = 2**62
-"""When the key of a row that is free was last heard of: it cannot be forgotten once more."""
+"""When a row's key was last heard of if it never was: it cannot be forgotten."""
 
-# The cells of a key's row in front; last values, place, windows and sessions follow. FRESH_KEY is where they begin.
-# HEARD is when its last transaction was received. The HEAD of a free row is the next free row.
-KEY_HASH, CLOCK, HEARD, SEEN, HEAD, TAIL = range(6)
-FRESH_KEY = (0, NONE, 0, 0, NONE, NONE)
-# An event's row: when it counts, when it happened, the next event of the key; with labels its key's row, id and label.
-COUNTED_AT, HAPPENED_AT, NEXT, EVENT_CELLS = range(4)
-SLOT, EVENT_ID, LABEL, LABELLED_EVENT_CELLS = range(3, 7)
-# The cells of a window: the next event to enter and to leave, and how many are inside.
-ENTER, LEAVE, INSIDE = range(3)
-FRESH_WINDOW = (NONE, NONE, 0)
+# The cells of a key's row in front; last values, place, sessions and windows follow. HEARD is when its last transaction
+# was received. TAIL is its last event; its first is the next one to leave the longest window. HOME is the first event
+# of the row's own chunk while that is free. The TAIL of a free row is the next free row.
+KEY_HASH, CLOCK, HEARD, TAIL, HOME = range(5)
+FRESH_KEY = (0, NONE, NEVER, NONE, NONE)
+# An event: when it counts, when it happened; with labels the row of its key, its id and its label as well. An event is
+# known by where its first cell stands in `events`.
+COUNTED_AT, HAPPENED_AT, EVENT_CELLS = range(3)
+SLOT, EVENT_ID, LABEL, LABELLED_EVENT_CELLS = range(2, 6)
+# The first cell of a chunk: the first event of the key's next chunk, or of the next free one.
+NEXT_CHUNK, CHUNK_HEAD = range(2)
+LEAST_IN_CHUNK = 3
+"""How many events a chunk can hold at least."""
+
+# The cells of a window: the next event to leave and, in the low bits, how many are inside; of a delayed window the next
+# to enter as well. Together they take one cell since a row is read, and written back, for every event.
+LEAVE_AND_INSIDE, ENTER = range(2)
+INSIDE_BITS = 27
+MOST_INSIDE = (1 << INSIDE_BITS) - 1
+FRESH_WINDOW = (NONE << INSIDE_BITS,)
+FRESH_DELAYED_WINDOW = (NONE << INSIDE_BITS, NONE)
 # The cells of a session: when it began, how many transactions it has.
 BEGAN, SIZE = range(2)
 FRESH_SESSION = (NONE, NONE)
 
 # What a window may keep of a field, and the cells of each.
-SUM, SQUARES, MINIMUM, MAXIMUM, DISTINCT, FRAUDS = range(6)
+VALUES, SUM, SQUARES, MINIMUM, MAXIMUM, DISTINCT, FRAUDS = range(7)
 FRESH_AGGREGATES = {
-    SUM: (0, 0),  # how many values, their sum
+    VALUES: (0,),  # how many there are: of a field that may be missing
+    SUM: (0,),
     SQUARES: (0, 0),  # the sum of their squares, high and low half
     MINIMUM: (NONE, NONE),  # first and last event of the list of those that can still become the least
     MAXIMUM: (NONE, NONE),
@@ -84,7 +101,7 @@ KIND, FIELD, CELL, LINKS, SALT = range(5)
 LAST_COLUMN, LAST_CELL = range(2)
 GAP, SESSION_CELL, FIRST_TOTAL, END_TOTAL = range(4)
 TOTAL_COLUMN, TOTAL_CELL = range(2)
-HOW, OF_WINDOW, OF_CELL, BESIDE, OF_FIELD, SCALE, OUTPUT, WHEN, OUTPUT_COLUMNS = range(9)
+HOW, OF_WINDOW, OF_CELL, OF_SQUARES, OF_VALUES, OF_FIELD, SCALE, OUTPUT, WHEN, OUTPUT_COLUMNS = range(10)
 # And of the steps of a row's plan.
 STEP_HOW, OPERAND, SECOND_OPERAND, STEP_SCALE, STEP_OUTPUT = range(5)
 
@@ -92,24 +109,32 @@ STEP_HOW, OPERAND, SECOND_OPERAND, STEP_SCALE, STEP_OUTPUT = range(5)
 class GroupPlan(NamedTuple):
     """The features of one key.
 
-    - `key`: text column of the key.  `event_cells`: cells of an event's row.  `labelled`: whether events carry labels.
-    - `reach`: the longest time an event matters, in microseconds.  `horizon`: a key that was not heard of for longer is
-      forgotten, microseconds between arrivals.
+    - `key`: text column of the key.  `labelled`: whether events carry labels.
+    - `event_cells`: cells of an event.  `chunk_cells`: of a chunk of events, a power of two.
+    - `last_in_chunk`: where the last event of a chunk begins in it.  `home`: where a row's own chunk begins, its end.
+    - `reach`: the longest time an event matters, in microseconds.  `longest`: the cell of the window that reaches so
+      far, or NONE.  `horizon`: a key that was not heard of for longer is forgotten, microseconds between arrivals.
     - `place`: cell of the last place, or NONE; `latitude`, `longitude`: its exact columns.
-    - `fresh` (cells,): the row of a new key.
+    - `fresh` (cells,): the row of a new key.  `kept_until`: the cell behind the last of those that do not follow from
+      the key's events and its clock.
     - `stored` (s, 3): IS_TEXT or exact, its STORED_COLUMN, the EVENT_CELL that keeps it.
     - `windows` (w, 5): OVER and DELAY in microseconds, its WINDOW_CELL, its aggregates from FIRST up to END.
     - `aggregates` (a, 5): KIND, event cell of the FIELD, key CELL, event cell of its LINKS, SALT of its values.
     - `lasts` (l, 2): LAST_COLUMN (exact), LAST_CELL.
     - `sessions` (s, 4): GAP in microseconds, SESSION_CELL, its totals from FIRST_TOTAL up to END_TOTAL.
     - `session_totals` (t, 2): TOTAL_COLUMN (exact), TOTAL_CELL.
-    - `outputs` (o, 8): HOW it is read, the cell OF_WINDOW, OF_CELL (its first aggregate, or what the key remembers),
-      the cell BESIDE (its last aggregate), OF_FIELD (event cell), SCALE, OUTPUT column, WHEN.
+    - `outputs` (o, 9): HOW it is read, the cell OF_WINDOW, OF_CELL (its aggregate, or what the key remembers),
+      OF_SQUARES, OF_VALUES (NONE where every event has a value), OF_FIELD (event cell), SCALE, OUTPUT column, WHEN.
     """
 
     key: int
     event_cells: int
+    chunk_cells: int
+    last_in_chunk: int
+    home: int
+    kept_until: int
     reach: int
+    longest: int
     horizon: int
     labelled: bool
     place: int
@@ -138,27 +163,28 @@ class RowPlan(NamedTuple):
     ends: NDArray[np.int64]
 
 
-# Counters of a group's state: rows that were ever used, the first free one, what the tables hold; which key's row is
-# looked at next (SWEPT), how many keys are remembered (ALIVE), how many were forgotten so far; events
-# since keys were looked at, when the oldest key was heard of in the last round over all of them, and in this one.
-N_KEYS, N_EVENTS, FREE_EVENT, N_VALUES, N_IDS, FREE_KEY, SWEPT, ALIVE, FORGOTTEN = range(9)
-SINCE_SWEEP, OLDEST, OLDEST_SWEPT, COUNTERS = range(9, 13)
+# Counters of a group's state: rows that were ever used, the first free one; the end of chunks that were ever used, the
+# first event of the first free one, how many are free; which row is looked at next (SWEPT), how many keys are
+# remembered (ALIVE), how many were forgotten so far; new keys since rows were looked at, when the oldest key was heard
+# of in the last round over all of them, and in this one.
+N_KEYS, FREE_KEY, END_OF_CHUNKS, FREE_CHUNK, FREE_CHUNKS, SWEPT, ALIVE, FORGOTTEN = range(8)
+SINCE_SWEEP, OLDEST, OLDEST_SWEPT, COUNTERS = range(8, 12)
 
 
 class GroupState(NamedTuple):
-    """All that is remembered for one kind of key, in flat arrays.
+    """All that is remembered for one kind of key.
 
-    `key_table`/`key_slots` find a key's row in `keys`; `events` is a pool of linked event rows;
-    `value_table`/`value_counts` count the values inside windows that count distinct ones; `id_table`/
-    `id_events` find an event by its transaction when its outcome arrives.
+    - `slots` finds a key's row in `keys` (k, cells).  A row ends with a chunk of events of its own: most keys have no
+      other, so all that is remembered of them lies together.
+    - `events` (cells,): the same memory cell by cell, and behind it further chunks, each of one key at a time.
+    - `values` counts the values inside windows that count distinct ones.  `ids` finds an event by its transaction when
+      its outcome arrives.  `hashes` (LOOKED_AHEAD,): of the keys of the coming events.
     """
 
     counters: NDArray[np.int64]
-    key_table: NDArray[np.uint64]
-    key_slots: NDArray[np.int64]
+    slots: Table
     keys: NDArray[np.int64]
     events: NDArray[np.int64]
-    value_table: NDArray[np.uint64]
-    value_counts: NDArray[np.int64]
-    id_table: NDArray[np.uint64]
-    id_events: NDArray[np.int64]
+    values: Table
+    ids: Table
+    hashes: NDArray[np.uint64]

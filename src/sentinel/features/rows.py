@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from sentinel.events.columns import MISSING
 from sentinel.features import layout as at
-from sentinel.features.hashtable import FREE
 from sentinel.features.jit import entry, inlined
 from sentinel.features.layout import RowPlan
+from sentinel.features.table import FREE
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US

@@ -2,41 +2,33 @@
 
 import io
 import os
+import struct
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from sentinel.errors import StorageProblem
 from sentinel.events.columns import EventColumns
 from sentinel.events.times import duration_us
-from sentinel.features.hashtable import rehash
-from sentinel.features.kernel import ENOUGH, MORE_EVENTS, MORE_IDS, MORE_KEYS, MORE_VALUES, advance
-from sentinel.features.layout import (
-    ALIVE,
-    COUNTERS,
-    FORGOTTEN,
-    FREE_EVENT,
-    FREE_KEY,
-    N_EVENTS,
-    N_IDS,
-    N_KEYS,
-    N_VALUES,
-    NEVER,
-    NONE,
-    OLDEST_SWEPT,
-    GroupPlan,
-    GroupState,
-)
+from sentinel.features import layout as at
+from sentinel.features.kernel import advance
+from sentinel.features.layout import GroupPlan, GroupState
+from sentinel.features.memory import reserve
 from sentinel.features.plan import CompiledPlan, FeaturePlan, compile_plan
+from sentinel.features.profile import NO_ROOM, drop_keys, read_profiles, write_all, write_keys
 from sentinel.features.rows import fill_rows
+from sentinel.features.table import bytes_of, empty_table
 
-_FIRST_ROWS = 1024
 _PIECE = 1 << 18
+_STEP = 10_000  # keys
+_FIRST_BYTES = 1 << 16
+_HEAD = struct.Struct("<BQ")  # of a profile: the kernel's version, the fingerprint of the plan
+_CHECK_BYTES = 4  # behind a profile: of its XXH3
 
 
 class MemoryStore:
@@ -52,12 +44,13 @@ class MemoryStore:
         self.compiled: CompiledPlan = compile_plan(plan)
         self._groups = [_empty_state(group) for group in self.compiled.groups]
         self._max_ahead_us = duration_us(plan.schema.max_ahead)
-        self._spare: dict[str, NDArray[Any]] = {}
+        self._fingerprints = [_fingerprint(group) for group in self.compiled.groups]
 
     def advance(self, events: EventColumns) -> "Features":
         """Take these events and return what was known at each of its transactions.
 
         What follows a key counts an event at its own time, or at its arrival plus `max_ahead` where that is earlier.
+        Raises StorageProblem when memory runs out: then the store can no longer be used.
         """
         counted_us = np.minimum(events.time_us, events.received_us + self._max_ahead_us)
         outcomes = int(np.count_nonzero(events.is_outcome))
@@ -65,106 +58,132 @@ class MemoryStore:
         out = np.empty((n, self.compiled.width))
         late = np.zeros(n, np.uint8)
         known = np.zeros(len(events), np.uint8)
-        for g, plan in enumerate(self.compiled.groups):
-            done, shortage = 0, -1
-            while shortage != ENOUGH:
-                if shortage > ENOUGH:
-                    self._groups[g] = _grown(self._groups[g], shortage, partial(self._twice, g))
-                done, shortage = advance(
-                    plan, self._groups[g], done, events.is_outcome, events.ids, counted_us, events.received_us,
-                    events.exact, events.texts, events.labels, out, late, known,
-                )  # fmt: skip
+        for plan, state in zip(self.compiled.groups, self._groups, strict=True):
+            taken = advance(
+                plan, state, events.is_outcome, events.ids, counted_us, events.received_us, events.exact, events.texts,
+                events.labels, out, late, known,
+            )  # fmt: skip
+            if taken < len(events):
+                raise _no_memory()
         fill_rows(self.compiled.rows, events.is_outcome, events.time_us, events.exact, events.plain, events.texts, out)
         return Features(out[:, : self.compiled.outputs], late, known)
 
-    def grows_soon(self) -> bool:
-        """Whether an array is so full that memory for its growth should be made."""
-        return any(True for _ in self._lacking())
-
-    def _lacking(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """The arrays that grow soon and have no memory made for it."""
-        for g, state in enumerate(self._groups):
-            for name in _filling(state):
-                array, spare = getattr(state, name), self._spare.get(f"{g}.{name}")
-                if spare is None or spare.shape != _twice_of(array):
-                    yield f"{g}.{name}", array
-
-    def make_room(self, pause_s: float = 0.0) -> None:
-        """Make the memory for what grows soon; from any thread.
-
-        It is written to once, in small pieces with pauses: memory that was never used takes up to twenty times as long,
-        and everyone would wait for that.
-        """
-        for name, array in list(self._lacking()):
-            self._spare[name] = _touched(_twice_of(array), array.dtype, pause_s)
-
-    def _twice(self, g: int, name: str) -> NDArray[Any]:
-        """Zeros, twice as long as the array of this name."""
-        array, spare = getattr(self._groups[g], name), self._spare.pop(f"{g}.{name}", None)
-        if spare is not None and spare.shape == _twice_of(array):
-            return spare
-        return np.zeros(_twice_of(array), array.dtype)
-
     def nbytes(self) -> int:
-        """Bytes held by the state."""
-        return sum(array.nbytes for state in self._groups for array in state)
+        """Bytes of memory that the state has written to."""
+        return sum(map(_bytes_of, self._groups))
+
+    def spare_bytes(self) -> int:
+        """Bytes among them that nothing stands in any longer, for what comes next."""
+        return sum(map(_spare_bytes_of, self.compiled.groups, self._groups))
 
     def keys(self) -> int:
         """How many keys are remembered, over all groups."""
-        return sum(int(state.counters[ALIVE]) for state in self._groups)
+        return sum(int(state.counters[at.ALIVE]) for state in self._groups)
 
     def forgotten(self) -> int:
         """How many keys were forgotten so far, over all groups; one that comes back may be forgotten again."""
-        return sum(int(state.counters[FORGOTTEN]) for state in self._groups)
+        return sum(int(state.counters[at.FORGOTTEN]) for state in self._groups)
 
-    def snapshot(self, room: dict[str, NDArray[Any]] | None = None) -> dict[str, NDArray[Any]]:
-        """A copy of the whole state, cut to what is in use; `restore` takes it back bit for bit.
+    def export(self, by: str, keys: NDArray[np.uint64]) -> list[bytes]:
+        """The profiles of these keys (n,), hashes of the text field `by`; empty for one that is not remembered.
 
-        `room` is where copies go (`make_copy_room`), and grows as needed.
+        Raises KeyError for a field that no feature follows.
         """
+        g = self._group_of(by)
+        data, ends, done = np.empty(_FIRST_BYTES, np.uint8), np.zeros(len(keys), np.int64), 0
+        while (done := write_keys(self.compiled.groups[g], self._groups[g], keys, data, ends, done)) < len(keys):
+            data = np.concatenate([data, np.empty_like(data)])
+        head, whole = _HEAD.pack(at.KERNEL_VERSION, self._fingerprints[g]), data.tobytes()
+        profiles, begin = [], 0
+        for end in ends.tolist():
+            profile = head + whole[begin:end]
+            profiles.append(profile + xxh3_64_digest(profile)[:_CHECK_BYTES] if end > begin else b"")
+            begin = end
+        return profiles
+
+    def load(self, by: str, profiles: Sequence[bytes]) -> None:
+        """Go on from these profiles of keys of the text field `by`; keys that are remembered already are replaced.
+
+        Raises StorageProblem for one that is damaged, or was made for another plan; then none is taken.
+        """
+        g = self._group_of(by)
+        head, bodies = _HEAD.pack(at.KERNEL_VERSION, self._fingerprints[g]), []
+        for profile in profiles:
+            if profile:
+                if not profile.startswith(head):
+                    raise StorageProblem(f"a profile of {by} belongs to another feature plan, or another version")
+                if xxh3_64_digest(profile[:-_CHECK_BYTES])[:_CHECK_BYTES] != profile[-_CHECK_BYTES:]:
+                    raise StorageProblem(f"a profile of {by} is damaged")
+                bodies.append(profile[_HEAD.size : -_CHECK_BYTES])
+        self._read(self._groups, g, np.frombuffer(b"".join(bodies), np.uint8))
+
+    def keys_of(self, by: str) -> NDArray[np.uint64]:
+        """The keys (n,) of the text field `by` that are remembered, as hashes."""
+        state = self._groups[self._group_of(by)]
+        rows = state.keys[: int(state.counters[at.N_KEYS])]
+        return np.ascontiguousarray(rows[rows[:, at.HEARD] != at.NEVER, at.KEY_HASH]).view(np.uint64)
+
+    def drop(self, by: str, keys: NDArray[np.uint64]) -> None:
+        """Remember these keys (n,) of the text field `by` no longer."""
+        g = self._group_of(by)
+        drop_keys(self.compiled.groups[g], self._groups[g], keys)
+
+    def _group_of(self, by: str) -> int:
+        return self.groups.index(by)
+
+    @property
+    def groups(self) -> list[str]:
+        """The text fields that features follow."""
+        return [self.plan.schema.texts[group.key] for group in self.compiled.groups]
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """The whole state as the profiles of all keys; `restore` goes on from it with the same bits."""
         taken: dict[str, NDArray[Any]] = {}
-        room = {} if room is None else room
-        for g, state in enumerate(self._groups):
-            used = {"keys": int(state.counters[N_KEYS]), "events": int(state.counters[N_EVENTS])}
-            for name, array in state._asdict().items():
-                taken[f"{g}.{name}"] = _copied(array[: used.get(name, len(array))], f"{g}.{name}", room)
+        for g, (plan, state) in enumerate(zip(self.compiled.groups, self._groups, strict=True)):
+            n, slot, end, data = int(state.counters[at.N_KEYS]), 0, 0, np.empty(_FIRST_BYTES, np.uint8)
+            while slot < n:
+                before = slot
+                slot, end = write_all(plan, state, slot, min(slot + _STEP, n), data, end)
+                if slot == before:
+                    data = np.concatenate([data, np.empty_like(data)])
+            taken[f"{g}.profiles"] = data[:end].copy()
+            taken[f"{g}.plan"] = np.array([at.KERNEL_VERSION, self._fingerprints[g]], np.uint64)
         return taken
 
-    def copies_fit(self, room: Mapping[str, NDArray[Any]]) -> bool:
-        """Whether copies will fit into `room` until something grows."""
-        return all(_fits(name, array, room) for name, array in self._arrays())
-
-    def make_copy_room(self, room: Mapping[str, NDArray[Any]], pause_s: float = 0.0) -> dict[str, NDArray[Any]]:
-        """Memory for `snapshot`, as much as it may need until something grows; from any thread.
-
-        What is large enough in `room` is kept. See `make_room` for why memory is made ahead.
-        """
-        return {
-            name: room[name] if _fits(name, array, room) else _touched(array.shape, array.dtype, pause_s)
-            for name, array in self._arrays()
-        }
-
-    def _arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        for g, state in enumerate(self._groups):
-            for name, array in state._asdict().items():
-                yield f"{g}.{name}", array
-
     def restore(self, taken: Mapping[str, NDArray[Any]]) -> None:
-        """Replace the state by a snapshot of a store with the same plan.
+        """Replace the state by a snapshot of a store with the same plan, in as little memory as it needs.
 
-        Raises StorageProblem when the snapshot belongs to another plan.
+        Raises StorageProblem when the snapshot belongs to another plan, or is damaged; then nothing is changed.
         """
-        restored = []
-        for g, state in enumerate(self._groups):
-            try:
-                arrays = {name: np.array(taken[f"{g}.{name}"]) for name in state._fields}
-            except KeyError:
-                raise StorageProblem("the snapshot belongs to another feature plan; replay the log") from None
-            found = GroupState(**arrays)
-            if found.keys.shape[1:] != state.keys.shape[1:] or found.events.shape[1:] != state.events.shape[1:]:
+        restored = [_empty_state(group) for group in self.compiled.groups]
+        for g in range(len(restored)):
+            if f"{g}.plan" not in taken or taken[f"{g}.plan"].tolist() != [at.KERNEL_VERSION, self._fingerprints[g]]:
                 raise StorageProblem("the snapshot belongs to another feature plan; replay the log")
-            restored.append(found)
+            self._read(restored, g, taken[f"{g}.profiles"])
         self._groups = restored
+
+    def _read(self, groups: Sequence[GroupState], g: int, data: NDArray[np.uint8]) -> None:
+        end = 0
+        while 0 <= end < len(data):
+            end = read_profiles(self.compiled.groups[g], groups[g], data, end, _STEP)
+        if end == NO_ROOM:
+            raise _no_memory()
+        if end < 0:
+            raise StorageProblem("profiles of this plan cannot be read; they are damaged")
+
+
+def _fingerprint(plan: GroupPlan) -> int:
+    """A number that two plans share if a profile holds the same for both: windows may differ that follow from it."""
+    held = [
+        plan.labelled, plan.reach, plan.kept_until, plan.place, plan.latitude, plan.longitude,
+        plan.stored[:, : at.EVENT_CELL].tolist(), plan.lasts.tolist(),
+        plan.sessions[:, : at.SESSION_CELL + 1].tolist(), plan.session_totals.tolist(),
+    ]  # fmt: skip
+    return xxh3_64_intdigest(repr(held).encode())
+
+
+def _no_memory() -> StorageProblem:
+    return StorageProblem("the feature state needs more memory than this machine has")
 
 
 class Features:
@@ -181,19 +200,6 @@ class Features:
         self.rows = rows
         self.late = late
         self.known = known
-
-
-def _fits(name: str, array: NDArray[Any], room: Mapping[str, NDArray[Any]]) -> bool:
-    return name in room and len(room[name]) >= len(array)
-
-
-def _copied(array: NDArray[Any], name: str, room: dict[str, NDArray[Any]]) -> NDArray[Any]:
-    found = room.get(name)
-    if found is None or len(found) < len(array):
-        room[name] = found = np.empty_like(array)
-    copy = found[: len(array)]
-    np.copyto(copy, array)
-    return copy
 
 
 def pack(snapshot: Mapping[str, NDArray[Any]]) -> bytes:
@@ -233,73 +239,31 @@ def unpack(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _empty_state(plan: GroupPlan) -> GroupState:
-    counters = np.zeros(COUNTERS, np.int64)
-    counters[[FREE_EVENT, FREE_KEY]] = NONE
-    counters[OLDEST_SWEPT] = NEVER
+    chunks_of_row = plan.home // plan.chunk_cells + 1
+    memory = reserve(np.int64, plan.chunk_cells)
+    rows = len(memory) // (2 * chunks_of_row)
+    counters = np.zeros(at.COUNTERS, np.int64)
+    counters[[at.FREE_CHUNK, at.FREE_KEY]] = at.NONE
+    counters[at.OLDEST_SWEPT] = at.NEVER
+    counters[at.END_OF_CHUNKS] = rows * chunks_of_row * plan.chunk_cells
     return GroupState(
         counters=counters,
-        key_table=np.zeros(4 * _FIRST_ROWS, np.uint64),
-        key_slots=np.zeros(4 * _FIRST_ROWS, np.int64),
-        keys=np.zeros((_FIRST_ROWS, len(plan.fresh)), np.int64),
-        events=np.zeros((_FIRST_ROWS, plan.event_cells), np.int64),
-        value_table=np.zeros(4 * _FIRST_ROWS, np.uint64),
-        value_counts=np.zeros(4 * _FIRST_ROWS, np.int64),
-        id_table=np.zeros(4 * _FIRST_ROWS, np.uint64),
-        id_events=np.zeros(4 * _FIRST_ROWS, np.int64),
+        slots=empty_table(),
+        keys=memory[: rows * chunks_of_row].reshape(rows, -1),
+        events=memory.reshape(-1),
+        values=empty_table(),
+        ids=empty_table(),
+        hashes=np.zeros(at.LOOKED_AHEAD, np.uint64),
     )
 
 
-def _touched(shape: tuple[int, ...], dtype: np.dtype[Any], pause_s: float) -> NDArray[Any]:
-    """Zeros in memory that has been written to."""
-    array = np.empty(shape, dtype)
-    flat = array.reshape(-1).view(np.uint8)
-    for begin in range(0, len(flat), _PIECE):
-        flat[begin : begin + _PIECE] = 0
-        if pause_s:
-            time.sleep(pause_s)
-    return array
+def _bytes_of(state: GroupState) -> int:
+    chunks = int(state.counters[at.END_OF_CHUNKS]) - int(state.keys.size)
+    rows = int(state.counters[at.N_KEYS]) * int(state.keys.shape[1])
+    return 8 * (rows + chunks) + sum(bytes_of(table) for table in (state.slots, state.values, state.ids))
 
 
-def _twice_of(array: NDArray[Any]) -> tuple[int, ...]:
-    return (max(2 * len(array), _FIRST_ROWS), *array.shape[1:])
-
-
-def _filling(state: GroupState) -> list[str]:
-    """The arrays that have used three fifths of what they hold before they grow."""
-    keys, events, values, ids = (int(state.counters[one]) for one in (ALIVE, N_EVENTS, N_VALUES, N_IDS))
-    shares = {
-        "events": events / max(len(state.events), 1),  # a restored state holds just what is in use
-        "keys": keys / max(len(state.keys), 1),
-        **dict.fromkeys(("key_table", "key_slots"), 2 * keys / len(state.key_table)),
-        **dict.fromkeys(("value_table", "value_counts"), 2 * values / len(state.value_table)),
-        **dict.fromkeys(("id_table", "id_events"), 2 * ids / len(state.id_table)),
-    }
-    return [name for name, share in shares.items() if share > 0.6]
-
-
-def _grown(state: GroupState, shortage: int, twice: Callable[[str], NDArray[Any]]) -> GroupState:
-    """The same state with twice the room for what ran out."""
-    if shortage == MORE_EVENTS:
-        return state._replace(events=_longer(state.events, twice("events")))
-    if shortage == MORE_VALUES:
-        table, counts = twice("value_table"), twice("value_counts")
-        rehash(state.value_table, state.value_counts, table, counts)
-        return state._replace(value_table=table, value_counts=counts)
-    if shortage == MORE_IDS:
-        table, events = twice("id_table"), twice("id_events")
-        rehash(state.id_table, state.id_events, table, events)
-        return state._replace(id_table=table, id_events=events)
-    assert shortage == MORE_KEYS  # noqa: S101 - the kernel knows no other
-    grown = state
-    if 2 * state.counters[ALIVE] >= len(state.key_table):
-        table, slots = twice("key_table"), twice("key_slots")
-        rehash(state.key_table, state.key_slots, table, slots)
-        grown = grown._replace(key_table=table, key_slots=slots)
-    if state.counters[FREE_KEY] == NONE and state.counters[N_KEYS] == len(state.keys):
-        grown = grown._replace(keys=_longer(state.keys, twice("keys")))
-    return grown
-
-
-def _longer(rows: NDArray[np.int64], longer: NDArray[np.int64]) -> NDArray[np.int64]:
-    longer[: len(rows)] = rows
-    return longer
+def _spare_bytes_of(plan: GroupPlan, state: GroupState) -> int:
+    counters = state.counters
+    rows = int(counters[at.N_KEYS] - counters[at.ALIVE])
+    return 8 * (rows * int(state.keys.shape[1]) + int(counters[at.FREE_CHUNKS]) * plan.chunk_cells)

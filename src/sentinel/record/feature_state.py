@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,10 +16,9 @@ from sentinel.features.store import Features, MemoryStore
 from sentinel.model.bundle import Bundle, Manifest
 from sentinel.record.entries import activation_in, decided_in, outcome_events
 from sentinel.record.log import Follower, Kind, LogReader, Record
-from sentinel.record.snapshots import PAUSE_S, Snapshots
+from sentinel.record.snapshots import Snapshots
 
 _PAGE, _STEP = 4_096, 512  # entries that are taken at once: alone, and beside those that decide
-_LOOK_EVERY = 1_000  # entries; looking takes a few microseconds, and nothing fills up in so few
 
 
 def activation_of(log: LogReader, state_id: str) -> int | None:
@@ -72,9 +70,6 @@ class FeatureState:
         self._columns_of = columns_of_events(self._schema)
         self._saved = begin
         self._origin = ""  # of snapshots: those of another plan or another log are not used
-        self._room: dict[str, NDArray[Any]] = {}
-        self._making_room = False
-        self._looked = 0
 
     def load(self, log: LogReader, snapshots: Snapshots, pause_s: float = 0.0) -> None:
         """The state as if nothing had ever failed: newest snapshot, else training history, then the log.
@@ -96,8 +91,6 @@ class FeatureState:
             )
         self.store, self.position, self._saved = store, position, position
         self.follow(log, pause_s)
-        self.store.make_room(pause_s)  # takes the memory now, and not while transactions wait
-        self._room = self.store.make_copy_room({}, pause_s)
 
     def follow(self, log: LogReader, pause_s: float = 0.0) -> None:
         """Take what is durable from `position` on; with a pause, in small steps."""
@@ -149,7 +142,7 @@ class FeatureState:
             return
         snapshots.finish()
         save = snapshots.save if wait else snapshots.save_soon
-        save(self.id, self.position, self._origin, self.store.snapshot(self._room))
+        save(self.id, self.position, self._origin, self.store.snapshot())
         self._saved = self.position
 
     def retire(self, snapshots: Snapshots) -> None:
@@ -157,25 +150,6 @@ class FeatureState:
         store = self.store
         if store is not None and self.position > self._saved:
             snapshots.save_soon(self.id, self.position, self._origin, store.snapshot())
-
-    def prepare(self, snapshots: Snapshots) -> None:
-        """Have memory made in the background for what grows soon, and for the copy of the next snapshot."""
-        if self.store is None or self._making_room or self.position < self._looked + _LOOK_EVERY:
-            return
-        self._looked = self.position
-        if self.store.grows_soon() or not self.store.copies_fit(self._room):
-            self._making_room = True
-            snapshots.run_soon(self._make_room)
-
-    def _make_room(self) -> None:
-        try:
-            store = self.store
-            if store is not None:
-                store.make_room(PAUSE_S)
-                if not store.copies_fit(self._room):
-                    self._room = store.make_copy_room(self._room, PAUSE_S)
-        finally:
-            self._making_room = False
 
     @property
     def entries_since_snapshot(self) -> int:

@@ -157,8 +157,6 @@ class Engine:
         for state in () if self.snapshots.writing() else self.states.values():
             if state.entries_since_snapshot >= SNAPSHOT_EVERY:
                 self._save(state, wait=False)
-            else:
-                state.prepare(self.snapshots)
 
     def _save(self, state: FeatureState, *, wait: bool) -> None:
         if state.position <= self.journal.log.durable:  # what is void one day leaves its positions to others

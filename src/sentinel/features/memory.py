@@ -1,0 +1,38 @@
+"""Memory for the state: address space that is reserved once, and takes memory only where it has been written to.
+
+So an array grows without being copied: the kernel gets all of it, and counts how much of it is in use.
+"""
+
+import mmap
+import os
+import sys
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.errors import StorageProblem
+
+_MOST_BYTES = 1 << 39  # an address space has 128 TB, and there are a dozen arrays for every key of every state
+_SMALL = 4 << 20  # what lies behind it comes in pages of 2 MB where there are some: fewer misses of the address cache
+_NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # the standard library names it from 3.13 on
+
+
+def reserve(dtype: Any, *row: int, rows: int | None = None) -> NDArray[Any]:
+    """Zeros of shape (n, *row): half as many as the machine's memory could hold, or `rows`.
+
+    Raises StorageProblem where the system grants no address space.
+    """
+    row_bytes = prod(row) * np.dtype(dtype).itemsize
+    n = rows or min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2, _MOST_BYTES) // row_bytes
+    try:
+        memory = mmap.mmap(-1, n * row_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
+    except OSError as error:
+        raise StorageProblem(
+            f"the system grants no address space for the feature state ({error.strerror}); memory is taken only as it "
+            "is used, so lift the limit (`ulimit -v unlimited`, vm.overcommit_memory=0)"
+        ) from error
+    if n * row_bytes > 2 * _SMALL and hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE, _SMALL, n * row_bytes - _SMALL)
+    return np.frombuffer(memory, dtype, n * prod(row)).reshape(n, *row)

@@ -1,0 +1,133 @@
+"""A schema, a plan with every kind of feature, and streams of events for it."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from sentinel.events.columns import EventColumns, Outcome, columns_of_outcomes, columns_of_transactions, concatenate
+from sentinel.events.schema import Schema
+from sentinel.features import definitions as f
+from sentinel.features.plan import FeaturePlan
+
+SCHEMA = Schema(
+    keys=("card", "shop"),
+    categories=("channel",),
+    numbers=("risk",),
+    exact={"points": 0},
+    place=("latitude", "longitude"),
+    optional=("shop", "channel", "risk", "points", "latitude", "longitude"),
+    negative_amounts=True,
+    max_ahead="5s",
+    max_late="10s",
+)
+AHEAD_US = 5_000_000
+WINDOWS = tuple(
+    feature
+    for over in ("3s", "10s", "1m")
+    for by in ("card", "shop")
+    for feature in (
+        f.count(by=by, over=over),
+        f.count(by=by, over=over, include_current=False),
+        f.count(by=by, over=over, delay="5s"),
+        f.total("amount", by=by, over=over),
+        f.mean("amount", by=by, over=over, include_current=False),
+        f.mean("points", by=by, over=over),
+        f.mean("amount", by=by, over=over, delay="7s"),
+        f.std("amount", by=by, over=over),
+        f.std("points", by=by, over=over, delay="2s"),
+        f.minimum("amount", by=by, over=over),
+        f.maximum("amount", by=by, over=over),
+        f.maximum("points", by=by, over=over, include_current=False),
+        f.distinct("channel", by=by, over=over),
+        f.fraud_count(by=by, over=over, delay="4s"),
+        f.fraud_rate(by=by, over=over, delay="10s"),
+    )
+)
+REST = (
+    f.field("amount"),
+    f.field("risk"),
+    f.field("points"),
+    f.category("channel"),
+    f.hour_of_day(),
+    f.day_of_week(),
+    f.is_weekend(),
+    f.is_night(6),
+    f.distinct("shop", by="card", over="10s"),
+    f.seconds_since_last(by="card"),
+    f.last("amount", by="card"),
+    f.last("points", by="shop"),
+    f.distance_since_last(by="card"),
+    f.speed_since_last(by="shop"),
+    f.session_count(by="card", gap="3s"),
+    f.session_total("points", by="card", gap="3s"),
+    f.session_total("amount", by="card", gap="5s"),
+    f.session_seconds(by="card", gap="3s"),
+    f.ratio("amount", to=f.mean("amount", by="card", over="10s")),
+    f.ratio(f.count(by="card", over="3s"), to=f.count(by="card", over="1m")),
+)
+PLAN = FeaturePlan(SCHEMA, WINDOWS + REST, {"channel": ("web", "chip")}, forget_after="75s")
+HORIZON_US = 85_000_000
+
+WEIRD_KEYS = ("a", "A", " ", "ключ", "🂡", "x" * 200, "0", "null", "a\x00b")
+amounts = st.one_of(
+    st.integers(-500, 500),
+    st.sampled_from([0, 1, -1, 10**12, -(10**12), 10**12 - 1]),
+).map(lambda cents: cents / 100)
+
+
+@st.composite
+def streams(draw, length=40):
+    """Transactions with ties, late ones and ones ahead of their arrival, and outcomes of some of them in between."""
+    events = []
+    now = draw(st.sampled_from([0, 1_735_689_600_000_000, 86_399_000_000]))
+    for i in range(draw(st.integers(1, length))):
+        if events and draw(st.integers(0, 4)) == 0:
+            outcome = {"outcome": f"t{draw(st.integers(0, i))}", "fraud": draw(st.booleans()), "received": now}
+            events.append(outcome)
+            continue
+        now += draw(st.sampled_from([0, 0, 1, 999_999, 1_000_000, 2_000_000, 3_000_000, 9_000_000, 70_000_000,
+                                     HORIZON_US, HORIZON_US + 1]))  # fmt: skip
+        late = draw(st.sampled_from([0, 0, 0, 1, 1_000_000, 3_000_000, 10_000_000, 90_000_000]))
+        ahead = draw(st.sampled_from([0, 0, 0, 1, AHEAD_US, AHEAD_US + 1, 10_000_000, 1_800_000_000, -(10**9)]))
+        place = draw(st.sampled_from([(None, None), (48.137154, 11.576124), (-90.0, 180.0), (0.0, 0.0)]))
+        events.append(
+            {
+                "id": f"t{i}",
+                "time": max(now - late + ahead, 0),
+                "received": now,
+                "amount": draw(amounts),
+                "points": draw(st.one_of(st.none(), st.integers(-(10**12), 10**12))),
+                "latitude": place[0],
+                "longitude": place[1],
+                "risk": draw(st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))),
+                "card": draw(st.sampled_from(WEIRD_KEYS[:3])),
+                "shop": draw(st.sampled_from((None, *WEIRD_KEYS[3:6]))),
+                "channel": draw(st.sampled_from([None, "web", "chip", "fax", "telex"])),
+            }
+        )
+    return events
+
+
+def payment(i, time, received=None, **fields):
+    """A transaction by hand, of card `a`; received when it happened unless said otherwise."""
+    nothing = dict.fromkeys(("points", "latitude", "longitude", "risk", "shop", "channel"))
+    received = time if received is None else received
+    return {**nothing, "id": f"t{i}", "time": time, "received": received, "amount": 1.0, "card": "a", **fields}
+
+
+def as_columns(events) -> EventColumns:
+    to_columns = columns_of_transactions(SCHEMA)
+    parts = []
+    for event in events:
+        if "outcome" in event:
+            parts.append(columns_of_outcomes(SCHEMA, [Outcome(event["outcome"], event["fraud"], 0)], event["received"]))
+        else:
+            values = {SCHEMA.id: event["id"], SCHEMA.time: event["time"]}
+            values |= {name: event[name] for name in SCHEMA.fields[2:]}
+            parts.append(to_columns([SCHEMA.wire_type(**values)], event["received"]))
+    return concatenate(parts)
+
+
+def same_bits(a, b) -> bool:
+    a, b = np.ascontiguousarray(a, np.float64), np.ascontiguousarray(b, np.float64)
+    both_missing = np.isnan(a) & np.isnan(b)
+    return a.shape == b.shape and bool(np.all((a.view(np.int64) == b.view(np.int64)) | both_missing))

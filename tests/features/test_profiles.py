@@ -1,0 +1,141 @@
+"""Profiles: a key that travels as bytes gives the same bits as one that stays."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from streams import PLAN, SCHEMA, as_columns, payment, same_bits, streams
+
+from sentinel.errors import StorageProblem
+from sentinel.events.columns import hash_text
+from sentinel.features import definitions as f
+from sentinel.features import layout
+from sentinel.features.plan import FeaturePlan
+from sentinel.features.profile import read_profiles
+from sentinel.features.profile_store import ProfileStore
+from sentinel.features.store import MemoryStore
+
+SMALL = FeaturePlan(SCHEMA, (f.total("amount", by="card", over="1m"),))
+CARD = np.array([hash_text("a")], np.uint64)
+
+
+def addressed(events):
+    """The events, with the keys of its transaction in every outcome."""
+    columns = as_columns(events)
+    rows = {event["id"]: i for i, event in enumerate(events) if "id" in event}
+    for i, event in enumerate(events):
+        if event.get("outcome") in rows:
+            columns.texts[i] = columns.texts[rows[event["outcome"]]]
+    return columns
+
+
+def batches_of(columns, sizes):
+    begin, taken = 0, 0
+    while begin < len(columns):
+        size = sizes[taken % len(sizes)]
+        yield columns.rows(slice(begin, begin + size))
+        begin, taken = begin + size, taken + 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(streams(), st.lists(st.integers(1, 9), min_size=1, max_size=9), st.randoms(use_true_random=False))
+def test_staying_and_travelling_in_any_mixture_give_the_same_bits(events, sizes, random):
+    columns = addressed(events)
+    stays, travels = MemoryStore(PLAN), MemoryStore(PLAN)
+    for batch in batches_of(columns, sizes):
+        expected, got = stays.advance(batch), travels.advance(batch)
+        assert same_bits(got.rows, expected.rows)
+        assert (got.late == expected.late).all()
+        assert (got.known == expected.known).all()
+        for by in travels.groups:
+            going = travels.keys_of(by)
+            going = going[[random.random() < 0.5 for _ in going]]
+            profiles = travels.export(by, going)
+            if random.random() < 0.5:
+                travels.drop(by, going)
+            random.shuffle(profiles)
+            travels.load(by, profiles)
+    assert everything(travels, columns) == everything(stays, columns)
+
+
+@settings(max_examples=150, deadline=None)
+@given(streams(), st.lists(st.integers(1, 9), min_size=1, max_size=9))
+def test_a_store_that_keeps_only_profiles_gives_the_same_bits(events, sizes):
+    memory, profiles, columns = MemoryStore(PLAN), {}, addressed(events)
+    store = ProfileStore(PLAN, profiles)
+    for batch in batches_of(columns, sizes):
+        expected, got = memory.advance(batch), store.advance(batch)
+        assert same_bits(got.rows, expected.rows)
+        assert (got.late == expected.late).all()
+        assert (got.known == expected.known).all()
+    assert store._memory.keys() == 0
+    remembered = everything(memory, columns)
+    assert {key: profiles[key] for key in remembered} == remembered
+
+
+def everything(store, columns):
+    """What is remembered of every key that is not forgotten after these events, by field and hash."""
+    found = {}
+    for by, plan, state in zip(store.groups, store.compiled.groups, store._groups, strict=True):
+        rows = state.keys[: state.counters[layout.N_KEYS]]
+        is_remembered = columns.received_us[-1] - rows[:, layout.HEARD] <= plan.horizon
+        keys = rows[is_remembered & (rows[:, layout.HEARD] != layout.NEVER), layout.KEY_HASH].astype(np.uint64)
+        found |= {(by, key): one for key, one in zip(keys.tolist(), store.export(by, keys), strict=True)}
+    return found
+
+
+def test_a_profile_is_the_same_whoever_makes_it():
+    """Nothing in it comes from the process: it must be readable by one of next year's."""
+    store = MemoryStore(SMALL)
+    store.advance(as_columns([payment("other", 1, card="b"), payment(0, 1_700_000_000_000_000, amount=12.34)]))
+    assert [one.hex() for one in store.export("card", CARD)] == [PROFILE]
+
+
+PROFILE = "021fa9fb5afe7f713a1f4e961eb632c6e68080f2818389850600020000a41320f2e5d6"
+
+
+def test_what_is_dropped_is_as_new_and_leaves_nothing_behind():
+    store = MemoryStore(PLAN)
+    store.advance(as_columns([payment(i, i * 100_000, shop="s", channel="web") for i in range(50)]))
+    for by in store.groups:
+        store.drop(by, store.keys_of(by))
+    assert store.keys() == 0
+    state = store._groups[0]
+    assert [int(table.facts[2]) for table in (state.slots, state.values, state.ids)] == [0, 0, 0]
+    again = as_columns([payment(99, 6_000_000, shop="s")])
+    assert same_bits(store.advance(again).rows, MemoryStore(PLAN).advance(again).rows)
+
+
+@pytest.mark.parametrize("byte", range(30))
+def test_a_damaged_profile_is_refused(byte):
+    store = MemoryStore(SMALL)
+    store.advance(as_columns([payment(0, 0), payment(1, 9)]))
+    [profile] = store.export("card", CARD)
+    damaged = bytearray(profile)
+    damaged[byte % len(profile)] ^= 16
+    other = MemoryStore(SMALL)
+    with pytest.raises(StorageProblem, match=r"damaged|another"):
+        other.load("card", [profile, bytes(damaged)])
+    assert other.keys() == 0
+
+
+def test_a_profile_of_another_plan_is_refused():
+    store = MemoryStore(SMALL)
+    store.advance(as_columns([payment(0, 0)]))
+    other = MemoryStore(FeaturePlan(SCHEMA, (f.total("amount", by="card", over="2m"),)))
+    with pytest.raises(StorageProblem, match="another feature plan"):
+        other.load("card", store.export("card", CARD))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_no_bytes_can_harm_the_state(data):
+    """Whoever can write to Redis can make checksums too."""
+    store, twin = MemoryStore(PLAN), MemoryStore(PLAN)
+    before = as_columns([payment(i, i * 1_000_000, shop="s") for i in range(5)])
+    store.advance(before)
+    twin.advance(before)
+    for plan, state in zip(store.compiled.groups, store._groups, strict=True):
+        read_profiles(plan, state, np.frombuffer(data, np.uint8), 0, 100)
+    after = as_columns([payment(9, 6_000_000, card="b", shop="t")])
+    assert same_bits(store.advance(after).rows, twin.advance(after).rows)
