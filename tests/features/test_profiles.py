@@ -9,7 +9,6 @@ from streams import PLAN, SCHEMA, as_columns, payment, same_bits, streams
 from sentinel.errors import StorageProblem
 from sentinel.events.columns import hash_text
 from sentinel.features import definitions as f
-from sentinel.features import layout
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.profile import read_profiles
 from sentinel.features.profile_store import ProfileStore
@@ -55,7 +54,7 @@ def test_staying_and_travelling_in_any_mixture_give_the_same_bits(events, sizes,
                 travels.drop(by, going)
             random.shuffle(profiles)
             travels.load(by, profiles)
-    assert everything(travels, columns) == everything(stays, columns)
+    assert everything(travels) == everything(stays)
 
 
 @settings(max_examples=150, deadline=None)
@@ -69,19 +68,17 @@ def test_a_store_that_keeps_only_profiles_gives_the_same_bits(events, sizes):
         assert (got.late == expected.late).all()
         assert (got.known == expected.known).all()
     assert store._memory.keys() == 0
-    remembered = everything(memory, columns)
+    remembered = everything(memory)
     assert {key: profiles[key] for key in remembered} == remembered
 
 
-def everything(store, columns):
-    """What is remembered of every key that is not forgotten after these events, by field and hash."""
-    found = {}
-    for by, plan, state in zip(store.groups, store.compiled.groups, store._groups, strict=True):
-        rows = state.keys[: state.counters[layout.N_KEYS]]
-        is_remembered = columns.received_us[-1] - rows[:, layout.HEARD] <= plan.horizon
-        keys = rows[is_remembered & (rows[:, layout.HEARD] != layout.NEVER), layout.KEY_HASH].astype(np.uint64)
-        found |= {(by, key): one for key, one in zip(keys.tolist(), store.export(by, keys), strict=True)}
-    return found
+def everything(store):
+    """What is remembered of every key, by field and hash."""
+    return {
+        (by, key): profile
+        for by in store.groups
+        for key, profile in zip(store.keys_of(by).tolist(), store.export(by, store.keys_of(by)), strict=True)
+    }
 
 
 def test_a_profile_is_the_same_whoever_makes_it():

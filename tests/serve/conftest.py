@@ -111,7 +111,7 @@ class Home:
         """The stored outcomes, in order."""
         return [row for one in self.records() if one.kind == Kind.OUTCOMES for row in outcome_rows(one)]
 
-    def held(self) -> dict[str, dict[str, bytes]]:
+    def held(self) -> dict[str, dict[str, list[bytes]]]:
         """All that the engine's states hold."""
         return {name: _held(state) for name, state in self.engine.states.items()}
 
@@ -125,8 +125,9 @@ class Home:
         unused.close()
 
 
-def _held(state: FeatureState) -> dict[str, bytes]:
-    return {name: array.tobytes() for name, array in state.store.snapshot().items()}
+def _held(state: FeatureState) -> dict[str, list[bytes]]:
+    store = state.store
+    return {by: sorted(store.export(by, store.keys_of(by))) for by in store.groups}
 
 
 def _helper(name: str):

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from sentinel.errors import StorageProblem
 
 _MOST_BYTES = 1 << 39  # an address space has 128 TB, and there are a dozen arrays for every key of every state
-_SMALL = 4 << 20  # what lies behind it comes in pages of 2 MB where there are some: fewer misses of the address cache
 _NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # the standard library names it from 3.13 on
 
 
@@ -33,6 +32,4 @@ def reserve(dtype: Any, *row: int, rows: int | None = None) -> NDArray[Any]:
             f"the system grants no address space for the feature state ({error.strerror}); memory is taken only as it "
             "is used, so lift the limit (`ulimit -v unlimited`, vm.overcommit_memory=0)"
         ) from error
-    if n * row_bytes > 2 * _SMALL and hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE, _SMALL, n * row_bytes - _SMALL)
     return np.frombuffer(memory, dtype, n * prod(row)).reshape(n, *row)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sentinel.events.columns import LABEL_UNKNOWN, NO_TEXT
 from sentinel.features import layout as at
 from sentinel.features.event_list import after, append, head, label
-from sentinel.features.forgetting import free_key, move_windows
+from sentinel.features.forgetting import free_key, is_forgotten, move_windows
 from sentinel.features.jit import entry_beside, inlined
 from sentinel.features.kernel import fits, slot_of
 from sentinel.features.layout import GroupPlan, GroupState
@@ -48,12 +48,16 @@ def write_keys(plan: GroupPlan, state: GroupState, keys: NDArray[np.uint64], dat
 
 @entry_beside
 def write_all(
-    plan: GroupPlan, state: GroupState, first: int, last: int, data: NDArray[np.uint8], begin: int
+    plan: GroupPlan, state: GroupState, received: int, first: int, last: int, data: NDArray[np.uint8], begin: int
 ) -> tuple[int, int]:
-    """Write the profiles of the rows from `first` up to `last`; the next row to write, and where the last one ends."""
+    """Write the profiles of the rows from `first` up to `last` whose keys are not forgotten at `received`.
+
+    Returns the next row to write, and where the last profile ends.
+    """
     for slot in range(first, last):
-        if state.keys[slot, at.HEARD] != at.NEVER:
-            end = write_profile(plan, state, state.keys[slot], data, begin)
+        cells = state.keys[slot]
+        if cells[at.HEARD] != at.NEVER and not is_forgotten(plan, cells, received):
+            end = write_profile(plan, state, cells, data, begin)
             if end == NO_ROOM:
                 return slot, begin
             begin = end

@@ -26,6 +26,7 @@ from sentinel.features.table import bytes_of, empty_table
 
 _PIECE = 1 << 18
 _STEP = 10_000  # keys
+_RECEIVED = "received"
 _FIRST_BYTES = 1 << 16
 _HEAD = struct.Struct("<BQ")  # of a profile: the kernel's version, the fingerprint of the plan
 _CHECK_BYTES = 4  # behind a profile: of its XXH3
@@ -44,6 +45,7 @@ class MemoryStore:
         self.compiled: CompiledPlan = compile_plan(plan)
         self._groups = [_empty_state(group) for group in self.compiled.groups]
         self._max_ahead_us = duration_us(plan.schema.max_ahead)
+        self._received_us = at.NONE  # of the newest event
         self._fingerprints = [_fingerprint(group) for group in self.compiled.groups]
 
     def advance(self, events: EventColumns) -> "Features":
@@ -65,6 +67,8 @@ class MemoryStore:
             )  # fmt: skip
             if taken < len(events):
                 raise _no_memory()
+        if len(events):
+            self._received_us = int(events.received_us[-1])
         fill_rows(self.compiled.rows, events.is_outcome, events.time_us, events.exact, events.plain, events.texts, out)
         return Features(out[:, : self.compiled.outputs], late, known)
 
@@ -118,10 +122,12 @@ class MemoryStore:
         self._read(self._groups, g, np.frombuffer(b"".join(bodies), np.uint8))
 
     def keys_of(self, by: str) -> NDArray[np.uint64]:
-        """The keys (n,) of the text field `by` that are remembered, as hashes."""
-        state = self._groups[self._group_of(by)]
-        rows = state.keys[: int(state.counters[at.N_KEYS])]
-        return np.ascontiguousarray(rows[rows[:, at.HEARD] != at.NEVER, at.KEY_HASH]).view(np.uint64)
+        """The keys (n,) of the text field `by` that are not forgotten, as hashes."""
+        g = self._group_of(by)
+        rows = self._groups[g].keys[: int(self._groups[g].counters[at.N_KEYS])]
+        is_free, silent_us = rows[:, at.HEARD] == at.NEVER, self._received_us - rows[:, at.HEARD]
+        keys: NDArray[np.int64] = rows[~is_free & (silent_us <= self.compiled.groups[g].horizon), at.KEY_HASH]
+        return keys.astype(np.uint64)
 
     def drop(self, by: str, keys: NDArray[np.uint64]) -> None:
         """Remember these keys (n,) of the text field `by` no longer."""
@@ -137,13 +143,13 @@ class MemoryStore:
         return [self.plan.schema.texts[group.key] for group in self.compiled.groups]
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
-        """The whole state as the profiles of all keys; `restore` goes on from it with the same bits."""
-        taken: dict[str, NDArray[Any]] = {}
+        """The profiles of all keys that are not forgotten; `restore` goes on from them with the same bits."""
+        taken: dict[str, NDArray[Any]] = {_RECEIVED: np.array([self._received_us])}
         for g, (plan, state) in enumerate(zip(self.compiled.groups, self._groups, strict=True)):
             n, slot, end, data = int(state.counters[at.N_KEYS]), 0, 0, np.empty(_FIRST_BYTES, np.uint8)
             while slot < n:
                 before = slot
-                slot, end = write_all(plan, state, slot, min(slot + _STEP, n), data, end)
+                slot, end = write_all(plan, state, self._received_us, slot, min(slot + _STEP, n), data, end)
                 if slot == before:
                     data = np.concatenate([data, np.empty_like(data)])
             taken[f"{g}.profiles"] = data[:end].copy()
@@ -157,10 +163,14 @@ class MemoryStore:
         """
         restored = [_empty_state(group) for group in self.compiled.groups]
         for g in range(len(restored)):
-            if f"{g}.plan" not in taken or taken[f"{g}.plan"].tolist() != [at.KERNEL_VERSION, self._fingerprints[g]]:
+            if (
+                _RECEIVED not in taken
+                or f"{g}.plan" not in taken
+                or taken[f"{g}.plan"].tolist() != [at.KERNEL_VERSION, self._fingerprints[g]]
+            ):
                 raise StorageProblem("the snapshot belongs to another feature plan; replay the log")
             self._read(restored, g, taken[f"{g}.profiles"])
-        self._groups = restored
+        self._groups, self._received_us = restored, int(taken[_RECEIVED][0])
 
     def _read(self, groups: Sequence[GroupState], g: int, data: NDArray[np.uint8]) -> None:
         end = 0
