@@ -1,7 +1,6 @@
 """The memory store: the feature state of every key."""
 
 import io
-import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -117,37 +116,14 @@ class MemoryStore:
         """How many keys were forgotten so far, over all groups; one that comes back may be forgotten again."""
         return sum(int(state.counters[FORGOTTEN]) for state in self._groups)
 
-    def snapshot(self, room: dict[str, NDArray[Any]] | None = None) -> dict[str, NDArray[Any]]:
-        """A copy of the whole state, cut to what is in use; `restore` takes it back bit for bit.
-
-        `room` is where copies go (`make_copy_room`), and grows as needed.
-        """
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """A copy of the whole state, cut to what is in use; `restore` takes it back bit for bit."""
         taken: dict[str, NDArray[Any]] = {}
-        room = {} if room is None else room
         for g, state in enumerate(self._groups):
             used = {"keys": int(state.counters[N_KEYS]), "events": int(state.counters[N_EVENTS])}
             for name, array in state._asdict().items():
-                taken[f"{g}.{name}"] = _copied(array[: used.get(name, len(array))], f"{g}.{name}", room)
+                taken[f"{g}.{name}"] = array[: used.get(name, len(array))].copy()
         return taken
-
-    def copies_fit(self, room: Mapping[str, NDArray[Any]]) -> bool:
-        """Whether copies will fit into `room` until something grows."""
-        return all(_fits(name, array, room) for name, array in self._arrays())
-
-    def make_copy_room(self, room: Mapping[str, NDArray[Any]], pause_s: float = 0.0) -> dict[str, NDArray[Any]]:
-        """Memory for `snapshot`, as much as it may need until something grows; from any thread.
-
-        What is large enough in `room` is kept. See `make_room` for why memory is made ahead.
-        """
-        return {
-            name: room[name] if _fits(name, array, room) else _touched(array.shape, array.dtype, pause_s)
-            for name, array in self._arrays()
-        }
-
-    def _arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        for g, state in enumerate(self._groups):
-            for name, array in state._asdict().items():
-                yield f"{g}.{name}", array
 
     def restore(self, taken: Mapping[str, NDArray[Any]]) -> None:
         """Replace the state by a snapshot of a store with the same plan.
@@ -183,19 +159,6 @@ class Features:
         self.known = known
 
 
-def _fits(name: str, array: NDArray[Any], room: Mapping[str, NDArray[Any]]) -> bool:
-    return name in room and len(room[name]) >= len(array)
-
-
-def _copied(array: NDArray[Any], name: str, room: dict[str, NDArray[Any]]) -> NDArray[Any]:
-    found = room.get(name)
-    if found is None or len(found) < len(array):
-        room[name] = found = np.empty_like(array)
-    copy = found[: len(array)]
-    np.copyto(copy, array)
-    return copy
-
-
 def pack(snapshot: Mapping[str, NDArray[Any]]) -> bytes:
     """A snapshot as bytes (NumPy's npz; each part carries a CRC)."""
     buffer = io.BytesIO()
@@ -203,12 +166,8 @@ def pack(snapshot: Mapping[str, NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def write_packed(snapshot: Mapping[str, NDArray[Any]], file: IO[bytes], pause_s: float = 0.0) -> None:
-    """Write what `pack` returns to a file.
-
-    With pauses it goes to the disk in small pieces, so that no other thread waits for long: written back all at once,
-    it would hold up every commit of a journal on the same disk.
-    """
+def write_packed(snapshot: Mapping[str, NDArray[Any]], file: IO[bytes]) -> None:
+    """Write what `pack` returns to a file, in small pieces."""
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in snapshot.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
@@ -217,10 +176,6 @@ def write_packed(snapshot: Mapping[str, NDArray[Any]], file: IO[bytes], pause_s:
                 flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
                 for begin in range(0, len(flat), _PIECE):
                     entry.write(flat[begin : begin + _PIECE])
-                    if pause_s:
-                        file.flush()
-                        os.fdatasync(file.fileno())
-                        time.sleep(pause_s)
 
 
 def unpack(data: bytes) -> dict[str, NDArray[Any]]:

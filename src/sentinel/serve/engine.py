@@ -1,7 +1,7 @@
 """The engine: one batch from arrival to answer, in one thread and without locks."""
 
 import time
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 
 from sentinel.policy.model_call import Limits, ModelCaller
 from sentinel.record.entries import schema_id
@@ -16,7 +16,6 @@ from sentinel.serve.lineup import Lineup
 from sentinel.serve.sift import Sieve
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
-SNAPSHOT_EVERY = 250_000
 _PAUSE_S = 0.0005  # after a record, while a state is loaded beside those that decide: they need the interpreter's lock
 MOST_TO_FOLLOW = 512
 """Entries that a new state may be behind when it is switched in: they are taken within a turn of the event loop."""
@@ -34,7 +33,8 @@ class Engine:
     ) -> None:
         """Load the states, which may take a while; `begin` makes the engine ready."""
         self.journal = journal
-        self.snapshots = snapshots
+        self._snapshots = snapshots
+        self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="room")
         self.models = ModelCaller(limits)
         self.ledger = Ledger(counters)
         self.states: dict[str, FeatureState] = {}
@@ -60,7 +60,7 @@ class Engine:
                 log = self.journal.log
                 begin = activation_of(log, bundle.state_id)
                 state = FeatureState(bundle, first_after_history(log, bundle) if begin is None else begin)
-                state.load(log, self.snapshots, _PAUSE_S if self.states else 0.0)
+                state.load(log, self._snapshots, _PAUSE_S if self.states else 0.0)
                 fresh[state.id] = state
         return fresh
 
@@ -76,9 +76,6 @@ class Engine:
                 self.journal.activate(state.id, state.begin, self.clock(now_us))
         known = {**self.states, **fresh}
         self.states = {one.bundle.state_id: known[one.bundle.state_id] for one in lineup.contenders}
-        for name in known.keys() - self.states.keys():
-            if known[name].position <= self.journal.log.durable:
-                self.snapshots.run_soon(partial(known[name].retire, self.snapshots))
         self.schema = lineup.champion.bundle.manifest.plan.schema
         self._schema_id, self._detector = schema_id(self.schema), lineup.champion.bundle.manifest.detector
         self._sieve = Sieve(self.schema)
@@ -153,28 +150,13 @@ class Engine:
         ledger.decided([group.levels for group in batch.groups], batch.latencies_us, begun_ns, batch.received_ns)
 
     def keep_up(self) -> None:
-        """Between batches: a snapshot when enough has happened."""
-        for state in () if self.snapshots.writing() else self.states.values():
-            if state.entries_since_snapshot >= SNAPSHOT_EVERY:
-                self._save(state, wait=False)
-            else:
-                state.prepare(self.snapshots)
-
-    def _save(self, state: FeatureState, *, wait: bool) -> None:
-        if state.position <= self.journal.log.durable:  # what is void one day leaves its positions to others
-            state.snapshot(self.snapshots, wait=wait)
+        """Between batches: have memory made for what grows soon."""
+        for state in self.states.values():
+            state.prepare(self._background.submit)
 
     def close(self) -> None:
-        """Save the states and release everything but the log."""
-        self.ledger.settle()
-        try:
-            for state in self.states.values():
-                self._save(state, wait=True)
-        finally:
-            self.abandon()
-
-    def abandon(self) -> None:
-        """Release everything but the log, without saving states that are ahead of it."""
+        """Release everything but the log. Nothing is saved: the log has it."""
         self.models.stop()
-        self.snapshots.close()
+        self._background.shutdown()
         self.journal.close()
+        self.ledger.settle()

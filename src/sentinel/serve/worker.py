@@ -39,14 +39,14 @@ class Worker(RunningEngine):
         self._pause_until_s = 0.0
 
     def stop(self) -> None:
-        """Answer what has arrived, take a snapshot. Call it from another thread than the loop's."""
+        """Answer what has arrived. Call it from another thread than the loop's."""
         self._opener.stop()
         engine = self._in_loop(self._end).result()
         if engine is not None:
             try:
                 engine.close()
             except Exception:
-                _log.exception("the states could not be saved; the log has every answer that was given")
+                _log.exception("the engine could not be released; the log has every answer that was given")
 
     def put(self, request: Request) -> None:
         """Have transactions decided; `request.reply` is called in the event loop with the answers, in their order.
