@@ -32,8 +32,11 @@ from sentinel.config import Settings
 from sentinel.model.registry import Registry
 from sentinel.record.applied import deployment_in, log_folder
 from sentinel.record.file_log import FileLog
+from sentinel.record.log_reader import FileLogReader
+from sentinel.record.snapshots import Snapshots
+from sentinel.record.snapshotter import SNAPSHOT_EVERY, Snapshotter
 from sentinel.serve.batch import Arrivals
-from sentinel.serve.engine import SNAPSHOT_EVERY, Engine
+from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import load_lineup
 from sentinel.telemetry.counters import Counters
 from sentinel.transport.client import request_bytes
@@ -51,8 +54,11 @@ def main() -> None:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         home = prepare(Path(folder), 1_000, lambda *_: None).score_home
-        rows = round(given.restart) // SNAPSHOT_EVERY * SNAPSHOT_EVERY + SNAPSHOT_EVERY - BATCH
-        figures["fill"] = fill(home, rows)
+        saved = round(given.restart) // SNAPSHOT_EVERY * SNAPSHOT_EVERY
+        fill(home, saved)
+        save(home)
+        rows = saved + SNAPSHOT_EVERY - BATCH
+        figures["fill"] = fill(home, rows - saved)
         server = ServerProcess(home, HOST, free_port(HOST), core=0)
         seconds = []
         for _ in range(3):
@@ -83,7 +89,7 @@ def payments(n: int, rng: np.random.Generator) -> list[bytes]:
 
 
 def fill(home: Path, rows: int) -> dict[str, Any]:
-    """Have the engine decide so many, with a snapshot whenever one is due."""
+    """Have the engine decide so many."""
     settings = Settings(home=home)
     log = FileLog.open(log_folder(home), time.time_ns() // 1000)
     engine: Engine = open_engine(settings, log, load_lineup(deployment_in(log), Registry(settings.models)), Counters())
@@ -94,12 +100,19 @@ def fill(home: Path, rows: int) -> dict[str, Any]:
         batch = [decode(one) for one in payments(min(BATCH, rows - done), rng)]
         now_ns = time.monotonic_ns()
         engine.decide(Arrivals(batch, [now_ns] * len(batch), [FAR_NS] * len(batch)), time.time_ns() // 1000)
-        engine.keep_up()
-    engine.snapshots.finish()
-    engine.abandon()
+    engine.close()
     size = log.sizes
     log.close()
     return {"rows_per_s": round(rows / (time.perf_counter() - begun)), "log": size._asdict()}
+
+
+def save(home: Path) -> None:
+    """Have a snapshot of what is stored."""
+    log = FileLogReader(log_folder(home))
+    snapshotter = Snapshotter(log, Registry(home / "models"), Snapshots(home / "snapshots"))
+    snapshotter.step(0.0)
+    snapshotter.finish()
+    log.close()
 
 
 def follow(server: ServerProcess, seconds: float) -> dict[str, Any]:

@@ -34,9 +34,10 @@ from sentinel.serve.lineup import Lineup
 from sentinel.serve.observers import Observers
 from sentinel.serve.projector_process import ProjectorProcess
 from sentinel.serve.rollout import Rollout
+from sentinel.serve.snapshotter_process import SnapshotterProcess
 from sentinel.serve.vectors.predictor import Predictor
 from sentinel.serve.vectors.score_cache import ScoreCache
-from sentinel.serve.watch import Watch
+from sentinel.serve.watch import Children, Watch
 from sentinel.serve.worker import Worker
 from sentinel.shadow.settings import ShadowSettings
 from sentinel.shadow.supervisor import ShadowSupervisor
@@ -82,7 +83,7 @@ def warm(plan: FeaturePlan) -> None:
 
 
 def serve(settings: Settings) -> None:
-    """Run the server until SIGTERM or Ctrl-C; then finish what has arrived and save the state."""
+    """Run the server until SIGTERM or Ctrl-C; then finish what has arrived and have the state saved."""
     if settings.workers == 1:
         run_worker(settings, Counters(), leads=True)
         return
@@ -139,7 +140,8 @@ def _deciding(settings: Settings, of_loop: Counters, log: Log) -> Watch:
     worker = Worker(log, lambda: open_engine(settings, log, rollout.first_lineup(), of_engine), settings.max_waiting)
     predictor = _predictor(settings, of_loop, observers)
     shadow = ShadowSupervisor(settings.home, ShadowSettings(keep_scores=settings.shadow_scores))
-    children = shadow, ProjectorProcess(settings.home, log)
+    snapshotter = SnapshotterProcess(settings.home, log, settings.snapshot_every, settings.last_snapshot_s)
+    children = Children(shadow, ProjectorProcess(settings.home, log), snapshotter)
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
 
 

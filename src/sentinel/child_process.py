@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from sentinel.errors import SentinelError
 
@@ -32,6 +34,14 @@ def die_with_parent(parent: int | None) -> Callable[[], bool]:
     if parent is not None and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     return lambda: parent is None or os.getppid() == parent
+
+
+def yield_to_decisions() -> None:
+    """Last in the queue for a processor, first to go when memory runs out, and no dump of it on the disk."""
+    os.nice(19)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):  # only Linux has it
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 class Child:
@@ -68,6 +78,12 @@ class Child:
         lines = self._said.decode(errors="replace").split("\n")
         told = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f"{told} ({how})" if told else how
+
+    def finish(self, patience_s: float) -> None:
+        """Ask it to end, and wait until it has, so long at most."""
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience_s)
 
     def kill(self) -> None:
         """End it, however it is, and release what belonged to it."""

@@ -29,6 +29,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `false_alarm_cost`: what a false alarm costs, in the unit of the amount, for experiments.
     - `drift_window`: transactions that are compared with the training history.
     - `shadow_scores`: the newest scores of shadows that are kept in `shadow.db`, about 160 bytes each.
+    - `snapshot_every`: entries after which the features' state is saved again.  `last_snapshot_s`: how long the last
+      save at the end may take.
     - `log_style`: `text` or `json`.  `log_level`: the lowest that is logged.  `log_to`: a file for the
       own messages, instead of standard error; rotated at 5 MB, five older ones are kept.
     - `otlp_endpoint`: where to send traces; needs the extra `tracing`.
@@ -55,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     false_alarm_cost: Annotated[float, msgspec.Meta(ge=0)] = 10.0
     drift_window: Annotated[int, msgspec.Meta(ge=500)] = 5000
     shadow_scores: Annotated[int, msgspec.Meta(ge=1)] = 5_000_000
+    snapshot_every: Annotated[int, msgspec.Meta(ge=1)] = 250_000
+    last_snapshot_s: Annotated[float, msgspec.Meta(ge=0)] = 15.0
     log_style: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"
     log_to: Path | None = None

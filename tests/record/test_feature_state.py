@@ -1,7 +1,5 @@
 """A feature state is a model's history and every later entry of the log, to the last bit, however it came there."""
 
-import contextlib
-
 import msgspec
 import numpy as np
 import pytest
@@ -39,8 +37,7 @@ def log(fake_log):
 
 @pytest.fixture
 def snapshots(tmp_path):
-    with contextlib.closing(Snapshots(tmp_path / "snapshots")) as one:
-        yield one
+    return Snapshots(tmp_path / "snapshots")
 
 
 class Filled:
@@ -146,34 +143,34 @@ def test_wherever_snapshots_and_starts_fall_it_is_the_same_to_the_last_bit(
 ):
     log = fake_log.FakeLog()
     filled = Filled(log, bundle, begun_us)
-    with contextlib.closing(Snapshots(tmp_path_factory.mktemp("snapshots"))) as snapshots:
-        state = loaded(bundle, log, snapshots)
-        for step, n in steps:
-            if step == "snapshot":
-                state.snapshot(snapshots, wait=True)
-            elif step == "load":
-                state = loaded(bundle, log, snapshots)
-            else:
-                getattr(filled, step)(n)
-                state.follow(log)
-        assert bits(state) == filled.by_hand(bundle)
-        assert bits(loaded(bundle, log, snapshots)) == filled.by_hand(bundle)
+    snapshots = Snapshots(tmp_path_factory.mktemp("snapshots"))
+    state = loaded(bundle, log, snapshots)
+    for step, n in steps:
+        if step == "snapshot":
+            state.snapshot(snapshots)
+        elif step == "load":
+            state = loaded(bundle, log, snapshots)
+        else:
+            getattr(filled, step)(n)
+            state.follow(log)
+    assert bits(state) == filled.by_hand(bundle)
+    assert bits(loaded(bundle, log, snapshots)) == filled.by_hand(bundle)
 
 
 def test_a_start_goes_on_from_the_newest_snapshot(bundle, filled, log, snapshots):
     filled.decide(10)
     state = loaded(bundle, log, snapshots)
-    state.snapshot(snapshots, wait=True)
+    state.snapshot(snapshots)
     filled.decide(7)
     again = loaded(bundle, log, snapshots)
     assert (again.position, again.entries_since_snapshot) == (18, 7)
-    again.snapshot(snapshots, wait=True)
+    again.snapshot(snapshots)
     assert again.entries_since_snapshot == 0
 
 
 def test_snapshots_of_another_log_or_of_another_plan_are_not_used(bundle, filled, log, fake_log, snapshots, begun_us):
     filled.decide(10)
-    loaded(bundle, log, snapshots).snapshot(snapshots, wait=True)
+    loaded(bundle, log, snapshots).snapshot(snapshots)
     other = Filled(fake_log.FakeLog("other"), bundle, begun_us)
     other.decide(12)
     state = loaded(bundle, other.log, snapshots)
@@ -187,7 +184,7 @@ def test_snapshots_of_another_log_or_of_another_plan_are_not_used(bundle, filled
 
 def test_a_snapshot_ahead_of_the_log_is_not_used(bundle, filled, log, fake_log, snapshots, begun_us):
     filled.decide(10)
-    loaded(bundle, log, snapshots).snapshot(snapshots, wait=True)
+    loaded(bundle, log, snapshots).snapshot(snapshots)
     shorter = Filled(fake_log.FakeLog(), bundle, begun_us)
     shorter.decide(4)
     assert bits(loaded(bundle, shorter.log, snapshots)) == shorter.by_hand(bundle)
@@ -200,7 +197,7 @@ def test_a_state_whose_entries_were_pruned_is_refused_unless_a_snapshot_has_them
     log.prune(6)
     with pytest.raises(StorageProblem, match="need the log from position 1 on, and it begins at 6"):
         loaded(bundle, log, snapshots)
-    state.snapshot(snapshots, wait=True)
+    state.snapshot(snapshots)
     filled.decide(5)
     again = loaded(bundle, log, snapshots)
     assert (again.entries_since_snapshot, bits(again)) == (5, filled.by_hand(bundle))

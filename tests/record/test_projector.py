@@ -13,7 +13,8 @@ import pytest
 from sentinel.errors import StorageProblem
 from sentinel.record.file_log import FileLog
 from sentinel.record.log import Kind
-from sentinel.record.projector import Projector, follow, problem_of, schemas_of
+from sentinel.record.problem import problem_of
+from sentinel.record.projector import Projector, follow, schemas_of
 from sentinel.record.views import DecisionQuery
 from sentinel.record.views.sqlite import FILE, SqliteView, rebuild
 
@@ -183,7 +184,7 @@ def test_a_view_that_is_damaged_is_told_of_until_it_is_rebuilt(home, made, monke
     told = []
 
     def wanted():
-        told.append(problem_of(home))
+        told.append(problem_of(home, "projector"))
         if len(told) == 4:
             rebuild(home / FILE)
         return len(told) < 10

@@ -1,8 +1,11 @@
-"""Snapshots: the newest is found, two are kept, and the file that is written over leaves no trace."""
+"""Snapshots: what has the name of one restores; the newest is found, two are kept, and what is written over is gone."""
+
+import io
 
 import numpy as np
 import pytest
 
+from sentinel.errors import StorageProblem
 from sentinel.events.columns import EventColumns
 from sentinel.events.schema import Schema
 from sentinel.features import definitions as f
@@ -33,52 +36,51 @@ def store_of(cards):
 
 @pytest.fixture
 def snapshots(tmp_path):
-    snapshots = Snapshots(tmp_path)
-    yield snapshots
-    snapshots.close()
+    return Snapshots(tmp_path)
 
 
-@pytest.mark.parametrize("in_background", [False, True])
-def test_two_are_kept_and_the_next_is_written_over_the_one_before_them(snapshots, in_background):
+def save(snapshots, *positions, origin=ORIGIN):
+    for position in positions:
+        snapshots.save("v1", position, origin, store_of(position).snapshot())
+
+
+def names_in(snapshots):
+    return sorted(path.name for path in snapshots.folder.iterdir())
+
+
+def test_two_are_kept_and_the_next_is_written_over_the_one_before_them(snapshots):
     stores = {seq: store_of(cards) for seq, cards in ((1, 5_000), (2, 10), (3, 3_000), (4, 20), (5, 4_000), (6, 1))}
     for seq, store in stores.items():
-        if in_background:
-            snapshots.save_soon("v1", seq, ORIGIN, store.snapshot())
-            snapshots.finish()
-        else:
-            snapshots.save("v1", seq, ORIGIN, store.snapshot())
+        snapshots.save("v1", seq, ORIGIN, store.snapshot())
         found = MemoryStore(PLAN)
         assert snapshots.newest("v1", ORIGIN, seq, found) == seq
         assert pack(found.snapshot()) == pack(store.snapshot())
-    names = sorted(path.name for path in snapshots.folder.iterdir())
-    assert names == ["v1-000000000005.npz", "v1-000000000006.npz", "v1.spare"]
-    assert len(names) == KEPT + 1
+    assert names_in(snapshots) == ["v1-000000000005.npz", "v1-000000000006.npz", "v1.spare"]
+    assert snapshots.verified("v1", ORIGIN) == [5, 6]
+    assert KEPT == 2
 
 
 def test_a_spare_file_is_never_restored(snapshots):
-    for seq in (1, 2, 3):
-        snapshots.save("v1", seq, ORIGIN, store_of(seq).snapshot())
+    save(snapshots, 1, 2, 3)
     for path in snapshots.folder.glob("*.npz"):
         path.unlink()
     assert snapshots.newest("v1", ORIGIN, 9, MemoryStore(PLAN)) is None
 
 
 def test_a_snapshot_of_another_log_is_passed_over(snapshots):
-    snapshots.save("v1", 2, ORIGIN, store_of(2).snapshot())
+    save(snapshots, 2)
     assert snapshots.newest("v1", "plan of another log", 9, MemoryStore(PLAN)) is None
     assert snapshots.newest("v1", ORIGIN, 2, MemoryStore(PLAN)) == 2
 
 
 def test_a_snapshot_ahead_of_the_log_is_never_used_also_when_the_log_has_come_there_another_way(snapshots):
-    snapshots.save("v1", 1, ORIGIN, store_of(1).snapshot())
-    snapshots.save("v1", 9, ORIGIN, store_of(9).snapshot())
+    save(snapshots, 1, 9)
     assert snapshots.newest("v1", ORIGIN, 5, MemoryStore(PLAN)) == 1
     assert snapshots.newest("v1", ORIGIN, 20, MemoryStore(PLAN)) == 1
 
 
 def test_a_damaged_snapshot_is_passed_over_and_an_older_one_is_used(snapshots, caplog):
-    for seq in (1, 2):
-        snapshots.save("v1", seq, ORIGIN, store_of(seq).snapshot())
+    save(snapshots, 1, 2)
     newest = snapshots.folder / "v1-000000000002.npz"
     newest.write_bytes(newest.read_bytes()[:-100])
     found = MemoryStore(PLAN)
@@ -88,8 +90,86 @@ def test_a_damaged_snapshot_is_passed_over_and_an_older_one_is_used(snapshots, c
 
 
 def test_those_of_a_log_that_was_here_before_make_room_for_new_ones(snapshots):
-    for position in (700, 800, 900):
-        snapshots.save("v1", position, "plan of another log", store_of(3).snapshot())
+    save(snapshots, 700, 800, 900, origin="plan of another log")
     for position in (5, 6, 7):
-        snapshots.save("v1", position, ORIGIN, store_of(2).snapshot())
+        save(snapshots, position)
         assert snapshots.newest("v1", ORIGIN, 9, MemoryStore(PLAN)) == position
+
+
+def test_verified_are_those_of_this_log_that_can_be_read(snapshots):
+    assert snapshots.verified("v1", ORIGIN) == []
+    save(snapshots, 3, origin="plan of another log")
+    save(snapshots, 5)
+    assert snapshots.verified("v1", ORIGIN) == [5]
+    assert snapshots.verified("v2", ORIGIN) == []
+    (snapshots.folder / "v1-000000000005.npz").write_bytes(b"")
+    assert snapshots.verified("v1", ORIGIN) == []
+
+
+# a disk that does not keep what it was given
+
+
+def another_of_the_same_shape(_):
+    state = store_of(4).snapshot()
+    state["0.events"] += 1
+    return pack({**state, "origin": np.frombuffer(ORIGIN.encode(), np.uint8)})
+
+
+def flipped(data, at):
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda data: flipped(data, len(data) // 2), lambda data: data[: len(data) // 2], lambda _: b"", lambda data: data[:-1],
+     lambda _: pack(store_of(7).snapshot()), another_of_the_same_shape],
+    ids=["a flipped bit", "half", "nothing", "a byte less", "another state", "one of the same shape"],
+)  # fmt: skip
+def test_what_is_not_read_back_as_it_was_written_is_no_snapshot(snapshots, change, monkeypatch):
+    save(snapshots, 1, 2, 3)
+
+    def sync_what_is_changed(descriptor):
+        path = f"/proc/self/fd/{descriptor}"
+        with open(path, "rb") as file:  # noqa: PTH123 - a descriptor of this process
+            data = file.read()
+        if b"counters" in data:
+            with open(path, "wb") as file:  # noqa: PTH123
+                file.write(change(data))
+
+    monkeypatch.setattr("os.fsync", sync_what_is_changed)
+    with pytest.raises(StorageProblem, match=r"no snapshot was written .* read back"):
+        save(snapshots, 4)
+    monkeypatch.undo()
+    assert names_in(snapshots) == ["v1-000000000002.npz", "v1-000000000003.npz"]
+    save(snapshots, 4)
+    assert snapshots.verified("v1", ORIGIN) == [3, 4]
+
+
+def test_a_full_disk_is_told_and_the_older_ones_are_kept(snapshots, monkeypatch):
+    save(snapshots, 1, 2)
+    monkeypatch.setattr("sentinel.record.disk._KEPT_FREE", 2**60)
+    with pytest.raises(StorageProblem, match="kept for the log; free some space"):
+        save(snapshots, 3)
+    assert snapshots.verified("v1", ORIGIN) == [1, 2]
+
+
+def test_what_a_kill_left_half_written_is_written_over(snapshots):
+    save(snapshots, 1)
+    (snapshots.folder / "v1.spare").write_bytes(b"half" * 100_000)
+    save(snapshots, 2)
+    assert names_in(snapshots) == ["v1-000000000001.npz", "v1-000000000002.npz"]
+    found = MemoryStore(PLAN)
+    assert snapshots.newest("v1", ORIGIN, 9, found) == 2
+    assert pack(found.snapshot()) == pack(store_of(2).snapshot())
+
+
+def test_there_is_a_rest_after_every_piece_that_is_written_or_read_back(tmp_path):
+    rests = []
+    snapshots = Snapshots(tmp_path, lambda: rests.append(sum(path.stat().st_size for path in tmp_path.iterdir())))
+    state = store_of(50_000).snapshot()
+    snapshots.save("v1", 1, ORIGIN, state)
+    size = sum(array.nbytes for array in state.values())
+    written = [n for n, after in zip([0, *rests], rests, strict=False) if after > n]
+    assert max(b - a for a, b in zip([0, *rests], rests, strict=False)) <= 2 * (1 << 18) + 2 * io.DEFAULT_BUFFER_SIZE
+    assert len(written) >= size // (2 << 18)
+    assert len(rests) - len(written) >= size // (1 << 18)

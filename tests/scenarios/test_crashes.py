@@ -1,6 +1,7 @@
 """The server as a process: killed, ended, out of disk, without a model. Nothing acknowledged is ever lost."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +31,7 @@ def home(shop_home, tmp_path):
 
 @pytest.fixture
 def server(home):
-    server = ServerProcess(home, HOST, free_port(HOST))
+    server = ServerProcess(home, HOST, free_port(HOST), environment={"SENTINEL_SNAPSHOT_EVERY": "100"})
     yield server
     server.stop()
 
@@ -83,8 +85,27 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(server):
     asyncio.run(ask_again())
 
 
+def snapshots_in(home):
+    return sorted(int(path.stem.split("-")[1]) for path in (home / "snapshots").glob("*.npz"))
+
+
+def assert_saved_to_the_end(home):
+    log = FileLogReader(home / "log")
+    assert snapshots_in(home)[-1] == log.durable
+    log.close()
+
+
+def until(what):
+    end = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.05)
+
+
 def test_sigterm_answers_what_has_arrived_and_saves_the_state(server, home, stored):
     server.start()
+    decide_some(server, 150)
+    until(lambda: snapshots_in(home))
     acknowledged = {}
 
     async def run():
@@ -98,10 +119,53 @@ def test_sigterm_answers_what_has_arrived_and_saves_the_state(server, home, stor
     asyncio.run(run())
     assert acknowledged
     assert set(acknowledged) <= {row.transaction_id for row in stored(home)}
-    (snapshot,) = (home / "snapshots").glob("*.npz")
-    log = FileLogReader(home / "log")
-    assert int(snapshot.stem.split("-")[1]) == log.durable
-    log.close()
+    assert_saved_to_the_end(home)
+
+
+def snapshotter_of(server):
+    """The process id of the snapshotter of this server, or None."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(status.read_text().rsplit(")", 1)[1].split()[1])
+            if parent == server.pid and b"sentinel.record.snapshotter" in (status.parent / "cmdline").read_bytes():
+                return int(status.parent.name)
+    return None
+
+
+def test_killed_snapshotters_cost_no_answer_and_a_server_killed_while_one_saves_loses_nothing(server, home):
+    server.start()
+    acknowledged = {}
+
+    async def run():
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        sending = asyncio.ensure_future(keep_sending(server.port, acknowledged, stop))
+        for _ in range(2):
+            before = snapshots_in(home)
+            await loop.run_in_executor(None, until, lambda: snapshots_in(home) != before)  # noqa: B023 - called at once
+            answered = len(acknowledged)
+            os.kill(snapshotter_of(server), signal.SIGKILL)
+            await loop.run_in_executor(None, until, lambda: len(acknowledged) > answered + 200)  # noqa: B023
+            await loop.run_in_executor(None, until, lambda: snapshotter_of(server))
+        before = snapshots_in(home)
+        await loop.run_in_executor(None, until, lambda: snapshots_in(home) != before)
+        assert get_json(server.port, "/health")["snapshots"]["restarts"] == 2
+        snapshotter = snapshotter_of(server)
+        await loop.run_in_executor(None, until, lambda: list((home / "snapshots").glob("*.spare")))
+        await loop.run_in_executor(None, server.kill)
+        stop.set()
+        await sending
+        until(lambda: not Path(f"/proc/{snapshotter}").exists())
+
+    asyncio.run(run())
+    server.start()
+
+    async def ask_again():
+        async with Client(HOST, server.port, 1) as client:
+            for body, answer in list(acknowledged.values())[::7]:
+                status, again, _ = await client.post("/v1/score", body)
+                assert (status, json.loads(again)) == (200, {**answer, "replayed": True})
+
+    asyncio.run(ask_again())
 
 
 @pytest.fixture
@@ -313,7 +377,7 @@ def test_ctrl_c_ends_it_in_good_order(home):
     port = free_port(HOST)
     process = subprocess.Popen(
         [sys.executable, "-m", "sentinel", "serve", "--home", str(home), "--port", str(port)],
-        stderr=subprocess.PIPE, env=os.environ | {"COLUMNS": "200"},
+        stderr=subprocess.PIPE, env=os.environ | {"COLUMNS": "200", "SENTINEL_SNAPSHOT_EVERY": "1"},
     )  # fmt: skip
     wait_ready(port)
 
@@ -322,7 +386,8 @@ def test_ctrl_c_ends_it_in_good_order(home):
             return await client.post("/v1/score", payment(1))
 
     assert asyncio.run(ask())[0] == 200
+    until(lambda: snapshots_in(home))
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=15)
     assert b"Traceback" not in errors
-    assert len(list((home / "snapshots").glob("*.npz"))) == 1
+    assert_saved_to_the_end(home)

@@ -34,11 +34,6 @@ SEED = int(os.environ.get("SENTINEL_SEED", "1"))
 VERSIONS = ("v1", "v2", "v3")
 """v1 and v2 share a feature state, v3 has another one."""
 
-_SERVE = (
-    "import sys, sentinel.cli as c, sentinel.serve.engine as e; "
-    "e.SNAPSHOT_EVERY = 300; sys.argv[0] = 'sentinel'; c.main()"
-)
-
 
 class Load:
     """What was sent and acknowledged over all lives of the server."""
@@ -92,7 +87,9 @@ class Load:
 
 def serve(home, port):
     return subprocess.Popen(
-        [sys.executable, "-c", _SERVE, "serve", "--home", str(home), "--port", str(port)], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "sentinel", "serve", "--home", str(home), "--port", str(port)],
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"SENTINEL_SNAPSHOT_EVERY": "300"},
     )
 
 

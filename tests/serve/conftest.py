@@ -38,38 +38,38 @@ class Home:
         self.now_us = NOW_US
         self.counters = Counters()
         self._given = log
+        self._snapshots = Snapshots(folder / "snapshots")
         self.engine: Engine | None = None
 
     def open(self, limits: Limits = PATIENT) -> Engine:
         self.log = self._given or FileLog.open(self.folder / "log", self.now_us, SEGMENT)
         journal = Journal(self.log, IdIndex(self.folder / "ids", self.log))
-        self.engine = Engine(self.lineup, journal, Snapshots(self.folder / "snapshots"), limits, self.counters)
+        self.engine = Engine(self.lineup, journal, self._snapshots, limits, self.counters)
         self.engine.begin(self.now_us)
         return self.engine
 
     def close(self) -> None:
-        """Go in order, with a snapshot."""
+        """Go. (What a kill does to a process is tested in tests/scenarios.)"""
         self.engine.close()
-        self._end()
-
-    def crash(self) -> None:
-        """Go without a snapshot. (What a kill does to a process is tested in tests/scenarios.)"""
-        self.engine.abandon()
-        self._end()
-
-    def _end(self) -> None:
         self.log.close()
         self.engine = None
 
     def reopen(self, limits: Limits = PATIENT) -> Engine:
-        self.crash()
+        self.close()
         return self.open(limits)
 
     def recover(self) -> Engine:
         """What the opener does after a fault."""
-        self.engine.abandon()
+        self.engine.close()
         self.log.recover()
         return self.open()
+
+    def save(self) -> None:
+        """Have a snapshot of every state, as it is by now in the log."""
+        for state in self.engine.states.values():
+            saved = FeatureState(state.bundle, state.begin)
+            saved.load(self.log, self._snapshots)
+            saved.snapshot(self._snapshots)
 
     def payment(self, i: int, **changes):
         fields = {
@@ -122,7 +122,6 @@ class Home:
             replay = FeatureState(self.engine.states[name].bundle, activation_of(self.log, name))
             replay.load(self.log, unused)
             assert held == _held(replay)
-        unused.close()
 
 
 def _held(state: FeatureState) -> dict[str, list[bytes]]:
@@ -162,4 +161,4 @@ def home_of(tmp_path):
     yield make
     for home in made:
         if home.engine:
-            home.crash()
+            home.close()

@@ -249,7 +249,9 @@ def test_restarts_and_failed_writes_leave_no_trace(home_of, fake_log, lineup, st
     calm.open()
     for kind, value in steps:
         if kind == "restart":
-            tried.close() if value else tried.crash()
+            if value:
+                tried.save()
+            tried.close()
             tried.open()
         elif kind == "fail":
             fail(tried, [tried.payment(value + 100)])
@@ -263,8 +265,8 @@ def test_restarts_and_failed_writes_leave_no_trace(home_of, fake_log, lineup, st
     ]
     assert features(tried) == features(calm)
     tried.assert_states_are_those_of_a_replay()
-    tried.crash()
-    calm.crash()
+    tried.close()
+    calm.close()
 
 
 def answer_to(home, event):
@@ -317,7 +319,7 @@ def test_a_failed_write_leaves_nothing(home_of, simulated_disk, lineup, power_is
         end = home.log.durable
         assert home.held() == before
     if power_is_cut:
-        home.crash()
+        home.close()
         disk.cut_power()
         home._given = FileLog(folder, 1, disk, 1 << 20)
         home.open()
@@ -335,12 +337,14 @@ def snapshots(home):
     return sorted((home.folder / "snapshots").glob("*.npz"))
 
 
-def test_a_state_from_a_snapshot_is_the_one_that_was_saved(home):
+def test_a_state_from_a_snapshot_is_the_one_that_never_ended(home):
     home.pay(range(20))
+    home.save()
+    home.pay(range(10, 30))
+    home.handle([home.outcome(3)])
     before = home.held()
-    home.close()
     assert len(snapshots(home)) == 1
-    home.open()
+    home.reopen()
     assert home.held() == before
     home.assert_states_are_those_of_a_replay()
 
@@ -348,18 +352,19 @@ def test_a_state_from_a_snapshot_is_the_one_that_was_saved(home):
 def test_a_damaged_snapshot_is_passed_over(home, caplog):
     home.pay(range(20))
     before = home.held()
-    home.close()
+    home.save()
     (snapshot,) = snapshots(home)
     data = bytearray(snapshot.read_bytes())
     data[len(data) // 2] ^= 0xFF
     snapshot.write_bytes(bytes(data))
-    home.open()
+    home.reopen()
     assert "cannot be used" in caplog.text
     assert home.held() == before
 
 
 def test_a_snapshot_of_another_log_is_passed_over(home):
     home.pay(range(20))
+    home.save()
     home.close()
     shutil.rmtree(home.folder / "log")
     home.open()
@@ -368,35 +373,10 @@ def test_a_snapshot_of_another_log_is_passed_over(home):
     home.assert_states_are_those_of_a_replay()
 
 
-def test_a_snapshot_is_taken_when_enough_has_happened(home, monkeypatch):
-    monkeypatch.setattr("sentinel.serve.engine.SNAPSHOT_EVERY", 10)
-    for i in range(25):
-        home.pay([i])
-        home.engine.keep_up()
-    before = home.held()
-    home.crash()
-    assert snapshots(home)
-    home.open()
-    assert home.held() == before
-    assert all(one.replayed for one in home.pay(range(25)))
-
-
-def test_what_is_not_durable_is_in_no_snapshot(home_of, fake_log, lineup, monkeypatch):
-    """Later entries take the positions of those that are void: a snapshot of these would pass for one of them."""
-    monkeypatch.setattr("sentinel.serve.engine.SNAPSHOT_EVERY", 10)
-    log = fake_log.FakeLog(delayed=True)
-    home = home_of(lineup, log)
-    home.open()
-    log.advance(2)
-    home.pay(range(20))
-    home.engine.keep_up()
-    home.engine.snapshots.finish()
-    home.recover()
-    log.delayed = False
-    home.pay(range(100, 130))
-    home.crash()
-    home.open()
-    home.assert_states_are_those_of_a_replay()
+def test_an_engine_saves_nothing(home):
+    home.pay(range(25))
+    home.close()
+    assert snapshots(home) == []
 
 
 # what comes late

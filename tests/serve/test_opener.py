@@ -18,7 +18,7 @@ class Opened:
     def __init__(self, shop, number):
         self.shop, self.number = shop, number
 
-    def abandon(self):
+    def close(self):
         self.shop.note(f"let {self.number} go")
         if self.shop.is_sticky:
             raise OSError("the folder is gone")

@@ -314,28 +314,6 @@ def test_after_a_long_turn_input_may_have_lain_unread_until_there_is_none(desk, 
     assert uvloop.run(run()) == [("long", False), ("meanwhile", True), ("later", False)]
 
 
-def test_housekeeping_that_fails_rests_for_a_while_and_disturbs_no_one(desk, monkeypatch, caplog):
-    calls = []
-
-    def no_space():
-        calls.append(len(desk.told))
-        raise OSError("no space left")
-
-    async def run():
-        async with desk:
-            monkeypatch.setattr(desk.worker.engine, "keep_up", no_space)
-            monkeypatch.setattr(worker_module, "_PAUSE_S", 1000.0)
-            for k in range(5):
-                desk.ask(f"r{k}")
-                await desk.until(lambda k=k: len(desk.told) == k + 1)
-            monkeypatch.undo()
-
-    asyncio.run(run())
-    assert len(calls) == 1
-    assert "housekeeping failed" in caplog.text
-    assert {type(answer) for _, answer in desk.told} == {Decision}
-
-
 # the end
 
 

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+import time
 from contextlib import closing
 
 import msgspec
@@ -17,7 +19,7 @@ from sentinel.record.entries import decision_rows
 from sentinel.record.log import Kind
 from sentinel.record.views.sqlite import SqliteView
 from sentinel.review.shadow_report import shadow_report
-from sentinel.review.shadow_scores import ShadowScores
+from sentinel.review.shadow_scores import FILE, ShadowScores
 from sentinel.shadow.scoring import Shadow
 from sentinel.shadow.settings import ShadowSettings
 
@@ -118,6 +120,36 @@ def test_a_snapshot_changes_nothing(home, server, shadow_of, monkeypatch):
     server.decide(100)
     drain(shadow_of("v2"))
     assert {row.seq: row.fraud_probability for row in stored(home, "v2")} == server.offline("v2")
+
+
+def test_a_long_save_is_no_silence(home, server, shadow_of, monkeypatch):
+    monkeypatch.setattr("sentinel.shadow.scoring._SNAPSHOT_EVERY", 200)
+    monkeypatch.setattr("sentinel.shadow.scoring.REST_S", 0.4)
+    shadow, heard = shadow_of("v2"), []
+    server.decide(300)
+
+    def listen():
+        with closing(ShadowScores(home / FILE)) as scores:
+            while saving.is_alive():
+                heard.append(scores.progress("v2").heartbeat_us)
+                time.sleep(0.05)
+
+    saving = threading.Thread(target=shadow.step)
+    saving.start()
+    listen()
+    assert list((home / "shadow").rglob("*.npz"))
+    assert heard[-1] - heard[0] > 2_000_000
+    assert max(np.diff(heard)) < 1_500_000
+
+
+def test_a_save_that_fails_is_told_and_the_scores_go_on(home, server, shadow_of, monkeypatch, caplog):
+    monkeypatch.setattr("sentinel.shadow.scoring._SNAPSHOT_EVERY", 200)
+    monkeypatch.setattr("sentinel.record.disk._KEPT_FREE", 2**60)
+    shadow = shadow_of("v2")
+    server.decide(900)
+    drain(shadow)
+    assert shadow.progress.scored == 900
+    assert 1 <= caplog.text.count("the next start takes longer") <= 4
 
 
 def test_what_is_too_far_behind_is_dropped_but_remembered(home, server, shadow_of):

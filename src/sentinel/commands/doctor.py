@@ -23,7 +23,7 @@ from sentinel.record.feature_state import check_reads
 from sentinel.record.lock import owner_of
 from sentinel.record.log import Follower
 from sentinel.record.log_reader import FileLogReader
-from sentinel.record.projector import problem_of
+from sentinel.record.problem import problem_of
 from sentinel.record.verify import verify
 from sentinel.record.views.sqlite import FILE as VIEW_FILE
 from sentinel.record.views.sqlite import SqliteView
@@ -150,7 +150,7 @@ def _log(settings: Settings) -> tuple[bool, str]:
 
 
 def _view(settings: Settings) -> tuple[bool, str]:
-    problem, folder = problem_of(settings.home), log_folder(settings.home)
+    problem, folder = problem_of(settings.home, "projector"), log_folder(settings.home)
     if problem is not None:
         return False, problem
     if not folder.exists():

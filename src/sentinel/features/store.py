@@ -1,9 +1,7 @@
 """The memory store: the feature state of every key."""
 
 import io
-import os
 import struct
-import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
@@ -219,12 +217,8 @@ def pack(snapshot: Mapping[str, NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def write_packed(snapshot: Mapping[str, NDArray[Any]], file: IO[bytes], pause_s: float = 0.0) -> None:
-    """Write what `pack` returns to a file.
-
-    With pauses it goes to the disk in small pieces, so that no other thread waits for long: written back all at once,
-    it would hold up every commit of a journal on the same disk.
-    """
+def write_packed(snapshot: Mapping[str, NDArray[Any]], file: IO[bytes]) -> None:
+    """Write what `pack` returns to a file, in small pieces."""
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in snapshot.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
@@ -233,10 +227,6 @@ def write_packed(snapshot: Mapping[str, NDArray[Any]], file: IO[bytes], pause_s:
                 flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
                 for begin in range(0, len(flat), _PIECE):
                     entry.write(flat[begin : begin + _PIECE])
-                    if pause_s:
-                        file.flush()
-                        os.fdatasync(file.fileno())
-                        time.sleep(pause_s)
 
 
 def unpack(data: bytes) -> dict[str, NDArray[Any]]:

@@ -80,14 +80,19 @@ class Bundle:
     @cached_property
     def state_id(self) -> str:
         """Names the initial feature state: bundles with the same history and feature plan share it."""
-        named = f"{KERNEL_VERSION} {self.manifest.plan_sha256} {self.manifest.files[STATE_FILE]}"
-        return hashlib.sha256(named.encode()).hexdigest()[:32]
+        return state_id_of(self.manifest)
 
     def new_store(self) -> MemoryStore:
         """A store that remembers the training history and nothing since."""
         store = MemoryStore(self.manifest.plan)
         store.restore(self._state)
         return store
+
+
+def state_id_of(manifest: Manifest) -> str:
+    """The `state_id` of the bundle with this manifest."""
+    named = f"{KERNEL_VERSION} {manifest.plan_sha256} {manifest.files[STATE_FILE]}"
+    return hashlib.sha256(named.encode()).hexdigest()[:32]
 
 
 def plan_sha256(plan: FeaturePlan) -> str:

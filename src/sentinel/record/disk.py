@@ -1,8 +1,13 @@
 """The disk under the log: a port, so that tests can cut its power."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Protocol
+
+from sentinel.errors import StorageProblem
+
+_KEPT_FREE = 64 << 20
 
 
 class Readable(Protocol):
@@ -133,3 +138,17 @@ class RealFile:
     def close(self) -> None:
         """Call close."""
         os.close(self._descriptor)
+
+
+def check_room(folder: Path, size: int = 0) -> None:
+    """Raise StorageProblem when the disk is nearly full once so many bytes are written.
+
+    What is left is for the log, which decisions wait for.
+    """
+    left = shutil.disk_usage(folder).free - size
+    if left < _KEPT_FREE:
+        needed = f", {size >> 20} MB are needed" if size > 0 else ""
+        raise StorageProblem(
+            f"only {(left + size) >> 20} MB are free in {folder}{needed}, and {_KEPT_FREE >> 20} MB are kept for the "
+            "log; free some space"
+        )

@@ -15,10 +15,14 @@ from sentinel.events.times import instant_us
 from sentinel.features.store import Features, MemoryStore
 from sentinel.model.bundle import Bundle, Manifest
 from sentinel.record.entries import activation_in, decided_in, outcome_events
-from sentinel.record.log import Follower, Kind, LogReader, Record
+from sentinel.record.log import Kind, LogReader, Record
 from sentinel.record.snapshots import Snapshots
 
-_PAGE, _STEP = 4_096, 512  # entries that are taken at once: alone, and beside those that decide
+PAGE = 4_096
+"""Entries that are taken at once."""
+
+_STEP = 512  # the same, beside those that decide
+_SPARE_BYTES = 64 << 20  # that a state may hold for what comes next, however small it is
 
 
 def activation_of(log: LogReader, state_id: str) -> int | None:
@@ -33,11 +37,16 @@ def first_after_history(log: LogReader, bundle: Bundle) -> int:
     return log.first_after(min(manifest.history.last_us, instant_us(manifest.created_at)))
 
 
+def origin_of(log: LogReader, manifest: Manifest) -> str:
+    """What snapshots bear: one of another plan or of another log is not used."""
+    return f"{manifest.plan_sha256} {log.log_id}"
+
+
 def check_reads(log: LogReader, manifest: Manifest) -> None:
     """Raise UnknownVersion unless a model can read the newest transactions of the log."""
-    behind = _PAGE
+    behind = PAGE
     newest: list[Record] = []
-    while not newest and behind < 2 * (log.durable - log.first) + 2 * _PAGE:
+    while not newest and behind < 2 * (log.durable - log.first) + 2 * PAGE:
         page = log.read(max(log.durable - behind, log.first), behind)
         newest = [record for record in page if record.kind == Kind.DECIDED][-1:]
         behind *= 8
@@ -69,7 +78,7 @@ class FeatureState:
         self._schema = bundle.manifest.plan.schema
         self._columns_of = columns_of_events(self._schema)
         self._saved = begin
-        self._origin = ""  # of snapshots: those of another plan or another log are not used
+        self._origin = ""
 
     def load(self, log: LogReader, snapshots: Snapshots, pause_s: float = 0.0) -> None:
         """The state as if nothing had ever failed: newest snapshot, else training history, then the log.
@@ -78,9 +87,17 @@ class FeatureState:
 
         Raises StorageProblem when the log cannot be read, or has no longer all that the state lacks.
         """
+        self.restore(log, snapshots)
+        self.follow(log, pause_s)
+
+    def restore(self, log: LogReader, snapshots: Snapshots) -> None:
+        """The newest snapshot, else the training history: the state as it was before the entry at `position`.
+
+        Raises StorageProblem when the log has no longer all that follows.
+        """
         self.store = None
         store = MemoryStore(self.bundle.manifest.plan)
-        self._origin = f"{self.bundle.manifest.plan_sha256} {log.log_id}"
+        self._origin = origin_of(log, self.bundle.manifest)
         position = snapshots.newest(self.id, self._origin, log.durable, store)
         if position is None:
             store, position = self.bundle.new_store(), self.begin
@@ -90,14 +107,22 @@ class FeatureState:
                 f"it begins at {log.first} by now; promote a model that was trained on a newer history"
             )
         self.store, self.position, self._saved = store, position, position
-        self.follow(log, pause_s)
 
     def follow(self, log: LogReader, pause_s: float = 0.0) -> None:
         """Take what is durable from `position` on; with a pause, in small steps."""
-        for page in Follower(log, self.position).rest(_STEP if pause_s else _PAGE):
-            self._take_page(page)
-            if pause_s:
-                time.sleep(pause_s)
+        end = log.durable
+        while self.position < end and self.take_next(log, _STEP if pause_s else PAGE):
+            time.sleep(pause_s)
+
+    def take_next(self, log: LogReader, limit: int = PAGE) -> Sequence[Record]:
+        """Take the next records that are durable, about `limit` entries of them, and return them.
+
+        Raises StorageProblem when they cannot be read or do not fit; the state has to be loaded anew then.
+        """
+        records = log.read(self.position, limit)
+        if records:
+            self._take_page(records)
+        return records
 
     def _take_page(self, records: Sequence[Record]) -> None:
         """Take the entries of many records: the state does not depend on how events are batched."""
@@ -133,27 +158,20 @@ class FeatureState:
         assert self.store is not None  # noqa: S101 - loaded before
         return self.store.advance(self._columns_of(events, received_us, hashes))
 
-    def snapshot(self, snapshots: Snapshots, *, wait: bool) -> None:
-        """Save the state when it is newer than the last snapshot; in the background unless `wait`.
+    def snapshot(self, snapshots: Snapshots) -> None:
+        """Save the state when it is newer than its last snapshot. Raises StorageProblem when it cannot be saved."""
+        if self.store is not None and self.position > self._saved:
+            snapshots.save(self.id, self.position, self._origin, self.store.snapshot())
+            self._saved = self.position
 
-        One at a time: the copies of the last one are written over.
-        """
-        if self.store is None or self.position <= self._saved:
-            return
-        snapshots.finish()
-        save = snapshots.save if wait else snapshots.save_soon
-        save(self.id, self.position, self._origin, self.store.snapshot())
-        self._saved = self.position
-
-    def retire(self, snapshots: Snapshots) -> None:
-        """Save a state that is no longer used, in case its model returns. Call it in the background."""
-        store = self.store
-        if store is not None and self.position > self._saved:
-            snapshots.save_soon(self.id, self.position, self._origin, store.snapshot())
+    @property
+    def is_wasteful(self) -> bool:
+        """Whether most of its memory is of what is forgotten: loaded anew it takes only what it needs."""
+        return self.store is not None and self.store.spare_bytes() > max(_SPARE_BYTES, self.store.nbytes() // 2)
 
     @property
     def entries_since_snapshot(self) -> int:
-        """How much a start would have to replay."""
+        """How much a start would have to replay, if no one else makes snapshots of it."""
         return self.position - self._saved
 
     def _restored(self, record: Record) -> list[Transaction]:

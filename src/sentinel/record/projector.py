@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import logging
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -18,9 +17,11 @@ from sentinel.errors import SentinelError, StorageProblem
 from sentinel.events.schema import Schema
 from sentinel.model.registry import Registry
 from sentinel.record.applied import log_folder
+from sentinel.record.disk import check_room
 from sentinel.record.entries import schema_id
 from sentinel.record.log import Follower, LogReader
 from sentinel.record.log_reader import FileLogReader
+from sentinel.record.problem import tell_problem
 from sentinel.record.views import View
 from sentinel.record.views.rows import KeyReader, rows_of
 from sentinel.record.views.sqlite import FILE, SqliteView
@@ -29,8 +30,6 @@ STEP = 4_096
 """About how many entries are stored in one transaction."""
 
 _PAUSE_S, _RETRY_S = 0.5, 2.0
-_KEPT_FREE = 64 << 20
-_PROBLEM = "projector.problem"  # a file of the home folder, there while there is one
 _REBUILD = "if that log was replaced, `sentinel views rebuild` makes the view anew"
 _logger = logging.getLogger(__name__)
 
@@ -105,21 +104,6 @@ def schemas_of(home: Path) -> dict[str, Schema]:
     return {schema_id(schema): schema for schema in found}
 
 
-def problem_of(home: Path) -> str | None:
-    """What keeps the projector of this home folder from its work, or None."""
-    try:
-        return (home / _PROBLEM).read_text()
-    except FileNotFoundError:
-        return None
-
-
-def _check_room(home: Path) -> None:
-    """Raise StorageProblem when the disk is nearly full: what is left is for the log, which decisions wait for."""
-    free = shutil.disk_usage(home).free
-    if free < _KEPT_FREE:
-        raise StorageProblem(f"only {free >> 20} MB are free in {home}, which are kept for the log; free some space")
-
-
 def follow(home: Path, wanted: Callable[[], bool]) -> None:
     """Keep the view of a home folder up to date while it is wanted, whatever happens to the view or the log.
 
@@ -130,20 +114,13 @@ def follow(home: Path, wanted: Callable[[], bool]) -> None:
             with closing(FileLogReader(log_folder(home))) as log, closing(SqliteView(home / FILE)) as view:
                 projector = Projector(view, log, lambda: schemas_of(home))
                 while wanted():
-                    _check_room(home)
+                    check_room(home)
                     more = projector.step()
-                    (home / _PROBLEM).unlink(missing_ok=True)
+                    tell_problem(home, "projector", None)
                     time.sleep(0 if more else _PAUSE_S)
         except StorageProblem as problem:
-            _tell(home, str(problem))
+            tell_problem(home, "projector", str(problem))
             time.sleep(_RETRY_S)
-
-
-def _tell(home: Path, problem: str) -> None:
-    if problem_of(home) != problem:
-        _logger.warning("the view does not follow the log: %s", problem)
-        with contextlib.suppress(OSError):  # a full disk may be the problem
-            (home / _PROBLEM).write_text(problem)
 
 
 def _step_back() -> None:

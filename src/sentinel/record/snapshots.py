@@ -1,63 +1,68 @@
 """Snapshots: the feature state as it was before one entry, so that a start need not replay the whole log."""
 
+import contextlib
+import io
 import logging
 import os
 import re
+import zipfile
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.errors import SentinelError
+from sentinel.errors import SentinelError, StorageProblem
 from sentinel.features.store import MemoryStore, unpack, write_packed
+from sentinel.record.disk import RealDisk, check_room
 
 KEPT = 2
-PAUSE_S = 0.002
-"""After every quarter of a megabyte, while transactions are decided."""
+REST_S = 0.002
+"""A rest that leaves the disk to others."""
 
+_PIECE = 1 << 18
 _logger = logging.getLogger(__name__)
 _ORIGIN = "origin"
 
 
 class Snapshots:
-    """Files `<state id>-<next entry>.npz` in one folder; the newest two of a state are kept.
+    """Files `<state id>-<next entry>.npz` in one folder, read back before they get this name; two of a state are kept.
 
-    An older one is the `.spare` that the next is written into.
+    The one before these is the `.spare` that the next is written into. One process at a time may `save`, any may read.
+    `rest` is called after every quarter of a megabyte that is written or read back.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rest: Callable[[], None] = lambda: None) -> None:
         self.folder = folder
+        self._rest = rest
         folder.mkdir(parents=True, exist_ok=True)
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshots")
-        self._writing: Future[None] | None = None
-
-    def close(self) -> None:
-        """Wait for the last write."""
-        self._writer.shutdown(wait=True)
-
-    def writing(self) -> bool:
-        """Whether the last one is still on its way to the disk."""
-        return self._writing is not None and not self._writing.done()
-
-    def finish(self) -> None:
-        """Wait until the last one is on the disk."""
-        if self._writing is not None:
-            self._writing.result()
-
-    def run_soon(self, task: Callable[[], None]) -> None:
-        """Have something done in the background, after what is being written."""
-        self._writer.submit(task)
-
-    def save_soon(self, name: str, position: int, origin: str, state: Mapping[str, NDArray[Any]]) -> None:
-        """Write in the background, after what is being written."""
-        self._writing = self._writer.submit(self._save, name, position, origin, dict(state), PAUSE_S)
 
     def save(self, name: str, position: int, origin: str, state: Mapping[str, NDArray[Any]]) -> None:
-        """Write now, after what is being written."""
-        self._writer.submit(self._save, name, position, origin, dict(state), 0.0).result()
+        """Write a snapshot and read it back; once it is as it should be, those older than the newest two are deleted.
+
+        Raises StorageProblem when it is not, or when there is no room for it; the older ones are kept then.
+        """
+        path, spare = self.folder / f"{name}-{position:012d}.npz", self.folder / f"{name}.spare"
+        parts = {**state, _ORIGIN: np.frombuffer(origin.encode(), np.uint8)}
+        try:
+            self._write(spare, parts)
+            self._read_back(spare, parts)
+            spare.rename(path)
+            for later, other in self._files(name):
+                if later > position:  # of a log that was here before
+                    other.unlink()
+            for _, old in self._files(name)[:-KEPT]:
+                old.rename(spare)  # written over next time: to free its space would hold up the disk
+            RealDisk().sync_folder(self.folder)  # before the log is pruned on the strength of it
+        except (OSError, StorageProblem) as error:
+            with contextlib.suppress(OSError):
+                spare.unlink(missing_ok=True)
+            raise StorageProblem(f"no snapshot was written in {self.folder}: {error}") from error
+
+    def verified(self, name: str, origin: str) -> list[int]:
+        """The next entries of the snapshots that can be restored, the oldest first: each was read back when written."""
+        return [position for position, path in self._files(name) if _origin_of(path) == origin]
 
     def newest(self, name: str, origin: str, up_to: int, store: MemoryStore) -> int | None:
         """Restore the newest snapshot that can be used into `store`; the entry that it takes next, or None.
@@ -85,24 +90,71 @@ class Snapshots:
         named = ((pattern.fullmatch(path.name), path) for path in self.folder.iterdir())
         return sorted((int(match[1]), path) for match, path in named if match)
 
-    def _save(self, name: str, position: int, origin: str, state: dict[str, NDArray[Any]], pause_s: float) -> None:
-        path, spare = self.folder / f"{name}-{position:012d}.npz", self.folder / f"{name}.spare"
-        draft = path.with_suffix(".draft")
+    def _write(self, path: Path, parts: Mapping[str, NDArray[Any]]) -> None:
+        there = path.stat().st_size if path.exists() else 0
+        check_room(self.folder, sum(array.nbytes for array in parts.values()) - there)
+        with _Paced(io.FileIO(path, "r+" if there else "w+"), self._rest) as file:
+            write_packed(parts, file)
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+            if hasattr(os, "posix_fadvise"):  # to be read back from the disk, and not from memory
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def _read_back(self, path: Path, parts: Mapping[str, NDArray[Any]]) -> None:
+        """Raise StorageProblem unless the file holds just these parts: then it restores what was saved."""
         try:
-            if spare.exists():
-                spare.rename(draft)
-            with draft.open("r+b" if draft.exists() else "wb") as handle:
-                write_packed({**state, _ORIGIN: np.frombuffer(origin.encode(), np.uint8)}, handle, pause_s)
-                handle.truncate()
-                handle.flush()
-                os.fsync(handle.fileno())
-            draft.rename(path)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            _logger.warning("no snapshot written (%s); the log has everything, the next start takes longer", error)
-            return
-        for later, other in self._files(name):
-            if later > position:  # of a log that was here before
-                other.unlink()
-        for _, old in self._files(name)[:-KEPT]:
-            old.rename(spare)  # written over next time: to free its space would hold up the disk
+            with zipfile.ZipFile(path) as archive:
+                is_same = archive.namelist() == [f"{name}.npy" for name in parts] and all(
+                    self._is_same(archive, name, array) for name, array in parts.items()
+                )
+        except Exception as error:  # damage shows as many kinds of it
+            raise StorageProblem(f"what was read back is damaged ({error})") from error
+        if not is_same:
+            raise StorageProblem("what was read back is not what was written")
+
+    def _is_same(self, archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> bool:
+        """Whether a part of the archive has this type, this shape and these bytes."""
+        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        with archive.open(f"{name}.npy") as entry:
+            np.lib.format.read_magic(entry)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
+            if (shape, dtype) != (array.shape, array.dtype):
+                return False
+            for begin in range(0, len(flat), _PIECE):
+                if entry.read(_PIECE) != flat[begin : begin + _PIECE]:
+                    return False
+                self._rest()
+            return not entry.read(1)
+
+
+class _Paced(io.BufferedRandom):
+    """A file that goes to the disk in small pieces, with rests between.
+
+    Written back all at once, it would hold up every commit of a log on the same disk.
+    """
+
+    def __init__(self, file: io.FileIO, rest: Callable[[], None]) -> None:
+        super().__init__(file)
+        self._rest = rest
+        self._unwritten = 0
+
+    def write(self, data: Any) -> int:
+        """Write it all; rest when it comes to a piece."""
+        written = super().write(data)
+        self._unwritten += written
+        if self._unwritten >= _PIECE:
+            self._unwritten = 0
+            self.flush()
+            os.fdatasync(self.fileno())
+            self._rest()
+        return written
+
+
+def _origin_of(path: Path) -> str | None:
+    """What a snapshot bears, without reading the rest; None when that cannot be read."""
+    try:
+        with path.open("rb") as file, np.load(file) as archive:
+            return bytes(archive[_ORIGIN]).decode()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None

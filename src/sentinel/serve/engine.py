@@ -1,8 +1,8 @@
 """The engine: one batch from arrival to answer, in one thread and without locks."""
 
 import time
-from functools import partial
 
+from sentinel.model.bundle import Bundle
 from sentinel.policy.model_call import Limits, ModelCaller
 from sentinel.record.entries import schema_id
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history
@@ -16,14 +16,14 @@ from sentinel.serve.lineup import Lineup
 from sentinel.serve.sift import Sieve
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
-SNAPSHOT_EVERY = 250_000
 _PAUSE_S = 0.0005  # after a record, while a state is loaded beside those that decide: they need the interpreter's lock
 MOST_TO_FOLLOW = 512
 """Entries that a new state may be behind when it is switched in: they are taken within a turn of the event loop."""
 
 
 class Engine:
-    """Owns the features' state and writes the journal. Use it from one thread, except for `prepare`.
+    """Owns the features' state and writes the journal. Use it from one thread, except for `prepare` and
+    `renew`.
 
     Memory is only a cache of the log. When the log cannot be written, the states are ahead of it: the engine has to be
     thrown away then, and another one opened.
@@ -34,7 +34,7 @@ class Engine:
     ) -> None:
         """Load the states, which may take a while; `begin` makes the engine ready."""
         self.journal = journal
-        self.snapshots = snapshots
+        self._snapshots = snapshots
         self.models = ModelCaller(limits)
         self.ledger = Ledger(counters)
         self.states: dict[str, FeatureState] = {}
@@ -54,15 +54,19 @@ class Engine:
 
     def prepare(self, lineup: Lineup) -> dict[str, FeatureState]:
         """The states that a lineup needs and the engine does not keep yet, loaded; from any thread."""
-        fresh: dict[str, FeatureState] = {}
-        for bundle in (one.bundle for one in lineup.contenders):
-            if bundle.state_id not in self.states and bundle.state_id not in fresh:
-                log = self.journal.log
-                begin = activation_of(log, bundle.state_id)
-                state = FeatureState(bundle, first_after_history(log, bundle) if begin is None else begin)
-                state.load(log, self.snapshots, _PAUSE_S if self.states else 0.0)
-                fresh[state.id] = state
-        return fresh
+        bundles = {one.bundle.state_id: one.bundle for one in lineup.contenders}
+        return {name: self._loaded(bundle) for name, bundle in bundles.items() if name not in self.states}
+
+    def renew(self) -> dict[str, FeatureState]:
+        """States that take the place of those that hold much memory they need no longer, loaded; from any thread."""
+        return {name: self._loaded(state.bundle) for name, state in [*self.states.items()] if state.is_wasteful}
+
+    def _loaded(self, bundle: Bundle) -> FeatureState:
+        log = self.journal.log
+        begin = activation_of(log, bundle.state_id)
+        state = FeatureState(bundle, first_after_history(log, bundle) if begin is None else begin)
+        state.load(log, self._snapshots, _PAUSE_S if self.states else 0.0)
+        return state
 
     def is_close(self, fresh: dict[str, FeatureState]) -> bool:
         """Whether these states lack so little that they can be switched in; follow the log with them until then."""
@@ -76,9 +80,6 @@ class Engine:
                 self.journal.activate(state.id, state.begin, self.clock(now_us))
         known = {**self.states, **fresh}
         self.states = {one.bundle.state_id: known[one.bundle.state_id] for one in lineup.contenders}
-        for name in known.keys() - self.states.keys():
-            if known[name].position <= self.journal.log.durable:
-                self.snapshots.run_soon(partial(known[name].retire, self.snapshots))
         self.schema = lineup.champion.bundle.manifest.plan.schema
         self._schema_id, self._detector = schema_id(self.schema), lineup.champion.bundle.manifest.detector
         self._sieve = Sieve(self.schema)
@@ -152,27 +153,8 @@ class Engine:
             ledger.count_group(group.decider.variant, group.levels, group.decider.degraded)
         ledger.decided([group.levels for group in batch.groups], batch.latencies_us, begun_ns, batch.received_ns)
 
-    def keep_up(self) -> None:
-        """Between batches: a snapshot when enough has happened."""
-        for state in () if self.snapshots.writing() else self.states.values():
-            if state.entries_since_snapshot >= SNAPSHOT_EVERY:
-                self._save(state, wait=False)
-
-    def _save(self, state: FeatureState, *, wait: bool) -> None:
-        if state.position <= self.journal.log.durable:  # what is void one day leaves its positions to others
-            state.snapshot(self.snapshots, wait=wait)
-
     def close(self) -> None:
-        """Save the states and release everything but the log."""
-        self.ledger.settle()
-        try:
-            for state in self.states.values():
-                self._save(state, wait=True)
-        finally:
-            self.abandon()
-
-    def abandon(self) -> None:
-        """Release everything but the log, without saving states that are ahead of it."""
+        """Release everything but the log. Nothing is saved: the log has it."""
         self.models.stop()
-        self.snapshots.close()
         self.journal.close()
+        self.ledger.settle()

@@ -102,7 +102,7 @@ class Opener:
         self._is_void_due = True
         try:
             if engine is not None:
-                engine.abandon()
+                engine.close()
         except Exception:
             _logger.exception("an engine could not be released")
 

@@ -11,6 +11,7 @@ from sentinel.errors import NotReady, SentinelError
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment
 from sentinel.record.applied import Change
+from sentinel.record.feature_state import FeatureState
 from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Lineup, load_lineup
 from sentinel.serve.vectors.predictor import Predictor
@@ -18,6 +19,9 @@ from sentinel.serve.worker import Worker
 from sentinel.telemetry.counters import Counters, Slot
 
 LOOK_EVERY_S = 0.2
+RENEW_EVERY_S = 60.0
+"""How often to look whether a state holds much memory that it needs no longer."""
+
 _RETRY_S = 2.0
 _PATIENCE_S = 60.0
 _LOADING = "still loading"
@@ -45,7 +49,7 @@ class Rollout:
         self.problem: str | None = _LOADING
         self._counters = counters
         self._reached = -1
-        self._retry_at = 0.0
+        self._retry_at = self._renew_at = 0.0
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rollout", daemon=True)
@@ -117,6 +121,7 @@ class Rollout:
         else:
             if deployment is not None and self._is_at(deployment):
                 self.problem = None
+                self._renew_states()
         self._reached = deployment.revision if deployment else self._reached
 
     def _is_at(self, deployment: Deployment) -> bool:
@@ -148,9 +153,20 @@ class Rollout:
 
     def _switch_engine(self, worker: Worker, engine: Engine, lineup: Lineup) -> None:
         """Load the states beside the running ones, then switch; raises what either of them raises."""
-        if engine.lineup is lineup:
+        if engine.lineup is not lineup:
+            self._switch_states(worker, engine, lineup, engine.prepare(lineup))
+
+    def _renew_states(self) -> None:
+        """Once in a while: have memory that is needed no longer given back."""
+        if self._worker is None or self._worker.engine is None or time.monotonic() < self._renew_at:
             return
-        fresh = engine.prepare(lineup)
+        self._renew_at = time.monotonic() + RENEW_EVERY_S
+        engine = self._worker.engine
+        fresh = engine.renew()
+        if fresh:
+            self._switch_states(self._worker, engine, engine.lineup, fresh)
+
+    def _switch_states(self, worker: Worker, engine: Engine, lineup: Lineup, fresh: dict[str, FeatureState]) -> None:
         while not engine.is_close(fresh):
             for state in fresh.values():
                 state.follow(engine.journal.log)

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from sentinel.errors import SentinelError
 from sentinel.policy.deployment import Experiment
@@ -13,6 +13,7 @@ from sentinel.review.drift import DriftReport
 from sentinel.serve.observers import Observers
 from sentinel.serve.projector_process import ProjectorProcess
 from sentinel.serve.rollout import Rollout
+from sentinel.serve.snapshotter_process import SnapshotStatus, SnapshotterProcess
 from sentinel.serve.vectors.counting import tally_of_vectors
 from sentinel.serve.vectors.predictor import Predictor
 from sentinel.serve.worker import Worker
@@ -24,28 +25,38 @@ DRIFT_LINE_S = 30.0
 _log = logging.getLogger(__name__)
 
 
+class Children(NamedTuple):
+    """The processes that follow the log."""
+
+    shadow: ShadowSupervisor
+    projector: ProjectorProcess
+    snapshotter: SnapshotterProcess
+
+
 class Watch:
     """Starts and stops everything of one process that answers or follows, and looks after it.
 
-    `worker` and `children`, the processes that follow the log, are None where only vectors are scored. `guards` is true
-    in the one process of a server that looks after the experiment for all of them.
+    `worker` and `children` are None where only vectors are scored. `guards` is true in the one process of a server that
+    looks after the experiment for all of them.
     """
 
     def __init__(
         self, rollout: Rollout, predictor: Predictor, worker: Worker | None, observers: Observers,
-        children: tuple[ShadowSupervisor, ProjectorProcess] | None, counters: Counters, *, guards: bool,
+        children: Children | None, counters: Counters, *, guards: bool,
     ) -> None:  # fmt: skip
         self.rollout = rollout
         self.predictor = predictor
         self.worker = worker
         self.observers = observers
-        self.shadow: ShadowSupervisor | None = None
-        self._projector: ProjectorProcess | None = None
-        if children is not None:
-            self.shadow, self._projector = children
+        self.shadow = children.shadow if children else None
+        self._projector = children.projector if children else None
+        self._snapshotter = children.snapshotter if children else None
         self.counters = counters
         self.view_lag: int | None = None
         """How many entries the view was behind a moment ago; None while it is not known."""
+
+        self.snapshots: SnapshotStatus | None = None
+        """How the snapshots were doing a moment ago; None before there is an engine."""
 
         self._guards = guards
         self._guardrails = Guardrails()
@@ -72,6 +83,8 @@ class Watch:
             self.shadow.close()
         if self.worker is not None:
             self.worker.stop()
+        if self._snapshotter is not None:  # by now everything that was answered is durable
+            self._snapshotter.close()
         if self._projector is not None:
             self._projector.close()
         self.predictor.stop()
@@ -158,6 +171,7 @@ class Watch:
         self.counters.set(Slot.QUEUE_LENGTH, waiting)
         if waiting == 0:
             gc.collect(1)  # here, as it leaves the older objects alone while there is something to do
+        await self._look_at_snapshots()
         report = await self.drift()
         if isinstance(report, DriftReport) and report.drift_detected:
             self._log_drift(report)
@@ -167,6 +181,14 @@ class Watch:
             self._count_shadow(self.shadow)
         if self._projector is not None:
             self.view_lag = await asyncio.to_thread(self._projector.lag)
+
+    async def _look_at_snapshots(self) -> None:
+        """Begin them once there is an engine: a start needs memory and disk for itself."""
+        engine = self.worker.engine if self.worker else None
+        if engine is not None and self._snapshotter is not None:
+            self._snapshotter.start()
+            states = list(engine.states.values())
+            self.snapshots = await asyncio.to_thread(self._snapshotter.status, states)
 
     async def _guard(self) -> None:
         """End an experiment whose challenger does harm."""

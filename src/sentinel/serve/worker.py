@@ -16,7 +16,6 @@ MOST_LOOKS = 8
 """Turns of the loop that a batch waits for while connections are being taken."""
 
 _LOOKS = 2  # of the loop for input: the first finds what came in, and new connections, the second what came with these
-_PAUSE_S = 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -36,17 +35,16 @@ class Worker(RunningEngine):
         self._most_read = min(MOST_READ, most_waiting // 2)
         self._unsorted = 0  # transactions read in this turn
         self._new_connections = self._looks = 0
-        self._pause_until_s = 0.0
 
     def stop(self) -> None:
-        """Answer what has arrived, take a snapshot. Call it from another thread than the loop's."""
+        """Answer what has arrived. Call it from another thread than the loop's."""
         self._opener.stop()
         engine = self._in_loop(self._end).result()
         if engine is not None:
             try:
                 engine.close()
             except Exception:
-                _log.exception("the states could not be saved; the log has every answer that was given")
+                _log.exception("the engine could not be released; the log has every answer that was given")
 
     def put(self, request: Request) -> None:
         """Have transactions decided; `request.reply` is called in the event loop with the answers, in their order.
@@ -99,7 +97,6 @@ class Worker(RunningEngine):
         with self._turn():
             self._decide(engine)
             self._learn()
-            self._keep_up()
         self._turn_began_ns = 0
         self.is_behind = time.monotonic_ns() - began_ns > LONG_TURN_NS
         if self.is_behind:
@@ -135,16 +132,6 @@ class Worker(RunningEngine):
             self._loop.call_soon(self._note_idleness, looks - 1)
         else:
             self.is_behind = False
-
-    def _keep_up(self) -> None:
-        """Housekeeping; after a failure it rests for a while."""
-        if self.engine is None or time.monotonic() < self._pause_until_s:
-            return
-        try:
-            self.engine.keep_up()
-        except Exception:
-            _log.exception("housekeeping failed; it is tried again")
-            self._pause_until_s = time.monotonic() + _PAUSE_S
 
     def _end(self) -> Engine | None:
         while self.engine is not None and self.queue:

@@ -1,17 +1,14 @@
 """`python -m sentinel.shadow --home H --version V`: one shadow as a process, until it is killed."""
 
 import argparse
-import contextlib
 import logging
-import os
-import resource
 import sys
 import time
 from pathlib import Path
 
 import msgspec
 
-from sentinel.child_process import REFUSED, die_with_parent
+from sentinel.child_process import REFUSED, die_with_parent, yield_to_decisions
 from sentinel.errors import BundleProblem, SentinelError
 from sentinel.shadow.scoring import Shadow
 from sentinel.shadow.settings import ShadowSettings
@@ -28,7 +25,7 @@ def main() -> int:
     logging.basicConfig(level="WARNING", format="%(levelname)s %(message)s")
     try:
         settings = msgspec.json.decode(given.settings, type=ShadowSettings)
-        _yield_to_decisions()
+        yield_to_decisions()
         goes_on = die_with_parent(given.parent)
         shadow = Shadow(given.home, given.version, settings)
         while goes_on():
@@ -39,14 +36,6 @@ def main() -> int:
     except SentinelError as error:
         return _reported(error, 1)
     return 0
-
-
-def _yield_to_decisions() -> None:
-    """Last in the queue for a processor, first to go when memory runs out, and no dump of it on the disk."""
-    os.nice(19)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError):  # only Linux has it
-        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _reported(error: Exception, code: int) -> int:

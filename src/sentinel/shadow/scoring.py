@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.errors import BundleProblem
+from sentinel.errors import BundleProblem, StorageProblem
 from sentinel.events.columns import Outcome, columns_of_outcomes
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import Bundle, load_bundle, read_manifest
@@ -25,7 +25,7 @@ from sentinel.record.entries import DecisionRow, decision_rows
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history
 from sentinel.record.log import Kind, LogReader, Record
 from sentinel.record.log_reader import FileLogReader
-from sentinel.record.snapshots import Snapshots
+from sentinel.record.snapshots import REST_S, Snapshots
 from sentinel.review.shadow_scores import FILE, ShadowProgress, ShadowRecord, ShadowScore
 from sentinel.shadow.settings import ShadowSettings
 
@@ -50,14 +50,14 @@ class Shadow:
         self._thresholds = msgspec.convert(self._bundle.manifest.thresholds, Thresholds)
         self._record = ShadowRecord(home / FILE)
         self.progress = self._record.begin(self._fresh(self._log.durable))
-        self._snapshots = Snapshots(_own_folder(home / "shadow", self.progress))
+        self._snapshots = Snapshots(_own_folder(home / "shadow", self.progress), self._rest)
         self._state = FeatureState(self._bundle, self.progress.begun)
         self._beaten_s = 0.0
         self._state.load(_Past(self._log, self.progress.seq, self._beat), self._snapshots)
+        self._save_at = self._state.position - self._state.entries_since_snapshot + _SNAPSHOT_EVERY
 
     def close(self) -> None:
         """Release the files."""
-        self._snapshots.close()
         self._record.close()
         self._log.close()
 
@@ -88,9 +88,21 @@ class Shadow:
         )
         self._record.store(scored, self.progress)
         self._record.prune(self._settings.keep_scores)
-        if self._state.entries_since_snapshot >= _SNAPSHOT_EVERY and not self._snapshots.writing():
-            self._state.snapshot(self._snapshots, wait=False)
+        if self._state.position >= self._save_at:
+            self._save()
         return True
+
+    def _save(self) -> None:
+        """Have a snapshot; whether that works or not, the next is due some time later."""
+        self._save_at = self._state.position + _SNAPSHOT_EVERY
+        try:
+            self._state.snapshot(self._snapshots)
+        except StorageProblem as error:
+            _log.warning("%s; the next start takes longer", error)
+
+    def _rest(self) -> None:
+        time.sleep(REST_S)
+        self._beat()
 
     def _lag(self) -> int:
         return max(self._log.durable - self._state.position, 0)

@@ -280,10 +280,11 @@ def test_transactions_that_get_no_decision_are_counted_too(server, ask, figures)
     assert (more["total_requests"], more["errors"]) == (1, 7)
 
 
-def test_the_log_and_its_view_are_measured(server, ask):
-    """How far the view is behind is looked at once a second."""
+def test_the_log_and_what_follows_it_are_measured(server, ask):
+    """How far the followers are behind is looked at once a second."""
     until = time.monotonic() + 20
-    while b"\nsentinel_view_lag" not in (text := ask(server.port, "GET", "/metrics/prom").body):
+    wanted = b"\nsentinel_snapshot_lag", b"\nsentinel_view_lag"
+    while not all(name in (text := ask(server.port, "GET", "/metrics/prom").body) for name in wanted):
         assert time.monotonic() < until
         time.sleep(0.1)
     found = {family.name: family.samples[0].value for family in text_string_to_metric_families(text.decode())}
@@ -291,3 +292,5 @@ def test_the_log_and_its_view_are_measured(server, ask):
     assert found["sentinel_log_segments"] >= found["sentinel_log_writable"] == 1
     assert 1.7e9 < found["sentinel_log_oldest_seconds"] <= time.time()
     assert found["sentinel_view_lag"] >= 0
+    assert found["sentinel_snapshot_lag"] > 0
+    assert found["sentinel_snapshotter_restarts"] == 0

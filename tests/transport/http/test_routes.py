@@ -321,6 +321,12 @@ def test_health_and_pages(server):
     assert (log["status"], log["first"]) == ("ok", 1)
     assert log["segments"] >= 1
     assert log["first"] < log["end"] >= view["position"] == log["end"] - view["lag"]
+    until = time.monotonic() + 20
+    while not (snapshots := get(server.port, "/health")[1].get("snapshots")):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert snapshots == {"status": "ok", "lag": snapshots["lag"], "restarts": 0}
+    assert 0 < snapshots["lag"] <= get(server.port, "/health")[1]["log"]["end"]
     assert "/v1/score" in get(server.port, "/")[1]["endpoints"]
     assert b"swagger" in get(server.port, "/docs")[1].lower()
     assert {"/v1/score", "/v1/outcomes", "/v1/decisions/{transaction_id}"} <= get(server.port, "/openapi.json")[1][

@@ -10,9 +10,9 @@ import msgspec
 from sentinel import __version__
 from sentinel.errors import SentinelError
 from sentinel.events.times import iso
-from sentinel.record.projector import problem_of
+from sentinel.record.problem import problem_of
 from sentinel.record.views.sqlite import FILE, SqliteView
-from sentinel.serve.vectors.predictor import Predictor
+from sentinel.serve.watch import Watch
 from sentinel.serve.worker import Worker
 from sentinel.transport.http.replies import Reply
 
@@ -20,13 +20,14 @@ _encode = msgspec.json.encode
 
 
 class Health:
-    """Looks at what this process needs; `worker` is None where only vectors are scored."""
+    """Looks at what this process needs."""
 
-    def __init__(self, home: Path, predictor: Predictor, worker: Worker | None) -> None:
+    def __init__(self, home: Path, watch: Watch) -> None:
         self.started_s = time.monotonic()
         self._home = home
-        self._predictor = predictor
-        self._worker = worker
+        self._watch = watch
+        self._predictor = watch.predictor
+        self._worker = watch.worker
 
     @property
     def ready(self) -> bool:
@@ -52,7 +53,7 @@ class Health:
         return Reply(200 if begun else 503, _encode({"started": begun, "reason": None if begun else self.reason}))
 
     def report(self) -> Reply:
-        """Model, log, view and queue; 503 unless decisions are given."""
+        """Model, log, view, snapshots and queue; 503 unless decisions are given."""
         facts: dict[str, Any] = {
             "status": "ready" if self.ready else "not ready",
             "reason": self.reason,
@@ -68,6 +69,8 @@ class Health:
         if self._worker is not None:
             facts["log"] = self._log(self._worker)
             facts["view"] = self._view(self._worker)
+            if self._watch.snapshots is not None:
+                facts["snapshots"] = self._watch.snapshots._asdict()
         return Reply(200 if self.ready else 503, _encode(facts))
 
     def champion(self) -> dict[str, Any]:
@@ -101,4 +104,4 @@ class Health:
         except SentinelError as error:
             return {"status": str(error)}
         lag = max(worker.log.durable - max(position, worker.log.first), 0)
-        return {"status": problem_of(self._home) or "ok", "position": position, "lag": lag}
+        return {"status": problem_of(self._home, "projector") or "ok", "position": position, "lag": lag}

@@ -82,8 +82,15 @@ class Metrics:
             ),
             Gauge("sentinel_log_writable", "1 while decisions can be recorded", float(worker.engine is not None)),
         ]
-        lag = self._watch.view_lag
-        return gauges if lag is None else [*gauges, Gauge("sentinel_view_lag", "Entries the view is behind", lag)]
+        lag, snapshots = self._watch.view_lag, self._watch.snapshots
+        if lag is not None:
+            gauges.append(Gauge("sentinel_view_lag", "Entries the view is behind", lag))
+        if snapshots is not None:
+            gauges += [
+                Gauge("sentinel_snapshot_lag", "Entries that a start would have to replay", snapshots.lag),
+                Gauge("sentinel_snapshotter_restarts", "Times the snapshotter died", snapshots.restarts),
+            ]
+        return gauges
 
 
 def _share(part: float, whole: float) -> float:
