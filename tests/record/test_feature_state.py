@@ -10,6 +10,7 @@ from sentinel.errors import StorageProblem
 from sentinel.events.columns import Outcome, columns_of_events, hash_texts
 from sentinel.events.times import instant_us
 from sentinel.model.bundle import Bundle, load_bundle
+from sentinel.record import feature_state
 from sentinel.record.entries import Activation, Decided, Decider, Outcomes, body_of
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history
 from sentinel.record.log import Kind
@@ -262,3 +263,16 @@ def test_what_came_in_after_the_history_was_made_or_ends_is_not_in_it(bundle, lo
     for days in (300, 366, 401):
         log.write(Kind.DECIDED, 1, days * DAY_US, made.decided([{"id": str(days)}]))
     assert first_after_history(log, remade(bundle, last_us, created_at)) == first
+
+
+def test_a_state_is_wasteful_when_most_of_its_memory_is_of_what_is_forgotten(
+    bundle, filled, log, snapshots, monkeypatch
+):
+    filled.decide(300)
+    state = loaded(bundle, log, snapshots)
+    for by in state.store.groups:
+        state.store.drop(by, state.store.keys_of(by)[3:])
+    assert not state.is_wasteful
+    monkeypatch.setattr(feature_state, "_SPARE_BYTES", 0)
+    assert state.is_wasteful == (state.store.spare_bytes() > state.store.nbytes() // 2)
+    assert state.store.spare_bytes() > 0

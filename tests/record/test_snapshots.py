@@ -111,7 +111,7 @@ def test_verified_are_those_of_this_log_that_can_be_read(snapshots):
 
 def another_of_the_same_shape(_):
     state = store_of(4).snapshot()
-    state["0.events"] += 1
+    state["0.profiles"] += 1
     return pack({**state, "origin": np.frombuffer(ORIGIN.encode(), np.uint8)})
 
 
@@ -132,7 +132,7 @@ def test_what_is_not_read_back_as_it_was_written_is_no_snapshot(snapshots, chang
         path = f"/proc/self/fd/{descriptor}"
         with open(path, "rb") as file:  # noqa: PTH123 - a descriptor of this process
             data = file.read()
-        if b"counters" in data:
+        if b"profiles" in data:
             with open(path, "wb") as file:  # noqa: PTH123
                 file.write(change(data))
 

@@ -22,7 +22,7 @@ from sentinel.policy.experiment import variant_of
 from sentinel.policy.fallback import Condition, Fallback, Rule
 from sentinel.policy.model_call import CIRCUIT_OPEN, FAILED, FALLBACK_ONLY, OVERLOADED, TOO_SLOW, Limits
 from sentinel.policy.thresholds import Thresholds
-from sentinel.record.feature_state import activation_of
+from sentinel.record.feature_state import FeatureState, activation_of
 from sentinel.review.experiment_tallies import ExperimentTallies
 from sentinel.serve.engine import MOST_TO_FOLLOW
 from sentinel.serve.lineup import Contender, load_lineup
@@ -151,6 +151,21 @@ def test_payments_between_loading_and_switching_are_not_missed(home):
     home.engine.switch(lineup, fresh, home.now_us)
     home.pay(range(60, 90))
     assert stored(home)[60:] == replayed(home, bundle_of(home), range(90))[60:]
+
+
+def test_a_state_of_which_most_is_forgotten_is_loaded_anew_and_goes_on_with_the_same_bits(home, monkeypatch):
+    home.pay(range(200))
+    assert home.engine.renew() == {}
+    home.now_us += 200 * DAY_US
+    home.pay(range(200, 230))
+    (before,) = home.engine.states.values()
+    monkeypatch.setattr(FeatureState, "is_wasteful", True)
+    (after,) = home.engine.renew().values()
+    home.engine.switch(home.engine.lineup, {after.id: after}, home.now_us)
+    assert list(home.engine.states.values()) == [after]
+    assert after.store.keys() < before.store.keys()
+    home.pay(range(230, 260))
+    home.assert_states_are_those_of_a_replay()
 
 
 def test_payments_between_loading_and_switching_are_new_to_a_later_history(home):

@@ -125,6 +125,7 @@ def test_a_snapshot_changes_nothing(home, server, shadow_of, monkeypatch):
 def test_a_long_save_is_no_silence(home, server, shadow_of, monkeypatch):
     monkeypatch.setattr("sentinel.shadow.scoring._SNAPSHOT_EVERY", 200)
     monkeypatch.setattr("sentinel.shadow.scoring.REST_S", 0.4)
+    monkeypatch.setattr("sentinel.record.snapshots._PIECE", 1_024)
     shadow, heard = shadow_of("v2"), []
     server.decide(300)
 

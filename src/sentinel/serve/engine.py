@@ -22,8 +22,7 @@ MOST_TO_FOLLOW = 512
 
 
 class Engine:
-    """Owns the features' state and writes the journal. Use it from one thread, except for `prepare` and
-    `renew`.
+    """Owns the features' state and writes the journal. Use it from one thread, but `prepare` and `renew` from any.
 
     Memory is only a cache of the log. When the log cannot be written, the states are ahead of it: the engine has to be
     thrown away then, and another one opened.

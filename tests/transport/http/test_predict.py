@@ -294,3 +294,6 @@ def test_the_log_and_what_follows_it_are_measured(server, ask):
     assert found["sentinel_view_lag"] >= 0
     assert found["sentinel_snapshot_lag"] > 0
     assert found["sentinel_snapshotter_restarts"] == 0
+    assert found["sentinel_state_keys"] > 0
+    assert found["sentinel_state_keys_forgotten"] >= 0
+    assert found["sentinel_state_bytes"] > 200 * found["sentinel_state_keys"]

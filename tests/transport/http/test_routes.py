@@ -314,14 +314,16 @@ def test_health_and_pages(server):
     assert get(server.port, "/health/live") == (200, {"live": True})
     assert get(server.port, "/health/ready") == (200, {"ready": True, "reason": None})
     assert get(server.port, "/health/startup")[0] == 200
-    status, health = get(server.port, "/health")
-    assert (status, health["status"], health["model_version"]) == (200, "ready", "v1")
+    until = time.monotonic() + 20
+    while (health := get(server.port, "/health")[1])["view"]["position"] == 0:  # the projector is still beginning
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert (health["status"], health["model_version"]) == ("ready", "v1")
     assert health["waiting"] == 0
     log, view = health["log"], health["view"]
     assert (log["status"], log["first"]) == ("ok", 1)
     assert log["segments"] >= 1
     assert log["first"] < log["end"] >= view["position"] == log["end"] - view["lag"]
-    until = time.monotonic() + 20
     while not (snapshots := get(server.port, "/health")[1].get("snapshots")):
         assert time.monotonic() < until
         time.sleep(0.1)

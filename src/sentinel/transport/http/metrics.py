@@ -51,7 +51,7 @@ class Metrics:
         watch = self._watch
         watch.settle()
         of_log = await asyncio.to_thread(self._log)  # it looks at every segment
-        return render(watch.counters, [*self._models(), *of_log])
+        return render(watch.counters, [*self._models(), *self._state(), *of_log])
 
     def _models(self) -> list[Gauge]:
         lineup = self._watch.predictor.lineup
@@ -62,6 +62,15 @@ class Metrics:
         gauges = [model_info(role, one.version, detector) for role, one in roles]
         shadow = self._watch.rollout.deployment.shadow
         return [*gauges, model_info("shadow", shadow, detector)] if shadow else gauges
+
+    def _state(self) -> list[Gauge]:
+        engine = self._watch.worker.engine if self._watch.worker else None
+        stores = [state.store for state in engine.states.values() if state.store] if engine else []
+        return [
+            Gauge("sentinel_state_keys", "Keys that features remember", sum(one.keys() for one in stores)),
+            Gauge("sentinel_state_keys_forgotten", "Keys forgotten so far", sum(one.forgotten() for one in stores)),
+            Gauge("sentinel_state_bytes", "Memory of the features' state", sum(one.nbytes() for one in stores)),
+        ]
 
     def _log(self) -> list[Gauge]:
         worker = self._watch.worker
