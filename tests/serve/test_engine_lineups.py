@@ -159,6 +159,7 @@ def test_a_state_of_which_most_is_forgotten_is_loaded_anew_and_goes_on_with_the_
     home.now_us += 200 * DAY_US
     home.pay(range(200, 230))
     (before,) = home.engine.states.values()
+    home.save()
     monkeypatch.setattr(FeatureState, "is_wasteful", True)
     (after,) = home.engine.renew().values()
     home.engine.switch(home.engine.lineup, {after.id: after}, home.now_us)
