@@ -103,6 +103,20 @@ def test_a_long_stream_that_grows_every_table_equals_brute_force():
     assert_same(plan, got[-300:], oracle_tail(plan, events, 300))
 
 
+def test_memory_that_is_taken_ahead_changes_nothing(monkeypatch):
+    monkeypatch.setattr("sentinel.features.store._LEAST_AHEAD", 32 << 20)
+    plan = FeaturePlan(SCHEMA, (f.total("amount", by="card", over="1m"), f.distinct("shop", by="card", over="1m")))
+    ahead, plain = MemoryStore(plan), MemoryStore(plan)
+    for batch in range(20):
+        events = as_columns([payment(i, i, card=f"c{i}", shop="s") for i in range(100 * batch, 100 * batch + 100)])
+        ahead.make_room()
+        assert same_bits(ahead.advance(events).rows, plain.advance(events).rows)
+    assert pack(ahead.snapshot()) == pack(plain.snapshot())
+    assert len(ahead._taken) == 5
+    assert all(taken >= 32 << 20 for taken in ahead._taken.values())
+    assert ahead.nbytes() == plain.nbytes() < 1 << 20
+
+
 def oracle_tail(plan, events, n):
     """The last n rows by brute force, over the last 2,500 events: more than any window holds."""
     return oracle.replay(plan, events[-2500:])[-n:]

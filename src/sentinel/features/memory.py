@@ -3,6 +3,7 @@
 So an array grows without being copied: the kernel gets all of it, and counts how much of it is in use.
 """
 
+import ctypes
 import mmap
 import os
 import sys
@@ -16,6 +17,11 @@ from sentinel.errors import StorageProblem
 
 _MOST_BYTES = 1 << 39  # an address space has 128 TB, and there are a dozen arrays for every key of every state
 _NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # the standard library names it from 3.13 on
+_POPULATE_WRITE = 23  # of `madvise`, Linux 5.14: as if it were written to, and nothing is
+_LARGE_PAGE = 2 << 20
+_SMALL = 4 << 20  # bytes of an array that come in small pages: many states have no more
+
+_libc = ctypes.CDLL(None, use_errno=True)  # unlike `mmap.madvise` it lets other threads go on meanwhile
 
 
 def reserve(dtype: Any, *row: int, rows: int | None = None) -> NDArray[Any]:
@@ -32,4 +38,20 @@ def reserve(dtype: Any, *row: int, rows: int | None = None) -> NDArray[Any]:
             f"the system grants no address space for the feature state ({error.strerror}); memory is taken only as it "
             "is used, so lift the limit (`ulimit -v unlimited`, vm.overcommit_memory=0)"
         ) from error
+    if n * row_bytes > 2 * _SMALL and hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE, _SMALL, n * row_bytes - _SMALL)
     return np.frombuffer(memory, dtype, n * prod(row)).reshape(n, *row)
+
+
+def take_ahead(array: NDArray[Any], begin: int, end: int) -> int:
+    """Take the memory of an array's bytes from `begin` to `end`, as if they had been written to; how far it is taken.
+
+    A large page that nobody has had before takes up to 10 ms on a virtual machine. Elsewhere than on Linux nothing is
+    done: who writes first waits.
+    """
+    begin, end = max(begin, _SMALL) // _LARGE_PAGE * _LARGE_PAGE, min(end, array.nbytes) // _LARGE_PAGE * _LARGE_PAGE
+    for at in range(begin, end, _LARGE_PAGE):
+        address = ctypes.c_void_p(array.ctypes.data + at)
+        if sys.platform != "linux" or _libc.madvise(address, ctypes.c_size_t(_LARGE_PAGE), _POPULATE_WRITE):
+            break
+    return max(begin, end)

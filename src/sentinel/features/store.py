@@ -3,7 +3,7 @@
 import io
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -16,15 +16,16 @@ from sentinel.events.times import duration_us
 from sentinel.features import layout as at
 from sentinel.features.kernel import advance
 from sentinel.features.layout import GroupPlan, GroupState
-from sentinel.features.memory import reserve
+from sentinel.features.memory import reserve, take_ahead
 from sentinel.features.plan import CompiledPlan, FeaturePlan, compile_plan
 from sentinel.features.profile import NO_ROOM, drop_keys, read_profiles, write_all, write_keys
 from sentinel.features.rows import fill_rows
-from sentinel.features.table import bytes_of, empty_table
+from sentinel.features.table import bytes_of, empty_table, places_bytes
 
 _PIECE = 1 << 18
 _STEP = 10_000  # keys
 _RECEIVED = "received"
+_LEAST_AHEAD, _MOST_AHEAD = 4 << 20, 32 << 20
 _FIRST_BYTES = 1 << 16
 _HEAD = struct.Struct("<BQ")  # of a profile: the kernel's version, the fingerprint of the plan
 _CHECK_BYTES = 4  # behind a profile: of its XXH3
@@ -44,6 +45,7 @@ class MemoryStore:
         self._groups = [_empty_state(group) for group in self.compiled.groups]
         self._max_ahead_us = duration_us(plan.schema.max_ahead)
         self._received_us = at.NONE  # of the newest event
+        self._taken: dict[int, int] = {}  # up to which byte memory was taken ahead, by region
         self._fingerprints = [_fingerprint(group) for group in self.compiled.groups]
 
     def advance(self, events: EventColumns) -> "Features":
@@ -69,6 +71,14 @@ class MemoryStore:
             self._received_us = int(events.received_us[-1])
         fill_rows(self.compiled.rows, events.is_outcome, events.time_us, events.exact, events.plain, events.texts, out)
         return Features(out[:, : self.compiled.outputs], late, known)
+
+    def make_room(self) -> None:
+        """Take memory for what comes next; from any thread, a few times a second while transactions are decided."""
+        regions = (one for group in self._groups for one in _used(group))
+        for n, (array, begin, end) in enumerate(regions):
+            ahead = end + min(max((end - begin) // 4, _LEAST_AHEAD), _MOST_AHEAD)
+            if self._taken.get(n, begin) < ahead:
+                self._taken[n] = take_ahead(array, max(self._taken.get(n, begin), end), ahead)
 
     def nbytes(self) -> int:
         """Bytes of memory that the state has written to."""
@@ -168,7 +178,7 @@ class MemoryStore:
             ):
                 raise StorageProblem("the snapshot belongs to another feature plan; replay the log")
             self._read(restored, g, taken[f"{g}.profiles"])
-        self._groups, self._received_us = restored, int(taken[_RECEIVED][0])
+        self._groups, self._received_us, self._taken = restored, int(taken[_RECEIVED][0]), {}
 
     def _read(self, groups: Sequence[GroupState], g: int, data: NDArray[np.uint8]) -> None:
         end = 0
@@ -261,6 +271,14 @@ def _bytes_of(state: GroupState) -> int:
     chunks = int(state.counters[at.END_OF_CHUNKS]) - int(state.keys.size)
     rows = int(state.counters[at.N_KEYS]) * int(state.keys.shape[1])
     return 8 * (rows + chunks) + sum(bytes_of(table) for table in (state.slots, state.values, state.ids))
+
+
+def _used(state: GroupState) -> Iterator[tuple[NDArray[np.int64], int, int]]:
+    """The large arrays, and from which byte to which they are used."""
+    yield state.events, 0, 8 * int(state.counters[at.N_KEYS]) * int(state.keys.shape[1])
+    yield state.events, 8 * int(state.keys.size), 8 * int(state.counters[at.END_OF_CHUNKS])
+    for table in (state.slots, state.values, state.ids):
+        yield table.places, 0, places_bytes(table)
 
 
 def _spare_bytes_of(plan: GroupPlan, state: GroupState) -> int:

@@ -59,7 +59,12 @@ def held(table: Table) -> int:
 def bytes_of(table: Table) -> int:
     """The memory it has written to."""
     depth, segments = int(table.facts[_DEPTH]), int(table.facts[_SEGMENTS])
-    return 8 * (1 << depth) + 16 * segments + 16 * SEGMENT * segments
+    return 8 * (1 << depth) + 16 * segments + places_bytes(table)
+
+
+def places_bytes(table: Table) -> int:
+    """The memory of `places` that it has written to."""
+    return 16 * SEGMENT * int(table.facts[_SEGMENTS])
 
 
 @inlined

@@ -121,7 +121,7 @@ class Rollout:
         else:
             if deployment is not None and self._is_at(deployment):
                 self.problem = None
-                self._renew_states()
+                self._look_after_memory()
         self._reached = deployment.revision if deployment else self._reached
 
     def _is_at(self, deployment: Deployment) -> bool:
@@ -156,9 +156,14 @@ class Rollout:
         if engine.lineup is not lineup:
             self._switch_states(worker, engine, lineup, engine.prepare(lineup))
 
-    def _renew_states(self) -> None:
-        """Once in a while: have memory that is needed no longer given back."""
-        if self._worker is None or self._worker.engine is None or time.monotonic() < self._renew_at:
+    def _look_after_memory(self) -> None:
+        """Take memory for what comes next; once in a while, have what is needed no longer given back."""
+        if self._worker is None or self._worker.engine is None:
+            return
+        for state in [*self._worker.engine.states.values()]:
+            if state.store is not None:
+                state.store.make_room()
+        if time.monotonic() < self._renew_at:
             return
         self._renew_at = time.monotonic() + RENEW_EVERY_S
         engine = self._worker.engine
