@@ -1,5 +1,7 @@
 """Snapshots: the newest is found, two are kept, and the file that is written over leaves no trace."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -93,3 +95,15 @@ def test_those_of_a_log_that_was_here_before_make_room_for_new_ones(snapshots):
     for position in (5, 6, 7):
         snapshots.save("v1", position, ORIGIN, store_of(2).snapshot())
         assert snapshots.newest("v1", ORIGIN, 9, MemoryStore(PLAN)) == position
+
+
+def test_who_is_late_with_an_older_state_leaves_the_newer_ones_of_another_process_alone(snapshots, tmp_path):
+    with contextlib.closing(Snapshots(tmp_path)) as another:
+        for seq in (4, 6):
+            another.save("v1", seq, ORIGIN, store_of(seq).snapshot())
+    snapshots.save("v1", 5, ORIGIN, store_of(5).snapshot())
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["v1-000000000005.npz", "v1-000000000006.npz"]
+    snapshots.save("v1", 2, ORIGIN, store_of(2).snapshot())
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["v1-000000000005.npz", "v1-000000000006.npz"]
+    snapshots.save("v1", 3, "another log", store_of(3).snapshot())
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["v1-000000000003.npz"]

@@ -35,13 +35,14 @@ class Home:
 
     def __init__(self, folder: Path, lineup, log=None) -> None:
         self.folder, self.lineup = folder, lineup
+        self.segment = SEGMENT
         self.now_us = NOW_US
         self.counters = Counters()
         self._given = log
         self.engine: Engine | None = None
 
     def open(self, limits: Limits = PATIENT) -> Engine:
-        self.log = self._given or FileLog.open(self.folder / "log", self.now_us, SEGMENT)
+        self.log = self._given or FileLog.open(self.folder / "log", self.now_us, self.segment)
         journal = Journal(self.log, IdIndex(self.folder / "ids", self.log))
         self.engine = Engine(self.lineup, journal, Snapshots(self.folder / "snapshots"), limits, self.counters)
         self.engine.begin(self.now_us)

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,20 @@ _logger = logging.getLogger(__name__)
 _ORIGIN = "origin"
 
 
+def _origin_in(path: Path) -> str | None:
+    """What a snapshot says it is of; None when it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return bytes(archive[_ORIGIN]).decode()
+    except Exception:  # noqa: BLE001 - damaged bytes raise whatever they lead to
+        return None
+
+
 class Snapshots:
     """Files `<state id>-<next entry>.npz` in one folder; the newest two of a state are kept.
 
-    An older one is the `.spare` that the next is written into.
+    An older one is the `.spare` that the next is written into. Several processes may save: whoever is late with an
+    older state leaves the newer ones alone.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -89,7 +100,7 @@ class Snapshots:
         path, spare = self.folder / f"{name}-{position:012d}.npz", self.folder / f"{name}.spare"
         draft = path.with_suffix(".draft")
         try:
-            if spare.exists():
+            with suppress(FileNotFoundError):
                 spare.rename(draft)
             with draft.open("r+b" if draft.exists() else "wb") as handle:
                 write_packed({**state, _ORIGIN: np.frombuffer(origin.encode(), np.uint8)}, handle, pause_s)
@@ -102,7 +113,8 @@ class Snapshots:
             _logger.warning("no snapshot written (%s); the log has everything, the next start takes longer", error)
             return
         for later, other in self._files(name):
-            if later > position:  # of a log that was here before
-                other.unlink()
+            if later > position and _origin_in(other) != origin:  # of a log that was here before
+                other.unlink(missing_ok=True)
         for _, old in self._files(name)[:-KEPT]:
-            old.rename(spare)  # written over next time: to free its space would hold up the disk
+            with suppress(FileNotFoundError):  # another process has done so
+                old.rename(spare)  # written over next time: to free its space would hold up the disk

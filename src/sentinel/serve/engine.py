@@ -59,7 +59,7 @@ class Engine:
             if bundle.state_id not in self.states and bundle.state_id not in fresh:
                 log = self.journal.log
                 begin = activation_of(log, bundle.state_id)
-                state = FeatureState(bundle, first_after_history(log, bundle) if begin is None else begin)
+                state = FeatureState(bundle, first_after_history(log, bundle.manifest) if begin is None else begin)
                 state.load(log, self.snapshots, _PAUSE_S if self.states else 0.0)
                 fresh[state.id] = state
         return fresh

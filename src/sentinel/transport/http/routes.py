@@ -72,7 +72,7 @@ def build(api: Api, watch: Watch, home: Path) -> FastAPI:
     _add_scoring(app, api)
     if api.worker is not None:
         _add_lookups(app, Lookups(home, api.worker))
-    _add_health(app, Health(home, api.predictor, api.worker))
+    _add_health(app, Health(home, watch))
     _add_metrics(app, Metrics(watch))
     app.include_router(admin_routes(api, watch))
     return app
