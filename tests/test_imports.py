@@ -9,9 +9,9 @@ ROOT = Path(sentinel.__file__).parent
 READS = {
     "errors": "",
     "telemetry": "errors",
-    "config": "errors",
     "child_process": "errors",
     "events": "errors",
+    "config": "errors events",
     "features": "errors events",
     "model": "errors features",
     "policy": "errors",
@@ -26,7 +26,8 @@ READS = {
     "serve": "errors telemetry child_process events features model policy record review shadow",
     "transport": "errors telemetry config events model policy record review shadow serve",
     "app": "errors telemetry config events features model policy record review shadow serve transport",
-    "commands": "errors config detector detectors events features model policy record review simulate train transport",
+    "commands": "errors config detector detectors events features model policy record review simulate train shadow "
+    "transport",
     "bench": "errors commands detector events features model record simulate train transport",
     "cli": "errors telemetry config app model record commands bench",
     "__main__": "cli",

@@ -14,9 +14,10 @@ from pathlib import Path
 import msgspec
 import uvicorn
 
-from sentinel.config import Settings
+from sentinel.config import Settings, age_us
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.events.columns import Outcome, columns_of_outcomes
+from sentinel.events.times import duration_us
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.model.registry import Registry
@@ -27,10 +28,12 @@ from sentinel.record.file_log import FileLog
 from sentinel.record.ids import IdIndex
 from sentinel.record.journal import Journal
 from sentinel.record.log import Log
+from sentinel.record.pruning import Retention
 from sentinel.record.snapshots import Snapshots
 from sentinel.review.drift import DriftSettings
 from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Lineup
+from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.observers import Observers
 from sentinel.serve.projector_process import ProjectorProcess
 from sentinel.serve.rollout import Rollout
@@ -62,12 +65,18 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
+def retention_of(settings: Settings) -> Retention:
+    """For how long the log is kept."""
+    return Retention(age_us(settings.keep_log), duration_us(settings.remember_ids), settings.archive)
+
+
 def open_engine(settings: Settings, log: Log, lineup: Lineup, counters: Counters) -> Engine:
     """Open the id index and load the features' state. Raises SentinelError that says what is missing."""
     warm(lineup.champion.bundle.manifest.plan)
     journal = Journal(log, IdIndex(settings.home / "ids", log))
     try:
         engine = Engine(lineup, journal, Snapshots(settings.snapshots), limits_of(settings), counters)
+        journal.forget_before(log.first_after(time.time_ns() // 1000 - retention_of(settings).remember_us))
     except BaseException:
         journal.close()
         raise
@@ -128,7 +137,7 @@ def _refuse_older(home: Path) -> None:
         )
 
 
-def _deciding(settings: Settings, of_loop: Counters, log: Log) -> Watch:
+def _deciding(settings: Settings, of_loop: Counters, log: FileLog) -> Watch:
     """What decides transactions, and vectors: all of it in this process."""
     of_engine, of_rollout = of_loop.for_thread(1), of_loop.for_thread(2)
     observers = _observers(settings, log)
@@ -141,7 +150,8 @@ def _deciding(settings: Settings, of_loop: Counters, log: Log) -> Watch:
     predictor = _predictor(settings, of_loop, observers)
     shadow = ShadowSupervisor(settings.home, ShadowSettings(keep_scores=settings.shadow_scores))
     snapshotter = SnapshotterProcess(settings.home, log, settings.snapshot_every, settings.last_snapshot_s)
-    children = Children(shadow, ProjectorProcess(settings.home, log), snapshotter)
+    keeper = LogKeeper(settings.home, log, retention_of(settings))
+    children = Children(shadow, ProjectorProcess(settings.home, log), snapshotter, keeper)
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
 
 

@@ -313,6 +313,36 @@ def log_verify(home: Home = None, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@log_app.command("prune")
+def log_prune(
+    home: Home = None,
+    keep: Annotated[
+        str | None, typer.Option("--keep", help="How much to keep: 180d, 26w, 24h [$SENTINEL_KEEP_LOG, 180d].")
+    ] = None,
+    archive: Annotated[
+        Path | None, typer.Option("--archive", help="Folder to copy to before, else gone [$SENTINEL_ARCHIVE].")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would go, and remove nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove the oldest part of the log, in whole segments, as far as nobody needs it.
+
+    A server does so by itself, once an hour. It is asked when one runs. Segments stay while the view, a shadow, an
+    experiment, two snapshots of each model in charge, or the memory of ids need them: what it is is said.
+    """
+    from sentinel.commands.prune import look_at_log, prune_log
+
+    settings = _settings(home)
+    found = look_at_log(settings, keep) if dry_run else prune_log(settings, keep, archive)
+    done = "would be removed" if dry_run else "removed"
+    lines = [
+        f"{found.removed:,} segments, {found.removed_bytes:,} bytes, {done}",
+        f"the log begins at position {found.first}, {found.oldest}: {found.segments:,} segments, {found.bytes:,} bytes",
+        *(f"[yellow]held back[/yellow]: {one}" for one in found.held_by),
+    ]
+    _tell(found, lines, as_json=as_json)
+
+
 @views_app.command("rebuild")
 def views_rebuild(home: Home = None, as_json: Json = False) -> None:
     """Delete the view and derive it anew from the log. Decisions go on meanwhile."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from sentinel.errors import InvalidDefinition
+from sentinel.events.times import duration_us
 
 DEFAULT_HOME = Path(".sentinel")
 
@@ -31,6 +32,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `shadow_scores`: the newest scores of shadows that are kept in `shadow.db`, about 160 bytes each.
     - `snapshot_every`: entries after which the features' state is saved again.  `last_snapshot_s`: how long the last
       save at the end may take.
+    - `keep_log`: how long the log is kept, such as `180d`, or `forever`.  `remember_ids`: how long a transaction that
+      is sent again gets its stored answer; the log is never kept for less.  `archive`: a folder that what leaves the
+      log is copied to.
     - `log_style`: `text` or `json`.  `log_level`: the lowest that is logged.  `log_to`: a file for the
       own messages, instead of standard error; rotated at 5 MB, five older ones are kept.
     - `otlp_endpoint`: where to send traces; needs the extra `tracing`.
@@ -59,6 +63,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     shadow_scores: Annotated[int, msgspec.Meta(ge=1)] = 5_000_000
     snapshot_every: Annotated[int, msgspec.Meta(ge=1)] = 250_000
     last_snapshot_s: Annotated[float, msgspec.Meta(ge=0)] = 15.0
+    keep_log: str = "180d"
+    remember_ids: str = "180d"
+    archive: Path | None = None
     log_style: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"
     log_to: Path | None = None
@@ -69,6 +76,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise InvalidDefinition("tls_certificate and tls_key belong together; give both or none")
 
+        duration_us(self.remember_ids)
+        age_us(self.keep_log)
+
     @property
     def models(self) -> Path:
         """Folder of the bundles."""
@@ -78,6 +88,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def snapshots(self) -> Path:
         """Folder of the snapshots."""
         return self.home / "snapshots"
+
+
+def age_us(text: str) -> int | None:
+    """Microseconds of a duration such as `180d`; None for `forever`. Raises InvalidDefinition."""
+    return None if text == "forever" else duration_us(text)
 
 
 def read_settings(given: Mapping[str, object], environment: Mapping[str, str] = os.environ) -> Settings:

@@ -18,6 +18,7 @@ class FakeLog:
         self.log_id = log_id
         self.delayed = delayed
         self.durable = self.first = 1
+        self.pruned_us = 0
         self.records: list[Record] = []
         self._standing: dict[str, list[Record]] = {}
         self._calls = []
@@ -73,6 +74,8 @@ class FakeLog:
 
     def prune(self, before: int) -> None:
         """Forget the records that hold nothing but entries before this position."""
+        gone = [record.received_us for record in self.records if record.position + record.rows <= before]
+        self.pruned_us = max([self.pruned_us, *gone])
         self.records = [record for record in self.records if record.position + record.rows > before]
         self.first = self.records[0].position if self.records else self.durable
 

@@ -262,7 +262,7 @@ def test_what_came_in_after_the_history_was_made_or_ends_is_not_in_it(bundle, lo
     """By when it was received: the transactions say that they all happened in 1970."""
     for days in (300, 366, 401):
         log.write(Kind.DECIDED, 1, days * DAY_US, made.decided([{"id": str(days)}]))
-    assert first_after_history(log, remade(bundle, last_us, created_at)) == first
+    assert first_after_history(log, remade(bundle, last_us, created_at).manifest) == first
 
 
 def test_a_state_is_wasteful_when_most_of_its_memory_is_of_what_is_forgotten(

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -416,3 +417,254 @@ def test_a_lock_that_was_removed_lets_no_second_writer_in(tmp_path):
         FileLog.open(tmp_path / "log", 0)
     log.close()
     FileLog.open(tmp_path / "log", 0).close()
+
+
+# pruning
+
+
+class Interrupted:
+    """The same disk for others: before its next operation of this name, something is done once."""
+
+    def __init__(self, disk, operation: str, interruption) -> None:
+        self._disk, self._operation, self._interruption = disk, operation, interruption
+
+    def __getattr__(self, name):
+        if name == self._operation and self._interruption is not None:
+            interruption, self._interruption = self._interruption, None
+            interruption()
+            time.sleep(0.02)  # for what it has begun in another thread
+        return getattr(self._disk, name)
+
+
+@pytest.mark.parametrize("operation", ["open", "create", "rename"])
+def test_a_segment_that_is_pruned_while_it_is_compressed_does_not_come_back(disk, operation):
+    small_log(disk)
+    interrupted = Interrupted(disk, "none yet", lambda: pruning.start())
+    log = FileLog(HOME, 5, interrupted, SEGMENT)
+    log.upkeep._keep_free = 1 << 50  # nothing is made ahead
+    log.prune(10)
+    pruning = threading.Thread(target=log.prune, args=(19,))
+    interrupted._operation = operation
+    log.upkeep.work()
+    pruning.join()
+    assert bases_in(disk.names(HOME)) == [19]
+    assert log.first == 19
+    assert verify(HOME, disk).findings == []
+
+
+@pytest.mark.parametrize(
+    ("look", "seen"),
+    [
+        (lambda reader: reader.closed(9)[0].base, 10),
+        (lambda reader: reader.first_after(-1), 10),
+        (lambda reader: reader.sizes.segments, 2),
+        (lambda reader: reader.pruned_us, 0),
+        (lambda reader: reader.read(11, 1)[0].position, 10),
+    ],
+)
+def test_what_is_pruned_while_a_reader_looks_is_left_out(disk, look, seen):
+    small_log(disk)
+    log = opened(disk)
+    interrupted = Interrupted(disk, "none yet", lambda: log.prune(10))
+    reader = FileLogReader(HOME, interrupted)
+    interrupted._operation = "open"
+    assert look(reader) == seen
+    assert log.first == 10
+
+
+def test_a_reader_that_begins_while_the_log_is_pruned_finds_it(disk):
+    small_log(disk)
+    log = opened(disk)
+    for times in (1, 2):  # `end` is opened, or a segment
+        reader = FileLogReader(HOME, Interrupted(disk, "open", lambda until=10 * times - times + 1: log.prune(until)))
+        assert reader.first == log.first
+    assert log.first == 19
+
+
+@pytest.mark.parametrize("operation", ["names", "open"])
+def test_a_log_that_is_pruned_while_it_is_verified_is_whole(disk, operation):
+    small_log(disk)
+    log = opened(disk)
+    found = verify(HOME, Interrupted(disk, operation, lambda: log.prune(10)))
+    assert (found.first, found.segments, found.entries, found.findings) == (10, 2, 15, [])
+    interrupted = Interrupted(disk, "none yet", lambda: log.prune(19))
+    names = disk.names
+
+    def names_and_then_open(folder):
+        interrupted._operation = "open"
+        return names(folder)
+
+    interrupted.names = names_and_then_open
+    found = verify(HOME, interrupted)
+    assert (found.first, found.segments, found.entries, found.findings) == (19, 1, 6, [])
+
+
+def test_a_segment_that_is_pruned_between_two_checks_is_left_out(disk):
+    """Its head was read when the sequence was checked; then it goes before all of it is read."""
+    small_log(disk)
+    log = opened(disk)
+    opens = []
+
+    class Late:
+        def __getattr__(self, name):
+            if name == "open":
+                opens.append(name)
+                if len(opens) == 6:  # `end`, three heads, the first segment
+                    log.prune(19)
+            return getattr(disk, name)
+
+    found = verify(HOME, Late())
+    assert (found.first, found.segments, found.entries, found.findings) == (19, 1, 6, [])
+
+
+def test_a_segment_that_others_remove_is_missing_and_not_pruned(disk):
+    small_log(disk)
+    reader = FileLogReader(HOME, disk)
+    disk.unlink(HOME / segment_name(10))
+    with pytest.raises(StorageProblem):
+        reader.first_after(-1) and reader.closed(9) and reader.read(1, 99)
+    found, *_ = verify(HOME, disk).findings
+    assert found.segment == segment_name(10)
+
+
+def test_what_is_closed_says_when_it_was_received_last(disk):
+    log = opened(disk)
+    for received_us in (10, 20, 30, 40, 50, 60):
+        log.write(Kind.DECIDED, 3, received_us, b"x" * 187)
+    assert log.pruned_us == 0
+    closed = log.closed(9)
+    assert [(one.base, one.until, one.newest_us) for one in closed] == [(1, 10, 30)]
+    assert closed[0].bytes == len(content(disk, 1))
+    assert log.closed(0) == []
+    log.prune(10)
+    assert (log.pruned_us, log.closed(9)) == (30, [])
+
+
+def test_a_segment_is_closed_when_it_is_old_and_has_entries(disk):
+    log = opened(disk)  # at 5
+    log.close_segment(100, 100)
+    assert log.durable == 1, "there is nothing in it"
+    write(log, b"a")
+    log.close_segment(5, 100)
+    assert bases_in(disk.names(HOME)) == [1], "it is not that old"
+    log.close_segment(6, 100)
+    assert bases_in(disk.names(HOME)) == [1, 2]
+    (beat,) = log.read(2, 1)
+    assert (beat.kind, beat.position, beat.received_us) == (Kind.HEARTBEAT, 2, 100)
+    log.close_segment(100, 200)
+    assert bases_in(disk.names(HOME)) == [1, 2], "made at 100"
+    log.close()
+    again = opened(disk)
+    again.close_segment(101, 200)
+    assert bases_in(disk.names(HOME)) == [1, 2, 3]
+
+
+def test_no_segment_is_closed_by_age_while_the_next_one_is_still_being_made(tmp_path):
+    log = FileLog(tmp_path / "log", 5, segment_bytes=SEGMENT)
+    write(log, b"a")
+    log.start_upkeep()
+    write(log, b"b")
+    until = time.monotonic() + 10
+    while log.upkeep.is_behind:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    spare, log.upkeep._spare = log.upkeep._spare, None
+    log.close_segment(1 << 60, 100)
+    assert log.durable == 3
+    log.upkeep._spare = spare
+    log.close_segment(1 << 60, 100)
+    assert log.durable == 4
+    log.close()
+
+
+def test_a_segment_that_cannot_be_closed_is_a_fault_like_any_other(disk):
+    log = opened(disk)
+    write(log, b"a")
+    disk.faults = 1.0
+    with pytest.raises(StorageProblem, match="cannot be written"):
+        log.close_segment(1 << 60, 100)
+    disk.faults = 0.0
+    with pytest.raises(StorageProblem, match="cannot be written"):
+        log.close_segment(1 << 60, 100)
+    log.recover()
+    write(log, b"b")
+    assert bodies(log) == [b"a", b"b"]
+
+
+_READING = """
+import sys, time
+from pathlib import Path
+from sentinel.errors import StorageProblem
+from sentinel.record.log_reader import FileLogReader
+reader = FileLogReader(Path(sys.argv[1]))
+print("ready", flush=True)
+seen = refused = 0
+until = time.monotonic() + 120
+while reader.first < int(sys.argv[2]):
+    assert time.monotonic() < until
+    for position in range(max(reader.first - 50, 1), reader.durable, 7):
+        try:
+            (record, *_) = reader.read(position, 1)
+            assert record.body == b"%d" % record.position * 100, record
+            seen += 1
+        except StorageProblem as problem:
+            assert "is no longer kept" in str(problem), problem
+            refused += 1
+assert seen > 100 and refused, (seen, refused)
+"""
+
+
+def test_another_process_reads_on_while_what_it_reads_is_removed(tmp_path):
+    log = FileLog.open(tmp_path / "log", 0, segment_bytes=8_192)
+    for position in range(1, 2_000):
+        log.write(Kind.DECIDED, 1, 1, b"%d" % position * 100)
+    command = [sys.executable, "-c", _READING, tmp_path / "log", "1900"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as reading:
+        assert reading.stdout.readline() == b"ready\n"
+        for until in range(1, 1_990, 20):
+            log.prune(until)
+            time.sleep(0.01)
+        assert reading.wait(120) == 0
+    log.close()
+
+
+_PRUNING = """
+import sys
+from pathlib import Path
+from sentinel.record.archive import archive_segment
+from sentinel.record.disk import RealDisk
+from sentinel.record.file_log import FileLog
+home = Path(sys.argv[1])
+log = FileLog.open(home / "log", 0, segment_bytes=4_096)
+print("ready", flush=True)
+n = log.durable
+while True:
+    for _ in range(30):
+        log.write(1, 1, 1, b"%d" % n * 100)
+        n += 1
+    log.upkeep.work()
+    for one in log.closed(2):
+        archive_segment(RealDisk(), home / "log", one.base, home / "archive", lambda: None)
+        log.prune(one.until)
+"""
+
+
+def test_a_process_that_is_killed_while_it_prunes_leaves_a_whole_log(tmp_path):
+    rng = random.Random(3)
+    first = 1
+    for _ in range(8):
+        with subprocess.Popen([sys.executable, "-c", _PRUNING, tmp_path], stdout=subprocess.PIPE) as pruning:
+            assert pruning.stdout.readline() == b"ready\n"
+            time.sleep(rng.uniform(0.0, 0.5))
+            pruning.kill()
+        found = verify(tmp_path / "log")
+        assert found.findings == []
+        assert found.first >= first
+        first = found.first
+        log = FileLog.open(tmp_path / "log", 0, segment_bytes=4_096)
+        assert all(one == b"%d" % n * 100 for n, one in enumerate(bodies(log), log.first))
+        log.close()
+        archived = bases_in(path.name for path in (tmp_path / "archive").glob("*"))
+        assert [base for base in archived if base < first] == archived[: len([b for b in archived if b < first])]
+        assert not first > 1 or archived[0] == 1
+    assert first > 50

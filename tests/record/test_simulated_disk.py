@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from sentinel.errors import LogDamaged, StorageProblem
+from sentinel.record.archive import archive_segment
 from sentinel.record.file_log import FileLog
 from sentinel.record.log import Follower, Record
 from sentinel.record.log_reader import FileLogReader
+from sentinel.record.segment import HEAD, bases_in, chained, segment_in, segment_name
 from sentinel.record.verify import verify
 
 RUNS = int(os.environ.get("SENTINEL_SIMULATED_RUNS", "60"))
 FIRST = int(os.environ.get("SENTINEL_SIMULATED_SEED", "1"))
-HOME = Path("/simulated/log")
+HOME, ARCHIVE = Path("/simulated/log"), Path("/simulated/archive")
 
 
 def all_of(log) -> list[Record]:
@@ -23,7 +25,12 @@ def all_of(log) -> list[Record]:
 
 
 class Run:
-    """Some lives of one log, one after the other; `acknowledged` is what every later one has to show."""
+    """Some lives of one log, one after the other; `acknowledged` is what every later one has to show.
+
+    Of what was pruned, before position `first`, nothing is shown; a pruning that did not end has removed any of the
+    oldest segments up to position `wanted`. `copied` has base and end of each segment that was copied to the archive,
+    and `archived` the bases of those whose copying has ended.
+    """
 
     def __init__(self, seed: int, simulated_disk) -> None:
         self.random = random.Random(seed)
@@ -33,6 +40,9 @@ class Run:
         self.acknowledged: list[Record] = []
         self.standing: dict[str, bytes] = {}
         self.unknown: tuple[Record, str | None] | None = None
+        self.first = self.wanted = 1
+        self.copied: dict[int, int] = {}
+        self.archived: set[int] = set()
         self.counts = Counter()
         self.written = 0
 
@@ -56,7 +66,8 @@ class Run:
         log = self.open()
         found = verify(HOME, self.disk)
         assert found.findings == []
-        assert found.entries == sum(record.rows for record in self.acknowledged)
+        assert found.entries == sum(record.rows for record in self.kept)
+        self.check_archive()
         self.check(FileLogReader(HOME, self.disk))
         self.counts["segments"] += found.segments
         log.close()
@@ -75,9 +86,15 @@ class Run:
         self.check(log)
         return log
 
+    @property
+    def kept(self) -> list[Record]:
+        return [record for record in self.acknowledged if record.position >= self.first]
+
     def settle(self, log: FileLog) -> None:
-        """What was neither acknowledged nor declared void is there or not, and stays so."""
-        if self.unknown and len(all_of(log)) > len(self.acknowledged):
+        """What was neither acknowledged nor declared void is there or not, and stays so; the same of what was pruned."""
+        assert self.first <= log.first <= self.wanted
+        self.first = self.wanted = log.first
+        if self.unknown and len(all_of(log)) > len(self.kept):
             self.acknowledge(*self.unknown)
             self.counts["not acknowledged and kept"] += 1
         self.unknown = None
@@ -88,13 +105,18 @@ class Run:
             self.standing[standing] = record.body
 
     def check(self, log) -> None:
-        assert [record[:5] for record in all_of(log)] == [record[:5] for record in self.acknowledged]
+        assert log.first == self.first
+        assert [record[:5] for record in all_of(log)] == [record[:5] for record in self.kept]
         assert {name: record.body for name, record in log.standing().items()} == self.standing
 
     def use(self, log: FileLog, reader: FileLogReader) -> None:
         what = self.random.random()
-        if what < 0.85:
+        if what < 0.75:
             self.write(log)
+        elif what < 0.80:
+            self.close_segment(log)
+        elif what < 0.85:
+            self.prune(log)
         elif what < 0.95:
             try:
                 log.upkeep.work()
@@ -107,8 +129,55 @@ class Run:
     def check_reader(self, reader: FileLogReader) -> None:
         """Another process sees the beginning of what was acknowledged: all of it, unless telling it failed."""
         seen = all_of(reader)
-        assert [record[:5] for record in seen] == [record[:5] for record in self.acknowledged[: len(seen)]]
-        assert self.disk.faults or len(seen) == len(self.acknowledged)
+        assert [record[:5] for record in seen] == [record[:5] for record in self.kept[: len(seen)]]
+        assert self.disk.faults or len(seen) == len(self.kept)
+        if self.first > 1:
+            with pytest.raises(StorageProblem, match="no longer kept"):
+                reader.read(self.random.randrange(1, self.first), 1)
+
+    def check_archive(self) -> None:
+        """What was copied is there, and whole; a copy that was not completed has no name."""
+        bases = set(bases_in(self.disk.names(ARCHIVE)))
+        assert bases >= self.archived
+        for base in bases:
+            file = self.disk.open(ARCHIVE / segment_name(base))
+            until = self.copied[base]  # what the copy has after that is void
+            stored = [one.record for one in chained(file, segment_in(file, base)) if one.record.kind != HEAD]
+            copied = [record for record in stored if record.position < until]
+            expected = [record for record in self.acknowledged if base <= record.position < until]
+            assert [record[:5] for record in copied] == [record[:5] for record in expected]
+            self.counts["archived"] += 1
+
+    def prune(self, log: FileLog) -> None:
+        """Copy the oldest segments and remove them, one or all of them."""
+        closed = log.closed(self.random.choice((1, 99)))
+        try:
+            for one in closed:
+                self.wanted = self.copied[one.base] = one.until
+                archive_segment(self.disk, HOME, one.base, ARCHIVE, lambda: None)
+                self.archived.add(one.base)
+                log.prune(one.until)
+                self.first = one.until
+                self.counts["pruned"] += 1
+        except StorageProblem:
+            self.counts["pruning failed"] += 1
+            assert self.first <= log.first <= self.wanted
+            self.wanted = max(self.wanted, log.first)
+            self.first = log.first
+
+    def close_segment(self, log: FileLog) -> None:
+        """Go on in the next segment, which begins with a heartbeat, unless this one is empty."""
+        end = log.durable
+        self.unknown = Record(end, 0, 1, log.clock(0), b""), None
+        try:
+            log.close_segment(1 << 60, 0)
+            if log.durable > end:
+                self.acknowledge(*self.unknown)
+                self.counts["closed"] += 1
+            self.unknown = None
+        except StorageProblem:
+            self.counts["closing failed"] += 1
+            self.recover(log)
 
     def write(self, log: FileLog) -> None:
         self.written += 1
@@ -156,3 +225,4 @@ def test_what_was_acknowledged_survives_faults_kills_and_power_cuts_and_what_was
         counts["faults"] += run.disk.failed
     print(f"{RUNS} runs from seed {FIRST}: {dict(counts)}")
     assert counts["acknowledged"] > 20 * RUNS
+    assert min(counts["pruned"], counts["archived"], counts["closed"]) > RUNS

@@ -103,6 +103,18 @@ def test_what_came_before_the_experiment_is_passed_over(made, fake_log):
     assert (tallies.a.decisions, tallies.b.decisions) == (0, 2)
 
 
+def test_outcomes_of_what_was_decided_before_the_experiment_and_is_pruned_are_passed_over(made, fake_log):
+    log = fake_log.FakeLog()
+    for n, received_us in enumerate((BEGAN_US - 9, BEGAN_US - 8, BEGAN_US + 1)):
+        log.write(Kind.DECIDED, 1, received_us, made.decided([{"id": str(n), "variant": "b", "experiment": "e1"}]))
+    told = [{"id": str(n), "is_fraud": True, "about": 1 + n} for n in range(3)]
+    log.write(Kind.OUTCOMES, 3, BEGAN_US + 2, made.outcomes(told))
+    log.prune(2)
+    tallies = following(log, made)
+    tallies.follow()
+    assert (tallies.b.decisions, tallies.b.outcomes_known) == (1, 1)
+
+
 def test_of_several_outcomes_the_first_counts_also_when_they_come_later(made, fake_log):
     log = fake_log.FakeLog()
     row = {"id": "t", "variant": "b", "experiment": "e1", "amount": 70.0}

@@ -35,6 +35,7 @@ class Home:
 
     def __init__(self, folder: Path, lineup, log=None) -> None:
         self.folder, self.lineup = folder, lineup
+        self.segment = SEGMENT
         self.now_us = NOW_US
         self.counters = Counters()
         self._given = log
@@ -42,7 +43,7 @@ class Home:
         self.engine: Engine | None = None
 
     def open(self, limits: Limits = PATIENT) -> Engine:
-        self.log = self._given or FileLog.open(self.folder / "log", self.now_us, SEGMENT)
+        self.log = self._given or FileLog.open(self.folder / "log", self.now_us, self.segment)
         journal = Journal(self.log, IdIndex(self.folder / "ids", self.log))
         self.engine = Engine(self.lineup, journal, self._snapshots, limits, self.counters)
         self.engine.begin(self.now_us)

@@ -60,6 +60,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     libraries: dict[str, str]
     files: dict[str, str]
 
+    @property
+    def state_id(self) -> str:
+        """Names the initial feature state: bundles with the same history and feature plan share it."""
+        named = f"{KERNEL_VERSION} {self.plan_sha256} {self.files[STATE_FILE]}"
+        return hashlib.sha256(named.encode()).hexdigest()[:32]
+
 
 # Made here: msgspec prepares a type at its first use, and two threads that do so at once crash the process.
 _manifest_decoder = msgspec.json.Decoder(Manifest)
@@ -79,20 +85,14 @@ class Bundle:
 
     @cached_property
     def state_id(self) -> str:
-        """Names the initial feature state: bundles with the same history and feature plan share it."""
-        return state_id_of(self.manifest)
+        """As in the manifest."""
+        return self.manifest.state_id
 
     def new_store(self) -> MemoryStore:
         """A store that remembers the training history and nothing since."""
         store = MemoryStore(self.manifest.plan)
         store.restore(self._state)
         return store
-
-
-def state_id_of(manifest: Manifest) -> str:
-    """The `state_id` of the bundle with this manifest."""
-    named = f"{KERNEL_VERSION} {manifest.plan_sha256} {manifest.files[STATE_FILE]}"
-    return hashlib.sha256(named.encode()).hexdigest()[:32]
 
 
 def plan_sha256(plan: FeaturePlan) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sentinel.errors import StorageProblem, UnknownVersion
 from sentinel.events.columns import Outcome, columns_of_events
 from sentinel.events.schema import Transaction
-from sentinel.events.times import instant_us
+from sentinel.events.times import instant_us, iso
 from sentinel.features.store import Features, MemoryStore
 from sentinel.model.bundle import Bundle, Manifest
 from sentinel.record.entries import activation_in, decided_in, outcome_events
@@ -31,10 +31,18 @@ def activation_of(log: LogReader, state_id: str) -> int | None:
     return None if record is None else activation_in(record).begin
 
 
-def first_after_history(log: LogReader, bundle: Bundle) -> int:
-    """The first entry that came in after a model's training history, for a state that was never kept."""
-    manifest = bundle.manifest
-    return log.first_after(min(manifest.history.last_us, instant_us(manifest.created_at)))
+def first_after_history(log: LogReader, manifest: Manifest) -> int:
+    """The first entry that came in after a model's training history, for a state that was never kept.
+
+    Raises StorageProblem when the log no longer has all that came in after it.
+    """
+    last_us = min(manifest.history.last_us, instant_us(manifest.created_at))
+    if log.pruned_us > last_us:
+        raise StorageProblem(
+            f"the history of model {manifest.version} ends at {iso(last_us)}, and what the log received after that, up "
+            f"to {iso(log.pruned_us)}, is no longer kept; train on a newer history"
+        )
+    return log.first_after(last_us)
 
 
 def origin_of(log: LogReader, manifest: Manifest) -> str:

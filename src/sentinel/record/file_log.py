@@ -10,7 +10,7 @@ from typing import Self
 from sentinel.errors import StorageProblem
 from sentinel.record.disk import Disk, RealDisk
 from sentinel.record.lock import WriterLock
-from sentinel.record.log import Record
+from sentinel.record.log import Kind, Record
 from sentinel.record.log_end import PublishedEnd, check_sequence, missing
 from sentinel.record.log_reader import FileLogReader, naming_faults
 from sentinel.record.segment import PLAIN, bases_in, damaged, segment_name, size_of
@@ -102,6 +102,25 @@ class FileLog(FileLogReader):
         self._places.add((writer.base, PLAIN), position, offset)
         return position
 
+    def close_segment(self, made_before_us: int, now_us: int) -> None:
+        """Go on in another segment if the newest has entries and was made before this moment (us since 1970).
+
+        Its first entry is a heartbeat. Nothing is done while the next segment is still being made. From the writer's
+        thread; raises StorageProblem as `write` does.
+        """
+        writer = self._writer
+        if writer.position == writer.base or writer.created_us >= made_before_us or self.upkeep.is_behind:
+            return
+        if self._fault is not None:
+            raise self._problem(self._fault)
+        received_us = self.clock(now_us)
+        try:
+            writer.start_segment(received_us)
+        except OSError as fault:
+            self._fault = fault
+            raise self._problem(fault) from fault
+        self.write(Kind.HEARTBEAT, 1, received_us, b"")
+
     def on_durable(self, call: Callable[[], None]) -> None:
         """`call` is never called: `write` returns when the record is durable."""
 
@@ -120,14 +139,13 @@ class FileLog(FileLogReader):
         return dict(self._writer.standing)
 
     def prune(self, before: int) -> None:
-        """Remove the oldest segments that hold nothing but entries before this position."""
+        """Remove the oldest segments that hold nothing but entries before this position; from any thread."""
         with naming_faults(self._folder, "pruned"):
             for base, until in pairwise(bases_in(self._disk.names(self._folder))):
                 if until > before:
                     return
                 self._published.publish_oldest(until)
-                self._disk.unlink(self._folder / segment_name(base))
-                self._disk.sync_folder(self._folder)  # one by one: none may be missing between two others
+                self.upkeep.remove(base)  # one by one: none may be missing between two others
 
     def close(self) -> None:
         """End the upkeep, and let another process become the writer."""

@@ -36,6 +36,10 @@ class Journal:
         """Release the index; the log is its opener's."""
         self._ids.close()
 
+    def forget_before(self, position: int) -> None:
+        """Find no entries before this position any more; from the writer's thread."""
+        self._ids.forget_before(position)
+
     def append_decided(self, decided: Decided, hashes: NDArray[np.uint64], now_us: int) -> int:
         """Append decisions; the position of the first. Raises StorageProblem, as all appending does."""
         position = self.log.write(Kind.DECIDED, len(decided.ids), now_us, body_of(decided))

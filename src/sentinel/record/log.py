@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Kind(IntEnum):
@@ -50,6 +50,10 @@ class LogReader(Protocol):
     @property
     def first(self) -> int:
         """The position of the oldest entry that is kept."""
+
+    @property
+    def pruned_us(self) -> int:
+        """When the newest entry that is no longer kept was received, microseconds since 1970; 0 when all are kept."""
 
     @property
     def durable(self) -> int:
@@ -105,6 +109,22 @@ class Log(LogReader, Protocol):
         When it returns, what was written and not durable is gone for good. Raises StorageProblem while that is not
         possible: whether it is stored is not known then.
         """
+
+
+class Past:
+    """A log as it ended before position `durable`, which is the beginning of a record."""
+
+    def __init__(self, log: LogReader, durable: int) -> None:
+        self._log = log
+        self.durable = durable
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is that of the whole log."""
+        return getattr(self._log, name)
+
+    def read(self, position: int, limit: int) -> list[Record]:
+        """The next records, without those after its end."""
+        return [one for one in self._log.read(position, limit) if one.position < self.durable]
 
 
 class Follower:

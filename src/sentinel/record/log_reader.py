@@ -1,15 +1,18 @@
 """Reads the log on the local disk, in any thread of any process."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 from sentinel.errors import LogDamaged, StorageProblem
 from sentinel.record.disk import Disk, File, Readable, RealDisk
 from sentinel.record.log import LogSizes, Record
 from sentinel.record.log_end import PublishedEnd
+from sentinel.record.retention import ClosedSegment
 from sentinel.record.segment import (
     HEAD,
     Head,
@@ -27,6 +30,7 @@ from sentinel.record.segment import (
 _SPACING = 16 * 1024  # bytes from one known place of a segment to the next
 _REMEMBERED = 64  # segments whose places are known
 _FAR = 2**64
+_T = TypeVar("_T")
 
 
 class FileLogReader:
@@ -41,8 +45,7 @@ class FileLogReader:
         self._places = _Places()
         with naming_faults(folder, "read"):
             self._end = PublishedEnd(self._disk.open(folder / "end"))
-            self._list()
-            oldest = self._head(self._bases[0])
+            oldest = self._unless_pruned(lambda: self._head(self._bases[0]))
         self._log_id, self._seed = oldest.head.log_id, oldest.seed
 
     @property
@@ -56,6 +59,12 @@ class FileLogReader:
         with naming_faults(self._folder, "read"):
             self._list()
         return self._bases[0]
+
+    @property
+    def pruned_us(self) -> int:
+        """When the newest entry that is no longer kept was received; 0 when all are kept."""
+        with naming_faults(self._folder, "read"):
+            return self._unless_pruned(lambda: self._head(self._bases[0])).first.record.received_us
 
     @property
     def durable(self) -> int:
@@ -81,32 +90,19 @@ class FileLogReader:
 
     def first_after(self, received_us: int) -> int:
         """The position of the first entry that was received later than this; the end when there is none."""
-        durable = self.durable
         with naming_faults(self._folder, "read"):
-            self._list()
-            began = bisect_right(self._bases, received_us, key=lambda base: self._head(base).first.record.received_us)
-            base = self._bases[max(began - 1, 0)]
-            with closing(self._open(base)) as file:
-                end = base
-                for _, head in _heads(file, base, 0):
-                    if head.received_us > received_us:
-                        return min(head.position, durable)
-                    end = head.position + head.rows
-                later = self._bases[began] if began < len(self._bases) else durable
-                if end < min(later, durable):
-                    raise self._damage(file, base)
-                return min(later, durable)
+            return self._unless_pruned(lambda: self._first_after(received_us))
 
     @property
     def sizes(self) -> LogSizes:
         """What the log takes."""
         with naming_faults(self._folder, "read"):
-            bases = bases_in(self._disk.names(self._folder))
-            size = 0
-            for base in bases:
-                with closing(self._open(base)) as file:
-                    size += file.size()
-            return LogSizes(size, len(bases), self._head(bases[0]).head.created_us)
+            return self._unless_pruned(self._sizes)
+
+    def closed(self, most: int) -> list[ClosedSegment]:
+        """The oldest closed segments, so many of them at most."""
+        with naming_faults(self._folder, "read"):
+            return self._unless_pruned(lambda: [self._closed(*pair) for pair in pairwise(self._bases[: most + 1])])
 
     def standing(self) -> dict[str, Record]:
         """By name, the newest record of those that were written with a `standing` name."""
@@ -125,6 +121,40 @@ class FileLogReader:
     def close(self) -> None:
         """Release what is open."""
         self._end.close()
+
+    def _first_after(self, received_us: int) -> int:
+        durable, bases = self.durable, self._bases
+        began = bisect_right(bases, received_us, key=lambda base: self._head(base).first.record.received_us)
+        base = bases[max(began - 1, 0)]
+        with closing(self._open(base)) as file:
+            end = base
+            for _, head in _heads(file, base, 0):
+                if head.received_us > received_us:
+                    return min(head.position, durable)
+                end = head.position + head.rows
+            later = bases[began] if began < len(bases) else durable
+            if end < min(later, durable):
+                raise self._damage(file, base)
+            return min(later, durable)
+
+    def _sizes(self) -> LogSizes:
+        bases = self._bases
+        return LogSizes(sum(map(self._size, bases)), len(bases), self._head(bases[0]).head.created_us)
+
+    def _closed(self, base: int, until: int) -> ClosedSegment:
+        return ClosedSegment(base, until, self._head(until).first.record.received_us, self._size(base))
+
+    def _unless_pruned(self, look: Callable[[], _T]) -> _T:
+        """What is seen in the segments that are there; again if the oldest was removed meanwhile."""
+        while True:
+            self._list()
+            first = self._bases[0]
+            try:
+                return look()
+            except FileNotFoundError:
+                self._list()
+                if self._bases[0] == first:
+                    raise
 
     def _stored(self, position: int, end: int) -> Iterator[Stored]:
         """The records from the one that holds this position up to the position `end`."""
@@ -175,6 +205,10 @@ class FileLogReader:
     def _head(self, base: int) -> Segment:
         with closing(self._open(base)) as file:
             return segment_in(file, base)
+
+    def _size(self, base: int) -> int:
+        with closing(self._open(base)) as file:
+            return file.size()
 
     def _open(self, base: int) -> File:
         return self._disk.open(self._folder / segment_name(base))

@@ -30,6 +30,7 @@ class SegmentWriter:
         self.base = self._before = 0
         self._chain = NO_CHAIN
         self.offset = 0
+        self.created_us = 0
         self.room = 0
         """Bytes that the segment has already: to make it longer takes a write many times as long."""
 
@@ -53,7 +54,7 @@ class SegmentWriter:
         self.base, self._before, self._chain = base, end.segment.head.before, last.record.chain
         self._name(end.segment.head.log_id)
         self.offset, self.position, self.received_us = last.end, last.next, last.record.received_us
-        self.room = self._file.size()
+        self.created_us, self.room = end.segment.head.created_us, self._file.size()
         self.standing = end.standing
         self._published.publish_segment(base)
         self._published.publish(self.position)
@@ -92,7 +93,8 @@ class SegmentWriter:
             file.close()
             raise
         self.close()
-        self._file, self.base, self._before, self.offset, self.room = file, base, before, len(data), file.size()
+        self._file, self.base, self._before, self.offset = file, base, before, len(data)
+        self.created_us, self.room = created_us, file.size()
 
     def _publish(self, durable: int) -> None:
         try:

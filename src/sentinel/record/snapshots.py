@@ -50,7 +50,7 @@ class Snapshots:
             self._read_back(spare, parts)
             spare.rename(path)
             for later, other in self._files(name):
-                if later > position:  # of a log that was here before
+                if later > position and _origin_of(other) != origin:  # of a log that was here before
                     other.unlink()
             for _, old in self._files(name)[:-KEPT]:
                 old.rename(spare)  # written over next time: to free its space would hold up the disk
@@ -60,8 +60,8 @@ class Snapshots:
                 spare.unlink(missing_ok=True)
             raise StorageProblem(f"no snapshot was written in {self.folder}: {error}") from error
 
-    def verified(self, name: str, origin: str) -> list[int]:
-        """The next entries of the snapshots that can be restored, the oldest first: each was read back when written."""
+    def positions(self, name: str, origin: str) -> list[int]:
+        """The next entries of the snapshots that a start may use, the oldest first; only their beginning is read."""
         return [position for position, path in self._files(name) if _origin_of(path) == origin]
 
     def newest(self, name: str, origin: str, up_to: int, store: MemoryStore) -> int | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sentinel.child_process import die_with_parent, yield_to_decisions
 from sentinel.errors import SentinelError, StorageProblem
-from sentinel.model.bundle import load_bundle, read_manifest, state_id_of
+from sentinel.model.bundle import load_bundle, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment
 from sentinel.record.applied import deployment_in, log_folder
@@ -115,7 +115,7 @@ class Snapshotter:
         wanted: dict[str, _Kept] = {}
         for version in kept_in(deployment_in(self._log)):
             try:
-                state_id = state_id_of(read_manifest(self._registry.path(version)))
+                state_id = read_manifest(self._registry.path(version)).state_id
             except SentinelError as error:
                 self._problems.append(f"{version}: {error}")
                 continue

@@ -2,10 +2,10 @@
 
 import logging
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import pairwise
 from pathlib import Path
-from threading import Event, Thread, get_native_id
+from threading import Event, Lock, Thread, get_native_id
 
 from zstandard import ZstdCompressor
 
@@ -32,6 +32,7 @@ class Upkeep:
         self._segment_bytes, self._keep_free = segment_bytes, keep_free
         self._spare = self._left_over() if SPARE in disk.names(folder) else None
         self._compressed: set[int] = set()
+        self._replacing = Lock()  # a segment that is removed must not come back compressed
         self._wake, self._stop = Event(), Event()
         self._thread = Thread(target=self._run, name="log upkeep", daemon=True)
 
@@ -48,6 +49,11 @@ class Upkeep:
         if self._spare:
             self._spare.close()
             self._spare = None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it is at work and has no segment ready."""
+        return self._thread.is_alive() and self._spare is None
 
     def make_ahead(self) -> bool:
         """Make the next segment now, if there is room for it; whether there is one."""
@@ -73,13 +79,20 @@ class Upkeep:
             self._wake.set()
         return file
 
+    def remove(self, base: int) -> None:
+        """Remove a closed segment, durably; from any thread."""
+        with self._replacing:
+            self._disk.unlink(self._folder / segment_name(base))
+            self._disk.sync_folder(self._folder)
+
     def work(self) -> None:
         """Do what there is to do. Raises OSError when the disk does: try again later."""
         if self._spare is None and self._has_room():
             self._make_spare(_PAUSE_S)
         for base, until in pairwise(bases_in(self._disk.names(self._folder))):
             if base not in self._compressed and not self._stop.is_set():
-                self._compress(base, until)
+                with suppress(FileNotFoundError):  # it was removed
+                    self._compress(base, until)
 
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, get_native_id(), _LOWEST)
@@ -124,9 +137,14 @@ class Upkeep:
                 except StorageProblem as problem:
                     logger.error("a closed segment is left as it is: %s", problem)  # noqa: TRY400 - it is named
                 else:
-                    self._disk.rename(self._folder / DRAFT, path)
-                    self._disk.sync_folder(self._folder)
+                    self._replace(path)
         self._compressed.add(base)
+
+    def _replace(self, path: Path) -> None:
+        with self._replacing:
+            if path.name in self._disk.names(self._folder):
+                self._disk.rename(self._folder / DRAFT, path)
+                self._disk.sync_folder(self._folder)
 
     def _write_compressed(self, source: File, base: int, until: int) -> None:
         with closing(self._disk.create(self._folder / DRAFT)) as draft:

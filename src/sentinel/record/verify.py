@@ -32,23 +32,24 @@ class Verified(NamedTuple):
 
 
 def verify(folder: Path, disk: Disk | None = None) -> Verified:
-    """Check every segment of the log in a folder; its writer may go on meanwhile. Raises StorageProblem."""
+    """Check every segment of the log in a folder; its writer may go on meanwhile. Raises StorageProblem.
+
+    What is pruned meanwhile is left out.
+    """
     disk = disk or RealDisk()
     problems: dict[tuple[str, int], str] = {}
     size = entries = position = 0
     chain: bytes | None = None
     with naming_faults(folder, "read"):
         with closing(PublishedEnd(disk.open(folder / "end"))) as published:
-            durable, newest, oldest = published.durable, published.newest, published.oldest
-        bases = bases_in(disk.names(folder))
+            durable, newest = published.durable, published.newest
+            bases = _bases_in_sequence(folder, disk, problems)
+            oldest = published.oldest  # read after the names: it is published before the removal
         if newest > max(bases, default=0):
             problems[segment_name(newest), newest] = "the segment is missing"
         if bases and 0 < oldest < bases[0]:
             problems[segment_name(oldest), oldest] = f"the segment is missing, up to position {bases[0]}"
-        try:
-            check_sequence(folder, disk, bases)
-        except LogDamaged as problem:
-            problems[problem.segment, problem.position] = str(problem)
+        first = min(bases, default=0)
         for base, until in zip_longest(bases, bases[1:]):
             try:
                 with closing(disk.open(folder / segment_name(base))) as file:
@@ -57,10 +58,29 @@ def verify(folder: Path, disk: Disk | None = None) -> Verified:
             except LogDamaged as problem:
                 problems[problem.segment, problem.position] = str(problem)
                 position, chain = problem.position, None
+            except FileNotFoundError:
+                if until is None or base >= min(bases_in(disk.names(folder)), default=0):  # it was not pruned
+                    raise
+                first, size, entries, chain = until, 0, 0, None
+                continue
             entries += position - base
-    first = min(bases, default=0)
     findings = [Finding(*place, problem) for place, problem in problems.items()]
-    return Verified(len(bases), size, entries, first, position, findings)
+    return Verified(sum(base >= first for base in bases), size, entries, first, position, findings)
+
+
+def _bases_in_sequence(folder: Path, disk: Disk, problems: dict[tuple[str, int], str]) -> list[int]:
+    """The segments that are there; what is missing between them goes to the problems."""
+    while True:
+        bases = bases_in(disk.names(folder))
+        try:
+            check_sequence(folder, disk, bases)
+        except LogDamaged as problem:
+            problems[problem.segment, problem.position] = str(problem)
+        except FileNotFoundError:
+            if bases_in(disk.names(folder))[:1] != bases[:1]:
+                continue  # the oldest was pruned meanwhile
+            raise
+        return bases
 
 
 def _check(file: File, base: int, until: int | None, durable: int, before: bytes | None) -> tuple[int, bytes]:

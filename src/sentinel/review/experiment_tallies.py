@@ -34,6 +34,7 @@ class ExperimentTallies:
         self._log = log
         self._began_us = instant_us(experiment.began_at)
         self._follower: Follower | None = None
+        self._begin = 0
         self._groups = {variant: [Tally() for _ in range(GROUPS)] for variant in "ab"}
         self._deadline_us = round(deadline_s * 1e6)
         self._false_alarm_cost = false_alarm_cost
@@ -60,6 +61,7 @@ class ExperimentTallies:
         """Count the next page of the log; whether there was one. The first time it looks where the experiment began."""
         if self._follower is None:
             self._follower = Follower(self._log, self._log.first_after(self._began_us - 1))
+            self._begin = self._follower.position
         records = self._follower.next()
         for record in records:
             if record.kind == Kind.DECIDED:
@@ -80,8 +82,8 @@ class ExperimentTallies:
 
     def _count_outcomes(self, record: Record) -> None:
         for outcome in outcome_rows(record):
-            if outcome.about in self._judged:
-                continue
+            if outcome.about < self._begin or outcome.about in self._judged:
+                continue  # what was decided before is not of the experiment, and may be pruned
             about = self._log.at(outcome.about)
             row = decision_row(about, decided_in(about), outcome.about - about.position)
             if row.decider.experiment != self.experiment:

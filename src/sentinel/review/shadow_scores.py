@@ -167,14 +167,14 @@ class ShadowRecord(ShadowScores):
         super().close()
         self._lock.close()
 
-    def begin(self, fresh: ShadowProgress) -> ShadowProgress:
+    def begin(self, fresh: ShadowProgress, oldest: int = 0) -> ShadowProgress:
         """How far this shadow came before, or `fresh` when it is new.
 
-        One of another log, with another bundle under the same version, or ahead of the log (`fresh.seq` is its end)
-        belongs to a past that is gone: its scores are deleted.
+        One of another log, with another bundle under the same version, ahead of the log (`fresh.seq` is its end) or
+        behind what is kept of it (from `oldest` on) belongs to a past that is gone: its scores are deleted.
         """
         known = self.progress(fresh.model_version)
-        if known and known.bundle_sha256 == fresh.bundle_sha256 and known.seq <= fresh.seq:
+        if known and known.bundle_sha256 == fresh.bundle_sha256 and oldest <= known.seq <= fresh.seq:
             return known
         while self._forget_oldest(fresh.model_version, _STEP):
             pass  # until then the old progress stays, so that a start that is cut short deletes the rest

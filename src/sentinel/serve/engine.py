@@ -63,7 +63,7 @@ class Engine:
     def _loaded(self, bundle: Bundle) -> FeatureState:
         log = self.journal.log
         begin = activation_of(log, bundle.state_id)
-        state = FeatureState(bundle, first_after_history(log, bundle) if begin is None else begin)
+        state = FeatureState(bundle, first_after_history(log, bundle.manifest) if begin is None else begin)
         state.load(log, self._snapshots, _PAUSE_S if self.states else 0.0)
         return state
 

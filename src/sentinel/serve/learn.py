@@ -50,8 +50,8 @@ def new_outcomes_in(arrivals: Arrivals, journal: Journal) -> NewOutcomes:
         if position is None:
             answers.append(
                 NotFound(
-                    f"No transaction {one.transaction_id!r} was decided here; outcomes of older transactions "
-                    "belong into the history file of the next training"
+                    f"No transaction {one.transaction_id!r} was decided here, as far as is remembered; outcomes of "
+                    "older transactions belong into the history file of the next training"
                 )
             )
             continue

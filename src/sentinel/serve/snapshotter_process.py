@@ -51,7 +51,7 @@ class SnapshotterProcess(Supervisor):
         super().close(patience_s + self._patience_s)
 
     def _newest(self, state: FeatureState) -> int | None:
-        found = self._snapshots.verified(state.id, origin_of(self._log, state.bundle.manifest))
+        found = self._snapshots.positions(state.id, origin_of(self._log, state.bundle.manifest))
         return found[-1] if found else None
 
     def _begin(self, wanted: str, now_s: float) -> Child:  # noqa: ARG002

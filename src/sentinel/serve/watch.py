@@ -10,6 +10,7 @@ from sentinel.errors import SentinelError
 from sentinel.policy.deployment import Experiment
 from sentinel.policy.experiment import Guardrails, Tally, check_guardrails, compare
 from sentinel.review.drift import DriftReport
+from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.observers import Observers
 from sentinel.serve.projector_process import ProjectorProcess
 from sentinel.serve.rollout import Rollout
@@ -26,18 +27,19 @@ _log = logging.getLogger(__name__)
 
 
 class Children(NamedTuple):
-    """The processes that follow the log."""
+    """What follows the log, and what looks after it."""
 
     shadow: ShadowSupervisor
     projector: ProjectorProcess
     snapshotter: SnapshotterProcess
+    log_keeper: LogKeeper
 
 
 class Watch:
     """Starts and stops everything of one process that answers or follows, and looks after it.
 
-    `worker` and `children` are None where only vectors are scored. `guards` is true in the one process of a server that
-    looks after the experiment for all of them.
+    `worker` and `children`, what follows the log and looks after it, are None where only vectors are scored. `guards`
+    is true in the one process of a server that looks after the experiment for all of them.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Watch:
         self.shadow = children.shadow if children else None
         self._projector = children.projector if children else None
         self._snapshotter = children.snapshotter if children else None
+        self.log_keeper = children.log_keeper if children else None
         self.counters = counters
         self.view_lag: int | None = None
         """How many entries the view was behind a moment ago; None while it is not known."""
@@ -71,6 +74,8 @@ class Watch:
             self.worker.start()
         if self._projector is not None:
             self._projector.start()
+        if self.log_keeper is not None and self.worker is not None:
+            self.log_keeper.start(self.worker)
         self._task = asyncio.get_running_loop().create_task(self._look_around())
 
     def stop(self) -> None:
@@ -79,6 +84,8 @@ class Watch:
             self._task.get_loop().call_soon_threadsafe(self._task.cancel)
         self.rollout.stop()
         self.observers.stop()
+        if self.log_keeper is not None:
+            self.log_keeper.stop()
         if self.shadow is not None:
             self.shadow.close()
         if self.worker is not None:

@@ -1,13 +1,12 @@
 """What a shadow does: follow the log with one bundle, and store what it would have decided."""
 
-import hashlib
+import contextlib
 import logging
 import math
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,15 +22,16 @@ from sentinel.policy.thresholds import Thresholds
 from sentinel.record.applied import deployment_in, log_folder
 from sentinel.record.entries import DecisionRow, decision_rows
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history
-from sentinel.record.log import Kind, LogReader, Record
+from sentinel.record.log import Kind, LogReader, Past, Record
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.snapshots import REST_S, Snapshots
 from sentinel.review.shadow_scores import FILE, ShadowProgress, ShadowRecord, ShadowScore
+from sentinel.shadow.needs import fingerprint, snapshot_folder
 from sentinel.shadow.settings import ShadowSettings
 
 _PAGE = 500  # short reads, and a sign of life between them even when the process gets little of a processor
 _BEAT_S = 0.5
-_SNAPSHOT_EVERY = 250_000
+_SNAPSHOT_EVERY, _SNAPSHOT_S = 250_000, 3_600.0
 _log = logging.getLogger(__name__)
 
 
@@ -49,12 +49,15 @@ class Shadow:
         _warm(self._bundle)
         self._thresholds = msgspec.convert(self._bundle.manifest.thresholds, Thresholds)
         self._record = ShadowRecord(home / FILE)
-        self.progress = self._record.begin(self._fresh(self._log.durable))
-        self._snapshots = Snapshots(_own_folder(home / "shadow", self.progress), self._rest)
+        self.progress = self._record.begin(self._fresh(self._log.durable), self._log.first)
+        self._snapshots = Snapshots(_own_folder(home, self.progress), self._rest)
         self._state = FeatureState(self._bundle, self.progress.begun)
+        if self._log.first > self.progress.begun:
+            _borrow_snapshots(home, self._snapshots.folder, self._bundle.state_id, self.progress.seq)
         self._beaten_s = 0.0
         self._state.load(_Past(self._log, self.progress.seq, self._beat), self._snapshots)
         self._save_at = self._state.position - self._state.entries_since_snapshot + _SNAPSHOT_EVERY
+        self._saved_s = time.monotonic()
 
     def close(self) -> None:
         """Release the files."""
@@ -88,13 +91,16 @@ class Shadow:
         )
         self._record.store(scored, self.progress)
         self._record.prune(self._settings.keep_scores)
-        if self._state.position >= self._save_at:
+        if self._state.position >= self._save_at or time.monotonic() - self._saved_s > _SNAPSHOT_S:
             self._save()
         return True
 
     def _save(self) -> None:
-        """Have a snapshot; whether that works or not, the next is due some time later."""
-        self._save_at = self._state.position + _SNAPSHOT_EVERY
+        """Have a snapshot; whether that works or not, the next is due some time later.
+
+        There is one now and then, however little happens: the log is kept as long as a start would need it.
+        """
+        self._save_at, self._saved_s = self._state.position + _SNAPSHOT_EVERY, time.monotonic()
         try:
             self._state.snapshot(self._snapshots)
         except StorageProblem as error:
@@ -110,10 +116,9 @@ class Shadow:
     def _fresh(self, end: int) -> ShadowProgress:
         """A shadow that scores what comes from now on."""
         kept = activation_of(self._log, self._bundle.state_id)
-        begun = first_after_history(self._log, self._bundle) if kept is None else kept
+        begun = first_after_history(self._log, self._bundle.manifest) if kept is None else kept
         manifest = self._bundle.manifest
-        origin = self._log.log_id.encode() + msgspec.json.encode(manifest, order="deterministic")
-        return ShadowProgress(manifest.version, hashlib.sha256(origin).hexdigest(), begun, end)
+        return ShadowProgress(manifest.version, fingerprint(manifest, self._log), begun, end)
 
     def _score(self, rows: NDArray[np.float64]) -> NDArray[np.float32]:
         """Probabilities (n,), NaN where the model fails or gives none."""
@@ -149,22 +154,17 @@ class Shadow:
             self._record.store([], self.progress._replace(heartbeat_us=_now_us()))
 
 
-class _Past:
-    """The log as it ended before position `durable`; every page it hands out is a sign of life."""
+class _Past(Past):
+    """Every page that it hands out is a sign of life."""
 
     def __init__(self, log: LogReader, durable: int, beat: Callable[[], None]) -> None:
-        self._log = log
+        super().__init__(log, durable)
         self._beat = beat
-        self.durable = durable
-
-    def __getattr__(self, name: str) -> Any:
-        """All else is that of the whole log."""
-        return getattr(self._log, name)
 
     def read(self, position: int, limit: int) -> list[Record]:
         """The next records, without those after its end."""
         self._beat()
-        return [one for one in self._log.read(position, limit) if one.position < self.durable]
+        return super().read(position, limit)
 
 
 def _check_schema(home: Path, log: LogReader, bundle: Bundle) -> None:
@@ -186,14 +186,24 @@ def _warm(bundle: Bundle) -> None:
     MemoryStore(plan).advance(columns_of_outcomes(plan.schema, [Outcome("warm-up", is_fraud=False, time_us=0)], 0))
 
 
-def _own_folder(parent: Path, progress: ShadowProgress) -> Path:
+def _own_folder(home: Path, progress: ShadowProgress) -> Path:
     """The folder of this shadow's snapshots; folders of other shadows are deleted."""
-    mine = parent / f"{progress.model_version}-{progress.bundle_sha256[:12]}-{progress.begun}"
-    parent.mkdir(exist_ok=True)
-    for other in parent.iterdir():
+    mine = snapshot_folder(home, progress)
+    mine.parent.mkdir(exist_ok=True)
+    for other in mine.parent.iterdir():
         if other != mine:
             shutil.rmtree(other, ignore_errors=True)
     return mine
+
+
+def _borrow_snapshots(home: Path, mine: Path, state_id: str, up_to: int) -> None:
+    """Copy those that a server has of the same state: the log alone no longer has all of it."""
+    for path in (home / "snapshots").glob(f"{state_id}-*.npz"):
+        if int(path.stem.rpartition("-")[2]) <= up_to and not (mine / path.name).exists():
+            with contextlib.suppress(FileNotFoundError):  # a newer one has taken its place
+                draft = mine / f"{path.stem}.draft"
+                shutil.copy(path, draft)
+                draft.rename(mine / path.name)
 
 
 def _now_us() -> int:

@@ -186,10 +186,12 @@ TAKES = {
     "/admin/ab/split": b'{"percent":5}',
     "/admin/fallback": b'{"only":true}',
     "/admin/shadow/start": b'{"version":"v2"}',
+    "/admin/log/prune": b'{"keep":"9000d","archive":"/tmp/archive","dry_run":true}',
 }
+OPTIONAL = ("/admin/reload", "/admin/log/prune")
 
 
-@pytest.mark.parametrize("path", [path for path in TAKES if path != "/admin/reload"])
+@pytest.mark.parametrize("path", [path for path in TAKES if path not in OPTIONAL])
 def test_a_body_that_is_empty_is_400_and_changes_nothing(record, post, path):
     before = record.read()
     refused(post(path), 400, "missing required field")
@@ -200,7 +202,7 @@ def test_a_body_that_is_empty_is_400_and_changes_nothing(record, post, path):
 @pytest.mark.parametrize(
     ("body", "text"),
     [(b"{", "No valid JSON"), (b"[]", "Expected `object`"), (b"\xff", ""),
-     (b'{"nobody":1}', "nobody"), (b'{"version":1,"candidate_version":1,"percent":"x","only":"x"}', "")],
+     (b'{"nobody":1}', "nobody"), (b'{"version":1,"candidate_version":1,"percent":"x","only":"x","keep":7}', "")],
 )  # fmt: skip
 def test_a_body_that_is_wrong_is_400_and_changes_nothing(record, post, path, body, text):
     before = record.read()
@@ -497,6 +499,31 @@ def test_what_was_changed_survives_a_restart(start_server, two_models_home, ask)
     assert call("GET", "/admin/thresholds") == {"a": {"review": 0.5, "block": None}}
 
 
+# the log
+
+
+def test_a_young_log_is_not_pruned(get, post):
+    decide(post, 3)
+    for body in ({}, {"dry_run": True}, {"keep": "26w"}, {"archive": "/nowhere/yet"}):
+        found = ok(post("/admin/log/prune", body))
+        assert (found["removed"], found["more"], found["held_by"]) == (0, False, [])
+        assert found["dry_run"] == ("dry_run" in body)
+    assert ok(get("/health"))["log"]["first"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"keep": "0d"}, "keep: '0d' is no duration"),
+        ({"keep": "forever"}, 'say how much of it to keep, as in {"keep": "180d"}'),
+        ({"archive": "relative/folder"}, "give the whole path of a folder"),
+        ({"archive": ""}, "Expected `str` of length >= 1"),
+    ],
+)
+def test_a_pruning_that_cannot_be_meant_is_400(post, body, text):
+    refused(post("/admin/log/prune", body), 400, text)
+
+
 # who may
 
 
@@ -509,7 +536,8 @@ def guarded(start_server, two_models_home, ask):
 @pytest.mark.parametrize(
     ("method", "path"),
     [("GET", "/admin/version"), ("POST", "/admin/reload"), ("POST", "/admin/ab/setup"), ("GET", "/admin/drift"),
-     ("POST", "/admin/shadow/start"), ("POST", "/admin/thresholds"), ("GET", "/admin/ab/status")],
+     ("POST", "/admin/shadow/start"), ("POST", "/admin/thresholds"), ("GET", "/admin/ab/status"),
+     ("POST", "/admin/log/prune")],
 )  # fmt: skip
 @pytest.mark.parametrize("given", [None, "", "s3cret", "Bearer", "Bearer s3cre", "Bearer s3cretx", "Basic s3cret"])
 def test_without_the_key_every_admin_call_is_401(guarded, method, path, given):
@@ -586,4 +614,4 @@ def test_the_page_of_the_api_shows_what_admin_calls_take(get):
     for path, body in TAKES.items():
         schema = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         assert set(json.loads(body)) <= schema["properties"].keys()
-        assert paths[path]["post"]["requestBody"]["required"] == (path != "/admin/reload")
+        assert paths[path]["post"]["requestBody"]["required"] == (path not in OPTIONAL)

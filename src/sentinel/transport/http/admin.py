@@ -1,5 +1,6 @@
 """Admin calls: which models decide and how, while traffic runs. A change of the deployment is an entry of the log."""
 
+import asyncio
 import hmac
 import ipaddress
 from collections.abc import Callable
@@ -11,10 +12,12 @@ import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from sentinel.config import age_us
 from sentinel.errors import (
     BadBody,
     BundleProblem,
     Forbidden,
+    InvalidDefinition,
     InvalidInput,
     SentinelError,
     Unauthorized,
@@ -25,8 +28,10 @@ from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment, Percent
 from sentinel.policy.thresholds import Share, Thresholds
 from sentinel.record.feature_state import check_reads
+from sentinel.record.pruning import Retention
 from sentinel.record.views.sqlite import FILE as VIEW_FILE
 from sentinel.record.views.sqlite import SqliteView
+from sentinel.record.whole_snapshots import check_kept
 from sentinel.review.shadow_report import ShadowReport, shadow_report
 from sentinel.review.shadow_scores import FILE as SHADOW_FILE
 from sentinel.review.shadow_scores import ShadowScores
@@ -75,6 +80,14 @@ class ThresholdsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     block: Share | None = None
 
 
+class PruneBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long the log is kept, such as 180d; the folder that segments are copied to before; whether only to look."""
+
+    keep: str | None = None
+    archive: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    dry_run: bool = False
+
+
 class FallbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the rules decide alone."""
 
@@ -92,6 +105,7 @@ def admin_routes(api: Api, watch: Watch) -> APIRouter:
     _add_models(router, changes)
     _add_experiments(router, changes, watch)
     _add_watching(router, changes, api, watch)
+    _add_log(router, api, watch)
     return router
 
 
@@ -153,7 +167,7 @@ class _Changes:
         return await self.make(how)
 
     async def _check(self, version: str, *, beside_champion: bool) -> None:
-        """Raise UnknownVersion unless it can be loaded, reads the log, and stands beside the champion if it must."""
+        """Raise UnknownVersion unless it can be loaded with its features, and stands beside the champion if it must."""
         lineup = self.api.predictor.lineup
         try:
             bundle = await run_in_threadpool(load_warm, self.rollout.registry, version)
@@ -161,6 +175,7 @@ class _Changes:
             raise UnknownVersion(str(error)) from None
         if self.api.worker is not None:
             await run_in_threadpool(check_reads, self.api.worker.log, bundle.manifest)
+            await run_in_threadpool(check_kept, self.api.worker.log, bundle.manifest, self.api.settings.snapshots)
         if beside_champion and lineup is not None:
             check_comparable(lineup.champion.bundle, bundle)
 
@@ -320,6 +335,38 @@ def _add_watching(router: APIRouter, changes: _Changes, api: Api, watch: Watch) 
         """Reset the drift window."""
         await watch.reset_drift()
         return ok({"status": "ok"})
+
+
+def _add_log(router: APIRouter, api: Api, watch: Watch) -> None:
+    @router.post("/log/prune", openapi_extra=_body(PruneBody, required=False))
+    async def prune(request: Request) -> Response:
+        """Remove segments of the log that are older than `keep` and needed by nobody, four at most: see `more`.
+
+        `keep` and `archive` are those of the server unless the body has them; `dry_run` only tells what would go.
+        """
+        asked = await _read(request, PruneBody)
+        api.deciding()
+        keeper = watch.log_keeper
+        assert keeper is not None  # noqa: S101 - there is one beside every worker
+        retention = _retention(asked, keeper.retention)
+        done = keeper.look(retention) if asked.dry_run else keeper.prune(retention)
+        return ok(await asyncio.wrap_future(done))
+
+
+def _retention(asked: PruneBody, usual: Retention) -> Retention:
+    try:
+        keep_us = usual.keep_us if asked.keep is None else age_us(asked.keep)
+    except InvalidDefinition as error:
+        raise BadBody(f"keep: {error}") from None
+    if keep_us is None:
+        raise BadBody(
+            'The log is kept for ever (SENTINEL_KEEP_LOG); say how much of it to keep, as in {"keep": "180d"}'
+        )
+    if asked.archive is None:
+        return msgspec.structs.replace(usual, keep_us=keep_us)
+    if not Path(asked.archive).is_absolute():
+        raise BadBody(f"archive is {asked.archive!r}; give the whole path of a folder")
+    return msgspec.structs.replace(usual, keep_us=keep_us, archive=Path(asked.archive))
 
 
 def _shadow_report(home: Path) -> ShadowReport:

@@ -12,6 +12,7 @@ from sentinel.errors import SentinelError
 from sentinel.events.times import iso
 from sentinel.record.problem import problem_of
 from sentinel.record.views.sqlite import FILE, SqliteView
+from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.watch import Watch
 from sentinel.serve.worker import Worker
 from sentinel.transport.http.replies import Reply
@@ -26,8 +27,7 @@ class Health:
         self.started_s = time.monotonic()
         self._home = home
         self._watch = watch
-        self._predictor = watch.predictor
-        self._worker = watch.worker
+        self._predictor, self._worker, self._keeper = watch.predictor, watch.worker, watch.log_keeper
 
     @property
     def ready(self) -> bool:
@@ -95,6 +95,8 @@ class Health:
             "segments": size.segments,
             "bytes": size.bytes,
             "oldest": iso(size.oldest_us),
+            "age_s": max(time.time() - size.oldest_us / 1e6, 0.0),
+            "pruning": None if self._keeper is None else _pruning(self._keeper, size.oldest_us),
         }
 
     def _view(self, worker: Worker) -> dict[str, Any]:
@@ -105,3 +107,15 @@ class Health:
             return {"status": str(error)}
         lag = max(worker.log.durable - max(position, worker.log.first), 0)
         return {"status": problem_of(self._home, "projector") or "ok", "position": position, "lag": lag}
+
+
+def _pruning(keeper: LogKeeper, oldest_us: int) -> dict[str, Any]:
+    """When the log was looked at last, and pruned last since the start; and what holds it back."""
+    last = keeper.last
+    return {
+        "looked_at": last.at if last else None,
+        "pruned_at": keeper.pruned_at,
+        "held_by": last.held_by if last else [],
+        "problem": keeper.problem,
+        "warning": keeper.warning(oldest_us),
+    }

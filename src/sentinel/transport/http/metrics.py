@@ -5,6 +5,8 @@ import time
 from typing import Any
 
 from sentinel.errors import SentinelError
+from sentinel.events.times import instant_us
+from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.watch import Watch
 from sentinel.telemetry.counters import Slot
 from sentinel.telemetry.prometheus import Gauge, model_info, render
@@ -77,7 +79,7 @@ class Metrics:
         if worker is None:
             return []
         try:
-            size = worker.log.sizes
+            size, first = worker.log.sizes, worker.log.first
         except SentinelError:  # a disk that cannot be read shows in the health report
             return []
         gauges = [
@@ -91,6 +93,7 @@ class Metrics:
             ),
             Gauge("sentinel_log_writable", "1 while decisions can be recorded", float(worker.engine is not None)),
         ]
+        gauges += _pruning(self._watch.log_keeper, first)
         lag, snapshots = self._watch.view_lag, self._watch.snapshots
         if lag is not None:
             gauges.append(Gauge("sentinel_view_lag", "Entries the view is behind", lag))
@@ -100,6 +103,17 @@ class Metrics:
                 Gauge("sentinel_snapshotter_restarts", "Times the snapshotter died", snapshots.restarts),
             ]
         return gauges
+
+
+def _pruning(keeper: LogKeeper | None, first: int) -> list[Gauge]:
+    gauges = [Gauge("sentinel_log_first_position", "The position of the oldest entry that is kept", first)]
+    if keeper is not None and keeper.last is not None:
+        held = len(keeper.last.held_by)
+        gauges.append(Gauge("sentinel_log_held_by", "How many need segments that are old enough to go", held))
+    if keeper is not None and keeper.pruned_at is not None:
+        pruned_s = instant_us(keeper.pruned_at) / 1e6
+        gauges.append(Gauge("sentinel_log_pruned_seconds", "Unix time when segments were removed last", pruned_s))
+    return gauges
 
 
 def _share(part: float, whole: float) -> float:

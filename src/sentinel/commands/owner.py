@@ -1,0 +1,51 @@
+"""Asking the server that owns the log of a home folder: nobody else may change it."""
+
+import json
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from sentinel.config import Settings
+from sentinel.errors import DeploymentRefused, StorageProblem
+from sentinel.record.applied import log_folder
+from sentinel.record.lock import owner_of
+
+_PATIENCE_S = 60.0
+
+
+def ask_owner(settings: Settings, path: str, body: Mapping[str, Any], patience_s: float = _PATIENCE_S) -> Any:
+    """What the server says to an admin call, or None when no server owns the log.
+
+    Raises DeploymentRefused when it says no, StorageProblem when it does not answer.
+    """
+    owner = owner_of(log_folder(settings.home))
+    if owner is None:
+        return None
+    pid, url = owner
+    if not url:
+        raise StorageProblem(f"process {pid} has just begun to write to {settings.home}; retry in a moment")
+    headers = {"content-type": "application/json"}
+    if settings.admin_key:
+        headers["authorization"] = f"Bearer {settings.admin_key}"
+    asked = urllib.request.Request(url + path, json.dumps(body).encode(), headers)  # noqa: S310 - its own server's
+    try:
+        with urllib.request.urlopen(asked, timeout=patience_s, context=_trust(settings)) as answer:  # noqa: S310
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        said = error.read().decode(errors="replace")
+        raise DeploymentRefused(f"the server at {url} says {error.code}: {said[:500]}") from None
+    except OSError as error:
+        raise StorageProblem(
+            f"process {pid} owns the log and does not answer at {url} ({error}); retry, or stop it"
+        ) from None
+
+
+def _trust(settings: Settings) -> ssl.SSLContext | None:
+    """Trust the server's own certificate, whatever name it bears: the lock of its log says where it is."""
+    if settings.tls_certificate is None:
+        return None
+    context = ssl.create_default_context(cafile=settings.tls_certificate)
+    context.check_hostname = False
+    return context

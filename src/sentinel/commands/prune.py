@@ -1,0 +1,90 @@
+"""`sentinel log prune`: the server that owns the log is asked, or the log is pruned here while nobody owns it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from sentinel.commands.owner import ask_owner
+from sentinel.config import Settings, age_us
+from sentinel.errors import InvalidDefinition
+from sentinel.events.times import duration_us
+from sentinel.record.applied import log_folder
+from sentinel.record.file_log import FileLog
+from sentinel.record.log_reader import FileLogReader
+from sentinel.record.pruning import Outlook, Pruned, Pruner, Retention
+from sentinel.shadow.needs import shadow_needs
+
+_PATIENCE_S = 3_600.0  # of one step: snapshots may have to be made, and segments copied to a slow disk
+
+
+def prune_log(settings: Settings, keep: str | None, archive: Path | None) -> Pruned:
+    """Remove what is older than `keep` (SENTINEL_KEEP_LOG) and needed by nobody. Raises SentinelError.
+
+    What leaves is copied to `archive` before (SENTINEL_ARCHIVE).
+    """
+    removed = size = 0
+    for step in _steps(settings, keep, archive):
+        removed, size = removed + step.removed, size + step.removed_bytes
+    return msgspec.structs.replace(step, removed=removed, removed_bytes=size)
+
+
+def look_at_log(settings: Settings, keep: str | None) -> Pruned:
+    """What `prune_log` would remove now. Raises SentinelError."""
+    retention = _retention(settings, keep, None)
+    said = ask_owner(settings, "/admin/log/prune", _body(keep, None) | {"dry_run": True}, _PATIENCE_S)
+    if said is not None:
+        return msgspec.convert(said, Pruned)
+    with closing(FileLogReader(log_folder(settings.home))) as log:
+        return Outlook(settings.home, log, shadow_needs).look(retention, _now_us())
+
+
+def _steps(settings: Settings, keep: str | None, archive: Path | None) -> Iterator[Pruned]:
+    retention = _retention(settings, keep, archive)
+    while (said := ask_owner(settings, "/admin/log/prune", _body(keep, archive), _PATIENCE_S)) is not None:
+        step = msgspec.convert(said, Pruned)
+        yield step
+        if not step.more:
+            return
+    with closing(FileLogReader(log_folder(settings.home))):
+        pass  # a folder without a log is not made one
+    with closing(FileLog.open(log_folder(settings.home), _now_us())) as log:
+        pruner = Pruner(settings.home, log, Outlook(settings.home, log, shadow_needs), _Here(log), time.sleep)
+        while True:
+            step = pruner.step(retention, _now_us())
+            yield step
+            if not step.more:
+                return
+
+
+class _Here:
+    """This process owns the log, and has no ids in memory."""
+
+    def __init__(self, log: FileLog) -> None:
+        self._log = log
+
+    def close_segment(self, made_before_us: int) -> None:
+        """See FileLog.close_segment."""
+        self._log.close_segment(made_before_us, _now_us())
+
+    def forget_ids(self, before: int) -> None:
+        """The next server begins without them."""
+
+
+def _retention(settings: Settings, keep: str | None, archive: Path | None) -> Retention:
+    keep_us = age_us(keep or settings.keep_log)
+    if keep_us is None:
+        raise InvalidDefinition("the log is kept for ever (SENTINEL_KEEP_LOG); say how much of it to keep with --keep")
+    return Retention(keep_us, duration_us(settings.remember_ids), archive or settings.archive)
+
+
+def _body(keep: str | None, archive: Path | None) -> dict[str, object]:
+    """What is not given is left to the server."""
+    given = {"keep": keep, "archive": archive and str(archive.absolute())}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,87 @@
+"""Which snapshots of a state can be relied on: they are read back from the disk, all of them, and compared."""
+
+import re
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sentinel.errors import StorageProblem, UnknownVersion
+from sentinel.model.bundle import Manifest
+from sentinel.record.feature_state import activation_of, first_after_history, origin_of
+from sentinel.record.log import LogReader
+
+WANTED = 2
+"""So many snapshots make the log before them dispensable."""
+
+
+def check_kept(log: LogReader, manifest: Manifest, folder: Path) -> None:
+    """Raise UnknownVersion unless the log and the snapshots in a folder have all that the features of a model need."""
+    begin = activation_of(log, manifest.state_id)
+    try:
+        begin = first_after_history(log, manifest) if begin is None else begin
+    except StorageProblem as problem:
+        raise UnknownVersion(str(problem)) from None
+    if begin < log.first:
+        newest = max(WholeSnapshots().kept_from(folder, manifest, log, begin).snapshots, default=begin)
+        if newest < log.first:
+            raise UnknownVersion(
+                f"the features of {manifest.version} need the log from position {newest} on, and it begins at "
+                f"{log.first} by now; choose a model that was trained on a newer history"
+            )
+
+
+class KeptFrom(NamedTuple):
+    """From which position on the log is needed for a state, and where its whole snapshots are."""
+
+    position: int
+    snapshots: list[int]
+
+    def __str__(self) -> str:
+        """The end of a sentence about whose state it is."""
+        found = f", and has them at {', '.join(map(str, self.snapshots))} only" if self.snapshots else " and has none"
+        return (
+            f"needs the log from position {self.position} on: it has to have {WANTED} whole snapshots after that{found}"
+        )
+
+
+class WholeSnapshots:
+    """Checks snapshots; a file that was whole is not read again until it changes. Use it from one thread."""
+
+    def __init__(self) -> None:
+        self._origins: dict[tuple[Path, int, int, int], str] = {}
+
+    def kept_from(self, folder: Path, manifest: Manifest, log: LogReader, begin: int) -> KeptFrom:
+        """From where on the log is needed for the state of a model, which takes its entries from `begin` on."""
+        origin = origin_of(log, manifest)
+        pattern = re.compile(re.escape(manifest.state_id) + r"-(\d+)\.npz")
+        paths = folder.iterdir() if folder.is_dir() else ()
+        named = [(int(match[1]), path) for path in paths if (match := pattern.fullmatch(path.name))]
+        usable = sorted(n for n, path in named if begin < n <= log.durable and self._origin_in(path) == origin)
+        return KeptFrom(max([begin, *usable[-WANTED : 1 - WANTED]]), usable)
+
+    def _origin_in(self, path: Path) -> str | None:
+        """What a snapshot says it is of; None for one that is damaged, or has gone."""
+        try:
+            found = path.stat()
+            key = path, found.st_ino, found.st_size, found.st_mtime_ns
+            if key not in self._origins:
+                self._origins = {one: origin for one, origin in self._origins.items() if one[0].exists()}
+                self._origins[key] = _read_all(path)
+        except Exception:  # noqa: BLE001 - damaged bytes raise whatever they lead to
+            return None
+        return self._origins[key]
+
+
+def _read_all(path: Path) -> str:
+    """The origin of a snapshot all of whose parts match their checksums.
+
+    In pieces: a snapshot may be large, and others need the interpreter's lock and the memory.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
+        with archive.open("origin.npy") as part:
+            return bytes(np.lib.format.read_array(part, allow_pickle=False)).decode()

@@ -1,0 +1,347 @@
+"""Pruning the log of an engine: what leaves is missed by nobody, and what is needed stays and is named."""
+
+import shutil
+import time
+from contextlib import closing
+
+import msgspec
+import pytest
+
+from sentinel.errors import NotFound
+from sentinel.model.bundle import load_bundle
+from sentinel.policy.deployment import Deployment
+from sentinel.record.applied import apply, deployment_in
+from sentinel.record.projector import Projector, schemas_of
+from sentinel.record.pruning import Outlook, Pruner, Retention
+from sentinel.record.segment import bases_in
+from sentinel.record.verify import verify
+from sentinel.record.views.sqlite import FILE, SqliteView
+from sentinel.serve.lineup import Contender, Lineup
+from sentinel.shadow.needs import fingerprint, shadow_needs, snapshot_folder
+from sentinel.shadow.scoring import Shadow
+from sentinel.shadow.settings import ShadowSettings
+
+HOUR_US = 3_600_000_000
+KEPT = Retention(keep_us=10 * HOUR_US, remember_us=10 * HOUR_US)
+
+
+@pytest.fixture(scope="module")
+def lineup(shop_home):
+    return Lineup(1, Contender(load_bundle(shop_home / "models" / "v1")))
+
+
+class PrunedHome:
+    """A home whose log has many small segments, and its pruner."""
+
+    def __init__(self, home, models) -> None:
+        self.home = home
+        shutil.copytree(models, home.folder / "models")
+        home.segment = 8_192
+        home.open()
+        apply(home.log, lambda _nothing: Deployment().with_champion("v1"), home.now_us)
+
+    @property
+    def log(self):
+        return self.home.log
+
+    def pay_for_hours(self, begin, hours):
+        """Ten payments an hour."""
+        for hour in range(begin, begin + hours):
+            self.home.now_us += HOUR_US
+            self.home.pay(range(10 * hour, 10 * hour + 10))
+
+    def project(self):
+        with closing(SqliteView(self.home.folder / FILE)) as view:
+            projector = Projector(view, self.log, lambda: schemas_of(self.home.folder))
+            while projector.step():
+                pass
+
+    def close_segment(self, made_before_us):
+        self.log.close_segment(made_before_us, self.home.now_us)
+
+    def forget_ids(self, before):
+        self.home.engine.journal.forget_before(before)
+
+    def outlook(self):
+        return Outlook(self.home.folder, self.log, shadow_needs)
+
+    def prune(self, retention=KEPT, rest=time.sleep):
+        pruner, steps = Pruner(self.home.folder, self.log, self.outlook(), self, rest), []
+        while not steps or steps[-1].more:
+            steps.append(pruner.step(retention, self.home.now_us))
+        return steps
+
+    def held_by(self, retention=KEPT):
+        return [need.why for need in self.outlook().plan(retention, 99, self.home.now_us).held_by]
+
+
+@pytest.fixture
+def pruned(home_of, lineup, shop_home):
+    return PrunedHome(home_of(lineup), shop_home / "models")
+
+
+@pytest.fixture
+def twin(home_of, lineup, shop_home):
+    return PrunedHome(home_of(lineup, folder="twin"), shop_home / "models")
+
+
+def features(pruned):
+    return [(row.transaction_id, row.features.tobytes()) for row in pruned.home.decisions()]
+
+
+def test_after_pruning_and_a_restart_all_is_as_in_a_twin_that_was_never_pruned(pruned, twin):
+    for one in (pruned, twin):
+        one.pay_for_hours(0, 30)
+        one.home.handle([one.home.outcome(i, is_fraud=i % 3 == 0) for i in range(250, 300)])
+        one.project()
+    steps = pruned.prune()
+    assert len(steps) > 2
+    assert all(step.removed <= 4 for step in steps)
+    first = pruned.log.first
+    assert first > 150 > twin.log.first == 1
+    assert verify(pruned.home.folder / "log").findings == []
+    for restart in (False, True, True):
+        if restart:
+            pruned.home.reopen()
+            twin.home.reopen()
+        assert pruned.home.held() == twin.home.held()
+        repeats = [
+            [msgspec.structs.replace(one, latency_us=0) for one in each.home.pay(range(290, 295))]
+            for each in (pruned, twin)
+        ]
+        assert repeats[0] == repeats[1]
+        assert all(one.replayed for one in repeats[0])
+        begin = 30 + 2 * len(pruned.home.outcomes())
+        for one in (pruned, twin):
+            one.pay_for_hours(begin, 2)
+            one.home.handle([one.home.outcome(10 * begin)])
+        assert features(pruned) == features(twin)[-len(features(pruned)) :]
+
+
+def test_what_is_forgotten_is_new_and_what_is_remembered_is_not(pruned):
+    pruned.pay_for_hours(0, 30)
+    pruned.project()
+    before = pruned.home.pay(range(250, 300))
+    assert all(one.replayed for one in before)
+    pruned.prune(Retention(20 * HOUR_US, 10 * HOUR_US))
+    assert [one.replayed for one in pruned.home.pay([199, 150])] == [False, False]  # in the log, and forgotten
+    assert [one.replayed for one in pruned.home.pay(range(200, 300))] == [True] * 100
+    (unknown,) = pruned.home.handle([pruned.home.outcome(5)])
+    assert isinstance(unknown, NotFound)
+    assert "outcomes of older transactions belong into the history file" in str(unknown)
+
+
+def test_nothing_young_leaves(pruned):
+    pruned.pay_for_hours(0, 5)
+    pruned.project()
+    (step,) = pruned.prune()
+    assert (step.removed, step.held_by, step.first) == (0, [], 1)
+
+
+def test_a_log_that_is_kept_for_ever_is_not_pruned(pruned):
+    pruned.pay_for_hours(0, 30)
+    pruned.project()
+    bases = bases_in(path.name for path in (pruned.home.folder / "log").iterdir())
+    (step,) = pruned.prune(Retention(None, HOUR_US))
+    assert (step.removed, step.held_by, step.segments) == (0, [], len(bases))
+    assert [one.replayed for one in pruned.home.pay([0, 299])] == [False, True]
+
+
+def test_a_segment_that_is_never_full_is_closed_and_leaves(pruned):
+    """Three payments, then silence for days."""
+    pruned.home.pay(range(3))
+    pruned.project()
+    assert len(bases_in(path.name for path in (pruned.home.folder / "log").iterdir())) == 1
+    pruned.home.now_us += 11 * HOUR_US
+    (step, *_) = pruned.prune()
+    assert (step.removed, step.first > 3) == (1, True)
+    for _ in range(2):
+        pruned.home.now_us += 11 * HOUR_US
+        pruned.project()
+        pruned.prune()
+    assert pruned.log.first > step.first
+    pruned.home.close()  # it saves the state as it was before the heartbeat, and leaves the newer snapshots alone
+    pruned.home.open()
+    assert [one.replayed for one in pruned.home.pay(range(3))] == [False] * 3
+
+
+def test_an_idle_log_gains_a_heartbeat_a_day_and_no_more(pruned):
+    pruned.home.pay(range(3))
+    pruned.project()
+    retention = Retention(30 * 24 * HOUR_US, 24 * HOUR_US)
+    pruned.home.now_us += 25 * HOUR_US
+    pruned.prune(retention)
+    end = pruned.log.durable
+    for _ in range(48):
+        pruned.home.now_us += HOUR_US
+        pruned.prune(retention)
+    assert pruned.log.durable - end == 1
+
+
+def test_what_leaves_is_archived_before_and_is_the_log_again_when_it_is_put_back(pruned, tmp_path):
+    pruned.pay_for_hours(0, 30)
+    pruned.project()
+    everything = features(pruned)
+    pruned.prune(msgspec.structs.replace(KEPT, archive=tmp_path / "archive"))
+    assert len(features(pruned)) < len(everything)
+    for copy in (tmp_path / "archive" / pruned.log.log_id).glob("*.segment"):
+        shutil.copy(copy, pruned.home.folder / "log")
+    assert features(pruned) == everything
+    pruned.home.reopen()
+    assert verify(pruned.home.folder / "log").findings == []
+    assert [one.replayed for one in pruned.home.pay(range(300))] == [True] * 300
+
+
+# what holds back
+
+
+def test_ids_that_are_remembered_hold_it_back(pruned):
+    pruned.pay_for_hours(0, 30)
+    pruned.project()
+    (why, *_) = pruned.held_by(Retention(10 * HOUR_US, 48 * HOUR_US))
+    assert why == "its ids are remembered for 2 days (SENTINEL_REMEMBER_IDS)"
+    assert why not in pruned.held_by(Retention(10 * HOUR_US, 10 * HOUR_US))
+
+
+def test_a_view_that_is_behind_holds_it_back(pruned):
+    pruned.pay_for_hours(0, 30)
+    assert "the view, views.db, has read up to position 0" in pruned.held_by()
+    pruned.project()
+    assert not any("view" in why for why in pruned.held_by())
+
+
+def test_a_state_without_two_snapshots_holds_it_back(pruned):
+    pruned.pay_for_hours(0, 30)
+    pruned.project()
+    (why,) = pruned.held_by()
+    assert why.startswith("the champion v1 needs the log from position 1 on")
+    pruned.home.reopen()
+    pruned.home.close()
+    pruned.home.open()
+    (why,) = pruned.held_by()
+    assert "and has them at" in why
+    pruned.pay_for_hours(30, 1)
+    pruned.home.close()
+    pruned.home.open()
+    assert pruned.held_by() == []
+
+
+def test_an_experiment_holds_back_what_its_tallies_count(pruned, two_models_home):
+    shutil.copytree(two_models_home / "models", pruned.home.folder / "models", dirs_exist_ok=True)
+    pruned.pay_for_hours(0, 15)
+    apply(pruned.log, lambda now: now.with_experiment("v2"), pruned.home.now_us)
+    began = deployment_in(pruned.log).experiment
+    began = msgspec.structs.replace(began, began_at="2025-02-02T14:00:00Z")  # as if it had begun then
+    apply(pruned.log, lambda now: msgspec.structs.replace(now, experiment=began), pruned.home.now_us)
+    pruned.pay_for_hours(15, 15)
+    pruned.project()
+    assert any(why.startswith("the experiment with v2 is counted from position") for why in pruned.held_by())
+
+
+def test_who_begins_to_need_a_segment_while_it_is_archived_keeps_it(pruned, four_models_home, tmp_path):
+    shutil.copytree(four_models_home / "models", pruned.home.folder / "models", dirs_exist_ok=True)
+    pruned.pay_for_hours(0, 30)
+    pruned.project()
+    archive = tmp_path / "archive"
+
+    def rest(seconds):
+        time.sleep(seconds)  # until new snapshots are made, and then while the first segment is copied
+        if archive.exists() and deployment_in(pruned.log).experiment is None:
+            apply(pruned.log, lambda now: now.with_experiment("v3"), pruned.home.now_us)
+
+    (step,) = pruned.prune(msgspec.structs.replace(KEPT, archive=archive), rest)
+    assert (step.removed, pruned.log.first) == (0, 1)
+    assert len(list(archive.glob("*/*.segment"))) == 1
+    assert "the challenger v3 was not served yet" in step.held_by
+
+
+def test_a_challenger_that_was_not_served_yet_holds_all_of_it_back(pruned, four_models_home):
+    shutil.rmtree(pruned.home.folder / "models")
+    shutil.copytree(four_models_home / "models", pruned.home.folder / "models")
+    pruned.pay_for_hours(0, 30)
+    pruned.project()
+    apply(pruned.log, lambda now: now.with_experiment("v3"), pruned.home.now_us)
+    assert "the challenger v3 was not served yet" in pruned.held_by()
+
+
+def test_the_champion_before_it_holds_it_back_until_new_snapshots_are_made(pruned, four_models_home):
+    """v4 has another state than v1, which nobody saves any more when v4 decides."""
+    shutil.rmtree(pruned.home.folder / "models")
+    shutil.copytree(four_models_home / "models", pruned.home.folder / "models")
+    home = pruned.home
+    pruned.pay_for_hours(0, 10)
+    home.close()
+    home.open()
+    lineup = Lineup(2, Contender(load_bundle(four_models_home / "models" / "v4")))
+    home.engine.switch(lineup, home.engine.prepare(lineup), home.now_us)
+    apply(home.log, lambda now: now.with_champion("v4"), home.now_us)
+    home.lineup = lineup
+    pruned.pay_for_hours(10, 30)
+    pruned.project()
+    assert any(why.startswith("the champion v4 needs the log") for why in pruned.held_by())
+    assert any(why.startswith("the previous champion v1 needs the log") for why in pruned.held_by())
+    pruned.prune()
+    assert pruned.log.first > 250
+    old = Lineup(3, Contender(load_bundle(four_models_home / "models" / "v1")))
+    fresh = home.engine.prepare(old)  # it can return
+    home.engine.switch(old, fresh, home.now_us)
+    shutil.rmtree(home.folder / "models" / "v1")
+    assert not any("v1" in why for why in pruned.held_by()), "one that was deleted cannot return"
+
+
+def test_a_model_that_cannot_be_read_holds_all_of_it_back(pruned):
+    pruned.pay_for_hours(0, 30)
+    pruned.project()
+    shutil.rmtree(pruned.home.folder / "models" / "v1")
+    (why,) = pruned.held_by()
+    assert "there is no model 'v1'" in why
+
+
+def test_a_shadow_holds_back_what_it_has_not_read_or_could_not_find_again(pruned, shop_home):
+    home = pruned.home
+    pruned.pay_for_hours(0, 12)
+    apply(home.log, lambda now: msgspec.structs.replace(now, shadow="v1"), home.now_us)
+    pruned.pay_for_hours(12, 12)
+    pruned.project()
+    assert "the shadow v1 has not begun to read the log" in pruned.held_by()
+    with closing(Shadow(home.folder, "v1", ShadowSettings())) as shadow:
+        assert any(why.startswith("the shadow v1 needs the log from position 1 on") for why in pruned.held_by())
+        pruned.pay_for_hours(24, 30)
+        pruned.project()
+        (read_up_to,) = [why for why in pruned.held_by() if "the shadow v1 has read up to position" in why]
+        while shadow.step():
+            pass
+        assert read_up_to not in pruned.held_by()
+        assert shadow.progress.seq == home.log.durable
+        for hour in (54, 55):
+            shadow._saved_s -= 3_601
+            pruned.pay_for_hours(hour, 1)
+            shadow.step()
+            shadow._snapshots.finish()
+        assert not any("shadow" in why for why in pruned.held_by())
+    folder = snapshot_folder(home.folder, shadow.progress)
+    assert fingerprint(shadow._bundle.manifest, home.log) == shadow.progress.bundle_sha256
+    shutil.rmtree(folder)
+    assert any(why.startswith("the shadow v1 needs the log") for why in pruned.held_by())
+
+
+def test_a_shadow_that_begins_after_pruning_has_the_features_of_the_server(pruned, two_models_home):
+    """v2 shares its state with v1, whose first entries are gone; and v1 was a shadow too, long ago."""
+    home = pruned.home
+    shutil.copytree(two_models_home / "models", home.folder / "models", dirs_exist_ok=True)
+    pruned.pay_for_hours(0, 5)
+    for version in ("v1", "v2"):
+        with closing(Shadow(home.folder, version, ShadowSettings())) as shadow:
+            shadow.step()
+    pruned.pay_for_hours(5, 30)
+    pruned.project()
+    pruned.prune()
+    assert pruned.log.first > 100
+    for version in ("v2", "v1"):
+        with closing(Shadow(home.folder, version, ShadowSettings())) as shadow:
+            assert shadow.progress.seq == pruned.log.durable
+            pruned.pay_for_hours(60 + int(version[1]), 1)
+            while shadow.step():
+                pass
+            held = {name: array.tobytes() for name, array in shadow._state.store.snapshot().items()}
+        assert list(home.held().values()) == [held]
