@@ -59,6 +59,7 @@ def serve(four_models_home, tmp_path):
     started = []
 
     def start(**environment):
+        environment = {"SENTINEL_SNAPSHOT_EVERY": "1", **environment}
         started.append(ServerProcess(tmp_path / "home", HOST, free_port(HOST), environment=environment))
         started[-1].start()
         return started[-1]

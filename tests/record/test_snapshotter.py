@@ -66,7 +66,7 @@ class Shop:
     def activate(self, version):
         bundle = self.bundle(version)
         if activation_of(self.log, bundle.state_id) is None:
-            begin = first_after_history(self.log, bundle)
+            begin = first_after_history(self.log, bundle.manifest)
             body = body_of(Activation(bundle.state_id, begin))
             self._write(Kind.ACTIVATION, 1, body, standing=f"activation:{bundle.state_id}")
 

@@ -1,7 +1,5 @@
 """Which snapshots can be relied on: whole ones of this plan and log, up to the end of the log, two of them."""
 
-import contextlib
-
 import msgspec
 import numpy as np
 import pytest
@@ -32,15 +30,14 @@ def log(fake_log):
 
 @pytest.fixture
 def snapshots(tmp_path):
-    with contextlib.closing(Snapshots(tmp_path / "snapshots")) as one:
-        yield one
+    return Snapshots(tmp_path / "snapshots")
 
 
 @pytest.fixture
 def save(snapshots, manifest, log):
     def saving(*positions, origin=None):
         for position in positions:
-            snapshots.save(manifest.state_id, position, origin or origin_of(manifest, log), STATE)
+            snapshots.save(manifest.state_id, position, origin or origin_of(log, manifest), STATE)
 
     return saving
 
