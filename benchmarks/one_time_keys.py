@@ -6,7 +6,6 @@ The state must be as large on the last day as on an early one. `--payments` and 
 import argparse
 import gc
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +39,9 @@ def main() -> None:
     os.sched_setaffinity(0, {1})
     store, rng = MemoryStore(PLAN), np.random.default_rng(1)
     early, n_early = {}, given.payments // 10
-    longest_ns, begun_ns = 0, time.process_time_ns()
     for first in range(0, given.payments, BATCH):
         batch = _payments(first, given, rng)
-        turn_ns = time.thread_time_ns()
         store.advance(batch)
-        longest_ns = max(longest_ns, time.thread_time_ns() - turn_ns) if first > 0 else 0
         if first <= n_early < first + BATCH:
             early = _sizes(store)
     end = _sizes(store)
@@ -58,8 +54,6 @@ def main() -> None:
             "ratio_resident": round(end["resident_mb"] / early["resident_mb"], 3),
             "ratio_state": round(end["state_mb"] / early["state_mb"], 3),
             "ratio_snapshot": round(end["snapshot_mb"] / early["snapshot_mb"], 3),
-            "longest_batch_cpu_ms": round(longest_ns / 1e6, 1),
-            "ns_per_payment": round((time.process_time_ns() - begun_ns) / given.payments),
         },
     )  # fmt: skip
 
