@@ -36,9 +36,15 @@ def die_with_parent(parent: int | None) -> Callable[[], bool]:
     return lambda: parent is None or os.getppid() == parent
 
 
-def yield_to_decisions() -> None:
-    """Last in the queue for a processor, first to go when memory runs out, and no dump of it on the disk."""
+def yield_to_decisions(*, wholly: bool = False) -> None:
+    """Last in the queue for a processor, first to go when memory runs out, and no dump of it on the disk.
+
+    `wholly` is for work that can wait as long as there is anything else to do: a process of the lowest niceness still
+    keeps a processor for some milliseconds when one that decides wakes up.
+    """
     os.nice(19)
+    if wholly and sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):  # only Linux has it
         Path("/proc/self/oom_score_adj").write_text("1000")

@@ -1,6 +1,8 @@
 """The kernel against brute force: equal to the last bit, whatever arrives, in whatever batches."""
 
 import math
+import os
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -15,7 +17,7 @@ from sentinel.events.columns import columns_of_transactions
 from sentinel.features import definitions as f
 from sentinel.features import layout
 from sentinel.features.event_list import after, head
-from sentinel.features.forgetting import FREED_EVENTS, SWEEP_EVERY, SWEPT_ROWS
+from sentinel.features.forgetting import FREED_EVENTS, NEW_KEY_WEIGHT, SWEEP_EVERY, SWEPT_ROWS
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore, pack, unpack
 from sentinel.features.table import held
@@ -117,6 +119,24 @@ def test_memory_that_is_taken_ahead_changes_nothing(monkeypatch):
     assert ahead.nbytes() == plain.nbytes() < 1 << 20
 
 
+def test_a_store_that_is_used_no_more_gives_its_memory_back():
+    plan = FeaturePlan(SCHEMA, (f.total("amount", by="card", over="1m"),))
+    store, n = MemoryStore(plan), 100_000
+    keys = np.arange(1, n + 1, dtype=np.uint64)
+    one = as_columns([payment(0, 1)])
+    many = one.rows(np.zeros(n, np.int64))
+    many.texts[:, SCHEMA.texts.index("card")] = keys
+    store.advance(many)
+    before, size = resident_bytes(), store.nbytes()
+    assert size > 10_000_000
+    store.give_back()
+    assert before - resident_bytes() > size // 2
+
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def oracle_tail(plan, events, n):
     """The last n rows by brute force, over the last 2,500 events: more than any window holds."""
     return oracle.replay(plan, events[-2500:])[-n:]
@@ -198,6 +218,21 @@ def test_keys_that_are_seen_once_leave_nothing_behind():
     assert held(state.ids) <= store.keys()
 
 
+@pytest.mark.parametrize("regulars", [0, 50])
+def test_what_a_snapshot_brought_and_what_came_once_is_freed_whoever_comes_then(regulars):
+    """Rows are filled behind the one that is looked at next, or by nobody: neither may end the looking."""
+    plan = FeaturePlan(SCHEMA, ONCE, forget_after="20s")
+    store, restored = MemoryStore(plan), MemoryStore(plan)
+    store.advance(as_columns([payment(f"a{i}", i, card=f"a{i}") for i in range(3000)]))
+    restored.restore(store.snapshot())
+    seconds = np.arange(86_400, 86_400 + 600, 0.1)
+    cards = [f"b{n % regulars if regulars else n}" for n in range(len(seconds))]
+    restored.advance(
+        as_columns([payment(f"b{at}", int(at * 1e6), card=c) for at, c in zip(seconds, cards, strict=True)])
+    )
+    assert restored.keys() <= (3 * 30 * 10 if regulars == 0 else 50 + 3000 - 6000 // SWEEP_EVERY * SWEPT_ROWS + 64)
+
+
 def test_a_key_with_many_events_is_freed_in_small_steps():
     plan = FeaturePlan(SCHEMA, (f.count(by="card", over="10s"),))
     store = MemoryStore(plan)
@@ -206,7 +241,7 @@ def test_a_key_with_many_events_is_freed_in_small_steps():
     for i, one in enumerate(later):
         store.advance(as_columns([one]))
         freed = 1000 + i + 1 - events_of(store)
-        assert freed <= (i // SWEEP_EVERY + 1) * SWEPT_ROWS * (FREED_EVENTS + 1)
+        assert freed <= ((NEW_KEY_WEIGHT + 1) * i // SWEEP_EVERY + 1) * SWEPT_ROWS * (FREED_EVENTS + 1)
     assert store.keys() == len(later)
     assert events_of(store) == len(later)
 

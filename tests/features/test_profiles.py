@@ -1,10 +1,12 @@
 """Profiles: a key that travels as bytes gives the same bits as one that stays."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import PLAN, SCHEMA, as_columns, payment, same_bits, streams
+from xxhash import xxh3_64_digest
 
 from sentinel.errors import StorageProblem
 from sentinel.events.columns import hash_text
@@ -88,7 +90,7 @@ def test_a_profile_is_the_same_whoever_makes_it():
     assert [one.hex() for one in store.export("card", CARD)] == [PROFILE]
 
 
-PROFILE = "021fa9fb5afe7f713a1f4e961eb632c6e68080f2818389850600020000a41320f2e5d6"
+PROFILE = "02835a62d7a55847ea1f4e961eb632c6e68080f2818389850600020000a413b080cf50"
 
 
 def test_what_is_dropped_is_as_new_and_leaves_nothing_behind():
@@ -116,12 +118,42 @@ def test_a_damaged_profile_is_refused(byte):
     assert other.keys() == 0
 
 
-def test_a_profile_of_another_plan_is_refused():
+ANOTHER = {
+    "reach": FeaturePlan(SCHEMA, (f.total("amount", by="card", over="2m"),)),
+    "decimals": FeaturePlan(msgspec.structs.replace(SCHEMA, amount_decimals=3), SMALL.features),
+    "field": FeaturePlan(SCHEMA, (f.total("points", by="card", over="1m"),)),
+    "name": FeaturePlan(msgspec.structs.replace(SCHEMA, amount="paid"), (f.total("paid", by="card", over="1m"),)),
+    "what is kept": FeaturePlan(SCHEMA, (*SMALL.features, f.last("amount", by="card"))),
+}
+
+
+@pytest.mark.parametrize("plan", ANOTHER.values(), ids=ANOTHER)
+def test_a_profile_of_another_plan_is_refused(plan):
     store = MemoryStore(SMALL)
     store.advance(as_columns([payment(0, 0)]))
-    other = MemoryStore(FeaturePlan(SCHEMA, (f.total("amount", by="card", over="2m"),)))
     with pytest.raises(StorageProblem, match="another feature plan"):
-        other.load("card", store.export("card", CARD))
+        MemoryStore(plan).load("card", store.export("card", CARD))
+
+
+def test_a_profile_is_read_by_a_plan_with_other_windows_that_follow_from_it():
+    store = MemoryStore(SMALL)
+    events = as_columns([payment(i, i * 10_000_000, amount=i) for i in range(9)])
+    store.advance(events.rows(slice(0, 6)))
+    plan = FeaturePlan(SCHEMA, (f.maximum("amount", by="card", over="20s"), f.std("amount", by="card", over="1m")))
+    other, whole = MemoryStore(plan), MemoryStore(plan)
+    other._fingerprints = store._fingerprints  # `maximum` keeps more of an event; what is written is the same
+    other.load("card", store.export("card", CARD))
+    assert same_bits(other.advance(events.rows(slice(6, 9))).rows, whole.advance(events).rows[6:])
+
+
+def test_a_profile_that_is_longer_than_it_says_is_refused():
+    store = MemoryStore(SMALL)
+    store.advance(as_columns([payment(0, 0), payment(1, 0, card="b")]))
+    first, second = store.export("card", store.keys_of("card"))
+    longer = first[:-4] + second[13:-4]
+    forged = longer + xxh3_64_digest(longer)[:4]
+    with pytest.raises(StorageProblem, match="damaged"):
+        MemoryStore(SMALL).load("card", [forged])
 
 
 @settings(max_examples=300, deadline=None)
@@ -133,6 +165,6 @@ def test_no_bytes_can_harm_the_state(data):
     store.advance(before)
     twin.advance(before)
     for plan, state in zip(store.compiled.groups, store._groups, strict=True):
-        read_profiles(plan, state, np.frombuffer(data, np.uint8), 0, 100)
+        read_profiles(plan, state, np.frombuffer(data, np.uint8), 0, np.zeros(0, np.int64), 100)
     after = as_columns([payment(9, 6_000_000, card="b", shop="t")])
     assert same_bits(store.advance(after).rows, twin.advance(after).rows)

@@ -17,7 +17,7 @@ from sentinel.record.log_reader import FileLogReader
 from sentinel.record.pruning import Outlook, Pruned, Pruner, Retention
 from sentinel.shadow.needs import shadow_needs
 
-_PATIENCE_S = 3_600.0  # of one step: snapshots may have to be made, and segments copied to a slow disk
+_PATIENCE_S = 3_600.0  # of one step: segments may have to be copied to a slow disk
 
 
 def prune_log(settings: Settings, keep: str | None, archive: Path | None) -> Pruned:

@@ -25,7 +25,8 @@ def columns_of_frame(schema: Schema, frame: pl.DataFrame) -> EventColumns:
 
     With an `outcome_time` the outcomes become events of their own, placed before the first transaction that
     is not earlier than they are. Without one each transaction carries its label, which delayed features see
-    once their delay has passed. Events arrived at their own time: a history has no other.
+    once their delay has passed. An event arrived at its own time, or with the one before it if that is later: a history
+    has no other clock.
     """
     n = len(frame)
     time_us = frame[schema.time].to_numpy().astype(np.int64)
@@ -41,9 +42,10 @@ def columns_of_frame(schema: Schema, frame: pl.DataFrame) -> EventColumns:
         texts=_stack([text_hashes(frame[name]) for name in schema.texts], n, np.uint64),
         labels=_labels(schema, frame),
     )
-    if schema.outcome_time is None or schema.outcome_time not in frame.columns:
-        return transactions
-    return _with_outcomes(schema, transactions, frame)
+    events = transactions
+    if schema.outcome_time is not None and schema.outcome_time in frame.columns:
+        events = _with_outcomes(schema, transactions, frame)
+    return replace(events, received_us=np.maximum.accumulate(events.received_us))
 
 
 def _labels(schema: Schema, frame: pl.DataFrame) -> NDArray[np.int8]:

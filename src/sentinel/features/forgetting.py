@@ -12,10 +12,13 @@ from sentinel.features.jit import entry, inlined
 from sentinel.features.layout import GroupPlan, GroupState
 from sentinel.features.prefetch import prefetch
 from sentinel.features.table import hash_of, locate, remove
-from sentinel.features.windows import enter, leave, next_to_leave, set_next_to_leave
+from sentinel.features.windows import enter, inside, leave, next_to_leave, set_next_to_leave
 
-SWEEP_EVERY, SWEPT_ROWS, FREED_EVENTS = 16, 64, 8
-"""After so many new keys so many rows are looked at, and each time so many events of a forgotten key are freed."""
+SWEEP_EVERY, SWEPT_ROWS, FREED_EVENTS = 256, 64, 8
+"""After so many events so many rows are looked at, and each time so many events of a forgotten key are freed."""
+
+NEW_KEY_WEIGHT = 16
+"""A new key counts as so many events: it wants a row."""
 
 _ROWS_AHEAD = 8
 
@@ -44,7 +47,8 @@ def sweep(plan: GroupPlan, state: GroupState, received: int) -> None:
     for _ in range(SWEPT_ROWS):
         if counters[at.SWEPT] >= counters[at.N_KEYS]:
             counters[at.SWEPT] = 0
-            counters[at.OLDEST], counters[at.OLDEST_SWEPT] = counters[at.OLDEST_SWEPT], at.NEVER
+            counters[at.OLDEST] = counters[at.OLDEST_SWEPT]
+            counters[at.OLDEST_SWEPT] = received  # rows behind this one may be filled meanwhile, but not earlier
         if received - counters[at.OLDEST] <= plan.horizon:  # nobody can be forgotten yet
             return
         slot = counters[at.SWEPT]
@@ -86,7 +90,11 @@ def move_windows(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], n
         over, delay, begin = plan.windows[w, at.OVER], plan.windows[w, at.DELAY], plan.windows[w, at.WINDOW_CELL]
         if delay > 0:
             event = cells[begin + at.ENTER]
-            while event != at.NONE and events[event + at.COUNTED_AT] <= now - delay:
+            while (
+                event != at.NONE
+                and events[event + at.COUNTED_AT] <= now - delay
+                and inside(cells, begin) < at.MOST_INSIDE  # one that is full is refused: see `advance`
+            ):
                 if events[event + at.COUNTED_AT] - events[event + at.HAPPENED_AT] < over + delay:
                     enter(plan, state, cells, w, event)
                 event = after(plan, state, cells, event)

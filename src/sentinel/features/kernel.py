@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sentinel.events.columns import LABEL_UNKNOWN, MISSING
 from sentinel.features import layout as at
 from sentinel.features.event_list import append, label
-from sentinel.features.forgetting import SWEEP_EVERY, is_forgotten, move_windows, renew, sweep
+from sentinel.features.forgetting import NEW_KEY_WEIGHT, SWEEP_EVERY, is_forgotten, move_windows, renew, sweep
 from sentinel.features.jit import entry, inlined
 from sentinel.features.layout import GroupPlan, GroupState
 from sentinel.features.prefetch import prefetch
@@ -45,7 +45,7 @@ def advance(
     late: NDArray[np.uint8],
     known: NDArray[np.uint8],
 ) -> int:
-    """Take events; return how many were taken: not all where memory ran out.
+    """Take events; return how many were taken: not all where memory ran out, or a window of a key is full.
 
     Transactions write row after row of `out` (n, width) and set `late` where an event came after a newer one
     of its key. Outcomes set `known` where their transaction is still remembered. `received_us` never decreases.
@@ -67,6 +67,7 @@ def advance(
             continue
         if not fits(plan, state):
             return i
+        state.counters[at.SINCE_SWEEP] += 1
         if state.counters[at.SINCE_SWEEP] >= SWEEP_EVERY:
             sweep(plan, state, received_us[i])
         slot = slot_of(plan, state, key, state.hashes[i & (at.LOOKED_AHEAD - 1)])
@@ -140,7 +141,7 @@ def fits(plan: GroupPlan, state: GroupState) -> bool:
     """Whether one more event of a new key surely fits."""
     counters = state.counters
     return (
-        counters[at.N_KEYS] < len(state.keys)
+        (counters[at.FREE_KEY] != at.NONE or counters[at.N_KEYS] < len(state.keys))
         and counters[at.END_OF_CHUNKS] + plan.chunk_cells <= len(state.events)
         and has_room(state.slots, 1)
         and has_room(state.values, len(plan.aggregates))
@@ -171,7 +172,7 @@ def slot_of(plan: GroupPlan, state: GroupState, key: np.uint64, hashed: np.uint6
     else:
         counters[at.FREE_KEY] = state.keys[slot, at.TAIL]
     counters[at.ALIVE] += 1
-    counters[at.SINCE_SWEEP] += 1
+    counters[at.SINCE_SWEEP] += NEW_KEY_WEIGHT
     put(state.slots, place, key, slot)
     renew(plan, state, slot, key)
     return slot

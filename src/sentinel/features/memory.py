@@ -15,22 +15,25 @@ from numpy.typing import NDArray
 
 from sentinel.errors import StorageProblem
 
-_MOST_BYTES = 1 << 39  # an address space has 128 TB, and there are a dozen arrays for every key of every state
+_MOST_BYTES = 1 << 40  # an address space has 128 TB, and there are a dozen arrays for every key of every state
 _NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # the standard library names it from 3.13 on
 _POPULATE_WRITE = 23  # of `madvise`, Linux 5.14: as if it were written to, and nothing is
+_DO_NOT_NEED = 4
 _LARGE_PAGE = 2 << 20
+_PIECE = 32 << 20
 _SMALL = 4 << 20  # bytes of an array that come in small pages: many states have no more
 
 _libc = ctypes.CDLL(None, use_errno=True)  # unlike `mmap.madvise` it lets other threads go on meanwhile
 
 
-def reserve(dtype: Any, *row: int, rows: int | None = None) -> NDArray[Any]:
-    """Zeros of shape (n, *row): half as many as the machine's memory could hold, or `rows`.
+def reserve(dtype: Any, *row: int, rows: int | None = None, share: float = 0.5) -> NDArray[Any]:
+    """Zeros of shape (n, *row): that share of what the machine's memory could hold, or `rows`.
 
     Raises StorageProblem where the system grants no address space.
     """
     row_bytes = prod(row) * np.dtype(dtype).itemsize
-    n = rows or min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2, _MOST_BYTES) // row_bytes
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    n = rows or min(int(share * memory_bytes), _MOST_BYTES) // row_bytes
     try:
         memory = mmap.mmap(-1, n * row_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
     except OSError as error:
@@ -55,3 +58,15 @@ def take_ahead(array: NDArray[Any], begin: int, end: int) -> int:
         if sys.platform != "linux" or _libc.madvise(address, ctypes.c_size_t(_LARGE_PAGE), _POPULATE_WRITE):
             break
     return max(begin, end)
+
+
+def give_back(array: NDArray[Any], begin: int, end: int) -> None:
+    """Have the memory of an array's bytes from `begin` to `end` taken away: nobody may use it any more.
+
+    When it is deleted, that takes no longer than for an empty one, during which no other thread goes on.
+    """
+    if sys.platform == "linux":
+        begin = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
+        for at in range(begin, min(end, array.nbytes), _PIECE):
+            size = min(_PIECE, array.nbytes - at)
+            _libc.madvise(ctypes.c_void_p(array.ctypes.data + at), ctypes.c_size_t(size), _DO_NOT_NEED)

@@ -19,7 +19,7 @@ from sentinel.features.jit import entry_beside, inlined
 from sentinel.features.kernel import fits, slot_of
 from sentinel.features.layout import GroupPlan, GroupState
 from sentinel.features.table import FREE, VALUE, hash_of, is_free, locate
-from sentinel.features.windows import enter, set_next_to_leave
+from sentinel.features.windows import enter, inside, set_next_to_leave
 
 DAMAGED, NO_ROOM = -1, -2
 """Instead of a position: these are no profiles of this plan; the state or the buffer is full."""
@@ -65,17 +65,21 @@ def write_all(
 
 
 @entry_beside
-def read_profiles(plan: GroupPlan, state: GroupState, data: NDArray[np.uint8], begin: int, most: int) -> int:
+def read_profiles(
+    plan: GroupPlan, state: GroupState, data: NDArray[np.uint8], begin: int, ends: NDArray[np.int64], most: int
+) -> int:
     """Take over `most` profiles, or all to the end, from `begin` on; where the last one ends, or what went wrong.
 
-    A key that is remembered already is replaced.
+    `ends` is where each one has to end, or empty. A key that is remembered already is replaced.
     """
-    for _ in range(most):
+    for n in range(most):
         if begin == len(data):
             break
         begin = read_profile(plan, state, data, begin)
         if begin < 0:
-            break
+            return begin
+        if len(ends) and begin != ends[n]:
+            return DAMAGED
     return begin
 
 
@@ -208,7 +212,11 @@ def fill_windows(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64]) -
         while event != at.NONE and events[event + at.COUNTED_AT] <= entered_until - over:
             event = after(plan, state, cells, event)
         set_next_to_leave(cells, begin, event)
-        while event != at.NONE and events[event + at.COUNTED_AT] <= entered_until:
+        while (
+            event != at.NONE
+            and events[event + at.COUNTED_AT] <= entered_until
+            and inside(cells, begin) < at.MOST_INSIDE
+        ):
             if events[event + at.COUNTED_AT] - events[event + at.HAPPENED_AT] < over + delay:
                 enter(plan, state, cells, w, event)
             event = after(plan, state, cells, event)

@@ -12,11 +12,12 @@ from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from sentinel.errors import StorageProblem
 from sentinel.events.columns import EventColumns
+from sentinel.events.schema import Schema
 from sentinel.events.times import duration_us
 from sentinel.features import layout as at
 from sentinel.features.kernel import advance
 from sentinel.features.layout import GroupPlan, GroupState
-from sentinel.features.memory import reserve, take_ahead
+from sentinel.features.memory import give_back, reserve, take_ahead
 from sentinel.features.plan import CompiledPlan, FeaturePlan, compile_plan
 from sentinel.features.profile import NO_ROOM, drop_keys, read_profiles, write_all, write_keys
 from sentinel.features.rows import fill_rows
@@ -46,13 +47,13 @@ class MemoryStore:
         self._max_ahead_us = duration_us(plan.schema.max_ahead)
         self._received_us = at.NONE  # of the newest event
         self._taken: dict[int, int] = {}  # up to which byte memory was taken ahead, by region
-        self._fingerprints = [_fingerprint(group) for group in self.compiled.groups]
+        self._fingerprints = [_fingerprint(plan.schema, group) for group in self.compiled.groups]
 
     def advance(self, events: EventColumns) -> "Features":
         """Take these events and return what was known at each of its transactions.
 
         What follows a key counts an event at its own time, or at its arrival plus `max_ahead` where that is earlier.
-        Raises StorageProblem when memory runs out: then the store can no longer be used.
+        Raises StorageProblem when memory runs out, or a window of one key is full: the store can no longer be used.
         """
         counted_us = np.minimum(events.time_us, events.received_us + self._max_ahead_us)
         outcomes = int(np.count_nonzero(events.is_outcome))
@@ -79,6 +80,12 @@ class MemoryStore:
             ahead = end + min(max((end - begin) // 4, _LEAST_AHEAD), _MOST_AHEAD)
             if self._taken.get(n, begin) < ahead:
                 self._taken[n] = take_ahead(array, max(self._taken.get(n, begin), end), ahead)
+
+    def give_back(self) -> None:
+        """Take the memory away from a store that is used no more; from any thread, beside others that go on."""
+        groups, self._groups = self._groups, []
+        for array, begin, end in (one for group in groups for one in _used(group)):
+            give_back(array, begin, end + _MOST_AHEAD)
 
     def nbytes(self) -> int:
         """Bytes of memory that the state has written to."""
@@ -116,7 +123,8 @@ class MemoryStore:
     def load(self, by: str, profiles: Sequence[bytes]) -> None:
         """Go on from these profiles of keys of the text field `by`; keys that are remembered already are replaced.
 
-        Raises StorageProblem for one that is damaged, or was made for another plan; then none is taken.
+        Raises StorageProblem for one that is damaged, or was made for another plan; then none is taken, but for those
+        before one whose checksum was made for what it cannot be.
         """
         g = self._group_of(by)
         head, bodies = _HEAD.pack(at.KERNEL_VERSION, self._fingerprints[g]), []
@@ -127,7 +135,8 @@ class MemoryStore:
                 if xxh3_64_digest(profile[:-_CHECK_BYTES])[:_CHECK_BYTES] != profile[-_CHECK_BYTES:]:
                     raise StorageProblem(f"a profile of {by} is damaged")
                 bodies.append(profile[_HEAD.size : -_CHECK_BYTES])
-        self._read(self._groups, g, np.frombuffer(b"".join(bodies), np.uint8))
+        ends = np.cumsum([len(one) for one in bodies], dtype=np.int64)
+        self._read(self._groups, g, np.frombuffer(b"".join(bodies), np.uint8), ends)
 
     def keys_of(self, by: str) -> NDArray[np.uint64]:
         """The keys (n,) of the text field `by` that are not forgotten, as hashes."""
@@ -177,31 +186,39 @@ class MemoryStore:
                 or taken[f"{g}.plan"].tolist() != [at.KERNEL_VERSION, self._fingerprints[g]]
             ):
                 raise StorageProblem("the snapshot belongs to another feature plan; replay the log")
-            self._read(restored, g, taken[f"{g}.profiles"])
+            self._read(restored, g, taken[f"{g}.profiles"], np.zeros(0, np.int64))
         self._groups, self._received_us, self._taken = restored, int(taken[_RECEIVED][0]), {}
 
-    def _read(self, groups: Sequence[GroupState], g: int, data: NDArray[np.uint8]) -> None:
-        end = 0
+    def _read(self, groups: Sequence[GroupState], g: int, data: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
+        """Profiles one after the other; where they end (n,), if that is known."""
+        end, done = 0, 0
         while 0 <= end < len(data):
-            end = read_profiles(self.compiled.groups[g], groups[g], data, end, _STEP)
+            end = read_profiles(self.compiled.groups[g], groups[g], data, end, ends[done : done + _STEP], _STEP)
+            done += _STEP
         if end == NO_ROOM:
             raise _no_memory()
         if end < 0:
             raise StorageProblem("profiles of this plan cannot be read; they are damaged")
 
 
-def _fingerprint(plan: GroupPlan) -> int:
+def _fingerprint(schema: Schema, plan: GroupPlan) -> int:
     """A number that two plans share if a profile holds the same for both: windows may differ that follow from it."""
+    exact = list(schema.decimals.items())
     held = [
-        plan.labelled, plan.reach, plan.kept_until, plan.place, plan.latitude, plan.longitude,
-        plan.stored[:, : at.EVENT_CELL].tolist(), plan.lasts.tolist(),
-        plan.sessions[:, : at.SESSION_CELL + 1].tolist(), plan.session_totals.tolist(),
+        schema.texts[plan.key], plan.labelled, plan.reach, plan.kept_until,
+        schema.place if plan.place != at.NONE else None,
+        [schema.texts[one] if is_text else exact[one] for is_text, one in plan.stored[:, : at.EVENT_CELL].tolist()],
+        [(exact[one], cell) for one, cell in plan.lasts.tolist()],
+        plan.sessions[:, : at.SESSION_CELL + 1].tolist(),
+        [(exact[one], cell) for one, cell in plan.session_totals.tolist()],
     ]  # fmt: skip
     return xxh3_64_intdigest(repr(held).encode())
 
 
 def _no_memory() -> StorageProblem:
-    return StorageProblem("the feature state needs more memory than this machine has")
+    return StorageProblem(
+        "the feature state needs more memory than this machine has, or a window holds 134 million events of one key"
+    )
 
 
 class Features:
@@ -250,11 +267,10 @@ def unpack(data: bytes) -> dict[str, NDArray[Any]]:
 
 def _empty_state(plan: GroupPlan) -> GroupState:
     chunks_of_row = plan.home // plan.chunk_cells + 1
-    memory = reserve(np.int64, plan.chunk_cells)
+    memory = reserve(np.int64, plan.chunk_cells, share=2.0)
     rows = len(memory) // (2 * chunks_of_row)
     counters = np.zeros(at.COUNTERS, np.int64)
     counters[[at.FREE_CHUNK, at.FREE_KEY]] = at.NONE
-    counters[at.OLDEST_SWEPT] = at.NEVER
     counters[at.END_OF_CHUNKS] = rows * chunks_of_row * plan.chunk_cells
     return GroupState(
         counters=counters,

@@ -31,7 +31,7 @@ _DEPTH, _SEGMENTS, _HELD, _SALT = range(4)
 
 
 class Table(NamedTuple):
-    """Keys and their values; a value of 0 stands for none.
+    """Keys and their values.
 
     - `facts`: how many bits of a hash the directory looks at, how many segments there are, how many keys, the salt.
     - `directory`: the segment for every beginning of a hash.  `segments` (s, 2): how many bits the hashes in it share,

@@ -91,7 +91,7 @@ class FeatureState:
     def load(self, log: LogReader, snapshots: Snapshots, pause_s: float = 0.0) -> None:
         """The state as if nothing had ever failed: newest snapshot, else training history, then the log.
 
-        It rests for `pause_s` after every record, for the sake of others in this process.
+        It rests for `pause_s` after every few records, for the sake of others in this process.
 
         Raises StorageProblem when the log cannot be read, or has no longer all that the state lacks.
         """
@@ -171,6 +171,12 @@ class FeatureState:
         if self.store is not None and self.position > self._saved:
             snapshots.save(self.id, self.position, self._origin, self.store.snapshot())
             self._saved = self.position
+
+    def discard(self) -> None:
+        """Give the memory back, in the thread that calls this; the state is used no more."""
+        store, self.store = self.store, None
+        if store is not None:
+            store.give_back()
 
     @property
     def is_wasteful(self) -> bool:

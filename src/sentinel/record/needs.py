@@ -3,6 +3,7 @@
 from contextlib import closing
 from pathlib import Path
 
+from sentinel.errors import UnknownVersion
 from sentinel.events.times import instant_us
 from sentinel.model.bundle import Manifest, read_manifest
 from sentinel.model.registry import Registry
@@ -11,7 +12,7 @@ from sentinel.record.feature_state import activation_of
 from sentinel.record.log import LogReader
 from sentinel.record.retention import Need
 from sentinel.record.views.sqlite import FILE, SqliteView
-from sentinel.record.whole_snapshots import WholeSnapshots
+from sentinel.record.whole_snapshots import WholeSnapshots, check_kept
 
 
 def view_need(home: Path) -> Need:
@@ -59,7 +60,13 @@ class StateNeeds:
             return []
         manifest = read_manifest(self._registry.path(version))
         begin = activation_of(self._log, manifest.state_id)
-        return [] if begin is None else [self._need(f"the previous champion {version}", manifest, begin)]
+        if begin is None:
+            return []
+        try:
+            check_kept(self._log, manifest, self._home / "snapshots")
+        except UnknownVersion:  # what it would need has gone
+            return []
+        return [self._need(f"the previous champion {version}", manifest, begin)]
 
     def _need(self, whose: str, manifest: Manifest, begin: int) -> Need:
         kept_from = self._whole.kept_from(self._home / "snapshots", manifest, self._log, begin)

@@ -29,7 +29,8 @@ _ORIGIN = "origin"
 class Snapshots:
     """Files `<state id>-<next entry>.npz` in one folder, read back before they get this name; two of a state are kept.
 
-    The one before these is the `.spare` that the next is written into. One process at a time may `save`, any may read.
+    The one before these is the `.spare` that the next is written into. One process at a time may `save`, any may
+    read, and throws away what is ahead of the log.
     `rest` is called after every quarter of a megabyte that is written or read back.
     """
 

@@ -13,8 +13,8 @@ from contextlib import closing
 from pathlib import Path
 
 from sentinel.child_process import die_with_parent, yield_to_decisions
-from sentinel.errors import SentinelError, StorageProblem
-from sentinel.model.bundle import load_bundle, read_manifest
+from sentinel.errors import SentinelError, StorageProblem, UnknownVersion
+from sentinel.model.bundle import Manifest, load_bundle, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment
 from sentinel.record.applied import deployment_in, log_folder
@@ -24,6 +24,7 @@ from sentinel.record.log import Kind, LogReader
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.problem import tell_problem
 from sentinel.record.snapshots import REST_S, Snapshots
+from sentinel.record.whole_snapshots import check_kept
 
 PROGRAM = "snapshotter"
 SNAPSHOT_EVERY = 250_000
@@ -42,6 +43,17 @@ def kept_in(deployment: Deployment) -> list[str]:
     challenger = deployment.experiment.version if deployment.experiment else None
     named = (deployment.champion, challenger, *deployment.previous[-1:])
     return [version for version in named if version is not None]
+
+
+def _cannot_return(version: str, deployment: Deployment, log: LogReader, manifest: Manifest, folder: Path) -> bool:
+    """Whether it is a previous champion of which the log no longer has enough."""
+    if version not in deployment.previous[-1:]:
+        return False
+    try:
+        check_kept(log, manifest, folder)
+    except UnknownVersion:
+        return True
+    return False
 
 
 class _Kept:
@@ -113,12 +125,16 @@ class Snapshotter:
     def _look(self) -> None:
         """Keep the states that are named by now, and no other."""
         wanted: dict[str, _Kept] = {}
-        for version in kept_in(deployment_in(self._log)):
+        deployment = deployment_in(self._log)
+        for version in kept_in(deployment):
             try:
-                state_id = read_manifest(self._registry.path(version)).state_id
+                manifest = read_manifest(self._registry.path(version))
             except SentinelError as error:
                 self._problems.append(f"{version}: {error}")
                 continue
+            if _cannot_return(version, deployment, self._log, manifest, self._snapshots.folder):
+                continue
+            state_id = manifest.state_id
             one = wanted.setdefault(state_id, self._kept.get(state_id) or _Kept(version))
             if one.begin is None:
                 one.begin = activation_of(self._log, state_id)
@@ -200,7 +216,7 @@ def main() -> int:
     logging.basicConfig(level="WARNING", format="%(levelname)s %(message)s")
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
-    yield_to_decisions()
+    yield_to_decisions(wholly=True)
     goes_on = die_with_parent(given.parent)
     follow(given.home, given.every, lambda: not asked and goes_on())
     return 0

@@ -5,7 +5,7 @@ import time
 from sentinel.model.bundle import Bundle
 from sentinel.policy.model_call import Limits, ModelCaller
 from sentinel.record.entries import schema_id
-from sentinel.record.feature_state import FeatureState, activation_of, first_after_history
+from sentinel.record.feature_state import FeatureState, activation_of, first_after_history, origin_of
 from sentinel.record.journal import Journal
 from sentinel.record.snapshots import Snapshots
 from sentinel.serve.batch import Answered, Arrivals, Batch
@@ -16,7 +16,10 @@ from sentinel.serve.lineup import Lineup
 from sentinel.serve.sift import Sieve
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
-_PAUSE_S = 0.0005  # after a record, while a state is loaded beside those that decide: they need the interpreter's lock
+_MOST_TO_REPLAY = 500_000  # entries, for the sake of memory
+_PAUSE_S = (
+    0.0005  # after some records, while a state is loaded beside those that decide: they need the interpreter's lock
+)
 MOST_TO_FOLLOW = 512
 """Entries that a new state may be behind when it is switched in: they are taken within a turn of the event loop."""
 
@@ -57,8 +60,20 @@ class Engine:
         return {name: self._loaded(bundle) for name, bundle in bundles.items() if name not in self.states}
 
     def renew(self) -> dict[str, FeatureState]:
-        """States that take the place of those that hold much memory they need no longer, loaded; from any thread."""
-        return {name: self._loaded(state.bundle) for name, state in [*self.states.items()] if state.is_wasteful}
+        """States that take the place of those that hold much memory they need no longer, loaded; from any thread.
+
+        Where the newest snapshot is old that has to wait: what has to be replayed might need as much memory again.
+        """
+        return {
+            name: self._loaded(state.bundle)
+            for name, state in [*self.states.items()]
+            if state.is_wasteful and self._is_saved(state)
+        }
+
+    def _is_saved(self, state: FeatureState) -> bool:
+        log = self.journal.log
+        saved = self._snapshots.positions(state.id, origin_of(log, state.bundle.manifest))
+        return bool(saved) and log.durable - saved[-1] <= _MOST_TO_REPLAY
 
     def _loaded(self, bundle: Bundle) -> FeatureState:
         log = self.journal.log

@@ -120,10 +120,12 @@ class LogKeeper:
             return self._every_s()
 
     def _step(self, retention: Retention) -> Pruned:
-        self.last, self.problem = self._pruner.step(retention, _now_us()), None
-        if self.last.removed:
-            self.pruned_at = self.last.at
-        return self.last
+        done = self._pruner.step(retention, _now_us())
+        if done.removed:
+            self.pruned_at = done.at
+        if retention == self.retention:  # what is asked for once says nothing of what is held back otherwise
+            self.last, self.problem = done, None
+        return done
 
     def _rest(self, seconds: float) -> None:
         if self._stopping.wait(seconds):

@@ -19,7 +19,7 @@ from sentinel.serve.worker import Worker
 from sentinel.telemetry.counters import Counters, Slot
 
 LOOK_EVERY_S = 0.2
-RENEW_EVERY_S = 60.0
+RENEW_EVERY_S = 600.0
 """How often to look whether a state holds much memory that it needs no longer."""
 
 _RETRY_S = 2.0
@@ -121,8 +121,10 @@ class Rollout:
         else:
             if deployment is not None and self._is_at(deployment):
                 self.problem = None
-                self._look_after_memory()
         self._reached = deployment.revision if deployment else self._reached
+        engine = self._worker.engine if self._worker else None
+        if self._worker is not None and engine is not None:
+            self._look_after_memory(self._worker, engine)
 
     def _is_at(self, deployment: Deployment) -> bool:
         engine = self._worker.engine if self._worker else None
@@ -156,24 +158,24 @@ class Rollout:
         if engine.lineup is not lineup:
             self._switch_states(worker, engine, lineup, engine.prepare(lineup))
 
-    def _look_after_memory(self) -> None:
+    def _look_after_memory(self, worker: Worker, engine: Engine) -> None:
         """Take memory for what comes next; once in a while, have what is needed no longer given back."""
-        if self._worker is None or self._worker.engine is None:
-            return
-        for state in [*self._worker.engine.states.values()]:
+        for state in [*engine.states.values()]:
             if state.store is not None:
                 state.store.make_room()
-        if time.monotonic() < self._renew_at:
-            return
-        self._renew_at = time.monotonic() + RENEW_EVERY_S
-        engine = self._worker.engine
-        fresh = engine.renew()
-        if fresh:
-            self._switch_states(self._worker, engine, engine.lineup, fresh)
+        if self._renew_at <= time.monotonic() and not self._stopping.is_set():
+            self._renew_at = time.monotonic() + RENEW_EVERY_S
+            fresh = engine.renew()
+            if fresh:
+                self._switch_states(worker, engine, engine.lineup, fresh)
 
     def _switch_states(self, worker: Worker, engine: Engine, lineup: Lineup, fresh: dict[str, FeatureState]) -> None:
         while not engine.is_close(fresh):
             for state in fresh.values():
                 state.follow(engine.journal.log)
+        before = [*engine.states.values()]
         switch = worker.between_batches(lambda owned: owned.switch(lineup, fresh, time.time_ns() // 1000))
         switch.result(timeout=60)
+        for state in before:
+            if state is not engine.states.get(state.id):
+                state.discard()

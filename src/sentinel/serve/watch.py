@@ -178,7 +178,6 @@ class Watch:
         self.counters.set(Slot.QUEUE_LENGTH, waiting)
         if waiting == 0:
             gc.collect(1)  # here, as it leaves the older objects alone while there is something to do
-        await self._look_at_snapshots()
         report = await self.drift()
         if isinstance(report, DriftReport) and report.drift_detected:
             self._log_drift(report)
@@ -188,6 +187,7 @@ class Watch:
             self._count_shadow(self.shadow)
         if self._projector is not None:
             self.view_lag = await asyncio.to_thread(self._projector.lag)
+        await self._look_at_snapshots()
 
     async def _look_at_snapshots(self) -> None:
         """Begin them once there is an engine: a start needs memory and disk for itself."""

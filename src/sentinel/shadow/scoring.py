@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from sentinel.model.registry import Registry
 from sentinel.model.scorer import CHUNK
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.applied import deployment_in, log_folder
+from sentinel.record.disk import RealDisk
 from sentinel.record.entries import DecisionRow, decision_rows
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history
 from sentinel.record.log import Kind, LogReader, Past, Record
@@ -203,7 +205,10 @@ def _borrow_snapshots(home: Path, mine: Path, state_id: str, up_to: int) -> None
             with contextlib.suppress(FileNotFoundError):  # a newer one has taken its place
                 draft = mine / f"{path.stem}.draft"
                 shutil.copy(path, draft)
+                with draft.open("rb") as copy:
+                    os.fsync(copy.fileno())  # before the log is pruned on the strength of it
                 draft.rename(mine / path.name)
+                RealDisk().sync_folder(mine)
 
 
 def _now_us() -> int:
