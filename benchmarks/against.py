@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sentinel.bench.serving_workloads import Workloads, prepare
 from sentinel.commands.server_process import ServerProcess, free_port
 
 HOST = "127.0.0.1"
+SETTLED_S = 10.0  # until the processes beside the server have begun: they are on its core here
 HERE = Path(__file__).parents[1]
 _PREPARE = """
 import sys
@@ -65,6 +67,7 @@ def measured(work: Workloads, side: tuple[Path, dict[str, str]], seconds: float,
     found: dict[str, Any] = {}
     server = ServerProcess(folder / "vectors", HOST, free_port(HOST), core=0, environment=environment)
     server.start()
+    time.sleep(SETTLED_S)
     try:
         closed_loop(Target(HOST, server.port, 64), work.distinct, 5_000)  # warm
         for name, requests in (("predict hot", work.hot), ("predict distinct", work.distinct)):
@@ -73,6 +76,7 @@ def measured(work: Workloads, side: tuple[Path, dict[str, str]], seconds: float,
         server.stop()
     server = ServerProcess(folder / "score", HOST, free_port(HOST), core=0, environment=environment)
     server.start()
+    time.sleep(SETTLED_S)
     try:
         sent = turn * (len(work.score_requests.starts) // 3)
         for connections in (64, 256):

@@ -42,7 +42,7 @@ def yield_to_decisions(*, wholly: bool = False) -> None:
     `wholly` is for work that can wait as long as there is anything else to do: a process of the lowest niceness still
     keeps a processor for some milliseconds when one that decides wakes up.
     """
-    os.nice(19)
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
     if wholly and sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -51,9 +51,21 @@ def yield_to_decisions(*, wholly: bool = False) -> None:
 
 
 class Child:
-    """One run of a Python module as a process, and the last it wrote to standard error where that is a pipe."""
+    """One run of a Python module as a process, and the last it wrote to standard error where that is a pipe.
 
-    def __init__(self, module: str, arguments: Sequence[str], stderr: int | None = None) -> None:
+    Its niceness is that from the first moment: to import what it needs takes seconds. See `yield_to_decisions` for
+    `wholly`.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        stderr: int | None = None,
+        *,
+        niceness: int = 19,
+        wholly: bool = False,
+    ) -> None:
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())],
             stdin=subprocess.DEVNULL,
@@ -63,6 +75,10 @@ class Child:
             env=os.environ | _ONE_THREAD,
             process_group=0,  # no Ctrl-C for it; in a session of its own, Linux would weigh its niceness against itself
         )
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, niceness)
+            if wholly and sys.platform == "linux":
+                os.sched_setscheduler(self._process.pid, os.SCHED_IDLE, os.sched_param(0))
         self._errors = self._process.stderr
         if self._errors is not None:
             os.set_blocking(self._errors.fileno(), False)

@@ -125,7 +125,7 @@ def follow(home: Path, wanted: Callable[[], bool]) -> None:
 
 def _step_back() -> None:
     """Let decisions go first, with a share of a processor that they keep busy: or the lag would only grow."""
-    os.nice(10)
+    os.setpriority(os.PRIO_PROCESS, 0, 10)
 
 
 def main() -> int:

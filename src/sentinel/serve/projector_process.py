@@ -30,4 +30,4 @@ class ProjectorProcess(Supervisor):
             return None
 
     def _begin(self, wanted: str, now_s: float) -> Child:  # noqa: ARG002
-        return Child("sentinel.record.projector", ["--home", wanted])
+        return Child("sentinel.record.projector", ["--home", wanted], niceness=10)
