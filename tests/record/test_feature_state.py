@@ -283,9 +283,7 @@ def test_a_state_is_wasteful_when_most_of_its_memory_is_of_what_is_forgotten(bun
         if day == 40:
             assert not state.is_wasteful
     assert state.is_wasteful
-    state.position = log.durable
-    state.snapshot(snapshots)
-    again = FeatureState(bundle, 1)
-    again.load(log, snapshots)
-    assert bits(again) == bits(state)
-    assert not again.is_wasteful
+    before, taken = bits(state), state.store.snapshot()
+    state.store.restore(taken)
+    assert bits(state) == before
+    assert not state.is_wasteful
