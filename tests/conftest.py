@@ -50,6 +50,12 @@ def shop_frame(n: int, seed: int = 1) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="session")
+def shop_history() -> pl.DataFrame:
+    """What the small detector is trained on."""
+    return shop_frame(6000)
+
+
+@pytest.fixture(scope="session")
 def shop_home(tmp_path_factory) -> Path:
     """A home folder with one trained model; copy it before you write to it."""
     home = tmp_path_factory.mktemp("home")

@@ -36,15 +36,9 @@ def die_with_parent(parent: int | None) -> Callable[[], bool]:
     return lambda: parent is None or os.getppid() == parent
 
 
-def yield_to_decisions(*, wholly: bool = False) -> None:
-    """Last in the queue for a processor, first to go when memory runs out, and no dump of it on the disk.
-
-    `wholly` is for work that can wait as long as there is anything else to do: a process of the lowest niceness still
-    keeps a processor for some milliseconds when one that decides wakes up.
-    """
+def yield_to_decisions() -> None:
+    """Last in the queue for a processor, first to go when memory runs out, and no dump of it on the disk."""
     os.setpriority(os.PRIO_PROCESS, 0, 19)
-    if wholly and sys.platform == "linux":
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):  # only Linux has it
         Path("/proc/self/oom_score_adj").write_text("1000")
@@ -53,19 +47,10 @@ def yield_to_decisions(*, wholly: bool = False) -> None:
 class Child:
     """One run of a Python module as a process, and the last it wrote to standard error where that is a pipe.
 
-    Its niceness is that from the first moment: to import what it needs takes seconds. See `yield_to_decisions` for
-    `wholly`.
+    Its niceness is that from the first moment: to import what it needs takes seconds.
     """
 
-    def __init__(
-        self,
-        module: str,
-        arguments: Sequence[str],
-        stderr: int | None = None,
-        *,
-        niceness: int = 19,
-        wholly: bool = False,
-    ) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], stderr: int | None = None, *, niceness: int = 19) -> None:
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())],
             stdin=subprocess.DEVNULL,
@@ -77,8 +62,6 @@ class Child:
         )
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, self._process.pid, niceness)
-            if wholly and sys.platform == "linux":
-                os.sched_setscheduler(self._process.pid, os.SCHED_IDLE, os.sched_param(0))
         self._errors = self._process.stderr
         if self._errors is not None:
             os.set_blocking(self._errors.fileno(), False)

@@ -216,7 +216,7 @@ def main() -> int:
     logging.basicConfig(level="WARNING", format="%(levelname)s %(message)s")
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
-    yield_to_decisions(wholly=True)
+    yield_to_decisions()
     goes_on = die_with_parent(given.parent)
     follow(given.home, given.every, lambda: not asked and goes_on())
     return 0

@@ -55,7 +55,7 @@ class SnapshotterProcess(Supervisor):
         return found[-1] if found else None
 
     def _begin(self, wanted: str, now_s: float) -> Child:  # noqa: ARG002
-        return Child("sentinel.record.snapshotter", ["--home", wanted, "--every", str(self._every)], wholly=True)
+        return Child("sentinel.record.snapshotter", ["--home", wanted, "--every", str(self._every)])
 
     def _end(self) -> None:
         if self._closing and self._child is not None:
