@@ -43,7 +43,9 @@ def look_at_log(settings: Settings, keep: str | None) -> Pruned:
 
 def _steps(settings: Settings, keep: str | None, archive: Path | None) -> Iterator[Pruned]:
     retention = _retention(settings, keep, archive)
-    while (said := ask_owner(settings, "/admin/log/prune", _body(keep, archive or settings.archive), _PATIENCE_S)) is not None:
+    while (
+        said := ask_owner(settings, "/admin/log/prune", _body(keep, archive or settings.archive), _PATIENCE_S)
+    ) is not None:
         step = msgspec.convert(said, Pruned)
         yield step
         if not step.more:

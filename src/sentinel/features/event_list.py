@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sentinel.events.columns import NO_TEXT
 from sentinel.features import layout as at
 from sentinel.features.jit import inlined
-from sentinel.features.layout import GroupPlan, GroupState
+from sentinel.features.layout import GroupPlan
+from sentinel.features.state import GroupState
 from sentinel.features.table import VALUE, hash_of, is_free, locate, put, remove
 from sentinel.features.windows import next_to_leave, set_next_to_leave
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from sentinel.features import layout as at
 from sentinel.features.event_list import after, head, release
 from sentinel.features.jit import entry, inlined
-from sentinel.features.layout import GroupPlan, GroupState
+from sentinel.features.layout import GroupPlan
 from sentinel.features.prefetch import prefetch
+from sentinel.features.state import GroupState
 from sentinel.features.table import hash_of, locate, remove
 from sentinel.features.windows import enter, inside, leave, next_to_leave, set_next_to_leave
 

@@ -18,8 +18,9 @@ from sentinel.features import layout as at
 from sentinel.features.event_list import append, label
 from sentinel.features.forgetting import NEW_KEY_WEIGHT, SWEEP_EVERY, is_forgotten, move_windows, renew, sweep
 from sentinel.features.jit import entry, inlined
-from sentinel.features.layout import GroupPlan, GroupState
+from sentinel.features.layout import GroupPlan
 from sentinel.features.prefetch import prefetch
+from sentinel.features.state import GroupState
 from sentinel.features.table import FREE, VALUE, has_room, hash_of, home, is_free, locate, put
 from sentinel.features.windows import enter, inside, next_to_leave, read_window
 

@@ -8,8 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.features.table import Table
-
 LOOKED_AHEAD = 16
 """How many keys that come next are known at a time; a power of two."""
 
@@ -169,22 +167,3 @@ class RowPlan(NamedTuple):
 # when the oldest key was heard of in the last round over all of them, and in this one.
 N_KEYS, FREE_KEY, END_OF_CHUNKS, FREE_CHUNK, FREE_CHUNKS, SWEPT, ALIVE, FORGOTTEN = range(8)
 SINCE_SWEEP, OLDEST, OLDEST_SWEPT, COUNTERS = range(8, 12)
-
-
-class GroupState(NamedTuple):
-    """All that is remembered for one kind of key.
-
-    - `slots` finds a key's row in `keys` (k, cells).  A row ends with a chunk of events of its own: most keys have no
-      other, so all that is remembered of them lies together.
-    - `events` (cells,): the same memory cell by cell, and behind it further chunks, each of one key at a time.
-    - `values` counts the values inside windows that count distinct ones.  `ids` finds an event by its transaction when
-      its outcome arrives.  `hashes` (LOOKED_AHEAD,): of the keys of the coming events.
-    """
-
-    counters: NDArray[np.int64]
-    slots: Table
-    keys: NDArray[np.int64]
-    events: NDArray[np.int64]
-    values: Table
-    ids: Table
-    hashes: NDArray[np.uint64]

@@ -17,7 +17,8 @@ from sentinel.features.event_list import after, append, head, label
 from sentinel.features.forgetting import free_key, is_forgotten, move_windows
 from sentinel.features.jit import entry_beside, inlined
 from sentinel.features.kernel import fits, slot_of
-from sentinel.features.layout import GroupPlan, GroupState
+from sentinel.features.layout import GroupPlan
+from sentinel.features.state import GroupState
 from sentinel.features.table import FREE, VALUE, hash_of, is_free, locate
 from sentinel.features.windows import enter, inside, set_next_to_leave
 

@@ -16,11 +16,12 @@ from sentinel.events.schema import Schema
 from sentinel.events.times import duration_us
 from sentinel.features import layout as at
 from sentinel.features.kernel import advance
-from sentinel.features.layout import GroupPlan, GroupState
+from sentinel.features.layout import GroupPlan
 from sentinel.features.memory import give_back, reserve, take_ahead
 from sentinel.features.plan import CompiledPlan, FeaturePlan, compile_plan
 from sentinel.features.profile import NO_ROOM, drop_keys, read_profiles, write_all, write_keys
 from sentinel.features.rows import fill_rows
+from sentinel.features.state import GroupState
 from sentinel.features.table import bytes_of, empty_table, places_bytes
 
 _PIECE = 1 << 18

@@ -10,7 +10,8 @@ from sentinel.events.columns import MISSING
 from sentinel.features import layout as at
 from sentinel.features.exact import add, magnitude, multiply, subtract, variance_numerator
 from sentinel.features.jit import inlined
-from sentinel.features.layout import GroupPlan, GroupState
+from sentinel.features.layout import GroupPlan
+from sentinel.features.state import GroupState
 from sentinel.features.table import VALUE, Table, hash_of, is_free, locate, mix, put, remove
 
 
