@@ -145,11 +145,13 @@ async def wait_ready(port):
 async def live_and_die(home, load, rng, long_enough, **environment):
     port = free_port(HOST)
     process = serve(home, port, **environment)
-    await wait_ready(port)
-    traffic = asyncio.ensure_future(load.run(port))
-    await long_enough(port, rng)
-    process.send_signal(signal.SIGKILL)
-    await asyncio.to_thread(process.wait)
+    try:
+        await wait_ready(port)
+        traffic = asyncio.ensure_future(load.run(port))
+        await long_enough(port, rng)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(process.wait)
     traffic.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await traffic
