@@ -50,7 +50,17 @@ def test_the_last_instant_is_before_2100():
     assert instant_us("2099-12-31T23:59:59.999999Z") == LATEST_US - 1
 
 
-@pytest.mark.parametrize("text", ["", "5", "0s", "-3m", "3 d", "1.5h", "10y"])
+@pytest.mark.parametrize("text", ["", "5", "0s", "000d", "-3m", "3 d", "1.5h", "10y", "\u0663d"])
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(InvalidDefinition, match="no duration"):
         duration_us(text)
+
+
+@pytest.mark.parametrize("text", ["100001d", "106751991d", "9" * 5_000 + "s"])
+def test_a_duration_that_no_instant_can_hold_is_refused(text):
+    with pytest.raises(InvalidDefinition, match="too long"):
+        duration_us(text)
+
+
+def test_the_longest_duration():
+    assert duration_us("100000d") == duration_us("2400000h")

@@ -168,3 +168,18 @@ def test_no_bytes_can_harm_the_state(data):
         read_profiles(plan, state, np.frombuffer(data, np.uint8), 0, np.zeros(0, np.int64), 100)
     after = as_columns([payment(9, 6_000_000, card="b", shop="t")])
     assert same_bits(store.advance(after).rows, twin.advance(after).rows)
+
+
+def test_a_profile_that_is_refused_takes_nothing_out_of_windows_it_never_entered():
+    store, n = MemoryStore(PLAN), 300
+    store.advance(as_columns([payment(i, i * 1_000, channel="web", shop="s") for i in range(n)]))
+    by = store.groups.index("card")
+    plan, state = store.compiled.groups[by], store._groups[by]
+    [profile] = store.export("card", CARD)
+    store.drop("card", CARD)
+    before = [table.facts[:3].tolist() for table in (state.slots, state.values, state.ids)]
+    body = np.frombuffer(profile[9:-4], np.uint8)
+    for cut in range(20, len(body), 7):
+        read_profiles(plan, state, body[:cut], 0, np.zeros(0, np.int64), 1)
+        assert [table.facts[:3].tolist() for table in (state.slots, state.values, state.ids)] == before
+    assert store.keys_of("card").tolist() == []

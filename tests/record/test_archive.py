@@ -72,3 +72,15 @@ def test_an_archive_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "archive").write_bytes(b"a file")
     with pytest.raises(StorageProblem, match="cannot be copied"):
         archive_segment(RealDisk(), tmp_path / "log", 1, tmp_path / "archive", lambda: None)
+
+
+def test_an_archive_that_is_the_log_itself_is_refused(tmp_path):
+    """Under another name it would be too: what is copied is deleted afterwards."""
+    log, archive = tmp_path / "log", tmp_path / "archive"
+    log.mkdir()
+    (log / segment_name(1)).write_bytes(b"the only one")
+    archive.symlink_to(log)
+    for folder in (log, archive):
+        with pytest.raises(StorageProblem, match="that is the log itself"):
+            archive_segment(RealDisk(), log, 1, folder, lambda: None)
+    assert [path.name for path in log.iterdir()] == [segment_name(1)]

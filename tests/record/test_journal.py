@@ -81,6 +81,15 @@ def test_what_was_decided_is_found_by_its_id(writing):
     assert (found["c"].position, found["c"].late, found["c"].batch_size) == (3, True, 1)
 
 
+def test_of_two_decisions_of_one_id_the_newest_is_meant(writing):
+    """The first was forgotten when the second was made, and found again when ids were remembered for longer."""
+    writing.decide("a", amount=1.0)
+    newest = writing.decide("a", amount=2.0)
+    assert writing.position_of("a") == newest
+    (found,) = writing.find("a").values()
+    assert found.position == newest
+
+
 def test_where_the_hash_of_another_id_leads_is_not_what_was_asked_for(writing):
     writing.decide("a")
     assert writing.journal.find(["b"], hash_texts(["a"])) == {}

@@ -11,10 +11,14 @@ from sentinel.events.schema import Schema
 from sentinel.features import definitions as f
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore, pack
-from sentinel.record.snapshots import KEPT, Snapshots
+from sentinel.record.snapshots import KEPT, Origin, Snapshots
 
 PLAN = FeaturePlan(Schema(keys=("card",)), (f.count(by="card", over="1m"),))
-ORIGIN = "plan log"
+PAST = {}
+"""What the log has before a position; all else is alike."""
+
+ORIGIN = Origin("plan of this log", lambda position: PAST.get(position, "c0ffee"))
+ANOTHER = Origin("plan of another log", lambda _: "c0ffee")
 
 
 def store_of(cards):
@@ -68,13 +72,14 @@ def test_a_spare_file_is_never_restored(snapshots):
 
 def test_a_snapshot_of_another_log_is_passed_over(snapshots):
     save(snapshots, 2)
-    assert snapshots.newest("v1", "plan of another log", 9, MemoryStore(PLAN)) is None
+    assert snapshots.newest("v1", ANOTHER, 9, MemoryStore(PLAN)) is None
     assert snapshots.newest("v1", ORIGIN, 2, MemoryStore(PLAN)) == 2
 
 
-def test_a_snapshot_ahead_of_the_log_is_never_used_also_when_the_log_has_come_there_another_way(snapshots):
+def test_a_snapshot_ahead_of_the_log_is_never_used_also_when_the_log_has_come_there_another_way(snapshots, monkeypatch):
     save(snapshots, 1, 9)
     assert snapshots.newest("v1", ORIGIN, 5, MemoryStore(PLAN)) == 1
+    monkeypatch.setitem(PAST, 9, "another way")
     assert snapshots.newest("v1", ORIGIN, 20, MemoryStore(PLAN)) == 1
 
 
@@ -89,7 +94,7 @@ def test_a_damaged_snapshot_is_passed_over_and_an_older_one_is_used(snapshots, c
 
 
 def test_those_of_a_log_that_was_here_before_make_room_for_new_ones(snapshots):
-    save(snapshots, 700, 800, 900, origin="plan of another log")
+    save(snapshots, 700, 800, 900, origin=ANOTHER)
     for position in (5, 6, 7):
         save(snapshots, position)
         assert snapshots.newest("v1", ORIGIN, 9, MemoryStore(PLAN)) == position
@@ -100,14 +105,35 @@ def test_who_is_late_with_an_older_state_leaves_the_newer_ones_alone(snapshots):
     assert snapshots.positions("v1", ORIGIN) == [5, 6]
     save(snapshots, 2)
     assert snapshots.positions("v1", ORIGIN) == [5, 6]
-    save(snapshots, 3, origin="another log")
+
+
+def test_the_wrong_log_that_is_here_for_a_while_destroys_nothing(snapshots):
+    """After the log was pruned they are the only copies of what was in it."""
+    save(snapshots, 25, 58)
+    assert snapshots.newest("v1", ORIGIN, 7, MemoryStore(PLAN)) is None  # an older copy of the log
+    save(snapshots, 3, 5, 9, origin=ANOTHER)
+    assert snapshots.positions("v1", ANOTHER) == [5, 9]
+    assert snapshots.positions("v1", ORIGIN) == [25, 58]
+    assert snapshots.newest("v1", ORIGIN, 60, MemoryStore(PLAN)) == 58
+
+
+def test_those_of_a_past_that_this_log_does_not_have_are_not_used_and_not_in_the_way(snapshots, monkeypatch, caplog):
+    save(snapshots, 10, 20, 30)
+    monkeypatch.setitem(PAST, 20, "another past")
+    monkeypatch.setitem(PAST, 30, "another past")
     assert snapshots.positions("v1", ORIGIN) == []
-    assert snapshots.positions("v1", "another log") == [3]
+    assert snapshots.newest("v1", ORIGIN, 40, MemoryStore(PLAN)) is None
+    assert "another past of the log" in caplog.text
+    save(snapshots, 12, 15)
+    assert snapshots.positions("v1", ORIGIN) == [12, 15]
+    monkeypatch.setitem(PAST, 12, None)  # pruned up to there: there is nothing to compare with
+    assert snapshots.positions("v1", ORIGIN) == [12, 15]
+    assert names_in(snapshots) == [f"v1-0000000000{n}.npz" for n in (12, 15, 20, 30)]
 
 
 def test_a_start_may_use_those_of_this_log_that_can_be_read(snapshots):
     assert snapshots.positions("v1", ORIGIN) == []
-    save(snapshots, 3, origin="plan of another log")
+    save(snapshots, 3, origin=ANOTHER)
     save(snapshots, 5)
     assert snapshots.positions("v1", ORIGIN) == [5]
     assert snapshots.positions("v2", ORIGIN) == []
@@ -121,7 +147,7 @@ def test_a_start_may_use_those_of_this_log_that_can_be_read(snapshots):
 def another_of_the_same_shape(_):
     state = store_of(4).snapshot()
     state["0.profiles"] += 1
-    return pack({**state, "origin": np.frombuffer(ORIGIN.encode(), np.uint8)})
+    return pack({**state, "origin": np.frombuffer(ORIGIN.at(4).encode(), np.uint8)})
 
 
 def flipped(data, at):

@@ -10,7 +10,7 @@ from sentinel.model.bundle import load_bundle
 from sentinel.record.entries import Activation, body_of
 from sentinel.record.feature_state import origin_of
 from sentinel.record.log import Kind
-from sentinel.record.snapshots import Snapshots
+from sentinel.record.snapshots import Origin, Snapshots
 from sentinel.record.whole_snapshots import WholeSnapshots, check_kept
 
 STATE = {"numbers": np.arange(100_000)}
@@ -92,7 +92,7 @@ def test_one_that_is_cut_short_does_not_count(save, kept_from, snapshots):
 
 def test_those_of_another_log_and_those_ahead_of_the_log_do_not_count(save, kept_from):
     save(40)
-    save(60, origin="another plan or log")
+    save(60, origin=Origin("another plan or log", lambda _: None))
     assert kept_from() == (1, [40])
     save(70, 101)
     assert kept_from() == (1, [70])

@@ -70,7 +70,7 @@ class Home:
         for state in self.engine.states.values():
             saved = FeatureState(state.bundle, state.begin)
             saved.load(self.log, self._snapshots)
-            saved.snapshot(self._snapshots)
+            saved.snapshot(self.log, self._snapshots)
 
     def payment(self, i: int, **changes):
         fields = {

@@ -12,7 +12,8 @@ FARTHEST_AHEAD_US = 86_400 * SECOND_US
 """An event whose own time is further ahead of the clock is refused."""
 _SECONDS_BELOW = 1e11  # as seconds this is the year 5138; as milliseconds, March 1973
 _MILLISECONDS_BELOW = 1e14
-_DURATION = re.compile(r"(\d+)(s|m|h|d|w)")
+_DURATION = re.compile(r"([0-9]+)(s|m|h|d|w)")
+_LONGEST_US = 100_000 * 86_400 * SECOND_US
 _UNIT_US = {
     "s": SECOND_US,
     "m": 60 * SECOND_US,
@@ -70,6 +71,8 @@ def duration_us(text: str) -> int:
     600000000
     """
     match = _DURATION.fullmatch(text)
-    if match is None or int(match[1]) == 0:
-        raise InvalidDefinition(f"{text!r} is no duration: write a whole number and s, m, h, d or w, as in 24h")
+    if match is None or not match[1].strip("0"):
+        raise InvalidDefinition(f"{text[:40]!r} is no duration: write a whole number and s, m, h, d or w, as in 24h")
+    if len(match[1]) > 15 or int(match[1]) * _UNIT_US[match[2]] > _LONGEST_US:
+        raise InvalidDefinition(f"{text[:20]!r} is too long a duration: write 100000d at most")
     return int(match[1]) * _UNIT_US[match[2]]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sentinel.features import layout as at
 from sentinel.features.event_list import after, head, release
-from sentinel.features.jit import entry, inlined
+from sentinel.features.jit import entry, entry_beside, inlined
 from sentinel.features.layout import GroupPlan
 from sentinel.features.prefetch import prefetch
 from sentinel.features.state import GroupState
@@ -69,6 +69,15 @@ def sweep(plan: GroupPlan, state: GroupState, received: int) -> None:
             free_key(state, slot)
             counters[at.FORGOTTEN] += 1
             counters[at.SWEPT] = slot + 1
+
+
+@entry_beside
+def count_forgotten(plan: GroupPlan, state: GroupState, received: int) -> int:
+    """How many rows are of keys that are forgotten and not freed yet."""
+    n = 0
+    for slot in range(state.counters[at.N_KEYS]):
+        n += is_forgotten(plan, state.keys[slot], received)
+    return n
 
 
 @inlined

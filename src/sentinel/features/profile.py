@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sentinel.events.columns import LABEL_UNKNOWN, NO_TEXT
 from sentinel.features import layout as at
-from sentinel.features.event_list import after, append, head, label
+from sentinel.features.event_list import after, append, head, label, release
 from sentinel.features.forgetting import free_key, is_forgotten, move_windows
 from sentinel.features.jit import entry_beside, inlined
 from sentinel.features.kernel import fits, slot_of
@@ -102,6 +102,16 @@ def drop(plan: GroupPlan, state: GroupState, key: np.uint64) -> None:
 
 
 @inlined
+def discard(plan: GroupPlan, state: GroupState, slot: int) -> None:
+    """Free a row whose events have entered no window yet: they must not leave one."""
+    cells = state.keys[slot]
+    event = head(plan, cells)
+    while event != at.NONE:
+        event = release(plan, state, cells, event)
+    free_key(state, slot)
+
+
+@inlined
 def write_profile(
     plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], data: NDArray[np.uint8], begin: int
 ) -> int:
@@ -180,10 +190,10 @@ def read_profile(plan: GroupPlan, state: GroupState, data: NDArray[np.uint8], be
             truth = int(data[end + 8]) - 1 if end + 8 < len(data) else 0
             end += 9
         if end >= len(data) + 1 or not is_inside or (since < 0 and i > 0) or lateness < 0 or not -1 <= truth <= 1:
-            drop(plan, state, key)
+            discard(plan, state, slot)
             return DAMAGED
         if not fits(plan, state):
-            drop(plan, state, key)
+            discard(plan, state, slot)
             return NO_ROOM
         event = append(plan, state, cells, counted_at, counted_at - lateness)
         if plan.labelled:
@@ -196,7 +206,7 @@ def read_profile(plan: GroupPlan, state: GroupState, data: NDArray[np.uint8], be
             else:
                 end, state.events[cell] = read_number(data, end)
     if end > len(data):
-        drop(plan, state, key)
+        discard(plan, state, slot)
         return DAMAGED
     fill_windows(plan, state, cells)
     return end

@@ -15,6 +15,7 @@ from sentinel.events.columns import EventColumns
 from sentinel.events.schema import Schema
 from sentinel.events.times import duration_us
 from sentinel.features import layout as at
+from sentinel.features.forgetting import count_forgotten
 from sentinel.features.kernel import advance
 from sentinel.features.layout import GroupPlan
 from sentinel.features.memory import give_back, reserve, take_ahead
@@ -93,8 +94,11 @@ class MemoryStore:
         return sum(map(_bytes_of, self._groups))
 
     def spare_bytes(self) -> int:
-        """Bytes among them that nothing stands in any longer, for what comes next."""
-        return sum(map(_spare_bytes_of, self.compiled.groups, self._groups))
+        """Bytes among them that nothing stands in any longer, or what is forgotten; it looks at every key."""
+        return sum(
+            _spare_bytes_of(plan, state, count_forgotten(plan, state, self._received_us))
+            for plan, state in zip(self.compiled.groups, self._groups, strict=True)
+        )
 
     def keys(self) -> int:
         """How many keys are remembered, over all groups."""
@@ -298,7 +302,7 @@ def _used(state: GroupState) -> Iterator[tuple[NDArray[np.int64], int, int]]:
         yield table.places, 0, places_bytes(table)
 
 
-def _spare_bytes_of(plan: GroupPlan, state: GroupState) -> int:
+def _spare_bytes_of(plan: GroupPlan, state: GroupState, forgotten: int) -> int:
     counters = state.counters
-    rows = int(counters[at.N_KEYS] - counters[at.ALIVE])
+    rows = int(counters[at.N_KEYS] - counters[at.ALIVE]) + forgotten
     return 8 * (rows * int(state.keys.shape[1]) + int(counters[at.FREE_CHUNKS]) * plan.chunk_cells)

@@ -174,6 +174,8 @@ def uncount_value(values: Table, salt: int, key: int, value: int) -> int:
     """1 when the last event with that value has left the window."""
     found_by = value_key(salt, key, value)
     place = locate(values, found_by, hash_of(values, found_by))
+    if is_free(values, place):
+        return 0
     values.places[place, VALUE] -= 1
     if values.places[place, VALUE] > 0:
         return 0

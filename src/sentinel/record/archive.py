@@ -18,6 +18,8 @@ def archive_segment(disk: Disk, log: Path, base: int, archive: Path, rest: Calla
     `rest` is called after every megabyte; what it raises ends the copying. Raises StorageProblem.
     """
     name = segment_name(base)
+    if archive.resolve() == log.resolve():
+        raise StorageProblem(f"{name} cannot be copied to {archive}: that is the log itself; name another folder")
     try:
         disk.make_folder(archive)
         with closing(disk.open(log / name)) as source:

@@ -16,7 +16,7 @@ from sentinel.features.store import Features, MemoryStore
 from sentinel.model.bundle import Bundle, Manifest
 from sentinel.record.entries import activation_in, decided_in, outcome_events
 from sentinel.record.log import Kind, LogReader, Record
-from sentinel.record.snapshots import Snapshots
+from sentinel.record.snapshots import Origin, Snapshots
 
 PAGE = 4_096
 """Entries that are taken at once."""
@@ -45,9 +45,13 @@ def first_after_history(log: LogReader, manifest: Manifest) -> int:
     return log.first_after(last_us)
 
 
-def origin_of(log: LogReader, manifest: Manifest) -> str:
-    """What snapshots bear: one of another plan or of another log is not used."""
-    return f"{manifest.plan_sha256} {log.log_id}"
+def origin_of(log: LogReader, manifest: Manifest) -> Origin:
+    """What snapshots bear: one of another plan, another log or another past of the log is not used."""
+
+    def chain_at(position: int) -> str | None:
+        return log.at(position - 1).chain.hex() if log.first < position <= log.durable else None
+
+    return Origin(f"{manifest.plan_sha256} {log.log_id}", chain_at)
 
 
 def check_reads(log: LogReader, manifest: Manifest) -> None:
@@ -86,7 +90,6 @@ class FeatureState:
         self._schema = bundle.manifest.plan.schema
         self._columns_of = columns_of_events(self._schema)
         self._saved = begin
-        self._origin = ""
 
     def load(self, log: LogReader, snapshots: Snapshots, pause_s: float = 0.0) -> None:
         """The state as if nothing had ever failed: newest snapshot, else training history, then the log.
@@ -105,8 +108,7 @@ class FeatureState:
         """
         self.store = None
         store = MemoryStore(self.bundle.manifest.plan)
-        self._origin = origin_of(log, self.bundle.manifest)
-        position = snapshots.newest(self.id, self._origin, log.durable, store)
+        position = snapshots.newest(self.id, origin_of(log, self.bundle.manifest), log.durable, store)
         if position is None:
             store, position = self.bundle.new_store(), self.begin
         if position < log.first:
@@ -166,10 +168,14 @@ class FeatureState:
         assert self.store is not None  # noqa: S101 - loaded before
         return self.store.advance(self._columns_of(events, received_us, hashes))
 
-    def snapshot(self, snapshots: Snapshots) -> None:
-        """Save the state when it is newer than its last snapshot. Raises StorageProblem when it cannot be saved."""
+    def snapshot(self, log: LogReader, snapshots: Snapshots) -> None:
+        """Save the state when it is newer than its last snapshot; `log` has what it took.
+
+        Raises StorageProblem when it cannot be saved.
+        """
         if self.store is not None and self.position > self._saved:
-            snapshots.save(self.id, self.position, self._origin, self.store.snapshot())
+            origin = origin_of(log, self.bundle.manifest)
+            snapshots.save(self.id, self.position, origin, self.store.snapshot())
             self._saved = self.position
 
     def discard(self) -> None:

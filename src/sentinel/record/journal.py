@@ -77,7 +77,8 @@ class Journal:
     def position_of(self, transaction_id: str, key: np.uint64) -> int | None:
         """The position of the decision of this transaction, or None; `key` is the hash of its id."""
         positions = self._ids.find(np.array([key], np.uint64))
-        return next((one for one in positions if self._is_of(transaction_id, one, Decided)), None)
+        # The newest: an id that was forgotten may have been decided again.
+        return next((one for one in reversed(positions) if self._is_of(transaction_id, one, Decided)), None)
 
     def outcomes_of(self, transaction_id: str, key: np.uint64, most: int = 100) -> list[OutcomeRow]:
         """The newest outcomes of a transaction, oldest first; `key` is the hash of its id."""

@@ -8,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,33 @@ _logger = logging.getLogger(__name__)
 _ORIGIN = "origin"
 
 
+class Origin(NamedTuple):
+    """What snapshots bear: a `name` of plan and log, and the chain of the log before the entry that they take next.
+
+    `chain_at` gives the chain before a position; None where the log has it not, or no longer.
+    """
+
+    name: str
+    chain_at: Callable[[int], str | None]
+
+    def at(self, position: int) -> str:
+        """What a snapshot that takes the entry at this position next bears."""
+        return f"{self.name} {self.chain_at(position) or ''}"
+
+    def is_of(self, position: int, born: str | None) -> bool:
+        """Whether a snapshot that bears this is of this plan and of this log as it is."""
+        if born is None or not born.startswith(f"{self.name} "):
+            return False
+        return self.chain_at(position) is None or born == self.at(position)
+
+
 class Snapshots:
     """Files `<state id>-<next entry>.npz` in one folder, read back before they get this name; two of a state are kept.
 
-    The one before these is the `.spare` that the next is written into. One process at a time may `save`, any may
-    read, and throws away what is ahead of the log.
-    `rest` is called after every quarter of a megabyte that is written or read back.
+    The one before these is the `.spare` that the next is written into. One process at a time may `save`, any may read.
+    Those of another log, or of a past that this log does not have, are passed over, and two of them are kept: whoever
+    has put the wrong log here finds them when the right one is back. `rest` is called after every quarter of a megabyte
+    that is written or read back.
     """
 
     def __init__(self, folder: Path, rest: Callable[[], None] = lambda: None) -> None:
@@ -39,21 +60,22 @@ class Snapshots:
         self._rest = rest
         folder.mkdir(parents=True, exist_ok=True)
 
-    def save(self, name: str, position: int, origin: str, state: Mapping[str, NDArray[Any]]) -> None:
+    def save(self, name: str, position: int, origin: Origin, state: Mapping[str, NDArray[Any]]) -> None:
         """Write a snapshot and read it back; once it is as it should be, those older than the newest two are deleted.
 
         Raises StorageProblem when it is not, or when there is no room for it; the older ones are kept then.
         """
         path, spare = self.folder / f"{name}-{position:012d}.npz", self.folder / f"{name}.spare"
-        parts = {**state, _ORIGIN: np.frombuffer(origin.encode(), np.uint8)}
+        parts = {**state, _ORIGIN: np.frombuffer(origin.at(position).encode(), np.uint8)}
         try:
             self._write(spare, parts)
             self._read_back(spare, parts)
             spare.rename(path)
-            for later, other in self._files(name):
-                if later > position and _origin_of(other) != origin:  # of a log that was here before
-                    other.unlink()
-            for _, old in self._files(name)[:-KEPT]:
+            files = self._files(name)
+            usable = [path for n, path in files if origin.is_of(n, origin_in(path))]
+            for old in [path for _, path in files if path not in usable][:-KEPT]:
+                old.unlink()
+            for old in usable[:-KEPT]:
                 old.rename(spare)  # written over next time: to free its space would hold up the disk
             RealDisk().sync_folder(self.folder)  # before the log is pruned on the strength of it
         except (OSError, StorageProblem) as error:
@@ -61,23 +83,24 @@ class Snapshots:
                 spare.unlink(missing_ok=True)
             raise StorageProblem(f"no snapshot was written in {self.folder}: {error}") from error
 
-    def positions(self, name: str, origin: str) -> list[int]:
+    def positions(self, name: str, origin: Origin) -> list[int]:
         """The next entries of the snapshots that a start may use, the oldest first; only their beginning is read."""
-        return [position for position, path in self._files(name) if _origin_of(path) == origin]
+        return [position for position, path in self._files(name) if origin.is_of(position, origin_in(path))]
 
-    def newest(self, name: str, origin: str, up_to: int, store: MemoryStore) -> int | None:
+    def newest(self, name: str, origin: Origin, up_to: int, store: MemoryStore) -> int | None:
         """Restore the newest snapshot that can be used into `store`; the entry that it takes next, or None.
 
-        A damaged file, or one of another plan, of another log or ahead of the log (`up_to`), is passed over.
+        A damaged file, or one of another plan, of another log or another past of it, or ahead of the log (`up_to`), is
+        passed over.
         """
         for position, path in reversed(self._files(name)):
             if position > up_to:
-                path.unlink(missing_ok=True)  # of a lost future: the log may reach it another way
                 _logger.warning("%s is ahead of the log and is not used", path)
                 continue
             try:
                 state = unpack(path.read_bytes())
-                if bytes(state.pop(_ORIGIN)).decode() != origin:
+                if not origin.is_of(position, bytes(state.pop(_ORIGIN)).decode()):
+                    _logger.warning("%s is of another plan, or of another past of the log, and is not used", path)
                     continue
                 store.restore(state)
             except (SentinelError, OSError, KeyError) as error:
@@ -152,10 +175,10 @@ class _Paced(io.BufferedRandom):
         return written
 
 
-def _origin_of(path: Path) -> str | None:
+def origin_in(path: Path) -> str | None:
     """What a snapshot bears, without reading the rest; None when that cannot be read."""
     try:
         with path.open("rb") as file, np.load(file) as archive:
             return bytes(archive[_ORIGIN]).decode()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # noqa: BLE001 - damaged bytes raise whatever they lead to
         return None

@@ -118,7 +118,7 @@ class Snapshotter:
             try:
                 if one.state is not None:
                     one.state.follow(self._log)
-                    one.state.snapshot(self._snapshots)
+                    one.state.snapshot(self._log, self._snapshots)
             except SentinelError as error:
                 _logger.warning("%s has no last snapshot: %s", one.version, error)
 
@@ -166,7 +166,7 @@ class Snapshotter:
 
     def _save(self, one: _Kept, state: FeatureState, now_s: float) -> None:
         try:
-            state.snapshot(self._snapshots)
+            state.snapshot(self._log, self._snapshots)
             one.saved_s = now_s
             if state.is_wasteful:
                 one.state = None  # loaded anew from what was saved, it takes only what it needs

@@ -58,7 +58,7 @@ class WholeSnapshots:
         pattern = re.compile(re.escape(manifest.state_id) + r"-(\d+)\.npz")
         paths = folder.iterdir() if folder.is_dir() else ()
         named = [(int(match[1]), path) for path in paths if (match := pattern.fullmatch(path.name))]
-        usable = sorted(n for n, path in named if begin < n <= log.durable and self._origin_in(path) == origin)
+        usable = sorted(n for n, path in named if begin < n <= log.durable and origin.is_of(n, self._origin_in(path)))
         return KeptFrom(max([begin, *usable[-WANTED : 1 - WANTED]]), usable)
 
     def _origin_in(self, path: Path) -> str | None:

@@ -164,6 +164,8 @@ class Watch:
                 await self._look()
             except (SentinelError, OSError) as error:  # a full disk must not end the watch
                 _log.warning("%s", error)
+            except Exception:
+                _log.exception("the watch failed; it looks again")
 
     def _follow(self) -> None:
         """Point the observers and the shadow at the current deployment."""

@@ -104,7 +104,7 @@ class Shadow:
         """
         self._save_at, self._saved_s = self._state.position + _SNAPSHOT_EVERY, time.monotonic()
         try:
-            self._state.snapshot(self._snapshots)
+            self._state.snapshot(self._log, self._snapshots)
         except StorageProblem as error:
             _log.warning("%s; the next start takes longer", error)
 
