@@ -1,5 +1,8 @@
 """A feature state is a model's history and every later entry of the log, to the last bit, however it came there."""
 
+import shutil
+from contextlib import closing
+
 import msgspec
 import numpy as np
 import pytest
@@ -12,7 +15,8 @@ from sentinel.events.times import instant_us
 from sentinel.model.bundle import Bundle, load_bundle
 from sentinel.record import feature_state
 from sentinel.record.entries import Activation, Decided, Decider, Outcomes, body_of
-from sentinel.record.feature_state import FeatureState, activation_of, first_after_history
+from sentinel.record.feature_state import FeatureState, activation_of, first_after_history, origin_of
+from sentinel.record.file_log import FileLog
 from sentinel.record.log import Kind
 from sentinel.record.snapshots import Snapshots
 
@@ -287,3 +291,30 @@ def test_a_state_is_wasteful_when_most_of_its_memory_is_of_what_is_forgotten(bun
     state.store.restore(taken)
     assert bits(state) == before
     assert not state.is_wasteful
+
+
+def test_a_log_that_is_put_back_from_a_copy_does_not_meet_the_future_it_lost(bundle, snapshots, begun_us, tmp_path):
+    folder, copy = tmp_path / "log", tmp_path / "copy"
+    with closing(FileLog.open(folder, begun_us)) as log:
+        before = Filled(log, bundle, begun_us)
+        before.decide(10)
+    shutil.copytree(folder, copy)
+    with closing(FileLog.open(folder, begun_us)) as log:
+        lost = Filled(log, bundle, begun_us + 60_000_000)
+        lost.decide(15)
+        state = loaded(bundle, log, snapshots)
+        state.snapshot(log, snapshots)
+        (saved,) = snapshots.positions(state.id, origin_of(log, bundle.manifest))
+        assert saved == state.position
+    shutil.rmtree(folder)
+    shutil.copytree(copy, folder)
+    with closing(FileLog.open(folder, begun_us)) as log:
+        another = Filled(log, bundle, begun_us + 120_000_000)
+        another._n = 5  # other cards at other times
+        for _ in range(4):
+            another.decide(5)
+        assert log.durable > saved
+        assert snapshots.positions(state.id, origin_of(log, bundle.manifest)) == []
+        replayed = FeatureState(bundle, 1)
+        replayed.load(log, Snapshots(tmp_path / "none"))
+        assert bits(loaded(bundle, log, snapshots)) == bits(replayed) != bits(state)
