@@ -336,11 +336,15 @@ def log_prune(
     found = look_at_log(settings, keep) if dry_run else prune_log(settings, keep, archive)
     done = "would be removed" if dry_run else "removed"
     lines = [
-        f"{found.removed:,} segments, {found.removed_bytes:,} bytes, {done}",
-        f"the log begins at position {found.first}, {found.oldest}: {found.segments:,} segments, {found.bytes:,} bytes",
+        f"{_segments(found.removed)}, {found.removed_bytes:,} bytes, {done}",
+        f"the log begins at position {found.first}, {found.oldest}: {_segments(found.segments)}, {found.bytes:,} bytes",
         *(f"[yellow]held back[/yellow]: {one}" for one in found.held_by),
     ]
     _tell(found, lines, as_json=as_json)
+
+
+def _segments(n: int) -> str:
+    return f"{n:,} segment" if n == 1 else f"{n:,} segments"
 
 
 @views_app.command("rebuild")

@@ -34,12 +34,19 @@ def ask_owner(settings: Settings, path: str, body: Mapping[str, Any], patience_s
         with urllib.request.urlopen(asked, timeout=patience_s, context=_trust(settings)) as answer:  # noqa: S310
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        said = error.read().decode(errors="replace")
-        raise DeploymentRefused(f"the server at {url} says {error.code}: {said[:500]}") from None
+        raise DeploymentRefused(f"the server at {url} says {error.code}: {_said(error.read())[:500]}") from None
     except OSError as error:
         raise StorageProblem(
             f"process {pid} owns the log and does not answer at {url} ({error}); retry, or stop it"
         ) from None
+
+
+def _said(body: bytes) -> str:
+    """The server's own sentence, or whatever it sent."""
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace")
 
 
 def _trust(settings: Settings) -> ssl.SSLContext | None:

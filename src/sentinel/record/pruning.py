@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from sentinel.errors import SentinelError, StorageProblem
-from sentinel.events.times import iso
+from sentinel.events.times import SECOND_US, iso
 from sentinel.policy.deployment import Deployment
 from sentinel.record.applied import deployment_in, log_folder
 from sentinel.record.archive import archive_segment
@@ -122,7 +122,7 @@ class Outlook:
         forgotten = [one.until for one in old_among(old, now_us - retention.remember_us)]
         remembered = Need(
             max(forgotten, default=old[0].base),
-            f"its ids are remembered for {retention.remember_us / _DAY_US:g} days (SENTINEL_REMEMBER_IDS)",
+            f"its ids are remembered for {_spoken(retention.remember_us)} (SENTINEL_REMEMBER_IDS)",
         )
         return [
             remembered,
@@ -131,6 +131,10 @@ class Outlook:
             *self._states.of(deployment),
             *self._others(self._home, deployment, self._log, self._whole),
         ]
+
+
+def _spoken(us: int) -> str:
+    return f"{us / _DAY_US:g} days" if us >= _DAY_US else f"{us / SECOND_US:g} seconds"
 
 
 class Pruner:
