@@ -6,9 +6,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 
 import pytest
+from child_processes import parent_of, running, wait_until
 
 from sentinel.errors import StorageProblem
 from sentinel.record.file_log import FileLog
@@ -222,16 +222,7 @@ def test_a_projector_that_is_killed_again_and_again_neither_loses_nor_repeats_a_
 
 
 def test_the_process_ends_with_its_parent(home):
-    code = (
-        "import os, subprocess, sys;"
-        "child = subprocess.Popen([sys.executable, '-m', 'sentinel.record.projector', '--home', sys.argv[1],"
-        " '--parent', str(os.getpid())]);"
-        "print(child.pid, flush=True); sys.stdin.read()"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    child = int(parent.stdout.readline())
+    parent, child = parent_of("sentinel.record.projector", home)
     wait_until(lambda: (home / FILE).exists())
     parent.communicate("")
     wait_until(lambda: not running(child))
@@ -239,19 +230,3 @@ def test_the_process_ends_with_its_parent(home):
 
 def projector_process(home):
     return subprocess.Popen([sys.executable, "-m", "sentinel.record.projector", "--home", str(home)])
-
-
-def running(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
-            return file.read().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(reached):
-    for _ in range(3_000):
-        if reached():
-            return
-        time.sleep(0.01)
-    pytest.fail("it never came to that")

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from child_processes import parent_of, running, wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -516,35 +517,10 @@ def test_a_second_one_waits_for_the_first(home, live, start):
 
 
 def test_the_process_ends_with_its_parent(home, live):
-    code = (
-        "import os, subprocess, sys;"
-        "child = subprocess.Popen([sys.executable, '-m', 'sentinel.record.snapshotter', '--home', sys.argv[1],"
-        " '--every', '1', '--parent', str(os.getpid())]);"
-        "print(child.pid, flush=True); sys.stdin.read()"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    child = int(parent.stdout.readline())
+    parent, child = parent_of("sentinel.record.snapshotter", home, "--every", "1")
     live.decide(1)
     wait_until(lambda: saved(live, "v1", Snapshots(home / "snapshots")))
     os.kill(parent.pid, signal.SIGKILL)
     parent.communicate()
     wait_until(lambda: not running(child))
     assert_starts_are_as_good_as_replays(live, Snapshots(home / "snapshots"), home, ["v1"])
-
-
-def running(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
-            return file.read().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(reached):
-    for _ in range(3_000):
-        if reached():
-            return
-        time.sleep(0.01)
-    pytest.fail("it never came to that")
