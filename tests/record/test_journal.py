@@ -220,3 +220,14 @@ def test_an_entry_with_the_hash_of_another_id_is_not_taken_for_it(writing):
     colliding = outcome_keys(hash_texts(["victim"]))
     assert home.journal.find(["victim"], colliding) == {}
     assert home.journal.position_of("victim", colliding[0]) is None
+
+
+def test_a_decision_is_found_by_its_position_when_its_id_is_forgotten(log, write_to):
+    writing = write_to(log)
+    writing.decide("a", "b")
+    writing.learn(("a", True))
+    writing.decide("c")
+    writing.journal.forget_before(log.durable)
+    assert writing.find("b") == {}
+    assert writing.journal.decision_at(2, "b").transaction_id == "b"
+    assert [writing.journal.decision_at(*asked) for asked in [(1, "b"), (3, "a"), (0, "b"), (99, "b")]] == [None] * 4

@@ -100,10 +100,10 @@ def test_those_of_another_log_and_those_ahead_of_the_log_do_not_count(save, kept
 
 def test_it_says_what_is_missing(save, kept_from):
     assert (
-        str(kept_from()) == "needs the log from position 1 on: it has to have 2 whole snapshots after that and has none"
+        str(kept_from()) == "needs the log from position 1 on: its state is not saved yet, and the last 2 saves count"
     )
     save(40)
-    assert "2 whole snapshots after that, and has them at 40 only" in str(kept_from())
+    assert "its state is saved whole at 40, and the last 2 saves count" in str(kept_from())
 
 
 def test_a_model_whose_entries_are_gone_is_refused_unless_a_snapshot_has_them(log, manifest, snapshots, save):

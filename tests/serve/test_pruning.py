@@ -230,7 +230,7 @@ def test_a_state_without_two_snapshots_holds_it_back(pruned):
     assert why.startswith("the champion v1 needs the log from position 1 on")
     pruned.save()
     (why,) = pruned.held_by()
-    assert "and has them at" in why
+    assert "saved whole at" in why
     pruned.pay_for_hours(30, 1)
     assert pruned.held_by() == []
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 
 from sentinel.commands.server_process import port_is_free
-from sentinel.config import Settings
+from sentinel.config import Settings, age_us
 from sentinel.errors import SentinelError
-from sentinel.events.times import iso
+from sentinel.events.times import duration_us, iso
 from sentinel.features import kernel
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
@@ -139,6 +139,12 @@ def _models(settings: Settings) -> tuple[bool, str]:
 
 def _log(settings: Settings) -> tuple[bool, str]:
     folder = log_folder(settings.home)
+    keep_us = age_us(settings.keep_log)
+    if keep_us is not None and keep_us < duration_us(settings.remember_ids):
+        return False, (
+            f"it is to be kept for {settings.keep_log}, and ids are remembered for {settings.remember_ids}: nothing is "
+            "pruned until they are forgotten; make SENTINEL_REMEMBER_IDS no longer than SENTINEL_KEEP_LOG"
+        )
     if not folder.exists():
         return True, "none yet; the first start makes it"
     found = verify(folder)

@@ -80,6 +80,19 @@ class Journal:
         # The newest: an id that was forgotten may have been decided again.
         return next((one for one in reversed(positions) if self._is_of(transaction_id, one, Decided)), None)
 
+    def decision_at(self, position: int, transaction_id: str) -> DecisionRow | None:
+        """The decision of this transaction at this position, also when its id is no longer remembered, or None.
+
+        Raises StorageProblem when the log no longer has it.
+        """
+        if not self.log.first <= position < self.log.durable:
+            return None
+        record = self.log.at(position)
+        if record.kind != Kind.DECIDED:
+            return None
+        row = decision_row(record, decided_in(record), position - record.position)
+        return row if row.transaction_id == transaction_id else None
+
     def outcomes_of(self, transaction_id: str, key: np.uint64, most: int = 100) -> list[OutcomeRow]:
         """The newest outcomes of a transaction, oldest first; `key` is the hash of its id."""
         positions = self._ids.find(outcome_keys(np.array([key], np.uint64)))

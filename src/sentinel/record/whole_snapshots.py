@@ -40,9 +40,9 @@ class KeptFrom(NamedTuple):
 
     def __str__(self) -> str:
         """The end of a sentence about whose state it is."""
-        found = f", and has them at {', '.join(map(str, self.snapshots))} only" if self.snapshots else " and has none"
+        saved = f"saved whole at {', '.join(map(str, self.snapshots))}" if self.snapshots else "not saved yet"
         return (
-            f"needs the log from position {self.position} on: it has to have {WANTED} whole snapshots after that{found}"
+            f"needs the log from position {self.position} on: its state is {saved}, and the last {WANTED} saves count"
         )
 
 

@@ -249,6 +249,9 @@ def test_outcomes_and_features_are_with_the_decision(get, post):
     assert found["features"]["amount"] == 12.5
     assert found["transaction"] == asked
     assert (found["detector"], found["degraded"], found["shadow"]) == ("shop", None, [])
+    assert get(f"/v1/decisions/{name}?position={found['position']}").json == found
+    assert get(f"/v1/decisions/{name}?position={found['position'] + 10**6}").status == 404
+    assert get(f"/v1/decisions/{name}?position=-1").status == 422
 
 
 def test_people_with_sql_tools_find_transactions(server, get, post, search):

@@ -37,17 +37,28 @@ class Lookups:
         self._registry = Registry(home / "models")
         self._manifests: dict[str, Manifest] = {}
 
-    def decision(self, transaction_id: str) -> Reply:
+    def decision(self, transaction_id: str, position: str | None = None) -> Reply:
         """The stored decision with its transaction, its features by name, its outcomes, and what shadows said.
 
-        Raises NotFound, NotReady.
+        `position` is what lists show: with it a decision is found whose id is no longer remembered.
+        Raises NotFound, NotReady, InvalidInput.
         """
         journal = self._worker.ready_engine().journal
         end = journal.log.durable
         hashes = hash_texts([transaction_id])
-        row = journal.find([transaction_id], hashes).get(transaction_id)
+        if position is None:
+            row = journal.find([transaction_id], hashes).get(transaction_id)
+        else:
+            row = journal.decision_at(_whole_number(position, "position"), transaction_id)
         if row is None or row.position >= end:
-            raise NotFound(f"No decision is stored for transaction {transaction_id!r}")
+            raise NotFound(
+                f"No decision is stored for transaction {transaction_id!r}"
+                + (
+                    " or its id is no longer remembered: then ask with its `position` from the list, `?position=..`"
+                    if position is None
+                    else f" at position {position}"
+                )
+            )
         outcomes = [one for one in journal.outcomes_of(transaction_id, hashes[0]) if one.position < end]
         return Reply(
             200,
@@ -129,8 +140,6 @@ def _query(asked: Mapping[str, str], keys: Sequence[str]) -> DecisionQuery:
     if degraded not in ("true", "false"):
         raise InvalidInput(f"Expected true or false, got {degraded!r}", "$.degraded")
     limit = asked.get("limit", "50")
-    if not limit.isdecimal():
-        raise InvalidInput(f"Expected a whole number, got {limit!r}", "$.limit")
     return DecisionQuery(
         keys={name: asked[name] for name in keys if name in asked},
         from_us=_time(asked, "from"),
@@ -138,9 +147,15 @@ def _query(asked: Mapping[str, str], keys: Sequence[str]) -> DecisionQuery:
         action=None if action is None else Action(action),
         model_version=asked.get("model"),
         degraded=degraded == "true",
-        limit=int(limit[:9]),
+        limit=_whole_number(limit, "limit"),
         cursor=asked.get("cursor"),
     )
+
+
+def _whole_number(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise InvalidInput(f"Expected a whole number, got {text!r}", f"$.{name}")
+    return int(text[:18])
 
 
 def _time(asked: Mapping[str, str], name: str) -> int | None:

@@ -129,9 +129,12 @@ def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
         return response_of(lookups.search(dict(request.query_params)))
 
     @app.get("/v1/decisions/{transaction_id:path}", tags=["decisions"])
-    def decision(transaction_id: str) -> Response:
-        """The stored decision with its transaction, its features by name, and its outcomes."""
-        return response_of(lookups.decision(transaction_id))
+    def decision(transaction_id: str, position: str | None = None) -> Response:
+        """The stored decision with its transaction, its features by name, and its outcomes.
+
+        `position`, as lists show it, finds one whose id is no longer remembered.
+        """
+        return response_of(lookups.decision(transaction_id, position))
 
 
 def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
