@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check audit attack bench clean
 
 demo: .venv/ready  ## The whole product in one command: make demo ARGS="--seconds 30"
 	$(BIN)/sentinel demo $(ARGS)
@@ -16,6 +16,12 @@ check: .venv/ready  ## Format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+audit: .venv/ready .venv-audit/ready  ## What ships: licences, known holes, secrets; make audit ARGS=--must-check
+	$(BIN)/python .ci/audit.py $(ARGS)
+
+attack: .venv/ready  ## Attacks on servers of our own, a table tried / held: make attack ARGS="--scale 10"
+	$(BIN)/python -m attacks $(ARGS)
+
 bench: .venv/ready  ## Every figure of the README; takes a while
 	$(BIN)/python benchmarks/all_figures.py $(ARGS)
 
@@ -23,8 +29,12 @@ bench: .venv/ready  ## Every figure of the README; takes a while
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --inexact --compile-bytecode --quiet
+	UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --inexact --extra train --compile-bytecode --quiet
+	touch $@
+
+.venv-audit/ready: .venv/ready
+	UV_PROJECT_ENVIRONMENT=.venv-audit $(BIN)/uv sync --frozen --only-group audit --python $(BIN)/python --quiet
 	touch $@
 
 clean:  ## Remove what make made, and the demo's folder
-	rm -rf .venv .sentinel/demo
+	rm -rf .venv .venv-audit .sentinel/demo

@@ -14,8 +14,9 @@ from report import publish
 from sentinel.events.columns import EventColumns
 from sentinel.events.schema import Schema
 from sentinel.features.definitions import count, distinct, maximum, mean, seconds_since_last
+from sentinel.features.packed import pack
 from sentinel.features.plan import FeaturePlan
-from sentinel.features.store import MemoryStore, pack
+from sentinel.features.store import MemoryStore
 
 SCHEMA = Schema(keys=("card", "device"))
 PLAN = FeaturePlan(

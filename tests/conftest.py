@@ -16,11 +16,26 @@ import pytest
 from sentinel.detectors import load_detector
 from sentinel.events.files import history_of_frame
 from sentinel.model.registry import Registry
+from sentinel.policy.fail_policy import MATRIX, Cell
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.entries import DecisionRow, OutcomeRow, decision_rows, outcome_rows
 from sentinel.record.log import Follower, Kind
 from sentinel.record.log_reader import FileLogReader
 from sentinel.train.pipeline import train
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "fault(dependency, fault): brings about a fault of the table in policy/fail_policy.py"
+    )
+
+
+@pytest.fixture
+def cell(request) -> Cell:
+    """What the table says about the fault that this test brings about."""
+    mark = request.node.get_closest_marker("fault")
+    return next(one for one in MATRIX if one[:2] == mark.args)
+
 
 START_US = 1_735_689_600_000_000  # 2025-01-01
 

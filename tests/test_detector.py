@@ -33,6 +33,20 @@ def test_a_rule_on_a_feature_that_is_not_declared_is_refused():
         Detector(**AMOUNT, fallback=Fallback(rules=VELOCITY_RULES))
 
 
+def test_what_it_trusts_is_part_of_the_plan_and_a_plan_that_trusts_all_is_written_as_ever():
+    assert b"trusts" not in msgspec.json.encode(Detector(**AMOUNT).plan({}))
+    picky = Detector(**AMOUNT, trusts=("bank", "analyst")).plan({})
+    assert msgspec.json.decode(msgspec.json.encode(picky), type=type(picky)) == picky
+    assert [picky.is_trusted(one) for one in ("bank", "operator", None)] == [True, False, False]
+    assert Detector(**AMOUNT).plan({}).is_trusted("anyone")
+
+
+@pytest.mark.parametrize("source", ["", "the bank", "x" * 65])
+def test_what_is_no_source_cannot_be_trusted(source):
+    with pytest.raises(InvalidDefinition, match=r"is no source of outcomes; use 1 to 64 letters"):
+        Detector(**AMOUNT, trusts=("bank", source))
+
+
 def test_rules_may_not_block_where_the_policy_never_does():
     never = Policy(block_at_fpr=None)
     assert Detector(**AMOUNT, policy=never).fallback == Fallback()

@@ -25,11 +25,11 @@ READS = {
     "shadow": "errors child_process events features model policy record review",
     "serve": "errors telemetry child_process events features model policy record review shadow",
     "transport": "errors telemetry config events model policy record review shadow serve",
-    "app": "errors telemetry config events features model policy record review shadow serve transport",
+    "app": "errors telemetry child_process config events features model policy record review shadow serve transport",
     "commands": "errors config detector detectors events features model policy record review simulate train shadow "
     "transport",
-    "bench": "errors commands detector events features model record simulate train transport",
-    "cli": "errors telemetry config app model record commands bench",
+    "bench": "errors config commands detector events features model record simulate train transport",
+    "cli": "errors telemetry config app events model record transport commands bench",
     "__main__": "cli",
 }
 """Exactly what each part imports, in the order in which it may be read: every part imports from those above it."""

@@ -31,13 +31,14 @@ from sentinel.features.definitions import (
     std,
     total,
 )
+from sentinel.policy.fail_policy import FailPolicy
 from sentinel.policy.fallback import Condition, Fallback, Rule
 from sentinel.policy.thresholds import Policy
 
 __version__ = "0.1.0"
 __all__ = [
-    "Condition", "Detector", "Fallback", "Feature", "Policy", "Rule", "Schema", "Training", "category", "count",
-    "day_of_week", "distance_since_last", "distinct", "field", "fraud_count", "fraud_rate", "hour_of_day", "is_night",
-    "is_weekend", "last", "maximum", "mean", "minimum", "ratio", "seconds_since_last", "session_count",
+    "Condition", "Detector", "FailPolicy", "Fallback", "Feature", "Policy", "Rule", "Schema", "Training", "category",
+    "count", "day_of_week", "distance_since_last", "distinct", "field", "fraud_count", "fraud_rate", "hour_of_day",
+    "is_night", "is_weekend", "last", "maximum", "mean", "minimum", "ratio", "seconds_since_last", "session_count",
     "session_seconds", "session_total", "speed_since_last", "std", "total",
 ]  # fmt: skip

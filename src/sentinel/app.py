@@ -1,8 +1,11 @@
 """Composition root: the only file that picks concrete classes and starts a server."""
 
 import asyncio
+import contextlib
 import gc
+import logging
 import multiprocessing
+import os
 import signal
 import socket
 import sys
@@ -14,22 +17,32 @@ from pathlib import Path
 import msgspec
 import uvicorn
 
+from sentinel.child_process import REFUSED, Crew, die_with_parent
 from sentinel.config import Settings, age_us
-from sentinel.errors import InvalidDefinition, StorageProblem
+from sentinel.errors import BundleProblem, InvalidDefinition, SentinelError, StorageProblem
+from sentinel.events.card_numbers import masked
 from sentinel.events.columns import Outcome, columns_of_outcomes
+from sentinel.events.reader import TransactionReader
 from sentinel.events.times import duration_us
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
+from sentinel.model.bundle import read_manifest
 from sentinel.model.registry import Registry
+from sentinel.model.signing import read_trusted_keys
 from sentinel.policy.deployment import Deployment
 from sentinel.policy.model_call import Limits
 from sentinel.record.applied import Change, HomeDeployment, deployment_in, log_folder
+from sentinel.record.audit import SENTINEL, By
 from sentinel.record.file_log import FileLog
+from sentinel.record.home_log import HomeLog
 from sentinel.record.ids import IdIndex
 from sentinel.record.journal import Journal
 from sentinel.record.log import Log
+from sentinel.record.private import keep_private, mend_modes
 from sentinel.record.pruning import Retention
+from sentinel.record.set_aside import SetAside
 from sentinel.record.snapshots import Snapshots
+from sentinel.record.subjects import SubjectKeys
 from sentinel.review.drift import DriftSettings
 from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Lineup
@@ -47,11 +60,17 @@ from sentinel.shadow.supervisor import ShadowSupervisor
 from sentinel.telemetry.counters import Counters, create_counters, open_counters
 from sentinel.telemetry.logs import configure_logging
 from sentinel.telemetry.tracing import open_tracer
+from sentinel.transport.access.access import Access
 from sentinel.transport.http.api import Api
-from sentinel.transport.http.fast_lane import fast_lane
+from sentinel.transport.http.connection import connections
+from sentinel.transport.http.listening import Listening, most_connections
+from sentinel.transport.http.room import Room
 from sentinel.transport.http.routes import build
 
+_log = logging.getLogger(__name__)
 _SWITCH_INTERVAL_S = 0.0005
+_LOOK_S = 0.2
+_log = logging.getLogger(__name__)
 _LISTENERS = 16
 """The loop takes one new connection a turn from each. With one listener, new connections wait while turns are long."""
 
@@ -72,10 +91,14 @@ def retention_of(settings: Settings) -> Retention:
 
 def open_engine(settings: Settings, log: Log, lineup: Lineup, counters: Counters) -> Engine:
     """Open the id index and load the features' state. Raises SentinelError that says what is missing."""
-    warm(lineup.champion.bundle.manifest.plan)
-    journal = Journal(log, IdIndex(settings.home / "ids", log))
+    plan = lineup.champion.bundle.manifest.plan
+    TransactionReader(plan.schema, settings.secrets())  # or there is no key
+    warm(plan)
+    journal = Journal(log, IdIndex(settings.home / "ids", log), SubjectKeys(settings.home))
+    set_aside = SetAside(log_folder(settings.home))
     try:
-        engine = Engine(lineup, journal, Snapshots(settings.snapshots), limits_of(settings), counters)
+        snapshots = Snapshots(settings.snapshots)
+        engine = Engine(lineup, journal, snapshots, limits_of(settings), counters, set_aside.note)
         journal.forget_before(log.first_after(time.time_ns() // 1000 - retention_of(settings).remember_us))
     except BaseException:
         journal.close()
@@ -93,6 +116,7 @@ def warm(plan: FeaturePlan) -> None:
 
 def serve(settings: Settings) -> None:
     """Run the server until SIGTERM or Ctrl-C; then finish what has arrived and have the state saved."""
+    _registry(settings)  # keys that trust no one are told before anything is opened
     if settings.workers == 1:
         run_worker(settings, Counters(), leads=True)
         return
@@ -108,7 +132,7 @@ def _memory_folder() -> str | None:
 
 def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: socket.socket | None = None) -> None:
     """One process: the event loop with the fast lane, and with log and engine unless there are more processes."""
-    configure_logging(settings.log_level, settings.log_style, settings.log_to)
+    configure_logging(settings.log_level, settings.log_style, settings.log_to, masked)
     gc.set_threshold(20_000, 1_000, 50)  # requests make no circles, and looking through all that waits takes 0.1 s
     sys.setswitchinterval(_SWITCH_INTERVAL_S)  # the loop shares the interpreter with a few threads: hand over quickly
     if listener is not None:
@@ -116,8 +140,10 @@ def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: 
         _run(settings, watch, listener)
         return
     _refuse_older(settings.home)
+    keep_private()
+    mend_modes(settings.home)
     listener = _listen(settings)
-    log = FileLog.open(log_folder(settings.home), time.time_ns() // 1000)
+    log = HomeLog.open(log_folder(settings.home), time.time_ns() // 1000)
     try:
         log.start_upkeep()
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -137,19 +163,32 @@ def _refuse_older(home: Path) -> None:
         )
 
 
+def _refuse_without_key(settings: Settings, champion: str | None) -> None:
+    """Raise InvalidDefinition where the champion's schema declares secrets and no key is given, or a wrong one."""
+    secrets = settings.secrets()
+    with contextlib.suppress(BundleProblem):  # which is told while the server runs
+        if champion is not None:
+            TransactionReader(read_manifest(Registry(settings.models).path(champion)).plan.schema, secrets)
+
+
 def _deciding(settings: Settings, of_loop: Counters, log: FileLog) -> Watch:
     """What decides transactions, and vectors: all of it in this process."""
+    _refuse_without_key(settings, deployment_in(log).champion)
     of_engine, of_rollout = of_loop.for_thread(1), of_loop.for_thread(2)
     observers = _observers(settings, log)
 
-    async def change(how: Change) -> Deployment:
-        return worker.apply(how)
+    async def change(how: Change, by: By = SENTINEL) -> Deployment:
+        return worker.apply(how, by)
 
-    rollout = Rollout(lambda: deployment_in(log), change, Registry(settings.models), of_rollout)
+    rollout = Rollout(lambda: deployment_in(log), change, _registry(settings), of_rollout)
     worker = Worker(log, lambda: open_engine(settings, log, rollout.first_lineup(), of_engine), settings.max_waiting)
     predictor = _predictor(settings, of_loop, observers)
-    shadow = ShadowSupervisor(settings.home, ShadowSettings(keep_scores=settings.shadow_scores))
-    snapshotter = SnapshotterProcess(settings.home, log, settings.snapshot_every, settings.last_snapshot_s)
+    keys = settings.trusted_keys_file
+    shadow = ShadowSupervisor(
+        settings.home,
+        ShadowSettings(keep_scores=settings.shadow_scores, trusted_keys_file=None if keys is None else str(keys)),
+    )
+    snapshotter = SnapshotterProcess(settings.home, log, settings.snapshot_every, settings.last_snapshot_s, keys)
     keeper = LogKeeper(settings.home, log, retention_of(settings))
     children = Children(shadow, ProjectorProcess(settings.home, log), snapshotter, keeper)
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
@@ -159,13 +198,17 @@ def _scoring_vectors(settings: Settings, of_loop: Counters, *, guards: bool) -> 
     """What scores vectors, in one process of several."""
     deployment = HomeDeployment(settings.home)
 
-    async def change(how: Change) -> Deployment:
-        return await asyncio.to_thread(deployment.change, how)
+    async def change(how: Change, by: By = SENTINEL) -> Deployment:
+        return await asyncio.to_thread(deployment.change, how, by)
 
-    rollout = Rollout(deployment.read, change, Registry(settings.models), of_loop.for_thread(2))
+    rollout = Rollout(deployment.read, change, _registry(settings), of_loop.for_thread(2))
     rollout.load_first()  # the others answer meanwhile
     observers = _observers(settings, None)
     return Watch(rollout, _predictor(settings, of_loop, observers), None, observers, None, of_loop, guards=guards)
+
+
+def _registry(settings: Settings) -> Registry:
+    return Registry(settings.models, read_trusted_keys(settings.trusted_keys_file))
 
 
 def _predictor(settings: Settings, counters: Counters, observers: Observers) -> Predictor:
@@ -180,18 +223,23 @@ def _observers(settings: Settings, log: Log | None) -> Observers:
 
 def _run(settings: Settings, watch: Watch, listener: socket.socket) -> None:
     """Serve HTTP until the process is told to end."""
-    api = Api(settings, watch.predictor, watch.worker, open_tracer(settings.otlp_endpoint))
+    access = Access(settings, watch.counters)
+    if settings.needs_keys and not access.has_keys:
+        _log.warning("nobody has a key yet, so nothing but health is answered; `sentinel keys create` makes one")
+    tracer = open_tracer(settings.otlp_endpoint)
+    api = Api(settings, watch.predictor, watch.worker, tracer, settings.secrets(), access)
     config = uvicorn.Config(
         build(api, watch, settings.home),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=fast_lane(api),  # type: ignore[arg-type]
+        http=connections(api, Room(most_connections(settings))),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_level="warning",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # who asks is who is connected: what a proxy says could be anyone's word
         server_header=False,
         date_header=False,
         ssl_certfile=settings.tls_certificate,
@@ -200,22 +248,29 @@ def _run(settings: Settings, watch: Watch, listener: socket.socket) -> None:
     )
     with listener:
         listener.setblocking(False)  # a copy that waits would have the other processes wait in `accept` too
-        listeners = [listener.dup() for _ in range(_LISTENERS)]
-    uvicorn.Server(config).run(sockets=listeners)
+        Listening(config, listener).run(sockets=[listener.dup() for _ in range(_LISTENERS)])
 
 
-def _run_numbered(settings: Settings, counters: Path, number: int, listener: socket.socket) -> None:
-    run_worker(settings, open_counters(counters, number), leads=number == 0, listener=listener)
+def _run_numbered(settings: Settings, counters: Path, number: int, listener: socket.socket, parent: int) -> None:
+    """One of several processes. It ends with its parent, which alone could start it again."""
+    if not die_with_parent(parent)():
+        return
+    try:
+        run_worker(settings, open_counters(counters, number), leads=number == 0, listener=listener)
+    except SentinelError as error:
+        _log.error("%s", error)
+        sys.exit(REFUSED)
 
 
 def _run_workers(settings: Settings, counters: Path) -> None:
     """Several processes on one socket; one that dies is started again."""
+    configure_logging(settings.log_level, settings.log_style, settings.log_to)
     listener = _listen(settings)
     spawn = multiprocessing.get_context("spawn")
     stopping = False
 
     def start(number: int) -> BaseProcess:
-        process = spawn.Process(target=_run_numbered, args=(settings, counters, number, listener))
+        process = spawn.Process(target=_run_numbered, args=(settings, counters, number, listener, os.getpid()))
         process.start()
         return process
 
@@ -225,17 +280,11 @@ def _run_workers(settings: Settings, counters: Path) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    processes = [start(number) for number in range(settings.workers)]
+    crew = Crew(start, settings.workers, time.monotonic())
     while not stopping:
-        time.sleep(0.2)
-        for number, process in enumerate(processes):
-            if not process.is_alive() and not stopping:
-                time.sleep(0.5)
-                processes[number] = start(number)
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join()
+        time.sleep(_LOOK_S)
+        crew.look(time.monotonic())
+    crew.stop()
 
 
 def _listen(settings: Settings) -> socket.socket:

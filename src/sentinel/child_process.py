@@ -12,6 +12,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from sentinel.errors import SentinelError
@@ -21,6 +22,7 @@ REFUSED = 3
 
 _TICK_S = 0.25
 _SAID_BYTES = 4_000
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _PR_SET_PDEATHSIG = 1
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 _log = logging.getLogger(__name__)
@@ -101,6 +103,46 @@ class Child:
         if self._errors is not None:
             with contextlib.suppress(BlockingIOError):
                 self._said = (self._said + os.read(self._errors.fileno(), 2**16))[-_SAID_BYTES:]
+
+
+class Crew:
+    """Several processes that do the same. One that dies is started again; the pause before is doubled after each death.
+
+    One that has lived for longer than the longest pause begins with the shortest again. `start` gets the number of the
+    process. Use it from the thread that made it: with that the kernel ends processes that asked for it.
+    """
+
+    def __init__(self, start: Callable[[int], BaseProcess], size: int, now_s: float) -> None:
+        self._start = start
+        self._running: list[BaseProcess | None] = [start(number) for number in range(size)]
+        self._begun_s, self._begin_at_s = [now_s] * size, [now_s] * size
+        self._wait_s = [_FIRST_WAIT_S] * size
+
+    def look(self, now_s: float) -> None:
+        """Start those again that are dead and whose pause is over."""
+        for number, process in enumerate(self._running):
+            if process is None:
+                if now_s >= self._begin_at_s[number]:
+                    self._running[number], self._begun_s[number] = self._start(number), now_s
+            elif not process.is_alive():
+                if now_s - self._begun_s[number] > _LONGEST_WAIT_S:
+                    self._wait_s[number] = _FIRST_WAIT_S
+                wait_s = self._wait_s[number]
+                _log.warning(
+                    "process %d of %d ended with code %s; it is started again in %g s",
+                    number + 1, len(self._running), process.exitcode, wait_s,
+                )  # fmt: skip
+                process.close()
+                self._running[number], self._begin_at_s[number] = None, now_s + wait_s
+                self._wait_s[number] = min(2 * wait_s, _LONGEST_WAIT_S)
+
+    def stop(self) -> None:
+        """Ask all of them to end, and wait until they have."""
+        alive = [process for process in self._running if process is not None]
+        for process in alive:
+            process.terminate()
+        for process in alive:
+            process.join()
 
 
 class Supervisor(ABC):

@@ -1,5 +1,6 @@
 """What an operator may change: read once from the environment and the command line, then handed on as values."""
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,22 +9,47 @@ from typing import Annotated, Literal
 import msgspec
 
 from sentinel.errors import InvalidDefinition
+from sentinel.events.secrets import CardNumbers, Secrets, read_secrets
 from sentinel.events.times import duration_us
 
 DEFAULT_HOME = Path(".sentinel")
+SHORTEST_KEY = 16
+"""Characters of a key. Those that Sentinel makes have 46."""
+
+_KEYS = ("admin_key", "key")
+_LISTS = ("cors_origins", "hosts")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of a server. Every one can be given as `SENTINEL_<NAME>` in the environment.
 
+    An empty variable counts as not set, but for keys, which may not be empty.
+
     - `home`: the folder of models, log, snapshots and views.
-    - `host`, `port`, `workers`: where to listen, in how many processes. Anything but loopback is for you to protect.
+    - `host`, `port`, `workers`: where to listen, in how many processes.
     - `tls_certificate`, `tls_key`: PEM files; with both the server speaks HTTPS.
     - `cors_origins`: web pages that may call the API from a browser, such as `https://console.example`.
-    - `admin_key`: what admin calls must bear; without one they are answered to this machine only.
+    - `hosts`: names under which the server is reached besides loopback's and addresses, such as `fraud.example`; `*`
+      for any.
+    - `auth`: `required` has every call bear a key; `off` answers this machine without one. Without it keys are required
+      unless `host` is loopback; elsewhere they cannot be switched off.
+    - `admin_key`: a key that may do everything, of 16 characters or more. With one, the admin calls need a key from
+      this machine too.
+    - `key`: what the commands that call a server send it; without one they send `admin_key`.
+    - `signing_key_file`: the private key that `sentinel train` signs models with (`sentinel models keygen`).
+      `trusted_keys_file`: public keys; with them a model that none of them has signed is refused.
     - `max_body_bytes`, `max_batch`: the largest request body, and the most transactions in one.
+    - `max_connections`: connections that may be open, in each process; no more than the system's limit of open files
+      leaves room for. One more is told so with 503.
+    - `head_timeout_s`, `body_timeout_s`: how long a client may take to send a request's head, and then its body.
+      `unread_timeout_s`: how long one that does not read its answers is waited for.
     - `max_waiting`: transactions that may wait for a decision before callers get 503.
-    - `deadline_ms`: when an answer is due. Requests that wait too long are decided by the fallback rules.
+    - `outcomes_per_minute`: outcomes that one API key may tell in a minute; more get 429.
+    - `deadline_ms`: when an answer is due. Requests that wait too long are not decided by the model, but as the
+      detector's `on_fault` says. A caller's `x-deadline-ms` counts from `least_deadline_ms` to `longest_deadline_ms`;
+      what is outside is taken as the nearer of the two. With less than the first a caller would choose not to
+      be judged by the model: half of a deadline is for waiting, and a server that keeps up has nobody wait longer than
+      10 ms. With more than the second its requests would hold places in the queue that others need.
     - `circuit_threshold_ms`: how long one model call may take. `force_circuit_open` and `inject_latency_ms` are there
       to try what happens when the model is away or slow.
     - `cache_entries`, `cache_ttl_s`: scores of feature vectors that are remembered, and for how long.
@@ -37,6 +63,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       log is copied to.
     - `log_style`: `text` or `json`.  `log_level`: the lowest that is logged.  `log_to`: a file for the
       own messages, instead of standard error; rotated at 5 MB, five older ones are kept.
+    - `hash_key`, `hash_key_file`: the key of what is secret, or the file it is in; at least 32 random characters, with
+      `2:` before the second one you use. Without it card numbers are hashed with a key that is made in the home folder,
+      and a schema that declares secrets is refused.
+    - `card_numbers`: what happens to card numbers in other fields: `hash`, `refuse` or `allow`.
     - `otlp_endpoint`: where to send traces; needs the extra `tracing`.
     - `shutdown_s`: how long requests in flight may take to finish after SIGTERM.
     """
@@ -48,11 +78,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     cors_origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    auth: Literal["required", "off"] | None = None
     admin_key: str | None = None
+    key: str | None = None
+    signing_key_file: Path | None = None
+    trusted_keys_file: Path | None = None
     max_body_bytes: int = 2**20
     max_batch: int = 1000
+    max_connections: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    head_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    body_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    unread_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     max_waiting: int = 10_000
+    outcomes_per_minute: Annotated[int, msgspec.Meta(ge=1)] = 6_000
     deadline_ms: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    least_deadline_ms: Annotated[float, msgspec.Meta(gt=0)] = 20.0
+    longest_deadline_ms: Annotated[float, msgspec.Meta(gt=0)] = 60_000.0
     circuit_threshold_ms: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     force_circuit_open: bool = False
     inject_latency_ms: Annotated[float, msgspec.Meta(ge=0)] = 0.0
@@ -69,15 +111,43 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     log_style: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"
     log_to: Path | None = None
+    hash_key: str | None = None
+    hash_key_file: Path | None = None
+    card_numbers: CardNumbers = "hash"
     otlp_endpoint: str | None = None
     shutdown_s: int = 10
 
     def __post_init__(self) -> None:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise InvalidDefinition("tls_certificate and tls_key belong together; give both or none")
-
+        if self.least_deadline_ms > self.longest_deadline_ms:
+            raise InvalidDefinition(
+                f"least_deadline_ms ({self.least_deadline_ms:g}) is above longest_deadline_ms "
+                f"({self.longest_deadline_ms:g}); a caller's deadline has to lie between them"
+            )
+        for name in _KEYS:
+            _check_key(f"SENTINEL_{name.upper()}", getattr(self, name))
+        if self.auth == "off" and not is_loopback(self.host):
+            raise InvalidDefinition(
+                f"SENTINEL_AUTH=off answers this machine only, and the host is {self.host}; leave it out and make keys "
+                "with `sentinel keys create`, or listen on 127.0.0.1"
+            )
         duration_us(self.remember_ids)
         age_us(self.keep_log)
+
+    def secrets(self) -> Secrets:
+        """How secrets are hidden. Raises InvalidDefinition for a hash key that cannot be used."""
+        return read_secrets(self.home, self.hash_key, self.hash_key_file, self.card_numbers)
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether every caller needs a key, this machine too."""
+        return self.auth == "required" or not is_loopback(self.host)
+
+    @property
+    def bearer(self) -> str | None:
+        """The key that commands send to a server."""
+        return self.key or self.admin_key
 
     @property
     def models(self) -> Path:
@@ -90,6 +160,29 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return self.home / "snapshots"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether this name or address, without a port, is this machine's alone.
+
+    >>> [is_loopback(one) for one in ("localhost", "127.8.0.1", "::1", "::ffff:127.0.0.1", "127.0.0.1.example", "")]
+    [True, True, True, True, False, False]
+    """
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _check_key(variable: str, key: str | None) -> None:
+    if key is not None and (len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key):
+        raise InvalidDefinition(
+            f"{variable} must be {SHORTEST_KEY} characters of plain ASCII or more, without blanks, and has {len(key)}; "
+            "unset it, or make one with `openssl rand -hex 32`"
+        )
+
+
 def age_us(text: str) -> int | None:
     """Microseconds of a duration such as `180d`; None for `forever`. Raises InvalidDefinition."""
     return None if text == "forever" else duration_us(text)
@@ -100,11 +193,12 @@ def read_settings(given: Mapping[str, object], environment: Mapping[str, str] = 
     values: dict[str, object] = {
         name: environment[variable]
         for name in Settings.__struct_fields__
-        if (variable := f"SENTINEL_{name.upper()}") in environment
+        if (variable := f"SENTINEL_{name.upper()}") in environment and (environment[variable] or name in _KEYS)
     }
     values |= {name: value for name, value in given.items() if value is not None}
-    if isinstance(values.get("cors_origins"), str):
-        values["cors_origins"] = [one.strip() for one in str(values["cors_origins"]).split(",") if one.strip()]
+    for name in _LISTS:
+        if isinstance(values.get(name), str):
+            values[name] = [one.strip() for one in str(values[name]).split(",") if one.strip()]
     try:
         return msgspec.convert(values, Settings, strict=False, dec_hook=_path)
     except msgspec.ValidationError as error:

@@ -3,9 +3,11 @@
 import msgspec
 
 from sentinel.errors import InvalidDefinition
+from sentinel.events.columns import SOURCE_FORM, is_source
 from sentinel.events.schema import Schema
 from sentinel.features.definitions import Feature
 from sentinel.features.plan import FORGET_AFTER, FeaturePlan, compile_plan
+from sentinel.policy.fail_policy import FailPolicy
 from sentinel.policy.fallback import Fallback
 from sentinel.policy.thresholds import Policy
 
@@ -46,19 +48,27 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything a team declares about one kind of transaction.
 
+    `fallback` are the rules that decide where the model cannot, and `on_fault` says where one action takes their place.
     `forget_after` is how long a key is remembered after its last transaction for features that have no window, such as
-    `seconds_since_last`; for those that have one it is remembered as long as that reaches back.
+    `seconds_since_last`; for those that have one it is remembered as long as that reaches back. `trusts` are the
+    sources whose outcomes count in fraud counts and rates (`("bank", "analyst")`), None for all; the model that is
+    trained with it keeps to it.
     """
 
     schema: Schema
     features: tuple[Feature, ...]
     policy: Policy = Policy()
     fallback: Fallback = Fallback()
+    on_fault: FailPolicy = FailPolicy()
     training: Training = Training()
     forget_after: str = FORGET_AFTER
+    trusts: tuple[str, ...] | None = None
     name: str = "detector"
 
     def __post_init__(self) -> None:
+        for source in self.trusts or ():
+            if not is_source(source):
+                raise InvalidDefinition(f"trusts: {source!r} is no source of outcomes; use {SOURCE_FORM}")
         plan = self.plan({})
         compile_plan(plan)
         self.fallback.compile(plan.names)
@@ -66,10 +76,13 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise InvalidDefinition(
                 f"fallback: blocks from {self.fallback.block_at}, but the policy never blocks; set block_at=None"
             )
+        if self.policy.block_at_fpr is None and self.on_fault.can_block:
+            raise InvalidDefinition("on_fault: blocks, but the policy never does; choose review instead")
 
     def plan(self, vocabulary: dict[str, tuple[str, ...]]) -> FeaturePlan:
         """The feature plan, once the categories are known."""
-        return FeaturePlan(self.schema, self.features, vocabulary, self.forget_after)
+        trusts = msgspec.UNSET if self.trusts is None else self.trusts
+        return FeaturePlan(self.schema, self.features, vocabulary, self.forget_after, trusts)
 
     @property
     def categorical(self) -> tuple[str, ...]:

@@ -64,8 +64,16 @@ class Overloaded(SentinelError):
     """The queue is full; the caller should retry shortly."""
 
 
+class RateLimited(SentinelError):
+    """A caller sends more than it may; `retry_after_s` is when it may again."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class Conflict(SentinelError):
-    """The transaction id was decided before, with other content."""
+    """What was said before does not fit: the id was decided with other content, or its outcome told too often."""
 
 
 class NotFound(SentinelError):
@@ -74,6 +82,22 @@ class NotFound(SentinelError):
 
 class BadBody(SentinelError):
     """A request body that cannot be taken apart: broken JSON, wrong encoding, nothing in it."""
+
+
+class Malformed(SentinelError):
+    """The bytes on a connection are no HTTP request, or one that two readers could read in two ways."""
+
+
+class LongHead(SentinelError):
+    """The head of a request, or a line of it, is too long, or has too many lines."""
+
+
+class TooSlow(SentinelError):
+    """A client began a request and did not finish it in time."""
+
+
+class Crowded(SentinelError):
+    """As many connections are open as there may be, or they hold as much as they may."""
 
 
 class TooLarge(SentinelError):
@@ -85,11 +109,11 @@ class WrongMedia(SentinelError):
 
 
 class Unauthorized(SentinelError):
-    """An admin call without the key, or with another one."""
+    """A call without a key, or with one that is wrong, has expired or was revoked."""
 
 
 class Forbidden(SentinelError):
-    """An admin call from another machine when there is no key, or from a web page that is not ours."""
+    """A call that its key does not allow, that asks for another host, or comes from a web page that is not ours."""
 
 
 class UnknownVersion(SentinelError):

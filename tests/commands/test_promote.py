@@ -104,11 +104,11 @@ def test_what_a_server_refuses_is_told(home, serve, post):
 
 
 def test_a_server_with_a_key_wants_it(home, serve):
-    serve(SENTINEL_ADMIN_KEY="s3cret")
+    serve(SENTINEL_ADMIN_KEY="an-admin-key-of-its-own")
     assert "says 401" in promote(home, "v2", code=1)
-    assert "says 401" in promote(home, "v2", code=1, SENTINEL_ADMIN_KEY="other")
+    assert "says 401" in promote(home, "v2", code=1, SENTINEL_ADMIN_KEY="some-other-admin-key")
     assert HomeDeployment(home).champion() == "v1"
-    promote(home, "v2", SENTINEL_ADMIN_KEY="s3cret")
+    promote(home, "v2", SENTINEL_ADMIN_KEY="an-admin-key-of-its-own")
     assert HomeDeployment(home).champion() == "v2"
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sentinel.cli import app
 from sentinel.commands.server_process import ServerProcess, free_port
-from sentinel.record.applied import log_folder
+from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.file_log import FileLog
 from sentinel.record.log import Kind
 from sentinel.record.verify import verify
@@ -121,11 +121,13 @@ def test_without_a_server_the_log_is_pruned_here(home, tmp_path):
     before = verify(log_folder(home))
     told = prune(home, "--archive", str(tmp_path / "archive"))
     found = verify(log_folder(home))
-    assert (found.first, found.end, found.segments, found.findings) == (91, 92, 1, [])  # a heartbeat
+    assert (found.first, found.end, found.segments, found.findings) == (91, 93, 1, [])  # a heartbeat, and the audit
     assert f"{before.segments} segments" in told
     assert "removed" in told
     assert "the log begins at position 91" in told
     assert len(list((tmp_path / "archive").glob("*/*.segment"))) == before.segments
+    (noted,) = HomeDeployment(home).audit(1).changes
+    assert (noted.what, noted.before, noted.after) == ("log prune", '{"first":1}', '{"first":91}')
     again = prune(home, "--json")
     assert (again["removed"], again["removed_bytes"], again["held_by"], again["more"]) == (0, 0, [], False)
 
@@ -230,7 +232,7 @@ def test_what_holds_a_log_back_for_long_is_a_warning(serve, post):
 
 
 def test_a_server_with_a_key_wants_it(serve):
-    server = serve(SENTINEL_ADMIN_KEY="s3cret", SENTINEL_KEEP_LOG="forever")
+    server = serve(SENTINEL_ADMIN_KEY="an-admin-key-of-its-own", SENTINEL_KEEP_LOG="forever")
     for options in ((), ("--dry-run",)):
         assert "says 401" in prune(server.home, "--keep", "1d", *options, code=1)
-    assert prune(server.home, "--keep", "1d", "--json", SENTINEL_ADMIN_KEY="s3cret")["removed"] == 0
+    assert prune(server.home, "--keep", "1d", "--json", SENTINEL_ADMIN_KEY="an-admin-key-of-its-own")["removed"] == 0

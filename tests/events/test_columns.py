@@ -10,7 +10,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.events.columns import Outcome, columns_of_events, columns_of_transactions, hash_text
+from sentinel.events.columns import LABEL_UNKNOWN, Outcome, columns_of_events, columns_of_transactions, hash_text
 from sentinel.events.files import history_of_frame
 from sentinel.events.replay import columns_of_frame
 from sentinel.events.schema import Schema
@@ -63,6 +63,23 @@ def test_a_row_of_a_file_and_the_same_json_are_the_same_event(given_rows):
     np.testing.assert_array_equal(live.plain[order], offline.plain)
     assert (live.received_us == RECEIVED_US).all()
     assert (offline.received_us == offline.time_us).all()  # a history has no other
+
+
+def test_labels_of_sources_that_are_not_trusted_are_unknown():
+    schema = Schema(keys=("card",), outcome_source="who")
+    frame = pl.DataFrame(
+        {
+            "transaction_id": ["a", "b", "c", "d"], "event_time": [1, 2, 3, 4], "amount": [1.0] * 4, "card": ["c"] * 4,
+            "is_fraud": [True, False, True, True], "who": ["bank", "bank", "stranger", None],
+        }
+    )  # fmt: skip
+    history = history_of_frame(frame, schema, now_us=LATEST_US).frame
+    labels = lambda trusts: columns_of_frame(schema, history, trusts).labels.tolist()  # noqa: E731
+    assert labels(None) == [1, 0, 1, 1]
+    assert labels(("bank",)) == [1, 0, LABEL_UNKNOWN, LABEL_UNKNOWN]
+    assert labels(()) == [LABEL_UNKNOWN] * 4
+    unsaid = history.drop("who")
+    assert columns_of_frame(schema, unsaid, ("bank",)).labels.tolist() == [1, 0, 1, 1]
 
 
 def test_transactions_and_outcomes_of_one_batch_arrived_together():

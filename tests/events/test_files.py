@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from sentinel.errors import DataProblem
-from sentinel.events.files import read_history
+from sentinel.events.files import history_of_frame, read_history
 from sentinel.events.replay import columns_of_frame
 from sentinel.events.schema import Schema
 
@@ -166,3 +166,13 @@ def test_a_schema_that_assigns_nothing_needs_both_columns(file):
     for name in ("transaction_id", "event_time"):
         with pytest.raises(DataProblem, match=f"lacks {name}"):
             read_history(file(FRAME.drop(name)), SCHEMA)
+
+
+def test_texts_that_the_server_would_refuse_are_left_out():
+    names, cards = ["a", "x" * 129, "c", "d"], ["k", "k", "k" * 257, ""]
+    frame = pl.DataFrame({name: [1.0] * 4 for name in (*SCHEMA.decimals, *SCHEMA.numbers)} | {"event_time": [1] * 4})
+    frame = frame.with_columns(*(pl.lit("t").alias(name) for name in SCHEMA.texts))
+    frame = frame.with_columns(pl.Series("transaction_id", names), pl.Series(SCHEMA.keys[0], cards))
+    history = history_of_frame(frame, SCHEMA)
+    assert history.frame["transaction_id"].to_list() == ["a"]
+    assert sorted(history.skipped.values()) == [1, 1, 1]

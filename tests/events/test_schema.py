@@ -1,7 +1,13 @@
+import json
+import string
+
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sentinel.errors import BadBody, InvalidDefinition, InvalidInput
+from sentinel.detectors import load_detector, preset_names
+from sentinel.errors import BadBody, InvalidDefinition, InvalidInput, SentinelError
 from sentinel.events.schema import Schema
 
 SCHEMA = Schema(keys=("card",), categories=("channel",), numbers=("risk",), place=("lat", "lon"), optional=("channel",))
@@ -136,3 +142,90 @@ def test_a_rounded_number_may_have_more_decimals():
 def test_a_schema_is_the_same_bytes_after_a_way_through_json():
     written = msgspec.json.encode(Schema(numbers=("risk",), ranges={"risk": (0, 1)}))
     assert msgspec.json.encode(msgspec.json.decode(written, type=Schema)) == written
+
+
+def test_a_number_counts_by_the_digits_that_are_kept():
+    assert decode(transaction_id=10**127).transaction_id == str(10**127)
+    assert decode(card=10**255, channel=-(10**254)).channel == str(-(10**254))
+    for changes in ({"transaction_id": 10**128}, {"card": 10**300}, {"channel": 10**256}, {"card": -(10**255)}):
+        with pytest.raises(InvalidInput, match="Expected at most") as error:
+            decode(**changes)
+        assert error.value.path == f"$.{next(iter(changes))}"
+        assert len(str(error.value)) < 200
+
+
+def test_a_wide_range_of_an_exact_number_ends_where_sums_are_no_longer_exact():
+    schema = Schema(exact={"points": 4}, ranges={"points": (-1e300, 1e300), "amount": (-5, 10)})
+    assert schema.limits("points") == (-1e8, 1e8)
+    assert schema.limits("amount") == (-5.0, 10.0)
+
+
+TEXTS = st.one_of(
+    st.text(min_size=0, max_size=8), st.sampled_from(["NaN", "e\u0301", "\U0001f4b3", "\x00", "x" * 128, "x" * 256]),
+    st.text(string.ascii_letters, min_size=120, max_size=300),
+)  # fmt: skip
+WHOLE = st.one_of(
+    st.integers(), st.integers(-(10**300), 10**300), st.sampled_from([10**127, 10**128, 10**255, 10**256])
+)
+NUMBERS = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False), st.integers(-(10**30), 10**30), st.sampled_from([-0.0, 1e308]),
+    st.decimals(0, 10**6, places=2).map(float),
+)  # fmt: skip
+ANYTHING = st.one_of(TEXTS, WHOLE, NUMBERS, st.booleans(), st.none())
+NAMES = st.lists(st.text(string.ascii_lowercase, min_size=1, max_size=3).map("f_{}".format), unique=True, max_size=8)
+
+
+@st.composite
+def schemas(draw):
+    """Presets, and schemas of any fields."""
+    if draw(st.booleans()):
+        return load_detector(draw(st.sampled_from(preset_names()))).schema
+    names = draw(NAMES)
+    parts = [names[n::4] for n in range(4)]
+    optional = draw(st.lists(st.sampled_from([*names, "transaction_id", "event_time"]), unique=True))
+    return Schema(
+        keys=tuple(parts[0]), categories=tuple(parts[1]), numbers=tuple(parts[2]), optional=tuple(optional),
+        exact={name: draw(st.integers(0, 6)) for name in parts[3]}, negative_amounts=draw(st.booleans()),
+    )  # fmt: skip
+
+
+def likely(draw, schema, name):
+    """A value that may well be accepted."""
+    if name == schema.time:
+        return draw(st.one_of(st.integers(0, 4 * 10**9), st.floats(0, 4e15), st.just("2025-01-01T00:00:00.25+01:00")))
+    return draw(TEXTS | WHOLE if name == schema.id or name in schema.texts else NUMBERS)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_whatever_is_accepted_can_be_restored(data):
+    schema = data.draw(schemas())
+    body = {}
+    for name in schema.fields:
+        kind = data.draw(st.integers(0, 9))
+        if kind or name not in schema.optional:
+            body[name] = data.draw(ANYTHING) if kind == 1 else likely(data.draw, schema, name)
+    raw = json.dumps(body).encode()
+    try:
+        transaction = schema.decode(raw)
+    except SentinelError:
+        assert schema.decode_array(b"[%b]" % raw) is None
+        return
+    assert schema.decode_array(b"[%b]" % raw) == [transaction]
+    schema.assign(transaction, "new", 1)
+    content = schema.encode(transaction)
+    assert schema.restore(content) == transaction
+    assert schema.restore_all([content, content]) == [transaction, transaction]
+    assert schema.encode(schema.restore(content)) == content
+    assert not schema.restore_fitting([content]).misfits
+
+
+def test_stored_texts_that_were_longer_are_read_and_named_and_the_rest_is_named():
+    good = SCHEMA.encode(decode())
+    longer = good.replace(b'"c"', b'"%b"' % (b"1" * 300))
+    found = SCHEMA.restore_fitting([good, longer, b'{"amount":1}', b"\xff", good])
+    assert found.places == [0, 1, 4]
+    assert [one.card for one in found.transactions] == ["c", "1" * 300, "c"]
+    assert [misfit.place for misfit in found.misfits] == [1, 2, 3]
+    assert "length <= 256" in found.misfits[0].why
+    assert "transaction_id" in found.misfits[1].why

@@ -18,8 +18,9 @@ from sentinel.features import definitions as f
 from sentinel.features import layout
 from sentinel.features.event_list import after, head
 from sentinel.features.forgetting import FREED_EVENTS, NEW_KEY_WEIGHT, SWEEP_EVERY, SWEPT_ROWS
+from sentinel.features.packed import pack, unpack
 from sentinel.features.plan import FeaturePlan
-from sentinel.features.store import MemoryStore, pack, unpack
+from sentinel.features.store import MemoryStore
 from sentinel.features.table import held
 
 

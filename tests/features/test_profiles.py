@@ -127,6 +127,18 @@ ANOTHER = {
 }
 
 
+def test_profiles_that_hold_labels_are_of_what_the_plan_trusts():
+    labelled = FeaturePlan(SCHEMA, (f.fraud_count(by="card", over="1m", delay="1s"),))
+    picky = msgspec.structs.replace(labelled, trusts=("bank",))
+    store = MemoryStore(labelled)
+    store.advance(as_columns([payment(0, 0)]))
+    with pytest.raises(StorageProblem, match="another feature plan"):
+        MemoryStore(picky).load("card", store.export("card", CARD))
+    store = MemoryStore(SMALL)
+    store.advance(as_columns([payment(0, 0)]))
+    MemoryStore(msgspec.structs.replace(SMALL, trusts=("bank",))).load("card", store.export("card", CARD))
+
+
 @pytest.mark.parametrize("plan", ANOTHER.values(), ids=ANOTHER)
 def test_a_profile_of_another_plan_is_refused(plan):
     store = MemoryStore(SMALL)

@@ -4,10 +4,19 @@ import json
 
 import numpy as np
 
-from sentinel.events.columns import hash_texts
+from sentinel.events.columns import OPERATOR, hash_texts
 from sentinel.events.schema import Schema
 from sentinel.policy.thresholds import ACTIONS
-from sentinel.record.entries import Decided, Decider, Outcomes, body_of, schema_id
+from sentinel.record.entries import (
+    Decided,
+    Decider,
+    Outcomes,
+    Revocation,
+    Revoked,
+    Standing,
+    body_of,
+    schema_id,
+)
 from sentinel.record.log import Kind, Record
 
 SCHEMA = Schema(keys=("card", "shop"), optional=("card", "shop"))
@@ -50,13 +59,27 @@ def content(row: dict) -> bytes:
 
 
 def outcomes(rows: list[dict]) -> bytes:
-    """The body of some outcomes; each row has `id`, `is_fraud` and `about`."""
+    """The body of some outcomes; each row has `id`, `is_fraud` and `about`, and `told_by` if it was told with a key."""
     ids = [row["id"] for row in rows]
+    keys = [row.get("told_by", OPERATOR) for row in rows]
     return body_of(
         Outcomes(
             ids=ids, hashes=hash_texts(ids).tobytes(), is_fraud=bytes(row["is_fraud"] for row in rows),
             times_us=np.full(len(rows), 9, "<i8").tobytes(),
             about=np.array([row["about"] for row in rows], "<i8").tobytes(),
+            **({} if set(keys) == {OPERATOR} else {"sources": keys, "told_by": keys, "reasons": [""] * len(keys)}),
+        )
+    )  # fmt: skip
+
+
+def revoked(rows: list[dict], told_by: str, before: int, span: tuple[int, int] = (0, 2**62)) -> bytes:
+    """The body of a revocation; each row has `id` and `about`, and in `left` what the operator says of it, if anything."""
+    ids = [row["id"] for row in rows]
+    return body_of(
+        Revoked(
+            revocation=Revocation(told_by, "stolen", *span, before), ids=ids, hashes=hash_texts(ids).tobytes(),
+            about=np.array([row["about"] for row in rows], "<i8").tobytes(), sources=[(told_by,)] * len(rows),
+            standing=[(Standing(OPERATOR, row["left"], 9),) if "left" in row else () for row in rows],
         )
     )  # fmt: skip
 
@@ -67,6 +90,11 @@ def decided_record(position: int, rows: list[dict], received_us: int = 1, **give
 
 def outcomes_record(position: int, rows: list[dict], received_us: int = 1) -> Record:
     return Record(position, Kind.OUTCOMES, len(rows), received_us, outcomes(rows), b"chain")
+
+
+def revoked_record(position: int, rows: list[dict], told_by: str, **given) -> Record:
+    body = revoked(rows, told_by, **{"before": position, **given})
+    return Record(position, Kind.REVOKED, len(rows), 1, body, b"chain")
 
 
 def listed(row: dict) -> dict:

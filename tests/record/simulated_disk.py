@@ -2,6 +2,7 @@
 
 import errno
 import random
+import zlib
 from pathlib import Path
 
 SECTOR = 512
@@ -81,6 +82,10 @@ class SimulatedDisk:
         self.step()
         del self._names[path]
         self._changes.append((path, path, Inode()))
+
+    def stamp(self, path: Path) -> str:
+        inode = self._names[path]
+        return f"{id(inode)} {zlib.crc32(inode.seen)}"
 
     def free(self, folder: Path) -> int:  # noqa: ARG002 - there is one
         return self.room

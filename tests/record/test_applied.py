@@ -45,12 +45,14 @@ def test_an_empty_log_has_an_empty_deployment(log):
     assert deployment_in(log) == Deployment()
 
 
-def test_a_change_is_one_entry_with_the_next_revision(log):
+def test_a_change_is_one_entry_with_the_next_revision_behind_one_that_says_whose_it_is(log):
     assert promote(log, "v1") == deployment_in(log) == Deployment(revision=1, champion="v1")
     after = apply(log, lambda deployment: deployment.with_experiment("v2"), 8)
     assert (after.revision, after.champion, after.experiment.version) == (2, "v1", "v2")
     assert [(one.kind, one.rows, one.received_us) for one in log.records] == [
+        (Kind.AUDIT, 1, 7),
         (Kind.APPLIED, 1, 7),
+        (Kind.AUDIT, 1, 8),
         (Kind.APPLIED, 1, 8),
     ]
     assert deployment_in(log) == after
@@ -66,14 +68,14 @@ def test_it_stands_whatever_is_written_later(log):
 def test_no_change_is_no_entry(log):
     before = promote(log, "v1")
     assert promote(log, "v1") == before
-    assert len(log.records) == 1
+    assert len(log.records) == 2
 
 
 def test_a_refused_change_changes_nothing(log):
     before = promote(log, "v1")
     with pytest.raises(NoExperiment):
         apply(log, lambda deployment: deployment.promoted(), 7)
-    assert (deployment_in(log), len(log.records)) == (before, 1)
+    assert (deployment_in(log), len(log.records)) == (before, 2)
     assert promote(log, "v2").revision == 2
 
 
@@ -92,7 +94,7 @@ def test_a_change_that_no_one_could_read_back_is_refused(log, change):
     before = apply(log, lambda deployment: deployment.with_experiment("v2"), 7)
     with pytest.raises(DeploymentRefused, match="nothing is changed"):
         apply(log, change, 7)
-    assert (deployment_in(log), len(log.records)) == (before, 2)
+    assert (deployment_in(log), len(log.records)) == (before, 4)
 
 
 def test_a_change_that_the_log_does_not_take_changes_nothing(log):
@@ -111,6 +113,8 @@ def test_a_change_is_in_force_when_it_is_durable(fake_log):
     promote(log, "v1")
     assert deployment_in(log) == Deployment()
     log.advance()
+    assert deployment_in(log) == Deployment()  # only its entry of the audit is
+    log.advance()
     assert deployment_in(log).champion == "v1"
 
 
@@ -119,8 +123,10 @@ def test_a_follower_meets_a_change_in_its_place(log):
     log.write(Kind.HEARTBEAT, 1, 7, b"")
     after = promote(log, "v2")
     seen = [(one.position, one.kind) for one in Follower(log, 1).next()]
-    assert seen == [(1, Kind.APPLIED), (2, Kind.HEARTBEAT), (3, Kind.APPLIED)]
-    assert msgspec.json.decode(log.at(3).body, type=Deployment) == after
+    assert seen == [
+        (1, Kind.AUDIT), (2, Kind.APPLIED), (3, Kind.HEARTBEAT), (4, Kind.AUDIT), (5, Kind.APPLIED),
+    ]  # fmt: skip
+    assert msgspec.json.decode(log.at(5).body, type=Deployment) == after
 
 
 @pytest.mark.parametrize(

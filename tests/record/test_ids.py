@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sentinel.events.columns import hash_texts
 from sentinel.record import ids
-from sentinel.record.entries import Decided, Decider, Outcomes, body_of, outcome_keys
+from sentinel.record.entries import Decided, Decider, Outcomes, Revocation, Revoked, body_of, outcome_keys
 from sentinel.record.ids import IdIndex
 from sentinel.record.log import Kind, Record
 
@@ -35,7 +35,7 @@ class ListedLog:
         """The keys by which the entries are found, and their position."""
         hashes = np.array(hashes, np.uint64)
         body, keys, rows = body_with(kind, hashes), hashes, max(len(hashes), 1)
-        if kind == Kind.OUTCOMES:
+        if kind in (Kind.OUTCOMES, Kind.REVOKED):
             keys = outcome_keys(hashes)
         self.records.append(Record(self.end, kind, rows, 0, body))
         self.end += rows
@@ -59,6 +59,12 @@ def body_with(kind, hashes):
         return b""
     if kind == Kind.OUTCOMES:
         return body_of(Outcomes(ids=names, hashes=hashes.tobytes(), is_fraud=b"", times_us=b"", about=b""))
+    if kind == Kind.REVOKED:
+        given = Revocation("k", "", 0, 1, 1)
+        nothing = [()] * len(names)
+        return body_of(
+            Revoked(revocation=given, ids=names, hashes=hashes.tobytes(), about=b"", sources=nothing, standing=nothing)
+        )
     return body_of(
         Decided(
             schema_id="s", revision=1, detector="shop", deciders=(DECIDER,), by=bytes(len(names)), ids=names,
@@ -126,7 +132,11 @@ class Case:
 
 HASH = st.one_of(st.integers(1, 30).map(lambda n: n * 0x9E3779B97F4A7C15 % (1 << 64)), st.integers(100, 110))
 STEP = st.one_of(
-    st.tuples(st.just("add"), st.lists(HASH, min_size=1, max_size=40), st.sampled_from([Kind.DECIDED, Kind.OUTCOMES])),
+    st.tuples(
+        st.just("add"),
+        st.lists(HASH, min_size=1, max_size=40),
+        st.sampled_from([Kind.DECIDED, Kind.OUTCOMES, Kind.REVOKED]),
+    ),
     st.tuples(st.just("add"), st.just(()), st.just(Kind.HEARTBEAT)),
     st.tuples(st.just("store"), st.lists(st.lists(HASH, min_size=1, max_size=20), min_size=1, max_size=12)),
     st.tuples(st.just("store"), st.lists(st.lists(HASH, min_size=1, max_size=3), min_size=8, max_size=30)),

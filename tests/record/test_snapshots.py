@@ -1,6 +1,8 @@
 """Snapshots: what has the name of one restores; the newest is found, two are kept, and what is written over is gone."""
 
 import io
+import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ from sentinel.errors import StorageProblem
 from sentinel.events.columns import EventColumns
 from sentinel.events.schema import Schema
 from sentinel.features import definitions as f
+from sentinel.features.packed import pack, unpack
 from sentinel.features.plan import FeaturePlan
-from sentinel.features.store import MemoryStore, pack
+from sentinel.features.store import MemoryStore
 from sentinel.record.snapshots import KEPT, Origin, Snapshots
 
 PLAN = FeaturePlan(Schema(keys=("card",)), (f.count(by="card", over="1m"),))
@@ -208,3 +211,32 @@ def test_there_is_a_rest_after_every_piece_that_is_written_or_read_back(tmp_path
     assert max(b - a for a, b in zip([0, *rests], rests, strict=False)) <= 2 * (1 << 18) + 2 * io.DEFAULT_BUFFER_SIZE
     assert len(written) >= size // (2 << 18)
     assert len(rests) - len(written) >= size // (1 << 18)
+
+
+def as_pipe(path):
+    path.unlink()
+    os.mkfifo(path)  # to open one would wait for ever
+
+
+def as_link(path):
+    path.rename(path.with_suffix(".kept"))
+    path.symlink_to(path.with_suffix(".kept"))
+
+
+def as_bomb(path):
+    parts = unpack(path.read_bytes())
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in parts:
+            archive.writestr(f"{name}.npy", bytes(1 << 20))
+
+
+def as_table(path):
+    parts = unpack(path.read_bytes())
+    np.savez(path, **(parts | {"0.profiles": parts["0.profiles"].reshape(1, -1)}))
+
+
+@pytest.mark.parametrize("change", [as_pipe, as_link, as_bomb, as_table])
+def test_what_is_no_snapshot_is_passed_over(snapshots, change):
+    save(snapshots, 1, 2)
+    change(snapshots.folder / "v1-000000000002.npz")
+    assert snapshots.newest("v1", ORIGIN, 9, MemoryStore(PLAN)) == 1

@@ -1,5 +1,6 @@
 """An experiment's tallies, which follow the log, are those of counting by hand, from wherever they begin."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -124,6 +125,42 @@ def test_of_several_outcomes_the_first_counts_also_when_they_come_later(made, fa
         log.write(Kind.OUTCOMES, 1, BEGAN_US, made.outcomes([{"id": "t", "is_fraud": is_fraud, "about": 1}]))
         tallies.follow()
     assert (tallies.b.outcomes_known, tallies.b.missed_fraud, tallies.b.cost_sum) == (1, 1, 70.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.lists(st.tuples(DECISIONS, st.booleans(), st.sampled_from([None, True, False])), min_size=1, max_size=8))
+def test_an_outcome_that_is_taken_back_counts_no_longer_and_what_stands_does(made, fake_log, rows):
+    log = fake_log.FakeLog()
+    named = [row | {"id": f"t{n}", "experiment": "e1"} for n, (row, _, _) in enumerate(rows)]
+    begin = log.write(Kind.DECIDED, len(rows), BEGAN_US, made.decided(named))
+    about = [{"id": row["id"], "about": begin + n} for n, row in enumerate(named)]
+    told = [one | {"is_fraud": says} for one, (_, says, _) in zip(about, rows, strict=True)]
+    log.write(Kind.OUTCOMES, len(rows), BEGAN_US, made.outcomes(told))
+    left = [one if after is None else one | {"left": after} for one, (_, _, after) in zip(about, rows, strict=True)]
+    before = log.durable
+    gone = [row | {"truths": [] if after is None else [after]} for row, (_, _, after) in zip(named, rows, strict=True)]
+    followed = following(log, made)
+    followed.follow()
+    log.write(Kind.REVOKED, len(rows), BEGAN_US, made.revoked(left, "operator", before))
+    for tallies in (followed, following(log, made)):
+        while tallies.follow():
+            pass
+        for found, expected in zip((tallies.a, tallies.b), by_hand(gone, 20_000), strict=True):
+            counts = msgspec.structs.asdict(expected)
+            assert msgspec.structs.asdict(found) == counts | {
+                name: pytest.approx(counts[name]) for name in ("cost_sum", "cost_squares")
+            }
+
+
+def test_an_outcome_that_comes_after_one_was_taken_back_counts(made, fake_log):
+    log = fake_log.FakeLog()
+    log.write(Kind.DECIDED, 1, BEGAN_US, made.decided([{"id": "t", "variant": "b", "experiment": "e1"}]))
+    log.write(Kind.OUTCOMES, 1, BEGAN_US, made.outcomes([{"id": "t", "is_fraud": True, "about": 1}]))
+    log.write(Kind.REVOKED, 1, BEGAN_US, made.revoked([{"id": "t", "about": 1}], "operator", 3))
+    log.write(Kind.OUTCOMES, 1, BEGAN_US, made.outcomes([{"id": "t", "is_fraud": False, "about": 1}]))
+    tallies = following(log, made)
+    tallies.follow()
+    assert (tallies.b.outcomes_known, tallies.b.missed_fraud) == (1, 0)
 
 
 def test_only_what_is_durable_counts(made, fake_log):

@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import json
 import os
+import random
+import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -17,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from sentinel.commands.server_process import ServerProcess, free_port
+from sentinel.model.registry import Registry
 from sentinel.record.log_reader import FileLogReader
 from sentinel.transport.client import Client, Unreachable
 
@@ -258,6 +262,56 @@ def get_json(port, path):
         return json.load(error)
 
 
+def test_what_was_answered_nothing_was_stored_is_not_there(server, home, stored):
+    """The segment takes no more than some bytes of each write: at some it ends in the middle of a record."""
+    rng = random.Random(5)
+    stored_ids, refused_ids, unknown_ids = set(), set(), set()
+    server.start()
+    _, most = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+    for n in range(12):
+        limit = used_bytes(home) + rng.choice((-300, 0, 40, 200, 400, 900))
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (max(limit, 0), most))
+        for body, (status, answer) in ask_whatever(server, [payment(100 * n + i) for i in range(6)]):
+            name = json.loads(body)["transaction_id"]
+            if status == 200:
+                stored_ids.add(name)
+            elif "not known" in answer["error"]:
+                unknown_ids.add(name)
+            else:
+                assert "nothing" in answer["error"] or "No model can answer" in answer["error"]
+                refused_ids.add(name)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (most, most))
+        if rng.random() < 0.3:
+            server.kill()
+            server.start()
+            _, most = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+        wait_ready(server.port)
+    server.kill()
+    server.start()
+    decide_some(server, 5)
+    server.stop()
+    there = [row.transaction_id for row in stored(home)]
+    assert len(there) == len(set(there))
+    assert stored_ids <= set(there)
+    assert not refused_ids & set(there)
+    assert refused_ids
+
+
+def used_bytes(home):
+    return len(max((home / "log").glob("*.segment")).read_bytes().rstrip(b"\0"))
+
+
+def ask_whatever(server, bodies):
+    """Status and answer of each, whatever it is."""
+
+    async def ask():
+        async with Client(HOST, server.port, 1) as client:
+            found = [(body, await client.post("/v1/score", body)) for body in bodies]
+            return [(body, (status, json.loads(answer))) for body, (status, answer, _) in found]
+
+    return asyncio.run(ask())
+
+
 @pytest.mark.parametrize("damage", ["no model", "altered model", "altered manifest", "no file", "future format"])
 def test_without_a_sound_model_it_lives_says_why_and_recovers(home, damage):
     bundle = home / "models" / "v1"
@@ -275,6 +329,7 @@ def test_without_a_sound_model_it_lives_says_why_and_recovers(home, damage):
     else:
         text = (bundle / "manifest.json").read_text()
         (bundle / "manifest.json").write_text(text.replace('"format": 2', '"format": 99'))
+        Registry(home / "models").record("v1", (bundle / "manifest.json").read_bytes(), "accepted")
     port = free_port(HOST)
     process = subprocess.Popen(
         [sys.executable, "-m", "sentinel", "serve", "--home", str(home), "--port", str(port)], stderr=subprocess.DEVNULL
@@ -288,7 +343,7 @@ def test_without_a_sound_model_it_lives_says_why_and_recovers(home, damage):
             time.sleep(0.05)
         reason = get_json(port, "/health/ready")["reason"]
         expected = {
-            "no model": "sentinel train", "altered model": "altered after training", "altered manifest": "plan was changed",
+            "no model": "sentinel train", "altered model": "altered after training", "altered manifest": "manifest of v1 was altered",
             "no file": "missing", "future format": "format 99",
         }  # fmt: skip
         assert expected[damage] in reason
@@ -320,6 +375,14 @@ def refused_start(home):
     assert ended.returncode == 1
     assert b"Traceback" not in ended.stderr
     return " ".join(ended.stderr.decode().split())
+
+
+def test_a_full_disk_at_the_start_is_a_sentence(small_disk):
+    (small_disk / "more").write_bytes(bytes(17 << 20))
+    with contextlib.suppress(OSError), (small_disk / "rest").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4_096))
+    assert "No space left on device; free or repair the disk" in refused_start(small_disk / "home")
 
 
 def test_a_second_server_on_the_same_home_does_not_start_and_says_why(server, home):
@@ -355,13 +418,62 @@ def test_a_flipped_byte_in_the_log_stops_the_start_and_is_named(server, home):
     assert "position" in said
 
 
+def accept_loss(home, position):
+    command = [sys.executable, "-m", "sentinel", "log", "accept-loss", str(position), "--home", str(home), "--yes"]
+    done = subprocess.run(command, capture_output=True, timeout=60, env=os.environ | {"COLUMNS": "500"})
+    assert done.returncode == 0, done.stderr
+    return " ".join(done.stderr.decode().split())
+
+
+def test_a_loss_that_is_accepted_costs_its_own_entries_and_nothing_else(server, home):
+    server.start()
+    sent = [payment(i) for i in range(60)]
+    answers = dict(ask_all(server, sent))
+    wait_for_view(server, 60)
+    server.kill()
+    segment = max((home / "log").glob("*.segment"))
+    data = bytearray(segment.read_bytes())
+    data[data.index(b'"transaction_id":"10-')] ^= 1
+    segment.write_bytes(data)
+    position = re.search(r"accept-loss (\d+)", refused_start(home))[1]
+    assert "1 entries; 1 of them are decisions" in accept_loss(home, position)
+    server.start()
+    again = dict(ask_all(server, sent))
+    fresh = [body for body in sent if not again[body]["replayed"]]
+    assert fresh == [sent[10]], "only what is lost is decided anew"
+    assert all(again[body] == {**answers[body], "replayed": True} for body in sent if body not in fresh)
+    wait_for_view(server, 61)
+    lost = get_json(server.port, f"/v1/decisions/{json.loads(sent[10])['transaction_id']}")
+    assert lost["decision"]
+
+
+def ask_all(server, bodies):
+    async def ask():
+        async with Client(HOST, server.port, 1) as client:
+            return [(body, json.loads((await client.post("/v1/score", body))[1])) for body in bodies]
+
+    return asyncio.run(ask())
+
+
+def wait_for_view(server, decisions):
+    until(lambda: len(get_json(server.port, "/v1/decisions?limit=500")["decisions"]) == decisions)
+    until(lambda: get_json(server.port, "/health")["view"]["lag"] == 0)
+
+
 def test_a_log_that_is_gone_is_no_fresh_home(server, home):
     server.start()
     decide_some(server)
     server.stop()
     for segment in (home / "log").glob("*.segment"):
         segment.unlink()
-    assert "missing" in refused_start(home)
+    assert "is gone" in refused_start(home)
+    shutil.rmtree(home / "log")
+    assert "sentinel log accept-loss 1" in refused_start(home)
+    accept_loss(home, 1)
+    promote = [sys.executable, "-m", "sentinel", "models", "promote", "v1", "--home", str(home)]
+    assert subprocess.run(promote, timeout=60).returncode == 0
+    server.start()
+    decide_some(server)
 
 
 def test_an_unreachable_server_is_said(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sentinel.commands.server_process import ServerProcess, free_port
+from sentinel.commands.server_process import ServerProcess, free_port, port_is_free
 
 HOST = "127.0.0.1"
 VECTOR = {"features": [1.0] * 12}
@@ -99,3 +99,23 @@ def test_one_that_dies_is_started_again(server):
     for _ in range(20):
         call(server, "/predict", VECTOR)
     assert_counted(server, 40)
+
+
+def test_a_parent_that_is_killed_takes_them_along_and_a_restart_listens_at_once(server):
+    below = children(server)
+    assert len(below) == 2
+    os.kill(server.pid, signal.SIGKILL)
+    until = time.monotonic() + 5
+    while not port_is_free(HOST, server.port) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not any(is_alive(child) for child in below)
+    server.kill()  # what is left of it
+    server.start()
+    assert call(server, "/predict", VECTOR)["model_version"] == "v1"
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

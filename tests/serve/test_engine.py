@@ -5,6 +5,7 @@ import itertools
 import shutil
 from pathlib import Path
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +19,7 @@ from sentinel.events.replay import columns_of_frame
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.model_call import OVERLOADED
+from sentinel.record.entries import Revocation
 from sentinel.record.file_log import FileLog
 from sentinel.serve.batch import Decision, Noted
 from sentinel.serve.ledger import SETTLE_ROWS
@@ -202,6 +204,29 @@ def test_an_outcome_that_only_the_history_can_place_changes_no_state(home_of, un
     assert home.held() == calm.held()
     assert [row.transaction_id for row in home.outcomes()] == ["t3", "t5"]
     home.assert_states_are_those_of_a_replay()
+
+
+def test_outcomes_that_are_taken_back_change_what_comes_and_nothing_that_was_decided(home):
+    home.pay(range(30))
+    told = [msgspec.structs.replace(home.outcome(i), told_by="k", source="bank") for i in range(0, 30, 2)]
+    home.handle(told)
+    home.now_us += 3 * DAY_US
+    home.pay(range(30, 60))
+    decided = features(home)
+    revocation = Revocation("k", "stolen", 0, home.now_us + 1, home.log.durable)
+    rows = home.outcomes()
+    taken = [home.engine.revoke(revocation, rows[begin : begin + 7], home.now_us) for begin in (0, 7, 14)]
+    assert [one.transactions for one in taken] == [7, 7, 1]
+    assert home.engine.revoke(revocation, rows, home.now_us).entry is None
+    home.assert_states_are_those_of_a_replay()
+    home.pay(range(60, 70))
+    assert features(home)[:60] == decided
+    before = home.held()
+    home.reopen()
+    assert home.held() == before
+    home.save()
+    home.reopen()
+    assert home.held() == before
 
 
 def test_an_outcome_of_an_unknown_transaction_changes_no_state(home):

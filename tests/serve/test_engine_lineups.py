@@ -19,6 +19,7 @@ from sentinel.model.registry import Registry
 from sentinel.policy.breaker import BreakerSettings
 from sentinel.policy.deployment import Deployment, Experiment
 from sentinel.policy.experiment import variant_of
+from sentinel.policy.fail_policy import CompiledFailPolicy, FailPolicy
 from sentinel.policy.fallback import Condition, Fallback, Rule
 from sentinel.policy.model_call import CIRCUIT_OPEN, FAILED, FALLBACK_ONLY, OVERLOADED, TOO_SLOW, Limits
 from sentinel.policy.thresholds import Thresholds
@@ -484,7 +485,7 @@ def with_champion(home, **changes):
 
 
 def test_what_the_rules_decide_is_stored_with_their_score_and_the_reason(home):
-    with_champion(home, fallback=RULES.compile(home.lineup.champion.names))
+    with_champion(home, on_fault=CompiledFailPolicy(FailPolicy(), RULES, home.lineup.champion.names))
     home.reopen(Limits(deadline_s=10.0, force_open=True))
     answers = home.pay(range(40))
     rows = home.decisions()

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from sentinel.errors import BundleProblem, UnknownVersion
-from sentinel.model.bundle import Bundle
+from sentinel.model.bundle import Bundle, load_warm
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment
 from sentinel.policy.experiment import variant_of
 from sentinel.policy.thresholds import Thresholds
-from sentinel.serve.lineup import Contender, Lineup, check_comparable, load_lineup, load_warm
+from sentinel.serve.lineup import Contender, Lineup, check_comparable, load_lineup
 
 SERVED = Deployment(revision=3).with_champion("v1")
 TRYING = SERVED.with_experiment("v2")

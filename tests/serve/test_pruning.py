@@ -145,6 +145,15 @@ def test_what_is_forgotten_is_new_and_what_is_remembered_is_not(pruned):
     assert "outcomes of older transactions belong into the history file" in str(unknown)
 
 
+def test_an_outcome_of_a_decision_that_is_forgotten_is_none_of_the_next_one(pruned):
+    pruned.pay_for_hours(0, 30)
+    pruned.home.handle([pruned.home.outcome(150)])
+    pruned.project()
+    pruned.prune(Retention(20 * HOUR_US, 10 * HOUR_US))
+    assert [one.replayed for one in pruned.home.pay([150])] == [False]
+    assert [one.replayed for one in pruned.home.handle([pruned.home.outcome(150)] * 2)] == [False, True]
+
+
 def test_nothing_young_leaves(pruned):
     pruned.pay_for_hours(0, 5)
     pruned.project()

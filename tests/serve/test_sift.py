@@ -37,7 +37,9 @@ def sift(home, events):
 
 
 def decision(transaction_id):
-    return Decision(transaction_id, "approve", 0.5, 0.5, None, "v1", "shop", "fresh", 1, 1, False, None, "closed", None)
+    return Decision(
+        transaction_id, "approve", 0.5, 0.5, None, "v1", "shop", "fresh", 1, 1, False, None, "closed", None, "model"
+    )
 
 
 def told(sifted):

@@ -138,12 +138,13 @@ def remake(home):
         folder = home / "models" / version
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(home / "models" / source, folder)
-        manifest = read_manifest(folder)
+        manifest = read_manifest(home / "models" / source)
         if model is not None:
             (folder / MODEL_FILE).write_bytes(model)
             changes["files"] = manifest.files | {MODEL_FILE: hashlib.sha256(model).hexdigest()}
         manifest = msgspec.structs.replace(manifest, version=version, **changes)
         (folder / MANIFEST_FILE).write_bytes(msgspec.json.encode(manifest))
+        Registry(folder.parent).record(version, msgspec.json.encode(manifest), "accepted")
 
     return make
 

@@ -1,5 +1,7 @@
 """Log lines: text as people read it, JSON as machines do, and no object that can stop them."""
 
+import errno
+import io
 import json
 import logging
 import shutil
@@ -13,7 +15,7 @@ import pytest
 from sentinel.commands.server_process import ServerFailed, ServerProcess, free_port
 from sentinel.config import read_settings
 from sentinel.errors import InvalidDefinition
-from sentinel.telemetry.logs import SteadyFile, SteadyHandler, configure_logging
+from sentinel.telemetry.logs import MOST_FAULTS, JsonFormatter, Sparing, SteadyFile, SteadyHandler, configure_logging
 
 OURS = (SteadyHandler, SteadyFile)
 _log = logging.getLogger("sentinel.test")
@@ -246,3 +248,64 @@ def test_a_server_tells_no_less_than_its_level(serving, level, is_told):
 def test_a_server_with_an_unknown_level_does_not_start(serving):
     with pytest.raises(ServerFailed, match="LOUD"):
         serving(SENTINEL_LOG_LEVEL="LOUD")
+
+
+def test_the_same_fault_is_written_some_times_a_minute_and_counted(configure):
+    written = configure("warning", "text")
+    for n in range(1_000):
+        try:
+            {}[n]
+        except KeyError:
+            _log.exception("number %d failed", n)
+    _log.error("another fault")
+    lines = written()
+    assert [line.split(": ", 1)[1] for line in lines if " ERROR " in line] == [
+        *(f"number {n} failed" for n in range(4)),
+        "number 4 failed (for up to a minute the like is only counted)",
+        "another fault",
+    ]
+    assert sum("KeyError" in line for line in lines) == 5
+
+
+def record_at(created, message="fault", level=logging.ERROR):
+    record = logging.LogRecord("sentinel", level, "file.py", 1, message, (), None)
+    record.created = created
+    return record
+
+
+def test_the_next_minute_tells_how_many_there_were():
+    sparing = Sparing()
+    assert sum(sparing.filter(record_at(1000.0 + n / 100)) for n in range(500)) == 5
+    later = record_at(1060.0)
+    assert sparing.filter(later)
+    assert json.loads(JsonFormatter().format(later))["repeats"] == "495 like it were not written since the last one"
+    assert sparing.filter(record_at(1.0)), "the clock was set back"
+    after = record_at(61.0)
+    assert sparing.filter(after)
+    assert "repeats" not in json.loads(JsonFormatter().format(after))
+
+
+def test_what_is_no_fault_is_always_written_and_what_is_known_is_bounded():
+    sparing = Sparing()
+    assert all(sparing.filter(record_at(1.0, level=logging.INFO)) for _ in range(100))
+    for n in range(10_000):
+        assert sparing.filter(record_at(1.0, f"fault {n}"))
+    assert len(sparing._seen) == MOST_FAULTS
+
+
+class Full(io.StringIO):
+    """A file on a full disk."""
+
+    def write(self, text):  # noqa: ARG002
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_under_the_log_file_is_said_once_a_minute_and_not_with_every_line(tmp_path, configure):
+    written = configure("warning", "text", tmp_path / "log")
+    (handler,) = [one for one in logging.getLogger().handlers if isinstance(one, SteadyFile)]
+    handler.stream.close()
+    handler.stream = Full()
+    for n in range(100):
+        _log.error("%d %s", n, "x" * 10_000)
+        _log.error(f"other {n}")
+    assert written() == ["log lines cannot be written: [Errno 28] No space left on device"]

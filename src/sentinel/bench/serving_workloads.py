@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sentinel.bench.load_generator import Requests
 from sentinel.commands.live import bodies
 from sentinel.commands.progress import Stage
+from sentinel.config import read_settings
 from sentinel.detector import Detector, Training
 from sentinel.events.files import History, history_of_frame
 from sentinel.events.schema import Schema
@@ -89,13 +90,14 @@ def prepare(folder: Path, n_transactions: int, stage: Stage) -> Workloads:
     payments = payments.with_columns(transaction_id=pl.Series([ids[i : i + 32] for i in range(0, len(ids), 32)]))
     history = history_of_frame(payments, SCORE_DETECTOR.schema).frame
     _train(SCORE_DETECTOR, history[:_HISTORY], score_home, stage)
+    key = read_settings({}).bearer
     vectors = rng.normal(size=(VECTORS, len(VECTOR_FIELDS) + 1)).round(6).astype(np.float32)
-    distinct = [_vector_request(one) for one in vectors]
+    distinct = [_vector_request(one, key) for one in vectors]
     hot = distinct[:HOT]
     mixed = [one if rng.random() < 0.2 else hot[i % HOT] for i, one in enumerate(distinct)]
     score = []
     for done, body in enumerate(bodies(SCORE_DETECTOR.schema, history[_HISTORY:])):
-        score.append(request_bytes("/v1/score", body))
+        score.append(request_bytes("/v1/score", body, key=key))
         if done % 50_000 == 0:
             stage("requests", done, n_transactions)
     stage("requests", n_transactions, n_transactions)
@@ -113,8 +115,9 @@ def prepare(folder: Path, n_transactions: int, stage: Stage) -> Workloads:
     )
 
 
-def _vector_request(vector: NDArray[np.float32]) -> bytes:
-    return request_bytes("/predict", msgspec.json.encode({"features": [round(one, 6) for one in vector.tolist()]}))
+def _vector_request(vector: NDArray[np.float32], key: str | None) -> bytes:
+    body = msgspec.json.encode({"features": [round(one, 6) for one in vector.tolist()]})
+    return request_bytes("/predict", body, key=key)
 
 
 def vector_history(seed: int) -> pl.DataFrame:

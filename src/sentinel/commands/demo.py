@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,11 +24,16 @@ from sentinel.config import Settings
 from sentinel.detector import Detector
 from sentinel.detectors import load_detector
 from sentinel.errors import InvalidDefinition
+from sentinel.events.columns import LABEL_UNKNOWN
 from sentinel.events.files import History, history_of_frame, read_history
 from sentinel.events.times import iso
 from sentinel.model.bundle import Manifest
 from sentinel.model.registry import Registry
-from sentinel.record.applied import HomeDeployment
+from sentinel.model.signing import signer
+from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.entries import RevokedRow, revoked_rows
+from sentinel.record.log import Follower, Kind
+from sentinel.record.log_reader import FileLogReader
 from sentinel.review.average_precision import average_precision
 from sentinel.simulate.payments import simulate
 from sentinel.train.evaluate import recall_at_fpr
@@ -39,6 +44,7 @@ LIVE_SHARE = 0.2
 CONNECTIONS = 32
 _MARK = ".sentinel-demo"
 _RECENT = 5_000
+_LOOK_EVERY_S = 0.5
 _terminal = Console(stderr=True, highlight=False)
 
 
@@ -72,11 +78,13 @@ def run_demo(
     detector = load_detector(name)
     _fresh_home(settings.home)
     with stages() as stage:
-        history = _history(detector, data, renames, transactions, stage)
+        history = _history(settings, detector, data, renames, transactions, stage)
         frame = moved_to_now(detector.schema, history.frame)
         held_back = int(len(frame) * (1 - LIVE_SHARE))
         registry = Registry(settings.models)
-        manifest = train(detector, History(frame[:held_back], history.skipped), registry, stage)
+        manifest = train(
+            detector, History(frame[:held_back], history.skipped), registry, stage, signer(settings.signing_key_file)
+        )
         HomeDeployment(settings.home).promote(manifest.version)
     live = traffic(detector, frame[held_back:])
     server = ServerProcess(settings.home, settings.host, settings.port)
@@ -101,10 +109,15 @@ def _fresh_home(home: Path) -> None:
 
 
 def _history(
-    detector: Detector, data: Path | None, renames: Mapping[str, str], transactions: int, stage: Stage
+    settings: Settings,
+    detector: Detector,
+    data: Path | None,
+    renames: Mapping[str, str],
+    transactions: int,
+    stage: Stage,
 ) -> History:
     if data is not None:
-        return read_history(data, detector.schema, renames=renames)
+        return read_history(data, detector.schema, renames=renames, secrets=settings.secrets())
     if detector.name != "payments":
         raise InvalidDefinition(f"only `payments` can be simulated; give a file for {detector.name} with --data")
     stage("simulating", 0, transactions)
@@ -129,7 +142,8 @@ class View:
         self.finished: deque[tuple[float, int]] = deque(maxlen=40)
         self.outcomes = 0
         self.alarms = np.zeros(len(live.ids), bool)
-        self.told = np.zeros(len(live.ids), bool)
+        self.truths = np.full(len(live.ids), LABEL_UNKNOWN, np.int8)  # by the outcomes that count
+        self._numbers = {transaction_id: i for i, transaction_id in enumerate(live.ids)}
         self.now_us = int(live.time_us[0])
         self.state = "streaming"
 
@@ -144,6 +158,13 @@ class View:
         self.actions[answer["decision"]] += 1
         self.latencies_ms.append(latency_ns / 1e6)
         self.now_us = max(self.now_us, int(self.live.time_us[i]))
+
+    def taken_back(self, rows: Sequence[RevokedRow]) -> None:
+        """Take note of outcomes that count no longer, and of what counts in their place."""
+        for row in rows:
+            i = self._numbers.get(row.transaction_id)
+            if i is not None:
+                self.truths[i] = row.standing[-1].is_fraud if row.standing else LABEL_UNKNOWN
 
     def refused(self, body: bytes) -> None:
         """Take note of an answer that says what is wrong."""
@@ -187,8 +208,8 @@ class View:
         return Panel(Group(table, hint), title=title, expand=False)
 
     def _quality(self) -> str:
-        known = self.told & ~np.isnan(self.scores)
-        frauds = known & (self.live.labels == 1)
+        known = (self.truths != LABEL_UNKNOWN) & ~np.isnan(self.scores)
+        frauds = known & (self.truths == 1)
         caught = int(np.sum(self.alarms & frauds))
         if not frauds.any():
             return "no fraud known yet"
@@ -207,9 +228,13 @@ async def _stream(settings: Settings, live: Traffic, view: View, rate: float, se
     """Send the transactions at `rate` a second whatever the answers do, and outcomes as their time comes."""
     deadline = None if seconds is None else time.monotonic() + seconds
     view.begun = time.monotonic()
+    watching = asyncio.create_task(_watch_revocations(settings.home, view))
     by_outcome = np.argsort(live.outcome_us, kind="stable")
     due = 0
-    async with Client(settings.host, settings.port, CONNECTIONS) as client, asyncio.TaskGroup() as tasks:
+    async with (
+        Client(settings.host, settings.port, CONNECTIONS, settings.bearer) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
         for i in range(len(live.ids)):
             ahead = view.begun + i / rate - time.monotonic()
             if ahead > 0:
@@ -223,6 +248,18 @@ async def _stream(settings: Settings, live: Traffic, view: View, rate: float, se
     view.ended = time.monotonic()
     view.state = "done" if deadline is not None else "all sent, the server stays up"
     await asyncio.sleep(86_400 * 365 if deadline is None else max(deadline - time.monotonic(), 0))
+    watching.cancel()
+
+
+async def _watch_revocations(home: Path, view: View) -> None:
+    """Tell the view what `sentinel outcomes revoke` takes back."""
+    with contextlib.closing(FileLogReader(log_folder(home))) as log:
+        follower = Follower(log, log.durable)
+        while True:
+            for record in follower.next():
+                if record.kind == Kind.REVOKED:
+                    view.taken_back(revoked_rows(record))
+            await asyncio.sleep(0 if follower.lag else _LOOK_EVERY_S)
 
 
 async def _decide(client: Client, live: Traffic, view: View, i: int) -> None:
@@ -233,7 +270,7 @@ async def _decide(client: Client, live: Traffic, view: View, i: int) -> None:
 
 
 async def _tell(client: Client, live: Traffic, view: View, i: int) -> None:
-    body = outcome_body(live.ids[i], int(live.labels[i]), int(live.outcome_us[i]))
+    body = outcome_body(live, i)
     try:
         status, answer, _ = await client.post("/v1/outcomes", body)
     except Unreachable as error:
@@ -241,6 +278,6 @@ async def _tell(client: Client, live: Traffic, view: View, i: int) -> None:
         return
     if status == 200:
         view.outcomes += 1
-        view.told[i] = True
+        view.truths[i] = live.labels[i]
     else:
         view.refused(answer)

@@ -18,6 +18,7 @@ from sentinel.events.times import duration_us, iso
 from sentinel.features import kernel
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
+from sentinel.model.signing import read_trusted_keys
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.feature_state import check_reads
 from sentinel.record.lock import owner_of
@@ -29,7 +30,8 @@ from sentinel.record.views.sqlite import FILE as VIEW_FILE
 from sentinel.record.views.sqlite import SqliteView
 
 _SLOW_FSYNC_MS = 20.0
-_LIBRARIES = ("fastapi", "msgspec", "numba", "numpy", "onnxruntime", "polars", "sqlalchemy", "uvicorn", "xgboost-cpu")
+_LIBRARIES = ("cryptography", "fastapi", "msgspec", "numba", "numpy", "onnxruntime", "sqlalchemy", "uvicorn")
+_OF_TRAINING = ("onnx", "polars", "scikit-learn", "xgboost-cpu")
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -68,13 +70,24 @@ def _python(_: Settings) -> tuple[bool, str]:
 
 
 def _libraries(_: Settings) -> tuple[bool, str]:
+    found, missing = _versions(_LIBRARIES)
+    if missing:
+        return False, f"missing: {', '.join(missing)}; install again"
+    of_training, absent = _versions(_OF_TRAINING)
+    if absent:
+        return True, f"{', '.join(found)}; it can serve, and not train (pip install 'sentinel-fraud[train]')"
+    return True, ", ".join(found + of_training)
+
+
+def _versions(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Those that are installed, with their versions, and the others."""
     found, missing = [], []
-    for name in _LIBRARIES:
+    for name in names:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             missing.append(name)
-    return not missing, f"missing: {', '.join(missing)}; install again" if missing else ", ".join(found)
+    return found, missing
 
 
 def _existing(path: Path) -> Path:
@@ -123,11 +136,11 @@ def _port(settings: Settings) -> tuple[bool, str]:
 
 
 def _models(settings: Settings) -> tuple[bool, str]:
-    registry = Registry(settings.models)
+    registry = Registry(settings.models, read_trusted_keys(settings.trusted_keys_file))
     if not registry.versions():
         return True, "none yet; `sentinel train` makes the first"
     champion = HomeDeployment(settings.home).champion()
-    bundle = load_bundle(registry.path(champion))
+    bundle = load_bundle(registry.path(champion), registry.trusted)
     if log_folder(settings.home).exists():
         with closing(FileLogReader(log_folder(settings.home))) as log:
             check_reads(log, bundle.manifest)

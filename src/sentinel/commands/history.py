@@ -20,6 +20,7 @@ from sentinel.events.replay import columns_of_frame
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import Manifest, load_bundle
 from sentinel.model.registry import Registry
+from sentinel.model.signing import read_trusted_keys, signer
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.applied import HomeDeployment
 from sentinel.train import handbook
@@ -30,22 +31,24 @@ from sentinel.train.pipeline import history_sha256, train
 _terminal = Console(stderr=True, highlight=False)
 
 
-def _read(detector: Detector, data: Path, renames: Mapping[str, str], *, strict: bool) -> History:
-    history = read_history(data, detector.schema, renames=renames, strict=strict)
+def _read(settings: Settings, detector: Detector, data: Path, renames: Mapping[str, str], *, strict: bool) -> History:
+    history = read_history(data, detector.schema, renames=renames, secrets=settings.secrets(), strict=strict)
     for reason, n in history.skipped.items():
         _terminal.print(f"[yellow]skipped {n:,} rows:[/yellow] {reason}")
     return history
 
 
-def build_features(name: str, data: Path, out: Path, renames: Mapping[str, str], *, strict: bool) -> dict[str, object]:
+def build_features(
+    settings: Settings, name: str, data: Path, out: Path, renames: Mapping[str, str], *, strict: bool
+) -> dict[str, object]:
     """Write a Parquet file of the id and every feature; categories are learned on the file itself."""
     if out.suffix != ".parquet":
         raise DataProblem(f"{out}: features are written as Parquet; end the name in .parquet")
     detector = load_detector(name)
-    history = _read(detector, data, renames, strict=strict)
+    history = _read(settings, detector, data, renames, strict=strict)
     plan = detector.plan(learn_vocabulary(detector, history.frame))
     with stages() as stage:
-        events = columns_of_frame(detector.schema, history.frame)
+        events = columns_of_frame(detector.schema, history.frame, detector.trusts)
         rows = replay(MemoryStore(plan), events, lambda done, of: stage("features", done, of))
     frame = pl.DataFrame({detector.schema.id: history.frame[detector.schema.id]})
     frame = frame.with_columns(pl.Series(name, rows[:, i]) for i, name in enumerate(plan.names))
@@ -61,12 +64,12 @@ def train_detector(
     settings: Settings, name: str, data: Path, renames: Mapping[str, str], *, strict: bool, promote: bool
 ) -> tuple[Manifest, str]:
     """Train and write a bundle; the manifest, and the champion afterwards."""
-    detector = load_detector(name)
-    history = _read(detector, data, renames, strict=strict)
+    sign, detector = signer(settings.signing_key_file), load_detector(name)
+    history = _read(settings, detector, data, renames, strict=strict)
     registry = Registry(settings.models)
     first = not registry.versions()
     with stages() as stage:
-        manifest = train(detector, history, registry, stage)
+        manifest = train(detector, history, registry, stage, sign)
     if first or promote:
         promote_version(settings, manifest.version)
     return manifest, HomeDeployment(settings.home).champion()
@@ -77,13 +80,13 @@ def evaluate_model(
 ) -> dict[str, object]:
     """Metrics of a bundle, on rows that it did not learn from."""
     detector = load_detector(name)
-    registry = Registry(settings.models)
+    registry = Registry(settings.models, read_trusted_keys(settings.trusted_keys_file))
     version = version or HomeDeployment(settings.home).champion()
-    bundle = load_bundle(registry.path(version))
+    bundle = load_bundle(registry.path(version), registry.trusted)
     manifest = bundle.manifest
     if manifest.detector != detector.name:
         raise BundleProblem(f"{version} was trained by detector {manifest.detector!r}, not {detector.name!r}")
-    history = _read(detector, data, renames, strict=strict)
+    history = _read(settings, detector, data, renames, strict=strict)
     frame = history.frame
     if detector.schema.label not in frame.columns:
         raise DataProblem(f"{data} has no {detector.schema.label}; say which column it is with --map")
@@ -92,7 +95,7 @@ def evaluate_model(
     with stages() as stage:
         rows = replay(
             MemoryStore(manifest.plan),
-            columns_of_frame(manifest.plan.schema, frame),
+            columns_of_frame(manifest.plan.schema, frame, manifest.plan.trusted_sources),
             lambda done, of: stage("features", done, of),
         )[begin:].astype(np.float32)
     labels = frame[detector.schema.label].fill_null(-1).to_numpy().astype(np.int8)[begin:]
@@ -112,11 +115,11 @@ def evaluate_model(
 
 
 def prove_parity(
-    name: str, data: Path, renames: Mapping[str, str], events: int, seed: int, *, strict: bool
+    settings: Settings, name: str, data: Path, renames: Mapping[str, str], events: int, seed: int, *, strict: bool
 ) -> ParityReport:
     """Run the parity proof with bars."""
     detector = load_detector(name)
-    history = _read(detector, data, renames, strict=strict)
+    history = _read(settings, detector, data, renames, strict=strict)
     with stages() as stage:
         return parity(detector, history, events, seed, stage)
 

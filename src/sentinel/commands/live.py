@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sentinel.detector import Detector
+from sentinel.events.columns import OPERATOR
 from sentinel.events.schema import Schema
 from sentinel.events.times import duration_us, iso
 from sentinel.features.definitions import Feature
@@ -25,6 +26,7 @@ class Traffic:
     - `ids`: transaction ids, n of them.  `bodies`: their JSON, as a client would send it.
     - `time_us` int64 (n,): event times.  `labels` int8 (n,): 1 fraud, 0 not, -1 unknown.
     - `outcome_us` int64 (n,): when the outcome is told; a time after all else where there is none.
+    - `sources`: where the outcomes come from; the operator, where the history does not say.
     """
 
     ids: list[str]
@@ -32,6 +34,7 @@ class Traffic:
     time_us: NDArray[np.int64]
     labels: NDArray[np.int8]
     outcome_us: NDArray[np.int64]
+    sources: list[str]
 
 
 def traffic(detector: Detector, frame: pl.DataFrame) -> Traffic:
@@ -47,6 +50,7 @@ def traffic(detector: Detector, frame: pl.DataFrame) -> Traffic:
         time_us=times,
         labels=labels,
         outcome_us=np.where(labels < 0, np.iinfo(np.int64).max, _outcome_times(detector, frame, times)),
+        sources=_sources(schema, frame),
     )
 
 
@@ -68,10 +72,19 @@ def bodies(schema: Schema, frame: pl.DataFrame) -> Iterator[bytes]:
         yield msgspec.json.encode(given)
 
 
-def outcome_body(transaction_id: str, label: int, time_us: int) -> bytes:
-    """The JSON of an outcome."""
-    told = {"transaction_id": transaction_id, "is_fraud": bool(label), "time": iso(time_us)}
+def outcome_body(live: Traffic, i: int) -> bytes:
+    """The JSON of the outcome of transaction i."""
+    told = {
+        "transaction_id": live.ids[i], "is_fraud": bool(live.labels[i]), "time": iso(int(live.outcome_us[i])),
+        "source": live.sources[i],
+    }  # fmt: skip
     return msgspec.json.encode(told)
+
+
+def _sources(schema: Schema, frame: pl.DataFrame) -> list[str]:
+    if schema.outcome_source is None or schema.outcome_source not in frame.columns:
+        return [OPERATOR] * len(frame)
+    return frame[schema.outcome_source].fill_null(OPERATOR).to_list()
 
 
 def shortest_delay(features: tuple[Feature, ...]) -> str:

@@ -27,14 +27,15 @@ def ask_owner(settings: Settings, path: str, body: Mapping[str, Any], patience_s
     if not url:
         raise StorageProblem(f"process {pid} has just begun to write to {settings.home}; retry in a moment")
     headers = {"content-type": "application/json"}
-    if settings.admin_key:
-        headers["authorization"] = f"Bearer {settings.admin_key}"
+    if settings.bearer:
+        headers["authorization"] = f"Bearer {settings.bearer}"
     asked = urllib.request.Request(url + path, json.dumps(body).encode(), headers)  # noqa: S310 - its own server's
     try:
         with urllib.request.urlopen(asked, timeout=patience_s, context=_trust(settings)) as answer:  # noqa: S310
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        raise DeploymentRefused(f"the server at {url} says {error.code}: {_said(error.read())[:500]}") from None
+        hint = "; SENTINEL_KEY is what this command sends" if error.code in (401, 403) else ""
+        raise DeploymentRefused(f"the server at {url} says {error.code}: {_said(error.read())[:500]}{hint}") from None
     except OSError as error:
         raise StorageProblem(
             f"process {pid} owns the log and does not answer at {url} ({error}); retry, or stop it"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sentinel.commands.live import Traffic, moved_to_now, outcome_body, traffic
 from sentinel.commands.progress import Stage
 from sentinel.commands.server_process import ServerProcess, free_port
-from sentinel.config import Settings
+from sentinel.config import Settings, read_settings
 from sentinel.detector import Detector
 from sentinel.errors import SentinelError
 from sentinel.events.columns import LABEL_UNKNOWN, EventColumns, concatenate, outcome_rows
@@ -127,7 +127,7 @@ async def _send(server: ServerProcess, live: Traffic, rng: random.Random, done: 
     begin, killed, transactions = 0, False, 0
     batch: list[int] = []
     while begin < len(planned):
-        async with Client(_HOST, server.port, 1) as client:
+        async with Client(_HOST, server.port, 1, read_settings({}).bearer) as client:
             while begin < len(planned):
                 if not batch:
                     size = rng.choice((1, 2, 7, 50, 300, 900))
@@ -165,7 +165,7 @@ def _request(live: Traffic, run: list[int]) -> tuple[str, bytes]:
     """Path and body of the request for transactions, or for outcomes (numbered -1 - index)."""
     if run[0] >= 0:
         return "/v1/score", b"[" + b",".join(live.bodies[i] for i in run) + b"]"
-    told = (outcome_body(live.ids[i], int(live.labels[i]), int(live.outcome_us[i])) for i in (-1 - one for one in run))
+    told = (outcome_body(live, -1 - one) for one in run)
     return "/v1/outcomes", b"[" + b",".join(told) + b"]"
 
 
@@ -200,7 +200,10 @@ async def _checked(client: Client, path: str, asked: bytes) -> list[dict[str, An
 def _offline_events(
     detector: Detector, newer: pl.DataFrame, live: Traffic, order: list[int], received_us: NDArray[np.int64]
 ) -> EventColumns:
-    """The same events in the same order, from the file; when they were received (n,) only the log knows."""
+    """The same events in the same order, from the file, as far as their sources are trusted.
+
+    When they were received (n,) only the log knows.
+    """
     schema = msgspec.structs.replace(detector.schema, outcome_time=None)
     rows = columns_of_frame(schema, newer)
     blind = EventColumns(
@@ -210,7 +213,9 @@ def _offline_events(
     outcomes = outcome_rows(schema, rows.ids, live.outcome_us, live.outcome_us, live.labels)
     both = concatenate([blind, outcomes])
     where = np.array([one if one >= 0 else len(rows) - 1 - one for one in order])
-    return replace(both.rows(where), received_us=received_us)
+    plan = detector.plan({})
+    counts = np.array([one >= 0 or plan.is_trusted(live.sources[-1 - one]) for one in order])
+    return replace(both.rows(where), received_us=received_us).rows(counts)
 
 
 def _taken(home: Path) -> list[DecisionRow | OutcomeRow]:

@@ -11,8 +11,10 @@ from sentinel.commands.owner import ask_owner
 from sentinel.config import Settings, age_us
 from sentinel.errors import InvalidDefinition
 from sentinel.events.times import duration_us
-from sentinel.record.applied import log_folder
+from sentinel.record.applied import by_this_user, log_folder
+from sentinel.record.audit import Change, append_change
 from sentinel.record.file_log import FileLog
+from sentinel.record.home_log import HomeLog
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.pruning import Outlook, Pruned, Pruner, Retention
 from sentinel.shadow.needs import shadow_needs
@@ -52,13 +54,16 @@ def _steps(settings: Settings, keep: str | None, archive: Path | None) -> Iterat
             return
     with closing(FileLogReader(log_folder(settings.home))):
         pass  # a folder without a log is not made one
-    with closing(FileLog.open(log_folder(settings.home), _now_us())) as log:
-        pruner = Pruner(settings.home, log, Outlook(settings.home, log, shadow_needs), _Here(log), time.sleep)
-        while True:
+    with closing(HomeLog.open(log_folder(settings.home), _now_us())) as log:
+        outlook = Outlook(settings.home, log, shadow_needs)
+        pruner = Pruner(settings.home, log, outlook, _Here(log), time.sleep)
+        first, more = log.first, True
+        while more:
             step = pruner.step(retention, _now_us())
+            more = step.more
             yield step
-            if not step.more:
-                return
+        if log.first != first:  # only now: an entry before it would keep the newest segment
+            _note(log, first)
 
 
 class _Here:
@@ -73,6 +78,13 @@ class _Here:
 
     def forget_ids(self, before: int) -> None:
         """The next server begins without them."""
+
+
+def _note(log: FileLog, first: int) -> None:
+    """Write to the audit what was done."""
+    now_us = log.clock(_now_us())
+    change = Change.of(by_this_user("log prune"), {"first": first}, {"first": log.first}, now_us)
+    append_change(log, change, now_us)
 
 
 def _retention(settings: Settings, keep: str | None, archive: Path | None) -> Retention:

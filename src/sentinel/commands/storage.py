@@ -1,8 +1,9 @@
-"""`sentinel views rebuild`: derive the view anew from the log."""
+"""What looks after log and views: `sentinel views rebuild`, and what `sentinel log verify` says besides damage."""
 
 import time
 from collections.abc import Callable
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 from sentinel.commands.progress import Stage
@@ -13,6 +14,7 @@ from sentinel.record.lock import owner_of
 from sentinel.record.log import Follower
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.projector import Projector, schemas_of
+from sentinel.record.set_aside import MOST, Odd, odd_in
 from sentinel.record.views import Counts
 from sentinel.record.views.sqlite import FILE, SqliteView, rebuild
 
@@ -33,6 +35,14 @@ def rebuild_views(settings: Settings, stage: Stage) -> Counts:
                 step()
             stage("entries", end, end)
             return view.counts()
+
+
+def odd_transactions(home: Path) -> list[Odd]:
+    """The transactions of the log that do not fit the schema of their model, `MOST` at most. Reads all of the log."""
+    schemas = schemas_of(home)
+    with closing(FileLogReader(log_folder(home))) as log:
+        pages = Follower(log, log.first).rest()
+        return list(islice((odd for page in pages for odd in odd_in(page, schemas)), MOST))
 
 
 def _server_at_work(folder: Path) -> Callable[[], object]:

@@ -1,6 +1,7 @@
 """Events as columns: what the feature kernel reads, for one transaction or a hundred million."""
 
 import operator
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,21 +12,42 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from sentinel.events.schema import Schema, Transaction
+from sentinel.events.schema import Schema
+from sentinel.events.wire import Transaction
 
 MISSING = np.iinfo(np.int64).min
 """A missing exact number."""
 NO_TEXT = 0
 """The hash of a missing text."""
 LABEL_UNKNOWN = -1
+OPERATOR = "operator"
+"""Who tells outcomes without an API key, and their source unless another one is said."""
+
+SOURCE_FORM = "1 to 64 letters, digits, and . _ : -"
+
+
+def is_source(text: str) -> bool:
+    """Whether this can be a source of outcomes: it is a label of metrics, too.
+
+    >>> is_source("bank:visa"), is_source("the bank")
+    (True, False)
+    """
+    return re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", text) is not None
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """The truth about a transaction, as it became known at `time_us`."""
+    """The truth about a transaction, as it became known at `time_us`.
+
+    `source` is where it comes from (`bank`, `analyst`), `told_by` the name of the API key that it came with, `reason`
+    whatever text came along.
+    """
 
     transaction_id: str
     is_fraud: bool
     time_us: int
+    source: str = OPERATOR
+    told_by: str = OPERATOR
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

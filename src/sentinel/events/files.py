@@ -9,8 +9,11 @@ from typing import TypeAlias
 import polars as pl
 
 from sentinel.errors import DataProblem, InvalidInput
-from sentinel.events.schema import MAX_TEXT, Schema
+from sentinel.events.hidden_columns import REFUSED, hide_columns
+from sentinel.events.schema import Schema
+from sentinel.events.secrets import Secrets
 from sentinel.events.times import EARLIEST_US, FARTHEST_AHEAD_US, LATEST_US, SECOND_US, instant_us
+from sentinel.events.wire import MAX_ID, MAX_TEXT
 
 _Kinds: TypeAlias = dict[str, type[pl.DataType]]
 _READERS: dict[str, Callable[[Path, _Kinds], pl.LazyFrame]] = {
@@ -20,6 +23,7 @@ _READERS: dict[str, Callable[[Path, _Kinds], pl.LazyFrame]] = {
     ".ndjson": lambda path, _kinds: pl.scan_ndjson(path),
 }
 _OK = "ok"
+_NO_KEY = Secrets()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +47,23 @@ def read_history(
     schema: Schema,
     *,
     renames: Mapping[str, str] | None = None,
+    secrets: Secrets = _NO_KEY,
     strict: bool = False,
     now_us: int | None = None,
 ) -> History:
-    """Read a file of transactions.
+    """Read a file of transactions, hiding what is secret.
 
     `renames` maps a column of the file to a field of the schema, on top of `schema.columns`. Rows that the
     server would refuse at `now_us` (microseconds since 1970, None for this moment) are left out and counted;
-    with `strict` they are an error. Raises DataProblem.
+    with `strict` they are an error. Raises DataProblem, and InvalidDefinition when something has to be hidden and
+    `secrets` have no key.
 
     Where the schema lets ids be assigned, rows without one are named `row-1`, `row-2`, by their position in the
     file. Where it lets times be assigned and the file has no such column, rows are taken one second apart in the
     order of the file, from 1970 on; in a file that has the column, a row without a time is left out.
     """
-    return history_of_frame(read_columns(path, schema, renames or {}), schema, strict=strict, now_us=now_us)
+    frame = read_columns(path, schema, renames or {})
+    return history_of_frame(frame, schema, secrets=secrets, strict=strict, now_us=now_us)
 
 
 def read_columns(path: Path, schema: Schema, renames: Mapping[str, str]) -> pl.DataFrame:
@@ -101,7 +108,7 @@ def _columns(path: Path, schema: Schema, renames: Mapping[str, str], present: li
     """Field -> column of the file, for every field that the file has."""
     given = {field: column for column, field in renames.items()}
     strangers = [column for column in renames if column not in present]
-    known = [*schema.fields, schema.label, *([schema.outcome_time] if schema.outcome_time else [])]
+    known = [*schema.fields, schema.label, *schema.outcome_columns]
     unknown = [field for field in given if field not in known]
     if strangers or unknown:
         what = f"no column {', '.join(strangers)} in {path}" if strangers else f"no field {', '.join(unknown)}"
@@ -112,7 +119,7 @@ def _columns(path: Path, schema: Schema, renames: Mapping[str, str], present: li
             if column in present:
                 found[field] = str(column)
                 break
-    missing = [field for field in schema.fields if field not in found and field not in schema.optional]
+    missing = [field for field in schema.fields if field not in found and field not in schema.may_lack]
     if missing:
         raise DataProblem(
             f"{path} lacks {', '.join(missing)}; it has {', '.join(present)}. "
@@ -122,7 +129,12 @@ def _columns(path: Path, schema: Schema, renames: Mapping[str, str], present: li
 
 
 def history_of_frame(
-    frame: pl.DataFrame, schema: Schema, *, strict: bool = False, now_us: int | None = None
+    frame: pl.DataFrame,
+    schema: Schema,
+    *,
+    secrets: Secrets = _NO_KEY,
+    strict: bool = False,
+    now_us: int | None = None,
 ) -> History:
     """The same for a frame that is already in memory, under the names of the fields."""
     absent = [pl.lit(None).alias(name) for name in schema.fields if name not in frame.columns]
@@ -134,15 +146,18 @@ def history_of_frame(
     if schema.id in schema.optional:
         places = pl.format("row-{}", pl.int_range(1, pl.len() + 1))
         typed = typed.with_columns(pl.coalesce(schema.id, places).alias(schema.id))
+    typed = hide_columns(typed, schema, secrets)
     if schema.label in frame.columns:
         typed = typed.with_columns(_as_label(frame[schema.label]).alias(schema.label))
     if schema.outcome_time in frame.columns:
         typed = typed.with_columns(_as_time(frame[schema.outcome_time]).alias(schema.outcome_time))
+    if schema.outcome_source in frame.columns:
+        typed = typed.with_columns(pl.col(schema.outcome_source).cast(pl.String))
     latest_us = (time.time_ns() // 1_000 if now_us is None else now_us) + FARTHEST_AHEAD_US
     typed = typed.with_columns(_fault(schema, latest_us).alias("_fault"))
     counts = dict(typed["_fault"].value_counts().iter_rows())
     skipped = {reason: n for reason, n in sorted(counts.items()) if reason != _OK}
-    kept = typed.filter(pl.col("_fault") == _OK).drop("_fault")
+    kept = typed.filter(pl.col("_fault") == _OK).drop("_fault", REFUSED)
     unique = kept.unique(subset=schema.id, keep="first", maintain_order=True)
     if len(unique) < len(kept):
         skipped[f"{schema.id} seen before"] = len(kept) - len(unique)
@@ -169,7 +184,7 @@ def _as_text(frame: pl.DataFrame, name: str, schema: Schema) -> pl.Expr:
         column = pl.when(whole == column).then(whole.cast(pl.String)).otherwise(column.cast(pl.String))
         return pl.when(pl.col(name).is_nan()).then(None).otherwise(column)
     text = column.cast(pl.String)
-    return text.replace("", None) if name in schema.optional else text
+    return text.replace("", None) if name in schema.may_lack else text
 
 
 def _as_number(name: str) -> pl.Expr:
@@ -220,6 +235,7 @@ def _fault(schema: Schema, latest_us: int) -> pl.Expr:
     """Why a row cannot be used, or `ok`."""
     when = pl.col(schema.time)
     checks: list[tuple[pl.Expr, str]] = [
+        (pl.col(REFUSED), "it holds a card number"),
         (pl.col(schema.id).is_null() | (pl.col(schema.id).str.len_chars() == 0), f"{schema.id} is missing"),
         (when.is_null() | (when < EARLIEST_US) | (when >= LATEST_US), f"{schema.time} is no time from 1970 to 2100"),
         (when > latest_us, f"{schema.time} more than a day ahead of now"),
@@ -227,7 +243,7 @@ def _fault(schema: Schema, latest_us: int) -> pl.Expr:
     checks += [
         (pl.col(name).is_null(), f"{name} is missing or of the wrong type")
         for name in (*schema.decimals, *schema.numbers, *schema.texts)
-        if name not in schema.optional
+        if name not in schema.may_lack
     ]
     for name in (*schema.decimals, *schema.numbers):
         checks.append((pl.col(name).is_infinite(), f"{name} is infinite"))
@@ -240,10 +256,10 @@ def _fault(schema: Schema, latest_us: int) -> pl.Expr:
         nearest = (pl.col(name) * scale).round(mode="half_to_even") / scale
         wrong = (nearest - pl.col(name)).abs() > 1e-12 * pl.col(name).abs()
         checks.append((wrong, f"{name} has more than {digits} decimals"))
-    checks += [
-        (pl.col(name).str.len_chars() > MAX_TEXT, f"{name} is longer than {MAX_TEXT} characters")
-        for name in schema.texts
-    ]
+    limits_of_texts = {schema.id: MAX_ID} | dict.fromkeys(schema.texts, MAX_TEXT)
+    for name, most in limits_of_texts.items():
+        checks.append((pl.col(name).str.len_chars() > most, f"{name} is longer than {most} characters"))
+        checks.append((pl.col(name) == "", f"{name} is missing or of the wrong type"))
     verdict = pl.lit(_OK)
     for wrong, reason in reversed(checks):
         verdict = pl.when(wrong.fill_null(value=False)).then(pl.lit(reason)).otherwise(verdict)

@@ -1,6 +1,6 @@
 """Replay: a history in a frame as the event log that the server would have seen."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,13 +20,13 @@ from sentinel.events.columns import (
 from sentinel.events.schema import Schema
 
 
-def columns_of_frame(schema: Schema, frame: pl.DataFrame) -> EventColumns:
+def columns_of_frame(schema: Schema, frame: pl.DataFrame, trusts: Collection[str] | None = None) -> EventColumns:
     """A history in schema columns (see `files.read_history`) as events, in the order of the rows.
 
     With an `outcome_time` the outcomes become events of their own, placed before the first transaction that
     is not earlier than they are. Without one each transaction carries its label, which delayed features see
-    once their delay has passed. An event arrived at its own time, or with the one before it if that is later: a history
-    has no other clock.
+    once their delay has passed. With an `outcome_source` only outcomes of the sources in `trusts` count (None: all).
+    An event arrived at its own time, or with the one before it if that is later: a history has no other clock.
     """
     n = len(frame)
     time_us = frame[schema.time].to_numpy().astype(np.int64)
@@ -40,7 +40,7 @@ def columns_of_frame(schema: Schema, frame: pl.DataFrame) -> EventColumns:
         exact=fixed_point(exact, scales),
         plain=_matrix(frame, schema.numbers, np.float64),
         texts=_stack([text_hashes(frame[name]) for name in schema.texts], n, np.uint64),
-        labels=_labels(schema, frame),
+        labels=_labels(schema, frame, trusts),
     )
     events = transactions
     if schema.outcome_time is not None and schema.outcome_time in frame.columns:
@@ -48,10 +48,14 @@ def columns_of_frame(schema: Schema, frame: pl.DataFrame) -> EventColumns:
     return replace(events, received_us=np.maximum.accumulate(events.received_us))
 
 
-def _labels(schema: Schema, frame: pl.DataFrame) -> NDArray[np.int8]:
+def _labels(schema: Schema, frame: pl.DataFrame, trusts: Collection[str] | None) -> NDArray[np.int8]:
     if schema.label not in frame.columns:
         return np.full(len(frame), LABEL_UNKNOWN, np.int8)
-    return frame[schema.label].cast(pl.Int8).fill_null(LABEL_UNKNOWN).to_numpy()
+    labels = frame[schema.label].cast(pl.Int8).fill_null(LABEL_UNKNOWN).to_numpy()
+    if trusts is None or schema.outcome_source is None or schema.outcome_source not in frame.columns:
+        return labels
+    is_trusted = frame[schema.outcome_source].is_in(list(trusts)).fill_null(value=False).to_numpy()
+    return np.where(is_trusted, labels, LABEL_UNKNOWN).astype(np.int8)
 
 
 def _with_outcomes(schema: Schema, transactions: EventColumns, frame: pl.DataFrame) -> EventColumns:

@@ -1,33 +1,40 @@
 """The schema: which fields a transaction has, and how one is read from bytes."""
 
 import math
-import operator
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Annotated, Any, TypeVar, cast
+from itertools import chain
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from sentinel.errors import BadBody, InvalidDefinition, InvalidInput
-from sentinel.events.times import duration_us, instant_us
+from sentinel.errors import InvalidDefinition, InvalidInput
+from sentinel.events.times import duration_us
+from sentinel.events.wire import ID, TEXT, Transaction, normaliser, read_json, struct_of
 
 MINOR_LIMIT = 10**12  # keeps n * sum(x^2) of any window inside 128 bits
 PLACE_DECIMALS = 6  # a millionth of a degree is 11 cm
-MAX_TEXT = 256
 
-T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
-_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
 
 
-class Transaction(msgspec.Struct, forbid_unknown_fields=True):
-    """One transaction of a detector's schema; each schema makes its own subclass with its own fields.
+class Misfit(NamedTuple):
+    """A stored transaction that is not as the schema would accept it now: its place among others, and what is wrong."""
 
-    After `Schema.decode`, the time field holds microseconds since 1970 UTC and every id, key and category is
-    text (or None where it is missing). After `Schema.assign` the id and the time are never None.
+    place: int
+    why: str
+
+
+class Restored(NamedTuple):
+    """Stored transactions that could be read again, with their `places` among all of them, and the misfits.
+
+    A misfit whose texts are only longer than what is accepted is among the transactions all the same.
     """
+
+    transactions: list[Transaction]
+    places: Sequence[int]
+    misfits: list[Misfit]
 
 
 class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True, omit_defaults=True):
@@ -45,7 +52,15 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     - `max_ahead`: how far an event's own time may be ahead of its arrival; windows and the like count it no later. Keep
       it shorter than the windows: an event counted ahead moves its key's clock, and the next ones count there too.
     - `max_late`: how much longer than its windows a key is remembered after its last transaction, for what comes late.
-    - `label`, `outcome_time`: columns of a history file; never accepted in a live transaction.
+    - `secret`: keys and categories that are a keyed hash from the moment they are read (see `events.secrets`).
+    - `keep_digits`: secret fields of which the first six and the last four digits are kept, as the further texts
+      `<field>_first6` and `<field>_last4`.
+    - `personal`: keys and categories that are secret too, each with the key that names whom it belongs to, as in
+      `{"email": "card_id"}`: what they were is stored encrypted, and can be erased.
+    - `not_card_numbers`: fields whose numbers of your own may look like card numbers, and stay.
+    - `label`, `outcome_time`, `outcome_source`: columns of a history file; never accepted in a live transaction. In a
+      file with the column `outcome_source`, labels of sources that the detector does not trust, or of none, do not
+      count in fraud rates.
     - `columns`: the column of a field in your files, `{"event_time": "tx_datetime"}`.
     """
 
@@ -64,12 +79,17 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ranges: dict[str, tuple[float, float]] = {}
     max_ahead: str = "1m"
     max_late: str = "1d"
+    secret: tuple[str, ...] = ()
+    keep_digits: tuple[str, ...] = ()
+    personal: dict[str, str] = {}
+    not_card_numbers: tuple[str, ...] = ()
     label: str = "is_fraud"
     outcome_time: str | None = None
+    outcome_source: str | None = None
     columns: dict[str, str] = {}
 
     def __post_init__(self) -> None:
-        fields = (self.id, self.time, *self.decimals, *self.numbers, *self.texts, self.label)
+        fields = (self.id, self.time, *self.decimals, *self.numbers, *self.texts, *self.sealed.values(), self.label)
         doubled = sorted({name for name in fields if fields.count(name) > 1})
         if doubled:
             raise InvalidDefinition(f"schema: {', '.join(doubled)} declared twice; give each field one role")
@@ -85,7 +105,17 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         # floats, as they come back from JSON: the fingerprint of a plan must not change on the way
         floats = {name: (float(least), float(most)) for name, (least, most) in self.ranges.items()}
         msgspec.structs.force_setattr(self, "ranges", floats)
-        self._refuse_unknown("columns", self.columns, (*fields, self.outcome_time or self.label))
+        self._refuse_unknown("secret", self.secret, self.keys + self.categories)
+        self._refuse_unknown("not_card_numbers", self.not_card_numbers, (self.id, *self.keys, *self.categories))
+        self._refuse_unknown("personal", self.personal, self.keys + self.categories)
+        self._refuse_unknown("personal", self.personal.values(), self.keys)
+        nested = [subject for subject in self.personal.values() if subject in self.personal]
+        if nested:
+            raise InvalidDefinition(f"schema: {nested[0]} is personal and names a subject; name it by another key")
+        open_ones = [name for name in self.keep_digits if name not in self.secret]
+        if open_ones:
+            raise InvalidDefinition(f"schema: keep_digits names {', '.join(open_ones)}; only of secret fields it can")
+        self._refuse_unknown("columns", self.columns, (*fields, *self.outcome_columns))
         if self.amount in self.optional:
             raise InvalidDefinition(f"schema: the amount {self.amount!r} cannot be optional")
         for name, digits in self.decimals.items():
@@ -107,13 +137,46 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
-        """Every field that is text inside: keys, then categories."""
-        return self.keys + self.categories
+        """Every field that is text inside: keys, then categories, then the digits that are kept of secrets."""
+        return self.keys + self.categories + tuple(chain.from_iterable(self.kept_digits.values()))
+
+    @cached_property
+    def hidden(self) -> tuple[str, ...]:
+        """Texts that are a keyed hash: the secret and the personal ones."""
+        return self.secret + tuple(name for name in self.personal if name not in self.secret)
+
+    @cached_property
+    def sealed(self) -> dict[str, str]:
+        """Personal field -> the further field that keeps it encrypted: it is stored, and no one else reads it."""
+        return {name: f"{name}_sealed" for name in self.personal}
+
+    @cached_property
+    def kept_digits(self) -> dict[str, tuple[str, str]]:
+        """Secret field -> the fields of its first six and its last four digits."""
+        return {name: (f"{name}_first6", f"{name}_last4") for name in self.keep_digits}
+
+    @cached_property
+    def may_lack(self) -> tuple[str, ...]:
+        """Fields that may be absent or null: the optional ones, and what is kept of secrets."""
+        return self.optional + tuple(chain.from_iterable(self.kept_digits.values())) + tuple(self.sealed.values())
+
+    @cached_property
+    def searched(self) -> tuple[str, ...]:
+        """The texts that card numbers are looked for in."""
+        kept = chain.from_iterable(self.kept_digits.values())
+        return tuple(
+            name for name in (self.id, *self.texts) if name not in (*self.hidden, *self.not_card_numbers, *kept)
+        )
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
         """Every field of a live transaction, in the order of the wire struct."""
         return (self.id, self.time, *self.decimals, *self.numbers, *self.texts)
+
+    @property
+    def outcome_columns(self) -> tuple[str, ...]:
+        """The columns of a history that say more about its labels."""
+        return tuple(name for name in (self.outcome_time, self.outcome_source) if name is not None)
 
     @cached_property
     def assigns(self) -> bool:
@@ -129,15 +192,21 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @cached_property
     def wire_type(self) -> type[Transaction]:
         """The msgspec struct of one transaction."""
-        fields: list[Any] = [(self.id, _Id | int), (self.time, str | int | float)]
-        fields += [(name, self._number_type(name)) for name in (*self.decimals, *self.numbers)]
-        fields += [(name, _Text | int if name in self.keys else _Text | bool | int) for name in self.texts]
-        required = [field for field in fields if field[0] not in self.optional]
-        optional = [(name, kind | None, None) for name, kind in fields if name in self.optional]
-        made: Any = msgspec.defstruct(
-            "Transaction", required + optional, bases=(Transaction,), forbid_unknown_fields=True, gc=False
-        )
-        return cast("type[Transaction]", made)
+        texts = {name: TEXT | int if name in self.keys else TEXT | bool | int for name in self.texts}
+        return self._struct({self.id: ID | int, self.time: str | int | float}, texts)
+
+    @cached_property
+    def _stored_type(self) -> type[Transaction]:
+        """The same as it was kept, with texts of any length: every version accepted the same numbers."""
+        return self._struct({self.id: str, self.time: int}, dict.fromkeys(self.texts, str))
+
+    def _struct(self, first: dict[str, Any], texts: dict[str, Any]) -> type[Transaction]:
+        sealed = dict.fromkeys(self.sealed.values(), str)
+        return struct_of(first | self._number_types | texts | sealed, self.may_lack)
+
+    @cached_property
+    def _number_types(self) -> dict[str, Any]:
+        return {name: self._number_type(name) for name in (*self.decimals, *self.numbers)}
 
     def _number_type(self, name: str) -> Any:
         limits = self.limits(name)
@@ -145,15 +214,16 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def limits(self, name: str) -> tuple[float, float] | None:
         """Least and greatest accepted value of a number, or None where any will do."""
+        if name not in self.decimals:
+            return self.ranges.get(name)
+        limit = float(MINOR_LIMIT // 10 ** self.decimals[name])  # sums of windows stay exact
         if name in self.ranges:
-            return self.ranges[name]
+            least, most = self.ranges[name]
+            return max(least, -limit), min(most, limit)
         if self.place and name in self.place:
             return (-90.0, 90.0) if name == self.place[0] else (-180.0, 180.0)
-        if name in self.decimals:
-            limit = float(MINOR_LIMIT // 10 ** self.decimals[name])
-            signed = self.negative_amounts or name != self.amount
-            return (-limit if signed else 0.0, limit)
-        return None
+        signed = self.negative_amounts or name != self.amount
+        return (-limit if signed else 0.0, limit)
 
     @cached_property
     def _decoder(self) -> msgspec.json.Decoder[Transaction]:
@@ -170,7 +240,8 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def decode(self, raw: bytes | memoryview | msgspec.Raw) -> Transaction:
         """One transaction from its JSON bytes. Raises InvalidInput that names the field and what it expects.
 
-        An optional id or time that is missing stays None until `assign`.
+        An optional id or time that is missing stays None until `assign`, and secrets are still to be hidden: what is
+        read from outside is read by a `TransactionReader`.
         """
         transaction = read_json(self._decoder.decode, raw)
         self.normalise(transaction)
@@ -188,32 +259,8 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @cached_property
     def normalise(self) -> Callable[[Transaction], None]:
-        """Brings the time to microseconds and the texts to text, in place; checks the decimals of exact numbers."""
-        time, time_of, time_path = self.time, operator.attrgetter(self.time), f"$.{self.time}"
-        names, decimals = (self.id, *self.texts), self.decimals
-        get_texts = operator.attrgetter(*names)
-        texts_of = get_texts if self.texts else lambda transaction: (get_texts(transaction),)
-        scaled = tuple((name, operator.attrgetter(name), 10**n) for name, n in self.checked_decimals.items())
-
-        def normalise(transaction: Transaction) -> None:
-            value = time_of(transaction)
-            if value is not None:
-                setattr(transaction, time, instant_us(value, time_path))
-            for text in texts_of(transaction):
-                if type(text) is not str and text is not None:
-                    make_texts(transaction)
-                    break
-            for name, number_of, scale in scaled:
-                value = number_of(transaction)
-                if value is not None and not (value * scale).is_integer() and not has_decimals(value, scale):
-                    raise InvalidInput(f"Expected at most {decimals[name]} decimals, got {value!r}", f"$.{name}")
-
-        def make_texts(transaction: Transaction) -> None:
-            for name, value in zip(names, texts_of(transaction), strict=True):
-                if type(value) is not str and value is not None:
-                    setattr(transaction, name, text_of(value))
-
-        return normalise
+        """Brings the time to microseconds and the texts to text, in place; checks lengths and decimals."""
+        return normaliser(self.id, self.time, self.texts, self.checked_decimals)
 
     def assign(self, transaction: Transaction, new_id: str, now_us: int) -> None:
         """Give a decoded transaction the id and the time (microseconds) it lacks, in place.
@@ -235,42 +282,40 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """The canonical bytes of a decoded transaction: equal content gives equal bytes."""
         return _encode(transaction)
 
+    def is_same(self, stored: bytes, content: bytes) -> bool:
+        """Whether two contents are of the same transaction: one may be sealed with another key than the other."""
+        return stored == content or (bool(self.personal) and self._bare(stored) == self._bare(content))
+
+    def _bare(self, content: bytes) -> dict[str, Any]:
+        fields = msgspec.json.decode(content, type=dict[str, Any])
+        return {name: value for name, value in fields.items() if name not in self.sealed.values()}
+
     def restore(self, content: bytes) -> Transaction:
         """The transaction that `encode` wrote; its time already counts microseconds."""
         return self._decoder.decode(content)
 
     def restore_all(self, contents: Sequence[bytes]) -> list[Transaction]:
-        """The same for several at once, at half the price."""
+        """The same for several at once, at half the price. Raises msgspec.ValidationError when one does not fit."""
         return self._array_decoder.decode(b"[%b]" % b",".join(contents))
 
+    def restore_fitting(self, contents: Sequence[bytes]) -> Restored:
+        """The transactions among these that can be read, and which are not as the schema would accept them."""
+        try:
+            return Restored(self.restore_all(contents), range(len(contents)), [])
+        except msgspec.MsgspecError:
+            pass
+        found = Restored([], places := [], [])
+        for place, content in enumerate(contents):
+            try:
+                found.transactions.append(self._restored(content, place, found.misfits))
+                places.append(place)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                continue  # it is among the misfits
+        return found
 
-def read_json(decode: Callable[[Any], T], raw: bytes | memoryview | msgspec.Raw) -> T:
-    """What `decode` makes of JSON from outside. Raises BadBody, or InvalidInput that names the path."""
-    try:
-        return decode(raw)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `")
-        raise InvalidInput(message, path.rstrip("`") or "$") from None
-    except msgspec.DecodeError as error:
-        raise BadBody(f"No valid JSON: {error}") from None
-    except UnicodeDecodeError:
-        raise BadBody("Not UTF-8: send JSON encoded as UTF-8") from None
-    except RecursionError:
-        raise BadBody("No valid JSON: nested too deeply") from None
-
-
-def has_decimals(value: float, scale: int) -> bool:
-    """Whether `value` is a whole number of 1/scale, but for the rounding of binary numbers.
-
-    >>> has_decimals(12.34, 100), has_decimals(0.1 + 0.2, 100), has_decimals(12.345, 100)
-    (True, True, False)
-    """
-    nearest = round(value * scale) / scale
-    return nearest == value or abs(nearest - value) <= 1e-12 * abs(value)
-
-
-def text_of(value: bool | int) -> str:
-    """How a whole number or a boolean is written as text: `7`, `true`."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+    def _restored(self, content: bytes, place: int, misfits: list[Misfit]) -> Transaction:
+        try:
+            return self.restore(content)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            misfits.append(Misfit(place, str(error)))
+            return msgspec.json.decode(content, type=self._stored_type)

@@ -51,7 +51,7 @@ def instant_us(value: str | float, path: str = "$") -> int:
     else:
         micros = round(value)
     if not EARLIEST_US <= micros < LATEST_US:
-        raise InvalidInput(f"Expected a time from 1970 up to 2100, got {value!r}", path)
+        raise InvalidInput(f"Expected a time from 1970 up to 2100, got {str(value)[:40]!r}", path)
     return micros
 
 

@@ -33,18 +33,29 @@ class FeaturePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything needed to compute features: saved with the model, so that serving never runs user code.
 
     `vocabulary` lists, for every categorical feature, the values that have a code of their own. `forget_after` is how
-    long a key is remembered for features that have no window.
+    long a key is remembered for features that have no window. `trusts` are the sources whose outcomes count in fraud
+    counts and rates; all of them where it is not set.
     """
 
     schema: Schema
     features: tuple[Feature, ...]
     vocabulary: dict[str, tuple[str, ...]] = {}
     forget_after: str = FORGET_AFTER
+    trusts: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET  # so, plans without it keep their fingerprint
 
     @property
     def names(self) -> tuple[str, ...]:
         """The columns of the model's input, in order."""
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def trusted_sources(self) -> tuple[str, ...] | None:
+        """The sources whose outcomes count in fraud counts and rates; None for all."""
+        return None if self.trusts is msgspec.UNSET else self.trusts
+
+    def is_trusted(self, source: str | None) -> bool:
+        """Whether outcomes of this source count in fraud counts and rates."""
+        return self.trusts is msgspec.UNSET or source in self.trusts
 
 
 class CompiledPlan(NamedTuple):

@@ -167,14 +167,15 @@ def read_profile(plan: GroupPlan, state: GroupState, data: NDArray[np.uint8], be
     if begin + 8 > len(data) or not fits(plan, state):
         return DAMAGED if begin + 8 > len(data) else NO_ROOM
     key = read_eight(data, begin)
-    if key == FREE:
+    end, clock = read_number(data, begin + 8)
+    end, unheard = read_number(data, end)
+    is_time = -at.NEVER < clock < at.NEVER and -at.NEVER < unheard < at.NEVER
+    if key == FREE or not is_time or clock + unheard >= at.NEVER:
         return DAMAGED
     drop(plan, state, key)
     slot = slot_of(plan, state, key, hash_of(state.slots, key))
     cells = state.keys[slot]
-    end, cells[at.CLOCK] = read_number(data, begin + 8)
-    end, cells[at.HEARD] = read_number(data, end)
-    cells[at.HEARD] += cells[at.CLOCK]
+    cells[at.CLOCK], cells[at.HEARD] = clock, clock + unheard
     for c in range(len(at.FRESH_KEY), plan.kept_until):
         end, cells[c] = read_number(data, end)
     end, n = read_number(data, end)

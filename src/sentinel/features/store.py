@@ -1,10 +1,8 @@
 """The memory store: the feature state of every key."""
 
-import io
 import struct
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +10,6 @@ from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from sentinel.errors import StorageProblem
 from sentinel.events.columns import EventColumns
-from sentinel.events.schema import Schema
 from sentinel.events.times import duration_us
 from sentinel.features import layout as at
 from sentinel.features.forgetting import count_forgotten
@@ -25,9 +22,9 @@ from sentinel.features.rows import fill_rows
 from sentinel.features.state import GroupState
 from sentinel.features.table import bytes_of, empty_table, places_bytes
 
-_PIECE = 1 << 18
 _STEP = 10_000  # keys
 _RECEIVED = "received"
+_LATEST = at.NEVER  # no time in microseconds is so far from 1970
 _LEAST_AHEAD, _MOST_AHEAD = 4 << 20, 32 << 20
 _FIRST_BYTES = 1 << 16
 _HEAD = struct.Struct("<BQ")  # of a profile: the kernel's version, the fingerprint of the plan
@@ -49,7 +46,7 @@ class MemoryStore:
         self._max_ahead_us = duration_us(plan.schema.max_ahead)
         self._received_us = at.NONE  # of the newest event
         self._taken: dict[int, int] = {}  # up to which byte memory was taken ahead, by region
-        self._fingerprints = [_fingerprint(plan.schema, group) for group in self.compiled.groups]
+        self._fingerprints = [_fingerprint(plan, group) for group in self.compiled.groups]
 
     def advance(self, events: EventColumns) -> "Features":
         """Take these events and return what was known at each of its transactions.
@@ -183,16 +180,21 @@ class MemoryStore:
 
         Raises StorageProblem when the snapshot belongs to another plan, or is damaged; then nothing is changed.
         """
+        expected = {_RECEIVED} | {f"{g}.{part}" for g in range(len(self._groups)) for part in ("plan", "profiles")}
+        plans = [taken.get(f"{g}.plan") for g in range(len(self._groups))]
+        wanted = [[at.KERNEL_VERSION, one] for one in self._fingerprints]
+        if taken.keys() != expected or [one.tolist() for one in plans if one is not None] != wanted:
+            raise StorageProblem("the snapshot belongs to another feature plan; replay the log")
+        received = taken[_RECEIVED]
+        if received.dtype != np.int64 or received.shape != (1,) or abs(int(received[0])) >= _LATEST:
+            raise StorageProblem("the snapshot does not say when its newest event was received; it is damaged")
         restored = [_empty_state(group) for group in self.compiled.groups]
         for g in range(len(restored)):
-            if (
-                _RECEIVED not in taken
-                or f"{g}.plan" not in taken
-                or taken[f"{g}.plan"].tolist() != [at.KERNEL_VERSION, self._fingerprints[g]]
-            ):
-                raise StorageProblem("the snapshot belongs to another feature plan; replay the log")
-            self._read(restored, g, taken[f"{g}.profiles"], np.zeros(0, np.int64))
-        self._groups, self._received_us, self._taken = restored, int(taken[_RECEIVED][0]), {}
+            profiles = taken[f"{g}.profiles"]
+            if profiles.dtype != np.uint8 or profiles.ndim != 1:
+                raise StorageProblem(f"profiles are bytes (n,), and these are {profiles.dtype} {profiles.shape}")
+            self._read(restored, g, np.ascontiguousarray(profiles), np.zeros(0, np.int64))
+        self._groups, self._received_us, self._taken = restored, int(received[0]), {}
 
     def _read(self, groups: Sequence[GroupState], g: int, data: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
         """Profiles one after the other; where they end (n,), if that is known."""
@@ -206,10 +208,11 @@ class MemoryStore:
             raise StorageProblem("profiles of this plan cannot be read; they are damaged")
 
 
-def _fingerprint(schema: Schema, plan: GroupPlan) -> int:
+def _fingerprint(whole: FeaturePlan, plan: GroupPlan) -> int:
     """A number that two plans share if a profile holds the same for both: windows may differ that follow from it."""
+    schema = whole.schema
     exact = list(schema.decimals.items())
-    held = [
+    held: list[Any] = [
         schema.texts[plan.key], plan.labelled, plan.reach, plan.kept_until,
         schema.place if plan.place != at.NONE else None,
         [schema.texts[one] if is_text else exact[one] for is_text, one in plan.stored[:, : at.EVENT_CELL].tolist()],
@@ -217,6 +220,8 @@ def _fingerprint(schema: Schema, plan: GroupPlan) -> int:
         plan.sessions[:, : at.SESSION_CELL + 1].tolist(),
         [(exact[one], cell) for one, cell in plan.session_totals.tolist()],
     ]  # fmt: skip
+    if plan.labelled and whole.trusted_sources is not None:
+        held.append(sorted(whole.trusted_sources))
     return xxh3_64_intdigest(repr(held).encode())
 
 
@@ -240,34 +245,6 @@ class Features:
         self.rows = rows
         self.late = late
         self.known = known
-
-
-def pack(snapshot: Mapping[str, NDArray[Any]]) -> bytes:
-    """A snapshot as bytes (NumPy's npz; each part carries a CRC)."""
-    buffer = io.BytesIO()
-    write_packed(snapshot, buffer)
-    return buffer.getvalue()
-
-
-def write_packed(snapshot: Mapping[str, NDArray[Any]], file: IO[bytes]) -> None:
-    """Write what `pack` returns to a file, in small pieces."""
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in snapshot.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
-                header = np.lib.format.header_data_from_array_1_0(array)
-                np.lib.format.write_array_header_1_0(entry, header)
-                flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-                for begin in range(0, len(flat), _PIECE):
-                    entry.write(flat[begin : begin + _PIECE])
-
-
-def unpack(data: bytes) -> dict[str, NDArray[Any]]:
-    """The snapshot that `pack` wrote. Raises StorageProblem when the bytes are damaged."""
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:
-        raise StorageProblem(f"the snapshot is damaged ({error})") from error
 
 
 def _empty_state(plan: GroupPlan) -> GroupState:

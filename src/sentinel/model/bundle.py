@@ -12,21 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.errors import BundleProblem, SentinelError
+from sentinel.errors import BundleProblem, SentinelError, StorageProblem
 from sentinel.features.layout import KERNEL_VERSION
+from sentinel.features.packed import most_bytes, pack, unpack
 from sentinel.features.plan import FeaturePlan
-from sentinel.features.store import MemoryStore, pack, unpack
+from sentinel.features.regular_file import read_regular
+from sentinel.features.store import MemoryStore
+from sentinel.model import onnx_file
 from sentinel.model.certificate import Certificate
 from sentinel.model.reference import Reference
+from sentinel.model.registry import Registry, TrustedKeys
 from sentinel.model.scorer import Scorer
+from sentinel.model.signing import SIGNATURE_FILE, Sign, check_signed
 
 FORMAT = 2
 MODEL_FILE = "model.onnx"
 STATE_FILE = "state.npz"
 REFERENCE_FILE = "reference.json"
 MANIFEST_FILE = "manifest.json"
+_MOST_MANIFEST = 64 << 20
+_MOST_BYTES = {MODEL_FILE: onnx_file.MOST_BYTES, REFERENCE_FILE: 256 << 20, STATE_FILE: most_bytes()}
 _LIBRARIES = ("numpy", "numba", "onnx", "onnxruntime", "xgboost-cpu", "polars", "msgspec")
 
 
@@ -52,6 +60,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     plan_sha256: str
     thresholds: dict[str, float | None]
     fallback: dict[str, Any] = {}
+    on_fault: dict[str, str] = {}
     metrics: Any
     certificate: Certificate
     history: HistoryFacts
@@ -100,8 +109,10 @@ def plan_sha256(plan: FeaturePlan) -> str:
     return hashlib.sha256(msgspec.json.encode(plan, order="deterministic")).hexdigest()
 
 
-def write_bundle(folder: Path, manifest: Manifest, model: bytes, reference: Reference, store: MemoryStore) -> Manifest:
-    """Write a bundle that appears whole or not at all; return the manifest with its file hashes."""
+def write_bundle(
+    folder: Path, manifest: Manifest, model: bytes, reference: Reference, store: MemoryStore, sign: Sign | None = None
+) -> Manifest:
+    """Write a bundle that appears whole or not at all, and in the registry's record; the manifest with file hashes."""
     files = {
         MODEL_FILE: model,
         REFERENCE_FILE: msgspec.json.encode(reference),
@@ -111,13 +122,40 @@ def write_bundle(folder: Path, manifest: Manifest, model: bytes, reference: Refe
         manifest, files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     )
     text = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2)
+    files[MANIFEST_FILE] = text
+    if sign is not None:
+        files[SIGNATURE_FILE] = sign(text)
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    for name, data in {**files, MANIFEST_FILE: text}.items():
+    for name, data in files.items():
         write_durably(draft / name, data)
+    Registry(folder.parent).record(folder.name, text, "trained")
     draft.rename(folder)
     return manifest
+
+
+def accept_bundle(registry: Registry, version: str) -> str:
+    """Take a bundle that was made elsewhere into the registry's record; the SHA-256 of its manifest.
+
+    Raises BundleProblem for one that would be refused for another reason than that.
+    """
+    folder = registry.path(version)
+    raw = _manifest_bytes(folder)
+    _checked_bundle(folder, raw, registry.trusted)
+    registry.record(version, raw, "accepted")
+    return hashlib.sha256(raw).hexdigest()
+
+
+def sign_bundle(registry: Registry, version: str, sign: Sign) -> None:
+    """Sign a bundle that is in the registry's record. Raises BundleProblem for one that is not as it was recorded."""
+    folder = registry.path(version)
+    raw = _manifest_bytes(folder)
+    registry.check_recorded(version, raw)
+    _checked_bundle(folder, raw, frozenset())
+    draft = folder / f".{SIGNATURE_FILE}"
+    write_durably(draft, sign(raw))
+    draft.rename(folder / SIGNATURE_FILE)
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -128,13 +166,39 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(handle.fileno())
 
 
-def load_bundle(folder: Path) -> Bundle:
-    """Read a bundle and check all of it. Raises BundleProblem that says what does not match."""
-    manifest = read_manifest(folder)
+def load_bundle(folder: Path, trusted: TrustedKeys = frozenset()) -> Bundle:
+    """Read a bundle and check all of it: record, signature where there are trusted keys, hashes, and what is in it.
+
+    Raises BundleProblem that says what does not match.
+    """
+    raw = _manifest_bytes(folder)
+    Registry(folder.parent).check_recorded(folder.name, raw)
+    return _checked_bundle(folder, raw, trusted)
+
+
+def load_warm(registry: Registry, version: str) -> Bundle:
+    """A bundle that has scored once already, so that its first request does not wait."""
+    bundle = load_bundle(registry.path(version), registry.trusted)
+    bundle.scorer.score(np.zeros((1, bundle.scorer.n_features), np.float32))
+    return bundle
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest alone, as the registry has it on record, without looking at the other files."""
+    raw = _manifest_bytes(folder)
+    Registry(folder.parent).check_recorded(folder.name, raw)
+    return _decoded(folder, raw)
+
+
+def _checked_bundle(folder: Path, raw: bytes, trusted: TrustedKeys) -> Bundle:
+    if trusted:
+        check_signed(folder, raw, trusted)
+    manifest = _decoded(folder, raw)
+    if manifest.files.keys() != _MOST_BYTES.keys():
+        raise BundleProblem(
+            f"{folder / MANIFEST_FILE} has to list {', '.join(_MOST_BYTES)} and nothing else; train anew"
+        )
     data = {name: _read_checked(folder / name, expected) for name, expected in manifest.files.items()}
-    missing = {MODEL_FILE, REFERENCE_FILE, STATE_FILE} - data.keys()
-    if missing:
-        raise BundleProblem(f"{folder / MANIFEST_FILE} does not list {', '.join(sorted(missing))}; train anew")
     if plan_sha256(manifest.plan) != manifest.plan_sha256:
         raise BundleProblem(f"{folder}: the feature plan was changed after training; train anew")
     scorer = Scorer(data[MODEL_FILE])
@@ -151,28 +215,40 @@ def load_bundle(folder: Path) -> Bundle:
     return bundle
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest alone, without looking at the other files."""
+def _manifest_bytes(folder: Path) -> bytes:
     path = folder / MANIFEST_FILE
+    if folder.is_symlink():
+        raise BundleProblem(f"{folder} is a symbolic link; put the folder itself there")
     try:
-        raw = path.read_bytes()
-    except OSError:
+        return read_regular(path, _MOST_MANIFEST)
+    except FileNotFoundError:
         raise BundleProblem(f"there is no bundle in {folder}: {MANIFEST_FILE} is missing; train one") from None
+    except (OSError, StorageProblem) as error:
+        raise BundleProblem(f"{path} cannot be read: {error}") from error
+
+
+def _decoded(folder: Path, raw: bytes) -> Manifest:
+    path = folder / MANIFEST_FILE
     try:
         found = msgspec.json.decode(raw)
         known = found.get("format") if isinstance(found, dict) else None
         if known != FORMAT:
             raise BundleProblem(f"{path} has format {known}, this Sentinel reads {FORMAT}; train anew")
-        return _manifest_decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        manifest = _manifest_decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleProblem(f"{path} cannot be read ({error}); restore it or train anew") from error
+    if manifest.version != folder.name:
+        raise BundleProblem(f"{folder} has the manifest of {manifest.version}; a version keeps its name")
+    return manifest
 
 
 def _read_checked(path: Path, expected: str) -> bytes:
     try:
-        data = path.read_bytes()
-    except OSError:
+        data = read_regular(path, _MOST_BYTES[path.name])
+    except FileNotFoundError:
         raise BundleProblem(f"{path} is missing; restore it or train anew") from None
+    except (OSError, StorageProblem) as error:
+        raise BundleProblem(f"{path} cannot be read: {error}") from error
     if hashlib.sha256(data).hexdigest() != expected:
         raise BundleProblem(f"{path} was altered after training (SHA-256 differs); restore it or train anew")
     return data

@@ -1,18 +1,43 @@
-"""The registry: the bundles of a home folder."""
+"""The registry: the bundles of a home folder, and its record of what each of them was when it came."""
 
+import hashlib
+import os
 import re
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, TypeAlias
 
-from sentinel.errors import BundleProblem
+import msgspec
 
-_VERSION = re.compile(r"v(\d+)")
+from sentinel.errors import BundleProblem, StorageProblem
+from sentinel.features.regular_file import read_regular
+
+RECORD_FILE = "registry.jsonl"
+TrustedKeys: TypeAlias = frozenset[bytes]
+"""Public keys of Ed25519, 32 bytes each. Where there are any, a bundle has to be signed by one of them."""
+
+_VERSION = re.compile(r"v(\d{1,9})")
+_MOST_RECORD = 64 << 20
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line of the record: how the manifest of a version read when it was trained, accepted or signed here."""
+
+    version: str
+    manifest_sha256: str
+    at: str
+    how: Literal["trained", "accepted", "signed"]
+
+
+_decode = msgspec.json.Decoder(Entry).decode
 
 
 class Registry:
-    """The folder `models/` of a home: `v1`, `v2`, ..."""
+    """The folder `models/` of a home: `v1`, `v2`, ..., and `registry.jsonl`, to which a line is only ever added."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, trusted: TrustedKeys = frozenset()) -> None:
         self.folder = folder
+        self.trusted = trusted
 
     def versions(self) -> list[str]:
         """Every version, oldest first."""
@@ -22,9 +47,9 @@ class Registry:
         return sorted(found, key=lambda name: int(name[1:]))
 
     def next_version(self) -> str:
-        """The version that a new bundle gets."""
-        versions = self.versions()
-        return f"v{int(versions[-1][1:]) + 1}" if versions else "v1"
+        """The version that a new bundle gets; none is given twice, whatever was deleted."""
+        named = [int(match[1]) for name in (*self.versions(), *self._recorded()) if (match := _VERSION.fullmatch(name))]
+        return f"v{max(named, default=0) + 1}"
 
     def path(self, version: str) -> Path:
         """Folder of a version. Raises BundleProblem for what is no version here."""
@@ -32,3 +57,50 @@ class Registry:
             known = ", ".join(self.versions()) or "none yet: run `sentinel train`"
             raise BundleProblem(f"there is no model {version!r} in {self.folder}; there is {known}")
         return self.folder / version
+
+    def record(self, version: str, manifest: bytes, how: Literal["trained", "accepted", "signed"]) -> None:
+        """Note durably what the manifest of a version is. The newest line of a version counts."""
+        entry = Entry(
+            version, hashlib.sha256(manifest).hexdigest(), datetime.now(UTC).isoformat(timespec="seconds"), how
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.folder / RECORD_FILE, flags, 0o644)
+        try:
+            size = os.fstat(descriptor).st_size
+            is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # by a power cut
+            os.write(descriptor, b"\n" * is_torn + msgspec.json.encode(entry) + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def check_recorded(self, version: str, manifest: bytes) -> None:
+        """Raise BundleProblem unless this is the manifest that the record has of a version."""
+        entry = self._recorded().get(version)
+        if entry is None:
+            raise BundleProblem(
+                f"{version} is not in {self.folder / RECORD_FILE}: it was not trained here. If you know where it comes "
+                f"from, `sentinel models accept {version}` takes it in"
+            )
+        if hashlib.sha256(manifest).hexdigest() != entry.manifest_sha256:
+            raise BundleProblem(
+                f"the manifest of {version} was altered after it was {entry.how} at {entry.at} (SHA-256 differs from "
+                f"that in {self.folder / RECORD_FILE}); restore it or train anew"
+            )
+
+    def _recorded(self) -> dict[str, Entry]:
+        """The newest line of each version; a line that cannot be read vouches for nothing."""
+        try:
+            raw = read_regular(self.folder / RECORD_FILE, _MOST_RECORD)
+        except FileNotFoundError:
+            return {}
+        except (OSError, StorageProblem) as error:
+            raise BundleProblem(f"the record of the models cannot be read: {error}") from error
+        entries: dict[str, Entry] = {}
+        for line in raw.splitlines():
+            try:
+                entry = _decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                continue
+            entries[entry.version] = entry
+        return entries

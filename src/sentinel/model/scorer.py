@@ -5,7 +5,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sentinel.errors import BundleProblem
-from sentinel.model.trees import take_out_trees
+from sentinel.model.onnx_file import OnnxFile
+from sentinel.model.trees import check_trees, take_out_trees
 
 CHUNK = 48
 """Rows in one call. From 50 on, ONNX Runtime 1.32 walks the trees in another order and takes 2.5 times as long."""
@@ -24,14 +25,16 @@ class Scorer:
     """
 
     def __init__(self, model: bytes, *, own_trees: bool = True) -> None:
+        file = OnnxFile(model)
+        check_trees(file)
         self._session = _open(model)
         _check(self._session)
         self._input = self._session.get_inputs()[0].name
         self._outputs = [self._session.get_outputs()[0].name]
         self.n_features = int(self._session.get_inputs()[0].shape[1])
         self._trees = None
-        parts = take_out_trees(model, self.n_features) if own_trees else None
-        if parts is not None:
+        parts = take_out_trees(file, self.n_features)
+        if parts is not None and own_trees:
             self._trees, rest, self._input = parts
             self._session = _open(rest)
 

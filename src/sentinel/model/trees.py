@@ -9,15 +9,16 @@ A missing value is above or below every threshold, as its node says: each row is
 reads the one it needs.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import onnx
 from numba import njit
 from numpy.typing import NDArray
-from onnx import helper
 
+from sentinel.errors import BundleProblem
+from sentinel.model.onnx_file import OnnxFile
 from sentinel.model.quickscorer import LEAVES, ROWS, exit_leaves
 
 MOST_TESTS, DEEPEST = 256, 100
@@ -59,26 +60,67 @@ class Trees(NamedTuple):
         return out
 
 
-def take_out_trees(model: bytes, n_features: int) -> tuple[Trees, bytes, str] | None:
-    """The trees of an ONNX model that begins with them, the model of what follows, and the name of its input.
+def take_out_trees(model: OnnxFile, n_features: int) -> tuple[Trees, bytes, str] | None:
+    """The trees of a model that begins with them, the model of what follows, and the name of its input.
 
     None for any other model: no ensemble in first place, splits of another kind, trees that are too large.
     """
-    found = onnx.load_from_string(model)
-    first = found.graph.node[0]
-    if first.op_type != "TreeEnsembleRegressor" or list(first.input) != [found.graph.input[0].name]:
+    first = model.nodes[0]
+    if first.operator != "TreeEnsembleRegressor" or first.inputs != model.inputs[:1] or len(first.outputs) != 1:
         return None
-    given = {one.name: helper.get_attribute_value(one) for one in first.attribute}
-    trees = _trees(given, n_features) if _is_plain(given) else None
-    reads = {name for node in found.graph.node[1:] for name in node.input}
-    if trees is None or first.input[0] in reads:
+    trees = _trees(first.attributes, n_features) if _is_plain(first.attributes) else None
+    reads = {name for node in model.nodes[1:] for name in node.inputs}
+    if trees is None or first.inputs[0] in reads:
         return None
-    logit = first.output[0]
-    del found.graph.node[0]
-    del found.graph.input[:]
-    found.graph.input.append(helper.make_tensor_value_info(logit, onnx.TensorProto.FLOAT, [None, 1]))
-    rest: bytes = found.SerializeToString(deterministic=True)
-    return trees, rest, logit
+    return trees, model.after_first(), first.outputs[0]
+
+
+def check_trees(model: OnnxFile) -> None:
+    """Raise BundleProblem for trees that lead anywhere but to later nodes of their own and to features of the row.
+
+    To be asked before anything walks them: what walks trees relies on it.
+    """
+    for node in model.nodes:
+        if node.operator == "TreeEnsembleRegressor":
+            _check_columns(node.attributes)
+            _check_nodes(node.attributes, model.width)
+
+
+def _check_columns(given: dict[str, Any]) -> None:
+    kinds = {f"nodes_{name}": bytes if name == "modes" else float if name == "values" else int for name in _NEEDED}
+    kinds |= {"target_treeids": int, "target_nodeids": int, "target_ids": int, "target_weights": float}
+    columns = {name: given.get(name) for name in kinds}
+    is_whole = all(
+        isinstance(column, list) and all(isinstance(one, kinds[name]) for one in column)
+        for name, column in columns.items()
+    )
+    below = given.get("nodes_missing_value_tracks_true") or []
+    if not is_whole or not isinstance(below, list) or not set(below) <= {0, 1}:
+        raise BundleProblem("the trees of the model lack something; train anew")
+    n = {len(given[f"nodes_{name}"]) for name in _NEEDED} | ({len(below)} if below else set())
+    m = {len(given[name]) for name in kinds if name.startswith("target_")}
+    if len(n) != 1 or len(m) != 1:
+        raise BundleProblem("the columns of the model's trees are not of one length; train anew")
+    if given.get("n_targets", 1) != 1 or set(given["target_ids"]) - {0}:
+        raise BundleProblem("the trees of the model have several targets; train anew")
+
+
+def _check_nodes(given: dict[str, Any], n_features: int) -> None:
+    trees, numbers, features, modes, lefts, rights = (
+        given[f"nodes_{name}"] for name in ("treeids", "nodeids", "featureids", "modes", "truenodeids", "falsenodeids")
+    )
+    sizes = Counter(trees)
+    known: set[tuple[int, int]] = set()
+    for tree, number, feature, mode, left, right in zip(trees, numbers, features, modes, lefts, rights, strict=True):
+        is_inside = 0 <= number < sizes[tree] and 0 <= feature < n_features and (tree, number) not in known
+        if not is_inside or not (mode == b"LEAF" or (number < left < sizes[tree] and number < right < sizes[tree])):
+            raise BundleProblem(
+                f"node {number} of tree {tree} of the model is not in its place, reads feature {feature} of "
+                f"{n_features}, or leads to a node that is not there; train anew"
+            )
+        known.add((tree, number))
+    if not known.issuperset(zip(given["target_treeids"], given["target_nodeids"], strict=True)):
+        raise BundleProblem("a leaf of the model belongs to no tree; train anew")
 
 
 def _is_plain(given: dict[str, Any]) -> bool:

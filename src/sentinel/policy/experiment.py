@@ -105,19 +105,34 @@ class Tally(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         A missed fraud costs its amount, a flagged legitimate transaction `false_alarm_cost`, all else nothing.
         Raises InvalidInput, and counts nothing, when the cost is not a finite number of at least 0.
         """
+        self._count_outcome(action, fraud, _cost_of(action, fraud, amount, false_alarm_cost), 1)
+
+    def forget_outcome(self, action: Action, fraud: bool, amount: float, false_alarm_cost: float) -> None:
+        """Count an outcome no longer that was noted with the same arguments, of which InvalidInput was not raised."""
+        cost = _cost_of(action, fraud, amount, false_alarm_cost)
+        self._count_outcome(action, fraud, cost, -1)
+        # floats: what is left of equal parts need not be 0
+        self.cost_sum, self.cost_squares = max(self.cost_sum, 0.0), max(self.cost_squares, 0.0)
+
+    def _count_outcome(self, action: Action, fraud: bool, cost: float, times: int) -> None:
         flagged = action is not Action.APPROVE
-        cost = (0.0 if flagged else amount) if fraud else (false_alarm_cost if flagged else 0.0)
-        if not 0.0 <= cost < math.inf:
-            raise InvalidInput(f"an outcome cannot cost {cost}", "$.amount" if fraud else "$.false_alarm_cost")
-        self.outcomes_known += 1
-        self.flagged_fraud += flagged and fraud
-        self.flagged_legitimate += flagged and not fraud
-        self.missed_fraud += fraud and not flagged
-        self.cost_sum += cost
-        self.cost_squares += cost * cost
+        self.outcomes_known += times
+        self.flagged_fraud += times * (flagged and fraud)
+        self.flagged_legitimate += times * (flagged and not fraud)
+        self.missed_fraud += times * (fraud and not flagged)
+        self.cost_sum += times * cost
+        self.cost_squares += times * cost * cost
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
+
+
+def _cost_of(action: Action, fraud: bool, amount: float, false_alarm_cost: float) -> float:
+    flagged = action is not Action.APPROVE
+    cost = (0.0 if flagged else amount) if fraud else (false_alarm_cost if flagged else 0.0)
+    if not 0.0 <= cost < math.inf:
+        raise InvalidInput(f"an outcome cannot cost {cost}", "$.amount" if fraud else "$.false_alarm_cost")
+    return cost
 
 
 class Difference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,18 +1,26 @@
 """What is applied: the deployment in force is the newest APPLIED entry of the log, and every change is one more."""
 
+import getpass
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from sentinel.errors import BundleProblem, DeploymentRefused
 from sentinel.policy.deployment import Deployment
+from sentinel.record import audit
+from sentinel.record.audit import AuditPage, By, append_change, audit_page, differences
 from sentinel.record.file_log import FileLog
+from sentinel.record.home_log import HomeLog
 from sentinel.record.log import Kind, Log, LogReader
 from sentinel.record.log_reader import FileLogReader
 
 NAME = "applied"
+_T = TypeVar("_T")
 Change = Callable[[Deployment], Deployment]
 
 _decode = msgspec.json.Decoder(Deployment).decode  # made once, before there are threads
@@ -32,11 +40,12 @@ def deployment_in(log: LogReader) -> Deployment:
         ) from error
 
 
-def apply(log: Log, change: Change, now_us: int) -> Deployment:
+def apply(log: Log, change: Change, now_us: int, by: By = audit.SENTINEL) -> Deployment:
     """Replace what is in force by what `change` makes of it, durable when this returns if the log writes at once.
 
-    From the thread of the log's writer. Raises DeploymentRefused for a share or a split outside its range,
-    StorageProblem when the log cannot be written, and whatever `change` raises; then nothing is changed.
+    Its entry of the audit comes first: there is no change without one. From the thread of the log's writer. Raises
+    DeploymentRefused for a share or a split outside its range, StorageProblem when the log cannot be written, and
+    whatever `change` raises; then nothing is changed.
     """
     before = deployment_in(log)
     after = change(before)
@@ -47,6 +56,7 @@ def apply(log: Log, change: Change, now_us: int) -> Deployment:
         after = _decode(body)
     except msgspec.ValidationError as error:
         raise DeploymentRefused(f"this deployment could not be read back ({error}); nothing is changed") from error
+    append_change(log, audit.Change.of(by, *differences(before, after), now_us), now_us)
     log.write(Kind.APPLIED, 1, now_us, body, standing=NAME)
     return after
 
@@ -79,21 +89,51 @@ class HomeDeployment:
             )
         return champion
 
-    def change(self, change: Change) -> Deployment:
+    def change(self, change: Change, by: By | None = None) -> Deployment:
         """Take the writer's lock, change what is in force, and release it; see `apply` for what is raised.
 
-        Raises StorageProblem as well while another process owns the log.
+        It is this user's change unless `by` says whose. Raises StorageProblem as well while another process owns the
+        log.
         """
-        now_us = time.time_ns() // 1000
-        log = FileLog.open(self._folder, now_us)
-        try:
-            return apply(log, change, log.clock(now_us))
-        finally:
-            log.close()
+        by = by or by_this_user("change of the deployment")
+        return self._as_writer(lambda log, now_us: apply(log, change, now_us, by))
 
     def promote(self, version: str) -> None:
         """Make a version the champion. Raises DeploymentRefused while an experiment runs."""
-        self.change(lambda deployment: deployment.with_champion(version))
+        self.change(lambda deployment: deployment.with_champion(version), by_this_user("promote", version))
+
+    def note(self, changes: Sequence[audit.Change]) -> None:
+        """Take the writer's lock and append entries of the audit; raises StorageProblem as `change` does."""
+
+        def append(log: FileLog, now_us: int) -> None:
+            for one in changes:
+                append_change(log, one, now_us)
+
+        self._as_writer(append)
+
+    def audit(self, limit: int, cursor: int = 0) -> AuditPage:
+        """A page of the audit; see `audit_page`. It is empty while there is no log."""
+        if not self._folder.exists():
+            return AuditPage([], None)
+        with closing(FileLogReader(self._folder)) as log:
+            return audit_page(log, limit, cursor)
+
+    def _as_writer(self, write: Callable[[FileLog, int], _T]) -> _T:
+        now_us = time.time_ns() // 1000
+        log = HomeLog.open(self._folder, now_us)
+        try:
+            return write(log, log.clock(now_us))
+        finally:
+            log.close()
+
+
+def by_this_user(what: str, asked: str = "") -> By:
+    """A change that is made on the command line, by the user of this process."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # nobody has this number
+        name = str(os.getuid())
+    return By(f"user {name}", "command line", what, asked)
 
 
 def log_folder(home: Path) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sentinel.errors import StorageProblem
+from sentinel.record.private import FILE_MODE, FOLDER_MODE
 
 _KEPT_FREE = 64 << 20
 
@@ -60,6 +61,9 @@ class Disk(Protocol):
     def unlink(self, path: Path) -> None:
         """Remove a name."""
 
+    def stamp(self, path: Path) -> str:
+        """What is another for a file as soon as it was written or replaced."""
+
     def free(self, folder: Path) -> int:
         """How many bytes can still be written."""
 
@@ -78,7 +82,7 @@ class RealDisk:
     def create(self, path: Path) -> File:
         """Call open, after whatever has the name was unlinked."""
         path.unlink(missing_ok=True)
-        return RealFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640))
+        return RealFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE))
 
     def names(self, folder: Path) -> list[str]:
         """Call readdir."""
@@ -86,7 +90,7 @@ class RealDisk:
 
     def make_folder(self, folder: Path) -> None:
         """Call mkdir, and its parents."""
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         self.sync_folder(folder.parent)
 
     def sync_folder(self, folder: Path) -> None:
@@ -104,6 +108,11 @@ class RealDisk:
     def unlink(self, path: Path) -> None:
         """Call unlink."""
         path.unlink()
+
+    def stamp(self, path: Path) -> str:
+        """Call stat: inode, size, and when it was changed."""
+        found = path.stat()
+        return f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
     def free(self, folder: Path) -> int:
         """Call statvfs: what is free without privileges."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import StorageProblem
-from sentinel.events.columns import Outcome
+from sentinel.events.columns import OPERATOR, Outcome
 from sentinel.events.schema import Schema
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.log import Kind, Record
@@ -20,10 +20,11 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Decider(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What decided: a model with its thresholds, or the fallback rules with theirs (`degraded` is the reason).
+    """What decided: a model with its thresholds, or what stands in for it with others (`degraded` is the reason).
 
     `review` and `block` are the probabilities from which a transaction is reviewed and blocked (None: never blocked).
-    `features` is how many features a row has, `circuit` the state of the circuit breaker.
+    `features` is how many features a row has, `circuit` the state of the circuit breaker,
+    `is_fixed` whether the detector's `on_fault` fixed the action, and no rule was asked.
     """
 
     model_version: str
@@ -35,6 +36,12 @@ class Decider(msgspec.Struct, frozen=True, array_like=True, gc=False):
     degraded: str | None = None
     variant: str | None = None
     experiment: str | None = None
+    is_fixed: bool = False
+
+    @property
+    def decided_by(self) -> str:
+        """`model`, `rules`, or `on_fault`."""
+        return "model" if self.degraded is None else "on_fault" if self.is_fixed else "rules"
 
 
 class Decided(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -94,7 +101,8 @@ class DecisionRow(NamedTuple):
 class Outcomes(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """Outcomes that were recorded together, n of them: uint8 `is_fraud`, int64 `times_us` and `about` (n,).
 
-    `about` has the position of the decision that each is about.
+    `about` has the position of the decision that each is about; the rest is as in `Outcome`. Entries without
+    sources were written before there were any: they are the operator's.
     """
 
     ids: Sequence[str]
@@ -102,10 +110,16 @@ class Outcomes(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     is_fraud: bytes
     times_us: bytes
     about: bytes
+    sources: Sequence[str] = ()
+    told_by: Sequence[str] = ()
+    reasons: Sequence[str] = ()
 
 
 class OutcomeRow(NamedTuple):
-    """One stored outcome; `about` is the position of the decision."""
+    """One stored outcome; `about` is the position of the decision.
+
+    `revoked_at` is the position of the entry that took it back, None while it counts; the record itself does not know.
+    """
 
     position: int
     transaction_id: str
@@ -113,6 +127,60 @@ class OutcomeRow(NamedTuple):
     time_us: int
     about: int
     received_us: int
+    source: str = OPERATOR
+    told_by: str = OPERATOR
+    reason: str = ""
+    revoked_at: int | None = None
+
+
+class Revocation(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Which outcomes are taken back, and why: those of one API key, received in [from_us, to_us), before a position."""
+
+    told_by: str
+    reason: str
+    from_us: int
+    to_us: int
+    before: int
+
+    def covers(self, row: OutcomeRow) -> bool:
+        """Whether it takes this outcome back."""
+        return (
+            row.told_by == self.told_by and row.position < self.before and self.from_us <= row.received_us < self.to_us
+        )
+
+
+class Standing(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a source says about a transaction."""
+
+    source: str
+    is_fraud: bool
+    time_us: int
+
+
+class Revoked(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
+    """n transactions some of whose outcomes count no longer, and what counts now; int64 `about` (n,) as in `Outcomes`.
+
+    `sources` are those of what is taken back of each transaction. `standing` has for each the newest outcome of every
+    source that still says something, oldest first: the last one counts, or, for features, the last one of a source that
+    they trust. Where there is none it is legitimate.
+    """
+
+    revocation: Revocation
+    ids: Sequence[str]
+    hashes: bytes
+    about: bytes
+    sources: Sequence[tuple[str, ...]]
+    standing: Sequence[tuple[Standing, ...]]
+
+
+class RevokedRow(NamedTuple):
+    """One transaction of a revocation; `about` is the position of its decision."""
+
+    position: int
+    transaction_id: str
+    about: int
+    revocation: Revocation
+    standing: tuple[Standing, ...]
 
 
 class Activation(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -122,12 +190,20 @@ class Activation(msgspec.Struct, frozen=True, array_like=True, gc=False):
     begin: int
 
 
+class Erased(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is personal of a subject was erased: the field that names it, and what is stored of that."""
+
+    key: str
+    value: str
+
+
 _decided = msgspec.msgpack.Decoder(Decided).decode
 _outcomes = msgspec.msgpack.Decoder(Outcomes).decode
 _activation = msgspec.msgpack.Decoder(Activation).decode
+_revoked = msgspec.msgpack.Decoder(Revoked).decode
 
 
-def body_of(entries: Decided | Outcomes | Activation) -> bytes:
+def body_of(entries: Decided | Outcomes | Activation | Revoked | Erased) -> bytes:
     """The bytes that the log keeps."""
     return _encode(entries)
 
@@ -145,6 +221,11 @@ def outcomes_in(record: Record) -> Outcomes:
 def activation_in(record: Record) -> Activation:
     """What a record of the kind ACTIVATION says. Raises StorageProblem when it cannot be read."""
     return _read(_activation, record)  # type: ignore[no-any-return]
+
+
+def revoked_in(record: Record) -> Revoked:
+    """What a record of the kind REVOKED says. Raises StorageProblem when it cannot be read."""
+    return _read(_revoked, record)  # type: ignore[no-any-return]
 
 
 def _read(decode: Any, record: Record) -> Any:
@@ -200,20 +281,41 @@ def outcome_row(record: Record, outcomes: Outcomes, n: int) -> OutcomeRow:
         time_us=int(np.frombuffer(outcomes.times_us, "<i8", 1, 8 * n)[0]),
         about=int(np.frombuffer(outcomes.about, "<i8", 1, 8 * n)[0]),
         received_us=record.received_us,
+        source=outcomes.sources[n] if outcomes.sources else OPERATOR,
+        told_by=outcomes.told_by[n] if outcomes.told_by else OPERATOR,
+        reason=outcomes.reasons[n] if outcomes.reasons else "",
     )
+
+
+def revoked_rows(record: Record) -> list[RevokedRow]:
+    """The transactions of a record of the kind REVOKED, one by one."""
+    found = revoked_in(record)
+    about = np.frombuffer(found.about, "<i8").tolist()
+    return [
+        RevokedRow(record.position + n, found.ids[n], about[n], found.revocation, found.standing[n])
+        for n in range(record.rows)
+    ]
 
 
 def outcome_events(record: Record) -> list[Outcome]:
     """The outcomes of a record as events, in their order."""
-    return [Outcome(row.transaction_id, row.is_fraud, row.time_us) for row in outcome_rows(record)]
+    return [
+        Outcome(row.transaction_id, row.is_fraud, row.time_us, row.source, row.told_by, row.reason)
+        for row in outcome_rows(record)
+    ]
 
 
 def index_keys(record: Record) -> NDArray[np.uint64]:
-    """What the entries of a record are found by (n,): the hash of the id; of an outcome another hash of it."""
+    """What the entries of a record are found by (n,): the hash of the id; of an outcome another hash of it.
+
+    What is revoked is found as the outcomes are.
+    """
     if record.kind == Kind.DECIDED:
         return np.frombuffer(decided_in(record).hashes, "<u8")
     if record.kind == Kind.OUTCOMES:
         return outcome_keys(np.frombuffer(outcomes_in(record).hashes, "<u8"))
+    if record.kind == Kind.REVOKED:
+        return outcome_keys(np.frombuffer(revoked_in(record).hashes, "<u8"))
     return np.empty(0, np.uint64)
 
 

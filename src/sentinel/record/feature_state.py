@@ -4,23 +4,25 @@ import time
 from collections.abc import Sequence
 from itertools import groupby
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import StorageProblem, UnknownVersion
 from sentinel.events.columns import Outcome, columns_of_events
-from sentinel.events.schema import Transaction
+from sentinel.events.schema import Restored
 from sentinel.events.times import instant_us, iso
+from sentinel.events.wire import Transaction
 from sentinel.features.store import Features, MemoryStore
 from sentinel.model.bundle import Bundle, Manifest
-from sentinel.record.entries import activation_in, decided_in, outcome_events
+from sentinel.record.entries import Revoked, Standing, activation_in, decided_in, outcome_events, revoked_in, schema_id
 from sentinel.record.log import Kind, LogReader, Record
+from sentinel.record.set_aside import Note, restored, warn
 from sentinel.record.snapshots import Origin, Snapshots
 
 PAGE = 4_096
 """Entries that are taken at once."""
 
+_TAKEN = (Kind.DECIDED, Kind.OUTCOMES, Kind.REVOKED)
 _STEP = 512  # the same, beside those that decide
 _SPARE_BYTES = 64 << 20  # that a state may hold for what comes next, however small it is
 
@@ -49,7 +51,8 @@ def origin_of(log: LogReader, manifest: Manifest) -> Origin:
     """What snapshots bear: one of another plan, another log or another past of the log is not used."""
 
     def chain_at(position: int) -> str | None:
-        return log.at(position - 1).chain.hex() if log.first < position <= log.durable else None
+        record = log.at(position - 1) if log.first < position <= log.durable else None
+        return None if record is None or record.kind == Kind.LOSS else record.chain.hex()
 
     return Origin(f"{manifest.plan_sha256} {log.log_id}", chain_at)
 
@@ -62,24 +65,25 @@ def check_reads(log: LogReader, manifest: Manifest) -> None:
         page = log.read(max(log.durable - behind, log.first), behind)
         newest = [record for record in page if record.kind == Kind.DECIDED][-1:]
         behind *= 8
+    schema = manifest.plan.schema
     for record in newest:
-        try:
-            manifest.plan.schema.restore_all(decided_in(record).contents)
-        except msgspec.MsgspecError as error:
+        decided = decided_in(record)
+        _, odd = restored(schema, record, decided)
+        if odd and decided.schema_id != schema_id(schema):
             raise UnknownVersion(
-                f"{manifest.version} cannot read the transactions of the log ({error}): its schema is another one. "
-                "Serve it from a fresh --home"
-            ) from error
+                f"{manifest.version} cannot read the transactions of the log ({odd[0].why}): its schema is another "
+                "one. Serve it from a fresh --home"
+            )
 
 
 class FeatureState:
     """A store that remembers a bundle's training history and then every entry of the log from `begin` up to `position`.
 
     Memory is only a cache of the log: the state can be thrown away and loaded again at any time. Use it from one thread
-    at a time.
+    at a time. `note` is told of transactions of the log that do not fit the model's schema.
     """
 
-    def __init__(self, bundle: Bundle, begin: int) -> None:
+    def __init__(self, bundle: Bundle, begin: int, note: Note = warn) -> None:
         self.id = bundle.state_id
         self.bundle = bundle
         self.begin = begin
@@ -87,9 +91,11 @@ class FeatureState:
         """The next entry to take."""
 
         self.store: MemoryStore | None = None
-        self._schema = bundle.manifest.plan.schema
+        self._plan = bundle.manifest.plan
+        self._schema = self._plan.schema
         self._columns_of = columns_of_events(self._schema)
         self._saved = begin
+        self._note = note
 
     def load(self, log: LogReader, snapshots: Snapshots, pause_s: float = 0.0) -> None:
         """The state as if nothing had ever failed: newest snapshot, else training history, then the log.
@@ -127,7 +133,7 @@ class FeatureState:
     def take_next(self, log: LogReader, limit: int = PAGE) -> Sequence[Record]:
         """Take the next records that are durable, about `limit` entries of them, and return them.
 
-        Raises StorageProblem when they cannot be read or do not fit; the state has to be loaded anew then.
+        Raises StorageProblem when they cannot be read; the state has to be loaded anew then.
         """
         records = log.read(self.position, limit)
         if records:
@@ -137,26 +143,59 @@ class FeatureState:
     def _take_page(self, records: Sequence[Record]) -> None:
         """Take the entries of many records: the state does not depend on how events are batched."""
         assert self.store is not None  # noqa: S101 - loaded before
-        events_only = (one for one in records if one.kind in (Kind.DECIDED, Kind.OUTCOMES))
-        for kind, run in groupby(events_only, key=lambda record: record.kind):
+        events_only = (one for one in records if one.kind in _TAKEN)
+        for is_decided, run in groupby(events_only, key=lambda record: record.kind == Kind.DECIDED):
             events: list[Transaction | Outcome] = []
             received_us: list[int] = []
             for record in run:
-                more = self._restored(record) if kind == Kind.DECIDED else outcome_events(record)
+                more = self._restored(record).transactions if is_decided else self._told(record)
                 events += more
                 received_us += [record.received_us] * len(more)
             self.store.advance(self._columns_of(events, np.array(received_us, np.int64)))
         self.position = records[-1].position + records[-1].rows
 
     def take(self, record: Record) -> Features | None:
-        """Take the entries of a record; the features of its transactions (None where it has none)."""
+        """Take the entries of a record; the features of its transactions (None where it has none).
+
+        A transaction that cannot be read has a row of NaN.
+        """
         features = None
         if record.kind == Kind.DECIDED:
-            features = self.advance(self._restored(record), record.received_us)
-        elif record.kind == Kind.OUTCOMES:
-            self.advance(outcome_events(record), record.received_us)
+            found = self._restored(record)
+            features = self.advance(found.transactions, record.received_us)
+            if len(found.transactions) < record.rows:
+                features = _spread(features, found.places, record.rows)
+        elif record.kind in _TAKEN:
+            self.advance(self._told(record), record.received_us)
         self.position = record.position + record.rows
         return features
+
+    def learn(self, outcomes: Sequence[Outcome], received_us: int) -> None:
+        """Take new outcomes, as far as they are trusted; the caller sets `position` after the append."""
+        self.advance(self._trusted(outcomes), received_us)
+
+    def correct(self, revoked: Revoked, received_us: int) -> None:
+        """Take back outcomes: what is trusted and still counts comes in their place; `position` as in `learn`."""
+        self.advance(self._corrections(revoked), received_us)
+
+    def _told(self, record: Record) -> list[Outcome]:
+        """What a record of outcomes, or of revoked ones, means to this state."""
+        if record.kind == Kind.REVOKED:
+            return self._corrections(revoked_in(record))
+        return self._trusted(outcome_events(record))
+
+    def _trusted(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        return [one for one in outcomes if self._plan.is_trusted(one.source)]
+
+    def _corrections(self, revoked: Revoked) -> list[Outcome]:
+        corrections = []
+        for transaction_id, sources, standing in zip(revoked.ids, revoked.sources, revoked.standing, strict=True):
+            if not any(map(self._plan.is_trusted, sources)):
+                continue  # they never counted
+            trusted = [one for one in standing if self._plan.is_trusted(one.source)]
+            now = trusted[-1] if trusted else Standing("", is_fraud=False, time_us=0)
+            corrections.append(Outcome(transaction_id, now.is_fraud, now.time_us, now.source))
+        return corrections
 
     def advance(
         self, events: Sequence[Transaction | Outcome], received_us: int, hashes: NDArray[np.uint64] | None = None
@@ -194,12 +233,17 @@ class FeatureState:
         """How much a start would have to replay, if no one else makes snapshots of it."""
         return self.position - self._saved
 
-    def _restored(self, record: Record) -> list[Transaction]:
-        """The transactions of a record. Raises StorageProblem when they do not fit the model's schema."""
-        try:
-            return self._schema.restore_all(decided_in(record).contents)
-        except msgspec.MsgspecError as error:
-            raise StorageProblem(
-                f"a transaction at position {record.position} of the log does not fit the schema of model "
-                f"{self.bundle.manifest.version} ({error}); serve a model with the old schema, or a fresh --home"
-            ) from error
+    def _restored(self, record: Record) -> Restored:
+        """The transactions of a record that can be read. Raises StorageProblem for one of another format."""
+        found, odd = restored(self._schema, record)
+        if odd:
+            self._note(odd)
+        return found
+
+
+def _spread(features: Features, places: Sequence[int], rows: int) -> Features:
+    """The same in these places of so many rows."""
+    where = np.array(places, np.int64)
+    values, late = np.full((rows, features.rows.shape[1]), np.nan), np.zeros(rows, features.late.dtype)
+    values[where], late[where] = features.rows, features.late
+    return Features(values, late, features.known)

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from itertools import pairwise
 from pathlib import Path
+from secrets import token_hex
 from typing import Self
 
 from sentinel.errors import StorageProblem
+from sentinel.record.checked import CheckedSegments
 from sentinel.record.disk import Disk, RealDisk
 from sentinel.record.lock import WriterLock
 from sentinel.record.log import Kind, Record
@@ -29,7 +31,11 @@ class FileLog(FileLogReader):
     for what had been, and StorageProblem when the log cannot be opened. Only one may be open: see `open`.
     """
 
-    def __init__(self, folder: Path, now_us: int, disk: Disk | None = None, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self, folder: Path, now_us: int, disk: Disk | None = None, segment_bytes: int = SEGMENT_BYTES,
+        log_id: str | None = None,
+    ) -> None:  # fmt: skip
+        """A new log is called `log_id`, or at random."""
         disk = disk or RealDisk()
         self.warnings: list[str] = []
         self.lock: WriterLock | None = None
@@ -39,10 +45,13 @@ class FileLog(FileLogReader):
             disk.make_folder(folder)
             open_end = disk.open_to_write if "end" in disk.names(folder) else disk.create
             self._published = opened.enter_context(closing(PublishedEnd(open_end(folder / "end"))))
-            self.upkeep = Upkeep(folder, disk, segment_bytes)
+            checked = CheckedSegments(folder, disk)
+            self.upkeep = Upkeep(folder, disk, segment_bytes, checked)
             opened.callback(self.upkeep.stop)
-            self._writer = opened.enter_context(closing(SegmentWriter(folder, disk, self.upkeep, self._published)))
-            self._resume(folder, disk, now_us)
+            self._writer = opened.enter_context(
+                closing(SegmentWriter(folder, disk, self.upkeep, self._published, log_id or token_hex(8)))
+            )
+            self._resume(folder, disk, checked, now_us)
             super().__init__(folder, disk)
             self._opened = opened.pop_all()
 
@@ -75,6 +84,11 @@ class FileLog(FileLogReader):
     def durable(self) -> int:
         """Every entry before this position is durable."""
         return self._writer.position
+
+    @property
+    def newest(self) -> int:
+        """The position at which the newest segment begins."""
+        return self._writer.base
 
     def clock(self, now_us: int) -> int:
         """The time now for `write`: that of the last record, when the machine's clock ran backwards."""
@@ -154,7 +168,7 @@ class FileLog(FileLogReader):
         if self.lock:
             self.lock.release()
 
-    def _resume(self, folder: Path, disk: Disk, now_us: int) -> None:
+    def _resume(self, folder: Path, disk: Disk, checked: CheckedSegments, now_us: int) -> None:
         bases = bases_in(disk.names(folder))
         newest = self._published.newest
         if newest > max(bases, default=0):
@@ -168,6 +182,7 @@ class FileLog(FileLogReader):
         if not self._published.durable:
             logger.warning("the file end is missing in %s: how far the log was durable is not known", folder)
         check_sequence(folder, disk, bases)
+        checked.check(bases)
         if torn := self._writer.resume(bases[-1]):
             self.warnings.append(
                 f"{segment_name(bases[-1])} of the log, position {self._writer.position}, "

@@ -1,6 +1,7 @@
 """The journal: the log with its id index. One append makes a batch durable, and what was decided is found by its id."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,30 +12,40 @@ from sentinel.record.entries import (
     DecisionRow,
     OutcomeRow,
     Outcomes,
+    Revoked,
     body_of,
     decided_in,
     decision_row,
     outcome_keys,
     outcome_row,
     outcomes_in,
+    revoked_in,
 )
 from sentinel.record.ids import IdIndex
 from sentinel.record.log import Kind, Log, Record
+from sentinel.record.subjects import SubjectKeys
 
 _REMEMBERED = 64  # records: repeats tend to fall into the same records
+_Entries: TypeAlias = Decided | Outcomes | Revoked
 
 
 class Journal:
-    """Writes entries and finds them again. `append` from one thread, the writer's; the rest from any."""
+    """Writes entries and finds them again. `append` from one thread, the writer's; the rest from any.
 
-    def __init__(self, log: Log, ids: IdIndex) -> None:
+    `subjects` are made durable before what is sealed with them; without them nothing personal is kept.
+    """
+
+    def __init__(self, log: Log, ids: IdIndex, subjects: SubjectKeys | None = None) -> None:
         self.log = log
         self._ids = ids
-        self._remembered: tuple[tuple[Record, Decided | Outcomes], ...] = ()
+        self.subjects = subjects
+        self._remembered: tuple[tuple[Record, _Entries | None], ...] = ()
 
     def close(self) -> None:
-        """Release the index; the log is its opener's."""
+        """Release the index and the subjects' keys; the log is its opener's."""
         self._ids.close()
+        if self.subjects is not None:
+            self.subjects.close()
 
     def forget_before(self, position: int) -> None:
         """Find no entries before this position any more; from the writer's thread."""
@@ -42,6 +53,8 @@ class Journal:
 
     def append_decided(self, decided: Decided, hashes: NDArray[np.uint64], now_us: int) -> int:
         """Append decisions; the position of the first. Raises StorageProblem, as all appending does."""
+        if self.subjects is not None and self.subjects.are_new:
+            self.subjects.sync(self.log.pruned_us)
         position = self.log.write(Kind.DECIDED, len(decided.ids), now_us, body_of(decided))
         self._ids.add(hashes, position)
         return position
@@ -50,6 +63,12 @@ class Journal:
         """Append outcomes; the position of the first."""
         position = self.log.write(Kind.OUTCOMES, len(outcomes.ids), now_us, body_of(outcomes))
         self._ids.add(outcome_keys(hashes), position)
+        return position
+
+    def append_revoked(self, revoked: Revoked, now_us: int) -> int:
+        """Append what is taken back; the position of the first transaction."""
+        position = self.log.write(Kind.REVOKED, len(revoked.ids), now_us, body_of(revoked))
+        self._ids.add(outcome_keys(np.frombuffer(revoked.hashes, "<u8")), position)
         return position
 
     def append_heartbeat(self, now_us: int) -> int:
@@ -93,30 +112,53 @@ class Journal:
         row = decision_row(record, decided_in(record), position - record.position)
         return row if row.transaction_id == transaction_id else None
 
-    def outcomes_of(self, transaction_id: str, key: np.uint64, most: int = 100) -> list[OutcomeRow]:
-        """The newest outcomes of a transaction, oldest first; `key` is the hash of its id."""
-        positions = self._ids.find(outcome_keys(np.array([key], np.uint64)))
+    def outcomes_of(self, transaction_id: str, key: np.uint64, most: int = 1_000) -> list[OutcomeRow]:
+        """The newest outcomes of a transaction, oldest first, those that were taken back too; see `revoked_at`.
+
+        `key` is the hash of its id.
+        """
         rows: list[OutcomeRow] = []
-        for position in reversed(positions):
+        revoked: list[tuple[int, Revoked]] = []
+        for position in reversed(self._ids.find(outcome_keys(np.array([key], np.uint64)))):
             if len(rows) == most:
                 break
-            if self._is_of(transaction_id, position, Outcomes):
-                record, entries = self._read(position)
-                assert isinstance(entries, Outcomes)  # noqa: S101 - asked above
-                rows.append(outcome_row(record, entries, position - record.position))
+            record, entries = self._read(position)
+            if entries is None or entries.ids[position - record.position] != transaction_id:
+                continue
+            if isinstance(entries, Revoked):  # it takes back what stands before it
+                revoked.append((position, entries))
+            elif isinstance(entries, Outcomes):
+                row = outcome_row(record, entries, position - record.position)
+                at = next((at for at, one in revoked if one.revocation.covers(row)), None)
+                rows.append(row._replace(revoked_at=at))
         return rows[::-1]
 
     def _is_of(self, transaction_id: str, position: int, kind: type) -> bool:
         """Whether the entry there is of this kind and this transaction: another one may have the same hash."""
         record, entries = self._read(position)
-        return isinstance(entries, kind) and entries.ids[position - record.position] == transaction_id
+        return (
+            entries is not None
+            and isinstance(entries, kind)
+            and entries.ids[position - record.position] == transaction_id
+        )
 
-    def _read(self, position: int) -> tuple[Record, Decided | Outcomes]:
-        """The record with this entry. Repeats tend to fall into the same records, so some are remembered."""
+    def _read(self, position: int) -> tuple[Record, _Entries | None]:
+        """The record with this entry; None for entries that are lost.
+
+        Repeats tend to fall into the same records, so some are remembered.
+        """
         for record, entries in self._remembered:
             if record.position <= position < record.position + record.rows:
                 return record, entries
         record = self.log.at(position)
-        entries = decided_in(record) if record.kind == Kind.DECIDED else outcomes_in(record)
+        entries = _entries_in(record)
         self._remembered = ((record, entries), *self._remembered[: _REMEMBERED - 1])
         return record, entries
+
+
+def _entries_in(record: Record) -> _Entries | None:
+    if record.kind == Kind.DECIDED:
+        return decided_in(record)
+    if record.kind == Kind.OUTCOMES:
+        return outcomes_in(record)
+    return revoked_in(record) if record.kind == Kind.REVOKED else None

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from sentinel.errors import StorageProblem
+from sentinel.record.private import FILE_MODE, FOLDER_MODE
 
 _TRIES, _PAUSE_S = 5, 0.02  # a process that only looks up the owner holds it briefly
 _ROOM = 1024
@@ -28,8 +29,8 @@ class WriterLock:
     @classmethod
     def take(cls, folder: Path) -> "WriterLock":
         """Become the writer. Raises StorageProblem while another process is."""
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o640)
+        folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, FILE_MODE)
         itself = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         for _ in range(_TRIES):
             if _locked(descriptor, fcntl.LOCK_EX) and _locked(itself, fcntl.LOCK_EX):

@@ -13,6 +13,10 @@ class Kind(IntEnum):
     OUTCOMES = 2
     ACTIVATION = 3
     APPLIED = 4
+    REVOKED = 5
+    AUDIT = 6
+    ERASED = 7
+    LOSS = 15
 
 
 class Record(NamedTuple):

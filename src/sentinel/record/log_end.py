@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from sentinel.errors import LogDamaged
 from sentinel.record.disk import Disk, File, Readable
-from sentinel.record.log import Record
+from sentinel.record.log import Kind, Record
+from sentinel.record.loss import AcceptedLoss, loss_in
 from sentinel.record.segment import (
     Image,
     Segment,
@@ -71,12 +72,16 @@ class PublishedEnd:
 
 
 class LogEnd(NamedTuple):
-    """How a segment ends: with the record `last`, behind which `torn` bytes are not zeros and no record either."""
+    """How a segment ends: with the record `last`, behind which `torn` bytes are not zeros and no record either.
+
+    `losses` are those that it tells of.
+    """
 
     segment: Segment
     last: Stored
     standing: dict[str, Record]
     torn: int
+    losses: list[AcceptedLoss]
 
 
 def find_end(file: Readable, base: int, durable: int) -> LogEnd:
@@ -86,16 +91,18 @@ def find_end(file: Readable, base: int, durable: int) -> LogEnd:
     """
     image = Image(file.read(0, file.size()))
     segment = segment_in(image, base)
-    last, standing = segment.first, dict(segment.head.standing)
+    last, standing, losses = segment.first, dict(segment.head.standing), []
     for last in chained(image, segment):
         if last.standing:
             standing[last.standing] = last.record
+        if last.record.kind == Kind.LOSS:
+            losses.append(loss_in(last.record))
     later = record_after(image, last.end, segment.seed)
     if later and next(walk(file, last.end, last.next, segment.seed), None):
         return find_end(file, base, durable)  # its writer has gone on meanwhile
     if durable > last.next or (later and later.durable > last.next):
         raise damaged(base, last.next, "the record is not as it was written, and it had been durable")
-    return LogEnd(segment, last, standing, max(len(image.data.rstrip(b"\0")) - last.end, 0))
+    return LogEnd(segment, last, standing, max(len(image.data.rstrip(b"\0")) - last.end, 0), losses)
 
 
 def check_sequence(folder: Path, disk: Disk, bases: list[int]) -> None:

@@ -1,7 +1,7 @@
 """Reads the log on the local disk, in any thread of any process."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,8 @@ from sentinel.record.segment import (
     Segment,
     Stored,
     bases_in,
+    chain_behind,
+    chained,
     damaged,
     head_at,
     record_at,
@@ -88,6 +90,18 @@ class FileLogReader:
             return record
         raise StorageProblem(f"position {position} is not in the log yet; it ends before {self.durable}")
 
+    def chained_from(self, position: int) -> Iterator[Record]:
+        """The records from the beginning of the segment with this position on, each of which continues the chain.
+
+        So each is as it was written, even where someone has put a right checksum to other bytes. Raises LogDamaged.
+        """
+        with naming_faults(self._folder, "read"):
+            end = self.durable
+            base, before = self._segment_of(position)[0], None
+            while base < end:
+                before = yield from self._chained(base, end, before)
+                base = self._segment_of(base)[1]
+
     def first_after(self, received_us: int) -> int:
         """The position of the first entry that was received later than this; the end when there is none."""
         with naming_faults(self._folder, "read"):
@@ -155,6 +169,24 @@ class FileLogReader:
                 self._list()
                 if self._bases[0] == first:
                     raise
+
+    def _chained(self, base: int, end: int, before: bytes | None) -> Generator[Record, None, bytes]:
+        """The records of a segment up to the position `end`; the chain that the next segment goes on from."""
+        until = min(self._segment_of(base)[1], end)
+        with closing(self._open(base)) as file:
+            segment = segment_in(file, base)
+            if before not in (None, segment.head.previous):
+                raise damaged(base, base, "its chain does not continue that of the segment before")
+            position, chain = base, segment.head.previous
+            for found in chained(file, segment):
+                if found.next > until:
+                    break
+                if found.record.kind != HEAD:
+                    yield found.record
+                position, chain = found.next, chain_behind(found.record)
+            if position < until:
+                raise self._damage(file, base)
+        return chain
 
     def _stored(self, position: int, end: int) -> Iterator[Stored]:
         """The records from the one that holds this position up to the position `end`."""

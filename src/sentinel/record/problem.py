@@ -5,6 +5,8 @@ import logging
 from pathlib import Path
 
 _logger = logging.getLogger(__name__)
+_told: dict[Path, str] = {}
+"""What this process has logged last: where the file cannot be written, that alone tells what is new."""
 
 
 def problem_of(home: Path, who: str) -> str | None:
@@ -17,12 +19,16 @@ def problem_of(home: Path, who: str) -> str | None:
 
 def tell_problem(home: Path, who: str, problem: str | None) -> None:
     """Have others know of a problem, or that there is none any more; a new one is logged as well."""
+    file = _file(home, who)
     if problem is None:
-        _file(home, who).unlink(missing_ok=True)
-    elif problem_of(home, who) != problem:
+        _told.pop(file, None)
+        file.unlink(missing_ok=True)
+    elif _told.get(file) != problem:
+        _told[file] = problem
         _logger.warning("the %s has a problem: %s", who, problem)
+    if problem is not None and problem_of(home, who) != problem:
         with contextlib.suppress(OSError):  # a full disk may be the problem
-            _file(home, who).write_text(problem)
+            file.write_text(problem)
 
 
 def _file(home: Path, who: str) -> Path:

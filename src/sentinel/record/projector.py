@@ -19,8 +19,9 @@ from sentinel.model.registry import Registry
 from sentinel.record.applied import log_folder
 from sentinel.record.disk import check_room
 from sentinel.record.entries import schema_id
-from sentinel.record.log import Follower, LogReader
+from sentinel.record.log import Follower, Kind, LogReader
 from sentinel.record.log_reader import FileLogReader
+from sentinel.record.private import keep_private
 from sentinel.record.problem import tell_problem
 from sentinel.record.views import View
 from sentinel.record.views.rows import KeyReader, rows_of
@@ -77,11 +78,19 @@ def _checked_position(view: View, log: LogReader) -> int:
         raise StorageProblem(
             f"the view is at position {position} already, the log ends before {log.durable}; {_REBUILD}"
         )
-    if log_id and (log_id != log.log_id or (position > log.first and log.at(position - 1).chain != chain)):
+    if log_id and (log_id != log.log_id or not _continues(log, position, chain)):
         raise StorageProblem(f"the view belongs to another log; {_REBUILD}")
     if log_id and position < log.first:
         _logger.warning("the log no longer has what the view lacks: positions %d to %d", position, log.first)
     return position
+
+
+def _continues(log: LogReader, position: int, chain: bytes) -> bool:
+    """Whether the log bears this chain before a position; so it is taken where the log cannot tell any more."""
+    if position <= log.first:
+        return True
+    record = log.at(position - 1)
+    return record.kind == Kind.LOSS or record.chain == chain
 
 
 class _Plan(msgspec.Struct):
@@ -134,6 +143,7 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--parent", type=int, help="end when this process does")
     given = parser.parse_args()
+    keep_private()
     logging.basicConfig(level="WARNING", format="%(levelname)s %(message)s")
     _step_back()
     follow(given.home, die_with_parent(given.parent))

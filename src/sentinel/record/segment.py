@@ -4,9 +4,11 @@ A segment is a sequence of records, each of them aligned to 8 bytes, and its fir
 head of 68 bytes and a payload: its standing name, if it has one, and its body. The checksum is seeded with the log's
 id, so that the bytes of another log are no record of this one. The chain is the hash of the chain before, of the
 fields of the head, and of the hash of the payload; a segment's head hands it on as it is. In a closed segment the
-payloads may be compressed, each by itself; checksums and chains stay those of the plain payload.
+payloads may be compressed, each by itself; checksums and chains stay those of the plain payload. A loss that an
+operator has accepted is a record in the place of what was lost, and names the chain with which the log goes on.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from struct import Struct
@@ -19,17 +21,19 @@ from xxhash import xxh3_64_intdigest
 from sentinel.errors import LogDamaged, StorageProblem
 from sentinel.record.disk import Readable
 from sentinel.record.log import Record
+from sentinel.record.loss import resumed_in
 
 FORMAT = 1
 HEAD = 255
 """The kind of a segment's first record. It has no rows, and its position is the segment's base."""
 PLAIN, PACKED = b"SnL1", b"SnZ1"
 NO_CHAIN = bytes(16)
+_MAGIC = re.compile(b"Sn[LZ]1")
 
 _PREFIX = Struct("<4sIQ")  # magic, stored bytes, checksum of all that follows, as it is when plain
 _FIELDS = Struct("<IIBBHQqQ")
 _WHOLE = Struct("<4sIQIIBBHQqQ16s")
-_DAMAGE = "restore {} from a copy; what was derived from the log shows what is missing"
+_DAMAGE = "restore {} from a copy, or give up what is lost: `sentinel log accept-loss {}` shows it first"
 
 
 class Head(NamedTuple):
@@ -124,7 +128,9 @@ def bases_in(names: Iterable[str]) -> list[int]:
 def damaged(base: int, position: int, problem: str) -> LogDamaged:
     """The error for entries that were durable and are not as they were written."""
     name = segment_name(base)
-    return LogDamaged(f"{name} of the log, position {position}: {problem}; {_DAMAGE.format(name)}", name, position)
+    return LogDamaged(
+        f"{name} of the log, position {position}: {problem}; {_DAMAGE.format(name, position)}", name, position
+    )
 
 
 def seed_of(log_id: str) -> int:
@@ -205,20 +211,34 @@ def walk(file: Readable, offset: int, position: int, seed: int) -> Iterator[Stor
 
 def chained(file: Readable, segment: Segment) -> Iterator[Stored]:
     """The records of a segment from its head on, as `walk`; raises LogDamaged where the chain breaks."""
-    chain = segment.head.previous
+    chain, resumed = segment.head.previous, b""
     for found in walk(file, 0, segment.base, segment.seed):
-        if encode(found.record._replace(chain=chain), found.standing, found.durable, 0)[1] != found.record.chain:
+        if found.record.chain != (resumed or chain_of(found, chain)):
             raise damaged(segment.base, found.record.position, "its chain does not continue that of the record before")
         yield found
-        chain = found.record.chain
+        chain, resumed = found.record.chain, resumed_in(found.record)
+
+
+def chain_behind(record: Record) -> bytes:
+    """The chain that what comes after a record goes on from."""
+    return resumed_in(record) or record.chain
+
+
+def chain_of(found: Stored, before: bytes) -> bytes:
+    """The chain that a record has to bear behind one that bears `before`."""
+    return encode(found.record._replace(chain=before), found.standing, found.durable, 0)[1]
 
 
 def record_after(image: Image, offset: int, seed: int) -> Stored | None:
     """The first whole record that begins behind this offset, whatever is before it."""
-    while (offset := image.data.find(PLAIN, offset + 1)) >= 0:
-        if offset % 8 == 0 and (found := record_at(image, offset, seed)):
-            return found
-    return None
+    return next(records_after(image, offset, seed), None)
+
+
+def records_after(image: Image, offset: int, seed: int) -> Iterator[Stored]:
+    """The whole records that begin behind this offset, whatever is before and between them."""
+    for magic in _MAGIC.finditer(image.data, offset + 1):
+        if magic.start() % 8 == 0 and (found := record_at(image, magic.start(), seed)):
+            yield found
 
 
 def _head(raw: bytes) -> Head | None:

@@ -3,14 +3,13 @@
 import logging
 from errno import EBADF
 from pathlib import Path
-from secrets import token_hex
 
 import msgspec
 
 from sentinel.record.disk import Disk, File
 from sentinel.record.log import Record
 from sentinel.record.log_end import PublishedEnd, find_end
-from sentinel.record.segment import FORMAT, HEAD, NO_CHAIN, SegmentHead, encode, seed_of, segment_name
+from sentinel.record.segment import FORMAT, HEAD, NO_CHAIN, SegmentHead, chain_behind, encode, seed_of, segment_name
 from sentinel.record.upkeep import NEW, Upkeep
 
 logger = logging.getLogger(__name__)
@@ -19,12 +18,12 @@ _encode_head = msgspec.msgpack.Encoder().encode
 
 
 class SegmentWriter:
-    """Writes the newest segment of a log; a new log has none at first.
+    """Writes the newest segment of a log; a new log has none at first, and is called `log_id`.
 
     Every entry before `position` is durable. After an OSError of a method, only `start_segment` may be called.
     """
 
-    def __init__(self, folder: Path, disk: Disk, upkeep: Upkeep, published: PublishedEnd) -> None:
+    def __init__(self, folder: Path, disk: Disk, upkeep: Upkeep, published: PublishedEnd, log_id: str) -> None:
         self._folder, self._disk, self._upkeep, self._published = folder, disk, upkeep, published
         self._file: File | None = None
         self.base = self._before = 0
@@ -37,7 +36,7 @@ class SegmentWriter:
         self.position = 1
         self.received_us = 0
         self.standing: dict[str, Record] = {}
-        self._name(token_hex(8))
+        self._name(log_id)
 
     def _name(self, log_id: str) -> None:
         self.log_id, self._seed = log_id, seed_of(log_id)
@@ -51,7 +50,7 @@ class SegmentWriter:
         self._file.write(last.begin, self._file.read(last.begin, last.end - last.begin))
         self._file.sync()
         self._disk.sync_folder(self._folder)
-        self.base, self._before, self._chain = base, end.segment.head.before, last.record.chain
+        self.base, self._before, self._chain = base, end.segment.head.before, chain_behind(last.record)
         self._name(end.segment.head.log_id)
         self.offset, self.position, self.received_us = last.end, last.next, last.record.received_us
         self.created_us, self.room = end.segment.head.created_us, self._file.size()

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import SentinelError, StorageProblem
-from sentinel.features.store import MemoryStore, unpack, write_packed
+from sentinel.features.packed import most_bytes, read_part, unpack, write_packed
+from sentinel.features.regular_file import open_regular, read_regular
+from sentinel.features.store import MemoryStore
 from sentinel.record.disk import RealDisk, check_room
 
 KEPT = 2
@@ -23,13 +25,14 @@ REST_S = 0.002
 
 _PIECE = 1 << 18
 _logger = logging.getLogger(__name__)
-_ORIGIN = "origin"
+ORIGIN = "origin"
+"""The part of a snapshot that says of which plan and log it is."""
 
 
 class Origin(NamedTuple):
     """What snapshots bear: a `name` of plan and log, and the chain of the log before the entry that they take next.
 
-    `chain_at` gives the chain before a position; None where the log has it not, or no longer.
+    `chain_at` gives the chain before a position; None where the log has it not, or no longer: pruned, or lost.
     """
 
     name: str
@@ -66,7 +69,7 @@ class Snapshots:
         Raises StorageProblem when it is not, or when there is no room for it; the older ones are kept then.
         """
         path, spare = self.folder / f"{name}-{position:012d}.npz", self.folder / f"{name}.spare"
-        parts = {**state, _ORIGIN: np.frombuffer(origin.at(position).encode(), np.uint8)}
+        parts = {**state, ORIGIN: np.frombuffer(origin.at(position).encode(), np.uint8)}
         try:
             self._write(spare, parts)
             self._read_back(spare, parts)
@@ -98,8 +101,8 @@ class Snapshots:
                 _logger.warning("%s is ahead of the log and is not used", path)
                 continue
             try:
-                state = unpack(path.read_bytes())
-                if not origin.is_of(position, bytes(state.pop(_ORIGIN)).decode()):
+                state = unpack(read_regular(path, most_bytes()))
+                if not origin.is_of(position, bytes(state.pop(ORIGIN)).decode(errors="replace")):
                     _logger.warning("%s is of another plan, or of another past of the log, and is not used", path)
                     continue
                 store.restore(state)
@@ -111,7 +114,8 @@ class Snapshots:
 
     def _files(self, name: str) -> list[tuple[int, Path]]:
         pattern = re.compile(re.escape(name) + r"-(\d+)\.npz")
-        named = ((pattern.fullmatch(path.name), path) for path in self.folder.iterdir())
+        paths = self.folder.iterdir() if self.folder.is_dir() else ()  # a disk may go while the process runs
+        named = ((pattern.fullmatch(path.name), path) for path in paths)
         return sorted((int(match[1]), path) for match, path in named if match)
 
     def _write(self, path: Path, parts: Mapping[str, NDArray[Any]]) -> None:
@@ -178,7 +182,7 @@ class _Paced(io.BufferedRandom):
 def origin_in(path: Path) -> str | None:
     """What a snapshot bears, without reading the rest; None when that cannot be read."""
     try:
-        with path.open("rb") as file, np.load(file) as archive:
-            return bytes(archive[_ORIGIN]).decode()
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            return bytes(read_part(archive, os.fstat(file.fileno()).st_size, ORIGIN)).decode()
     except Exception:  # noqa: BLE001 - damaged bytes raise whatever they lead to
         return None

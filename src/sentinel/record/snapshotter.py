@@ -15,13 +15,15 @@ from pathlib import Path
 from sentinel.child_process import die_with_parent, yield_to_decisions
 from sentinel.errors import SentinelError, StorageProblem, UnknownVersion
 from sentinel.model.bundle import Manifest, load_bundle, read_manifest
-from sentinel.model.registry import Registry
+from sentinel.model.registry import Registry, TrustedKeys
+from sentinel.model.signing import read_trusted_keys
 from sentinel.policy.deployment import Deployment
 from sentinel.record.applied import deployment_in, log_folder
 from sentinel.record.feature_state import PAGE, FeatureState, activation_of
 from sentinel.record.lock import WriterLock
 from sentinel.record.log import Kind, LogReader
 from sentinel.record.log_reader import FileLogReader
+from sentinel.record.private import keep_private
 from sentinel.record.problem import tell_problem
 from sentinel.record.snapshots import REST_S, Snapshots
 from sentinel.record.whole_snapshots import check_kept
@@ -146,7 +148,7 @@ class Snapshotter:
             return False
         try:
             if one.state is None:
-                state = FeatureState(load_bundle(self._registry.path(one.version)), one.begin)
+                state = FeatureState(load_bundle(self._registry.path(one.version), self._registry.trusted), one.begin)
                 state.restore(self._log, self._snapshots)
                 one.state, one.saved_s = state, now_s
             records = one.state.take_next(self._log)
@@ -174,7 +176,7 @@ class Snapshotter:
             one.put_off(str(error), now_s)
 
 
-def follow(home: Path, every: int, wanted: Callable[[], bool]) -> None:
+def follow(home: Path, every: int, wanted: Callable[[], bool], trusted: TrustedKeys = frozenset()) -> None:
     """Have snapshots of a home folder's states while it is wanted, and then last ones.
 
     `problem_of` tells of what stands in the way; a log that cannot be opened is tried again and again.
@@ -190,7 +192,7 @@ def follow(home: Path, every: int, wanted: Callable[[], bool]) -> None:
             try:
                 with closing(FileLogReader(log_folder(home))) as log:
                     snapshots = Snapshots(home / "snapshots", rest)
-                    _follow(home, Snapshotter(log, Registry(home / "models"), snapshots, every), wanted)
+                    _follow(home, Snapshotter(log, Registry(home / "models", trusted), snapshots, every), wanted)
             finally:
                 lock.release()
         except StorageProblem as problem:
@@ -211,14 +213,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sentinel.record.snapshotter", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--every", type=int, default=SNAPSHOT_EVERY, help="entries after which a state is saved again")
+    parser.add_argument("--trusted-keys", type=Path, help="file of public keys; models have to be signed by one")
     parser.add_argument("--parent", type=int, help="end when this process does")
     given = parser.parse_args()
+    keep_private()
     logging.basicConfig(level="WARNING", format="%(levelname)s %(message)s")
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
     yield_to_decisions()
     goes_on = die_with_parent(given.parent)
-    follow(given.home, given.every, lambda: not asked and goes_on())
+    follow(given.home, given.every, lambda: not asked and goes_on(), read_trusted_keys(given.trusted_keys))
     return 0
 
 

@@ -10,8 +10,19 @@ from threading import Event, Lock, Thread, get_native_id
 from zstandard import ZstdCompressor
 
 from sentinel.errors import StorageProblem
+from sentinel.record.checked import CheckedSegments
 from sentinel.record.disk import Disk, File
-from sentinel.record.segment import PACKED, bases_in, chained, damaged, pack, segment_in, segment_name
+from sentinel.record.segment import (
+    NO_CHAIN,
+    PACKED,
+    bases_in,
+    chain_behind,
+    chained,
+    damaged,
+    pack,
+    segment_in,
+    segment_name,
+)
 
 NEW, SPARE, DRAFT = ".new", ".spare", ".draft"
 KEEP_FREE = 256 << 20
@@ -27,8 +38,10 @@ logger = logging.getLogger(__name__)
 class Upkeep:
     """Makes segments of `segment_bytes` ahead, unless less than `keep_free` bytes of the disk would be left."""
 
-    def __init__(self, folder: Path, disk: Disk, segment_bytes: int, keep_free: int = KEEP_FREE) -> None:
-        self._folder, self._disk = folder, disk
+    def __init__(
+        self, folder: Path, disk: Disk, segment_bytes: int, checked: CheckedSegments, keep_free: int = KEEP_FREE
+    ) -> None:
+        self._folder, self._disk, self._checked = folder, disk, checked
         self._segment_bytes, self._keep_free = segment_bytes, keep_free
         self._spare = self._left_over() if SPARE in disk.names(folder) else None
         self._compressed: set[int] = set()
@@ -133,29 +146,31 @@ class Upkeep:
         with closing(self._disk.open(path)) as source:
             if source.read(0, len(PACKED)) != PACKED:
                 try:
-                    self._write_compressed(source, base, until)
+                    chain = self._write_compressed(source, base, until)
                 except StorageProblem as problem:
                     logger.error("a closed segment is left as it is: %s", problem)  # noqa: TRY400 - it is named
                 else:
-                    self._replace(path)
+                    self._replace(base, until, chain)
         self._compressed.add(base)
 
-    def _replace(self, path: Path) -> None:
+    def _replace(self, base: int, until: int, chain: bytes) -> None:
         with self._replacing:
-            if path.name in self._disk.names(self._folder):
-                self._disk.rename(self._folder / DRAFT, path)
+            if segment_name(base) in self._disk.names(self._folder):
+                self._disk.rename(self._folder / DRAFT, self._folder / segment_name(base))
                 self._disk.sync_folder(self._folder)
+                self._checked.add(base, until, chain)
 
-    def _write_compressed(self, source: File, base: int, until: int) -> None:
+    def _write_compressed(self, source: File, base: int, until: int) -> bytes:
+        """Write the draft; the chain of its last record."""
         with closing(self._disk.create(self._folder / DRAFT)) as draft:
             compressor = ZstdCompressor(level=_LEVEL)
-            offset, synced, position = 0, 0, base
+            offset, synced, position, chain = 0, 0, base, NO_CHAIN
             for found in chained(source, segment_in(source, base)):
-                if found.record.position >= until:
+                if found.next > until:
                     break
                 packed = pack(source, found, compressor)
                 draft.write(offset, packed)
-                offset, position = offset + len(packed), found.next
+                offset, position, chain = offset + len(packed), found.next, chain_behind(found.record)
                 self._stop.wait(_BREATH_S)
                 if offset - synced >= _PIECE:
                     draft.sync()
@@ -163,3 +178,4 @@ class Upkeep:
             if position < until:
                 raise damaged(base, position, "the record is not as it was written")
             draft.sync()
+            return chain

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from sentinel.errors import LogDamaged
 from sentinel.record.disk import Disk, File, RealDisk
+from sentinel.record.log import Kind
 from sentinel.record.log_end import PublishedEnd, check_sequence, find_end
 from sentinel.record.log_reader import naming_faults
-from sentinel.record.segment import NO_CHAIN, bases_in, chained, damaged, segment_in, segment_name
+from sentinel.record.loss import AcceptedLoss, loss_in
+from sentinel.record.segment import bases_in, chain_behind, chained, damaged, segment_in, segment_name
 
 
 class Finding(NamedTuple):
@@ -21,7 +23,10 @@ class Finding(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """What was read: the entries from position `first` up to `end`; nothing is wrong when there are no findings."""
+    """What was read: the entries from position `first` up to `end`; nothing is wrong when there are no findings.
+
+    `losses` are entries that an operator has given up.
+    """
 
     segments: int
     bytes: int
@@ -29,6 +34,7 @@ class Verified(NamedTuple):
     first: int
     end: int
     findings: list[Finding]
+    losses: list[AcceptedLoss]
 
 
 def verify(folder: Path, disk: Disk | None = None) -> Verified:
@@ -38,6 +44,7 @@ def verify(folder: Path, disk: Disk | None = None) -> Verified:
     """
     disk = disk or RealDisk()
     problems: dict[tuple[str, int], str] = {}
+    losses: list[AcceptedLoss] = []
     size = entries = position = 0
     chain: bytes | None = None
     with naming_faults(folder, "read"):
@@ -54,7 +61,8 @@ def verify(folder: Path, disk: Disk | None = None) -> Verified:
             try:
                 with closing(disk.open(folder / segment_name(base))) as file:
                     size += file.size()
-                    position, chain = _check(file, base, until, durable, chain)
+                    position, chain, more = check_segment(file, base, until, durable, chain)
+                    losses += more
             except LogDamaged as problem:
                 problems[problem.segment, problem.position] = str(problem)
                 position, chain = problem.position, None
@@ -62,10 +70,11 @@ def verify(folder: Path, disk: Disk | None = None) -> Verified:
                 if until is None or base >= min(bases_in(disk.names(folder)), default=0):  # it was not pruned
                     raise
                 first, size, entries, chain = until, 0, 0, None
+                losses.clear()
                 continue
             entries += position - base
     findings = [Finding(*place, problem) for place, problem in problems.items()]
-    return Verified(sum(base >= first for base in bases), size, entries, first, position, findings)
+    return Verified(sum(base >= first for base in bases), size, entries, first, position, findings, losses)
 
 
 def _bases_in_sequence(folder: Path, disk: Disk, problems: dict[tuple[str, int], str]) -> list[int]:
@@ -83,19 +92,32 @@ def _bases_in_sequence(folder: Path, disk: Disk, problems: dict[tuple[str, int],
         return bases
 
 
-def _check(file: File, base: int, until: int | None, durable: int, before: bytes | None) -> tuple[int, bytes]:
-    """The end of a segment, and the chain there; `before` is the chain of the segment before, if that is known."""
+class Checked(NamedTuple):
+    """A segment that is whole: where it ends, the chain that the next one goes on from, and the losses in it."""
+
+    end: int
+    chain: bytes
+    losses: list[AcceptedLoss]
+
+
+def check_segment(file: File, base: int, until: int | None, durable: int, before: bytes | None) -> Checked:
+    """Read all of a segment. Raises LogDamaged.
+
+    `until` is the base of the next segment, if there is one, and `before` the chain of the one before, if it is known.
+    """
     segment = segment_in(file, base)
     if before not in (None, segment.head.previous):
         raise damaged(base, base, "its chain does not continue that of the segment before")
     if until is None:
-        last = find_end(file, base, durable).last
-        return last.next, last.record.chain
-    position, chain = base, NO_CHAIN
+        end = find_end(file, base, durable)
+        return Checked(end.last.next, chain_behind(end.last.record), end.losses)
+    position, chain, losses = base, segment.head.previous, []
     for found in chained(file, segment):
-        if found.record.position >= until:
+        if found.next > until:
             break
-        position, chain = found.next, found.record.chain
+        position, chain = found.next, chain_behind(found.record)
+        if found.record.kind == Kind.LOSS:
+            losses.append(loss_in(found.record))
     if position < until:
         raise damaged(base, position, "the record is not as it was written, and it had been durable")
-    return position, chain
+    return Checked(position, chain, losses)

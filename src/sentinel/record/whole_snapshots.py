@@ -1,16 +1,18 @@
 """Which snapshots of a state can be relied on: they are read back from the disk, all of them, and compared."""
 
+import os
 import re
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from sentinel.errors import StorageProblem, UnknownVersion
+from sentinel.features.packed import read_part
+from sentinel.features.regular_file import open_regular
 from sentinel.model.bundle import Manifest
 from sentinel.record.feature_state import activation_of, first_after_history, origin_of
 from sentinel.record.log import LogReader
+from sentinel.record.snapshots import ORIGIN
 
 WANTED = 2
 """So many snapshots make the log before them dispensable."""
@@ -79,9 +81,9 @@ def _read_all(path: Path) -> str:
 
     In pieces: a snapshot may be large, and others need the interpreter's lock and the memory.
     """
-    with zipfile.ZipFile(path) as archive:
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        origin = read_part(archive, os.fstat(file.fileno()).st_size, ORIGIN)
         damaged = archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
-        with archive.open("origin.npy") as part:
-            return bytes(np.lib.format.read_array(part, allow_pickle=False)).decode()
+        return bytes(origin).decode()

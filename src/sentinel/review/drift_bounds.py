@@ -6,9 +6,9 @@
 import math
 
 import numpy as np
-from scipy.special import chdtri, lambertw, rel_entr
 
 from sentinel.model.reference import Counts
+from sentinel.review.special_functions import chi2_quantile, lambert_below, relative_entropy
 
 LEAST_EXPECTED = 10.0  # rows that each bin of the PSI expects; smaller bins are pooled
 
@@ -46,11 +46,11 @@ def psi_threshold(alpha: float, n: int, base: Counts) -> float:
     m = int(base.sum())
     effective = 1.0 / (1.0 / n + 1.0 / m)
     expected = effective * base / m
-    limit = float(chdtri(len(base) - 1, alpha))
+    limit = chi2_quantile(len(base) - 1, alpha)
     evidence = np.minimum(limit, 2.0 * expected)
     # The share of its expected rows that is left in a bin when its G is `evidence`: r ln r - r + 1 = G / 2e.
     inner = np.minimum((evidence / (2.0 * expected) - 1.0) / math.e, 0.0)
-    left = np.where(inner < -1e-300, np.exp(lambertw(np.minimum(inner, -1e-300), -1).real + 1.0), 0.0) * expected
+    left = np.array([math.exp(lambert_below(one) + 1.0) if one < -1e-300 else 0.0 for one in inner.tolist()]) * expected
     weighed = (expected - left) * np.log((expected + 0.5) / (left + 0.5))
     return limit * max(1.0, float((weighed / evidence).max())) / effective
 
@@ -58,7 +58,10 @@ def psi_threshold(alpha: float, n: int, base: Counts) -> float:
 def share_evidence(x: int, n: int, y: int, m: int) -> float:
     """Nats against x of n and y of m being draws of one population: a bound of -ln of either one-sided p-value."""
     pooled = (x + y) / (n + m)
-    return max(size * float(rel_entr(q, pooled) + rel_entr(1 - q, 1 - pooled)) for q, size in ((x / n, n), (y / m, m)))
+    return max(
+        size * (relative_entropy(q, pooled) + relative_entropy(1 - q, 1 - pooled))
+        for q, size in ((x / n, n), (y / m, m))
+    )
 
 
 def pool(base: Counts, live: Counts) -> tuple[Counts, Counts]:

@@ -1,5 +1,6 @@
 """What an experiment has seen so far: both variants counted from the log, by a follower of their own."""
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from sentinel.policy.deployment import Experiment
 from sentinel.policy.experiment import Tally, estimate_design_effect
 from sentinel.policy.model_call import MODEL_FAULTS
 from sentinel.policy.thresholds import Action
-from sentinel.record.entries import DecisionRow, decided_in, decision_row, decision_rows, outcome_rows
+from sentinel.record.entries import DecisionRow, decided_in, decision_row, decision_rows, outcome_rows, revoked_rows
 from sentinel.record.log import Follower, Kind, LogReader, Record
 
 GROUPS = 32
@@ -23,6 +24,8 @@ _ENOUGH = 30
 
 class ExperimentTallies:
     """The tallies of one experiment. A transaction counts with the first outcome that is recorded of it.
+
+    When outcomes of it are taken back, it counts with what counts then; without that it is not known any more.
 
     `schema` is that of its transactions; outcomes cost `false_alarm_cost` where a legitimate one was flagged.
     """
@@ -39,7 +42,7 @@ class ExperimentTallies:
         self._deadline_us = round(deadline_s * 1e6)
         self._false_alarm_cost = false_alarm_cost
         self._amount, self._key = schema.amount, schema.keys[0] if schema.keys else schema.id
-        self._judged: set[int] = set()  # positions of the decisions whose outcome is counted
+        self._judged: dict[int, bool] = {}  # the outcome that is counted, by the position of the decision
 
     @property
     def a(self) -> Tally:
@@ -68,6 +71,8 @@ class ExperimentTallies:
                 self._count_decisions(record)
             elif record.kind == Kind.OUTCOMES:
                 self._count_outcomes(record)
+            elif record.kind == Kind.REVOKED:
+                self._take_back(record)
         return bool(records)
 
     def _count_decisions(self, record: Record) -> None:
@@ -77,27 +82,50 @@ class ExperimentTallies:
         for row in decision_rows(record, decided):
             if row.decider.experiment == self.experiment:
                 failed = row.decider.degraded in MODEL_FAULTS
-                tally = self._tally(row, msgspec.json.decode(row.content))
+                tally = self._tally(row, _fields_of(row))
                 tally.note_decision(Action(row.decision), row.latency_us, self._deadline_us, failed)
 
     def _count_outcomes(self, record: Record) -> None:
         for outcome in outcome_rows(record):
-            if outcome.about < self._begin or outcome.about in self._judged:
-                continue  # what was decided before is not of the experiment, and may be pruned
-            about = self._log.at(outcome.about)
-            row = decision_row(about, decided_in(about), outcome.about - about.position)
-            if row.decider.experiment != self.experiment:
-                continue
-            self._judged.add(outcome.about)
-            transaction = msgspec.json.decode(row.content)
-            amount = abs(float(transaction[self._amount]))
-            try:
-                self._tally(row, transaction).note_outcome(
-                    Action(row.decision), outcome.is_fraud, amount, self._false_alarm_cost
-                )
-            except InvalidInput:
-                continue
+            if outcome.about not in self._judged:
+                self._judge(outcome.about, outcome.is_fraud)
+
+    def _take_back(self, record: Record) -> None:
+        for row in revoked_rows(record):
+            if row.about in self._judged:
+                self._judge(row.about, row.standing[-1].is_fraud if row.standing else None)
+
+    def _judge(self, position: int, is_fraud: bool | None) -> None:
+        """Count this as the outcome of a decision, in the place of the one that is counted; None for no outcome."""
+        if position < self._begin:
+            return  # what was decided before is not of the experiment, and may be pruned
+        about = self._log.at(position)
+        if about.kind != Kind.DECIDED:
+            return  # the decision is lost
+        row = decision_row(about, decided_in(about), position - about.position)
+        if row.decider.experiment != self.experiment:
+            return
+        transaction = _fields_of(row)
+        amount = transaction.get(self._amount)
+        if not isinstance(amount, int | float):
+            return  # it does not fit the schema
+        tally, action, amount = self._tally(row, transaction), Action(row.decision), abs(float(amount))
+        before = self._judged.pop(position, None)
+        with contextlib.suppress(InvalidInput):
+            if before is not None:
+                tally.forget_outcome(action, before, amount, self._false_alarm_cost)
+            if is_fraud is not None:
+                self._judged[position] = is_fraud
+                tally.note_outcome(action, is_fraud, amount, self._false_alarm_cost)
 
     def _tally(self, row: DecisionRow, transaction: dict[str, Any]) -> Tally:
         variant = "b" if row.decider.variant == "b" else "a"
         return self._groups[variant][hash_text(str(transaction.get(self._key))) % GROUPS]
+
+
+def _fields_of(row: DecisionRow) -> dict[str, Any]:
+    """The transaction as it was kept; nothing of one that cannot be read."""
+    try:
+        return msgspec.json.decode(row.content, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return {}

@@ -27,7 +27,7 @@ shadow_scores = Table(
     Column("live_fraud_probability", Float, nullable=False),
     Column("live_decision", String(8), nullable=False),
     Column("live_version", String(64), nullable=False),
-    Column("live_degraded", Boolean, nullable=False),  # rules decided, not a model
+    Column("live_degraded", Boolean, nullable=False),  # no model decided
     Column("decided_at_us", BigInteger, nullable=False),
     Index("shadow_scores_by_transaction", "transaction_id"),
     sqlite_with_rowid=False,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sentinel.errors import Conflict, SentinelError
 from sentinel.events.columns import Outcome
-from sentinel.events.schema import Transaction
+from sentinel.events.wire import Transaction
 from sentinel.features.store import Features
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.entries import Decided, Decider, DecisionRow
@@ -23,8 +23,8 @@ Event: TypeAlias = Transaction | Outcome
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """The answer to a transaction. `latency_us` runs from its arrival until it was decided.
 
-    `threshold` is the probability from which it is not approved. `degraded` says why the fallback rules decided
-    instead of the model, and `variant` which side of an experiment did.
+    `threshold` is the probability from which it is not approved. `degraded` says why the model did not decide,
+    `variant` which side of an experiment did, and `decided_by` who: `model`, `rules`, or `on_fault`, which fixed it.
     """
 
     transaction_id: str
@@ -41,6 +41,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     degraded: str | None
     circuit_breaker_state: str
     variant: str | None
+    decided_by: str
 
 
 class Noted(msgspec.Struct, frozen=True, gc=False):
@@ -143,9 +144,9 @@ class Batch:
         )
 
 
-def repeated(row: DecisionRow, content: bytes) -> Decision | Conflict:
+def repeated(row: DecisionRow, *, same: bool) -> Decision | Conflict:
     """The stored answer to the same transaction; a conflict for another one under its id."""
-    if row.content != content:
+    if not same:
         return _conflict(row.transaction_id)
     decider = row.decider
     return Decision(
@@ -163,6 +164,7 @@ def repeated(row: DecisionRow, content: bytes) -> Decision | Conflict:
         degraded=decider.degraded,
         circuit_breaker_state=decider.circuit,
         variant=decider.variant,
+        decided_by=decider.decided_by,
     )
 
 

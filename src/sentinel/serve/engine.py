@@ -1,12 +1,15 @@
 """The engine: one batch from arrival to answer, in one thread and without locks."""
 
 import time
+from collections.abc import Sequence
 
 from sentinel.model.bundle import Bundle
 from sentinel.policy.model_call import Limits, ModelCaller
-from sentinel.record.entries import schema_id
+from sentinel.record.entries import OutcomeRow, Revocation, schema_id
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history, origin_of
 from sentinel.record.journal import Journal
+from sentinel.record.revoking import TakenBack, taken_back
+from sentinel.record.set_aside import Note, warn
 from sentinel.record.snapshots import Snapshots
 from sentinel.serve.batch import Answered, Arrivals, Batch
 from sentinel.serve.judge import answer, judge
@@ -32,11 +35,16 @@ class Engine:
     """
 
     def __init__(
-        self, lineup: Lineup, journal: Journal, snapshots: Snapshots, limits: Limits, counters: Counters
-    ) -> None:
-        """Load the states, which may take a while; `begin` makes the engine ready."""
+        self, lineup: Lineup, journal: Journal, snapshots: Snapshots, limits: Limits, counters: Counters,
+        note: Note = warn,
+    ) -> None:  # fmt: skip
+        """Load the states, which may take a while; `begin` makes the engine ready.
+
+        `note` is told of transactions of the log that do not fit the schema.
+        """
         self.journal = journal
         self._snapshots = snapshots
+        self._note = note
         self.models = ModelCaller(limits)
         self.ledger = Ledger(counters)
         self.states: dict[str, FeatureState] = {}
@@ -78,7 +86,8 @@ class Engine:
     def _loaded(self, bundle: Bundle) -> FeatureState:
         log = self.journal.log
         begin = activation_of(log, bundle.state_id)
-        state = FeatureState(bundle, first_after_history(log, bundle.manifest) if begin is None else begin)
+        first = first_after_history(log, bundle.manifest) if begin is None else begin
+        state = FeatureState(bundle, first, self._note)
         state.load(log, self._snapshots, _PAUSE_S if self.states else 0.0)
         return state
 
@@ -86,8 +95,13 @@ class Engine:
         """Whether these states lack so little that they can be switched in; follow the log with them until then."""
         return all(self.journal.log.durable - one.position <= MOST_TO_FOLLOW for one in fresh.values())
 
-    def switch(self, lineup: Lineup, fresh: dict[str, FeatureState], now_us: int) -> None:
-        """Make this lineup decide from the next batch on, and drop the states it does not use."""
+    def switch(self, lineup: Lineup, fresh: dict[str, FeatureState], now_us: int) -> bool:
+        """Make this lineup decide from the next batch on, and drop the states it does not use.
+
+        False, and nothing is changed, while something is written and not durable yet: fresh states could not read it.
+        """
+        if fresh and any(state.position > self.journal.log.durable for state in self.states.values()):
+            return False
         for state in fresh.values():
             state.follow(self.journal.log)
             if activation_of(self.journal.log, state.id) is None:
@@ -98,6 +112,7 @@ class Engine:
         self._schema_id, self._detector = schema_id(self.schema), lineup.champion.bundle.manifest.detector
         self._sieve = Sieve(self.schema)
         self.lineup = lineup
+        return True
 
     def clock(self, now_us: int) -> int:
         """The moment that the next entry bears: now, or that of the last one if the machine's clock went back."""
@@ -137,10 +152,27 @@ class Engine:
         self.is_ahead = True
         end = self.journal.append_outcomes(new.entry(), new.hashes, now_us) + len(new.outcomes)
         for state in self.states.values():
-            state.advance(new.outcomes, now_us, new.hashes)
+            state.learn(new.outcomes, now_us)
             state.position = end
         self.is_ahead = False
         return Answered(new.answers, end)
+
+    def revoke(self, revocation: Revocation, candidates: Sequence[OutcomeRow], now_us: int) -> TakenBack:
+        """Take back what is left of these outcomes, and let the features know; few at a time.
+
+        Raises StorageProblem as `decide` does.
+        """
+        now_us = self.clock(now_us)
+        taken = taken_back(self.journal, revocation, candidates)
+        if taken.entry is None:
+            return taken
+        self.is_ahead = True
+        end = self.journal.append_revoked(taken.entry, now_us) + taken.transactions
+        for state in self.states.values():
+            state.correct(taken.entry, now_us)
+            state.position = end
+        self.is_ahead = False
+        return taken._replace(end=end)
 
     def _know(self, batch: Batch, now_us: int) -> None:
         """Each row counts its own transaction."""
@@ -164,7 +196,8 @@ class Engine:
         ledger.counters.add(Slot.LOG_WRITES)
         ledger.show_circuit(self.models)
         for group in batch.groups:
-            ledger.count_group(group.decider.variant, group.levels, group.decider.degraded)
+            by = group.decider
+            ledger.count_group(by.variant, group.levels, by.degraded, is_fixed=by.is_fixed)
         ledger.decided([group.levels for group in batch.groups], batch.latencies_us, begun_ns, batch.received_ns)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ _Where = NDArray[np.int64] | slice
 
 
 def judge(batch: Batch, lineup: Lineup, models: ModelCaller) -> None:
-    """Score each transaction with its model, or with the rules when the model cannot answer or time has run out."""
+    """Score each transaction with its model, or with what stands in when it cannot answer or time has run out."""
     now_ns, due_ns = time.monotonic_ns(), batch.due_ns
     if lineup.experiment is None and min(due_ns) >= now_ns:
         batch.groups = [_judged(batch, lineup, "a", slice(None), _ask(batch, lineup, "a", slice(None), models))]
@@ -58,11 +58,12 @@ def _values(batch: Batch, contender: Contender, where: _Where) -> NDArray[np.flo
 def _judged(batch: Batch, lineup: Lineup, variant: str, where: _Where, answer: ModelAnswer) -> Group:
     contender, experiment = lineup.contender(variant), lineup.experiment
     values = _values(batch, contender, where)
-    thresholds, found = contender.scores(answer, values)
+    thresholds, found, is_fixed = contender.scores(answer, values)
     scores = found.astype(np.float64, copy=False)
     decider = Decider(
         contender.version, contender.bundle.state_id, values.shape[1], thresholds.review, thresholds.block,
-        str(answer.circuit), answer.degraded, *((variant, experiment.id) if experiment else (None, None)),
+        str(answer.circuit), answer.degraded, variant if experiment else None, experiment.id if experiment else None,
+        is_fixed,
     )  # fmt: skip
     return Group(decider, where, values, scores, thresholds.levels(scores))
 
@@ -91,4 +92,5 @@ def _answers(batch: Batch, group: Group, ids: Sequence[str], detector: str) -> l
         always(Thresholds(decider.review, decider.block)), always(decider.model_version), always(detector),
         map(FEATURES_STATE.__getitem__, late), always(len(batch)), batch.latencies_us[group.where].tolist(),
         always(False), always(decider.degraded), always(decider.circuit), always(decider.variant),
+        always(decider.decided_by),
     ))  # fmt: skip

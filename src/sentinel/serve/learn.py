@@ -6,11 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.errors import NotFound
+from sentinel.errors import Conflict, NotFound
 from sentinel.events.columns import Outcome, hash_texts
-from sentinel.record.entries import Outcomes
+from sentinel.record.entries import OutcomeRow, Outcomes
 from sentinel.record.journal import Journal
 from sentinel.serve.batch import Answer, Arrivals, Noted
+
+MOST_OF_ONE = 16
+"""Outcomes of one transaction that are taken from one API key: who changes their mind more often is a fault."""
 
 
 class NewOutcomes(NamedTuple):
@@ -33,6 +36,9 @@ class NewOutcomes(NamedTuple):
             is_fraud=bytes(one.is_fraud for one in self.outcomes),
             times_us=np.array([one.time_us for one in self.outcomes], np.int64).tobytes(),
             about=np.array(self.about, np.int64).tobytes(),
+            sources=[one.source for one in self.outcomes],
+            told_by=[one.told_by for one in self.outcomes],
+            reasons=[one.reason for one in self.outcomes],
         )
 
 
@@ -43,7 +49,7 @@ def new_outcomes_in(arrivals: Arrivals, journal: Journal) -> NewOutcomes:
     answers: list[Answer] = []
     new: list[int] = []
     about: list[int] = []
-    known: dict[str, bool | None] = {}
+    known: dict[str, list[Outcome | OutcomeRow]] = {}
     durable_from = 0
     for n, one in enumerate(outcomes):
         position = journal.position_of(one.transaction_id, hashes[n])
@@ -56,13 +62,38 @@ def new_outcomes_in(arrivals: Arrivals, journal: Journal) -> NewOutcomes:
             )
             continue
         if one.transaction_id not in known:
-            before = journal.outcomes_of(one.transaction_id, hashes[n], most=1)
-            known[one.transaction_id] = before[-1].is_fraud if before else None
+            stored = journal.outcomes_of(one.transaction_id, hashes[n])
+            before = [row for row in stored if row.revoked_at is None and row.about == position]
+            known[one.transaction_id] = [*before]
             durable_from = max([durable_from, *(row.position + 1 for row in before)])
-        is_known = known[one.transaction_id] == one.is_fraud
-        answers.append(Noted(one.transaction_id, one.is_fraud, replayed=is_known))
-        if not is_known:
-            known[one.transaction_id] = one.is_fraud
+        told = known[one.transaction_id]
+        of_caller = [row for row in told if row.told_by == one.told_by]
+        if _repeats(one, of_caller, told):
+            answers.append(Noted(one.transaction_id, one.is_fraud, replayed=True))
+        elif len(of_caller) >= MOST_OF_ONE:
+            answers.append(_too_often(one))
+        else:
+            answers.append(Noted(one.transaction_id, one.is_fraud, replayed=False))
+            told.append(one)
             new.append(n)
             about.append(position)
     return NewOutcomes(answers, durable_from, [outcomes[n] for n in new], hashes[new], about)
+
+
+def _repeats(one: Outcome, of_caller: list[Outcome | OutcomeRow], told: list[Outcome | OutcomeRow]) -> bool:
+    """Whether it says nothing new: its caller said so last, as of that source, and nobody has contradicted since.
+
+    What another key said is no reason to leave it out: that may be taken back.
+    """
+    return (
+        bool(of_caller)
+        and (of_caller[-1].source, of_caller[-1].is_fraud) == (one.source, one.is_fraud)
+        and told[-1].is_fraud == one.is_fraud
+    )
+
+
+def _too_often(one: Outcome) -> Conflict:
+    return Conflict(
+        f"{one.told_by!r} has told {MOST_OF_ONE} outcomes of transaction {one.transaction_id!r}, each unlike the one "
+        "before; the last of them counts. Take them back with `sentinel outcomes revoke`, or use another key"
+    )

@@ -20,6 +20,7 @@ _SHED = {
     OVERLOADED: Slot.SHED_OVERLOAD,
 }
 _STATE = {Circuit.CLOSED: 0, Circuit.HALF_OPEN: 1, Circuit.OPEN: 2}
+_FIXED_AT = (Slot.ON_FAULT_APPROVE, Slot.ON_FAULT_REVIEW, Slot.ON_FAULT_BLOCK)
 _BY_LEVEL = (Slot.APPROVE, Slot.REVIEW, Slot.BLOCK)
 _BLOCK = len(ACTIONS) - 1
 
@@ -73,11 +74,14 @@ class Ledger:
         self.counters.add(Slot.PREDICTIONS_B if of_b else Slot.PREDICTIONS_A, decisions)
         self.counters.add(Slot.BLOCKS_B if of_b else Slot.BLOCKS_A, blocks)
 
-    def count_group(self, variant: str | None, levels: NDArray[np.uint8], degraded: str | None) -> None:
-        """Count the decisions of one decider, and why the rules decided where they did."""
+    def count_group(
+        self, variant: str | None, levels: NDArray[np.uint8], degraded: str | None, *, is_fixed: bool
+    ) -> None:
+        """Count the decisions of one decider; where the model did not decide, why, and what did."""
         self.count_variant(variant, len(levels), int(np.count_nonzero(levels == _BLOCK)))
         if degraded in _SHED:
             self.counters.add(_SHED[degraded], len(levels))
+            self.counters.add(_FIXED_AT[levels[0]] if is_fixed else Slot.ON_FAULT_RULES, len(levels))
 
     def show_circuit(self, models: ModelCaller) -> None:
         """Show the state of the circuit breakers."""

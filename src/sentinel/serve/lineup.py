@@ -3,25 +3,33 @@
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import BundleProblem, UnknownVersion
-from sentinel.model.bundle import Bundle, load_bundle
+from sentinel.model.bundle import Bundle, load_warm
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment, Experiment
 from sentinel.policy.experiment import variant_of
+from sentinel.policy.fail_policy import CompiledFailPolicy, FailPolicy
 from sentinel.policy.fallback import Fallback
 from sentinel.policy.model_call import ModelAnswer
 from sentinel.policy.thresholds import Thresholds
 from sentinel.serve.vectors.reader import VectorReader
 
-for _kind in (Fallback, Thresholds):
+for _kind in (Fallback, FailPolicy, Thresholds):
     msgspec.json.Decoder(_kind)  # has msgspec look at the type now: two threads that do so at once crash
 
 
+class Scored(NamedTuple):
+    """Scores (n,), the thresholds they are compared with, and whether `on_fault` fixed the action of all of them."""
+
+    thresholds: Thresholds
+    scores: NDArray[Any]
+    is_fixed: bool
+
+
 class Contender:
-    """A loaded model with the thresholds it decides by, and the rules that stand in for it."""
+    """A loaded model with the thresholds it decides by, and what stands in for it."""
 
     def __init__(self, bundle: Bundle, thresholds: Thresholds | None = None) -> None:
         manifest = bundle.manifest
@@ -32,13 +40,18 @@ class Contender:
         manifest.plan.schema.make_ready()
         self.thresholds = thresholds or msgspec.convert(manifest.thresholds, Thresholds)
         self.reader = VectorReader(self.names, self.version)
-        self.fallback = msgspec.convert(manifest.fallback, Fallback).compile(self.names)
+        fallback, on_fault = (
+            msgspec.convert(manifest.fallback, Fallback),
+            msgspec.convert(manifest.on_fault, FailPolicy),
+        )
+        self.on_fault = CompiledFailPolicy(on_fault, fallback, self.names)
 
-    def scores(self, answer: ModelAnswer, rows: NDArray[Any]) -> tuple[Thresholds, NDArray[Any]]:
-        """Scores (n,) of rows (n, features) and their thresholds: the model's, or those of the rules in its place."""
-        if answer.scores is None:
-            return self.fallback.thresholds, self.fallback.score(rows)
-        return self.thresholds, answer.scores
+    def scores(self, answer: ModelAnswer, rows: NDArray[Any]) -> Scored:
+        """The scores of rows (n, features): the model's, or those of what stands in for it."""
+        if answer.scores is not None:
+            return Scored(self.thresholds, answer.scores, is_fixed=False)
+        rules, is_fixed = self.on_fault.stand_in(answer.degraded)
+        return Scored(rules.thresholds, rules.score(rows), is_fixed)
 
 
 class Lineup(NamedTuple):
@@ -97,10 +110,3 @@ def check_comparable(champion: Bundle, challenger: Bundle) -> None:
             f"{challenger.manifest.version} reads other transactions than the champion {champion.manifest.version}: "
             "their schemas differ; an experiment needs two models of one schema"
         )
-
-
-def load_warm(registry: Registry, version: str) -> Bundle:
-    """A bundle that has scored once already, so that its first request does not wait."""
-    bundle = load_bundle(registry.path(version))
-    bundle.scorer.score(np.zeros((1, bundle.scorer.n_features), np.float32))
-    return bundle

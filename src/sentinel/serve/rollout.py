@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from typing import Protocol
 
 from sentinel.errors import NotReady, SentinelError
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment
 from sentinel.record.applied import Change
+from sentinel.record.audit import SENTINEL, By
 from sentinel.record.feature_state import FeatureState
 from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Lineup, load_lineup
@@ -28,15 +30,22 @@ _LOADING = "still loading"
 _log = logging.getLogger(__name__)
 
 
+class Changing(Protocol):
+    """Changes what is in force, for whoever asks."""
+
+    def __call__(self, how: Change, by: By = SENTINEL) -> Awaitable[Deployment]:
+        """What is in force then."""
+
+
 class Rollout:
     """Keeps one process at the deployment in force. One that cannot be loaded changes nothing but `problem`.
 
-    `read` says what is in force, from any thread; `change` changes it, from the event loop, and raises what
-    `record.applied.apply` raises. `worker` is None in a process that scores vectors only.
+    `read` says what is in force, from any thread; `change` changes it for whoever asks, from the event loop, and
+    raises what `record.applied.apply` raises. `worker` is None in a process that scores vectors only.
     """
 
     def __init__(
-        self, read: Callable[[], Deployment], change: Callable[[Change], Awaitable[Deployment]], registry: Registry,
+        self, read: Callable[[], Deployment], change: Changing, registry: Registry,
         counters: Counters,
     ) -> None:  # fmt: skip
         self.read = read
@@ -101,6 +110,8 @@ class Rollout:
         while not self._stopping.is_set():
             try:
                 self._follow()
+            except OSError as error:  # such as file descriptors used up
+                _log.warning("the deployment could not be followed: %s; it is tried again", error)
             except Exception:
                 _log.exception("the deployment could not be followed; it is tried again")
             self._wake.wait(LOOK_EVERY_S)
@@ -173,9 +184,15 @@ class Rollout:
         while not engine.is_close(fresh):
             for state in fresh.values():
                 state.follow(engine.journal.log)
-        before = [*engine.states.values()]
-        switch = worker.between_batches(lambda owned: owned.switch(lineup, fresh, time.time_ns() // 1000))
-        switch.result(timeout=60)
+
+        def switch(owned: Engine) -> bool:
+            return owned.switch(lineup, fresh, time.time_ns() // 1000)
+
+        before, until = [*engine.states.values()], time.monotonic() + _PATIENCE_S
+        while not worker.between_batches(switch).result(timeout=60):
+            if self._stopping.is_set() or time.monotonic() > until:
+                raise NotReady("what was written last is not durable yet")
+            time.sleep(0.005)
         for state in before:
             if state is not engine.states.get(state.id):
                 state.discard()

@@ -11,8 +11,12 @@ from typing import TypeVar
 
 from sentinel.errors import NotReady, SentinelError, StorageProblem
 from sentinel.policy.deployment import Deployment
+from sentinel.record import audit
 from sentinel.record.applied import Change, apply
+from sentinel.record.audit import By, append_change
+from sentinel.record.entries import OutcomeRow, Revocation
 from sentinel.record.log import Log
+from sentinel.record.revoking import TakenBack
 from sentinel.serve.batch import Answered, Arrivals
 from sentinel.serve.engine import Engine
 from sentinel.serve.opener import Opener
@@ -70,11 +74,27 @@ class RunningEngine:
 
         return self._in_loop(run)
 
-    def apply(self, change: Change) -> Deployment:
+    def revoke(self, revocation: Revocation, candidates: Sequence[OutcomeRow]) -> "Future[TakenBack]":
+        """Take back what is left of these outcomes between two batches; see `Engine.revoke`."""
+
+        def errand(engine: Engine) -> TakenBack:
+            with self._turn():
+                return engine.revoke(revocation, candidates, time.time_ns() // 1000)
+
+        return self.between_batches(errand)
+
+    def apply(self, change: Change, by: By = audit.SENTINEL) -> Deployment:
         """Change what is in force, from the loop's thread; there need be no engine. See `record.applied.apply`."""
+        return self._written(lambda now_us: apply(self.log, change, now_us, by))
+
+    def note(self, change: audit.Change) -> None:
+        """Append an entry of the audit, from the loop's thread; there need be no engine. Raises StorageProblem."""
+        self._written(lambda now_us: append_change(self.log, change, now_us))
+
+    def _written(self, write: Callable[[int], T]) -> T:
         with self._turn():
             try:
-                return apply(self.log, change, self.log.clock(time.time_ns() // 1000))
+                return write(self.log.clock(time.time_ns() // 1000))
             except StorageProblem as error:
                 self._fail(error, [])
                 raise

@@ -51,7 +51,7 @@ class Sieve:
         self._time = schema.time
         self._id_of: Any = operator.attrgetter(schema.id)
         self._time_of: Any = operator.attrgetter(schema.time)
-        self._encode = schema.encode
+        self._encode, self._is_same = schema.encode, schema.is_same
 
     def sift(self, arrivals: Arrivals, journal: Journal, now_us: int) -> Sifted:
         """Ask the journal what was decided before; nothing is changed."""
@@ -69,7 +69,7 @@ class Sieve:
         first: dict[str, int] = {}
         for i, name in enumerate(ids):
             if name in stored:
-                answers[i] = repeated(stored[name], contents[i])
+                answers[i] = repeated(stored[name], same=self._is_same(stored[name].content, contents[i]))
             elif name in first:
                 repeats.append((i, first[name], contents[i] == contents[places[first[name]]]))
             elif self._time_of(events[i]) > last_us:

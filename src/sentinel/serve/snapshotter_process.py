@@ -26,11 +26,14 @@ class SnapshotterProcess(Supervisor):
     At the end it gets `patience_s` for its last snapshots.
     """
 
-    def __init__(self, home: Path, log: LogReader, every: int, patience_s: float) -> None:
+    def __init__(
+        self, home: Path, log: LogReader, every: int, patience_s: float, trusted_keys: Path | None = None
+    ) -> None:
         super().__init__("snapshotter", first_wait_s=1.0, longest_wait_s=30.0)
         self._home = home
         self._log = log
         self._every = every
+        self._trusted = ["--trusted-keys", str(trusted_keys)] if trusted_keys else []
         self._patience_s = patience_s
         self._snapshots = Snapshots(home / "snapshots")
 
@@ -55,7 +58,8 @@ class SnapshotterProcess(Supervisor):
         return found[-1] if found else None
 
     def _begin(self, wanted: str, now_s: float) -> Child:  # noqa: ARG002
-        return Child("sentinel.record.snapshotter", ["--home", wanted, "--every", str(self._every)])
+        arguments = ["--home", wanted, "--every", str(self._every), *self._trusted]
+        return Child("sentinel.record.snapshotter", arguments)
 
     def _end(self) -> None:
         if self._closing and self._child is not None:

@@ -61,7 +61,9 @@ class Watch:
         self.snapshots: SnapshotStatus | None = None
         """How the snapshots were doing a moment ago; None before there is an engine."""
 
-        self._guards = guards
+        self.leads = guards
+        """Whether this process looks after what all of them share."""
+
         self._guardrails = Guardrails()
         self._drift_logged_s = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -183,7 +185,7 @@ class Watch:
         report = await self.drift()
         if isinstance(report, DriftReport) and report.drift_detected:
             self._log_drift(report)
-        if self._guards:
+        if self.leads:
             await self._guard()
         if self.shadow is not None:
             self._count_shadow(self.shadow)

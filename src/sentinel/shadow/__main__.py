@@ -10,6 +10,7 @@ import msgspec
 
 from sentinel.child_process import REFUSED, die_with_parent, yield_to_decisions
 from sentinel.errors import BundleProblem, SentinelError
+from sentinel.record.private import keep_private
 from sentinel.shadow.scoring import Shadow
 from sentinel.shadow.settings import ShadowSettings
 
@@ -22,6 +23,7 @@ def main() -> int:
     parser.add_argument("--settings", default="{}", help="JSON with fields of ShadowSettings")
     parser.add_argument("--parent", type=int, help="end when this process does")
     given = parser.parse_args()
+    keep_private()
     logging.basicConfig(level="WARNING", format="%(levelname)s %(message)s")
     try:
         settings = msgspec.json.decode(given.settings, type=ShadowSettings)

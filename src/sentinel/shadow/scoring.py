@@ -19,6 +19,7 @@ from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import Bundle, load_bundle, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.model.scorer import CHUNK
+from sentinel.model.signing import read_trusted_keys
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.applied import deployment_in, log_folder
 from sentinel.record.disk import RealDisk
@@ -45,7 +46,9 @@ class Shadow:
 
     def __init__(self, home: Path, version: str, settings: ShadowSettings) -> None:
         self._settings = settings
-        self._bundle = load_bundle(Registry(home / "models").path(version))
+        keys = settings.trusted_keys_file
+        trusted = read_trusted_keys(Path(keys) if keys else None)
+        self._bundle = load_bundle(Registry(home / "models").path(version), trusted)
         self._log = FileLogReader(log_folder(home))
         _check_schema(home, self._log, self._bundle)
         _warm(self._bundle)
@@ -132,6 +135,7 @@ class Shadow:
                 _log.warning("the model failed on %d rows: %s", len(rows[i : i + CHUNK]), error)
             self._beat()
         scores[~((scores >= 0) & (scores <= 1))] = np.nan
+        scores[np.isnan(rows).all(axis=1)] = np.nan  # what could not be read
         return scores
 
     def _judge(self, row: DecisionRow, probability: float) -> ShadowScore:

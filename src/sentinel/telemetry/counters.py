@@ -72,6 +72,10 @@ class Slot(IntEnum):
     SHED_MODEL_SLOW = Across.COUNT
     SHED_MODEL_FAILED = Across.COUNT
     SHED_OVERLOAD = Across.COUNT
+    ON_FAULT_RULES = Across.COUNT  # the same decisions, by what decided
+    ON_FAULT_APPROVE = Across.COUNT
+    ON_FAULT_REVIEW = Across.COUNT
+    ON_FAULT_BLOCK = Across.COUNT
     BREAKER_STATE = Across.MAX  # 0 closed, 1 half open, 2 open
     BREAKER_OPENINGS = Across.COUNT
 
@@ -84,6 +88,11 @@ class Slot(IntEnum):
 
     LOG_WRITES = Across.COUNT
     SWAPS = Across.COUNT  # changes of the champion
+
+    REFUSED_NO_KEY = Across.COUNT  # requests that were not let in, by reason
+    REFUSED_WRONG_KEY = Across.COUNT
+    REFUSED_FORBIDDEN = Across.COUNT
+    REFUSED_RATE = Across.COUNT
 
 
 class Stage(IntEnum):

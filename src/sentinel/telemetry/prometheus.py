@@ -44,7 +44,7 @@ _LABELLED = (
     ),
     (
         "sentinel_shed_decisions",
-        "Decisions by the fallback instead of the model, by reason",
+        "Decisions in the place of the model, by reason",
         "reason",
         {
             "breaker_open": Slot.SHED_BREAKER_OPEN,
@@ -54,10 +54,32 @@ _LABELLED = (
         },
     ),
     (
+        "sentinel_on_fault_decisions",
+        "Decisions in the place of the model, by what decided",
+        "answer",
+        {
+            "rules": Slot.ON_FAULT_RULES,
+            "approve": Slot.ON_FAULT_APPROVE,
+            "review": Slot.ON_FAULT_REVIEW,
+            "block": Slot.ON_FAULT_BLOCK,
+        },
+    ),
+    (
         "sentinel_shadow",
         "Transactions handed to the shadow model",
         "result",
         {"scored": Slot.SHADOW_SCORED, "dropped": Slot.SHADOW_DROPPED, "failed": Slot.SHADOW_FAILED},
+    ),
+    (
+        "sentinel_requests_refused",
+        "Requests that were not let in, by reason",
+        "reason",
+        {
+            "no_key": Slot.REFUSED_NO_KEY,
+            "wrong_key": Slot.REFUSED_WRONG_KEY,
+            "forbidden": Slot.REFUSED_FORBIDDEN,
+            "rate": Slot.REFUSED_RATE,
+        },
     ),
 )
 _STATES = (

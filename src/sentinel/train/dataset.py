@@ -58,7 +58,7 @@ def build_dataset(detector: Detector, history: History, progress: Progress) -> D
     bounds = split(detector, frame[detector.schema.time].to_numpy())
     plan = detector.plan(learn_vocabulary(detector, frame[: bounds[0]]))
     store = MemoryStore(plan)
-    rows = replay(store, columns_of_frame(detector.schema, frame), progress)
+    rows = replay(store, columns_of_frame(detector.schema, frame, detector.trusts), progress)
     labels = frame[detector.schema.label].fill_null(-1).to_numpy().astype(np.int8)
     times = frame[detector.schema.time].to_numpy()
     slices = (slice(0, bounds[0]), slice(bounds[1], bounds[2]), slice(bounds[3], len(frame)))

@@ -24,6 +24,7 @@ from sentinel.model.certificate import certify
 from sentinel.model.reference import Reference, kind_of
 from sentinel.model.registry import Registry
 from sentinel.model.scorer import Scorer
+from sentinel.model.signing import Sign
 from sentinel.policy.thresholds import choose_thresholds
 from sentinel.train.dataset import Dataset, Part, build_dataset
 from sentinel.train.evaluate import baselines, evaluate
@@ -34,8 +35,10 @@ Report = Callable[[str, int, int], None]
 """Called with the name of a step, how much of it is done, and how much there is to do."""
 
 
-def train(detector: Detector, history: History, registry: Registry, report: Report) -> Manifest:
-    """Train, choose thresholds on the validation part, report on the test part, certify, write the bundle.
+def train(
+    detector: Detector, history: History, registry: Registry, report: Report, sign: Sign | None = None
+) -> Manifest:
+    """Train, choose thresholds on the validation part, report on the test part, certify, write the bundle, and sign it.
 
     Raises CertificateRefused, and writes nothing, when the exported model differs from the trained one.
     """
@@ -57,6 +60,7 @@ def train(detector: Detector, history: History, registry: Registry, report: Repo
         plan_sha256=plan_sha256(data.plan),
         thresholds=msgspec.to_builtins(thresholds),
         fallback=msgspec.to_builtins(detector.fallback),
+        on_fault=msgspec.to_builtins(detector.on_fault),
         metrics=msgspec.to_builtins(metrics),
         certificate=certificate,
         history=_facts(detector, history),
@@ -69,7 +73,7 @@ def train(detector: Detector, history: History, registry: Registry, report: Repo
         libraries=library_versions(),
         files={},
     )
-    return write_bundle(registry.folder / version, manifest, model, _reference(data, scorer), data.store)
+    return write_bundle(registry.folder / version, manifest, model, _reference(data, scorer), data.store, sign)
 
 
 def _reference(data: Dataset, scorer: Scorer) -> Reference:

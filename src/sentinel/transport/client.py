@@ -75,17 +75,24 @@ class Connection(asyncio.Protocol):
             asked.set_result((self._parser.get_status_code(), body, time.perf_counter_ns() - self._sent_ns))
 
 
-def request_bytes(path: str, body: bytes, media: str = "application/json") -> bytes:
-    """A whole POST request."""
-    head = f"POST {path} HTTP/1.1\r\nHost: sentinel\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n\r\n"
+def request_bytes(
+    path: str, body: bytes, media: str = "application/json", *, host: str = "localhost", key: str | None = None
+) -> bytes:
+    """A whole POST request, with a key if there is one."""
+    bears = f"Authorization: Bearer {key}\r\n" if key else ""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\n{bears}Content-Type: {media}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 
 class Client:
-    """A pool of connections to one server. Raises Unreachable when a connection breaks."""
+    """A pool of connections to one server, each request with the key. Raises Unreachable when a connection breaks."""
 
-    def __init__(self, host: str, port: int, connections: int) -> None:
+    def __init__(self, host: str, port: int, connections: int, key: str | None = None) -> None:
         self._address = (host, port)
+        self._host = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._key = key
         self._size = connections
         self._connections: list[Connection] = []
         self._idle: deque[Connection] = deque()
@@ -113,7 +120,8 @@ class Client:
         await self._free.acquire()
         if not self._idle:
             raise Unreachable("the server closed the connection")
-        return await self._idle.popleft().ask(request_bytes(path, body, media))
+        request = request_bytes(path, body, media, host=self._host, key=self._key)
+        return await self._idle.popleft().ask(request)
 
     def _take(self, connection: Connection) -> None:
         self._idle.append(connection)

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import InvalidInput, StorageProblem
+from sentinel.record.entries import body_of, decided_in
 from sentinel.record.log import Kind, Record
 from sentinel.record.views import DecisionQuery
 from sentinel.record.views.rows import KeyReader, hash_of, rows_of
@@ -281,12 +282,42 @@ def test_decisions_of_an_unknown_schema_have_no_keys_and_are_counted(view, made)
     assert view.counts().without_keys == 0
 
 
+def test_decisions_that_do_not_fit_their_schema_have_no_keys_and_the_others_do(view, made):
+    odd = made.decided_record(1, [{"id": "a"}, {"id": "b", "amount": 1.0}])
+    decided = decided_in(odd)
+    contents = [decided.contents[0].replace(b"5.25", b'"much"'), decided.contents[1]]
+    odd = odd._replace(body=body_of(msgspec.structs.replace(decided, contents=contents)))
+    view.project(rows_of([odd], lambda _: KeyReader(made.SCHEMA)), "log", 0, 1)
+    found = {row.transaction_id: (row.amount, row.keys) for row in view.search(DecisionQuery()).rows}
+    assert found == {"a": (None, {}), "b": (1.0, {"card": "c1", "shop": "s1"})}
+    assert view.counts().without_keys == 1
+
+
 def test_an_outcome_that_corrects_another_counts(view, made):
     project(view, made, [made.decided_record(1, [{"id": "a"}])])
     for position, is_fraud in ((2, True), (3, False)):
         project(view, made, [made.outcomes_record(position, [{"id": "a", "is_fraud": is_fraud, "about": 1}])])
     assert view.outcomes_about([1, 7]) == {1: False}
     assert [row.position for row in view.outcomes(after=2, limit=5)] == [3]
+
+
+def test_an_outcome_that_was_taken_back_does_not_count(view, made):
+    project(view, made, [made.decided_record(1, [{"id": "a"}, {"id": "b"}])])
+    told = [
+        {"id": "a", "is_fraud": False, "about": 1},
+        {"id": "a", "is_fraud": True, "about": 1, "told_by": "k"},
+        {"id": "b", "is_fraud": True, "about": 2, "told_by": "k"},
+    ]
+    records = [made.outcomes_record(3, told), made.revoked_record(6, [{"id": "a", "about": 1}], "k")]
+    later = made.outcomes_record(7, [{"id": "a", "is_fraud": True, "about": 1, "told_by": "k"}])
+    project(view, made, records)  # in one step
+    assert view.outcomes_about([1, 2]) == {1: False, 2: True}
+    project(view, made, [made.revoked_record(7, [{"id": "b", "about": 2}], "k", span=(2, 9))])  # none of that time
+    project(view, made, [later._replace(position=8)])
+    assert view.outcomes_about([1, 2]) == {1: True, 2: True}
+    assert [(row.position, row.source, row.revoked_at) for row in view.outcomes(0, 9)] == [
+        (3, "operator", None), (4, "k", 6), (5, "k", None), (8, "k", None),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

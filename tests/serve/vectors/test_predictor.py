@@ -349,7 +349,7 @@ def test_what_is_late_gets_the_rules_word_and_its_neighbours_the_models(desk_of,
     desk, asked = desk_of(served), vectors(30)
     asyncio.run(run())
     rows = np.array([[np.nan if x is None else x for x in one] for one in asked], np.float32)
-    rules = served.champion.fallback
+    rules = served.champion.on_fault.stand_in(OVERLOADED).rules
     alone = scores_alone(bundles["v1"], asked)
     for n, score in enumerate(rules.score(rows).tolist()):
         answer = desk.told[n]

@@ -91,7 +91,7 @@ class Wire:
             self._read()
         head, _, self._rest = self._rest.partition(b"\r\n\r\n")
         head += b"\r\n\r\n"
-        length = re.search(rb"\r\ncontent-length: (\d+)\r\n", head)
+        length = re.search(rb"\r\ncontent-length: (\d+)\r\n", head, re.IGNORECASE)
         wanted = int(length[1]) if length and not bodyless else 0
         while len(self._rest) < wanted:
             self._read()
@@ -122,13 +122,15 @@ def wire():
 
 @pytest.fixture(scope="session")
 def ask(wire):
-    """Sends one request on a connection of its own; its answer."""
+    """Sends one request on a connection of its own; its answer. A body is JSON
+    unless a header says otherwise; a header that is None is left out."""
 
     def asking(port, method, path, body=b"", **headers):
         if not isinstance(body, bytes):
             body = json.dumps(body).encode()
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        lines = "".join(f"{name}: {value}\r\n" for name, value in {"host": f"localhost:{port}", **named}.items())
+        named = {"content-type": "application/json"} if body else {}
+        named |= {"host": f"localhost:{port}"} | {name.replace("_", "-"): one for name, one in headers.items()}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in named.items() if value is not None)
         length = f"content-length: {len(body)}\r\n" if body or method == "POST" else ""
         with wire(port) as connection:
             connection.send(f"{method} {path} HTTP/1.1\r\n{lines}{length}\r\n".encode("latin-1") + body)

@@ -1,4 +1,4 @@
-"""The fast lane and uvicorn's own protocol, byte by byte: no client can tell which of them has answered."""
+"""The fast lane and the application's lane, byte by byte: no client can tell which of them has answered."""
 
 import contextlib
 import json
@@ -13,12 +13,11 @@ from sentinel.commands.server_process import ServerProcess
 
 TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 VECTOR = json.dumps({"features": [20.5, 0.1, 1, 1, 2, 20.5, None, None, 1, 3600, 4, 0.02]}).encode()
-LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
-BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 30\r\nconnection: close\r\n\r\n"
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def post(path, body, media=b"application/json", extra=b"", version=b"1.1"):
-    return b"POST %s HTTP/%s\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n%s\r\n%s" % (
+    return b"POST %s HTTP/%s\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n%s\r\n%s" % (
         path, version, media, len(body), extra, body,
     )  # fmt: skip
 
@@ -78,7 +77,8 @@ class Lanes:
 
 @pytest.fixture(scope="module")
 def server(start_server, shop_home):
-    return start_server(shop_home, {"SENTINEL_CACHE_TTL_S": "0"})
+    environment = {"CACHE_TTL_S": "0", "LEAST_DEADLINE_MS": "0.000001", "HEAD_TIMEOUT_S": "6", "BODY_TIMEOUT_S": "7"}
+    return start_server(shop_home, {f"SENTINEL_{name}": value for name, value in environment.items()})
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +123,16 @@ CALLS = {
     "a cookie twice": (200, lambda: predict(extra=b"Cookie: a=1\r\nCookie: b=2\r\n")),
     "a query": (200, lambda: post(b"/predict?a=b", VECTOR)),
     "an escaped path": (200, lambda: post(b"/%70redict", VECTOR)),
-    "a whole address": (200, lambda: post(b"http://x/predict", VECTOR)),
+    "a whole address": (200, lambda: post(b"http://localhost/predict", VECTOR)),
     "keep-alive": (200, lambda: predict(extra=b"Connection: keep-alive\r\n")),
     "identity": (200, lambda: predict(extra=b"Content-Encoding: identity\r\n")),
-    "another site's page": (200, lambda: predict(extra=b"Origin: http://evil.example\r\n")),
+    "another site's page": (403, lambda: predict(extra=b"Origin: http://evil.example\r\n")),
+    "another page's blob": (415, lambda: predict(media=b"")),
+    "another name": (403, lambda: predict().replace(b"localhost", b"evil.example")),
+    "another site": (403, lambda: predict(extra=b"Sec-Fetch-Site: cross-site\r\n")),
+    "our own page": (200, lambda: predict(extra=b"Origin: http://localhost\r\nSec-Fetch-Site: same-origin\r\n")),
+    "through a proxy": (401, lambda: predict(extra=b"X-Forwarded-For: 127.0.0.1\r\n")),
+    "a wrong key": (401, lambda: predict(extra=b"Authorization: Bearer sk_wrong\r\n")),
     "wrong number": (400, lambda: predict(b'{"features":[1,2]}')),
     "wrong JSON": (400, lambda: predict(b"{")),
     "wrong JSON of a trace": (400, lambda: predict(b"{", extra=b"X-Request-Id: r\r\nTraceparent: %s\r\n" % TRACE)),
@@ -223,21 +229,25 @@ def test_other_content_under_an_id_is_409_on_both(lanes):
 
 
 UNUSUAL = {
-    "GET": (405, b"GET /predict HTTP/1.1\r\nHost: x\r\n\r\n"),
-    "GET with a body": (405, b"GET /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"),
+    "GET": (405, b"GET /predict HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    "GET with a body": (405, b"GET /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"),
     "PUT": (405, predict().replace(b"POST", b"PUT", 1)),
-    "OPTIONS": (405, b"OPTIONS /v1/score HTTP/1.1\r\nHost: x\r\n\r\n"),
+    "OPTIONS": (405, b"OPTIONS /v1/score HTTP/1.1\r\nHost: localhost\r\n\r\n"),
     "a path's end": (307, post(b"/predict/", VECTOR)),
     "HTTP/1.0": (200, predict(version=b"1.0")),
     "HTTP/1.0 keep-alive": (200, predict(version=b"1.0", extra=b"Connection: keep-alive\r\n")),
     "close": (200, predict(extra=b"Connection: close\r\n")),
     "close in capitals": (200, predict(extra=b"CONNECTION: CLOSE\r\n")),
-    "a long header": (200, predict(extra=b"X-Long: %s\r\n" % (b"a" * 60_000))),
-    "a longer header": (200, predict(extra=b"X-Long: %s\r\n" % (b"a" * 200_000))),
-    "a long name": (200, predict(extra=b"%s: a\r\n" % (b"X" * 100_000))),
-    "lines before it": (200, b"\r\n\r\n" + predict()),
+    "a long header": (200, predict(extra=b"X-Long: %s\r\n" % (b"a" * 8_000))),
+    "a header too long": (431, predict(extra=b"X-Long: %s\r\n" % (b"a" * 9_000))),
+    "a header of any length": (431, predict(extra=b"X-Long: %s\r\n" % (b"a" * 2_000_000))),
+    "a name too long": (431, predict(extra=b"%s: a\r\n" % (b"X" * 10_000))),
+    "too many headers": (431, predict(extra=b"".join(b"X-%d: y\r\n" % i for i in range(200)))),
+    "headers too long together": (431, predict(extra=b"".join(b"X-%d: %s\r\n" % (i, b"a" * 4_000) for i in range(9)))),
+    "a path too long": (431, post(b"/predict?" + b"a" * 100_000, VECTOR)),
+    "a line before it": (200, b"\r\n" + predict()),
     "no version": (400, b"POST /predict\r\n\r\n"),
-    "no length": (400, b"POST /predict HTTP/1.1\r\nHost: x\r\n\r\n"),
+    "no length": (400, b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\r\n"),
     "an expectation of something else": (200, predict(extra=b"Expect: rain\r\n")),
 }
 
@@ -248,7 +258,8 @@ def test_what_is_unusual_gets_the_same_bytes_first_and_later(lanes, name):
     found = lanes.fast(request)
     assert found.status == status
     assert found.comparable == lanes.after_hand_over(request).comparable
-    assert ("connection" in found.headers) == (b"HTTP/1.1" not in request or b"close" in request.lower())
+    closes = b"HTTP/1.1" not in request or b"close" in request.lower() or name == "GET with a body" or status == 431
+    assert ("connection" in found.headers) == closes
 
 
 MALFORMED = {
@@ -269,7 +280,7 @@ MALFORMED = {
     "another protocol": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "words": b"hello\r\n",
     "words after POST": b"POST garbage\r\n",
-    "a very long path": post(b"/predict?" + b"a" * 100_000, VECTOR),
+    "two lines before it": b"\r\n\r\n" + predict(),
 }
 
 
@@ -281,14 +292,15 @@ def test_what_is_malformed_is_refused_at_once_and_the_connection_ends(lanes, nam
                 connection.send(before)
                 assert connection.answer().status == 200
             connection.send(MALFORMED[name])
-            assert connection.answer() == (BAD_REQUEST, b"Invalid HTTP request received.")
+            answer = connection.answer()
+            assert (answer.status, answer.headers["connection"], answer.json["status"]) == (400, "close", 400)
             assert connection.is_closed(within_s=2)
 
 
 @pytest.mark.parametrize("way", ["fast", "after_hand_over"])
 def test_head_has_the_head_of_get_and_no_body(lanes, way):
-    get = getattr(lanes, way)(b"GET /predict HTTP/1.1\r\nHost: x\r\n\r\n")
-    head = getattr(lanes, way)(b"HEAD /predict HTTP/1.1\r\nHost: x\r\n\r\n", bodyless=True)
+    get = getattr(lanes, way)(b"GET /predict HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    head = getattr(lanes, way)(b"HEAD /predict HTTP/1.1\r\nHost: localhost\r\n\r\n", bodyless=True)
     assert head == (get.head, b"")
     assert head.headers["allow"] == "POST"
 
@@ -389,7 +401,7 @@ def test_a_client_that_does_not_read_is_not_read_from_and_gets_all_its_answers_l
         assert 0 < found[-1] < 1000 * n // 2
         answers = {connection.answer() for _ in range(n)}
         assert [(one.status, len(one.json)) for one in answers] == [(200, 1000)]
-        assert refused() - before == 1000 * n
+        assert 1000 * n <= refused() - before <= 1000 * n + len(UNFINISHED)  # these may have been given up meanwhile
 
 
 @pytest.mark.parametrize("n", [20, 60, 100])
@@ -454,4 +466,8 @@ def test_a_client_that_never_finishes_is_closed_after_a_while(unfinished, name):
         assert connection.answer().status == 200
     if "expected" in name:
         assert connection.answer().status == 100
+    if "half" in name or "expected" in name:
+        answer = connection.answer()
+        assert (answer.status, answer.headers["connection"]) == (408, "close")
+        assert f"{6 if 'head' in name.removesuffix('after hand-over') else 7} s" in answer.json["error"]
     assert connection.is_closed(within_s=11)

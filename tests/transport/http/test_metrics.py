@@ -1,5 +1,6 @@
 """The JSON figures."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 from sentinel.policy.deployment import Deployment, Experiment
 from sentinel.telemetry.counters import Counters, Slot
 from sentinel.transport.http import metrics
+from sentinel.transport.http.tellers import Tellers
 
 RUNNING = Deployment(champion="v1", experiment=Experiment("e", "v2", 20.0, "2026-01-01T00:00:00+00:00"))
 LINEUP = SimpleNamespace(champion=SimpleNamespace(thresholds=SimpleNamespace(review=0.41)))
@@ -22,7 +24,7 @@ def figures_of(monkeypatch):
         watch = SimpleNamespace(settle=lambda: None, counters=counters, rollout=rollout, predictor=predictor)
         now_s = [100.0]
         monkeypatch.setattr(metrics.time, "monotonic", lambda: now_s[0])
-        found = metrics.Metrics(watch)
+        found = metrics.Metrics(Path("unused"), watch, Tellers(1))
         now_s[0] += running_s
         return found.figures()
 

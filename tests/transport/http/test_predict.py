@@ -1,7 +1,10 @@
 """`POST /predict` and the metrics: the contract that clients of a scoring service with feature vectors rely on."""
 
+import contextlib
 import json
 import math
+import os
+import signal
 import time
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sentinel.model.bundle import load_bundle
+from sentinel.transport.http.intake import MOST_PIPELINED
 
 TTL_S = 0.6
 VALUES = [20.5, 0.1, 1, 1, 2, 20.5, 3.5, 60, 1, 3600, 4, 0.02]
@@ -40,7 +44,7 @@ def bundle(server):
 
 @pytest.fixture(scope="module")
 def predict(server, ask):
-    return lambda body: ask(server.port, "POST", "/predict", body)
+    return lambda body: ask(server.port, "POST", "/predict", body, content_type="application/json")
 
 
 @pytest.fixture(scope="module")
@@ -230,13 +234,38 @@ def test_counters_add_up(predict, figures, bundle):
 
 
 def test_vectors_that_arrive_together_are_one_batch(server, wire, figures):
-    before = figures()
+    """From twenty clients, while the server has no turn."""
     requests = [json.dumps({"features": fresh()}) for _ in range(20)]
-    with wire(server.port) as connection:
-        connection.send("".join(EXAMPLE.format(len(body), body) for body in requests).encode())
-        found = [connection.answer().json for _ in requests]
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(wire(server.port)) for _ in requests]
+        for connection in connections:
+            connection.send(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.answer().status == 200
+        before = figures()
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            for connection, body in zip(connections, requests, strict=True):
+                connection.send(EXAMPLE.format(len(body), body).encode())
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        found = [connection.answer().json for connection in connections]
     assert {one["batch_size"] for one in found} == {20}
     assert changed(figures(), before)["batches_run"] == 1
+
+
+def test_vectors_that_one_client_sends_together_are_one_batch_up_to_its_share(server, wire, figures):
+    tried = []
+    for _ in range(5):  # its share is of time as well, and the machine has other things to do
+        before = figures()
+        requests = [json.dumps({"features": fresh()}) for _ in range(MOST_PIPELINED + 4)]
+        with wire(server.port) as connection:
+            connection.send("".join(EXAMPLE.format(len(body), body) for body in requests).encode())
+            sizes = [connection.answer().json["batch_size"] for _ in requests]
+        assert max(sizes) <= MOST_PIPELINED
+        tried.append((sizes, changed(figures(), before)["batches_run"]))
+        if tried[-1] == ([MOST_PIPELINED] * MOST_PIPELINED + [4] * 4, 2):
+            return
+    pytest.fail(f"sizes of their batches, and how many there were: {tried}")
 
 
 def test_prometheus_has_its_names_and_tells_the_same(predict, figures, samples):

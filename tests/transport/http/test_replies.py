@@ -17,7 +17,7 @@ FAULTS = (Conflict("other content"), NotReady("loading"), Overloaded("full"), In
 def decision(name):
     return Decision(
         name, "review", 0.4, 0.35, Thresholds(0.35, 0.75), "v1", "shop", "late", 3, 7, False, "overloaded", "closed",
-        None,
+        None, "rules",
     )  # fmt: skip
 
 

@@ -14,12 +14,14 @@ VECTOR = json.dumps({"features": [20.5, 0.1, 1, 1, 2, 20.5, None, None, 1, 3600,
 PAYMENT = json.dumps(
     {"transaction_id": "tls", "event_time": 1_738_400_000, "amount": 12.5, "card": "c", "shop": "s"}
 ).encode()  # fmt: skip
-LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+KEY = "a key of more than 16".replace(" ", "-")
 OURS, OTHERS = "https://console.example", "https://evil.example"
 
 
 def post(path, body, extra=b""):
-    return b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n%s" % (path, len(body), extra, body)
+    head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n"
+    return head % (path, len(body), extra) + body
 
 
 # TLS
@@ -114,7 +116,7 @@ def test_a_client_that_breaks_off_the_greeting_disturbs_no_one(secure, wire, tru
 def test_addresses_that_the_server_tells_are_https(secure, wire, trusting):
     with wire(secure.port, trusting) as connection:
         connection.send(post(b"/predict/", VECTOR))
-        assert connection.answer().headers["location"] == "https://x/predict"
+        assert connection.answer().headers["location"] == "https://localhost/predict"
 
 
 # CORS
@@ -122,7 +124,8 @@ def test_addresses_that_the_server_tells_are_https(secure, wire, trusting):
 
 @pytest.fixture(scope="module")
 def shared(start_server, shop_home):
-    return start_server(shop_home, {"SENTINEL_CORS_ORIGINS": f"{OURS}, https://second.example"}).port
+    environment = {"SENTINEL_CORS_ORIGINS": f"{OURS}, https://second.example", "SENTINEL_ADMIN_KEY": KEY}
+    return start_server(shop_home, environment).port
 
 
 def cors_headers(answer):
@@ -156,18 +159,21 @@ def test_a_browser_may_not_ask_for_other_pages(shared, ask, path, origin):
     ("path", "body", "status"),
     [("/predict", VECTOR, 200), ("/v1/score", PAYMENT, 200), ("/predict", b"{", 400), ("/v1/score", b"{}", 422)],
 )
-def test_answers_carry_the_page_that_is_listed_and_no_other(shared, ask, path, body, status):
-    for origin, expected in ((OURS, OURS), (OTHERS, None), (None, None)):
-        answer = ask(shared, "POST", path, body, **({"origin": origin} if origin else {}))
-        assert answer.status == status
-        assert answer.headers.get("access-control-allow-origin") == expected
+def test_a_page_that_is_listed_is_answered_with_a_key_and_no_other_is(shared, ask, path, body, status):
+    for origin, expected in ((OURS, status), (OTHERS, 403), (None, status)):
+        answer = ask(shared, "POST", path, body, origin=origin, authorization=f"Bearer {KEY}")
+        assert answer.status == expected
+        assert answer.headers.get("access-control-allow-origin") == (OURS if origin == OURS else None)
+    answer = ask(shared, "POST", path, body, origin=OURS)
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (401, OURS)
 
 
 def test_a_page_is_answered_after_the_fast_lane_has_answered_others(shared, wire):
     with wire(shared) as connection:
         connection.send(post(b"/predict", VECTOR))
         assert not cors_headers(connection.answer())
-        connection.send(post(b"/predict", VECTOR, b"Origin: %s\r\n" % OURS.encode()))
+        bears = b"Authorization: Bearer %s\r\n" % KEY.encode()
+        connection.send(post(b"/predict", VECTOR, b"Origin: %s\r\n%s" % (OURS.encode(), bears)))
         assert cors_headers(connection.answer()) == {"access-control-allow-origin": OURS}
         connection.send(post(b"/predict", VECTOR))
         assert not cors_headers(connection.answer())
@@ -177,5 +183,5 @@ def test_without_a_list_no_page_may(secure, wire, trusting):
     with wire(secure.port, trusting) as connection:
         connection.send(post(b"/predict", VECTOR, b"Origin: %s\r\n" % OURS.encode()))
         answer = connection.answer()
-    assert answer.status == 200
+    assert answer.status == 403
     assert not cors_headers(answer)

@@ -32,7 +32,7 @@ class DecisionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     - `keys`: values of keys of the schema, `{"card_id": "c-7"}`; all of them.
     - `from_us`, `to_us`: received in [from_us, to_us), microseconds since 1970 UTC.
-    - `degraded`: true for those only that the rules decided.
+    - `degraded`: true for those only that the model did not decide.
     - `limit`: 1 to 500 rows.  `cursor`: `Page.next` of the page before.
     """
 
@@ -121,7 +121,7 @@ class View(Protocol):
         """How many rows there are."""
 
     def outcomes_about(self, positions: Sequence[int]) -> dict[int, bool]:
-        """Decision position -> whether it was fraud, by its newest outcome, for those that have one."""
+        """Decision position -> whether it was fraud, by its newest outcome that counts, for those that have one."""
 
     def outcomes(self, after: int, limit: int) -> list[OutcomeRow]:
         """The next outcomes, by position, after this one."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sentinel.events.columns import hash_text, hash_texts
 from sentinel.events.schema import Schema
 from sentinel.policy.thresholds import ACTIONS
-from sentinel.record.entries import Decided, OutcomeRow, decided_in, outcome_rows
+from sentinel.record.entries import Decided, OutcomeRow, RevokedRow, decided_in, outcome_rows, revoked_rows
 from sentinel.record.log import Kind, Record
 
 _WORDS = tuple(map(str, ACTIONS))
@@ -24,15 +24,17 @@ class Rows(NamedTuple):
 
     - `end`, `chain`: the position behind the last record, and its hash.
     - `decisions`: the values of `tables.decisions`.
+    - `revoked`: what was taken back; outcomes that a revocation covers stand before it.
     - `keyed`: by what decisions are found, `hash_of(name, value)` uint64 (n,) with their positions int64 (n,).
     - `models`: version -> the first and the last position that it decided.
-    - `without_keys`: decisions of a schema that is not known; their amounts are not known either.
+    - `without_keys`: decisions of a schema that is not known, or that they do not fit; their amounts are unknown too.
     """
 
     end: int
     chain: bytes
     decisions: list[tuple[Any, ...]]
     outcomes: list[OutcomeRow]
+    revoked: list[RevokedRow]
     keyed: list[tuple[NDArray[np.uint64], NDArray[np.int64]]]
     models: dict[str, tuple[int, int]]
     without_keys: int
@@ -48,12 +50,22 @@ class KeyReader:
             msgspec.defstruct("Keyed", [(schema.amount, float), *keys], gc=False)
         ).decode
         self._keys = msgspec.defstruct("Keys", keys, gc=False)
+        self._unknown = msgspec.defstruct("Unknown", [(schema.amount, None, None), *keys], gc=False)()
         self._amount, self._values = attrgetter(schema.amount), list(map(attrgetter, schema.keys))
 
-    def columns(self, contents: Sequence[bytes]) -> tuple[list[float], list[list[str | None]]]:
-        """The amounts, and the values of each key."""
-        found = list(map(self._decode, contents))
+    def columns(self, contents: Sequence[bytes]) -> tuple[list[float | None], list[list[str | None]]]:
+        """The amounts, and the values of each key; None of a transaction that does not fit the schema."""
+        try:
+            found = list(map(self._decode, contents))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            found = list(map(self._decoded, contents))
         return list(map(self._amount, found)), [list(map(value, found)) for value in self._values]
+
+    def _decoded(self, content: bytes) -> Any:
+        try:
+            return self._decode(content)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return self._unknown
 
     def texts(self, values: list[list[str | None]], rows: int) -> list[str]:
         """The keys of each row as JSON, in the order of the schema; null where one is missing."""
@@ -69,20 +81,22 @@ def hash_of(name: str, value: str) -> int:
 def rows_of(records: Sequence[Record], reader_of: Callable[[str], KeyReader | None]) -> Rows:
     """The rows of some records, at least one; `reader_of` a schema id."""
     last = records[-1]
-    rows = Rows(last.position + last.rows, last.chain, [], [], [], {}, 0)
+    rows = Rows(last.position + last.rows, last.chain, [], [], [], [], {}, 0)
     without_keys = 0
     for record in records:
         if record.kind == Kind.DECIDED:
             decided = decided_in(record)
             reader = reader_of(decided.schema_id)
-            without_keys += record.rows if reader is None else 0
-            _add(rows, record, decided, reader)
+            without_keys += _add(rows, record, decided, reader)
         elif record.kind == Kind.OUTCOMES:
             rows.outcomes.extend(outcome_rows(record))
+        elif record.kind == Kind.REVOKED:
+            rows.revoked.extend(revoked_rows(record))
     return rows._replace(without_keys=without_keys)
 
 
-def _add(rows: Rows, record: Record, decided: Decided, reader: KeyReader | None) -> None:
+def _add(rows: Rows, record: Record, decided: Decided, reader: KeyReader | None) -> int:
+    """Add decisions, and return how many of them are without keys."""
     amounts: Sequence[float | None] = [None] * record.rows
     keys = ["{}"] * record.rows
     if reader is not None:
@@ -96,6 +110,7 @@ def _add(rows: Rows, record: Record, decided: Decided, reader: KeyReader | None)
             first, last = (record.position + place for place in (decided.by.find(which), decided.by.rfind(which)))
             begin, end = rows.models.get(decider.model_version, (first, last))
             rows.models[decider.model_version] = min(begin, first), max(end, last)
+    return amounts.count(None)
 
 
 def _keyed(record: Record, name: str, values: list[str | None]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -124,6 +139,10 @@ def _decisions(
         decided_by("experiment"),
         np.frombuffer(decided.latencies_us, "<u4").tolist(),
         keys,
-        map(bytes.decode, decided.contents),
+        map(_text, decided.contents),
         strict=True,
     )
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", "replace")

@@ -14,13 +14,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sentinel.errors import StorageProblem
 from sentinel.policy.thresholds import ACTIONS
-from sentinel.record.entries import OutcomeRow
+from sentinel.record.entries import OutcomeRow, RevokedRow
 from sentinel.record.views import MOST_ROWS, Counts, DecisionQuery, Page, ViewPosition, key_index, search
 from sentinel.record.views.rows import Rows
 from sentinel.record.views.tables import decisions, metadata, models, outcomes, progress, totals
 
 FILE = "views.db"
-VERSION = 1
+VERSION = 2
 _AT_ONCE = 10_000  # values in one statement
 _DECISION = decisions.c.keys().index("decision")
 _ROWS = 64  # in one statement
@@ -76,6 +76,7 @@ class SqliteView:
                 )
             _insert(writer, decisions, rows.decisions)
             _insert(writer, outcomes, rows.outcomes)
+            _take_back(writer, rows.revoked)
             _insert(writer, key_index.key_entries, [(entry,) for entry in key_index.entries_of(rows).tolist()])
             for version, span in rows.models.items():
                 _extend(writer, version, *span)
@@ -98,8 +99,9 @@ class SqliteView:
         return Counts(sum(by_action.values()), found["outcomes"], by_action, found["without_keys"])
 
     def outcomes_about(self, positions: Sequence[int]) -> dict[int, bool]:
-        """Decision position -> whether it was fraud, by its newest outcome, for those that have one."""
-        query = sa.select(outcomes.c.about, outcomes.c.is_fraud).order_by(outcomes.c.position)
+        """Decision position -> whether it was fraud, by its newest outcome that counts, for those that have one."""
+        counting = outcomes.c.revoked_at.is_(None)
+        query = sa.select(outcomes.c.about, outcomes.c.is_fraud).where(counting).order_by(outcomes.c.position)
         with self._reading() as reader:
             found: dict[int, bool] = {}
             for n in range(0, len(positions), _AT_ONCE):
@@ -190,6 +192,16 @@ def _insert(writer: sa.Connection, table: sa.Table, rows: Sequence[Sequence[Any]
         some = rows[n : n + _ROWS]
         values = list(chain.from_iterable(some))
         driver.execute(f"INSERT INTO {table.name} VALUES {','.join([marks] * len(some))}", values)  # noqa: S608
+
+
+def _take_back(writer: sa.Connection, rows: Sequence[RevokedRow]) -> None:
+    mark = (
+        "UPDATE outcomes SET revoked_at = ? WHERE about = ? AND told_by = ? AND received_us >= ? AND received_us < ? "
+        "AND position < ? AND revoked_at IS NULL"
+    )
+    which = [(one.position, one.about, one.revocation) for one in rows]
+    values = [(at, about, of.told_by, of.from_us, of.to_us, of.before) for at, about, of in which]
+    _driver(writer).executemany(mark, values)
 
 
 def _count(writer: sa.Connection, more: dict[str, int]) -> None:

@@ -49,9 +49,13 @@ outcomes = Table(
     Column("time_us", BigInteger, nullable=False),
     Column("about", BigInteger, nullable=False),  # the position of the decision
     Column("received_us", BigInteger, nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("told_by", String(128), nullable=False),
+    Column("reason", String(256), nullable=False),
+    Column("revoked_at", BigInteger),  # the position of the entry that took it back
     Index("outcomes_about", "about"),
 )
-"""One row an outcome; the newest about a decision is the truth."""
+"""One row an outcome; the newest about a decision that was not taken back is the truth."""
 
 models = Table(
     "models",

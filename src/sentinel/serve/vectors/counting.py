@@ -23,12 +23,13 @@ _log = logging.getLogger(__name__)
 
 
 class AnsweredVectors(NamedTuple):
-    """A batch that is not counted yet; `rows` where the champion scored them."""
+    """A batch that is not counted yet: `is_fixed` as `on_fault` says, `rows` where the champion scored them."""
 
     latencies_us: list[int]
     levels: list[int]
     variant: str
     answer: ModelAnswer
+    is_fixed: bool
     rows: Any = None
 
 
@@ -83,7 +84,7 @@ class VectorCounts:
         ledger.count(levels, np.array([us for one in answered for us in one.latencies_us]))
         for one, of_one in zip(answered, levels, strict=True):
             self._counters.observe_batch(len(of_one))
-            ledger.count_group(one.variant, of_one, one.answer.degraded)
+            ledger.count_group(one.variant, of_one, one.answer.degraded, is_fixed=one.is_fixed)
         ledger.show_circuit(self._models)
         if self._experiment_id is not None:
             self._count_for_experiment(answered)

@@ -245,7 +245,7 @@ class Predictor:
 
     def _respond(self, batch: list[_Waiting], rows: Any, lineup: Lineup, variant: str, answer: ModelAnswer) -> None:
         contender = lineup.contender(variant)
-        thresholds, found = contender.scores(answer, rows)
+        thresholds, found, is_fixed = contender.scores(answer, rows)
         scores = found.tolist()
         levels = list(map(thresholds.level, scores))
         texts = _encode(scores)[1:-1].split(b",")
@@ -256,7 +256,9 @@ class Predictor:
             one.respond(answers[2 * level + (score >= _LIKELY)] % (text, latency_us, size))
         is_observed = answer.scores is not None and contender is lineup.champion
         self._settle_soon()
-        self.counts.note(AnsweredVectors(latencies_us, levels, variant, answer, rows if is_observed else None))
+        self.counts.note(
+            AnsweredVectors(latencies_us, levels, variant, answer, is_fixed, rows if is_observed else None)
+        )
         if self.counts.rows >= SETTLE_ROWS:
             self.settle()
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import BadBody
-from sentinel.events.schema import read_json
+from sentinel.events.wire import read_json
 from sentinel.features.jit import entry, inlined
 
 _POWERS: Final = np.array([float(f"1e{power}") for power in range(65)])

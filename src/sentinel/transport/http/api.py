@@ -9,22 +9,29 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from sentinel.config import Settings
 from sentinel.errors import BadBody, InvalidInput, NotReady, SentinelError, TooLarge, WrongMedia
-from sentinel.events.columns import Outcome
-from sentinel.events.schema import Schema, Transaction, read_json, text_of
+from sentinel.events.card_numbers import masked
+from sentinel.events.columns import SOURCE_FORM, Outcome, is_source
+from sentinel.events.reader import TransactionReader
+from sentinel.events.secrets import Secrets
 from sentinel.events.times import FARTHEST_AHEAD_US, instant_us, iso
+from sentinel.events.wire import Transaction, read_json, text_of
 from sentinel.serve.batch import Answer, Answers, Decision, Event, Noted
+from sentinel.serve.engine import Engine
 from sentinel.serve.queue import Request
 from sentinel.serve.vectors.predictor import Predictor
 from sentinel.serve.worker import Worker
 from sentinel.telemetry.tracing import Tracer, parse_traceparent
+from sentinel.transport.access.access import OPERATOR, Access, Pass
+from sentinel.transport.access.claims import NOBODY, Peer
 from sentinel.transport.http.calls import Call, Route
 from sentinel.transport.http.replies import JSON, NDJSON, Outgoing, Reply, Respond, reply_to, reply_to_batch
+from sentinel.transport.http.tellers import WITHOUT_KEY, Teller, Tellers
 
 _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger(__name__)
@@ -38,54 +45,95 @@ _NO_ERRORS = {Decision, Noted}
 _PREDICT, _SCORE, _OUTCOMES = Route  # an attribute of an enumeration costs ten times a global
 
 
-class _OutcomeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An outcome on the wire; without a time it became known now."""
+class OutcomeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An outcome on the wire; without a time it became known now.
+
+    The source is that of the API key; without a key it may be said here.
+    """
 
     transaction_id: str | int
-    is_fraud: bool
+    is_fraud: bool | Annotated[int, msgspec.Meta(ge=0, le=1)]
     time: str | int | float | None = None
+    source: str | None = None
+    reason: Annotated[str, msgspec.Meta(max_length=256)] | None = None
 
 
-_decode_outcome = msgspec.json.Decoder(_OutcomeBody).decode
+_decode_outcome = msgspec.json.Decoder(OutcomeBody).decode
 
 
 class Api:
     """Reads bodies, passes their content to the worker or predictor, and sends the replies.
 
-    `worker` is None where only vectors are scored.
+    `worker` is None where only vectors are scored. `secrets` hide what is secret as soon as it is read.
     """
 
-    def __init__(self, settings: Settings, predictor: Predictor, worker: Worker | None, tracer: Tracer) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        predictor: Predictor,
+        worker: Worker | None,
+        tracer: Tracer,
+        secrets: Secrets,
+        access: Access,
+    ) -> None:
         self.settings = settings
+        self.access = access
         self.predictor = predictor
         self.worker = worker
         self.tracer = tracer
+        self.tellers = Tellers(settings.outcomes_per_minute)
+        self.secrets = secrets
+        self._engine: Engine | None = None
+        self._reader: TransactionReader | None = None
         self._patience_ns = int(_WAITING_NS_PER_MS * settings.deadline_ms)
 
-    def begin(self, call: Call, body: bytes, respond: Respond, unread_ns: int = 0) -> None:
-        """Answer a body that arrived `unread_ns` ago; `respond` is called with the reply, in the loop."""
+    @property
+    def waiting(self) -> int:
+        """Transactions, outcomes and vectors of all callers that wait for their turn."""
+        return self.predictor.waiting + (self.worker.queue.waiting if self.worker is not None else 0)
+
+    def begin(self, call: Call, body: bytes, respond: Respond, unread_ns: int = 0, peer: Peer = NOBODY) -> None:
+        """Answer a body that came from this peer `unread_ns` ago; `respond` is called with the reply, in the loop."""
         received_ns = time.monotonic_ns() - unread_ns
         if call.is_traced:
             respond = self._traced(call, received_ns, respond)
-        patience_ns = self._patience_ns if call.deadline_ms is None else int(_WAITING_NS_PER_MS * call.deadline_ms)
+        patience_ns = self._patience_ns if call.deadline_ms is None else self._patience_of(call.deadline_ms)
         due_ns = received_ns + patience_ns
         try:
+            let_in = self.access.admit(call.claims, peer)
+        except SentinelError as error:  # not one of ours: nothing to count among transactions
+            respond(error)
+            return
+        try:
+            _check_media(call)
             if call.route is _PREDICT:
                 self.predictor.ask(body, received_ns, due_ns, respond)
             elif call.route is _SCORE:
-                self._begin_transactions(call, body, (received_ns, due_ns), respond)
+                self._begin_transactions(call, body, (received_ns, due_ns), respond, let_in)
             else:
-                self._begin_outcomes(call, body, (received_ns, due_ns), respond)
+                self._begin_outcomes(call, body, (received_ns, due_ns), respond, let_in)
         except SentinelError as error:
             self._refuse(call.route, error, respond)
         except Exception:  # noqa: BLE001 - a fault of ours must not leave a client without an answer
             _log.exception("a request was not answered", extra={"request_id": call.request_id})
             self._refuse(call.route, SentinelError("Something went wrong inside; nothing was stored"), respond)
 
-    async def answer(self, call: Call, body: bytes) -> Reply:
+    def _patience_of(self, asked_ms: float) -> int:
+        """Nanoseconds that a transaction may wait whose caller asks for this deadline; the caller chooses no risk."""
+        settings = self.settings
+        least_ms = min(settings.least_deadline_ms, settings.deadline_ms)
+        longest_ms = max(settings.longest_deadline_ms, settings.deadline_ms)
+        return int(_WAITING_NS_PER_MS * min(max(asked_ms, least_ms), longest_ms))
+
+    async def answer(self, call: Call, body: bytes, peer: Peer) -> Reply:
         """The same for callers that can wait."""
         waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.begin(call, body, lambda outgoing: None if waiting.done() else waiting.set_result(reply_to(outgoing)))
+
+        def respond(outgoing: Outgoing) -> None:
+            if not waiting.done():
+                waiting.set_result(reply_to(outgoing))
+
+        self.begin(call, body, respond, peer=peer)
         return await waiting
 
     def refuse(self, call: Call, error: SentinelError) -> Reply:
@@ -115,7 +163,9 @@ class Api:
                 f"POST {call.route}", parent, received_ns, time.monotonic_ns(),
                 {"http.response.status_code": reply.status, "request_id": call.request_id or ""},
             )  # fmt: skip
-            headers = {"x-request-id": call.request_id} if call.request_id else {}
+            headers = dict(reply.headers or {})
+            if call.request_id:
+                headers["x-request-id"] = call.request_id
             if span is not None:
                 headers["traceparent"] = span.header
             if reply.status >= 500:
@@ -127,12 +177,15 @@ class Api:
 
         return finish
 
-    def _begin_transactions(self, call: Call, body: bytes, times_ns: tuple[int, int], respond: Respond) -> None:
+    def _begin_transactions(
+        self, call: Call, body: bytes, times_ns: tuple[int, int], respond: Respond, let_in: Pass
+    ) -> None:
         worker = self.deciding()
-        schema = worker.ready_engine().schema
+        reader = self.reader(worker.ready_engine())
         is_one = call.kind == "json" and body[:1] == b"{"
-        transactions = None if is_one else self._whole_array(call, body, schema)
+        transactions = None if is_one else self._whole_array(call, body, reader)
         if transactions is not None:
+            let_in.charge(len(transactions) - 1)
 
             def finish(answers: Answers) -> None:
                 self._count_errors(_SCORE, answers)
@@ -142,7 +195,8 @@ class Api:
             return
         items = None if is_one else self._items(body, call)
         if items is not None:
-            self._begin_batch(call, items, lambda raw: self._transaction(schema, raw), times_ns, respond)
+            let_in.charge(len(items) - 1)
+            self._begin_batch(call, items, lambda raw: self._transaction(reader, raw), times_ns, respond)
             return
 
         def finish_one(answers: Answers) -> None:
@@ -150,20 +204,36 @@ class Api:
             answer = answers[0]
             respond(answer if isinstance(answer, SentinelError) else _encode(answer))
 
-        worker.put(Request([self._transaction(schema, body)], *times_ns, finish_one))
+        worker.put(Request([self._transaction(reader, body)], *times_ns, finish_one))
 
-    def _begin_outcomes(self, call: Call, body: bytes, times_ns: tuple[int, int], respond: Respond) -> None:
-        worker = self.deciding()
+    def _begin_outcomes(
+        self, call: Call, body: bytes, times_ns: tuple[int, int], respond: Respond, let_in: Pass
+    ) -> None:
+        reader, teller = self.reader(self.deciding().ready_engine()), _teller(let_in)
         items = self._items(body, call)
+        self.tellers.admit(teller, 1 if items is None else len(items), times_ns[0] / 1e9)
+
         if items is not None:
-            self._begin_batch(call, items, _outcome, times_ns, respond)
+            let_in.charge(len(items) - 1)
+            self._begin_batch(call, items, lambda raw: _outcome(reader, raw, teller), times_ns, respond)
             return
 
         def finish_one(answers: Answers) -> None:
             answer = answers[0]
             respond(answer if isinstance(answer, SentinelError) else _encode(answer))
 
-        worker.put_outcomes(Request([_outcome(body)], *times_ns, finish_one))
+        self._put_outcomes(Request([_outcome(reader, body, teller)], *times_ns, finish_one))
+
+    def _put_outcomes(self, request: Request) -> None:
+        """Have outcomes recorded, and counted by source."""
+        reply = request.reply
+
+        def count_and_reply(answers: Answers) -> None:
+            self.tellers.note(request.events, answers, time.monotonic())
+            reply(answers)
+
+        request.reply = count_and_reply
+        self.deciding().put_outcomes(request)
 
     def _begin_batch(
         self, call: Call, items: Sequence[Any], read: Callable[[Any], Event], times_ns: tuple[int, int],
@@ -189,17 +259,13 @@ class Api:
         if not events:
             finish(())
             return
-        worker = self.deciding()
-        put = worker.put if call.route is _SCORE else worker.put_outcomes
+        put = self.deciding().put if call.route is _SCORE else self._put_outcomes
         put(Request(events, *times_ns, finish))
 
     def _items(self, body: bytes, call: Call) -> Sequence[Any] | None:
         """The parts of a batch, or None for a body that is one object."""
         if call.kind == "lines":
             items: Sequence[Any] = [line for line in body.split(b"\n") if line.strip()]
-        elif call.kind is None:
-            kind = call.media.partition(";")[0].strip().lower()
-            raise WrongMedia(f"Content-Type {kind!r} is not understood; send {JSON} or {NDJSON}")
         elif body[:64].lstrip()[:1] == b"[":
             items = read_json(_split_array, body)
         elif body.strip():
@@ -214,11 +280,18 @@ class Api:
             raise TooLarge(f"{len(items)} in one batch; send at most {self.settings.max_batch}")
         return items
 
-    def _whole_array(self, call: Call, body: bytes, schema: Schema) -> list[Transaction] | None:
+    def reader(self, engine: Engine) -> TransactionReader:
+        """What reads transactions for an engine, of the schema in force."""
+        if self._engine is not engine or self._reader is None or self._reader.schema is not engine.schema:
+            self._engine, subjects = engine, engine.journal.subjects
+            self._reader = TransactionReader(engine.schema, self.secrets, subjects.sealed if subjects else None)
+        return self._reader
+
+    def _whole_array(self, call: Call, body: bytes, reader: TransactionReader) -> list[Transaction] | None:
         """The transactions of an array in which none is wrong: to read them one by one takes half as long again."""
         if call.kind != "json" or body[:64].lstrip()[:1] != b"[":
             return None
-        found = schema.decode_array(body)
+        found, schema = reader.decode_array(body), reader.schema
         if not found or len(found) > self.settings.max_batch:
             return None
         if schema.assigns:
@@ -226,10 +299,10 @@ class Api:
                 schema.assign(one, uuid.uuid4().hex, time.time_ns() // 1000)
         return found
 
-    def _transaction(self, schema: Schema, raw: Any) -> Transaction:
-        transaction = schema.decode(raw)
-        if schema.assigns:
-            schema.assign(transaction, uuid.uuid4().hex, time.time_ns() // 1000)
+    def _transaction(self, reader: TransactionReader, raw: Any) -> Transaction:
+        transaction = reader.decode(raw)
+        if reader.schema.assigns:
+            reader.schema.assign(transaction, uuid.uuid4().hex, time.time_ns() // 1000)
         return transaction
 
     def deciding(self) -> Worker:
@@ -242,11 +315,37 @@ class Api:
         return self.worker
 
 
-def _outcome(raw: Any) -> Outcome:
+def _teller(let_in: Pass) -> Teller:
+    caller = let_in.caller
+    return WITHOUT_KEY if caller.name == OPERATOR else Teller(caller.name, caller.source)
+
+
+def _check_media(call: Call) -> None:
+    if call.kind is not None:
+        return
+    kind = call.media.partition(";")[0].strip().lower()
+    wrong = f"Content-Type {kind[:80]!r} is not understood" if kind else "The header Content-Type is missing"
+    raise WrongMedia(f"{wrong}; send {JSON} or {NDJSON}")
+
+
+def _outcome(reader: TransactionReader, raw: Any, teller: Teller) -> Outcome:
     given = read_json(_decode_outcome, raw)
     now_us = time.time_ns() // 1000
     time_us = now_us if given.time is None else instant_us(given.time, "$.time")
     if time_us > now_us + FARTHEST_AHEAD_US:
         raise InvalidInput(f"Expected a time at most a day ahead of now, got {iso(time_us)}", "$.time")
-    name = given.transaction_id
-    return Outcome(name if isinstance(name, str) else text_of(name), given.is_fraud, time_us)
+    name = given.transaction_id if isinstance(given.transaction_id, str) else text_of(given.transaction_id)
+    return Outcome(
+        reader.text(reader.schema.id, name), bool(given.is_fraud), time_us,
+        _source_of(given.source, teller), teller.name, masked(given.reason or ""),
+    )  # fmt: skip
+
+
+def _source_of(given: str | None, teller: Teller) -> str:
+    if given is None or given == teller.source:
+        return teller.source
+    if teller is not WITHOUT_KEY:
+        raise InvalidInput(f"The source is that of the API key, {teller.source!r}; leave it out", "$.source")
+    if not is_source(masked(given)):
+        raise InvalidInput(f"Expected {SOURCE_FORM}, got {given[:70]!r}", "$.source")
+    return given

@@ -10,7 +10,9 @@ import msgspec
 from sentinel import __version__
 from sentinel.errors import SentinelError
 from sentinel.events.times import iso
+from sentinel.record.applied import log_folder
 from sentinel.record.problem import problem_of
+from sentinel.record.set_aside import named_in
 from sentinel.record.views.sqlite import FILE, SqliteView
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.watch import Watch
@@ -18,6 +20,7 @@ from sentinel.serve.worker import Worker
 from sentinel.transport.http.replies import Reply
 
 _encode = msgspec.json.encode
+_SHOWN = 20  # transactions of the log that do not fit the schema; all are named by `sentinel log verify`
 
 
 class Health:
@@ -96,6 +99,7 @@ class Health:
             "bytes": size.bytes,
             "oldest": iso(size.oldest_us),
             "age_s": max(time.time() - size.oldest_us / 1e6, 0.0),
+            "set_aside": [msgspec.structs.asdict(one) for one in named_in(log_folder(self._home), log.first)[:_SHOWN]],
             "pruning": None if self._keeper is None else _pruning(self._keeper, size.oldest_us),
         }
 

@@ -10,11 +10,16 @@ import msgspec
 
 from sentinel.errors import InvalidInput, NotFound
 from sentinel.events.columns import hash_texts
+from sentinel.events.reader import TransactionReader
+from sentinel.events.schema import Schema
+from sentinel.events.secrets import Secrets
 from sentinel.events.times import instant_us, iso
 from sentinel.model.bundle import Manifest, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.policy.thresholds import ACTIONS, Action
-from sentinel.record.entries import DecisionRow
+from sentinel.record.entries import DecisionRow, OutcomeRow, revoked_in
+from sentinel.record.journal import Journal
+from sentinel.record.subjects import SubjectKeys
 from sentinel.record.views import DecisionQuery, ListedDecision, Page
 from sentinel.record.views.sqlite import FILE as VIEW_FILE
 from sentinel.record.views.sqlite import SqliteView
@@ -25,15 +30,18 @@ from sentinel.serve.worker import Worker
 from sentinel.transport.http.replies import Reply
 
 _encode = msgspec.json.Encoder().encode
+_MOST_OUTCOMES = 100
+ERASED = "erased"
 _NAMED = ("from", "to", "action", "model", "degraded", "limit", "cursor")
 
 
 class Lookups:
     """Finds decisions for people and programs; may be called from any thread, and may wait for a disk."""
 
-    def __init__(self, home: Path, worker: Worker) -> None:
+    def __init__(self, home: Path, worker: Worker, secrets: Secrets) -> None:
         self._home = home
         self._worker = worker
+        self._secrets = secrets
         self._registry = Registry(home / "models")
         self._manifests: dict[str, Manifest] = {}
 
@@ -43,7 +51,9 @@ class Lookups:
         `position` is what lists show: with it a decision is found whose id is no longer remembered.
         Raises NotFound, NotReady, InvalidInput.
         """
-        journal = self._worker.ready_engine().journal
+        engine = self._worker.ready_engine()
+        journal, reader = engine.journal, TransactionReader(engine.schema, self._secrets)
+        transaction_id = reader.text(engine.schema.id, transaction_id)
         end = journal.log.durable
         hashes = hash_texts([transaction_id])
         if position is None:
@@ -59,23 +69,22 @@ class Lookups:
                     else f" at position {position}"
                 )
             )
-        outcomes = [one for one in journal.outcomes_of(transaction_id, hashes[0]) if one.position < end]
+        outcomes = [one for one in journal.outcomes_of(transaction_id, hashes[0], _MOST_OUTCOMES) if one.position < end]
         return Reply(
             200,
             _encode(
                 {
-                    **self._shown(row),
-                    "outcomes": [{"is_fraud": one.is_fraud, "time": iso(one.time_us)} for one in outcomes],
+                    **self._shown(row, journal.subjects),
+                    "outcomes": [_outcome(one, journal) for one in outcomes],
                     "shadow": self._shadow_scores(transaction_id),
                 }
             ),
         )
 
-    def _shown(self, row: DecisionRow) -> dict[str, Any]:
+    def _shown(self, row: DecisionRow, subjects: SubjectKeys | None) -> dict[str, Any]:
         decider = row.decider
         plan = self._manifest(decider.model_version).plan
-        transaction = msgspec.json.decode(row.content)
-        transaction[plan.schema.time] = iso(transaction[plan.schema.time])
+        transaction = _fields_of(row, plan.schema, subjects)
         return {
             "transaction_id": row.transaction_id,
             "decision": row.decision,
@@ -87,6 +96,7 @@ class Lookups:
             "batch_size": row.batch_size,
             "latency_us": row.latency_us,
             "degraded": decider.degraded,
+            "decided_by": decider.decided_by,
             "circuit_breaker_state": decider.circuit,
             "experiment": decider.experiment,
             "variant": decider.variant,
@@ -120,11 +130,43 @@ class Lookups:
     def search(self, asked: Mapping[str, str]) -> Reply:
         """A page of the newest decisions that fit. Raises InvalidInput, NotReady, StorageProblem."""
         engine = self._worker.ready_engine()
-        query = _query(asked, engine.schema.keys)
+        reader = TransactionReader(engine.schema, self._secrets)
+        hidden = {name: reader.text(name, asked[name]) for name in engine.schema.keys if name in asked}
+        query = _query({**asked, **hidden}, engine.schema.keys)
         with closing(SqliteView(self._home / VIEW_FILE)) as view:
             page = view.search(query)
         page = with_unprojected(page, query, engine.journal.log, engine.schema)
         return Reply(200, _encode(_listed(page)))
+
+
+def _outcome(row: OutcomeRow, journal: Journal) -> dict[str, Any]:
+    """An outcome, and when and why it was taken back; None while it counts."""
+    revoked = None
+    if row.revoked_at is not None:
+        record = journal.log.at(row.revoked_at)
+        revoked = {"at": iso(record.received_us), "reason": revoked_in(record).revocation.reason}
+    return {
+        "is_fraud": row.is_fraud, "time": iso(row.time_us), "source": row.source, "told_by": row.told_by,
+        "reason": row.reason, "received_at": iso(row.received_us), "revoked": revoked,
+    }  # fmt: skip
+
+
+def _fields_of(row: DecisionRow, schema: Schema, subjects: SubjectKeys | None) -> Any:
+    """The transaction with its time as text, and what is personal in it, unless that was erased.
+
+    It is shown as it is kept, where it does not fit the schema.
+    """
+    try:
+        fields = msgspec.json.decode(row.content)
+        personal = {}
+        for name, sealed in schema.sealed.items():
+            if (kept := fields.pop(sealed, None)) is not None:
+                subject = schema.personal[name]
+                found = subjects and subjects.opened(f"{subject}={fields[subject]}", name, kept)
+                personal[name] = ERASED if found is None else found
+        return fields | personal | {schema.time: iso(fields[schema.time])}
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+        return row.content.decode("utf-8", "replace")
 
 
 def _query(asked: Mapping[str, str], keys: Sequence[str]) -> DecisionQuery:

@@ -2,21 +2,27 @@
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 from sentinel.errors import SentinelError
 from sentinel.events.times import instant_us
+from sentinel.record.applied import log_folder
+from sentinel.record.set_aside import named_in
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.watch import Watch
 from sentinel.telemetry.counters import Slot
 from sentinel.telemetry.prometheus import Gauge, model_info, render
+from sentinel.transport.http.tellers import Tellers
 
 
 class Metrics:
     """Reads the counters of all processes, from the event loop's thread."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, home: Path, watch: Watch, tellers: Tellers) -> None:
+        self._home = home
         self._watch = watch
+        self._tellers = tellers
         self._started_s = time.monotonic()
 
     def figures(self) -> dict[str, Any]:
@@ -52,8 +58,9 @@ class Metrics:
         """Everything that is measured, and its media type."""
         watch = self._watch
         watch.settle()
+        told = list(self._tellers.gauges(time.monotonic()))
         of_log = await asyncio.to_thread(self._log)  # it looks at every segment
-        return render(watch.counters, [*self._models(), *self._state(), *of_log])
+        return render(watch.counters, [*self._models(), *self._state(), *told, *of_log])
 
     def _models(self) -> list[Gauge]:
         lineup = self._watch.predictor.lineup
@@ -90,6 +97,11 @@ class Metrics:
                 "sentinel_longest_turn_seconds",
                 "Processor time of the longest step of the loop",
                 worker.longest_turn_ns / 1e9,
+            ),
+            Gauge(
+                "sentinel_log_set_aside",
+                "Transactions of the log that do not fit the schema",
+                len(named_in(log_folder(self._home), first)),
             ),
             Gauge("sentinel_log_writable", "1 while decisions can be recorded", float(worker.engine is not None)),
         ]

@@ -10,34 +10,45 @@ from sentinel.errors import (
     BadBody,
     BundleProblem,
     Conflict,
+    Crowded,
     DeploymentRefused,
     Forbidden,
     InvalidInput,
+    LongHead,
+    Malformed,
     NoExperiment,
     NotFound,
     NotReady,
     Overloaded,
+    RateLimited,
     SentinelError,
     StorageProblem,
     TooLarge,
+    TooSlow,
     Unauthorized,
     UnknownVersion,
     WrongMedia,
 )
+from sentinel.events.card_numbers import masked
 from sentinel.serve.batch import Answer, Answers, Decision
 
 STATUS: dict[type[SentinelError], int] = {
     BadBody: 400,
+    Malformed: 400,
     NoExperiment: 400,
     UnknownVersion: 400,
     Unauthorized: 401,
     Forbidden: 403,
     NotFound: 404,
+    TooSlow: 408,
     Conflict: 409,
     DeploymentRefused: 409,
     TooLarge: 413,
     WrongMedia: 415,
     InvalidInput: 422,
+    RateLimited: 429,
+    LongHead: 431,
+    Crowded: 503,
     NotReady: 503,
     Overloaded: 503,
     StorageProblem: 503,
@@ -73,9 +84,9 @@ def _as_json(answer: Answer) -> Any:
     if not isinstance(answer, SentinelError):
         return answer
     status = _status_of(answer)
-    shown: dict[str, Any] = {"status": status, "error": str(answer)}
+    shown: dict[str, Any] = {"status": status, "error": masked(str(answer))}
     if isinstance(answer, InvalidInput):
-        shown["path"] = answer.path
+        shown["path"] = masked(answer.path)
     return shown
 
 
@@ -92,13 +103,24 @@ def reply_to_batch(answers: Answers, *, lines: bool) -> Outgoing:
     return _encode(shown)
 
 
+def encode_error(status: int, text: str) -> bytes:
+    """The body of an error that is none of ours, in the shape of those that are."""
+    return _encode({"status": status, "error": masked(text)})
+
+
 def reply_to(outgoing: Outgoing) -> Reply:
     """What a request gets, as a reply."""
     if isinstance(outgoing, Reply):
         return outgoing
     if isinstance(outgoing, bytes):
         return Reply(200, outgoing)
-    return Reply(_status_of(outgoing), _encode(_as_json(outgoing)))
+    return Reply(_status_of(outgoing), _encode(_as_json(outgoing)), headers=_headers_of(outgoing))
+
+
+def _headers_of(fault: SentinelError) -> dict[str, str] | None:
+    if isinstance(fault, RateLimited):
+        return {"retry-after": str(fault.retry_after_s)}
+    return CHALLENGE if isinstance(fault, Unauthorized) else None
 
 
 def ok(shown: Any) -> Response:
@@ -108,7 +130,7 @@ def ok(shown: Any) -> Response:
 
 def response_of(reply: Reply, headers: dict[str, str] | None = None) -> Response:
     """A reply as a response of the framework."""
-    more = RETRY if reply.status == 503 else CHALLENGE if reply.status == 401 else {}
+    more = RETRY if reply.status == 503 else {}
     return Response(
         reply.body, reply.status, {**more, **(reply.headers or {}), **(headers or {})}, media_type=reply.media
     )

@@ -1,5 +1,6 @@
-"""The HTTP routes: what the fast lane hands over, and everything a person or an operator calls."""
+"""The HTTP routes: what the fast lane does not answer, and everything a person or an operator calls."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,40 +9,27 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import PlainTextResponse
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from sentinel import __version__
-from sentinel.errors import SentinelError, TooLarge, WrongMedia
+from sentinel.errors import SentinelError, WrongMedia
 from sentinel.serve.watch import Watch
-from sentinel.transport.http.admin import admin_routes, refused
+from sentinel.transport.http.admin import admin_routes
+from sentinel.transport.http.admin.changes import Changes
 from sentinel.transport.http.api import Api
+from sentinel.transport.http.bodies import read_body
 from sentinel.transport.http.calls import Call, Route
+from sentinel.transport.http.description import describe
+from sentinel.transport.http.door import Door
 from sentinel.transport.http.health import Health
 from sentinel.transport.http.lookups import Lookups
 from sentinel.transport.http.metrics import Metrics
-from sentinel.transport.http.replies import JSON, NDJSON, Reply, ok, response_of
+from sentinel.transport.http.replies import JSON, NDJSON, Reply, encode_error, ok, reply_to, response_of
 
-CLOSE = {"connection": "close"}
-_PATIENCE = 8
-
-
-async def _read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises TooLarge, WrongMedia.
-
-    What is somewhat too large is read to its end all the same: a client that is still sending sees no answer.
-    """
-    body, size = bytearray(), 0
-    async for part in request.stream():
-        size += len(part)
-        if size <= limit:
-            body += part
-        elif size > _PATIENCE * limit:
-            break
-    if size > limit:
-        raise TooLarge(f"The body has more than {limit} bytes; send smaller batches")
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise WrongMedia("Content-Encoding is not understood; send the body as it is")
-    return bytes(body)
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 def build(api: Api, watch: Watch, home: Path) -> FastAPI:
@@ -50,7 +38,9 @@ def build(api: Api, watch: Watch, home: Path) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         watch.start()
+        following = asyncio.create_task(api.access.follow(Changes(api, watch).write if watch.leads else None))
         yield
+        following.cancel()
         await run_in_threadpool(watch.stop)
         await run_in_threadpool(api.tracer.close)
 
@@ -61,6 +51,7 @@ def build(api: Api, watch: Watch, home: Path) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
+    app.add_middleware(Door, access=api.access)
     if api.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -68,14 +59,39 @@ def build(api: Api, watch: Watch, home: Path) -> FastAPI:
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type"],
         )
-    app.add_exception_handler(SentinelError, refused)
+    app.add_exception_handler(SentinelError, _refused)
+    app.add_exception_handler(HTTPException, _not_there)
     _add_scoring(app, api)
     if api.worker is not None:
-        _add_lookups(app, Lookups(home, api.worker))
+        _add_lookups(app, Lookups(home, api.worker, api.secrets))
     _add_health(app, Health(home, watch))
-    _add_metrics(app, Metrics(watch))
+    _add_metrics(app, Metrics(home, watch, api.tellers))
     app.include_router(admin_routes(api, watch))
+    describe(app)
     return app
+
+
+def _refused(_request: Request, error: Exception) -> Response:
+    """A fault as its response."""
+    assert isinstance(error, SentinelError)  # noqa: S101 - registered for no other
+    return response_of(reply_to(error))
+
+
+def _not_there(request: Request, error: Exception) -> Response:
+    """A path that is not there, or that takes another method, in the shape of all errors."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for no other
+    path = request.url.path[:200]
+    said = {404: f"There is no {path!r} here; GET / lists what is", 405: f"{path!r} takes other methods"}
+    body = encode_error(error.status_code, said.get(error.status_code, error.detail))
+    headers = {"allow": _methods_of(request)} if error.status_code == 405 else dict(error.headers or {})
+    return response_of(Reply(error.status_code, body, headers=headers))
+
+
+def _methods_of(request: Request) -> str:
+    """What the path takes, over all routes that have it: the framework names those of the first."""
+    asked = [(method, {**request.scope, "method": method}) for method in _METHODS]
+    routes = request.app.routes
+    return ", ".join(name for name, scope in asked if any(one.matches(scope)[0] is Match.FULL for one in routes))
 
 
 def _add_scoring(app: FastAPI, api: Api) -> None:
@@ -98,20 +114,22 @@ def _add_scoring(app: FastAPI, api: Api) -> None:
 
     @app.post("/v1/outcomes", openapi_extra=_takes({JSON: one_or_many, NDJSON: {"type": "string"}}), tags=["decisions"])
     async def outcomes(request: Request) -> Response:
-        """Report outcomes: `{"transaction_id": .., "is_fraud": true, "time": ..}`, one or many."""
+        """Report outcomes: `{"transaction_id": .., "is_fraud": true, "time": .., "reason": ..}`, one or many.
+
+        Only `transaction_id` and `is_fraud` are needed. The source is that of the API key; without a key it may be said
+        as `source`.
+        """
         return await _through(Route.OUTCOMES, request)
 
     async def _through(route: Route, request: Request) -> Response:
         call = Call.of(route, request.headers)
         try:
-            body = await _read_body(request, api.settings.max_body_bytes)
+            body = await read_body(request, api.settings.max_body_bytes)
         except ClientDisconnect:
             return Response()  # the client has gone
-        except TooLarge as error:
-            return response_of(api.refuse(call, error), CLOSE)
         except WrongMedia as error:
             return response_of(api.refuse(call, error))
-        return response_of(await api.answer(call, body))
+        return response_of(await api.answer(call, body, request.state.peer))
 
 
 def _takes(content: dict[str, Any]) -> dict[str, Any]:
@@ -143,7 +161,7 @@ def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
         """The main figures as one JSON object, of all processes together."""
         return ok(metrics.figures())
 
-    @app.get("/metrics/prom", tags=["metrics"])
+    @app.get("/metrics/prom", tags=["metrics"], response_class=PlainTextResponse)
     async def prometheus() -> Response:
         """Everything that is measured, in the text format of Prometheus."""
         body, media = await metrics.prometheus()

@@ -1,0 +1,30 @@
+"""`sentinel erase`: the server that owns the log is asked, or it is done here while nobody owns it."""
+
+import time
+from contextlib import closing
+
+import msgspec
+
+from sentinel.commands.owner import ask_owner
+from sentinel.config import Settings
+from sentinel.events.reader import TransactionReader
+from sentinel.model.bundle import read_manifest
+from sentinel.model.registry import Registry
+from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.erasure import Erasure, erase
+from sentinel.record.home_log import HomeLog
+from sentinel.record.subjects import SubjectKeys
+
+
+def erase_subject(settings: Settings, key: str, value: str) -> Erasure:
+    """Erase what is personal of the subject with this key, durably. Raises SentinelError."""
+    said = ask_owner(settings, "/admin/erase", {"key": key, "value": value})
+    if said is not None:
+        return msgspec.convert(said, Erasure)
+    champion = HomeDeployment(settings.home).champion()
+    schema = read_manifest(Registry(settings.models).path(champion)).plan.schema
+    reader, now_us = TransactionReader(schema, settings.secrets()), time.time_ns() // 1000
+    with closing(HomeLog.open(log_folder(settings.home), now_us)) as log, closing(SubjectKeys(settings.home)) as keys:
+        done = erase(log, keys, reader, (key, value), now_us)
+        keys.purge()
+        return done

@@ -1,0 +1,169 @@
+"""`sentinel replay`: scores and actions of stored decisions are computed again from their features, and compared."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.commands.progress import Stage
+from sentinel.config import Settings
+from sentinel.errors import BundleProblem, NotFound
+from sentinel.events.times import instant_us
+from sentinel.model.bundle import Bundle, load_bundle
+from sentinel.model.registry import Registry
+from sentinel.policy.fail_policy import CompiledFailPolicy, FailPolicy
+from sentinel.policy.fallback import Fallback
+from sentinel.policy.thresholds import ACTIONS, Thresholds
+from sentinel.record.applied import log_folder
+from sentinel.record.entries import Decider, DecisionRow, decided_in, decision_rows
+from sentinel.record.log import Kind, Record
+from sentinel.record.log_reader import FileLogReader
+
+_AT_ONCE = 8_192  # decisions that are computed together
+_SHOWN = 10
+
+
+class Judged(NamedTuple):
+    """What a decision comes to: the fraud probability, and the action."""
+
+    fraud_probability: float
+    decision: str
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """A stored decision, and what its features come to now; `same` when not one bit of it differs.
+
+    `replayed` is None when it cannot be computed, and `problem` says why.
+    """
+
+    transaction_id: str
+    position: int
+    model_version: str
+    degraded: str | None
+    stored: Judged
+    replayed: Judged | None
+    same: bool
+    problem: str | None = None
+
+
+class ReplayReport(msgspec.Struct, frozen=True):
+    """How many decisions were looked at, how many differ, how many could not be computed again, the first of both."""
+
+    decisions: int
+    differing: int
+    impossible: int
+    first: Sequence[Receipt]
+
+
+def replay_one(settings: Settings, transaction_id: str) -> Receipt:
+    """The newest decision of a transaction, computed again. Raises NotFound, LogDamaged, StorageProblem."""
+    with closing(FileLogReader(log_folder(settings.home))) as log:
+        named, found = transaction_id.encode(errors="surrogatepass"), None
+        for record in log.chained_from(log.first):
+            if record.kind == Kind.DECIDED and named in record.body and transaction_id in decided_in(record).ids:
+                found = record
+        if found is None:
+            raise NotFound(f"the log has no decision of {transaction_id!r}; was it pruned, or is this another --home?")
+        rows = [row for row in decision_rows(found) if row.transaction_id == transaction_id]
+        (receipt,) = _Replay(settings).receipts(rows)
+        return receipt
+
+
+def replay_all(settings: Settings, since: str | None, most: int | None, stage: Stage) -> ReplayReport:
+    """Every decision that was received since a moment (ISO 8601), so many of them at most, computed again.
+
+    Raises InvalidInput, LogDamaged, StorageProblem.
+    """
+    replay, total, differing, impossible = _Replay(settings), 0, 0, 0
+    first: list[Receipt] = []
+    with closing(FileLogReader(log_folder(settings.home))) as log:
+        begin = log.first if since is None else log.first_after(instant_us(since) - 1)
+        end = log.durable
+        for rows in _pages(islice(_decisions(log.chained_from(begin), begin), most)):
+            receipts = replay.receipts(rows)
+            total += len(rows)
+            differing += sum(not one.same and one.replayed is not None for one in receipts)
+            impossible += sum(one.replayed is None for one in receipts)
+            first += [one for one in receipts if not one.same][: _SHOWN - len(first)]
+            stage("positions", rows[-1].position - begin, end - begin)
+    return ReplayReport(total, differing, impossible, first)
+
+
+def _decisions(records: Iterator[Record], begin: int) -> Iterator[DecisionRow]:
+    for record in records:
+        if record.kind == Kind.DECIDED and record.position + record.rows > begin:
+            yield from (row for row in decision_rows(record) if row.position >= begin)
+
+
+def _pages(rows: Iterator[DecisionRow]) -> Iterator[list[DecisionRow]]:
+    while page := list(islice(rows, _AT_ONCE)):
+        yield page
+
+
+class _Replay:
+    """Computes decisions again with the models of a home folder."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._registry = Registry(settings.models)
+        self._bundles: dict[str, Bundle | BundleProblem] = {}
+
+    def receipts(self, rows: Sequence[DecisionRow]) -> list[Receipt]:
+        """One for each of these decisions, in their order."""
+        groups: dict[Decider, list[int]] = {}
+        for n, row in enumerate(rows):
+            groups.setdefault(row.decider, []).append(n)
+        found: dict[int, Receipt] = {}
+        for decider, places in groups.items():
+            of_it = [rows[n] for n in places]
+            found.update(zip(places, self._of_one(decider, of_it), strict=True))
+        return [found[n] for n in range(len(rows))]
+
+    def _of_one(self, decider: Decider, rows: Sequence[DecisionRow]) -> list[Receipt]:
+        try:
+            thresholds, scores = self._judge(decider, np.stack([row.features for row in rows]))
+        except BundleProblem as missing:
+            return [_receipt(row, None, str(missing)) for row in rows]
+        actions = [str(ACTIONS[level]) for level in thresholds.levels(scores)]
+        judged = map(Judged, scores.tolist(), actions)
+        stored = Thresholds(decider.review, decider.block)
+        problem = None if stored == thresholds else f"the rules' thresholds are {thresholds}, and {stored} is stored"
+        return [_receipt(row, one, problem) for row, one in zip(rows, judged, strict=True)]
+
+    def _judge(self, decider: Decider, features: NDArray[np.float64]) -> tuple[Thresholds, NDArray[np.float64]]:
+        """As the engine does: by the model and the stored thresholds, or by the rules and theirs."""
+        manifest, scorer = (bundle := self._bundle(decider.model_version)).manifest, bundle.scorer
+        if decider.degraded is None:
+            return Thresholds(decider.review, decider.block), scorer.score(features).astype(np.float64)
+        on_fault, fallback = (
+            msgspec.convert(manifest.on_fault, FailPolicy),
+            msgspec.convert(manifest.fallback, Fallback),
+        )
+        rules, _ = CompiledFailPolicy(on_fault, fallback, manifest.plan.names).stand_in(decider.degraded)
+        return rules.thresholds, rules.score(features)
+
+    def _bundle(self, version: str) -> Bundle:
+        if version not in self._bundles:
+            try:
+                self._bundles[version] = load_bundle(self._registry.path(version))
+            except BundleProblem as missing:
+                self._bundles[version] = missing
+        found = self._bundles[version]
+        if isinstance(found, BundleProblem):
+            raise found
+        return found
+
+
+def _receipt(row: DecisionRow, replayed: Judged | None, problem: str | None) -> Receipt:
+    stored = Judged(row.fraud_probability, row.decision)
+    return Receipt(
+        row.transaction_id, row.position, row.decider.model_version, row.decider.degraded, stored, replayed,
+        problem is None and replayed is not None and _bits(stored) == _bits(replayed), problem,
+    )  # fmt: skip
+
+
+def _bits(judged: Judged) -> tuple[bytes, str]:
+    return np.float64(judged.fraud_probability).tobytes(), judged.decision

@@ -1,0 +1,107 @@
+"""The wire: how a transaction is read from JSON, and brought to the form in which it is kept."""
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, TypeVar, cast
+
+import msgspec
+
+from sentinel.errors import BadBody, InvalidInput
+from sentinel.events.times import instant_us
+
+MAX_ID, MAX_TEXT = 128, 256
+"""Characters of an id, and of a key or category, as they are kept: a number counts by its digits."""
+
+ID = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
+TEXT = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
+
+_SHOWN = 40  # characters of a value, in what is said about it
+
+T = TypeVar("T")
+
+
+class Transaction(msgspec.Struct, forbid_unknown_fields=True):
+    """One transaction of a detector's schema; each schema makes its own subclass with its own fields.
+
+    After `Schema.decode`, the time field holds microseconds since 1970 UTC and every id, key and category is
+    text (or None where it is missing). After `Schema.assign` the id and the time are never None.
+    """
+
+
+def struct_of(kinds: Mapping[str, Any], optional: Iterable[str]) -> type[Transaction]:
+    """The struct with fields of these types; the optional ones may be absent or null, and come last."""
+    required: list[Any] = [(name, kind) for name, kind in kinds.items() if name not in optional]
+    may_lack = [(name, kind | None, None) for name, kind in kinds.items() if name in optional]
+    made: Any = msgspec.defstruct(
+        "Transaction", required + may_lack, bases=(Transaction,), forbid_unknown_fields=True, gc=False
+    )
+    return cast("type[Transaction]", made)
+
+
+def normaliser(
+    id_name: str, time: str, texts: tuple[str, ...], decimals: Mapping[str, int]
+) -> Callable[[Transaction], None]:
+    """What brings the time to microseconds and ids, keys and categories to text, in place.
+
+    It raises InvalidInput for what is too long as it would be kept, and for numbers with more than these `decimals`.
+    """
+    time_of, time_path = operator.attrgetter(time), f"$.{time}"
+    names = (id_name, *texts)
+    get_texts = operator.attrgetter(*names)
+    texts_of = get_texts if texts else lambda transaction: (get_texts(transaction),)
+    scaled = tuple((name, operator.attrgetter(name), 10**n) for name, n in decimals.items())
+
+    def normalise(transaction: Transaction) -> None:
+        value = time_of(transaction)
+        if value is not None:
+            setattr(transaction, time, instant_us(value, time_path))
+        for text in texts_of(transaction):
+            if type(text) is not str and text is not None:
+                make_texts(transaction)
+                break
+        for name, number_of, scale in scaled:
+            value = number_of(transaction)
+            if value is not None and not (value * scale).is_integer() and not has_decimals(value, scale):
+                raise InvalidInput(f"Expected at most {decimals[name]} decimals, got {value!r}", f"$.{name}")
+
+    def make_texts(transaction: Transaction) -> None:
+        for name, value in zip(names, texts_of(transaction), strict=True):
+            if type(value) is not str and value is not None:
+                text, most = text_of(value), MAX_ID if name == id_name else MAX_TEXT
+                if len(text) > most:
+                    raise InvalidInput(f"Expected at most {most} digits, got {text[:_SHOWN]}...", f"$.{name}")
+                setattr(transaction, name, text)
+
+    return normalise
+
+
+def read_json(decode: Callable[[Any], T], raw: bytes | memoryview | msgspec.Raw) -> T:
+    """What `decode` makes of JSON from outside. Raises BadBody, or InvalidInput that names the path."""
+    try:
+        return decode(raw)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `")
+        raise InvalidInput(message, path.rstrip("`") or "$") from None
+    except msgspec.DecodeError as error:
+        raise BadBody(f"No valid JSON: {error}") from None
+    except UnicodeDecodeError:
+        raise BadBody("Not UTF-8: send JSON encoded as UTF-8") from None
+    except RecursionError:
+        raise BadBody("No valid JSON: nested too deeply") from None
+
+
+def has_decimals(value: float, scale: int) -> bool:
+    """Whether `value` is a whole number of 1/scale, but for the rounding of binary numbers.
+
+    >>> has_decimals(12.34, 100), has_decimals(0.1 + 0.2, 100), has_decimals(12.345, 100)
+    (True, True, False)
+    """
+    nearest = round(value * scale) / scale
+    return nearest == value or abs(nearest - value) <= 1e-12 * abs(value)
+
+
+def text_of(value: bool | int) -> str:
+    """How a whole number or a boolean is written as text: `7`, `true`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

@@ -1,0 +1,91 @@
+"""Scopes and roles: the one table of who may do what, for keys, for people, and for the pages that show it."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from sentinel.errors import InvalidDefinition
+
+
+class Scope(StrEnum):
+    """What a caller may do. A key has scopes, a person has a role."""
+
+    SCORE = "score"
+    OUTCOMES = "outcomes"
+    EVENTS = "events"
+    READ = "read"
+    RULES = "rules"
+    OPERATE = "operate"
+    ADMIN = "admin"
+
+
+MEANING = {
+    Scope.SCORE: "have transactions decided and vectors scored",
+    Scope.OUTCOMES: "report what turned out to be true",
+    Scope.EVENTS: "report context events",
+    Scope.READ: "read decisions, health, metrics and the description of the API",
+    Scope.RULES: "change thresholds, and have the rules decide alone",
+    Scope.OPERATE: "change models, experiments and shadows, and prune the log",
+    Scope.ADMIN: "everything, the audit too",
+}
+
+EVERYTHING = frozenset(Scope)
+
+ROLES = {
+    "viewer": frozenset({Scope.READ}),
+    "analyst": frozenset({Scope.READ, Scope.OUTCOMES}),
+    "rule editor": frozenset({Scope.READ, Scope.OUTCOMES, Scope.RULES}),
+    "operator": EVERYTHING - {Scope.ADMIN},
+    "admin": EVERYTHING,
+}
+"""The scopes of people, by role."""
+
+_OPEN = frozenset({"/health/live", "/health/ready", "/health/startup"})
+_BEGINNINGS = (
+    ("/v1/score", Scope.SCORE),
+    ("/predict", Scope.SCORE),
+    ("/v1/outcomes", Scope.OUTCOMES),
+    ("/v1/events", Scope.EVENTS),
+    ("/admin/thresholds", Scope.RULES),
+    ("/admin/fallback", Scope.RULES),
+    ("/admin/audit", Scope.ADMIN),
+    ("/admin", Scope.OPERATE),
+)
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def needed_scope(method: str, path: str) -> Scope | None:
+    """The scope that a call needs; None for the calls that are open to everyone.
+
+    What the table does not name needs `read`, and to change it `admin`: a call that is forgotten here is closed.
+
+    >>> needed_scope("POST", "/v1/score"), needed_scope("POST", "/admin/reload"), needed_scope("GET", "/metrics")
+    (<Scope.SCORE: 'score'>, <Scope.OPERATE: 'operate'>, <Scope.READ: 'read'>)
+    >>> needed_scope("GET", "/health/live"), needed_scope("POST", "/what/is/new")
+    (None, <Scope.ADMIN: 'admin'>)
+    """
+    if path in _OPEN:
+        return None
+    for beginning, scope in _BEGINNINGS:
+        if path.startswith(beginning):
+            return scope
+    return Scope.READ if method in SAFE_METHODS else Scope.ADMIN
+
+
+def scopes_of(names: Iterable[str]) -> tuple[Scope, ...]:
+    """The scopes of these names, in the order of the table. Raises InvalidDefinition for one that is none.
+
+    >>> scopes_of(["read", "score"])
+    (<Scope.SCORE: 'score'>, <Scope.READ: 'read'>)
+    """
+    wanted = set(names)
+    unknown = sorted(wanted - set(Scope))
+    if unknown or not wanted:
+        named = f"{unknown[0]!r} is no scope" if unknown else "a key needs a scope"
+        raise InvalidDefinition(f"{named}; give some of {', '.join(Scope)}")
+    return tuple(scope for scope in Scope if scope in wanted)
+
+
+def opened_by(scopes: Iterable[Scope]) -> frozenset[Scope]:
+    """What these scopes allow: `admin` allows everything."""
+    found = frozenset(scopes)
+    return EVERYTHING if Scope.ADMIN in found else found

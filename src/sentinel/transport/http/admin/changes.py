@@ -1,0 +1,95 @@
+"""Changes that admin calls make: checked, written to the audit with who asked, and waited for."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+
+from sentinel.errors import BundleProblem, InvalidDefinition, UnknownVersion
+from sentinel.events.card_numbers import masked
+from sentinel.events.reader import TransactionReader
+from sentinel.model.bundle import load_warm
+from sentinel.policy.deployment import Deployment
+from sentinel.record import audit
+from sentinel.record.applied import HomeDeployment
+from sentinel.record.audit import By
+from sentinel.record.feature_state import check_reads
+from sentinel.record.whole_snapshots import check_kept
+from sentinel.serve.lineup import check_comparable
+from sentinel.serve.watch import Watch
+from sentinel.transport.http.api import Api
+
+
+class Changes:
+    """Changes of the deployment, and the wait until this process is there; and the audit of all other changes."""
+
+    def __init__(self, api: Api, watch: Watch) -> None:
+        self.api = api
+        self.watch = watch
+        self.rollout = watch.rollout
+
+    async def make(self, request: Request, how: Callable[[Deployment], Deployment]) -> tuple[Deployment, Deployment]:
+        """The deployment before and after. Raises DeploymentRefused, BundleProblem, StorageProblem."""
+        seen: list[Deployment] = []
+
+        def noting(before: Deployment) -> Deployment:
+            seen.append(before)
+            return how(before)
+
+        after = await self.rollout.change(noting, by_caller(request))
+        problem = await self.rollout.reach(after.revision)
+        if problem is not None:
+            raise BundleProblem(problem)
+        return seen[-1], after
+
+    async def bring_in(
+        self, request: Request, version: str, how: Callable[[Deployment], Deployment], *, beside_champion: bool
+    ) -> tuple[Deployment, Deployment]:
+        """The same for a version that may not have been loaded yet, once it is allowed and checked."""
+        how(self.rollout.read())
+        await self._check(version, beside_champion=beside_champion)
+        return await self.make(request, how)
+
+    async def note(self, request: Request, before: Any, after: Any) -> None:
+        """Write a change that is none of the deployment to the audit. Raises StorageProblem."""
+        await self.write([audit.Change.of(by_caller(request), before, after, time.time_ns() // 1000)])
+
+    async def write(self, changes: Sequence[audit.Change]) -> None:
+        """Write changes to the audit. Raises StorageProblem."""
+        worker = self.api.worker
+        if worker is None:
+            await asyncio.to_thread(HomeDeployment(self.api.settings.home).note, changes)
+            return
+        for one in changes:
+            worker.note(one)
+
+    async def _check(self, version: str, *, beside_champion: bool) -> None:
+        """Raise UnknownVersion unless it can be loaded with its features, and stands beside the champion if it must."""
+        lineup = self.api.predictor.lineup
+        try:
+            bundle = await run_in_threadpool(load_warm, self.rollout.registry, version)
+        except BundleProblem as error:
+            raise UnknownVersion(str(error)) from None
+        if self.api.worker is not None:
+            try:
+                TransactionReader(bundle.manifest.plan.schema, self.api.secrets)
+            except InvalidDefinition as error:
+                raise UnknownVersion(str(error)) from None
+            await run_in_threadpool(check_reads, self.api.worker.log, bundle.manifest)
+            await run_in_threadpool(check_kept, self.api.worker.log, bundle.manifest, self.api.settings.snapshots)
+        if beside_champion and lineup is not None:
+            check_comparable(lineup.champion.bundle, bundle)
+
+
+def by_caller(request: Request) -> By:
+    """Who makes this call, for the audit."""
+    asked: bytes = getattr(request.state, "asked", b"")
+    return By(
+        request.state.caller.name,
+        request.state.peer.address,
+        f"{request.method} {request.url.path}",
+        masked(asked.decode(errors="replace")),
+    )

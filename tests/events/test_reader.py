@@ -1,0 +1,204 @@
+"""A reader hides secrets and card numbers, and a file and a live transaction come out the same."""
+
+import json
+import re
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentinel.errors import DataProblem, InvalidDefinition, InvalidInput
+from sentinel.events.card_numbers import masked
+from sentinel.events.columns import columns_of_transactions
+from sentinel.events.files import history_of_frame
+from sentinel.events.reader import TransactionReader
+from sentinel.events.replay import columns_of_frame
+from sentinel.events.schema import Schema
+from sentinel.events.secrets import Secrets, key_of
+
+KEY = key_of("Zr8Qm1pX0vK5tB7nC3yL9wE2sD4fG6hJ")
+SCHEMA = Schema(
+    keys=("card", "shop", "own"), categories=("channel",), optional=("channel", "shop", "own", "card"),
+    secret=("card",), keep_digits=("card",), not_card_numbers=("own",),
+)  # fmt: skip
+READER = TransactionReader(SCHEMA, Secrets(KEY))
+PAN = "4111111111111111"
+
+
+def read(reader=READER, **fields):
+    body = {"transaction_id": "t", "event_time": 1_735_689_600, "amount": 1} | fields
+    transaction = reader.decode(json.dumps(body).encode())
+    found = reader.decode_array(json.dumps([body, body]).encode())
+    assert found == [transaction, transaction]
+    return transaction
+
+
+def test_a_secret_is_hashed_and_the_digits_that_are_wanted_are_kept():
+    for card in (PAN, int(PAN), "4111 1111-1111 1111"):
+        found = read(card=card)
+        assert found.card == KEY.hash(PAN)
+        assert (found.card_first6, found.card_last4) == ("411111", "1111")
+    token = read(card="token-7")
+    assert (token.card, token.card_first6, token.card_last4) == (KEY.hash("token-7"), None, None)
+    assert read().card is None
+    assert SCHEMA.restore(SCHEMA.encode(found)) == found
+
+
+def test_digits_cannot_be_sent_but_with_a_hash_that_they_were_kept_of():
+    with pytest.raises(InvalidInput, match="taken from card"):
+        READER.decode(json.dumps({"transaction_id": "t", "event_time": 1, "amount": 1, "card_first6": "1"}).encode())
+    again = read(card=KEY.hash(PAN), card_first6="411111", card_last4="1111")
+    assert again == read(card=PAN)
+    for wrong in ("41111", "41111x", PAN):
+        body = {"transaction_id": "t", "event_time": 1, "amount": 1, "card": KEY.hash(PAN), "card_first6": wrong}
+        with pytest.raises(InvalidInput, match="Expected 6 digits"):
+            READER.decode(json.dumps(body).encode())
+
+
+def test_card_numbers_elsewhere_are_hashed_and_our_own_numbers_stay():
+    found = read(transaction_id=int(PAN), shop=f"at {PAN}", channel="4111-1111-1111-1111", own=PAN)
+    assert found.transaction_id == found.channel == KEY.hash(PAN)
+    assert found.shop == f"at {KEY.hash(PAN)}"
+    assert found.own == PAN
+    assert READER.text("transaction_id", PAN) == READER.text("card", PAN) == KEY.hash(PAN)
+    assert READER.text("own", PAN) == PAN
+
+
+def test_limits_hold_after_hashing():
+    assert read(transaction_id=PAN).transaction_id == KEY.hash(PAN)
+    with pytest.raises(InvalidInput, match="at most 128") as error:
+        READER.decode(json.dumps({"transaction_id": "x" * 112 + PAN, "event_time": 1, "amount": 1}).encode())
+    assert error.value.path == "$.transaction_id"
+
+
+def test_card_numbers_can_be_refused():
+    reader = TransactionReader(SCHEMA, Secrets(KEY, "refuse"))
+    body = json.dumps({"transaction_id": "t", "event_time": 1, "amount": 1, "shop": PAN}).encode()
+    with pytest.raises(InvalidInput, match="no card number"):
+        reader.decode(body)
+    assert reader.decode_array(b"[%b]" % body) is None
+    assert read(reader, card=PAN).card == KEY.hash(PAN)
+
+
+def test_a_schema_with_secrets_is_refused_without_a_key():
+    with pytest.raises(InvalidDefinition, match="declares card secret, and there is no key"):
+        TransactionReader(SCHEMA, Secrets())
+    with pytest.raises(InvalidDefinition, match="there is no key"):
+        history_of_frame(pl.DataFrame({"transaction_id": ["t"], "event_time": [1], "amount": [1.0]}), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"secret": ("amount",)}, "secret names amount"),
+        ({"secret": ("transaction_id",)}, "secret names transaction_id"),
+        ({"keep_digits": ("card",)}, "only of secret fields"),
+        ({"not_card_numbers": ("x",)}, "not_card_numbers names x"),
+        ({"secret": ("card",), "keep_digits": ("card",), "categories": ("card_last4",)}, "card_last4 declared twice"),
+    ],
+)
+def test_what_cannot_be_declared_is_named(given, said):
+    with pytest.raises(InvalidDefinition, match=said):
+        Schema(keys=("card",), **given)
+
+
+PERSONAL = Schema(
+    keys=("card", "shop"), categories=("email",), optional=("card", "email"), secret=("card",),
+    personal={"email": "card"},
+)  # fmt: skip
+
+
+def test_what_is_personal_is_a_hash_and_sealed_for_its_subject():
+    sealed = TransactionReader(PERSONAL, Secrets(KEY), lambda *given: "|".join(given))
+    found = read(sealed, card=PAN, shop="s", email="a@b")
+    assert found.email == KEY.hash("a@b")
+    assert found.email_sealed == f"card={KEY.hash(PAN)}|email|a@b"
+    assert PERSONAL.restore(PERSONAL.encode(found)) == found
+    assert read(sealed, shop="s", email="a@b").email_sealed is None
+    assert read(sealed, card=PAN, shop="s").email_sealed is None
+    assert read(sealed, card=PAN, shop="s", email=KEY.hash("a@b")).email_sealed is None
+    assert read(TransactionReader(PERSONAL, Secrets(KEY)), card=PAN, shop="s", email="a@b").email_sealed is None
+    with pytest.raises(InvalidInput, match="made from email"):
+        sealed.decode(b'{"transaction_id":"t","event_time":1,"amount":1,"shop":"s","email_sealed":"x"}')
+    frame = pl.DataFrame({"transaction_id": ["t"], "event_time": [1], "amount": [1.0], "shop": ["s"], "email": ["a@b"]})
+    assert history_of_frame(frame, PERSONAL, secrets=Secrets(KEY)).frame["email"].to_list() == [KEY.hash("a@b")]
+
+
+def test_the_same_transaction_is_known_whatever_it_was_sealed_with():
+    one, other, another = (
+        PERSONAL.encode(
+            read(TransactionReader(PERSONAL, Secrets(KEY), lambda *_, to=to: to), card=PAN, shop="s", email=e)
+        )
+        for to, e in (("x", "a@b"), ("y", "a@b"), ("x", "c@d"))
+    )
+    assert one != other
+    assert PERSONAL.is_same(one, other)
+    assert not PERSONAL.is_same(one, another)
+    assert not SCHEMA.is_same(b'{"a":1}', b'{"a":2}')
+
+
+@pytest.mark.parametrize(
+    ("personal", "said"),
+    [
+        ({"amount": "card"}, "personal names amount"),
+        ({"email": "amount"}, "personal names amount"),
+        ({"email": "shop", "shop": "card"}, "shop is personal and names a subject"),
+    ],
+)
+def test_what_can_be_personal(personal, said):
+    with pytest.raises(InvalidDefinition, match=said):
+        Schema(keys=("card", "shop"), categories=("email",), personal=personal)
+
+
+def test_a_schema_without_secrets_has_the_fields_it_had():
+    assert Schema(keys=("card",)).texts == ("card",)
+    assert Schema(keys=("card",)).may_lack == ()
+
+
+CARDS = st.sampled_from([PAN, "5555 5555 5555 4444", "378282246310005", "501971701010", "token", "", None, "41111"])
+TEXTS = st.sampled_from(["a", PAN, "x 4111-1111-1111-1111 y", "\uff14" + "\uff11" * 15, "", None, "12345678901234567"])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(CARDS, TEXTS, TEXTS, TEXTS), min_size=1, max_size=6))
+def test_a_file_and_live_transactions_have_the_same_bits_and_no_card_number(rows):
+    names = ("card", "shop", "channel", "own")
+    fields = [dict(zip(names, row, strict=True)) for row in rows]
+    frame = pl.DataFrame({name: [row[name] for row in fields] for name in names}, dict.fromkeys(names, pl.String))
+    ids = [f"{n} 5555555555554444" for n in range(len(rows))]
+    frame = frame.with_columns(
+        pl.Series("transaction_id", ids), pl.Series("event_time", range(1_000_000_000, 1_000_000_000 + len(rows))),
+        pl.lit(1.5).alias("amount"),
+    )  # fmt: skip
+    history = history_of_frame(frame, SCHEMA, secrets=Secrets(KEY), strict=True).frame
+    live = [
+        READER.decode(
+            json.dumps(
+                {"transaction_id": ids[n], "event_time": 1_000_000_000 + n, "amount": 1.5}
+                | {name: value for name, value in row.items() if value}
+            ).encode()
+        )
+        for n, row in enumerate(fields)
+    ]
+    for name in SCHEMA.fields:
+        assert history[name].to_list() == [getattr(one, name) for one in live], name
+    of_live = columns_of_transactions(SCHEMA)(live, 5)
+    of_file = columns_of_frame(SCHEMA, history)
+    assert of_live.texts.tolist() == of_file.texts.tolist()
+    assert of_live.ids.tolist() == of_file.ids.tolist()
+    again = history_of_frame(history, SCHEMA, secrets=Secrets(KEY), strict=True).frame
+    assert again.equals(history)
+    stored = "\n".join(SCHEMA.encode(one).decode() for one in live)
+    assert masked(re.sub(r'"own":"[^"]*"', "", stored)) == re.sub(r'"own":"[^"]*"', "", stored)
+
+
+def test_rows_with_card_numbers_are_left_out_where_those_are_refused():
+    frame = pl.DataFrame(
+        {"transaction_id": ["a", "b"], "event_time": [1, 2], "amount": [1.0, 1.0], "shop": [PAN, "s"], "card": PAN}
+    )
+    history = history_of_frame(frame, SCHEMA, secrets=Secrets(KEY, "refuse"))
+    assert history.frame["transaction_id"].to_list() == ["b"]
+    assert history.skipped == {"it holds a card number": 1}
+    with pytest.raises(DataProblem, match="it holds a card number"):
+        history_of_frame(frame, SCHEMA, secrets=Secrets(KEY, "refuse"), strict=True)

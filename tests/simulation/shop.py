@@ -1,0 +1,88 @@
+"""A shop with short windows, and two models of it with different features: each has a state of its own."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from sentinel import (
+    Detector,
+    Schema,
+    Training,
+    category,
+    count,
+    distinct,
+    field,
+    fraud_rate,
+    maximum,
+    mean,
+    ratio,
+    seconds_since_last,
+    std,
+    total,
+)
+from sentinel.events.files import history_of_frame
+from sentinel.model.registry import Registry
+from sentinel.train.pipeline import train
+
+START_US = 1_735_689_600_000_000
+DAY_US = 86_400_000_000
+END_US = START_US + 4 * DAY_US
+CARDS, SHOPS = 9, 3
+
+V1 = Detector(
+    name="shop",
+    schema=Schema(
+        keys=("card", "shop"), categories=("channel",), numbers=("risk",), optional=("channel", "risk"), max_late="1h"
+    ),
+    features=(
+        field("amount"),
+        category("channel"),
+        count(by="card", over="10m"),
+        count(by="card", over="1d"),
+        mean("amount", by="card", over="6h"),
+        std("amount", by="card", over="6h"),
+        maximum("amount", by="card", over="1d", include_current=False),
+        ratio("amount", to=mean("amount", by="card", over="1d")),
+        seconds_since_last(by="card"),
+        count(by="shop", over="1h"),
+        distinct("channel", by="shop", over="1d"),
+        fraud_rate(by="shop", over="1d", delay="30m"),
+    ),
+    training=Training(trees=8, patience=8, max_depth=3, rare_below=2),
+)
+V2 = msgspec.structs.replace(
+    V1,
+    trusts=("bank",),
+    features=(
+        field("amount"),
+        field("risk"),
+        total("amount", by="card", over="2h"),
+        fraud_rate(by="card", over="1d", delay="10m"),
+    ),
+)
+
+
+def history() -> pl.DataFrame:
+    """Transactions over four days; large amounts are fraud more often."""
+    rng, n = np.random.default_rng(1), 400
+    amounts = np.round(rng.lognormal(3, 1, n) + 0.01, 2)
+    return pl.DataFrame(
+        {
+            "transaction_id": [f"h{i}" for i in range(n)],
+            "event_time": START_US + np.sort(rng.integers(0, END_US - START_US, n)),
+            "amount": amounts,
+            "card": [f"card-{one}" for one in rng.integers(0, CARDS, n)],
+            "shop": [f"shop-{one}" for one in rng.integers(0, SHOPS, n)],
+            "channel": [(None, "web", "chip")[one] for one in rng.integers(0, 3, n)],
+            "risk": rng.normal(size=n),
+            "is_fraud": rng.random(n) < np.where(amounts > 40, 0.5, 0.05),
+        }
+    )
+
+
+def train_models(folder: Path) -> None:
+    """v1 and v2, in the folder `models`."""
+    for detector in (V1, V2):
+        train(detector, history_of_frame(history(), detector.schema), Registry(folder), lambda *_: None)

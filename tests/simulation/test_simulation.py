@@ -1,0 +1,72 @@
+"""The pipeline on a simulated machine: what holds for every seed, and that a seed which breaks it would be found.
+
+`SENTINEL_PIPELINE_RUNS` says how many seeds are tried, `SENTINEL_SEED` the first of them.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from planted_bugs import BUGS, FOUND_BY
+
+from sentinel.errors import StorageProblem
+
+pytestmark = [  # a process that is killed closes nothing
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+RUNS = int(os.environ.get("SENTINEL_PIPELINE_RUNS", "20"))
+FIRST = int(os.environ.get("SENTINEL_SEED", "1"))
+MOST_SEEDS = 60
+"""So many seeds have to find a planted bug."""
+
+
+@pytest.mark.timeout(120 + 20 * RUNS)
+def test_every_seed_keeps_what_was_promised(run_of, capsys):
+    counts, began_s = Counter(), time.monotonic()
+    for seed in range(FIRST, FIRST + RUNS):
+        run = run_of(seed)
+        try:
+            run.go()
+        except BaseException:
+            with capsys.disabled():
+                print("", *run.machine.lines, sep="\n")
+                print(f"SENTINEL_SEED={seed} SENTINEL_PIPELINE_RUNS=1 shows this again")
+            raise
+        counts += run.result
+    with capsys.disabled():
+        a_minute = RUNS / (time.monotonic() - began_s) * 60
+        print(f"\n{RUNS} seeds from {FIRST}, {a_minute:.0f} a minute: {dict(counts)}")
+    assert counts["answered"] > 10 * RUNS
+    assert counts["values"] > 50 * RUNS
+
+
+def test_a_seed_is_one_run(run_of):
+    first, other, again = (run_of(seed).go() for seed in (7, 8, 7))
+    assert first == again != other
+
+
+def test_a_seed_is_the_same_run_in_another_process(run_of, models):
+    here = run_of(9).go()
+    code = [sys.executable, str(Path(__file__).with_name("simulation.py")), str(models.folder), "9"]
+    folders = ["tests/simulation", "tests/record", "tests/features", "src"]
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": ":".join(str(root / one) for one in folders), "PYTHONHASHSEED": "5"}
+    there = subprocess.run(code, env=environment, capture_output=True, text=True, check=True, cwd=root)
+    assert there.stdout.strip() == here
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_found(name, run_of, monkeypatch):
+    BUGS[name](monkeypatch.setattr)
+    for seed in dict.fromkeys((FOUND_BY.get(name, 1), *range(1, MOST_SEEDS + 1))):
+        try:
+            run_of(seed).go()
+        except (AssertionError, StorageProblem):
+            return
+    raise AssertionError(f"{MOST_SEEDS} seeds do not find it")
