@@ -41,6 +41,7 @@ class Run:
         self.standing: dict[str, bytes] = {}
         self.unknown: tuple[Record, str | None] | None = None
         self.first = self.wanted = 1
+        self.gone = 1  # before it everything is pruned for good: a removal that was not synced may be undone
         self.copied: dict[int, int] = {}
         self.archived: set[int] = set()
         self.counts = Counter()
@@ -92,8 +93,8 @@ class Run:
 
     def settle(self, log: FileLog) -> None:
         """What was neither acknowledged nor declared void is there or not, and stays so; the same of what was pruned."""
-        assert self.first <= log.first <= self.wanted
-        self.first = self.wanted = log.first
+        assert self.gone <= log.first <= self.wanted
+        self.first = self.gone = self.wanted = log.first
         if self.unknown and len(all_of(log)) > len(self.kept):
             self.acknowledge(*self.unknown)
             self.counts["not acknowledged and kept"] += 1
@@ -157,7 +158,7 @@ class Run:
                 archive_segment(self.disk, HOME, one.base, ARCHIVE, lambda: None)
                 self.archived.add(one.base)
                 log.prune(one.until)
-                self.first = one.until
+                self.first = self.gone = one.until
                 self.counts["pruned"] += 1
         except StorageProblem:
             self.counts["pruning failed"] += 1

@@ -548,7 +548,7 @@ def test_a_view_that_was_removed(served, view, cell):
 def shadow(served):
     """The process id of a shadow that runs."""
     assert served.ask("POST", "/admin/shadow/start", {"version": "v2"})[0] == 200
-    until(lambda: served.shadow()["running"])
+    until(lambda: served.shadow()["running"] and served.child(SHADOW) is not None)
     yield served.child(SHADOW)
     assert served.ask("POST", "/admin/shadow/stop", {})[0] == 200
     until(lambda: served.child(SHADOW) is None)

@@ -169,6 +169,7 @@ class FileLog(FileLogReader):
             self.lock.release()
 
     def _resume(self, folder: Path, disk: Disk, checked: CheckedSegments, now_us: int) -> None:
+        disk.sync_folder(folder)  # or a removal that is seen now, and was not durable, might be undone later
         bases = bases_in(disk.names(folder))
         newest = self._published.newest
         if newest > max(bases, default=0):
