@@ -8,7 +8,7 @@ import sys
 from attacks.arena import Arena
 from attacks.attack import Attack, Tried
 
-_CASES = 300
+_CASES = 60
 """A call, at scale 1."""
 
 
@@ -28,7 +28,7 @@ def schema(arena: Arena) -> Tried:
             )  # fmt: skip
         text = report.read_text()
         found = [int(one.replace(",", "")) for one in re.findall(r"([\d,]+) generated", text)]
-        broken = [] if done.returncode == 0 else [text[-2_000:]]
+        broken = [] if done.returncode == 0 else [text[-6_000:]]
         if not target.is_well():
             broken.append("the server does not decide any more")
     return Tried(max(found, default=0), broken)

@@ -35,10 +35,11 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("post", "/predict"): (422, 503),
     ("post", "/v1/outcomes"): (404, 422, 503),
     ("get", "/v1/decisions"): (422, 503),
-    ("get", "/v1/decisions/{transaction_id}"): (404, 503),
+    ("get", "/v1/decisions/{transaction_id}"): (404, 422, 503),
     ("get", "/health"): (503,),
     ("get", "/health/ready"): (503,),
     ("get", "/health/startup"): (503,),
+    ("post", "/admin/erase"): (409, 422, 503),
     ("get", "/admin/audit"): (404, 422, 503),
     ("get", "/admin/shadow/report"): (404, 503),
 }
