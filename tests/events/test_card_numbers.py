@@ -1,6 +1,8 @@
 """Card numbers are found in whatever text they stand, and only card numbers are."""
 
+import hashlib
 import json
+import uuid
 
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ NUMBERS = {
     "JCB": ["3530111333300000", "3566002020360505"],
     "Diners": ["30569309025904", "36227206271667", "38520000023237"],
     "UnionPay": ["6200000000000005", "6205500000000000004"],
-    "Maestro": ["6759649826438453", "501971701010", "5641820000000005"],
+    "Maestro": ["6759649826438453", "501971701013", "5641820000000005"],
 }
 
 
@@ -94,3 +96,33 @@ def test_nothing_is_left_to_find_and_what_is_none_stays(text):
 def test_a_long_run_of_digits_takes_no_long_time():
     assert masked("1" * 300_000) == "1" * 300_000
     assert masked("1 " * 100_000) == "1 " * 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "e45f1f2cf501971701013eb03ed11ab9", "E45F1F2CF501971701013EB03ED11AB9", "tx-e45f1f2cf501971701013eb03ed11ab9/1",
+        "4b1d3c9e-a0f1-4c55-9e1b-501971701013", "4B1D3C9E-A0F1-4C55-9E1B-501971701013",
+    ],
+)  # fmt: skip
+def test_digits_of_a_random_id_are_none(text):
+    assert is_card_number("501971701013")
+    assert masked(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["card4111111111111111", "c4111111111111111", "41111111-1111-1111-0000-501971701013",
+     "4b1d3c9e-a0f1-4c55-9e1b-501971701010 4111111111111111", "e45f1f2cf501971701013eb03ed11ab9z 4111111111111111"],
+)  # fmt: skip
+def test_letters_before_a_card_number_do_not_hide_it(text):
+    assert "[card number]" in masked(text)
+    assert "4111111111111111" not in masked(text)
+
+
+def test_random_ids_stay_as_they_are():
+    for seed in range(20_000):
+        bits = hashlib.md5(str(seed).encode(), usedforsecurity=False).hexdigest()
+        as_uuid = str(uuid.UUID(bits))
+        assert masked(bits) == bits
+        assert masked(as_uuid) == as_uuid

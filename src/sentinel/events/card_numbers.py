@@ -11,6 +11,10 @@ _BETWEEN = r"[\s\-\u00ad\u2010-\u2015\u2212\u200b-\u200d\u2060\ufeff]"  # spaces
 _RUN = re.compile(rf"\d(?:{_BETWEEN}{{0,3}}\d){{{SHORTEST - 1},}}")
 _SEPARATOR = re.compile(_BETWEEN)
 _GROUP = re.compile(r"\d+")
+_MACHINE_MADE = re.compile(  # UUIDs and hexadecimal ids and hashes: one in some thousands has such digits by chance
+    r"(?<![0-9A-Za-z])(?:[0-9a-f]{24,}|[0-9A-F]{24,}"
+    r"|(?=[0-9-]{0,35}[A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})(?![0-9A-Za-z])"
+)
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 _NETWORKS = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})"  # Visa
@@ -64,16 +68,17 @@ def digits_of(text: str) -> str | None:
 def replace_card_numbers(text: str, replace: Callable[[str], str]) -> str:
     """The text with `replace(digits)` in the place of every card number.
 
+    Digits within a UUID, or a word of 24 or more hexadecimal digits and letters, are none.
+
     >>> replace_card_numbers("paid with 4111-1111 1111 1111, order 17", lambda digits: digits[-4:])
     'paid with 1111, order 17'
     """
     if len(text) < SHORTEST:
         return text
     parts, done = [], 0
-    for run in _RUN.finditer(text):
-        for begin, end, digits in _numbers_in(text, *run.span()):
-            parts += [text[done:begin], replace(digits)]
-            done = end
+    for begin, end, digits in _numbers_in(text):
+        parts += [text[done:begin], replace(digits)]
+        done = end
     return "".join([*parts, text[done:]]) if parts else text
 
 
@@ -86,8 +91,19 @@ def masked(text: str) -> str:
     return replace_card_numbers(text, lambda _: "[card number]")
 
 
-def _numbers_in(text: str, begin: int, end: int) -> Iterator[tuple[int, int, str]]:
-    """The card numbers among the groups of digits in a part of a text: where they begin and end, and their digits."""
+def _numbers_in(text: str) -> Iterator[tuple[int, int, str]]:
+    """The card numbers in a text, in order: where they begin and end, and their digits."""
+    machine_made: list[tuple[int, int]] | None = None
+    for run in _RUN.finditer(text):
+        for begin, end, digits in _numbers_among(text, *run.span()):
+            if machine_made is None:
+                machine_made = [one.span() for one in _MACHINE_MADE.finditer(text)]
+            if not any(first <= begin and end <= last for first, last in machine_made):
+                yield begin, end, digits
+
+
+def _numbers_among(text: str, begin: int, end: int) -> Iterator[tuple[int, int, str]]:
+    """The same among the groups of digits in a part of a text."""
     groups = [(one.start(), one.end(), digits_of(one[0]) or "") for one in _GROUP.finditer(text, begin, end)]
     first = 0
     while first < len(groups):
