@@ -12,6 +12,7 @@ READS = {
     "child_process": "errors",
     "events": "errors",
     "config": "errors events",
+    "homes": "errors",
     "features": "errors events",
     "model": "errors features",
     "policy": "errors",
@@ -24,9 +25,9 @@ READS = {
     "train": "errors detector detectors events features model policy review",
     "shadow": "errors child_process events features model policy record review",
     "serve": "errors telemetry child_process events features model policy record review shadow",
-    "transport": "errors telemetry config events model policy record review shadow serve",
-    "app": "errors telemetry child_process config events features model policy record review shadow serve transport",
-    "commands": "errors config detector detectors events features model policy record review simulate train shadow "
+    "transport": "errors telemetry config homes events model policy record review shadow serve",
+    "app": "errors telemetry child_process config homes events features model policy record review shadow serve transport",
+    "commands": "errors config homes detector detectors events features model policy record review simulate train shadow "
     "transport",
     "bench": "errors config commands detector events features model record simulate train transport",
     "cli": "errors telemetry config app events model record transport commands bench",

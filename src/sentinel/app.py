@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from sentinel.events.reader import TransactionReader
 from sentinel.events.times import duration_us
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
+from sentinel.homes import Place, homes_in, tenants_in
 from sentinel.model.bundle import read_manifest
 from sentinel.model.registry import Registry
 from sentinel.model.signing import read_trusted_keys
@@ -63,9 +65,10 @@ from sentinel.telemetry.tracing import open_tracer
 from sentinel.transport.access.access import Access
 from sentinel.transport.http.api import Api
 from sentinel.transport.http.connection import connections
+from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.listening import Listening, most_connections
 from sentinel.transport.http.room import Room
-from sentinel.transport.http.routes import build
+from sentinel.transport.http.routes import Served, build
 
 _log = logging.getLogger(__name__)
 _SWITCH_INTERVAL_S = 0.0005
@@ -117,12 +120,14 @@ def warm(plan: FeaturePlan) -> None:
 def serve(settings: Settings) -> None:
     """Run the server until SIGTERM or Ctrl-C; then finish what has arrived and have the state saved."""
     _registry(settings)  # keys that trust no one are told before anything is opened
+    places = homes_in(settings.home)
     if settings.workers == 1:
-        run_worker(settings, Counters(), leads=True)
+        run_worker(settings, {place: Counters() for place in places}, leads=True)
         return
     with tempfile.TemporaryDirectory(prefix="sentinel-", dir=_memory_folder()) as folder:
-        counters = Path(folder) / "counters"
-        create_counters(counters, settings.workers)
+        counters = {place: Path(folder) / f"counters-{n}" for n, place in enumerate(places)}
+        for path in counters.values():
+            create_counters(path, settings.workers)
         _run_workers(settings, counters)
 
 
@@ -130,27 +135,51 @@ def _memory_folder() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of our own in it
 
 
-def run_worker(settings: Settings, of_loop: Counters, *, leads: bool, listener: socket.socket | None = None) -> None:
-    """One process: the event loop with the fast lane, and with log and engine unless there are more processes."""
+def run_worker(
+    settings: Settings, counters: Mapping[Place, Counters], *, leads: bool, listener: socket.socket | None = None
+) -> None:
+    """One process: the event loop with the fast lane, and with logs and engines unless there are more processes.
+
+    `counters` has every detector that is served.
+    """
     configure_logging(settings.log_level, settings.log_style, settings.log_to, masked)
     gc.set_threshold(20_000, 1_000, 50)  # requests make no circles, and looking through all that waits takes 0.1 s
     sys.setswitchinterval(_SWITCH_INTERVAL_S)  # the loop shares the interpreter with a few threads: hand over quickly
+    folders = homes_in(settings.home)
+    homes = {place: msgspec.structs.replace(settings, home=folders[place]) for place in counters}
     if listener is not None:
-        watch = _scoring_vectors(settings, of_loop, guards=leads)
-        _run(settings, watch, listener)
+        watches = {place: _scoring_vectors(one, counters[place], guards=leads) for place, one in homes.items()}
+        _run(homes, watches, listener)
         return
-    _refuse_older(settings.home)
     keep_private()
-    mend_modes(settings.home)
+    _refuse_older(settings.home)
     listener = _listen(settings)
+    with contextlib.ExitStack() as opened:
+        watches = {}
+        for place, one in homes.items():
+            try:
+                watches[place] = _opened(place, one, counters[place], opened)
+            except SentinelError as error:
+                if place == Place():
+                    raise
+                _log.error("%s is not served: %s", place, error)  # the others are
+        _run(homes, watches, listener)
+
+
+def _opened(place: Place, settings: Settings, counters: Counters, opened: contextlib.ExitStack) -> Watch:
+    """One detector, with its log open until the end. Raises SentinelError when it cannot be served."""
+    _refuse_older(settings.home)
+    mend_modes(settings.home)
     log = HomeLog.open(log_folder(settings.home), time.time_ns() // 1000)
-    try:
-        log.start_upkeep()
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        log.publish_url(f"{'https' if settings.tls_certificate else 'http'}://{host}:{settings.port}")
-        _run(settings, _deciding(settings, of_loop, log), listener)
-    finally:
-        log.close()
+    opened.callback(log.close)
+    log.start_upkeep()
+    log.publish_url(_url_of(settings) + place.prefix, place.tenant)
+    return _deciding(settings, counters, log)
+
+
+def _url_of(settings: Settings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{'https' if settings.tls_certificate else 'http'}://{host}:{settings.port}"
 
 
 def _refuse_older(home: Path) -> None:
@@ -221,19 +250,25 @@ def _observers(settings: Settings, log: Log | None) -> Observers:
     return Observers(log, drift, settings.circuit_threshold_ms / 1000, settings.false_alarm_cost)
 
 
-def _run(settings: Settings, watch: Watch, listener: socket.socket) -> None:
+def _run(homes: Mapping[Place, Settings], watches: Mapping[Place, Watch], listener: socket.socket) -> None:
     """Serve HTTP until the process is told to end."""
-    access = Access(settings, watch.counters)
+    settings = homes[Place()]
+    tenants = tenants_in({place: one.home for place, one in homes.items()})
+    access = Access(settings, watches[Place()].counters, tenants)
     if settings.needs_keys and not access.has_keys:
         _log.warning("nobody has a key yet, so nothing but health is answered; `sentinel keys create` makes one")
-    tracer = open_tracer(settings.otlp_endpoint)
-    api = Api(settings, watch.predictor, watch.worker, tracer, settings.secrets(), access)
+    served = {
+        place: Served(Api(homes[place], one.predictor, one.worker, homes[place].secrets()), one, homes[place].home)
+        for place, one in watches.items()
+    }
+    tracer, away = open_tracer(settings.otlp_endpoint), homes.keys() - watches.keys()
+    detectors = Detectors(settings, access, tracer, {place: one.api for place, one in served.items()}, away)
     config = uvicorn.Config(
-        build(api, watch, settings.home),
+        build(detectors, served),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=connections(api, Room(most_connections(settings))),  # type: ignore[arg-type]
+        http=connections(detectors, Room(most_connections(settings, len(homes)))),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_level="warning",
@@ -251,18 +286,21 @@ def _run(settings: Settings, watch: Watch, listener: socket.socket) -> None:
         Listening(config, listener).run(sockets=[listener.dup() for _ in range(_LISTENERS)])
 
 
-def _run_numbered(settings: Settings, counters: Path, number: int, listener: socket.socket, parent: int) -> None:
+def _run_numbered(
+    settings: Settings, counters: Mapping[Place, Path], number: int, listener: socket.socket, parent: int
+) -> None:
     """One of several processes. It ends with its parent, which alone could start it again."""
     if not die_with_parent(parent)():
         return
     try:
-        run_worker(settings, open_counters(counters, number), leads=number == 0, listener=listener)
+        opened = {place: open_counters(path, number) for place, path in counters.items()}
+        run_worker(settings, opened, leads=number == 0, listener=listener)
     except SentinelError as error:
         _log.error("%s", error)
         sys.exit(REFUSED)
 
 
-def _run_workers(settings: Settings, counters: Path) -> None:
+def _run_workers(settings: Settings, counters: Mapping[Place, Path]) -> None:
     """Several processes on one socket; one that dies is started again."""
     configure_logging(settings.log_level, settings.log_style, settings.log_to)
     listener = _listen(settings)

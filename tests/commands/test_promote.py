@@ -91,7 +91,7 @@ def test_a_server_that_runs_decides_with_it_when_the_command_is_done(home, serve
     promote(home, "v2")
     assert post(server.port, "/v1/score", PAYMENT | {"transaction_id": "u"})["model_version"] == "v2"
     assert HomeDeployment(home).champion() == "v2"
-    assert owner_of(log_folder(home))[0] == server.pid
+    assert owner_of(log_folder(home)).pid == server.pid
 
 
 def test_what_a_server_refuses_is_told(home, serve, post):

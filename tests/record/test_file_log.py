@@ -14,7 +14,7 @@ import pytest
 
 from sentinel.errors import LogDamaged, StorageProblem
 from sentinel.record.file_log import FileLog
-from sentinel.record.lock import WriterLock, owner_of
+from sentinel.record.lock import Owner, WriterLock, owner_of
 from sentinel.record.log import Follower, Kind
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.segment import PACKED, bases_in, head_at, segment_name
@@ -359,9 +359,9 @@ def test_a_folder_without_a_log_cannot_be_read(tmp_path):
 
 def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path):
     log = FileLog.open(tmp_path / "log", 0, segment_bytes=4_096)
-    assert owner_of(tmp_path / "log") == (os.getpid(), None)
-    log.lock.publish_url("http://127.0.0.1:8000")
-    assert owner_of(tmp_path / "log") == (os.getpid(), "http://127.0.0.1:8000")
+    assert owner_of(tmp_path / "log") == Owner(os.getpid(), None)
+    log.lock.publish_url("http://127.0.0.1:8000", "acme")
+    assert owner_of(tmp_path / "log") == Owner(os.getpid(), "http://127.0.0.1:8000", "acme")
     with pytest.raises(StorageProblem, match=f"in use by another Sentinel .pid {os.getpid()}"):
         WriterLock.take(tmp_path / "log")
     log.close()

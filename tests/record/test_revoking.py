@@ -71,10 +71,11 @@ class Shop:
         bundle = SimpleNamespace(state_id="state", manifest=manifest, new_store=lambda: MemoryStore(self.plan))
         return FeatureState(bundle, 1)
 
-    def pay(self, card="c"):
+    def pay(self, card="c", name=None):
         self.us += SECOND_US
-        name = f"t{self.paid}"
-        self.paid += 1
+        if name is None:
+            name = f"t{self.paid}"
+            self.paid += 1
         one = SCHEMA.wire_type(transaction_id=name, event_time=self.us, amount=1.0, card=card)
         features = self.state.advance([one], self.us)
         self.rows.append(features.rows[0].tolist())
@@ -265,6 +266,22 @@ def test_of_what_stands_the_newest_of_a_trusted_source_counts(shop_of, trusts, t
         shop.revoke(key)
     shop.pay()
     assert shop.rows[-1][0] == frauds
+
+
+@pytest.mark.parametrize("is_told_again", [False, True])
+def test_what_was_said_before_an_id_was_decided_again_is_taken_back_of_that_decision_alone(shop, is_told_again):
+    shop.pay()
+    shop.tell(0, True, "bad")
+    shop.journal.forget_before(shop.log.durable)
+    shop.pay(name="t0")
+    shop.tell(0, True, "good")
+    if is_told_again:
+        shop.tell(0, True, "bad")
+    before = shop.bits()
+    assert shop.revoke("bad") == ((2, 2, 1) if is_told_again else (1, 1, 1))
+    assert shop.bits() == before
+    assert shop.replayed() == (before, before)
+    assert [one.told_by for one in shop.outcomes_of(0) if one.revoked_at is None] == ["good"]
 
 
 def test_what_is_told_while_a_revocation_runs_counts(shop):

@@ -324,6 +324,14 @@ def a_revocation_is_not_told_to_the_features(patch: Patch) -> None:
 
 
 @bug
+def a_revocation_about_a_forgotten_decision_reaches_the_newer_one(patch: Patch) -> None:
+    def sources(_journal: object, revocation: Any, _row: object, told: Sequence[Any]) -> tuple[str, ...]:
+        return tuple(sorted({one.source for one in told if revocation.covers(one)}))
+
+    patch(revoking, "_sources", sources)
+
+
+@bug
 def a_revocation_takes_all_sources_back(patch: Patch) -> None:
     patch(revoking, "_standing", lambda _: ())
 
@@ -399,6 +407,7 @@ FOUND_BY = {
     "a_failed_sync_is_forgotten": 6,
     "a_known_outcome_is_answered_before_it_is_durable": 6,
     "a_new_state_lacks_what_came_while_it_was_loaded": 11,
+    "a_revocation_about_a_forgotten_decision_reaches_the_newer_one": 120,
     "a_revocation_is_not_told_to_the_features": 28,
     "a_revocation_takes_all_sources_back": 28,
     "an_engine_that_failed_goes_on": 30,

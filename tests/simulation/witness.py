@@ -334,10 +334,13 @@ class Witness:
                 assert gone, f"nothing of {row.transaction_id} is left to take back"
                 assert sources == tuple(sorted({one.source for one in gone})), f"other sources of {row.transaction_id}"
                 assert row.standing == expected, f"what counts of {row.transaction_id} is not what is left"
+            newest_at = self._newest(row)
+            if newest_at != row.about and record.received_us - self._received_us[newest_at] < self.remember_us:
+                assert not sources, f"features know {row.transaction_id} as it was decided again"
             self.revoked |= {one.position: row.position for one in gone}
             for kept in self.kept.values():
                 if row.position >= kept.begin:
-                    kept.oracle.unlearn(row, sources, self._newest(row))
+                    kept.oracle.unlearn(row, sources, newest_at)
 
     def _newest(self, row: RevokedRow) -> int:
         """The last decision of its id at that time."""
@@ -345,17 +348,11 @@ class Witness:
         return max(position for position in mine if position < row.position)
 
     def check_revoked(self, revocation: Revocation, first: int) -> None:
-        """Whoever was told that all is taken back: none of it counts any more, of what the log still has.
-
-        Of an id that was forgotten and decided again, what was said about the first decision is not looked for.
-        """
+        """Whoever was told that all is taken back: none of it counts any more, of what the log still has."""
         left = [
             one
             for one in self.all_outcomes
-            if one.position >= first
-            and _is_covered(one, revocation)
-            and one.position not in self.revoked
-            and self.decisions[one.transaction_id].position == one.about
+            if one.position >= first and _is_covered(one, revocation) and one.position not in self.revoked
         ]
         assert not left, f"{left} should have been taken back by {revocation}"
 

@@ -130,8 +130,8 @@ def _kernel_cache(_: Settings) -> tuple[bool, str]:
 
 def _port(settings: Settings) -> tuple[bool, str]:
     free, owner = port_is_free(settings.host, settings.port), owner_of(log_folder(settings.home))
-    if not free and owner is not None and (owner[1] or "").endswith(f":{settings.port}"):
-        return True, f"the server of this home, process {owner[0]}, answers at {owner[1]}"
+    if not free and owner is not None and (owner.url or "").partition("/v1/")[0].endswith(f":{settings.port}"):
+        return True, f"the server of this home, process {owner.pid}, answers at {owner.url}"
     return free, f"{settings.host}:{settings.port} is {'free' if free else 'taken; choose another with --port'}"
 
 

@@ -13,6 +13,7 @@ import msgspec
 from sentinel.config import Settings
 from sentinel.errors import StorageProblem
 from sentinel.events.times import duration_us, iso
+from sentinel.homes import keys_home_of
 from sentinel.record.applied import HomeDeployment, by_this_user, log_folder
 from sentinel.record.audit import Change
 from sentinel.record.lock import owner_of
@@ -71,7 +72,7 @@ def revoke_key(settings: Settings, name: str) -> list[str]:
 def list_keys(settings: Settings) -> list[ShownKey]:
     """All keys, the newest last. Raises StorageProblem."""
     now_us = time.time_ns() // 1000
-    return [_shown(key, now_us) for key in KeyStore(settings.home).read().keys]
+    return [_shown(key, now_us) for key in _store_of(settings).read().keys]
 
 
 def _change(settings: Settings, what: str, name: str, how: Callable[[Keyring, int], Keyring]) -> Keyring:
@@ -84,25 +85,30 @@ def _change(settings: Settings, what: str, name: str, how: Callable[[Keyring, in
         made = [_shown(key, now_us) for key in after.keys if key not in before.keys]
         return after.noting(Change.of(by_this_user(what, name), kept, made, now_us))
 
-    store = KeyStore(settings.home)
+    store = _store_of(settings)
     after = store.change(changed)
     _write_down(settings, store, after.changes)
     return after
 
 
+def _store_of(settings: Settings) -> KeyStore:
+    return KeyStore(keys_home_of(settings.home))
+
+
 def _write_down(settings: Settings, store: KeyStore, changes: tuple[Change, ...]) -> None:
     """Move what waits to the log, unless another process owns it: that one does so."""
-    folder = log_folder(settings.home)
+    home = keys_home_of(settings.home)
+    folder = log_folder(home)
     if not folder.exists() or owner_of(folder) is not None:
         return
     with contextlib.suppress(StorageProblem):  # a server starts right now; what waits is safe
-        HomeDeployment(settings.home).note(changes)
+        HomeDeployment(home).note(changes)
         store.drop(changes)
 
 
 def _shown_new(settings: Settings, token: str) -> ShownKey:
     digest = digest_of(token)
-    made = next(key for key in KeyStore(settings.home).read().keys if key.sha256 == digest)
+    made = next(key for key in _store_of(settings).read().keys if key.sha256 == digest)
     return msgspec.structs.replace(_shown(made, made.created_us), key=token)
 
 

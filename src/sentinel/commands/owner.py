@@ -23,12 +23,14 @@ def ask_owner(settings: Settings, path: str, body: Mapping[str, Any], patience_s
     owner = owner_of(log_folder(settings.home))
     if owner is None:
         return None
-    pid, url = owner
+    pid, url = owner.pid, owner.url
     if not url:
         raise StorageProblem(f"process {pid} has just begun to write to {settings.home}; retry in a moment")
     headers = {"content-type": "application/json"}
     if settings.bearer:
         headers["authorization"] = f"Bearer {settings.bearer}"
+    if owner.tenant:
+        headers["x-sentinel-tenant"] = owner.tenant
     asked = urllib.request.Request(url + path, json.dumps(body).encode(), headers)  # noqa: S310 - its own server's
     try:
         with urllib.request.urlopen(asked, timeout=patience_s, context=_trust(settings)) as answer:  # noqa: S310

@@ -75,10 +75,10 @@ class FileLog(FileLogReader):
                 self._writer.start_segment(self._writer.received_us)  # to make a segment longer would slow each write
         self.upkeep.start()
 
-    def publish_url(self, url: str) -> None:
-        """Publish the URL at which this writer takes changes."""
+    def publish_url(self, url: str, tenant: str = "") -> None:
+        """Publish the URL at which this writer takes changes, and the tenant whose log it is."""
         if self.lock:
-            self.lock.publish_url(url)
+            self.lock.publish_url(url, tenant)
 
     @property
     def durable(self) -> int:

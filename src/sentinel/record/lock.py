@@ -14,9 +14,12 @@ _TRIES, _PAUSE_S = 5, 0.02  # a process that only looks up the owner holds it br
 _ROOM = 1024
 
 
-class _Owner(msgspec.Struct, frozen=True):
+class Owner(msgspec.Struct, frozen=True):
+    """The process that writes a log: where it answers, once that is published, and whose detector this log is of."""
+
     pid: int
     url: str | None = None
+    tenant: str = ""
 
 
 class WriterLock:
@@ -35,7 +38,7 @@ class WriterLock:
         for _ in range(_TRIES):
             if _locked(descriptor, fcntl.LOCK_EX) and _locked(itself, fcntl.LOCK_EX):
                 lock = cls(descriptor, itself)
-                lock._write(_Owner(os.getpid()))
+                lock._write(Owner(os.getpid()))
                 return lock
             time.sleep(_PAUSE_S)
         owner = _read(descriptor)
@@ -44,28 +47,27 @@ class WriterLock:
         named = f"pid {owner.pid}" if owner else "just starting"
         raise StorageProblem(f"{folder} is in use by another Sentinel ({named}); stop that one, or ask it over HTTP")
 
-    def publish_url(self, url: str) -> None:
-        """Publish where the owner answers."""
-        self._write(_Owner(os.getpid(), url))
+    def publish_url(self, url: str, tenant: str = "") -> None:
+        """Publish where the owner answers for this log."""
+        self._write(Owner(os.getpid(), url, tenant))
 
     def release(self) -> None:
         """Let another process become the writer."""
         os.close(self._descriptor)
         os.close(self._folder)
 
-    def _write(self, owner: _Owner) -> None:
+    def _write(self, owner: Owner) -> None:
         os.pwrite(self._descriptor, msgspec.json.encode(owner).ljust(_ROOM), 0)
 
 
-def owner_of(folder: Path) -> tuple[int, str | None] | None:
-    """The process that writes this log, and its URL once published; None when there is no writer."""
+def owner_of(folder: Path) -> Owner | None:
+    """The process that writes this log; None when there is no writer."""
     try:
         descriptor = os.open(folder / "lock", os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        owner = None if _locked(descriptor, fcntl.LOCK_SH) else _read(descriptor)
-        return (owner.pid, owner.url) if owner else None
+        return None if _locked(descriptor, fcntl.LOCK_SH) else _read(descriptor)
     finally:
         os.close(descriptor)
 
@@ -78,6 +80,6 @@ def _locked(descriptor: int, how: int) -> bool:
     return True
 
 
-def _read(descriptor: int) -> _Owner | None:
+def _read(descriptor: int) -> Owner | None:
     raw = os.pread(descriptor, _ROOM, 0)
-    return msgspec.json.decode(raw, type=_Owner) if raw else None
+    return msgspec.json.decode(raw, type=Owner) if raw else None

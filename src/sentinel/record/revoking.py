@@ -95,7 +95,7 @@ def taken_back(journal: Journal, revocation: Revocation, candidates: Sequence[Ou
         ids=[row.transaction_id for row, _ in some],
         hashes=hash_texts([row.transaction_id for row, _ in some]).tobytes(),
         about=np.array([row.about for row, _ in some], np.int64).tobytes(),
-        sources=[tuple(sorted({one.source for one in _covered(revocation, told)})) for _, told in some],
+        sources=[_sources(journal, revocation, row, told) for row, told in some],
         standing=list(map(_standing, left)),
     )
     changed = sum(_truth(told) != _truth(after) for (_, told), after in zip(some, left, strict=True))
@@ -114,9 +114,18 @@ def wait_until_durable(log: LogReader, end: int) -> None:
 def _told(journal: Journal, candidate: OutcomeRow) -> list[OutcomeRow]:
     """The outcomes of its transaction that count, oldest first."""
     told = journal.outcomes_of(candidate.transaction_id, np.uint64(hash_text(candidate.transaction_id)))
-    if not told:
+    about_it = [one for one in told if one.about == candidate.about]
+    if not about_it:
         return [candidate]  # its id is remembered no longer, but the view has it
-    return [one for one in told if one.revoked_at is None and one.about == candidate.about]
+    return [one for one in about_it if one.revoked_at is None]
+
+
+def _sources(journal: Journal, revocation: Revocation, row: OutcomeRow, told: Sequence[OutcomeRow]) -> tuple[str, ...]:
+    """Whose outcomes count no longer for features, which know a transaction by its id: none if it was decided again."""
+    newest = journal.position_of(row.transaction_id, np.uint64(hash_text(row.transaction_id)))
+    if newest is not None and newest != row.about:
+        return ()
+    return tuple(sorted({one.source for one in _covered(revocation, told)}))
 
 
 def _covered(revocation: Revocation, told: Sequence[OutcomeRow]) -> list[OutcomeRow]:

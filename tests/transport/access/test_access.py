@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.config import Settings
-from sentinel.errors import BadBody, Forbidden, RateLimited, StorageProblem, Unauthorized
+from sentinel.errors import BadBody, Forbidden, RateLimited, Unauthorized
 from sentinel.record.audit import Change
 from sentinel.telemetry.counters import Counters, Slot
 from sentinel.transport.access import access as access_module
@@ -207,7 +207,7 @@ def test_a_key_that_has_expired_is_refused_and_says_when(make, monkeypatch):
     monkeypatch.setattr(access_module, "_now_us", lambda: now[0])
     assert let_in(access, claims(key="sk_shop")).name == "shop"
     now[0] += 1_000_000
-    asyncio.run(access.look_at_store(None))
+    asyncio.run(access.look_for_keys({}))
     with pytest.raises(Unauthorized, match="expired at"):
         access.admit(claims(key="sk_shop"), HERE)
 
@@ -289,7 +289,7 @@ def test_a_key_over_its_rate_is_429_and_others_are_not_held_up(make, counters):
         let_in(access, claims(key="sk_slow"))
     with pytest.raises(RateLimited, match="'slow'"):
         access.admit(claims(key="sk_slow"), HERE)
-    assert not access.admits(claims(key="sk_slow"), HERE)
+    assert not access.remembered(claims(key="sk_slow"), HERE).take_one()
     for _ in range(1000):
         let_in(access, claims(key="sk_free"))
     assert counters.totals()[Slot.REFUSED_RATE] == 1
@@ -301,12 +301,12 @@ def test_a_key_over_its_rate_is_429_and_others_are_not_held_up(make, counters):
 def test_the_same_head_is_a_look_up_until_keys_change(make, tmp_path):
     access = make(keys=[("shop", "sk_shop", (Scope.SCORE,), {})], auth="required")
     asked = claims(key="sk_shop")
-    assert not access.admits(asked, AWAY)
+    assert not access.remembered(asked, AWAY)
     let_in(access, asked, AWAY)
-    assert access.admits(asked, AWAY)
+    assert access.remembered(asked, AWAY)
     KeyStore(tmp_path).change(lambda ring: ring.without("shop"))
-    asyncio.run(access.look_at_store(None))
-    assert not access.admits(asked, AWAY)
+    asyncio.run(access.look_for_keys({}))
+    assert not access.remembered(asked, AWAY)
     with pytest.raises(Unauthorized):
         access.admit(asked, AWAY)
 
@@ -314,9 +314,9 @@ def test_the_same_head_is_a_look_up_until_keys_change(make, tmp_path):
 def test_a_look_up_is_for_the_same_machine_and_call_only(make):
     access = make()
     let_in(access, claims(), HERE)
-    assert not access.admits(claims(), AWAY)
-    assert not access.admits(claims(Scope.OUTCOMES), HERE)
-    assert not access.admits(claims(x_forwarded_for="1.2.3.4"), HERE)
+    assert not access.remembered(claims(), AWAY)
+    assert not access.remembered(claims(Scope.OUTCOMES), HERE)
+    assert not access.remembered(claims(x_forwarded_for="1.2.3.4"), HERE)
 
 
 def test_what_is_remembered_has_an_end(make):
@@ -330,18 +330,18 @@ def test_what_is_remembered_has_an_end(make):
     assert not access._passes[False]
 
 
-def test_a_store_that_breaks_closes_its_keys_and_not_that_of_the_admin(make, tmp_path):
+def test_a_store_that_breaks_closes_its_keys_and_not_that_of_the_admin(make, tmp_path, caplog):
     access = make(keys=[("shop", "sk_shop", (Scope.SCORE,), {})], auth="required", admin_key=ADMIN_KEY)
     path = KeyStore(tmp_path).path
     kept = path.read_bytes()
     path.write_bytes(b"{")
-    with pytest.raises(StorageProblem, match="damaged"):
-        asyncio.run(access.look_at_store(None))
+    asyncio.run(access.look_for_keys({}))
+    assert "damaged" in caplog.text
     with pytest.raises(Unauthorized):
         access.admit(claims(key="sk_shop"), HERE)
     assert let_in(access, claims(key=ADMIN_KEY)).name == "admin-key"
     path.write_bytes(kept)
-    asyncio.run(access.look_at_store(None))
+    asyncio.run(access.look_for_keys({}))
     assert let_in(access, claims(key="sk_shop")).name == "shop"
 
 
@@ -354,7 +354,7 @@ def test_changes_of_keys_are_written_down_once(make, tmp_path):
         written.extend(changes)
 
     for _ in range(3):
-        asyncio.run(access.look_at_store(audit))
+        asyncio.run(access.look_for_keys({"": audit}))
     assert written == [change]
     assert KeyStore(tmp_path).read().changes == ()
 

@@ -18,13 +18,13 @@ import uvloop
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import Settings
 from sentinel.events.secrets import Secrets
-from sentinel.telemetry.counters import Counters
-from sentinel.transport.access.access import Access
-from sentinel.transport.access.claims import Peer
+from sentinel.homes import Place
+from sentinel.transport.access.access import ANYONE, Pass
 from sentinel.transport.client import request_bytes
 from sentinel.transport.http.api import Api
 from sentinel.transport.http.calls import Call, Route
 from sentinel.transport.http.connection import Connection
+from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.other_lane import OtherLane as Application
 from sentinel.transport.http.room import Room
 
@@ -262,7 +262,7 @@ def get(port, path):
 def test_the_time_that_a_request_lay_unread_counts(tmp_path):
     """After a long turn of the loop the api hears how long ago a request had come in, and only then."""
 
-    class Listening(Api):
+    class Listening(Detectors):
         heard: ClassVar[list[int]] = []
 
         def begin(self, *asked):
@@ -274,9 +274,10 @@ def test_the_time_that_a_request_lay_unread_counts(tmp_path):
     async def run():
         nothing = SimpleNamespace(waiting=0)
         worker = SimpleNamespace(is_behind=False, welcome=lambda: welcomed.append(1), queue=nothing)
-        api = Listening(Settings(home=tmp_path), nothing, worker, None, Secrets(), None)
+        settings = Settings(home=tmp_path)
+        detectors = Listening(settings, None, None, {Place(): Api(settings, nothing, worker, Secrets())})
         lane = Application(SimpleNamespace(timeout_keep_alive=60.0), SimpleNamespace(connections=set()), {})
-        make = lambda: Connection(api, lane, Room(9))  # noqa: E731
+        make = lambda: Connection(detectors, lane, Room(9))  # noqa: E731
         server = await asyncio.get_running_loop().create_server(make, HOST, 0)
         with socket.create_connection(server.sockets[0].getsockname()) as client:
             for worker.is_behind in (False, True):
@@ -301,10 +302,10 @@ def test_half_of_the_deadline_may_go_into_waiting_and_a_caller_chooses_it_within
     waits = []
     predictor = SimpleNamespace(ask=lambda _body, received_ns, due_ns, _tell: waits.append(due_ns - received_ns))
     settings = Settings(home=tmp_path, deadline_ms=80)
-    api = Api(settings, predictor, None, None, Secrets(), Access(settings, Counters()))
+    api = Api(settings, predictor, None, Secrets())
     headers = {"host": "localhost", "content-type": "application/json"}
     call = msgspec.structs.replace(Call.of(Route.PREDICT, headers), deadline_ms=asked_ms)
-    api.begin(call, b"", print, 5_000_000, Peer.of((HOST, 1)))
+    api.begin(call, b"", 5_000_000, print, Pass(ANYONE, None))
     assert waits == [patience_ms * 1_000_000]
 
 

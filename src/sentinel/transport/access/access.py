@@ -3,21 +3,21 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
+from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
 from sentinel.config import Settings, is_loopback
-from sentinel.errors import Forbidden, RateLimited, SentinelError, Unauthorized
+from sentinel.errors import Forbidden, NotFound, RateLimited, SentinelError, Unauthorized
 from sentinel.events.times import iso
-from sentinel.record.audit import Change
 from sentinel.telemetry.counters import Counters, Slot
 from sentinel.transport.access.claims import Claims, Peer
-from sentinel.transport.access.keys import PREFIX, Key, Keyring, digest_of
+from sentinel.transport.access.holders import Auditor, Caller, Holder, Holders
+from sentinel.transport.access.keys import PREFIX, digest_of
 from sentinel.transport.access.limits import MOST_TRIES, Limiter, WrongKeys
 from sentinel.transport.access.origins import Origins, name_of
-from sentinel.transport.access.scopes import EVERYTHING, Scope, opened_by
-from sentinel.transport.access.store import KeyStore
+from sentinel.transport.access.scopes import EVERYTHING, Scope
 
 LOOK_EVERY_S = 1.0
 """How long a key that was revoked is good for, at most."""
@@ -27,29 +27,24 @@ _OF_ADMINS = frozenset({Scope.ADMIN, Scope.OPERATE, Scope.RULES})
 _CHALLENGE = "give it as `Authorization: Bearer <key>`"
 _log = logging.getLogger(__name__)
 
-Auditor = Callable[[list[Change]], Awaitable[None]]
-
-
-class Caller(NamedTuple):
-    """Who asks: a key by its name, or whoever sits at this machine. `source` is whose outcomes are reported."""
-
-    name: str
-    source: str
-    scopes: frozenset[Scope]
-
-
 ANYONE = Caller("anyone", "anyone", frozenset())
 """The caller of what is open to everyone."""
 
 OPERATOR = "operator"
 ADMIN_KEY = "admin-key"
+_OWN = ""  # the tenant of whoever names none
 
 
 class Pass(NamedTuple):
-    """A caller who was let in, and what counts the caller's transactions."""
+    """A caller who was let in, to what belongs to `tenant`, and what counts the caller's transactions."""
 
     caller: Caller
     limiter: Limiter | None
+    tenant: str = _OWN
+
+    def take_one(self) -> bool:
+        """Count a request, if the caller may make one now."""
+        return self.limiter is None or self.limiter.try_take(monotonic())
 
     def charge(self, more: int) -> None:
         """Count so many transactions more than the one that every request counts for."""
@@ -57,21 +52,17 @@ class Pass(NamedTuple):
             self.limiter.charge(more)
 
 
-class _Known(NamedTuple):
-    caller: Caller
-    limiter: Limiter | None
-    expires_us: int | None
-
-
 class Access:
-    """Who may do what here, from the event loop's thread. Keys are read when it is made, and by `follow` from then on.
+    """Who may do what here, and to whose data, from the event loop's thread.
 
-    What was let in once is remembered by its claims, so that the next request of the same head costs a look-up. All of
-    that is forgotten when a key is made, revoked or expires.
+    Keys are read when it is made, and by `follow` from then on. What was let in once is remembered by its claims, so
+    that the next request of the same head costs a look-up. All of that is forgotten when a key is made, revoked or
+    expires. `tenants` are their homes by name; without any there is the server's own.
     """
 
-    def __init__(self, settings: Settings, counters: Counters) -> None:
-        self.store = KeyStore(settings.home)
+    def __init__(self, settings: Settings, counters: Counters, tenants: Mapping[str, Path] | None = None) -> None:
+        self._tenants = tenants or {_OWN: settings.home}
+        self._holders = Holders(self._tenants)
         self._needs_keys = settings.needs_keys
         self._origins = Origins(
             settings.host, settings.hosts, settings.cors_origins, is_tls=settings.tls_certificate is not None
@@ -82,24 +73,19 @@ class Access:
         self._operator = Caller(OPERATOR, OPERATOR, of_operator)
         self._admin_is_made = (settings.admin_key or "").startswith(PREFIX)
         self._wrong, self._guesses = WrongKeys(), WrongKeys()
-        self._limiters: dict[str, Limiter] = {}
-        self._problem = ""
-        self._pending: tuple[Change, ...] = ()
-        self._stamp = self.store.stamp()
-        self._use(self.store.read())
+        self._forget_passes()
 
     @property
     def has_keys(self) -> bool:
         """Whether anyone has a key."""
-        return bool(self._known) or self._admin is not None
+        return len(self._holders) > 0 or self._admin is not None
 
-    def admits(self, claims: Claims, peer: Peer) -> bool:
-        """Whether `admit` lets this request in at once; one that it has not seen before it has to look at."""
-        found = self._passes[peer.is_local].get(claims)
-        return found is not None and (found.limiter is None or found.limiter.try_take(monotonic()))
+    def remembered(self, claims: Claims, peer: Peer) -> Pass | None:
+        """What `admit` would give a request that it has seen before; nothing is counted."""
+        return self._passes[peer.is_local].get(claims)
 
     def admit(self, claims: Claims, peer: Peer) -> Pass:
-        """Let a request in. Raises Unauthorized, Forbidden, RateLimited."""
+        """Let a request in. Raises Unauthorized, Forbidden, NotFound, RateLimited."""
         found = self._passes[peer.is_local].get(claims)
         if found is None:
             found = self._look(claims, peer)
@@ -108,57 +94,20 @@ class Access:
             raise found.limiter.refusal(monotonic())
         return found
 
-    async def follow(self, audit: Auditor | None) -> None:
-        """Look for other keys each second, for ever; with an auditor, have their changes written down."""
+    async def follow(self, auditors: Mapping[str, Auditor]) -> None:
+        """Look for other keys each second, for ever, and have changes written down by the auditor of their tenant."""
         while True:
-            try:
-                await self.look_at_store(audit)
-            except SentinelError as error:
-                if str(error) != self._problem:
-                    _log.error("%s", error)
-                self._problem = str(error)
-            else:
-                self._problem = ""
+            await self.look_for_keys(auditors)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def look_at_store(self, audit: Auditor | None) -> None:
-        """Look for other keys once. Raises StorageProblem when they cannot be read: none of them is good then."""
-        stamp = await asyncio.to_thread(self.store.stamp)
-        if stamp != self._stamp or self._problem:
-            try:
-                self._use(await asyncio.to_thread(self.store.read))
-            except SentinelError:
-                self._use(Keyring())  # nobody knows what it says: no key of it is good
-                raise
-            self._stamp = stamp
-        if self._ends_us is not None and self._ends_us <= _now_us():
+    async def look_for_keys(self, auditors: Mapping[str, Auditor]) -> None:
+        """The same once."""
+        has_changed = await self._holders.look(auditors)
+        if has_changed or (self._ends_us is not None and self._ends_us <= _now_us()):
             self._forget_passes()
-        if audit is not None and self._pending:
-            await self._write_down(audit, self._pending)
-
-    async def _write_down(self, audit: Auditor, pending: tuple[Change, ...]) -> None:
-        await audit(list(pending))
-        self._pending = ()
-        await asyncio.to_thread(self.store.drop, pending)
-
-    def _use(self, keyring: Keyring) -> None:
-        self._known = {key.sha256: self._known_as(key) for key in keyring.keys}
-        self._limiters = {key.id: one for key in keyring.keys if (one := self._known[key.sha256].limiter)}
-        if self._admin is not None:
-            self._known[self._admin] = _Known(Caller(ADMIN_KEY, OPERATOR, EVERYTHING), None, None)
-        self._pending = keyring.changes
-        self._forget_passes()
-
-    def _known_as(self, key: Key) -> _Known:
-        limiter = None
-        if key.rate is not None:
-            limiter = self._limiters.get(key.id) or Limiter(key.name, key.rate, monotonic())
-        return _Known(Caller(key.name, key.source, opened_by(key.scopes)), limiter, key.expires_us)
 
     def _forget_passes(self) -> None:
-        now_us = _now_us()
-        ends = [one.expires_us for one in self._known.values() if one.expires_us is not None]
-        self._ends_us = min((one for one in ends if one > now_us), default=None)
+        self._ends_us = self._holders.next_end_us(_now_us())
         self._passes: tuple[dict[Claims, Pass], dict[Claims, Pass]] = ({}, {})
 
     def _look(self, claims: Claims, peer: Peer) -> Pass:
@@ -179,34 +128,46 @@ class Access:
         if claims.needs is None:
             return Pass(ANYONE, None)
         if claims.authorization is not None:
-            known = self._of_key(claims.authorization, peer)
-            caller, limiter = known.caller, known.limiter
+            holder = self._of_key(claims.authorization, peer)
         elif self._is_operator(claims, peer):
-            caller, limiter = self._operator, None
+            holder = Holder(self._operator, None, None, None)
         else:
             self._counters.add(Slot.REFUSED_NO_KEY)
             raise Unauthorized(self._missing(claims.needs))
-        if claims.needs not in caller.scopes:
+        if claims.needs not in holder.caller.scopes:
             if claims.authorization is None:
                 self._counters.add(Slot.REFUSED_NO_KEY)
                 raise Unauthorized(self._missing(claims.needs))
-            raise Forbidden(_lacks(caller, claims.needs))
-        return Pass(caller, limiter)
+            raise Forbidden(_lacks(holder.caller, claims.needs))
+        return Pass(holder.caller, holder.limiter, self._tenant_of(claims, holder))
 
-    def _of_key(self, authorization: str, peer: Peer) -> _Known:
+    def _tenant_of(self, claims: Claims, holder: Holder) -> str:
+        """Whose data it is about: the key's own, and for the server's operator any that is named."""
+        own = _OWN if holder.tenant is None else holder.tenant
+        named = own if claims.tenant is None else claims.tenant
+        if named != own and (holder.tenant is not None or named not in self._tenants):
+            raise NotFound(f"There is no tenant {named[:80]!r} here")
+        return named
+
+    def _of_key(self, authorization: str, peer: Peer) -> Holder:
         """Whose key it is. Raises Unauthorized, and RateLimited after too many that were wrong."""
         scheme, _, token = authorization.partition(" ")
         token, now_s = token.strip(), monotonic()
         digest = digest_of(token)
-        known = self._known.get(digest) if scheme.lower() == "bearer" else None
+        found = self._holder(digest) if scheme.lower() == "bearer" else None
         if digest == self._admin and self._guesses.wait_s(peer.network, now_s):
-            known = None  # it may be of people's making, and to be guessed in the end
-        if known is None:
+            found = None  # it may be of people's making, and to be guessed in the end
+        if found is None:
             raise self._wrong_key(token, peer, now_s)
-        if known.expires_us is not None and known.expires_us <= _now_us():
+        if found.expires_us is not None and found.expires_us <= _now_us():
             self._counters.add(Slot.REFUSED_WRONG_KEY)
-            raise Unauthorized(f"The key {known.caller.name!r} expired at {iso(known.expires_us)}; ask for a new one")
-        return known
+            raise Unauthorized(f"The key {found.caller.name!r} expired at {iso(found.expires_us)}; ask for a new one")
+        return found
+
+    def _holder(self, digest: str) -> Holder | None:
+        if digest == self._admin:
+            return Holder(Caller(ADMIN_KEY, OPERATOR, EVERYTHING), None, None, None)
+        return self._holders.find(digest)
 
     def _wrong_key(self, token: str, peer: Peer, now_s: float) -> SentinelError:
         self._counters.add(Slot.REFUSED_WRONG_KEY)

@@ -18,7 +18,7 @@ class Claims(NamedTuple):
 
     `needs` is the scope of the call, None for one that is open to everyone; `writes` whether it changes anything.
     `authorization`, `host`, `origin` and `site` (Sec-Fetch-Site) are the headers, None where there is none;
-    `is_forwarded` says whether a proxy has left its mark.
+    `is_forwarded` says whether a proxy has left its mark, `tenant` (X-Sentinel-Tenant) which one the operator means.
     """
 
     needs: Scope | None = None
@@ -28,6 +28,7 @@ class Claims(NamedTuple):
     origin: str | None = None
     site: str | None = None
     is_forwarded: bool = False
+    tenant: str | None = None
 
     @classmethod
     def of(cls, needs: Scope | None, headers: Mapping[str, str], *, writes: bool) -> "Claims":
@@ -40,12 +41,13 @@ class Claims(NamedTuple):
             headers.get("origin"),
             headers.get("sec-fetch-site"),
             any(name in _FORWARDING or name.startswith(_FORWARDED) for name in headers),
+            headers.get("x-sentinel-tenant"),
         )
 
     @property
     def is_short(self) -> bool:
         """Whether they are worth remembering."""
-        return sum(len(one) for one in self[2:6] if isinstance(one, str)) <= _LONGEST
+        return sum(len(one) for one in self if isinstance(one, str)) <= _LONGEST
 
 
 class Peer(NamedTuple):

@@ -1,10 +1,5 @@
-"""What a request for a decision means, without HTTP.
+"""What a request for a decision means to a detector, without HTTP."""
 
-Such calls usually come through the fast lane (`fast_lane.py`) and only in unusual shapes through the routes of
-`routes.py`. Both lanes call `Api.begin`.
-"""
-
-import asyncio
 import logging
 import time
 import uuid
@@ -26,11 +21,9 @@ from sentinel.serve.engine import Engine
 from sentinel.serve.queue import Request
 from sentinel.serve.vectors.predictor import Predictor
 from sentinel.serve.worker import Worker
-from sentinel.telemetry.tracing import Tracer, parse_traceparent
-from sentinel.transport.access.access import OPERATOR, Access, Pass
-from sentinel.transport.access.claims import NOBODY, Peer
+from sentinel.transport.access.access import OPERATOR, Pass
 from sentinel.transport.http.calls import Call, Route
-from sentinel.transport.http.replies import JSON, NDJSON, Outgoing, Reply, Respond, reply_to, reply_to_batch
+from sentinel.transport.http.replies import JSON, NDJSON, Respond, reply_to_batch
 from sentinel.transport.http.tellers import WITHOUT_KEY, Teller, Tellers
 
 _encode = msgspec.json.Encoder().encode
@@ -62,25 +55,16 @@ _decode_outcome = msgspec.json.Decoder(OutcomeBody).decode
 
 
 class Api:
-    """Reads bodies, passes their content to the worker or predictor, and sends the replies.
+    """Reads the bodies of one detector's calls, passes their content to its worker or predictor, and has them answered.
 
-    `worker` is None where only vectors are scored. `secrets` hide what is secret as soon as it is read.
+    `worker` is None where only vectors are scored. `secrets` hide what is secret as soon as it is read. Callers were
+    let in before (`detectors.py`).
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        predictor: Predictor,
-        worker: Worker | None,
-        tracer: Tracer,
-        secrets: Secrets,
-        access: Access,
-    ) -> None:
+    def __init__(self, settings: Settings, predictor: Predictor, worker: Worker | None, secrets: Secrets) -> None:
         self.settings = settings
-        self.access = access
         self.predictor = predictor
         self.worker = worker
-        self.tracer = tracer
         self.tellers = Tellers(settings.outcomes_per_minute)
         self.secrets = secrets
         self._engine: Engine | None = None
@@ -92,18 +76,10 @@ class Api:
         """Transactions, outcomes and vectors of all callers that wait for their turn."""
         return self.predictor.waiting + (self.worker.queue.waiting if self.worker is not None else 0)
 
-    def begin(self, call: Call, body: bytes, respond: Respond, unread_ns: int = 0, peer: Peer = NOBODY) -> None:
-        """Answer a body that came from this peer `unread_ns` ago; `respond` is called with the reply, in the loop."""
-        received_ns = time.monotonic_ns() - unread_ns
-        if call.is_traced:
-            respond = self._traced(call, received_ns, respond)
+    def begin(self, call: Call, body: bytes, received_ns: int, respond: Respond, let_in: Pass) -> None:
+        """Answer a body that came in then; `respond` is called with the reply, in the loop."""
         patience_ns = self._patience_ns if call.deadline_ms is None else self._patience_of(call.deadline_ms)
         due_ns = received_ns + patience_ns
-        try:
-            let_in = self.access.admit(call.claims, peer)
-        except SentinelError as error:  # not one of ours: nothing to count among transactions
-            respond(error)
-            return
         try:
             _check_media(call)
             if call.route is _PREDICT:
@@ -113,10 +89,16 @@ class Api:
             else:
                 self._begin_outcomes(call, body, (received_ns, due_ns), respond, let_in)
         except SentinelError as error:
-            self._refuse(call.route, error, respond)
+            respond(self.counted(call.route, error))
         except Exception:  # noqa: BLE001 - a fault of ours must not leave a client without an answer
             _log.exception("a request was not answered", extra={"request_id": call.request_id})
-            self._refuse(call.route, SentinelError("Something went wrong inside; nothing was stored"), respond)
+            fault = SentinelError("Something went wrong inside; nothing was stored")
+            respond(self.counted(call.route, fault))
+
+    def counted(self, route: Route, error: SentinelError) -> SentinelError:
+        """An error that is the answer to a request, counted."""
+        self._count_errors(route, [error])
+        return error
 
     def _patience_of(self, asked_ms: float) -> int:
         """Nanoseconds that a transaction may wait whose caller asks for this deadline; the caller chooses no risk."""
@@ -125,57 +107,9 @@ class Api:
         longest_ms = max(settings.longest_deadline_ms, settings.deadline_ms)
         return int(_WAITING_NS_PER_MS * min(max(asked_ms, least_ms), longest_ms))
 
-    async def answer(self, call: Call, body: bytes, peer: Peer) -> Reply:
-        """The same for callers that can wait."""
-        waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-
-        def respond(outgoing: Outgoing) -> None:
-            if not waiting.done():
-                waiting.set_result(reply_to(outgoing))
-
-        self.begin(call, body, respond, peer=peer)
-        return await waiting
-
-    def refuse(self, call: Call, error: SentinelError) -> Reply:
-        """The reply to a request whose body could not be taken."""
-        found: list[Outgoing] = []
-        respond: Respond = found.append
-        if call.is_traced:
-            respond = self._traced(call, time.monotonic_ns(), respond)
-        self._refuse(call.route, error, respond)
-        return reply_to(found[0])
-
-    def _refuse(self, route: Route, error: SentinelError, respond: Respond) -> None:
-        self._count_errors(route, [error])
-        respond(error)
-
     def _count_errors(self, route: Route, answers: Answers) -> None:
         if route is not _OUTCOMES and not set(map(type, answers)) <= _NO_ERRORS:
             self.predictor.count_errors(sum(isinstance(answer, SentinelError) for answer in answers))
-
-    def _traced(self, call: Call, received_ns: int, respond: Respond) -> Respond:
-        """The same, with what belongs to the request's trace in the reply."""
-        parent = parse_traceparent(call.traceparent) if call.traceparent else None
-
-        def finish(outgoing: Outgoing) -> None:
-            reply = reply_to(outgoing)
-            span = self.tracer.span(
-                f"POST {call.route}", parent, received_ns, time.monotonic_ns(),
-                {"http.response.status_code": reply.status, "request_id": call.request_id or ""},
-            )  # fmt: skip
-            headers = dict(reply.headers or {})
-            if call.request_id:
-                headers["x-request-id"] = call.request_id
-            if span is not None:
-                headers["traceparent"] = span.header
-            if reply.status >= 500:
-                _log.warning(
-                    "answered %d: %s", reply.status, reply.body.decode(),
-                    extra={"request_id": call.request_id, "trace_id": parent.trace_id if parent else None},
-                )  # fmt: skip
-            respond(msgspec.structs.replace(reply, headers=headers))
-
-        return finish
 
     def _begin_transactions(
         self, call: Call, body: bytes, times_ns: tuple[int, int], respond: Respond, let_in: Pass

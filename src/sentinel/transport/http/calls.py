@@ -23,7 +23,7 @@ class Route(StrEnum):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """What the head of a request says: which call, the body's media type, and what the client asks along with it.
+    """What the head of a request says: which call of which detector, the body's media type, and what else is asked.
 
     `deadline_ms` is how long the client says it can wait; without it the server's own deadline counts. `claims` is what
     it says of its caller. The rest follows: `kind` is `json`, `lines` or None for a body that is not understood,
@@ -37,13 +37,14 @@ class Call(msgspec.Struct, frozen=True):
     request_id: str | None = None
     traceparent: str | None = None
     claims: Claims = Claims()
+    detector: str = ""
     kind: str | None = None
     is_traced: bool = False
     may_be_remembered: bool = False
 
     @classmethod
-    def of(cls, route: Route, headers: Mapping[str, str]) -> "Call":
-        """What these headers, with lower-case names, say."""
+    def of(cls, route: Route, headers: Mapping[str, str], detector: str = "") -> "Call":
+        """What these headers, with lower-case names, say; `detector` is empty for the one without a name."""
         return cls(
             route,
             headers.get("content-type", ""),
@@ -51,6 +52,7 @@ class Call(msgspec.Struct, frozen=True):
             _shown(headers.get("x-request-id")),
             headers.get("traceparent"),
             Claims.of(needed_scope("POST", route), headers, writes=True),
+            detector,
         )
 
     def __post_init__(self) -> None:

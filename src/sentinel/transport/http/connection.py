@@ -13,7 +13,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from sentinel.errors import SentinelError
-from sentinel.transport.http.api import Api
+from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.heads import BLANK, read_head
 from sentinel.transport.http.intake import Intake
 from sentinel.transport.http.other_lane import OtherLane
@@ -30,11 +30,11 @@ MOST_DISCARDED = 8
 class Connection(asyncio.Protocol):
     """One client."""
 
-    def __init__(self, api: Api, other_lane: OtherLane, room: Room) -> None:
-        self._api = api
+    def __init__(self, detectors: Detectors, other_lane: OtherLane, room: Room) -> None:
+        self._detectors = detectors
         self._other_lane = other_lane
         self._room = room
-        self._most_bytes = api.settings.max_body_bytes
+        self._most_bytes = detectors.settings.max_body_bytes
         self._is_stopping = False
         self._received, self._received_before, self._discarded = 0, -1, 0
         self._idle, self._unread = Timer(), Timer()
@@ -42,11 +42,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self._intake = Intake(self._api, self._other_lane, self._room, self._transport, self._leave)
+        self._intake = Intake(self._detectors, self._other_lane, self._room, self._transport, self._leave)
         connections = self._other_lane.state.connections
         connections.add(self)  # type: ignore[arg-type]
-        if self._api.worker is not None:
-            self._api.worker.welcome()
+        self._detectors.welcome()
         self._watch_idle()
         if len(connections) > self._room.most_connections:
             self._turn_away(len(connections) - self._room.most_connections)
@@ -71,7 +70,7 @@ class Connection(asyncio.Protocol):
                 head = None
             if head is not None and (call := head.plain) and len(data) - blank == head.length <= self._most_bytes:
                 body = data[blank:]
-                if not (call.may_be_remembered and self._api.predictor.repeats and intake.fast.take_repeat(call, body)):
+                if not (call.may_be_remembered and intake.fast.take_repeat(call, body)):
                     intake.is_free = False
                     intake.fast.take(call, body)
                 return
@@ -87,7 +86,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Called by the event loop when a client does not read its answers: take no more of its requests."""
         self._intake.hold()
-        self._unread.start(self._api.settings.unread_timeout_s, self._transport.abort)
+        self._unread.start(self._detectors.settings.unread_timeout_s, self._transport.abort)
 
     def resume_writing(self) -> None:
         """Called by the event loop when it has read most of them."""
@@ -121,7 +120,7 @@ class Connection(asyncio.Protocol):
     def _hang_up(self) -> None:
         self._transport.close()
         if self._transport.get_write_buffer_size():  # closed once that is read
-            self._unread.start(self._api.settings.unread_timeout_s, self._transport.abort)
+            self._unread.start(self._detectors.settings.unread_timeout_s, self._transport.abort)
 
     def _discard(self, n: int) -> None:
         self._discarded += n
@@ -141,7 +140,7 @@ def _is_here(peer: Any) -> bool:
     return bool(peer) and ipaddress.ip_address(peer[0]).is_loopback
 
 
-def connections(api: Api, room: Room) -> Callable[..., asyncio.Protocol]:
+def connections(detectors: Detectors, room: Room) -> Callable[..., asyncio.Protocol]:
     """What uvicorn takes as its `http` class."""
 
     def protocol(
@@ -150,6 +149,6 @@ def connections(api: Api, room: Room) -> Callable[..., asyncio.Protocol]:
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> asyncio.Protocol:
-        return Connection(api, OtherLane(config, server_state, app_state), room)
+        return Connection(detectors, OtherLane(config, server_state, app_state), room)
 
     return protocol

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from sentinel.transport.access.scopes import MEANING, SAFE_METHODS, Scope, needed_scope
+from sentinel.transport.http.addresses import address_below
 from sentinel.transport.http.replies import JSON, NDJSON
 
 _KEY = "key"
@@ -45,19 +46,19 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
 }
 
 
-def describe(app: FastAPI) -> None:
-    """Have the application describe itself so."""
+def describe(app: FastAPI, prefix: str) -> None:
+    """Have the application describe itself so; its addresses begin with `prefix`."""
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _described(made())
+            app.openapi_schema = _described(made(), prefix)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _described(description: dict[str, Any]) -> dict[str, Any]:
+def _described(description: dict[str, Any], prefix: str) -> dict[str, Any]:
     scopes = "; ".join(f"`{scope}`: {meaning}" for scope, meaning in MEANING.items())
     components = description.setdefault("components", {})
     components["schemas"] = {"Error": _ERROR}
@@ -67,6 +68,7 @@ def _described(description: dict[str, Any]) -> dict[str, Any]:
     for path, calls in description["paths"].items():
         for method, call in calls.items():
             _describe_call(call, method, path)
+    description["paths"] = {address_below(prefix, path): calls for path, calls in description["paths"].items()}
     return description
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from sentinel.transport.access.claims import Peer
-from sentinel.transport.http.api import Api
 from sentinel.transport.http.calls import Call
+from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.replies import RETRY, Outgoing, Respond, reply_to
 
 _TCP_INFO = getattr(socket, "TCP_INFO", 0) if sys.platform == "linux" else 0
@@ -27,8 +27,8 @@ _REASON = {status.value: status.phrase.encode() for status in HTTPStatus}
 class FastLane:
     """Scoring calls of one connection. `all_answered` is called when an answer was written and no other is owed."""
 
-    def __init__(self, api: Api, transport: asyncio.Transport, all_answered: Callable[[], None]) -> None:
-        self._api = api
+    def __init__(self, detectors: Detectors, transport: asyncio.Transport, all_answered: Callable[[], None]) -> None:
+        self._detectors = detectors
         self._transport = transport
         self._all_answered = all_answered
         self._descriptor = transport.get_extra_info("socket").fileno()
@@ -51,8 +51,8 @@ class FastLane:
 
         Nothing may be owed.
         """
-        known = self._api.predictor.remembered(body)
-        if known is None or not self._api.access.admits(call.claims, self._peer):
+        known = self._detectors.remembered(call, body, self._peer)
+        if known is None:
             return False
         self._transport.write(_ACCEPTED % (len(known), known))
         return True
@@ -63,9 +63,8 @@ class FastLane:
             respond = self.stand_in_line()
         else:
             self._owes, respond = True, self._respond
-        worker = self._api.worker
-        is_behind = worker is not None and worker.is_behind
-        self._api.begin(call, body, respond, _unread_ns(self._descriptor) if is_behind else 0, self._peer)
+        unread_ns = _unread_ns(self._descriptor) if self._detectors.is_behind else 0
+        self._detectors.begin(call, body, respond, unread_ns, self._peer)
 
     def stand_in_line(self) -> Respond:
         """A place behind the requests that came in before; the reply is written after theirs."""

@@ -11,6 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from sentinel.errors import LongHead, Malformed
+from sentinel.transport.http.addresses import address_of
 from sentinel.transport.http.calls import Call, Route
 
 LONGEST_HEAD, LONGEST_LINE, MOST_FIELDS = 32_768, 8_192, 128
@@ -29,7 +30,7 @@ _FIELDS = re.compile(rb"(?:%s\r\n)*\r\n" % _FIELD)
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,14}")
 _WHOLE_ADDRESS = re.compile(rb"https?://([!-.0->@-~]+)(/.*)?")
 _ONCE = (b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding", b"authorization",
-         b"origin", b"sec-fetch-site", b"expect", b"upgrade")  # fmt: skip
+         b"origin", b"sec-fetch-site", b"expect", b"upgrade", b"x-sentinel-tenant")  # fmt: skip
 _WITHOUT_BODY = {b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"}
 _OF_THE_APPLICATION = {b"expect", b"content-encoding", b"origin"}
 _NEVER_OF_CONNECTION = {b"content-length", b"transfer-encoding", b"host", b"authorization", b"origin"}
@@ -92,8 +93,9 @@ def _read(raw: bytes) -> Head:
     if b"connection" in given:
         keeps = b"close" not in _asked_of_connection(given, fields) and keeps
     call = plain = None
-    if method == b"POST" and path in _ROUTES:
-        call = Call.of(_ROUTES[path], {name.decode(): value.decode("latin-1") for name, value in given.items()})
+    if method == b"POST" and (asked := _asked(path)) is not None:
+        headers = {name.decode(): value.decode("latin-1") for name, value in given.items()}
+        call = Call.of(asked[1], headers, asked[0])
         if keeps and is_simple and _OF_THE_APPLICATION.isdisjoint(given):
             plain = call
     expects = b"expect" in given and given[b"expect"].lower() == b"100-continue" and version == "1.1" and length != 0
@@ -102,6 +104,18 @@ def _read(raw: bytes) -> Head:
 
 read_short_head = lru_cache(maxsize=MOST_REMEMBERED)(_read)
 """`read_head` for heads of at most LONGEST_REMEMBERED bytes."""
+
+
+def _asked(path: bytes) -> tuple[str, Route] | None:
+    """The detector and the call of a scoring route's path."""
+    known = _ROUTES.get(path)
+    if known is not None:
+        return "", known
+    if path[:4] != b"/v1/" or not path.isascii():
+        return None
+    detector, inner = address_of(path.decode())
+    known = _ROUTES.get(inner.encode()) if detector else None
+    return None if known is None else (detector, known)
 
 
 def _first_line(line: bytes) -> tuple[bytes, bytes, str]:

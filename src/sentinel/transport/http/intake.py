@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from sentinel.errors import Crowded, SentinelError, TooSlow
-from sentinel.transport.http.api import Api
+from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.fast_lane import FastLane, response_bytes
 from sentinel.transport.http.heads import Head
 from sentinel.transport.http.other_lane import Exchange, OtherLane
@@ -38,9 +38,14 @@ class Intake:
     """The requests of one connection. `over` is called when nothing more is read, and everything is answered."""
 
     def __init__(
-        self, api: Api, other_lane: OtherLane, room: Room, transport: asyncio.Transport, over: Callable[[], None]
+        self,
+        detectors: Detectors,
+        other_lane: OtherLane,
+        room: Room,
+        transport: asyncio.Transport,
+        over: Callable[[], None],
     ) -> None:
-        self.fast = FastLane(api, transport, self._all_answered)
+        self.fast = FastLane(detectors, transport, self._all_answered)
         self.is_free = True
         """Nothing is owed, kept or held up: what comes in is the beginning of a request."""
         self.ends = False
@@ -48,8 +53,9 @@ class Intake:
         self.has_eof = False
         """The client sends nothing more."""
 
-        self._api, self._other_lane, self._room, self._transport, self._over = api, other_lane, room, transport, over
-        self._reader = RequestReader(api.settings.max_body_bytes)
+        self._detectors, self._other_lane, self._room = detectors, other_lane, room
+        self._transport, self._over = transport, over
+        self._reader = RequestReader(detectors.settings.max_body_bytes)
         self._unfinished = Timer()
         self._turn: asyncio.Handle | None = None
         self._waits: tuple[Head, bytes] | None = None  # for the answers before it; then the application has it
@@ -97,7 +103,7 @@ class Intake:
     def refuse(self, error: SentinelError) -> None:
         """Answer this after all that was taken, and take nothing more."""
         head = self._reader.head
-        reply = reply_to(error) if head is None or head.call is None else self._api.refuse(head.call, error)
+        reply = reply_to(error) if head is None or head.call is None else self._detectors.refuse(head.call, error)
         self._stop_taking()
         self.fast.put_in_line(
             response_bytes(msgspec.structs.replace(reply, headers={**(reply.headers or {}), **_CLOSE}))
@@ -157,7 +163,9 @@ class Intake:
             return False
         owed = self.fast.owed
         return owed == 0 or (
-            owed < MOST_PIPELINED and self._owed_bytes < MOST_PIPELINED_BYTES and self._api.waiting < ROOM_FOR_PIPELINED
+            owed < MOST_PIPELINED
+            and self._owed_bytes < MOST_PIPELINED_BYTES
+            and self._detectors.waiting < ROOM_FOR_PIPELINED
         )
 
     def _take(self, head: Head, body: bytes) -> None:
@@ -189,7 +197,7 @@ class Intake:
             self._transport.resume_reading()
 
     def _watch_unfinished(self) -> None:
-        head, settings = self._reader.head, self._api.settings
+        head, settings = self._reader.head, self._detectors.settings
         part, after_s = ("head", settings.head_timeout_s) if head is None else ("body", settings.body_timeout_s)
         self._unfinished.start_unless_running(part, after_s, self._is_late)
         if head is not None and head.expects and not self._was_told_to_continue:

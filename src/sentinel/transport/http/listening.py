@@ -10,22 +10,23 @@ import uvicorn
 from sentinel.config import Settings
 from sentinel.transport.http.room import SPARE_CONNECTIONS
 
-_KEPT_DESCRIPTORS = 192 + SPARE_CONNECTIONS
-"""Beside the connections: files of log, snapshots and models, pipes of our processes, and connections too many."""
+_KEPT_DESCRIPTORS = 192
+"""For each detector, beside the connections: files of log, snapshots and models, and pipes of its processes."""
 
 _log = logging.getLogger(__name__)
 
 
-def most_connections(settings: Settings) -> int:
+def most_connections(settings: Settings, detectors: int = 1) -> int:
     """How many connections there may be: what the settings say, where the system's limit of open files allows it."""
+    kept = _KEPT_DESCRIPTORS * detectors + SPARE_CONNECTIONS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = settings.max_connections + _KEPT_DESCRIPTORS
+    wanted = settings.max_connections + kept
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return settings.max_connections
-    most = max(soft - _KEPT_DESCRIPTORS, soft // 4)
+    most = max(soft - kept, soft // 4)
     _log.warning(
         "at most %d connections at once, instead of %d: the system allows %d open files; raise `ulimit -n`",
         most, settings.max_connections, soft,

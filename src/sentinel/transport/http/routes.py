@@ -1,28 +1,34 @@
 """The HTTP routes: what the fast lane does not answer, and everything a person or an operator calls."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import PlainTextResponse
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.routing import Match
+from starlette.routing import Match, Mount
+from starlette.types import ASGIApp
 
 from sentinel import __version__
 from sentinel.errors import SentinelError, WrongMedia
+from sentinel.homes import Place
 from sentinel.serve.watch import Watch
+from sentinel.transport.http.addresses import address_below
 from sentinel.transport.http.admin import admin_routes
 from sentinel.transport.http.admin.changes import Changes
 from sentinel.transport.http.api import Api
 from sentinel.transport.http.bodies import read_body
 from sentinel.transport.http.calls import Call, Route
 from sentinel.transport.http.description import describe
+from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.door import Door
 from sentinel.transport.http.health import Health
 from sentinel.transport.http.lookups import Lookups
@@ -32,42 +38,61 @@ from sentinel.transport.http.replies import JSON, NDJSON, Reply, encode_error, o
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
-def build(api: Api, watch: Watch, home: Path) -> FastAPI:
-    """The HTTP application; it starts and stops what answers and what watches with itself."""
+class Served(NamedTuple):
+    """One detector as it is served: its calls, what watches over it, and its home."""
+
+    api: Api
+    watch: Watch
+    home: Path
+
+
+def build(detectors: Detectors, served: Mapping[Place, Served]) -> ASGIApp:
+    """The HTTP application of a server; it starts and stops what answers and what watches with itself."""
+    applications = {place: application(detectors, place, one) for place, one in served.items()}
+    auditors = {
+        place.tenant: Changes(one.api, one.watch).write
+        for place, one in served.items()
+        if not place.detector and one.watch.leads
+    }
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        watch.start()
-        following = asyncio.create_task(api.access.follow(Changes(api, watch).write if watch.leads else None))
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        for one in served.values():
+            one.watch.start()
+        following = asyncio.create_task(detectors.access.follow(auditors))
         yield
         following.cancel()
-        await run_in_threadpool(watch.stop)
-        await run_in_threadpool(api.tracer.close)
+        await asyncio.gather(*(run_in_threadpool(one.watch.stop) for one in served.values()))
+        await run_in_threadpool(detectors.close)
 
+    origins = detectors.settings.cors_origins
+    pages = Middleware(
+        CORSMiddleware, allow_origins=list(origins), allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type"],
+    )  # fmt: skip
+    door = Mount("/", Door(detectors, applications))
+    return Starlette(routes=[door], middleware=[pages] if origins else [], lifespan=lifespan)
+
+
+def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
+    """What answers for one detector. The detector at `Place()` answers the scoring calls of all."""
+    api, watch, home = served
     app = FastAPI(
         title="Sentinel",
         version=__version__,
         description="Decides in the moment of a transaction whether to approve, review or block it.",
-        lifespan=lifespan,
         redoc_url=None,
+        root_path_in_servers=False,
     )
-    app.add_middleware(Door, access=api.access)
-    if api.settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(api.settings.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
-        )
     app.add_exception_handler(SentinelError, _refused)
     app.add_exception_handler(HTTPException, _not_there)
-    _add_scoring(app, api)
+    _add_scoring(app, detectors)
     if api.worker is not None:
         _add_lookups(app, Lookups(home, api.worker, api.secrets))
-    _add_health(app, Health(home, watch))
+    _add_health(app, Health(home, watch), place, detectors)
     _add_metrics(app, Metrics(home, watch, api.tellers))
     app.include_router(admin_routes(api, watch))
-    describe(app)
+    describe(app, place.prefix)
     return app
 
 
@@ -80,7 +105,7 @@ def _refused(_request: Request, error: Exception) -> Response:
 def _not_there(request: Request, error: Exception) -> Response:
     """A path that is not there, or that takes another method, in the shape of all errors."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for no other
-    path = request.url.path[:200]
+    path = request.state.path[:200]
     said = {404: f"There is no {path!r} here; GET / lists what is", 405: f"{path!r} takes other methods"}
     body = encode_error(error.status_code, said.get(error.status_code, error.detail))
     headers = {"allow": _methods_of(request)} if error.status_code == 405 else dict(error.headers or {})
@@ -94,7 +119,7 @@ def _methods_of(request: Request) -> str:
     return ", ".join(name for name, scope in asked if any(one.matches(scope)[0] is Match.FULL for one in routes))
 
 
-def _add_scoring(app: FastAPI, api: Api) -> None:
+def _add_scoring(app: FastAPI, detectors: Detectors) -> None:
     vector = {"type": "object", "properties": {"features": {}, "key": {"type": "string"}}, "required": ["features"]}
     one_or_many = {"oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]}
 
@@ -122,14 +147,14 @@ def _add_scoring(app: FastAPI, api: Api) -> None:
         return await _through(Route.OUTCOMES, request)
 
     async def _through(route: Route, request: Request) -> Response:
-        call = Call.of(route, request.headers)
+        call = Call.of(route, request.headers, request.state.detector)
         try:
-            body = await read_body(request, api.settings.max_body_bytes)
+            body = await read_body(request, detectors.settings.max_body_bytes)
         except ClientDisconnect:
             return Response()  # the client has gone
         except WrongMedia as error:
-            return response_of(api.refuse(call, error))
-        return response_of(await api.answer(call, body, request.state.peer))
+            return response_of(detectors.refuse(call, error))
+        return response_of(await detectors.answer(call, body, request.state.peer))
 
 
 def _takes(content: dict[str, Any]) -> dict[str, Any]:
@@ -168,7 +193,7 @@ def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
         return response_of(Reply(200, body, media))
 
 
-def _add_health(app: FastAPI, health: Health) -> None:
+def _add_health(app: FastAPI, health: Health, place: Place, detectors: Detectors) -> None:
     @app.get("/health/live", tags=["health"])
     async def live() -> Response:
         """The process answers."""
@@ -197,5 +222,6 @@ def _add_health(app: FastAPI, health: Health) -> None:
             "version": __version__,
             "status": "ready" if health.ready else "not ready",
             **health.champion(),
-            "endpoints": sorted({getattr(route, "path", "") for route in app.routes}),
+            "detectors": detectors.names_of(place.tenant),
+            "endpoints": sorted({address_below(place.prefix, getattr(route, "path", "")) for route in app.routes}),
         }

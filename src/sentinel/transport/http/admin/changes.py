@@ -90,6 +90,6 @@ def by_caller(request: Request) -> By:
     return By(
         request.state.caller.name,
         request.state.peer.address,
-        f"{request.method} {request.url.path}",
+        f"{request.method} {request.state.path}",
         masked(asked.decode(errors="replace")),
     )
