@@ -19,6 +19,9 @@ from report import publish
 from sentinel.bench.load_generator import Load, Requests, Target, at_random, closed_loop, open_loop
 from sentinel.bench.serving_workloads import Workloads, prepare
 from sentinel.commands.server_process import ServerProcess, free_port
+from sentinel.transport.access.keys import Grant, new_token
+from sentinel.transport.access.scopes import Scope
+from sentinel.transport.access.store import KeyStore
 
 HOST = "127.0.0.1"
 SETTLED_S = 10.0  # until the processes beside the server have begun: they are on its core here
@@ -40,7 +43,11 @@ def main() -> None:
     parser.add_argument("other", type=Path)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--keys", action="store_true", help="this checkout requires keys, and every request bears one")
     given = parser.parse_args()
+    token = new_token()
+    if given.keys:
+        os.environ["SENTINEL_KEY"] = token  # which the requests bear
     with tempfile.TemporaryDirectory() as folder:
         needed = round(given.turns * given.seconds * (2 * 45_000 + 10_000)) + 10_000
         work = prepare(Path(folder) / "this", needed, lambda *_: None)
@@ -48,12 +55,22 @@ def main() -> None:
         environment = {"PYTHONPATH": str(given.other.absolute() / "src")}
         subprocess.run([sys.executable, "-c", _PREPARE, str(other)], check=True, env=os.environ | environment)
         os.sched_setaffinity(0, {1})
-        sides = {"this": (Path(folder) / "this", {"PYTHONPATH": str(HERE / "src")}), "other": (other, environment)}
+        mine = {"PYTHONPATH": str(HERE / "src")}
+        if given.keys:
+            mine["SENTINEL_AUTH"] = "required"
+            for home in (work.vector_home, work.score_home):
+                _add_key(home, token)
+        sides = {"this": (Path(folder) / "this", mine), "other": (other, environment)}
         turns = [
             {name: measured(work, side, given.seconds, turn) for name, side in ordered(sides, turn)}
             for turn in range(given.turns)
         ]
     publish("against", f"this checkout against {given.other}", compared(turns))
+
+
+def _add_key(home: Path, token: str) -> None:
+    grant = Grant(name="bench", scopes=(Scope.SCORE,))
+    KeyStore(home).change(lambda keys: keys.with_new(grant, token, time.time_ns() // 1000))
 
 
 def ordered(sides: dict[str, Any], turn: int) -> list[tuple[str, Any]]:

@@ -15,7 +15,6 @@ from sentinel.config import read_settings
 from sentinel.detector import Detector, Training
 from sentinel.events.files import History, history_of_frame
 from sentinel.events.schema import Schema
-from sentinel.events.secrets import Secrets
 from sentinel.features.definitions import count, field, mean, total
 from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment
@@ -57,8 +56,6 @@ SCORE_DETECTOR = Detector(
     training=_TRAINING,
 )
 """Ten window features over two keys, and the amount."""
-_MADE_UP = Secrets(card_numbers="allow")
-"""Some of the random ids look like card numbers."""
 
 
 class Workloads(NamedTuple):
@@ -91,7 +88,7 @@ def prepare(folder: Path, n_transactions: int, stage: Stage) -> Workloads:
     )
     ids = rng.bytes(16 * len(payments)).hex()  # in no order, as the ids of a payments company
     payments = payments.with_columns(transaction_id=pl.Series([ids[i : i + 32] for i in range(0, len(ids), 32)]))
-    history = history_of_frame(payments, SCORE_DETECTOR.schema, secrets=_MADE_UP).frame
+    history = history_of_frame(payments, SCORE_DETECTOR.schema).frame
     _train(SCORE_DETECTOR, history[:_HISTORY], score_home, stage)
     key = read_settings({}).bearer
     vectors = rng.normal(size=(VECTORS, len(VECTOR_FIELDS) + 1)).round(6).astype(np.float32)
@@ -138,7 +135,7 @@ def vector_history(seed: int) -> pl.DataFrame:
             "is_fraud": fraud.astype(np.int8),
         }
     )
-    return history_of_frame(frame, VECTOR_DETECTOR.schema, secrets=_MADE_UP).frame
+    return history_of_frame(frame, VECTOR_DETECTOR.schema).frame
 
 
 def _train(detector: Detector, frame: pl.DataFrame, home: Path, stage: Stage) -> None:
