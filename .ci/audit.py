@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 TOOLS, BIN = ROOT / ".venv-audit" / "bin", ROOT / ".venv" / "bin"
 SBOM, BASELINE = ROOT / "dist" / "sbom.cdx.json", ROOT / ".ci" / "secrets.json"
 PATIENCE_S = 300
+_DECEIVES = re.compile("[\\x00\\x08\\x1a\\x1b\\xad\\u061c\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u2069\\ufeff]")
 
 PERMISSIVE = {
     "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "HPND", "ISC",
@@ -185,22 +186,34 @@ def secrets() -> str:
 
 
 def static_scan() -> str:
-    """Ruff's rules for security (those of Bandit) find nothing in src, and characters that deceive are nowhere."""
-    rules = [
-        "check",
-        "--no-cache",
-        "--select",
-        "S,PLE2502,PLE2510,PLE2512,PLE2513,PLE2514,PLE2515",
-        "--output-format",
-        "concise",
-    ]
+    """Ruff's rules for security (those of Bandit) find nothing in src, and characters that deceive are in no file."""
+    rules = ["check", "--no-cache", "--select", "S", "--output-format", "concise"]
     with tempfile.TemporaryDirectory() as folder:
         planted = Path(folder) / "planted.py"
         planted.write_text("import pickle\npickle.loads(input())\neval(input())\n")
         if "S301" not in run(BIN / "ruff", *rules, "--isolated", planted, expected=(1,)):
             raise RuntimeError("a planted pickle is not found")
+        planted.write_text("admin = 'user\u202e'\n", encoding="utf-8")
+        if not _deceiving([planted]):
+            raise RuntimeError("a planted character that turns the text around is not found")
     run(BIN / "ruff", *rules, "src", ".ci")
-    return "no finding"
+    files = [ROOT / name for name in _tracked()]
+    found = _deceiving(files)
+    if found:
+        raise RuntimeError(f"characters that are not seen, or turn the text around: {', '.join(found)}")
+    return f"no finding; {len(files)} files show what is in them"
+
+
+def _deceiving(files: Sequence[Path]) -> list[str]:
+    """The places of characters that a reader does not see or sees elsewhere, in all that is text."""
+    found = []
+    for path in files:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (UnicodeDecodeError, FileNotFoundError):  # a picture, or one that has just been removed
+            continue
+        found += [f"{path}:{n}" for n, line in enumerate(text.split("\n"), 1) if _DECEIVES.search(line)]
+    return found
 
 
 CHECKS: dict[str, Callable[[], str]] = {

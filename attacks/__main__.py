@@ -42,6 +42,8 @@ def main() -> int:
             results.append({"attack": one.name, "wants": one.wants, **tried._asdict(), "held": held})
             verdict = "held" if held else "NOT HELD"
             console.print(f"{one.name:12} {tried.tried:7,} tried  {verdict}  {time.monotonic() - begun:.0f} s")
+            if tried.figures:
+                console.print(f"    {tried.figures}", markup=False, highlight=False)
             if tried.skipped:
                 console.print(f"    not tried: {tried.skipped}")
             for problem in tried.broken:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -36,19 +37,43 @@ class Arena:
         run("train", "--detector", "payments", "--data", data, "--home", self.home)
 
     @contextlib.contextmanager
-    def server(self, settings: Mapping[str, str] | None = None, home: Path | None = None) -> "Iterator[Target]":
-        """A running server with these settings, over a copy of the trained home folder or over one that is given."""
+    def server(
+        self,
+        settings: Mapping[str, str] | None = None,
+        home: Path | None = None,
+        trusting: ssl.SSLContext | None = None,
+    ) -> "Iterator[Target]":
+        """A running server with these settings, over a copy of the trained home folder or over one that is given.
+
+        One that speaks TLS is asked as a client does that is `trusting` its certificate.
+        """
         if home is None:
             self._served += 1
             home = self.folder / f"served-{self._served}"
             shutil.copytree(self.home, home)
         host = (settings or {}).get("SENTINEL_HOST", HOST)
-        process = ServerProcess(home, host, free_port(host), environment=settings)
+        process = _Process(home, host, free_port(host), environment=settings)
+        process.trusting = trusting
         process.start()
         try:
             yield Target(process)
         finally:
             process.stop()
+
+
+class _Process(ServerProcess):
+    """A server that may speak TLS."""
+
+    trusting: ssl.SSLContext | None = None
+
+    def _is_ready(self) -> bool:
+        if self.trusting is None:
+            return super()._is_ready()
+        with contextlib.suppress(OSError):
+            address = f"https://{self.host}:{self.port}/health/ready"
+            with urllib.request.urlopen(address, timeout=1, context=self.trusting) as reply:
+                return bool(reply.status == 200)
+        return False
 
 
 def run(*arguments: object, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -61,6 +86,12 @@ def run(*arguments: object, environment: Mapping[str, str] | None = None) -> sub
         check=True,
         timeout=300,
     )
+
+
+def made_key(home: Path, scope: str) -> str:
+    """A key of its own for a scope."""
+    made = run("keys", "create", f"only-{scope}", "--scopes", scope, "--home", home, "--json")
+    return str(json.loads(made.stdout)["key"])
 
 
 class Answer(NamedTuple):
@@ -108,6 +139,10 @@ class Target:
     def log_text(self) -> str:
         """What it has logged so far."""
         return (self.home / "server.log").read_text(errors="replace")
+
+    def descriptors(self) -> int:
+        """Open files and connections of the process."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def memory_mb(self) -> int:
         """Resident memory of the process."""

@@ -5,11 +5,15 @@ from typing import NamedTuple
 
 
 class Tried(NamedTuple):
-    """How often something was tried, and what was not held, in words; `skipped` says why nothing could be tried."""
+    """How often something was tried, and what was not held, in words; `skipped` says why nothing could be tried.
+
+    `figures` is what else was counted, in words.
+    """
 
     tried: int
     broken: list[str]
     skipped: str | None = None
+    figures: str = ""
 
 
 class Attack(NamedTuple):

@@ -9,9 +9,8 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
-from attacks.arena import ADMIN_KEY, HOST, Arena, payment, read_all, run
+from attacks.arena import ADMIN_KEY, HOST, Arena, made_key, payment, read_all
 from attacks.attack import Attack, Tried
 
 _REQUIRED = {"SENTINEL_AUTH": "required", "SENTINEL_ADMIN_KEY": ADMIN_KEY}
@@ -40,7 +39,7 @@ def scopes(arena: Arena) -> Tried:
     broken, tried = [], 0
     home = arena.folder / "scopes"
     shutil.copytree(arena.home, home)
-    keys = {scope: _made_key(home, scope) for scope in ("score", "outcomes", "read", "admin")}
+    keys = {scope: made_key(home, scope) for scope in ("score", "outcomes", "read", "admin")}
     with arena.server(_REQUIRED, home) as target:
         paths = set(target.ask("GET", "/openapi.json", headers=_bearer(keys["read"])).body["paths"])
         known = {path.split("/k1")[0] for _, path in _CALLS} | {path for _, path in _OPEN}
@@ -67,11 +66,6 @@ def scopes(arena: Arena) -> Tried:
         stored = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
         broken += [f"the key for {scope} is stored" for scope, key in keys.items() if key.encode() in stored]
     return Tried(tried, broken[:10])
-
-
-def _made_key(home: Path, scope: str) -> str:
-    made = run("keys", "create", f"only-{scope}", "--scopes", scope, "--home", home, "--json")
-    return str(json.loads(made.stdout)["key"])
 
 
 def _bearer(key: str) -> dict[str, str]:

@@ -94,7 +94,50 @@ def repeats(arena: Arena) -> Tried:
     return Tried(200, broken[:5])
 
 
+def card_numbers(arena: Arena) -> Tried:
+    """A card number must not be kept or said as it came, whatever stands between its digits."""
+    broken, tried = [], 0
+    between = [
+        "\n", "\r", "\t", "\x0b", "\x0c", "\x1c", "\x7f", "\n-", "\u00a0", "\u200e", "\u180e", "\ufe0f", "\uff0d",
+        "\ufeff" * 3, "\u0301", "\u2060", "\u3000", ".", "/", "_",
+    ]  # fmt: skip
+    with arena.server() as target:
+        for n, one in enumerate(between):
+            number = one.join(["4111", "1111", "1111", "1111"])
+            for field in ("transaction_id", "card_id", "channel"):
+                tried += 1
+                body = payment(f"card-{n}-{field}") | {field: number}
+                said = target.ask("POST", "/v1/score", body).body
+                if said.get("transaction_id") == number:
+                    broken.append(f"{number!r} is answered as the id")
+                kept = target.ask("GET", f"/v1/decisions/card-{n}-{field}").body.get("transaction", {})
+                if kept.get(field) == number:
+                    broken.append(f"{number!r} is kept as {field}")
+            for path in ("/v1/outcomes", "/v1/score"):
+                tried += 1
+                told = {"transaction_id": "x", "is_fraud": True, "time": number, "event_time": number}
+                if "1111" in str(target.ask("POST", path, told).body):
+                    broken.append(f"{number!r} is told by {path}")
+    return Tried(tried, broken[:10])
+
+
+def twins(arena: Arena) -> Tried:
+    """An id that was made to have the hash of another one must not be decided: its outcome would be the other's."""
+    pairs = [("order-00044490-0000000000", "liH9wXJC"), ("order-00078591-0000000000", "bsrjb9Eg")]
+    broken = []
+    with arena.server() as target:
+        for one, other in pairs:
+            first, later = (target.ask("POST", "/v1/score", payment(name)).status for name in (one, other))
+            if (first, later) != (200, 409):
+                broken.append(f"{one} was answered {first}, its twin {later}")
+            if target.ask("POST", "/v1/outcomes", {"transaction_id": other, "is_fraud": True}).status != 404:
+                broken.append(f"an outcome of the twin of {one} is taken")
+    return Tried(len(pairs) * 2, broken)
+
+
 ATTACKS = [
+    Attack("separators", "a card number in a file or an answer", card_numbers),
+    Attack("twins", "fraud labels on a card that is not theirs", twins),
     Attack("poison", "a transaction that is accepted and never read back", poison),
     Attack("deadlines", "an approval by leaving the model no time", deadlines),
     Attack("repeats", "two decisions for one id", repeats),

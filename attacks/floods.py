@@ -5,11 +5,14 @@ import json
 import resource
 import select
 import socket
+import ssl
 import statistics
 import threading
 import time
 
-from attacks.arena import Arena, Target, payment, read_all, request
+import trustme
+
+from attacks.arena import HOST, Arena, Target, payment, read_all, request
 from attacks.attack import Attack, Tried
 
 
@@ -197,10 +200,49 @@ def connections(arena: Arena) -> Tried:
     return Tried(many, broken)
 
 
+def greetings(arena: Arena) -> Tried:
+    """A crowd that begins a TLS handshake and goes no further, and one that has greeted and stays when refused."""
+    broken, many, most = [], 600, 200
+    authority = trustme.CA()
+    certificate, trusting = authority.issue_cert(HOST), ssl.create_default_context()
+    authority.configure_trust(trusting)
+    settings = {"SENTINEL_MAX_CONNECTIONS": str(most), "SENTINEL_HEAD_TIMEOUT_S": "3"}
+    for name, blobs in (("CERTIFICATE", certificate.cert_chain_pems), ("KEY", [certificate.private_key_pem])):
+        path = arena.folder / f"greetings-{name}.pem"
+        path.write_bytes(b"".join(blob.bytes() for blob in blobs))
+        settings[f"SENTINEL_TLS_{name}"] = str(path)
+
+    def wire() -> socket.socket:
+        return trusting.wrap_socket(socket.create_connection((HOST, target.port), timeout=5), server_hostname=HOST)
+
+    def is_well() -> bool:
+        with contextlib.suppress(OSError), wire() as secured:
+            secured.sendall(_post(f"greeted-{time.time_ns()}"))
+            return secured.recv(65_536).startswith(b"HTTP/1.1 200")
+        return False
+
+    with arena.server(settings, trusting=trusting) as target:
+        before = target.descriptors()
+        for what, come in (("begin to greet", target.connect), ("have greeted", wire)):
+            with contextlib.ExitStack() as crowd:
+                for n in range(many):
+                    with contextlib.suppress(OSError):
+                        crowd.enter_context(come()).sendall(b"\x16\x03\x01" if n % 2 and come != wire else b"")
+                if target.descriptors() > before + most + 160:  # 64 to spare, and files of a server that has just begun
+                    broken.append(f"{many} that {what} took {target.descriptors() - before} file descriptors")
+                if come != wire and not is_well():
+                    broken.append(f"{many} that {what} keep an honest client out")
+            time.sleep(4)
+            if not is_well():
+                broken.append(f"it does not decide after {many} that {what}")
+    return Tried(2 * many, broken)
+
+
 ATTACKS = [
     Attack("pipelining", "one connection takes all the time", pipelining),
     Attack("heads", "memory and time by endless heads", heads),
     Attack("slow", "connections that never finish", slow),
     Attack("unread", "memory by answers that nobody reads", unread),
     Attack("connections", "all connections for oneself", connections),
+    Attack("greetings", "all places by TLS handshakes", greetings),
 ]

@@ -16,7 +16,7 @@ import pytest
 from sentinel.detectors import load_detector
 from sentinel.events.files import history_of_frame
 from sentinel.model.registry import Registry
-from sentinel.policy.fail_policy import MATRIX, Cell
+from sentinel.policy.fault_matrix import MATRIX, Cell
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.entries import DecisionRow, OutcomeRow, decision_rows, outcome_rows
 from sentinel.record.log import Follower, Kind
@@ -26,7 +26,7 @@ from sentinel.train.pipeline import train
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "fault(dependency, fault): brings about a fault of the table in policy/fail_policy.py"
+        "markers", "fault(dependency, fault): brings about a fault of the table in policy/fault_matrix.py"
     )
 
 
@@ -35,6 +35,20 @@ def cell(request) -> Cell:
     """What the table says about the fault that this test brings about."""
     mark = request.node.get_closest_marker("fault")
     return next(one for one in MATRIX if one[:2] == mark.args)
+
+
+@pytest.fixture(scope="session")
+def program():
+    """Finds a program that is none of ours. Where it is not installed the test is skipped; in CI, which installs it, it fails."""
+
+    def find(name: str, package: str) -> str:
+        found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+        if found is None:
+            missing = f"there is no {name} here; apt-get install {package}"
+            pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+        return found
+
+    return find
 
 
 START_US = 1_735_689_600_000_000  # 2025-01-01

@@ -46,6 +46,16 @@ def test_a_package_that_says_nothing_or_also_something_else_is_named():
     assert audit.forbidden(components) == ["silent (says nothing)", "mixed (MIT, AGPL-3.0-only)"]
 
 
+@pytest.mark.parametrize("name", ["a.py", "a.md", "a.yaml", "deploy.conf"])
+@pytest.mark.parametrize("sign", ["\u202e", "\u2066", "\u200b", "\ufeff", "\x1b", "\x08", "\xad"])
+def test_a_character_that_deceives_is_found_in_any_text(tmp_path, name, sign):
+    (tmp_path / name).write_text(f"one\ntwo {sign} three\n", encoding="utf-8")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\x1a\xff")
+    (tmp_path / "plain.md").write_text("naïve, 50 µs…\n", encoding="utf-8")
+    files = [tmp_path / one for one in (name, "picture.png", "plain.md", "gone")]
+    assert audit._deceiving(files) == [f"{tmp_path / name}:2"]
+
+
 def test_what_could_not_be_checked_is_not_held():
     def nobody():
         raise audit.NotChecked("no database")

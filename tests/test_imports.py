@@ -1,4 +1,7 @@
-"""Imports follow the flow of a transaction: events -> features -> model -> policy -> record -> review -> serve."""
+"""Imports follow the flow of a transaction: events -> features -> model -> policy -> record -> review -> serve.
+
+One points the other way: a bundle of `model` carries thresholds and rules of `policy`, and checks them.
+"""
 
 import ast
 from pathlib import Path
@@ -8,15 +11,16 @@ import sentinel
 ROOT = Path(sentinel.__file__).parent
 READS = {
     "errors": "",
+    "durable": "",
     "telemetry": "errors",
     "child_process": "errors",
-    "events": "errors",
+    "events": "errors durable",
     "config": "errors events",
     "homes": "errors",
     "features": "errors events",
-    "model": "errors features",
     "policy": "errors",
-    "record": "errors child_process events features model policy",
+    "model": "errors durable features policy",
+    "record": "errors durable child_process events features model policy",
     "review": "errors events model policy record",
     "detector": "errors events features policy",
     "__init__": "detector events features policy",
@@ -25,7 +29,7 @@ READS = {
     "train": "errors detector detectors events features model policy review",
     "shadow": "errors child_process events features model policy record review",
     "serve": "errors telemetry child_process events features model policy record review shadow",
-    "transport": "errors telemetry config homes events model policy record review shadow serve",
+    "transport": "errors durable telemetry config homes events model policy record review shadow serve",
     "app": "errors telemetry child_process config homes events features model policy record review shadow serve transport",
     "commands": "errors config homes detector detectors events features model policy record review simulate train shadow "
     "transport",

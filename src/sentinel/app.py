@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import time
@@ -42,6 +43,7 @@ from sentinel.record.journal import Journal
 from sentinel.record.log import Log
 from sentinel.record.private import keep_private, mend_modes
 from sentinel.record.pruning import Retention
+from sentinel.record.rotation import note_rotation
 from sentinel.record.set_aside import SetAside
 from sentinel.record.snapshots import Snapshots
 from sentinel.record.subjects import SubjectKeys
@@ -64,16 +66,15 @@ from sentinel.telemetry.logs import configure_logging
 from sentinel.telemetry.tracing import open_tracer
 from sentinel.transport.access.access import Access
 from sentinel.transport.http.api import Api
-from sentinel.transport.http.connection import connections
 from sentinel.transport.http.detectors import Detectors
-from sentinel.transport.http.listening import Listening, most_connections
-from sentinel.transport.http.room import Room
 from sentinel.transport.http.routes import Served, build
+from sentinel.transport.http.wire.connection import connections
+from sentinel.transport.http.wire.listening import Listening, most_connections
+from sentinel.transport.http.wire.room import Room
 
 _log = logging.getLogger(__name__)
 _SWITCH_INTERVAL_S = 0.0005
 _LOOK_S = 0.2
-_log = logging.getLogger(__name__)
 _LISTENERS = 16
 """The loop takes one new connection a turn from each. With one listener, new connections wait while turns are long."""
 
@@ -119,7 +120,7 @@ def warm(plan: FeaturePlan) -> None:
 
 def serve(settings: Settings) -> None:
     """Run the server until SIGTERM or Ctrl-C; then finish what has arrived and have the state saved."""
-    _registry(settings)  # keys that trust no one are told before anything is opened
+    _registry(settings)  # a trusted-keys file without a key is refused before anything is opened
     places = homes_in(settings.home)
     if settings.workers == 1:
         run_worker(settings, {place: Counters() for place in places}, leads=True)
@@ -203,6 +204,7 @@ def _refuse_without_key(settings: Settings, champion: str | None) -> None:
 def _deciding(settings: Settings, of_loop: Counters, log: FileLog) -> Watch:
     """What decides transactions, and vectors: all of it in this process."""
     _refuse_without_key(settings, deployment_in(log).champion)
+    note_rotation(log, settings.secrets(), time.time_ns() // 1000)
     of_engine, of_rollout = of_loop.for_thread(1), of_loop.for_thread(2)
     observers = _observers(settings, log)
 
@@ -268,7 +270,9 @@ def _run(homes: Mapping[Place, Settings], watches: Mapping[Place, Watch], listen
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=connections(detectors, Room(most_connections(settings, len(homes)))),  # type: ignore[arg-type]
+        http=connections(  # type: ignore[arg-type]
+            detectors, Room(most_connections(settings, len(homes))), _tls_of(settings)
+        ),
         ws="none",
         lifespan="on",
         log_level="warning",
@@ -277,13 +281,26 @@ def _run(homes: Mapping[Place, Settings], watches: Mapping[Place, Watch], listen
         proxy_headers=False,  # who asks is who is connected: what a proxy says could be anyone's word
         server_header=False,
         date_header=False,
-        ssl_certfile=settings.tls_certificate,
-        ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=settings.shutdown_s,
     )
     with listener:
         listener.setblocking(False)  # a copy that waits would have the other processes wait in `accept` too
         Listening(config, listener).run(sockets=[listener.dup() for _ in range(_LISTENERS)])
+
+
+def _tls_of(settings: Settings) -> ssl.SSLContext | None:
+    """What connections are secured with; None without a certificate. Raises InvalidDefinition."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        tls.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except OSError as error:
+        raise InvalidDefinition(
+            f"tls_certificate {settings.tls_certificate} and tls_key {settings.tls_key} cannot be used: {error}; give "
+            "PEM files that belong together"
+        ) from error
+    return tls
 
 
 def _run_numbered(
@@ -302,7 +319,9 @@ def _run_numbered(
 
 def _run_workers(settings: Settings, counters: Mapping[Place, Path]) -> None:
     """Several processes on one socket; one that dies is started again."""
-    configure_logging(settings.log_level, settings.log_style, settings.log_to)
+    configure_logging(settings.log_level, settings.log_style, settings.log_to, masked)
+    for home in homes_in(settings.home).values():
+        mend_modes(home)
     listener = _listen(settings)
     spawn = multiprocessing.get_context("spawn")
     stopping = False

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from sentinel.errors import InvalidDefinition
-from sentinel.events.secrets import CardNumbers, Secrets, read_secrets
+from sentinel.events.secrets import CardNumbers, GivenKey, Secrets, read_secrets
 from sentinel.events.times import duration_us
 
 DEFAULT_HOME = Path(".sentinel")
@@ -41,9 +41,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `max_body_bytes`, `max_batch`: the largest request body, and the most transactions in one.
     - `max_connections`: connections that may be open, in each process; no more than the system's limit of open files
       leaves room for. One more is told so with 503.
-    - `head_timeout_s`, `body_timeout_s`: how long a client may take to send a request's head, and then its body.
+    - `head_timeout_s`, `body_timeout_s`: how long a client may take to send a request's head, and then its body;
+      for a TLS handshake it has as long as for a head.
       `unread_timeout_s`: how long one that does not read its answers is waited for.
-    - `max_waiting`: transactions that may wait for a decision before callers get 503.
+    - `max_waiting`: transactions that may wait for a decision before callers get 503; one caller's may be four fifths.
     - `outcomes_per_minute`: outcomes that one API key may tell in a minute; more get 429.
     - `deadline_ms`: when an answer is due. Requests that wait too long are not decided by the model, but as the
       detector's `on_fault` says. A caller's `x-deadline-ms` counts from `least_deadline_ms` to `longest_deadline_ms`;
@@ -65,7 +66,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       own messages, instead of standard error; rotated at 5 MB, five older ones are kept.
     - `hash_key`, `hash_key_file`: the key of what is secret, or the file it is in; at least 32 random characters, with
       `2:` before the second one you use. Without it card numbers are hashed with a key that is made in the home folder,
-      and a schema that declares secrets is refused.
+      and a schema that declares secrets is refused.  `hash_key_before`, `hash_key_before_file`: the one that it
+      follows, until everything that was hashed with that is forgotten: `sentinel doctor` says when.
     - `card_numbers`: what happens to card numbers in other fields: `hash`, `refuse` or `allow`.
     - `otlp_endpoint`: where to send traces; needs the extra `tracing`.
     - `shutdown_s`: how long requests in flight may take to finish after SIGTERM.
@@ -113,6 +115,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     log_to: Path | None = None
     hash_key: str | None = None
     hash_key_file: Path | None = None
+    hash_key_before: str | None = None
+    hash_key_before_file: Path | None = None
     card_numbers: CardNumbers = "hash"
     otlp_endpoint: str | None = None
     shutdown_s: int = 10
@@ -137,7 +141,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def secrets(self) -> Secrets:
         """How secrets are hidden. Raises InvalidDefinition for a hash key that cannot be used."""
-        return read_secrets(self.home, self.hash_key, self.hash_key_file, self.card_numbers)
+        given = GivenKey("hash_key", self.hash_key, self.hash_key_file)
+        return read_secrets(self.home, given, self.given_key_before, self.card_numbers)
+
+    @property
+    def given_key_before(self) -> GivenKey:
+        """The hash key before the one in use, as it is given."""
+        return GivenKey("hash_key_before", self.hash_key_before, self.hash_key_before_file)
 
     @property
     def needs_keys(self) -> bool:

@@ -1,6 +1,7 @@
 """What is lost is shown, given up only when that is wanted, and the home goes on: with its ids, its states, its view."""
 
 import json
+import os
 import shutil
 from contextlib import closing
 
@@ -15,6 +16,7 @@ from sentinel.record.home_log import MARK, HomeLog
 from sentinel.record.log import Kind
 from sentinel.record.views.rows import Rows
 from sentinel.record.views.sqlite import FILE, SqliteView
+from sentinel.transport.access.store import KeyStore
 
 
 def accept(home, position, *more, code=0, answer=None):
@@ -56,10 +58,24 @@ def test_it_shows_asks_and_does_nothing_without_a_yes(tmp_path):
     said, _ = accept(tmp_path, 3, answer="y\n")
     assert "the damaged bytes are in log/lost-00000000000000000003.bytes" in said
     with closing(opened(tmp_path)) as log:
-        assert [record.kind for record in log.read(1, 99)] == [Kind.DECIDED, Kind.LOSS, *[Kind.DECIDED] * 3]
+        kinds = [Kind.DECIDED, Kind.LOSS, *[Kind.DECIDED] * 3, Kind.AUDIT]
+        assert [record.kind for record in log.read(1, 99)] == kinds
+    (noted,) = HomeDeployment(tmp_path).audit(9).changes
+    assert (noted.what, noted.asked, noted.where) == ("log accept-loss", "3", "command line")
+    assert json.loads(noted.after)["end"] == 5
     shown = CliRunner().invoke(app, ["log", "verify", "--home", str(tmp_path)])
     assert shown.exit_code == 0
     assert "positions 3 to 4, given up" in " ".join(shown.stderr.split())
+
+
+def test_while_there_is_more_to_give_up_the_audit_waits_beside_the_keys(tmp_path):
+    write(tmp_path)
+    for position in (7, 3):
+        flip(tmp_path, position)
+    accept(tmp_path, 3, "--yes")
+    assert [one.asked for one in KeyStore(tmp_path).read().changes] == ["3"]
+    accept(tmp_path, 7, "--yes")
+    assert [one.asked for one in HomeDeployment(tmp_path).audit(9).changes] == ["7"]
 
 
 def test_a_script_gets_the_facts(tmp_path):
@@ -122,9 +138,9 @@ def test_a_home_that_has_seen_more_than_its_log_has_is_no_fresh_one(tmp_path, wi
         HomeDeployment(home).promote("v1")
     accept(home, position, "--yes")
     with closing(opened(home)) as log:
-        assert (log.log_id, log.durable) == (log_id, 21)
-        assert log.at(20).kind == Kind.LOSS
-        assert log.write(Kind.HEARTBEAT, 1, log.clock(1), b"") == 21
+        assert (log.log_id, log.durable) == (log_id, 22)
+        assert (log.at(20).kind, log.at(21).kind) == (Kind.LOSS, Kind.AUDIT)
+        assert log.write(Kind.HEARTBEAT, 1, log.clock(1), b"") == 22
 
 
 def snapshot(home, log_id, position):
@@ -161,3 +177,9 @@ def test_what_the_last_writer_has_left_is_noted_even_without_a_server(tmp_path):
     shutil.rmtree(tmp_path / "log")
     with pytest.raises(LogDamaged, match="position 4"):  # the promotion has an entry in the audit too
         opened(tmp_path)
+
+
+def test_a_pipe_in_the_place_of_the_mark_holds_up_nobody(tmp_path):
+    os.mkfifo(tmp_path / MARK)
+    with pytest.raises(StorageProblem, match="no regular file"):
+        HomeLog(tmp_path / "log", 0)

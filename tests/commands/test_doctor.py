@@ -1,10 +1,63 @@
 """`sentinel doctor` names what is wrong before it costs anything."""
 
+import pytest
+
 from sentinel.commands.doctor import examine
+from sentinel.commands.keys import create_key, rotate_key
 from sentinel.config import Settings
+
+
+def of(settings, what):
+    (found,) = [one for one in examine(settings) if one.what == what]
+    return found
+
+
+def make_key(settings, name, expires):
+    create_key(settings, name, "score", expires, None, None)
 
 
 def test_a_log_that_cannot_leave_before_its_ids_is_named(tmp_path):
     (found,) = [one for one in examine(Settings(home=tmp_path, keep_log="30d")) if one.what == "log"]
     assert not found.ok
     assert "make SENTINEL_REMEMBER_IDS no longer than SENTINEL_KEEP_LOG" in found.found
+
+
+def test_keys_that_are_well_are_counted_and_those_that_end_soon_are_named(tmp_path):
+    settings = Settings(home=tmp_path)
+    assert of(settings, "keys").found == "none yet"
+    make_key(settings, "for-years", "900d")
+    make_key(settings, "for-days", "13d")
+    make_key(settings, "followed", "13d")
+    rotate_key(settings, "followed", "1d")  # its successor has 13 days as well
+    make_key(settings, "for-ever", "never")
+    found = of(settings, "keys")
+    assert found.ok
+    assert found.found.startswith("5 good, 0 over; for-days ends at 20")
+    assert "`sentinel keys rotate for-days`" in found.found
+    assert found.found.count("rotate followed") == 1
+    assert "for-years" not in found.found
+    assert "for-ever" not in found.found
+
+
+def test_keys_that_nobody_may_use_are_named(tmp_path):
+    settings = Settings(home=tmp_path)
+    make_key(settings, "shop", "30d")
+    folder = tmp_path / "access"
+    for path, mode, said in ((folder, 0o750, "chmod 700"), (folder / "keys.json", 0o640, "rotate the keys")):
+        was = path.stat().st_mode
+        path.chmod(mode)
+        found = of(settings, "keys")
+        assert not found.ok
+        assert said in found.found
+        path.chmod(was)
+    (folder / "keys.json").write_text("{")
+    found = of(settings, "keys")
+    assert not found.ok
+    assert "is damaged" in found.found
+
+
+@pytest.mark.parametrize(("more", "ok"), [({}, False), ({"admin_key": "a-key-of-more-than-16"}, True)])
+def test_a_server_of_strangers_without_a_key_is_named(tmp_path, more, ok):
+    found = of(Settings(home=tmp_path, host="10.1.2.3", **more), "keys")
+    assert found.ok == ok
+    assert ok or "every caller of 10.1.2.3 needs one" in found.found

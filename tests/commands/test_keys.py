@@ -42,6 +42,14 @@ def test_a_key_is_shown_once_alone_on_standard_output(run, home):
         assert kept.sha256 not in shown.output
 
 
+def test_a_key_without_an_end_is_good_until_it_is_revoked(run):
+    line, _ = run(
+        "keys", "create", "a-name-of-a-shop-in-a-far-country", "-s", "score", "--expires", "never"
+    ).stderr.split("\n")
+    assert line.endswith("for ever. It is shown this once:"), "in one line, to be copied"
+    assert "until it is revoked" in run("keys", "list").stderr
+
+
 def test_what_a_key_is_for_is_kept_and_listed(run):
     made = told(
         run(

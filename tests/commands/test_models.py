@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import time
 import urllib.error
+from contextlib import contextmanager
 
 import msgspec
 import pytest
@@ -30,6 +32,17 @@ def run(home, *arguments, code=0, **environment):
     done = CliRunner().invoke(app, [*arguments, "--home", str(home)], env=environment)
     assert done.exit_code == code, (done.exit_code, done.output, done.exception)
     return done
+
+
+@contextmanager
+def closing_server(home):
+    """A server over this home folder, until the end."""
+    server = ServerProcess(home, HOST, free_port(HOST))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 def change_manifest(home, version, **changes):
@@ -63,15 +76,46 @@ def test_a_broken_version_is_listed_as_broken_and_hides_no_other(home):
         lambda home: (home / "models" / "v2" / "state.npz").unlink(),
         lambda home: change_manifest(home, "v2", thresholds={"review": "much"}),
         lambda home: change_manifest(home, "v2", fallback={"rules": 7}),
+        lambda home: change_manifest(home, "v2", on_fault={"no_time": "aprove"}),
         lambda home: (home / "models" / "registry.jsonl").unlink(),
     ],
-    ids=["model", "state", "thresholds", "rules", "record"],
+    ids=["model", "state", "thresholds", "rules", "faults", "record"],
 )
 def test_what_cannot_decide_is_not_promoted_and_changes_nothing(home, change):
     change(home)
     before = HomeDeployment(home).read()
     assert "v2" in run(home, "models", "promote", "v2", code=1).stderr
     assert HomeDeployment(home).read() == before
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"thresholds": {"review": "much"}}, {"fallback": {"rules": 7}}, {"on_fault": {"no_time": "aprove"}}],
+    ids=["thresholds", "rules", "faults"],
+)
+def test_a_server_that_runs_refuses_what_cannot_decide_and_goes_on(home, post, broken):
+    with closing_server(home) as server:
+        change_manifest(home, "v2", **broken)
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            post(server.port, "/admin/reload", {"version": "v2"})
+        payment = {"transaction_id": "t", "event_time": "2025-02-01T10:00:00Z", "amount": 1, "card": "c", "shop": "s"}
+        assert post(server.port, "/v1/score", payment)["model_version"] == "v1"
+    run(home, "models", "accept", "v2", code=1)
+
+
+def test_who_accepts_or_signs_a_model_is_in_the_audit_whether_a_server_runs_or_not(home, post, tmp_path):
+    key = tmp_path / "team.key"
+    CliRunner().invoke(app, ["models", "keygen", "--out", str(key)], catch_exceptions=False)
+    run(home, "models", "accept", "v2")
+    (noted,) = HomeDeployment(home).audit(1).changes
+    assert (noted.what, noted.asked, noted.where) == ("models accept", "v2", "command line")
+    assert len(json.loads(noted.after)["manifest_sha256"]) == 64
+    with closing_server(home):
+        run(home, "models", "sign", "v2", SENTINEL_SIGNING_KEY_FILE=str(key))
+        until = time.monotonic() + 10
+        while HomeDeployment(home).audit(1).changes[0].what != "models sign" and time.monotonic() < until:
+            time.sleep(0.05)
+    assert [one.what for one in HomeDeployment(home).audit(2).changes] == ["models sign", "models accept"]
 
 
 def test_the_doctor_names_a_champion_that_was_altered(home):
@@ -86,7 +130,10 @@ def test_signed_models_are_trained_served_and_shadowed_and_others_are_refused(
     home, shop_file, shop_detector, post, tmp_path
 ):
     key, trusted = tmp_path / "team.key", tmp_path / "team.key.pub"
-    CliRunner().invoke(app, ["models", "keygen", "--out", str(key)], catch_exceptions=False)
+    told = CliRunner().invoke(app, ["models", "keygen", "--out", str(key)], catch_exceptions=False).stderr
+    assert [line.partition("=")[0] for line in told.splitlines()] == [
+        "SENTINEL_SIGNING_KEY_FILE", "SENTINEL_TRUSTED_KEYS_FILE",
+    ], "each in one line, to be copied"  # fmt: skip
     trusting = {"SENTINEL_TRUSTED_KEYS_FILE": str(trusted)}
     server = ServerProcess(home, HOST, free_port(HOST), environment=trusting)
     assert "is not signed" in run(home, "models", "promote", "v2", code=1, **trusting).stderr

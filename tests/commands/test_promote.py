@@ -1,6 +1,8 @@
 """`sentinel models promote`: the server that owns the log is asked, or the log is written to."""
 
+import http.server
 import shutil
+import threading
 from contextlib import closing
 
 import msgspec
@@ -120,3 +122,46 @@ def test_an_owner_that_cannot_be_asked_is_named(home):
         assert f"owns the log and does not answer at {url}" in promote(home, "v2", code=1)
     assert HomeDeployment(home).champion() == "v1"
     promote(home, "v2")
+
+
+@pytest.fixture
+def stranger():
+    """A proxy, or a server elsewhere: it notes all that it is asked."""
+    asked = []
+
+    class Stranger(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append((self.path, self.headers["authorization"]))
+            self.send_response(307 if self.path == "/admin/reload" else 200)
+            self.send_header("location", f"http://{HOST}:{self.server.server_port}/elsewhere")
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer((HOST, 0), Stranger)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port, asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_no_proxy_sees_the_key(home, serve, stranger, monkeypatch):
+    port, asked = stranger
+    serve(SENTINEL_ADMIN_KEY="an-admin-key-of-32-characters-00")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://{HOST}:{port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert "v2 is the champion" in promote(home, "v2", SENTINEL_ADMIN_KEY="an-admin-key-of-32-characters-00")
+    assert asked == []
+
+
+def test_the_key_does_not_follow_to_another_address(home, stranger):
+    port, asked = stranger
+    with closing(FileLog.open(log_folder(home), 1)) as log:
+        log.publish_url(f"http://{HOST}:{port}", "")
+        said = promote(home, "v2", 1, SENTINEL_ADMIN_KEY="an-admin-key-of-32-characters-00")
+    assert "says 307" in said
+    assert [path for path, _ in asked] == ["/admin/reload"]

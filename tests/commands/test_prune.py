@@ -79,9 +79,9 @@ def get(server, path):
 
 
 def test_a_server_is_asked_and_what_is_old_is_gone_everywhere(serve, post, tmp_path):
-    server = serve(SENTINEL_REMEMBER_IDS="5s")
-    post(server.port, "/v1/score", payments(0, 50))
     archive = tmp_path / "archive"
+    server = serve(SENTINEL_REMEMBER_IDS="5s", SENTINEL_ARCHIVE=str(archive))
+    post(server.port, "/v1/score", payments(0, 50))
     until(lambda: prune(server.home, "--keep", "5s", "--archive", str(archive), "--json")["first"] > 50)
     post(server.port, "/v1/score", payments(50, 60))
     assert [get(server, f"/v1/decisions/{one}")[0] for one in ("t0", "t55")] == [404, 200]
@@ -95,6 +95,18 @@ def test_a_server_is_asked_and_what_is_old_is_gone_everywhere(serve, post, tmp_p
     for copy in copies.glob("*.segment"):  # put back, they are the log again
         shutil.copy(copy, log_folder(server.home))
     assert (verify(log_folder(server.home)).first, verify(log_folder(server.home)).findings) == (1, [])
+
+
+def test_a_server_copies_its_log_to_its_own_archive_only(serve, tmp_path):
+    """Whoever has a key for `operate` may otherwise have it where others read it."""
+    server = serve(SENTINEL_ARCHIVE=str(tmp_path / "archive"))
+    for other in (tmp_path / "web", tmp_path / "archive" / ".." / "web", "archive"):
+        assert "its own archive only" in prune(server.home, "--archive", str(other), code=1)
+    prune(server.home, "--keep", "180d", "--archive", str(tmp_path / "archive"))
+    server.stop()
+    server = serve()
+    assert "set SENTINEL_ARCHIVE" in prune(server.home, "--keep", "180d", "--archive", str(tmp_path / "web"), code=1)
+    assert not (tmp_path / "web").exists()
 
 
 def test_a_model_whose_features_the_log_no_longer_has_is_refused_before_anything_changes(serve, post):

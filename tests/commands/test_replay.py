@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 from sentinel.cli import app
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.events.times import iso
-from sentinel.record.applied import log_folder
+from sentinel.model.signing import make_key_pair
+from sentinel.record.applied import HomeDeployment, by_this_user, log_folder
+from sentinel.record.audit import Change
 from sentinel.record.disk import RealDisk
 from sentinel.record.entries import body_of, decided_in
 from sentinel.record.file_log import FileLog
@@ -71,6 +73,32 @@ def test_not_one_bit_differs_whoever_decided(served):
     assert by_rules["same"]
     assert by_rules["degraded"]
     assert by_model["stored"] == by_model["replayed"]
+
+
+PAN_ID = "4111111111111111"
+
+
+def test_an_id_is_given_as_it_was_sent(home, post):
+    """It has a card number, and the log has a hash in the place of that."""
+    server = ServerProcess(home, HOST, free_port(HOST))
+    server.start()
+    try:
+        post(server.port, "/v1/score", payments(900, 901)[0] | {"transaction_id": PAN_ID})
+    finally:
+        server.stop()
+    receipt = replay(home, PAN_ID)
+    assert receipt["same"]
+    assert receipt["transaction_id"].startswith("s0_")
+    assert replay(home, receipt["transaction_id"]) == receipt
+
+
+def test_a_model_that_no_trusted_key_has_signed_computes_nothing(home, tmp_path):
+    public, _ = make_key_pair(tmp_path / "team.key")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SENTINEL_TRUSTED_KEYS_FILE", str(public))
+        receipt = replay(home, "t7", code=1)
+    assert receipt["replayed"] is None
+    assert "v1 is not signed" in receipt["problem"]
 
 
 def test_a_part_of_the_log_is_replayed(served):
@@ -165,3 +193,24 @@ def test_a_log_that_is_made_anew_with_another_score_differs(home):
 def copied(home):
     with closing(FileLogReader(log_folder(home))) as log:
         return log.log_id, log.read(log.first, 10_000)
+
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\nroot: all is well\u202e\x9b31m[bold]"
+
+
+def test_an_id_says_nothing_to_the_terminal(home, post):
+    server = ServerProcess(home, HOST, free_port(HOST))
+    server.start()
+    try:
+        post(server.port, "/v1/score", payments(900, 901)[0] | {"transaction_id": EVIL})
+    finally:
+        server.stop()
+    HomeDeployment(home).change(lambda now: now, by_this_user("x"))
+    HomeDeployment(home).note([Change("user \x9b1m", "\u202e", EVIL, EVIL, "[]", "[red]", 7)])
+    for given in (["replay", EVIL], ["replay", EVIL + "x"], ["replay", EVIL, "--json"], ["audit"], ["audit", "--json"]):
+        done = CliRunner().invoke(app, [*given, "--home", str(home)])
+        assert all(line.isprintable() for line in done.output.split("\n")), (given, done.output)
+        assert not any(line.startswith("root:") for line in done.output.split("\n"))
+        if given[0] == "audit" and "--json" not in given:
+            assert "[red]" in done.output
+    assert replay(home, EVIL)["transaction_id"] == EVIL

@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from sentinel.cli import _metric_lines, app
+from sentinel.cli import app
+from sentinel.cli.training import metric_lines
 from sentinel.commands.simulate import simulate_to_file
 from sentinel.detectors import load_detector
 from sentinel.errors import InvalidDefinition
@@ -59,7 +60,7 @@ def test_a_model_learns_from_them_and_carries_its_rules(tmp_path, velocity_file)
     precision, amount = manifest.metrics["average_precision"], manifest.metrics["baselines"]["amount"]
     assert precision["low"] > 3 * amount["value"]
     assert manifest.metrics["block"] is None
-    assert "  block: never" in _metric_lines(manifest.version, manifest.metrics)
+    assert "  block: never" in metric_lines(manifest.version, manifest.metrics)
     stored = load_bundle(registry.folder / manifest.version).manifest
     assert msgspec.convert(stored.fallback, Fallback) == VELOCITY.fallback
     thresholds = msgspec.convert(stored.thresholds, Thresholds)

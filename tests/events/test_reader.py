@@ -3,6 +3,7 @@
 import json
 import re
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from sentinel.events.files import history_of_frame
 from sentinel.events.reader import TransactionReader
 from sentinel.events.replay import columns_of_frame
 from sentinel.events.schema import Schema
-from sentinel.events.secrets import Secrets, key_of
+from sentinel.events.secrets import HashKey, Secrets, key_of
 
 KEY = key_of("Zr8Qm1pX0vK5tB7nC3yL9wE2sD4fG6hJ")
 SCHEMA = Schema(
@@ -23,7 +24,7 @@ SCHEMA = Schema(
     secret=("card",), keep_digits=("card",), not_card_numbers=("own",),
 )  # fmt: skip
 READER = TransactionReader(SCHEMA, Secrets(KEY))
-PAN = "4111111111111111"
+PAN, OTHER_PAN = "4111111111111111", "5500000000000004"
 
 
 def read(reader=READER, **fields):
@@ -65,6 +66,21 @@ def test_card_numbers_elsewhere_are_hashed_and_our_own_numbers_stay():
     assert READER.text("own", PAN) == PAN
 
 
+@pytest.mark.parametrize(
+    "between", ["\n", "\r", "\x0b", "\x0c", "\x1c", "\u200e", "\ufe0f", "\uff0d", "\u0301", ".", "/"]
+)
+def test_card_numbers_are_hashed_whatever_stands_between_their_digits(between):
+    number = between.join(["4111"] + ["1111"] * 3)
+    found = read(transaction_id=number, shop=f"at {number}", card=number)
+    assert found.transaction_id == found.card == KEY.hash(PAN)
+    assert found.shop == f"at {KEY.hash(PAN)}"
+
+
+def test_two_secrets_that_differ_in_where_a_slash_stands_are_two():
+    assert read(card="12/345678901234").card != read(card="123/45678901234").card
+    assert read(card="12 345678901234").card == read(card="12345678901234").card
+
+
 def test_limits_hold_after_hashing():
     assert read(transaction_id=PAN).transaction_id == KEY.hash(PAN)
     with pytest.raises(InvalidInput, match="at most 128") as error:
@@ -93,7 +109,7 @@ def test_a_schema_with_secrets_is_refused_without_a_key():
     [
         ({"secret": ("amount",)}, "secret names amount"),
         ({"secret": ("transaction_id",)}, "secret names transaction_id"),
-        ({"keep_digits": ("card",)}, "only of secret fields"),
+        ({"keep_digits": ("card",)}, "which is not secret; declare it secret as well"),
         ({"not_card_numbers": ("x",)}, "not_card_numbers names x"),
         ({"secret": ("card",), "keep_digits": ("card",), "categories": ("card_last4",)}, "card_last4 declared twice"),
     ],
@@ -110,10 +126,10 @@ PERSONAL = Schema(
 
 
 def test_what_is_personal_is_a_hash_and_sealed_for_its_subject():
-    sealed = TransactionReader(PERSONAL, Secrets(KEY), lambda *given: "|".join(given))
+    sealed = TransactionReader(PERSONAL, Secrets(KEY), lambda *given: "|".join(map(str, given)))
     found = read(sealed, card=PAN, shop="s", email="a@b")
     assert found.email == KEY.hash("a@b")
-    assert found.email_sealed == f"card={KEY.hash(PAN)}|email|a@b"
+    assert found.email_sealed == f"card={KEY.hash(PAN)}|email|a@b|None"
     assert PERSONAL.restore(PERSONAL.encode(found)) == found
     assert read(sealed, shop="s", email="a@b").email_sealed is None
     assert read(sealed, card=PAN, shop="s").email_sealed is None
@@ -123,6 +139,28 @@ def test_what_is_personal_is_a_hash_and_sealed_for_its_subject():
         sealed.decode(b'{"transaction_id":"t","event_time":1,"amount":1,"shop":"s","email_sealed":"x"}')
     frame = pl.DataFrame({"transaction_id": ["t"], "event_time": [1], "amount": [1.0], "shop": ["s"], "email": ["a@b"]})
     assert history_of_frame(frame, PERSONAL, secrets=Secrets(KEY)).frame["email"].to_list() == [KEY.hash("a@b")]
+
+
+REFUSED = [
+    {"card": "c", "email": "a@b", "shop": f"shop {PAN}"},
+    {"card": "c", "email": "a@b", "phone": "7", "shop": "s", "phone_sealed": "x"},
+    {"card": "c", "email": "a@b", "shop": "s", "amount": -1},
+]
+
+
+@pytest.mark.parametrize("fields", REFUSED)
+def test_what_is_refused_is_sealed_for_no_one(fields):
+    schema = Schema(
+        keys=("card", "shop"), categories=("email", "phone"), optional=("email", "phone"),
+        personal={"email": "card", "phone": "card"},
+    )  # fmt: skip
+    sealed = []
+    reader = TransactionReader(schema, Secrets(KEY, "refuse"), lambda *given: sealed.append(given) or "x")
+    with pytest.raises(InvalidInput):
+        read(reader, **fields)
+    good = {"transaction_id": "t", "event_time": 1, "amount": 1, "card": "c", "email": "a@b", "shop": "s"}
+    assert reader.decode_array(msgspec.json.encode([good, good | fields])) is None
+    assert sealed == []
 
 
 def test_the_same_transaction_is_known_whatever_it_was_sealed_with():
@@ -202,3 +240,45 @@ def test_rows_with_card_numbers_are_left_out_where_those_are_refused():
     assert history.skipped == {"it holds a card number": 1}
     with pytest.raises(DataProblem, match="it holds a card number"):
         history_of_frame(frame, SCHEMA, secrets=Secrets(KEY, "refuse"), strict=True)
+
+
+BEFORE = HashKey("1", b"k" * 32)
+ROTATED = Secrets(HashKey("2", b"l" * 32), before=Secrets(BEFORE))
+
+
+def test_what_was_hashed_before_comes_along_while_the_former_key_is_given():
+    sealed = TransactionReader(PERSONAL, ROTATED, lambda *given: "|".join(map(str, given)))
+    found = read(sealed, transaction_id=f"t-{PAN}", card=PAN, shop=PAN, email="a@b")
+    names = {"card": PAN, "shop": PAN, "email": "a@b"}
+    assert {name: getattr(found, name) for name in names} == {
+        name: ROTATED.hidden(text) for name, text in names.items()
+    }
+    assert found.hashed_before == {"transaction_id": f"t-{BEFORE.hash(PAN)}"} | {
+        name: BEFORE.hash(text) for name, text in names.items()
+    }
+    assert found.email_sealed == f"card={ROTATED.hidden(PAN)}|email|a@b|card={BEFORE.hash(PAN)}"
+    assert PERSONAL.restore(PERSONAL.encode(found)) == found
+    plain = read(sealed, card=BEFORE.hash(PAN), shop="s", email="a@b")
+    assert plain.hashed_before == {"email": BEFORE.hash("a@b")}  # a hash stays what it is
+    assert sealed.texts("card", PAN) == [ROTATED.hidden(PAN), BEFORE.hash(PAN)]
+    assert sealed.texts("shop", "s") == ["s"]
+    forged = b'{"transaction_id":"t","event_time":1,"amount":1,"shop":"s","hashed_before":{"card":"x"}}'
+    with pytest.raises(InvalidInput, match="Expected none") as error:
+        sealed.decode(forged)
+    assert error.value.path == "$.hashed_before"
+    assert sealed.decode_array(b"[" + forged + b"]") is None
+
+
+def test_the_same_transaction_is_known_whatever_it_was_hashed_with():
+    def content(secrets, pan=PAN, **more):
+        return PERSONAL.encode(read(TransactionReader(PERSONAL, secrets), card=pan, shop="s", **more))
+
+    former, both, after = Secrets(BEFORE), ROTATED, Secrets(HashKey("2", b"l" * 32))
+    for one in (former, both, after):
+        for other in (former, both, after):
+            assert PERSONAL.is_same(content(one), content(other))
+            assert not PERSONAL.is_same(content(one, amount=1), content(other, amount=2))
+            if {one, other} != {former, after}:  # which have nothing in common
+                assert not PERSONAL.is_same(content(one), content(other, OTHER_PAN))
+    assert PERSONAL.is_same(content(former), content(after, OTHER_PAN))
+    assert not PERSONAL.is_same(content(former), content(after, None))

@@ -1,12 +1,13 @@
 """What is secret is a keyed hash from the moment it is read; the key is the operator's, and always the same one."""
 
+import os
 import stat
 
 import pytest
 
 from sentinel.config import Settings
-from sentinel.errors import InvalidDefinition, InvalidInput
-from sentinel.events.secrets import HashKey, Secrets, is_hidden, key_of, read_secrets
+from sentinel.errors import InvalidDefinition, InvalidInput, StorageProblem
+from sentinel.events.secrets import KEY_FILE, HashKey, Secrets, is_hidden, key_of
 
 GIVEN = "Zr8Qm1pX0vK5tB7nC3yL9wE2sD4fG6hJ"
 OTHER = "aQ1wE2rT3yU4iO5pL6kJ7hG8fD9sZ0xC"
@@ -66,11 +67,76 @@ def test_without_a_key_one_is_made_that_only_the_owner_can_read(tmp_path):
 
 
 def test_another_key_with_the_same_number_is_refused(tmp_path):
-    read_secrets(tmp_path, GIVEN, None, "hash")
-    with pytest.raises(InvalidDefinition, match="number the new one: 2:"):
-        read_secrets(tmp_path, OTHER, None, "hash")
-    read_secrets(tmp_path, f"2:{OTHER}", None, "hash")
-    read_secrets(tmp_path, GIVEN, None, "hash")
+    Settings(home=tmp_path, hash_key=GIVEN).secrets()
+    for wrong in ({"hash_key": OTHER}, {"hash_key": f"2:{GIVEN}", "hash_key_before": OTHER}):
+        with pytest.raises(InvalidDefinition, match="number the new one: 2:"):
+            Settings(home=tmp_path, **wrong).secrets()
+    Settings(home=tmp_path, hash_key=f"2:{OTHER}").secrets()
+    Settings(home=tmp_path, hash_key=GIVEN).secrets()
+
+
+def test_a_key_that_follows_another_one_hides_anew_and_the_other_one_is_still_known(tmp_path):
+    (tmp_path / "before").write_text(GIVEN)
+    after = {"home": tmp_path, "hash_key": f"2:{OTHER}"}
+    secrets = Settings(**after, hash_key_before_file=tmp_path / "before").secrets()
+    assert secrets.hidden("a") == key_of(f"2:{OTHER}").hash("a")
+    assert secrets.before.hidden("a") == key_of(GIVEN).hash("a")
+    assert Settings(**after).secrets().before is None
+    with pytest.raises(InvalidDefinition, match="hash_key_before is given without hash_key"):
+        Settings(home=tmp_path, hash_key_before=GIVEN).secrets()
+    with pytest.raises(InvalidDefinition, match="the same number, 2; number the new one: 3:"):
+        Settings(**after, hash_key_before=f"2:{OTHER}").secrets()
+    with pytest.raises(InvalidDefinition, match="hash_key_before and hash_key_before_file are both given"):
+        Settings(**after, hash_key_before=GIVEN, hash_key_before_file=tmp_path / "before").secrets()
+
+
+def lose(path):
+    path.unlink()
+
+
+def exchange(path):
+    path.write_bytes(b"B" * 32)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:31])
+
+
+def make_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lose, "is gone"),
+        (exchange, "not the one"),
+        (cut, "not as it was written"),
+        (make_pipe, "not as it was written"),
+    ],
+)
+def test_a_key_that_was_made_and_is_another_now_is_told_at_once(tmp_path, harm, said):
+    before = Settings(home=tmp_path).secrets().scrubbed("4111111111111111")
+    path = tmp_path / "hash.key"
+    kept = path.read_bytes()
+    harm(path)
+    with pytest.raises((InvalidDefinition, StorageProblem), match=said) as error:
+        Settings(home=tmp_path).secrets()
+    assert str(tmp_path) not in str(error.value)
+    path.unlink(missing_ok=True)
+    path.write_bytes(kept)
+    assert Settings(home=tmp_path).secrets().scrubbed("4111111111111111") == before
+    lose(path)
+    (tmp_path / "hash-keys.json").write_text("{}")
+    assert Settings(home=tmp_path).secrets().scrubbed("4111111111111111") != before
+
+
+def test_a_key_that_was_given_and_is_not_given_any_more_is_missed(tmp_path):
+    Settings(home=tmp_path, hash_key=f"3:{GIVEN}").secrets()
+    with pytest.raises(InvalidDefinition, match=r"used with the hash key 3, and none is given now.*hash-keys\.json"):
+        Settings(home=tmp_path).secrets()
+    Settings(home=tmp_path, hash_key=f"4:{OTHER}").secrets()
 
 
 def test_card_numbers_can_be_refused_or_allowed():
@@ -82,3 +148,19 @@ def test_card_numbers_can_be_refused_or_allowed():
     assert Secrets(None, "allow").scrubbed("4111111111111111") == "4111111111111111"
     with pytest.raises(InvalidDefinition, match="SENTINEL_HASH_KEY_FILE"):
         Secrets().scrubbed("4111111111111111")
+
+
+def test_a_key_that_cannot_be_made_is_a_fault_of_the_disk(tmp_path):
+    """It is made within a request, which is 503 then, and may be sent again."""
+    (tmp_path / "home").touch()
+    secrets = Settings(home=tmp_path / "home").secrets()
+    with pytest.raises(StorageProblem, match=r"hash\.key of the home folder cannot be written or read"):
+        secrets.scrubbed("card 4111111111111111")
+    (tmp_path / "home").unlink()
+    assert "s0_" in secrets.scrubbed("card 4111111111111111")
+
+
+def test_a_key_that_was_damaged_is_told_before_anyone_asks(tmp_path):
+    (tmp_path / KEY_FILE).write_bytes(b"short")
+    with pytest.raises(StorageProblem, match="put it back from a copy"):
+        Settings(home=tmp_path).secrets()

@@ -38,7 +38,19 @@ def test_a_file_reads_numbers_as_the_service_does(values):
 
 
 @pytest.mark.parametrize(
-    "value", ["yesterday", "", "2025-13-01", "2025-01-01T25:00:00Z", -1, 10**17, "1969-12-31T23:59:59Z"]
+    "value",
+    [
+        "yesterday",
+        "",
+        "2025-13-01",
+        "2025-01-01T25:00:00Z",
+        -1,
+        10**17,
+        "1969-12-31T23:59:59Z",
+        -1e303,
+        1e308,
+        -(10**400),
+    ],
 )
 def test_what_is_no_time_is_refused_with_its_path(value):
     with pytest.raises(InvalidInput) as error:

@@ -1,7 +1,7 @@
 """A packed state: what it may hold is checked before it is used, since whoever changes it can make its hashes too."""
 
+import contextlib
 import io
-import os
 import subprocess
 import sys
 import zipfile
@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from streams import PLAN, as_columns, payment
 
 from sentinel.errors import StorageProblem
 from sentinel.features.packed import MOST_PARTS, pack, unpack
-from sentinel.features.regular_file import read_regular
 from sentinel.features.store import MemoryStore
 
 STATE = {"received": np.array([5]), "0.profiles": np.arange(90, dtype=np.uint8)}
@@ -207,24 +208,24 @@ def test_no_change_of_the_numbers_in_a_state_ends_the_process():
     assert (taken + refused, taken > 30, refused > 100) == (300, True, True)
 
 
-def test_only_regular_files_are_read_and_only_so_much_of_them(tmp_path):
-    (tmp_path / "file").write_bytes(b"1234")
-    assert read_regular(tmp_path / "file", 4) == b"1234"
-    with pytest.raises(StorageProblem, match="4 bytes long; up to 3"):
-        read_regular(tmp_path / "file", 3)
-    (tmp_path / "link").symlink_to("file")
-    os.mkfifo(tmp_path / "pipe")  # to open one waits, and to read it never ends
-    (tmp_path / "device").symlink_to("/dev/zero")
-    for name in ("link", "pipe", "device"):
-        with pytest.raises(StorageProblem, match=r"symbolic link|no regular file"):
-            read_regular(tmp_path / name, 4)
-    with pytest.raises(StorageProblem, match="no regular file"):
-        read_regular(Path("/dev/zero"), 4)
-    with pytest.raises(StorageProblem, match="no regular file"):
-        read_regular(tmp_path, 4)
-    with pytest.raises(FileNotFoundError):
-        read_regular(tmp_path / "absent", 4)
-    (tmp_path / "sparse").touch()
-    os.truncate(tmp_path / "sparse", 1 << 36)
-    with pytest.raises(StorageProblem, match="bytes long"):
-        read_regular(tmp_path / "sparse", 1 << 30)
+@given(
+    cut=st.one_of(st.none(), st.integers(0, 600)),
+    changes=st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=12),
+)
+def test_whatever_is_changed_in_the_bytes_is_damage_that_is_named(cut, changes):
+    data = bytearray(pack({"a": np.arange(9, dtype=np.int64), "b.c": np.arange(7, dtype=np.uint8)})[:cut])
+    for place, byte in changes:
+        if data:
+            data[place % len(data)] = byte
+    with contextlib.suppress(StorageProblem):
+        unpack(bytes(data))
+
+
+@pytest.mark.parametrize("header", [b"{[]: 1}", b"(" * 90, b"{'descr': '\xff'", b"\\\n" * 20, b"x y", b""])
+def test_a_header_that_is_none_is_damage_though_its_checksum_is_right(header):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        text = header.ljust(118) + b"\n"
+        archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+    with pytest.raises(StorageProblem, match="damaged"):
+        unpack(buffer.getvalue())

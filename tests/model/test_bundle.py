@@ -12,6 +12,7 @@ import pytest
 
 from sentinel.errors import BundleProblem, InvalidDefinition
 from sentinel.features.packed import pack, unpack
+from sentinel.features.plan import FeaturePlan
 from sentinel.model.bundle import (
     MANIFEST_FILE,
     MODEL_FILE,
@@ -20,6 +21,7 @@ from sentinel.model.bundle import (
     accept_bundle,
     load_bundle,
     load_warm,
+    plan_sha256,
     read_manifest,
     sign_bundle,
 )
@@ -120,6 +122,35 @@ def test_without_its_record_a_registry_has_no_models(registry, folder):
         load_bundle(folder)
 
 
+BROKEN = {
+    "thresholds": {"review": "much"},
+    "fallback": {"rules": [{"when": [{"feature": "nobody", "op": ">", "value": 1}], "add": 0.5, "reason": "none"}]},
+    "on_fault": {"no_time": "aprove"},
+    "plan": {"schema": {"keys": ["amount"]}},
+}
+
+
+@pytest.mark.parametrize("field", [*BROKEN])
+def test_what_could_not_decide_is_not_accepted_and_not_loaded(registry, folder, field):
+    said = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes())[field]
+    rewrite(folder, **{field: said | BROKEN[field]})
+    with pytest.raises(BundleProblem, match=r"cannot decide|cannot be read"):
+        accept_bundle(registry, "v1")
+    registry.record("v1", (folder / MANIFEST_FILE).read_bytes(), "accepted")
+    with pytest.raises(BundleProblem, match=r"cannot decide|cannot be read"):
+        load_warm(registry, "v1")
+
+
+def test_a_plan_that_cannot_be_computed_is_refused_though_all_hashes_are_right(folder):
+    said = msgspec.json.decode((folder / MANIFEST_FILE).read_bytes())["plan"]
+    (ratio,) = [one for one in said["features"] if one["kind"] == "ratio"][:1]
+    ratio["parts"] = []
+    plan = msgspec.convert(said, FeaturePlan)
+    rewrite(folder, record=True, plan=said, plan_sha256=plan_sha256(plan))
+    with pytest.raises(BundleProblem, match="a ratio is of two features"):
+        load_bundle(folder)
+
+
 # signatures
 
 
@@ -192,6 +223,19 @@ def test_keys_are_for_their_owner_and_are_never_replaced(tmp_path):
     with pytest.raises(InvalidDefinition, match="no key is replaced"):
         make_key_pair(tmp_path / "a.key")
     assert (tmp_path / "a.key").read_bytes() == before
+    (tmp_path / "a.key").unlink()
+    with pytest.raises(InvalidDefinition, match=r"a\.key\.pub cannot be written.*no key is replaced"):
+        make_key_pair(tmp_path / "a.key")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.key.pub"]
+
+
+def test_a_private_key_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "a.key").touch()
+    with pytest.raises(InvalidDefinition, match=r"a\.key cannot be written.*no key is replaced"):
+        make_key_pair(tmp_path / "a.key")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.key"]
+    with pytest.raises(InvalidDefinition, match="cannot be written"):
+        make_key_pair(tmp_path / "nowhere" / "a.key")
 
 
 @pytest.mark.parametrize(

@@ -215,3 +215,40 @@ def test_no_change_of_a_model_ends_the_process(tmp_path):
     assert taken + refused == 1500
     assert refused > 500
     assert taken > 20
+
+
+def spreading(n, *nodes):
+    column, row = (helper.make_tensor(name, 1, sizes, [1e-9] * n) for name, sizes in (("c", [n, 1]), ("r", [1, n])))
+    first = helper.make_node("ReduceMax", ["x"], ["m"], axes=[1], keepdims=1)
+    return model_of(first, *nodes, tensors=[column, row, helper.make_tensor("one", 1, [], [1.0])]).SerializeToString()
+
+
+ADD = [helper.make_node("Add", ["c", "r"], ["z"])]
+MULTIPLY = [helper.make_node("MatMul", ["c", "r"], ["z"])]
+GEMM = [helper.make_node("Gemm", ["c", "c"], ["z"], transB=1)]
+GEMM_TURNED = [helper.make_node("Gemm", ["r", "r"], ["z"], transA=1)]
+ROWS = [helper.make_node("MatMul", ["m", "r"], ["z"])]
+FLAT = [helper.make_node("ReduceMax", ["c"], ["f"], axes=[1], keepdims=0), helper.make_node("Mul", ["f", "c"], ["z"])]
+CLIP = [helper.make_node("Clip", ["c", "r"], ["z"])]
+STEPS = [helper.make_node("MatMul", ["m", "r"], [f"z{i}"]) for i in range(90)] + [helper.make_node("Abs", ["m"], ["z"])]
+
+
+@pytest.mark.parametrize("nodes", [ADD, MULTIPLY, GEMM, GEMM_TURNED, FLAT, CLIP])
+def test_what_spreads_numbers_into_gigabytes_is_refused(nodes):
+    rest = [helper.make_node("ReduceMax", ["z"], ["s"], keepdims=1), helper.make_node("Mul", ["m", "s"], ["y"])]
+    with pytest.raises(BundleProblem, match="numbers at"):
+        Scorer(spreading(10_000, *nodes, *rest))
+    OnnxFile(spreading(100, *nodes, *rest))
+
+
+@pytest.mark.parametrize("nodes", [ROWS * 1, STEPS])
+def test_many_numbers_for_each_row_are_refused_too(nodes):
+    rest = [helper.make_node("ReduceMax", ["z"], ["y"], axes=[1], keepdims=1)]
+    with pytest.raises(BundleProblem, match="numbers at"):
+        OnnxFile(spreading(100_000 if nodes is not STEPS else 1_000, *nodes, *rest))
+    OnnxFile(spreading(100, *nodes, *rest))
+
+
+def test_what_nothing_makes_is_refused():
+    with pytest.raises(BundleProblem, match="takes what nothing"):
+        OnnxFile(model_of(helper.make_node("Neg", ["away"], ["y"])).SerializeToString())

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.errors import DeploymentRefused, NoExperiment
+from sentinel.errors import BundleProblem, DeploymentRefused, NoExperiment
 from sentinel.policy.deployment import REMEMBERED, Deployment
 from sentinel.policy.thresholds import Thresholds
 
@@ -13,6 +13,20 @@ STRICT = Thresholds(review=0.2, block=0.4)
 LAX = Thresholds(review=0.8, block=None)
 SERVED = Deployment().with_champion("v1")
 TRYING = SERVED.with_experiment("v2")
+
+
+def test_what_is_named_keeps_its_manifest_and_what_is_not_loses_it():
+    second = SERVED.vouching("v1", "one").with_champion("v2").vouching("v2", "two")
+    assert second.manifests == {"v1": "one", "v2": "two"}
+    back = second.rolled_back()
+    assert back.vouching("v1", "one") == back
+    assert back.with_champion("v3").vouching("v3", "three").manifests == {"v1": "one", "v3": "three"}
+    back.check_is_meant("v1", "one")
+    back.check_is_meant("v9", "whatever: nobody knows")
+    with pytest.raises(BundleProblem, match="not the one that was chosen as v1"):
+        back.check_is_meant("v1", "another")
+    assert TRYING.vouching("v2", "two").promoted().manifests == {"v2": "two"}
+    assert msgspec.structs.replace(SERVED, shadow="v3").vouching("v3", "x").manifests == {"v3": "x"}
 
 
 def test_a_new_champion_remembers_the_one_before():

@@ -12,8 +12,9 @@ from hypothesis.extra.numpy import arrays
 
 from sentinel import Detector, FailPolicy, Fallback, Policy, Schema, field
 from sentinel.errors import InvalidDefinition
-from sentinel.policy.fail_policy import CHOICE_OF, MATRIX, MEANING, CompiledFailPolicy, Dependency, Fault, Then
+from sentinel.policy.fail_policy import CompiledFailPolicy
 from sentinel.policy.fallback import Condition, Rule
+from sentinel.policy.fault_matrix import CHOICE_OF, MATRIX, MEANING, Dependency, Fault, Then
 from sentinel.policy.model_call import FALLBACK_ONLY
 from sentinel.policy.thresholds import ACTIONS
 

@@ -63,11 +63,19 @@ def test_a_command_is_made_by_the_user_of_its_process(home):
     assert (only.where, only.what, only.asked) == ("command line", "promote", "v1")
 
 
+def test_no_card_number_gets_into_it_wherever_it_stands():
+    by = By("shop", "10.0.0.7", "POST /admin/ab/abort", '{"reason": "4111 1111 1111 1111"}')
+    change = Change.of(by, {"reason": "4111111111111111"}, {"reason": "5555-5555-5555-4444"}, 0)
+    assert change.asked == '{"reason": "[card number]"}'
+    assert change.before == change.after == '{"reason":"[card number]"}'
+    assert "1111" not in Change.of(by, {}, "x" * (LONGEST - 10) + "4111111111111111", 0).after
+
+
 def test_long_texts_are_cut_and_say_so(log):
     append_change(log, Change.of(By("a", "b", "c", "é" * 100_000), {"x": "y" * 100_000}, [], 1), 1)
     (only,) = audit_page(log, 1).changes
     assert len(only.asked) <= LONGEST + 20
-    assert only.asked.endswith(f"({100_000 - LONGEST} more ...")
+    assert only.asked.endswith(f"({100_000 - LONGEST} more)")
     assert len(only.before) <= LONGEST + 20
     assert len(log.at(1).body) < 8_192
 

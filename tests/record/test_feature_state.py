@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import StorageProblem
-from sentinel.events.columns import Outcome, columns_of_events, hash_texts
+from sentinel.events.columns import Outcome, columns_of_events, hash_texts, names_before
 from sentinel.events.times import instant_us
 from sentinel.model.bundle import Bundle, load_bundle
 from sentinel.record import feature_state
@@ -51,6 +51,7 @@ class Filled:
     def __init__(self, log, bundle, begun_us):
         self.log, self.schema, self.us = log, bundle.manifest.plan.schema, begun_us
         self.batches: dict[int, tuple[int, list]] = {}
+        self.is_rotated = False
         self._n = 0
 
     def decide(self, n, **changes):
@@ -71,7 +72,15 @@ class Filled:
             "transaction_id": f"t{n}", "event_time": self.us + 60_000_000 * (n - 90 * (n % 4 == 3)),
             "amount": 1.0 + n % 9, "card": f"card-{n % 5}", "shop": f"shop-{n % 3}", "channel": "web", "risk": 0.5,
         }  # fmt: skip
-        return self.schema.wire_type(**fields | changes)
+        payment = self.schema.wire_type(**fields | changes)
+        if self.is_rotated:
+            payment.hashed_before = {"card": payment.card, "channel": payment.channel}
+            payment.card, payment.channel = f"new {payment.card}", f"new {payment.channel}"
+        return payment
+
+    def rotate(self, _n):
+        """From now on card and channel are hashed with another key."""
+        self.is_rotated = True
 
     def learn(self, n):
         self.us += 1_000
@@ -91,10 +100,10 @@ class Filled:
 
     def by_hand(self, bundle, begin=1):
         """The store that took the history, and then every event from position `begin` on."""
-        store, columns_of = bundle.new_store(), columns_of_events(self.schema)
+        store, columns_of, before = bundle.new_store(), columns_of_events(self.schema), names_before(self.schema)
         for position, (received_us, events) in self.batches.items():
             if position >= begin and events:
-                store.advance(columns_of(events, received_us))
+                store.advance(columns_of(events, received_us), before(events))
         return bits_of(store)
 
 
@@ -161,6 +170,33 @@ def test_wherever_snapshots_and_starts_fall_it_is_the_same_to_the_last_bit(
             state.follow(log)
     assert bits(state) == filled.by_hand(bundle)
     assert bits(loaded(bundle, log, snapshots)) == filled.by_hand(bundle)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS, rotated=st.integers(0, 12))
+def test_with_another_hash_key_the_features_are_the_same_to_the_last_bit(
+    bundle, fake_log, begun_us, tmp_path_factory, steps, rotated
+):
+    plain, filled = (Filled(fake_log.FakeLog(), bundle, begun_us) for _ in range(2))
+    snapshots = Snapshots(tmp_path_factory.mktemp("snapshots"))
+    state, expected = (loaded(bundle, one.log, snapshots) for one in (filled, plain))
+    for n, (step, size) in enumerate(steps):
+        if n == rotated:
+            filled.rotate(size)
+        if step == "snapshot":
+            state.snapshot(filled.log, snapshots)
+        elif step == "load":
+            state = loaded(bundle, filled.log, snapshots)
+        else:
+            getattr(filled, step)(size)
+            getattr(plain, step)(size)
+            for mine, other in zip(filled.log.records[-1:], plain.log.records[-1:], strict=True):
+                assert features(state.take(mine)) == features(expected.take(other))
+    assert bits(loaded(bundle, filled.log, snapshots)) == filled.by_hand(bundle) == bits(state)
+
+
+def features(found):
+    return found and found.rows.tobytes()
 
 
 def test_a_start_goes_on_from_the_newest_snapshot(bundle, filled, log, snapshots):

@@ -284,6 +284,25 @@ def test_what_was_said_before_an_id_was_decided_again_is_taken_back_of_that_deci
     assert [one.told_by for one in shop.outcomes_of(0) if one.revoked_at is None] == ["good"]
 
 
+def test_of_a_forgotten_transaction_it_is_one_row_and_done_again_it_finds_nothing(shop):
+    """Its outcomes are found in the log, and what took them back by what is remembered of that."""
+    for n in range(2):
+        shop.pay()
+        for says in (True, False, True):
+            shop.tell(n, says, "bad")
+    shop.tell(1, False, "good")
+    shop.journal.forget_before(shop.log.durable - 1)
+    before = shop.log.durable
+    assert shop.revoke("bad", dry_run=True) == (6, 2, 1)
+    assert shop.revoke("bad") == (6, 2, 1)
+    assert shop.log.durable == before + 2
+    assert shop.revoke("bad") == (0, 0, 0)
+    assert shop.log.durable == before + 2
+    shop.pay()
+    live = shop.bits()
+    assert shop.replayed() == (live, live)
+
+
 def test_what_is_told_while_a_revocation_runs_counts(shop):
     shop.pay()
     shop.tell(0, True, "bad")

@@ -70,6 +70,29 @@ def test_keys_that_were_not_synced_are_lost(subjects, tmp_path):
     assert not SubjectKeys(tmp_path).erase("card_id=c")
 
 
+def test_a_key_that_nothing_was_stored_with_yet_hinders_no_erasure(subjects, tmp_path):
+    """A transaction may have been refused after it was read, or wait."""
+    subjects.sealed("card_id=kept", "email", "x")
+    subjects.sync(0)
+    sealed = subjects.sealed("card_id=new", "email", "x")
+    assert subjects.erase("card_id=kept")
+    subjects.sealed("card_id=later", "email", "x")
+    subjects.purge()
+    assert subjects.erase("card_id=new")
+    subjects.sync(0)
+    assert subjects.opened("card_id=new", "email", sealed) is None
+    assert not SubjectKeys(tmp_path).erase("card_id=new")
+
+
+def test_new_keys_in_memory_are_bounded(subjects, tmp_path, monkeypatch):
+    monkeypatch.setattr("sentinel.record.subjects._MOST_UNSAVED", 10)
+    sealed = {name: subjects.sealed(name, "email", name) for name in (f"card_id={n}" for n in range(25))}
+    assert len(subjects._unsaved) == 5
+    subjects.purge()
+    subjects.sync(0)
+    assert all(subjects.opened(name, "email", one) == name for name, one in sealed.items())
+
+
 def test_keys_are_forgotten_once_the_log_has_nothing_that_they_sealed(tmp_path):
     day = [100]
     subjects = SubjectKeys(tmp_path, lambda: day[0] * DAY_US)
@@ -98,8 +121,9 @@ def test_a_full_disk_loses_keys_and_says_so_until_the_file_is_opened_anew(subjec
     pages = subjects._writer.execute("PRAGMA page_count").fetchone()[0]
     subjects._writer.execute(f"PRAGMA max_page_count={pages}")
     names = (f"card_id={n}" for n in range(10_000))
+    deque((subjects.sealed(name, "email", "x") for name in names), maxlen=0)
     with pytest.raises(StorageProblem, match="full"):
-        deque((subjects.sealed(name, "email", "x") for name in names), maxlen=0)
+        subjects.sync(0)
     assert subjects.are_new
     for _ in range(2):
         subjects.sealed("card_id=kept", "email", "x")
@@ -116,4 +140,22 @@ def test_any_text_comes_back(tmp_path_factory, text):
     sealed = subjects.sealed("card_id=c", "email", text)
     subjects.sync(0)
     assert subjects.opened("card_id=c", "email", sealed) == text
+    subjects.close()
+
+
+def test_a_subject_is_known_by_its_other_names_as_long_as_its_key(tmp_path):
+    day = [100]
+    subjects = SubjectKeys(tmp_path, lambda: day[0] * DAY_US)
+    subjects.sealed("card=s2", "email", "x", "card=s1")
+    subjects.sealed("card=s3", "email", "x", "card=s2")
+    subjects.sealed("card=other", "email", "x")
+    subjects.sync(0)
+    for name in ("card=s1", "card=s2", "card=s3"):
+        assert sorted(subjects.names_of(name)) == ["card=s1", "card=s2", "card=s3"]
+        subjects.erase(name)
+    assert subjects.names_of("card=other") == ["card=other"]
+    day[0] = 150
+    subjects.sealed("card=s3", "email", "x", "card=s2")
+    subjects.sync(pruned_us=101 * DAY_US)
+    assert sorted(subjects.names_of("card=s3")) == ["card=s2", "card=s3"]
     subjects.close()

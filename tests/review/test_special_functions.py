@@ -1,5 +1,6 @@
 """The special functions, against those of SciPy."""
 
+import itertools
 import math
 
 import pytest
@@ -15,6 +16,27 @@ from sentinel.review.special_functions import chi2_quantile, chi2_tail, lambert_
 def test_the_tail_of_chi2_is_that_of_scipy(degrees, x):
     expected = float(chdtrc(degrees, x))
     assert chi2_tail(degrees, x) == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(0.0, 7.0), st.floats(-6.0, 6.0))
+def test_with_many_degrees_too(exponent, deviations):
+    degrees = int(10**exponent)
+    x = max(degrees + deviations * math.sqrt(2.0 * degrees), 0.0)
+    assert chi2_tail(degrees, x) == pytest.approx(float(chdtrc(degrees, x)), rel=1e-8, abs=1e-13)
+
+
+@pytest.mark.parametrize("degrees", [2, 40, 2_000, 60_000])
+def test_of_even_degrees_it_is_a_sum_of_poisson(degrees):
+    """An independent formula: of a Poisson variable with mean x / 2, fewer than degrees / 2."""
+    mean = degrees / 2
+    logs = itertools.accumulate((math.log(mean / k) for k in range(1, degrees // 2)), initial=-mean)
+    assert chi2_tail(degrees, degrees) == pytest.approx(math.fsum(map(math.exp, logs)), rel=1e-8)
+
+
+def test_more_degrees_than_can_be_computed_are_refused():
+    with pytest.raises(ValueError, match="degrees of freedom"):
+        chi2_tail(2 * 10**9, 1.0)
 
 
 @settings(max_examples=300, deadline=None)

@@ -3,14 +3,20 @@
 import http.client
 import json
 import re
+import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 import zipfile
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import polars as pl
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from sentinel.commands.server_process import ServerFailed, ServerProcess, free_port
 from sentinel.config import Settings
@@ -117,7 +123,7 @@ def test_no_card_number_leaves_the_process(ask, server, seen, home, detector):
         payment("x", **{pan: pan}), payment(pan + "x" * 120), payment("x", channel=f"{pan} " * 20), [payment("x", risk=pan)],
         payment("x", card_first6=pan), payment("x", card=[pan]), b'{"a": %b' % pan.encode(), payment("x", shop=None),
     ):  # fmt: skip
-        ask("POST", "/v1/score", body, **{"x-request-id": f"r {pan}", "traceparent": f"00-{pan * 2}-{pan}-01"})
+        ask("POST", "/v1/score", body, **{"x-request-id": f"r-{pan}", "traceparent": f"00-{pan * 2}-{pan}-01"})
         ask("POST", "/v1/outcomes", body)
     ask("POST", "/predict", {"features": {pan: 1}, "key": pan}, **{"x-request-id": pan})
     ask("GET", f"/v1/decisions?{pan}=1")
@@ -145,6 +151,80 @@ def test_no_card_number_leaves_the_process(ask, server, seen, home, detector):
     assert masked(kept) == kept
 
 
+class Collector(BaseHTTPRequestHandler):
+    """Keeps whatever it is sent, headers and all."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.received.append((str(self.headers), body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def collector():
+    with HTTPServer((HOST, 0), Collector) as server:
+        server.received = []
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
+        yield server
+        server.shutdown()
+
+
+def test_no_card_number_and_no_secret_is_sent_to_a_collector_of_traces(home, collector, tmp_path):
+    shutil.copytree(home, tmp_path / "home")
+    made = subprocess.run(
+        [sys.executable, "-m", "sentinel", "keys", "create", "shop", "--scopes", "score,outcomes,read", "--json",
+         "--home", tmp_path / "home"], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    key, admin = json.loads(made.stdout)["key"], "an-admin-key-that-nobody-knows"
+    settings = {"SENTINEL_OTLP_ENDPOINT": f"http://{HOST}:{collector.server_port}", "SENTINEL_HASH_KEY": KEY,
+                "SENTINEL_ADMIN_KEY": admin, "SENTINEL_LOG_LEVEL": "DEBUG"}  # fmt: skip
+    server = ServerProcess(tmp_path / "home", HOST, free_port(HOST), environment=settings)
+    server.start()
+    pan, answers = PANS[1], []
+    for headers in (
+        {"x-request-id": f"r {pan}", "traceparent": f"00-{pan * 2}-{pan}-01"},
+        {"x-request-id": "4111-1111-1111-1111", "traceparent": f"00-{pan}{'ab' * 8}-{'ab' * 8}-01"},
+        {"x-request-id": f"card={pan};", "traceparent": f"cc-{'ab' * 16}-{pan}-01-{pan}"},
+        {"x-request-id": f"{pan[:4]} {pan[4:]}", "traceparent": pan, "tracestate": f"pan={pan}", "baggage": f"a={pan}"},
+        {"x-request-id": "plain", "traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01", "authorization": f"Bearer {key}"},
+        {"x-request-id": "plain", "authorization": f"Bearer {admin}"},
+        {"x-request-id": "plain", "authorization": f"Bearer sk_{pan}"},
+    ):
+        for path, body in (
+            ("/v1/score", payment(pan, shop=pan, channel=pan)), ("/v1/score", payment("x", **{pan: pan})), ("/v1/score", pan),
+            ("/v1/score", [payment(f"{pan} {n}") for n in range(3)]), ("/predict", {"features": {pan: 1}, "key": pan}),
+            ("/v1/outcomes", {"transaction_id": pan, "is_fraud": True, "reason": pan}), (f"/v1/score?card={pan}", payment("q")),
+            (f"/v1/outcomes/{pan}", {}), ("/admin/erase", {"key": "card", "value": pan}),
+        ):  # fmt: skip
+            connection = http.client.HTTPConnection(HOST, server.port, timeout=30)
+            connection.request("POST", path, json.dumps(body).encode(), {"content-type": "application/json"} | headers)
+            answer = connection.getresponse()
+            answers.append(f"{answer.getheaders()}".encode() + answer.read())
+            connection.close()
+    server.stop()  # it sends what it still has
+    spans = [
+        span
+        for _, body in collector.received
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    assert len(spans) == 7 * 7, "one for each scoring call"
+    ids = [one.hex() for span in spans for one in (span.trace_id, span.span_id, span.parent_span_id)]
+    sent = [f"{headers}\n".encode() + body for headers, body in collector.received]
+    for found in (*sent, *(str(span).encode() for span in spans), *answers):
+        assert not card_numbers_in(found)
+        assert masked(found.decode(errors="replace")).count("[card number]") == found.count(b"[card number]")
+        for secret in (key, admin, KEY):
+            assert secret.encode() not in found
+    assert [one for one in ids if masked(one) != one] == []
+    assert "ab" * 16 in ids, "a trace without one is followed"
+
+
 def test_every_file_of_the_home_is_private(home, server):
     assert server is not None
     assert {stat.S_IMODE(path.lstat().st_mode) & 0o077 for path in (home, *home.rglob("*"))} == {0}
@@ -156,7 +236,7 @@ def test_the_model_learns_from_hashes_and_kept_digits(home):
 
 
 def test_without_the_key_or_with_another_one_a_server_does_not_start(home):
-    for key, said in ((None, "no key to hash with"), ("short", "too short"), (KEY[::-1], "number the new one")):
+    for key, said in ((None, "none is given now"), ("short", "too short"), (KEY[::-1], "number the new one")):
         environment = {} if key is None else {"SENTINEL_HASH_KEY": key}
         with pytest.raises(ServerFailed, match=said):
             ServerProcess(home, HOST, free_port(HOST), environment=environment).start()

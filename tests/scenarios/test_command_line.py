@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from sentinel.bench.serving_benchmark import served
 from sentinel.cli import app
 from sentinel.commands.server_process import free_port
 
@@ -69,6 +72,36 @@ def test_parity_through_a_server_and_a_kill(shop_file, shop_detector):
     assert min(report["outcomes"], report["late"], report["repeated"]) > 0
 
 
+@pytest.fixture
+def of_another_server(tmp_path, monkeypatch):
+    """The settings of an operator, none of which fits a server over a folder that a command has made for itself."""
+    sentinel("models", "keygen", "--out", tmp_path / "team.key")
+    settings = {"TRUSTED_KEYS_FILE": tmp_path / "team.key.pub", "AUTH": "required", "KEY": "sk_" + "k" * 43,
+                "WORKERS": 2, "LOG_TO": tmp_path / "operators.log", "HOME": tmp_path / "home"}  # fmt: skip
+    for name, value in settings.items():
+        monkeypatch.setenv(f"SENTINEL_{name}", str(value))
+    yield
+    assert not (tmp_path / "operators.log").exists()
+
+
+@pytest.mark.usefixtures("of_another_server")
+def test_parity_heeds_no_setting_of_another_server(shop_file, shop_detector):
+    given = ["--detector", shop_detector, "--data", shop_file, "--events", 600, "--json"]
+    report = json.loads(sentinel("parity", *given).stdout)
+    assert (report["transactions"], report["differing"]) == (600, 0)
+
+
+@pytest.mark.usefixtures("of_another_server")
+def test_a_server_that_is_measured_heeds_no_setting_of_another(shop_home, tmp_path):
+    shutil.copytree(shop_home, tmp_path / "measured")
+    with served(tmp_path / "measured", port := free_port("127.0.0.1")):
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{port}/predict", b'{"features": [1]}', {"content-type": "application/json"}
+        )
+        with pytest.raises(urllib.error.HTTPError, match="400"):  # it would be let in with as many as there are
+            urllib.request.urlopen(asked, timeout=5)
+
+
 def test_parity_of_what_is_shed_on_a_machine_that_is_too_slow(shop_file, shop_detector, monkeypatch):
     monkeypatch.setenv("SENTINEL_DEADLINE_MS", "2")
     given = ["--detector", shop_detector, "--data", shop_file, "--events", 2500, "--json"]
@@ -94,6 +127,7 @@ def test_simulate_writes_the_same_bytes_for_the_same_seed(tmp_path):
     assert (tmp_path / "d.jsonl").read_text().count("\n") == 50
 
 
+@pytest.mark.usefixtures("of_another_server")
 def test_the_demo_ends_with_its_figures(tmp_path):
     port = free_port("127.0.0.1")
     arguments = ["--transactions", 20_000, "--seconds", 3, "--rate", 300, "--home", tmp_path / "demo", "--port", port]

@@ -94,6 +94,11 @@ def assert_features_can_be_computed_again(home):
     return compared
 
 
+def replay(home, name):
+    command = [sys.executable, "-m", "sentinel", "replay", name, "--home", str(home), "--json"]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
 def test_what_is_personal_is_erased_and_nothing_else_changes(home, server):
     server.start()
     begun = int(time.time()) - 1000
@@ -126,8 +131,14 @@ def test_what_is_personal_is_erased_and_nothing_else_changes(home, server):
         code, _, error = erase(home, subject)
         assert code == 1
         assert said in error
+    noted = HomeDeployment(home).audit(1).changes[0]
+    assert (noted.what, noted.where, noted.asked) == ("erase", "command line", '{"key":"card"}')
+    assert "card-2" not in str(noted)
     server.start()
     assert email_of(server, "t2") == "erased"
+    for name, erased in (("t2", ["channel"]), ("t3", [])):
+        receipt = replay(home, name)
+        assert (receipt["same"], receipt["erased"]) == (True, erased)
     server.stop()
     assert assert_features_can_be_computed_again(home) > 300
     stored = everything_in(home)
@@ -136,3 +147,5 @@ def test_what_is_personal_is_erased_and_nothing_else_changes(home, server):
     kinds = [record.kind for page in Follower(log, 0).rest() for record in page]
     log.close()
     assert kinds.count(Kind.ERASED) == 3
+    before_first = kinds[: kinds.index(Kind.ERASED)]
+    assert before_first[-1] == Kind.AUDIT, "an entry too many after a crash, never one too few"

@@ -28,7 +28,8 @@ from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.detectors import load_detector
 from sentinel.events.files import history_of_frame
 from sentinel.model.registry import Registry
-from sentinel.policy.fail_policy import Dependency, FailPolicy, Fault, Then
+from sentinel.policy.fail_policy import FailPolicy
+from sentinel.policy.fault_matrix import Dependency, Fault, Then
 from sentinel.record.applied import HomeDeployment
 from sentinel.train.pipeline import train
 

@@ -24,6 +24,8 @@ def server(two_models_home, tmp_path):
     server = ServerProcess(
         home, HOST, free_port(HOST), environment={"SENTINEL_WORKERS": "2", "SENTINEL_CACHE_TTL_S": "0"}
     )
+    home.chmod(0o755)
+    (home / "models" / "v1" / "manifest.json").chmod(0o644)
     server.start()
     yield server
     server.stop()
@@ -68,6 +70,11 @@ def test_they_score_count_and_change_together(server):
     time.sleep(1.0)
     assert {call(server, "/predict", VECTOR)["model_version"] for _ in range(50)} == {"v2"}
     assert_counted(server, 150)
+
+
+def test_what_others_could_read_of_the_home_is_mended(server):
+    modes = {path: path.stat().st_mode & 0o077 for path in (server.home, *server.home.rglob("*"))}
+    assert [path for path, of_others in modes.items() if of_others] == []
 
 
 def test_transactions_say_what_they_need(server):

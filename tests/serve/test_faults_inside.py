@@ -15,7 +15,8 @@ from sentinel.model.bundle import Bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.breaker import BreakerSettings
 from sentinel.policy.deployment import Deployment, Experiment
-from sentinel.policy.fail_policy import Dependency, FailPolicy, Fault, Then
+from sentinel.policy.fail_policy import FailPolicy
+from sentinel.policy.fault_matrix import Dependency, Fault, Then
 from sentinel.policy.model_call import MAX_STUCK, Limits
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.disk import RealDisk, RealFile

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from sentinel.errors import BundleProblem, UnknownVersion
-from sentinel.model.bundle import Bundle, load_warm
+from sentinel.model.bundle import Bundle, accept_bundle, load_warm
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment
 from sentinel.policy.experiment import variant_of
 from sentinel.policy.thresholds import Thresholds
+from sentinel.record.applied import HomeDeployment
 from sentinel.serve.lineup import Contender, Lineup, check_comparable, load_lineup
 
 SERVED = Deployment(revision=3).with_champion("v1")
@@ -108,6 +109,23 @@ def test_an_altered_challenger_is_refused(tmp_path, two_models_home, both):
     with pytest.raises(BundleProblem, match="altered after training"):
         load_lineup(TRYING, Registry(tmp_path / "models"), alone)
     assert load_lineup(SERVED, Registry(tmp_path / "models"), alone).champion.bundle is both.champion.bundle
+
+
+def test_another_model_under_the_name_of_the_chosen_one_is_refused_until_it_is_chosen(tmp_path, two_models_home):
+    home = shutil.copytree(two_models_home, tmp_path / "home")
+    deployment, registry = HomeDeployment(home), Registry(home / "models")
+    deployment.promote("v1")
+    lineup = load_lineup(deployment.read(), registry)
+    text = (home / "models" / "v1" / "manifest.json").read_text()
+    (home / "models" / "v1" / "manifest.json").write_text(text + "\n")
+    accept_bundle(registry, "v1")
+    with pytest.raises(BundleProblem, match="not the one that was chosen as v1"):
+        load_lineup(deployment.read(), registry)
+    assert load_lineup(deployment.read(), registry, lineup).champion.bundle is lineup.champion.bundle
+    deployment.promote("v1")
+    chosen = load_lineup(deployment.read(), registry, lineup).champion.bundle
+    assert chosen.manifest_sha256 != lineup.champion.bundle.manifest_sha256
+    assert load_lineup(msgspec.structs.replace(deployment.read(), manifests={}), registry).champion.version == "v1"
 
 
 def test_two_models_of_different_transactions_are_not_compared(registry, both):

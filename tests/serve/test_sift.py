@@ -1,5 +1,7 @@
 """Sifting: what is new, what was decided before, what came twice, what cannot be; nothing is changed by it."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from sentinel.errors import Conflict, InvalidInput, SentinelError
 from sentinel.events.columns import hash_texts
+from sentinel.events.schema import Schema
 from sentinel.events.times import FARTHEST_AHEAD_US
 from sentinel.model.bundle import load_bundle
 from sentinel.serve.batch import Arrivals, Decision
@@ -86,6 +89,42 @@ def test_other_content_is_a_conflict_with_what_is_stored_and_with_what_came_firs
     answers = told(sifted)
     assert [type(one) for one in answers] == [Conflict, Decision, Conflict, Decision]
     assert [answers[1].replayed, answers[3].replayed] == [False, True]
+
+
+def test_what_is_personal_may_be_sealed_otherwise_when_it_comes_twice(home):
+    """The subject was erased in between: the second is sealed with another key, and is the same all the same."""
+    schema = Schema(
+        id="transaction_id", time="event_time", amount="amount", keys=("card", "channel"), personal={"channel": "card"}
+    )
+    sealed = schema.sealed["channel"]
+    payment = {"transaction_id": "t10", "event_time": home.now_us, "amount": 1.5, "card": "c", "channel": "x"}
+    events = [schema.decode(json.dumps(payment | {sealed: text, "card": card}).encode())
+              for text, card in (("before", "c"), ("after", "c"), ("after", "d"))]  # fmt: skip
+    arrivals = Arrivals(events, [0] * 3, [100] * 3)
+    answers = told(Sieve(schema).sift(arrivals, home.engine.journal, home.now_us))
+    assert [type(one) for one in answers] == [Decision, Decision, Conflict]
+    assert answers[1].replayed
+
+
+TWINS = [("order-00044490-0000000000", "liH9wXJC"), ("order-00078591-0000000000", "bsrjb9Eg")]
+"""Ids with one hash: it has no key, so whoever knows one id can make the other."""
+
+
+def test_an_id_with_the_hash_of_another_one_is_refused_for_ever(home):
+    (one, other), (late, later) = TWINS
+    assert hash_texts([one, late]).tolist() == hash_texts([other, later]).tolist()
+    home.answered([home.payment(20, transaction_id=one, card="a")])
+    for events in (
+        [home.payment(21, transaction_id=other)],
+        [home.payment(20, transaction_id=one, card="a"), home.payment(21, transaction_id=other)],
+        [home.payment(21, transaction_id=other), home.payment(10)],
+        [home.payment(22, transaction_id=late), home.payment(21, transaction_id=later), home.payment(21, transaction_id=other)],
+    ):  # fmt: skip
+        sifted = sift(home, events)
+        answers = {event.transaction_id: answer for event, answer in zip(events, told(sifted), strict=True)}
+        refused = {name for name, answer in answers.items() if isinstance(answer, Conflict)}
+        assert refused == {name for name in answers if name in (other, later)}
+        assert "64-bit hash" in str(answers[other])
 
 
 def test_a_time_is_too_early_from_more_than_a_day_ahead_on(home):

@@ -16,6 +16,7 @@ import random
 import secrets
 import shutil
 import sqlite3
+import stat
 import sys
 import threading
 import time
@@ -245,8 +246,11 @@ class Machine:
 
     def sync_host_file(self, descriptor: int) -> None:
         """A real file that reaches the platters, or fails to."""
-        self.disk.step()
         found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            self.sync_host_folder(Path(f"/proc/self/fd/{descriptor}").readlink())
+            return
+        self.disk.step()
         self._synced[found.st_ino] = found.st_size
 
     def sync_host_folder(self, folder: Path) -> None:
@@ -279,7 +283,7 @@ class Machine:
     def _host_files(self) -> list[Path]:
         folders = (self.host / name for name in ("ids", "snapshots", "shadow"))
         found = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-        return sorted([*found, *self.host.glob("*log.mark")])
+        return sorted([*found, *self.host.glob("*log.mark*")])
 
     def _is_kept(self, path: Path) -> bool:
         found = path.stat()
@@ -563,6 +567,9 @@ class _Secrets(types.ModuleType):
     def randbits(self, bits: int) -> int:
         return machine().random.getrandbits(bits)
 
+    def token_bytes(self, size: int = 32) -> bytes:
+        return machine().random.randbytes(size)
+
     def token_hex(self, size: int = 16) -> str:
         return machine().random.randbytes(size).hex()
 
@@ -572,7 +579,7 @@ _INSTEAD: list[tuple[object, object]] = [
     (time, _Clock("time")), (threading, _threading), (os, _System("os")), (secrets, _secrets),
     (dt.datetime, _Moment), (threading.Event, Event), (threading.Lock, Lock), (threading.Thread, Thread),
     (threading.get_native_id, _threading.get_native_id), (futures.Future, Future), (queue.SimpleQueue, Queue),
-    (secrets.token_hex, _secrets.token_hex), (RealDisk, lambda: machine().disk),
+    (secrets.token_hex, _secrets.token_hex), (secrets.token_bytes, _secrets.token_bytes), (RealDisk, lambda: machine().disk),
     (sqlite3, _Sqlite("sqlite3")), (io.FileIO, _file_of),
 ]  # fmt: skip
 

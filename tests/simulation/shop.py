@@ -23,6 +23,7 @@ from sentinel import (
     total,
 )
 from sentinel.events.files import history_of_frame
+from sentinel.events.secrets import Secrets, key_of
 from sentinel.model.registry import Registry
 from sentinel.train.pipeline import train
 
@@ -30,11 +31,17 @@ START_US = 1_735_689_600_000_000
 DAY_US = 86_400_000_000
 END_US = START_US + 4 * DAY_US
 CARDS, SHOPS = 9, 3
+SECRETS = Secrets(key_of("Zr8Qm1pX0vK5tB7nC3yL9wE2sD4fG6hJ"), "allow")
 
 V1 = Detector(
     name="shop",
     schema=Schema(
-        keys=("card", "shop"), categories=("channel",), numbers=("risk",), optional=("channel", "risk"), max_late="1h"
+        keys=("card", "shop"),
+        categories=("channel", "email"),
+        numbers=("risk",),
+        optional=("channel", "email", "risk"),
+        personal={"email": "card"},
+        max_late="1h",
     ),
     features=(
         field("amount"),
@@ -85,4 +92,6 @@ def history() -> pl.DataFrame:
 def train_models(folder: Path) -> None:
     """v1 and v2, in the folder `models`."""
     for detector in (V1, V2):
-        train(detector, history_of_frame(history(), detector.schema), Registry(folder), lambda *_: None)
+        train(
+            detector, history_of_frame(history(), detector.schema, secrets=SECRETS), Registry(folder), lambda *_: None
+        )

@@ -22,6 +22,7 @@ from machine import Machine, PowerCut, Process, machine, running, simulated
 from witness import Models, Witness
 
 from sentinel.errors import LogDamaged, NotReady, Overloaded, SentinelError
+from sentinel.events.reader import TransactionReader
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment
@@ -29,6 +30,7 @@ from sentinel.policy.model_call import Limits
 from sentinel.record import home_log, projector, snapshotter
 from sentinel.record.applied import Change, HomeDeployment, deployment_in, log_folder
 from sentinel.record.audit import SENTINEL, By
+from sentinel.record.erasure import erase
 from sentinel.record.home_log import HomeLog
 from sentinel.record.ids import IdIndex
 from sentinel.record.journal import Journal
@@ -338,8 +340,10 @@ class Run:
 
     def _rarely(self) -> None:
         draw = self.random.random()
-        if draw < 0.07:
+        if draw < 0.05:
             self._revoke()
+        elif draw < 0.09:
+            self._erase()
         elif draw < 0.35:
             self._change()
         elif draw < 0.7:
@@ -370,8 +374,15 @@ class Run:
 
         def arrive() -> None:
             clients.log = server.log
-            request = clients.request(events)
-            put = server.worker.put_outcomes if is_outcome else server.worker.put
+            put, sent = server.worker.put_outcomes if is_outcome else server.worker.put, events
+            try:
+                if not is_outcome:
+                    sent = clients.read(events, None)
+                    sent = clients.read(events, server.worker.ready_engine())
+            except SentinelError:  # no engine, or what is personal cannot be sealed
+                clients.request(sent).reply([NotReady("nothing was stored")] * len(sent))
+                return
+            request = clients.request(sent)
             try:
                 put(request)
             except (NotReady, Overloaded) as error:
@@ -406,13 +417,14 @@ class Run:
         told_by, _ = self.random.choice(TELLERS)
         us = self.random.choice((None, 60_000_000, HOUR_US))
         asked = RevokeBody(told_by, "stolen", None if us is None else (self.machine.wall_us - us) / 1e6)
+        by = By("anna", "10.0.0.1", "POST /admin/outcomes/revoke")
         witness.maybe_revoked.add((told_by, "stolen"))
 
         def revoke_all() -> None:
             position, before = 0, None
             try:
                 while before is None or position < before:
-                    step = revoke(server.worker, msgspec.structs.replace(asked, position=position, before=before))
+                    step = revoke(server.worker, msgspec.structs.replace(asked, position=position, before=before), by)
                     position, before = step.position, step.before
             except (SentinelError, TimeoutError) as error:
                 self.machine.trace(f"not revoked: {type(error).__name__}")
@@ -425,6 +437,33 @@ class Run:
 
         if server.worker is not None and not server.is_stopping:
             self.machine.spawn(server.process, "revoker", revoke_all)
+
+    def _erase(self) -> None:
+        """Somebody has erased what is personal of a card; as the admin API does it."""
+        server, witness = self.server, self.witness
+        card = f"card-{self.random.randint(0, shop.CARDS)}"
+
+        def errand(engine: Engine) -> tuple[int, int]:
+            reader = TransactionReader(engine.schema, shop.SECRETS)
+            witness.maybe_erased[card] = before = len(witness.sealings)
+            done = erase(engine.journal.log, engine.journal.subjects, reader, ("card", card), self.machine.wall_us)
+            return done.position, before
+
+        def erase_it() -> None:
+            try:
+                position, before = server.worker.between_batches(errand).result(60)
+                SubjectKeys(self.home).purge()
+                while server.log.durable <= position:
+                    server.worker.ready_engine()
+                    self.machine.block(lambda: False, 0.01)
+            except (SentinelError, TimeoutError) as error:
+                self.machine.trace(f"not erased: {type(error).__name__}")
+                return
+            witness.erased[card] = max(before, witness.erased.get(card, 0))
+            self.counts["erased"] += 1
+
+        if server.worker is not None and not server.is_stopping:
+            self.machine.spawn(server.process, "eraser", erase_it)
 
     def _check_kept(self, wanted: Deployment, log: HomeLog) -> None:
         """As the admin API: a model is refused of whose features the log has not enough any more."""
@@ -551,6 +590,7 @@ class Run:
         self.counts["segments pruned"] += log.first > self._first
         self._first = log.first
         self.witness.compare(log, self.machine.latest_us)
+        self.counts["personal"] += self.witness.check_personal(SubjectKeys(self.home), log.first)
         self.clients.check_kept()
         log.close()
 

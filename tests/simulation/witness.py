@@ -20,6 +20,7 @@ from sentinel.policy.deployment import Deployment
 from sentinel.policy.thresholds import ACTIONS, Thresholds
 from sentinel.record.entries import (
     DecisionRow,
+    Erased,
     OutcomeRow,
     Revocation,
     RevokedRow,
@@ -32,6 +33,7 @@ from sentinel.record.entries import (
 )
 from sentinel.record.feature_state import FeatureState
 from sentinel.record.log import Follower, Kind, LogReader, Record
+from sentinel.record.subjects import SubjectKeys
 
 _TAKEN = (Kind.DECIDED, Kind.OUTCOMES, Kind.REVOKED)
 _MOST_OF_ONE = 16
@@ -41,6 +43,13 @@ _decode_audit = msgspec.msgpack.Decoder(tuple[int, dict[str, Any]]).decode
 def said(one: Any) -> tuple[Any, ...]:
     """What an outcome says, and who says so."""
     return one.is_fraud, one.source, one.told_by, one.reason
+
+
+def bare(content: bytes) -> bytes:
+    """A transaction without what was sealed of it: that is another text under another key."""
+    fields = msgspec.json.decode(content)
+    fields.pop("email_sealed", None)
+    return msgspec.json.encode(fields)
 
 
 class Oracle:
@@ -173,6 +182,15 @@ class Witness:
         """The same of outcomes."""
 
         self.values = 0
+        self.sealed: dict[tuple[str, str], tuple[int, str]] = {}
+        """By card and sealed text, the last sealing that gave it, and what was sealed."""
+
+        self.sealings: list[str] = []
+        """The card of each sealing."""
+
+        self.maybe_erased: dict[str, int] = {}
+        self.erased: dict[str, int] = {}
+        """By card, how many sealings there were when it was to be erased; and when that was acknowledged."""
 
     def follow(self, log: LogReader) -> None:
         """Take what is new."""
@@ -212,6 +230,10 @@ class Witness:
             self.audited = record.position
         elif record.kind == Kind.APPLIED:
             self._apply(record)
+        elif record.kind == Kind.ERASED:
+            of = msgspec.msgpack.decode(record.body, type=Erased)
+            assert of.key == "card", f"{of} is no subject"
+            assert of.value in self.maybe_erased, f"nobody has asked to erase {of}"
         else:
             assert record.kind == Kind.HEARTBEAT, record
         for one in self.kept.values():
@@ -228,7 +250,7 @@ class Witness:
         _, change = _decode_audit(self.records[-2].body)
         names = [name for name in after if after[name] != before[name]]
         for side, said_so in ((before, change["before"]), (after, change["after"])):
-            if not said_so.endswith("more ..."):
+            if not said_so.endswith(" more)"):
                 assert msgspec.json.decode(said_so) == {name: side[name] for name in names}, f"{said_so}, not {side}"
         assert change["who"], "nobody has changed it"
         self.revision, self.deployment = revision, after
@@ -260,7 +282,7 @@ class Witness:
             if before is not None:
                 age_us = row.received_us - before.received_us
                 assert age_us > self.remember_us, f"{row.transaction_id} is decided twice"
-            assert self.maybe[row.transaction_id][row.content] > 0, (
+            assert self.maybe[row.transaction_id][bare(row.content)] > 0, (
                 f"{row.transaction_id} is stored at {row.position}, and all who sent it were told that nothing was"
             )
             self.decisions[row.transaction_id] = row
@@ -355,6 +377,26 @@ class Witness:
             if one.position >= first and _is_covered(one, revocation) and one.position not in self.revoked
         ]
         assert not left, f"{left} should have been taken back by {revocation}"
+
+    def check_personal(self, subjects: SubjectKeys, first: int) -> int:
+        """What is personal can be read as long as nobody has it erased, and never once that is acknowledged."""
+        checked = 0
+        for row in self.all_decisions:
+            text = msgspec.json.decode(row.content).get("email_sealed") if row.position >= first else None
+            if text is None:
+                continue
+            card = msgspec.json.decode(row.content)["card"]
+            last, plain = self.sealed[card, text]
+            found = subjects.opened(f"card={card}", "email", text)
+            assert found in (None, plain), f"{row.transaction_id} has {found!r}, and {plain!r} was sent"
+            if last >= self.maybe_erased.get(card, 0):
+                assert found is not None, f"what is personal of {row.transaction_id} at {row.position} is lost"
+            if last < self.erased.get(card, 0):
+                assert found is None, (
+                    f"what is personal of {row.transaction_id} at {row.position} was erased, and is here"
+                )
+            checked += 1
+        return checked
 
     def check_state(self, state: FeatureState) -> None:
         """A state in memory is that of the log from its beginning, up to the last bit."""

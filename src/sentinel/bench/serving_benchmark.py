@@ -17,7 +17,7 @@ import numpy as np
 from sentinel.bench.load_generator import Load, Requests, Target, at_random, closed_loop, open_loop
 from sentinel.bench.serving_workloads import Workloads, prepare
 from sentinel.commands.progress import Stage
-from sentinel.commands.server_process import ServerProcess, free_port, port_is_free
+from sentinel.commands.server_process import ServerProcess, apart, free_port, port_is_free
 from sentinel.errors import SentinelError
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
@@ -155,7 +155,7 @@ def _measure(plan: Plan, work: Workloads, folder: Path, stage: Stage) -> Serving
         with nginx(folder, work.constant_answer) as (port, pid):
             if port:
                 runs.closed("nginx constant answer", port, pid, work.distinct, CONNECTIONS)
-        with _served(work.vector_home, vector_port) as server:
+        with served(work.vector_home, vector_port) as server:
             port, pid = server.port, server.pid
             closed_loop(Target(HOST, port, CONNECTIONS), work.distinct, 5_000)  # warm
             runs.closed("predict hot", port, pid, work.hot, CONNECTIONS)
@@ -165,7 +165,7 @@ def _measure(plan: Plan, work: Workloads, folder: Path, stage: Stage) -> Serving
             runs.closed("predict distinct, 1 connection", port, pid, work.distinct, 1)
             for rate in plan.predict_rates:
                 runs.open(f"predict distinct at {rate:,}/s", port, pid, work.distinct, rate)
-        with _served(work.score_home, score_port) as server:
+        with served(work.score_home, score_port) as server:
             port, pid = server.port, server.pid
             for name, connections in (
                 ("score, 1 connection", 1), ("score, 64 connections", 64), ("score, 256 connections", 256)
@@ -240,8 +240,9 @@ def _check_log(work: Workloads) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _served(home: Path, port: int) -> Iterator[ServerProcess]:
-    server = ServerProcess(home, HOST, port, core=SERVER_CORE)
+def served(home: Path, port: int) -> Iterator[ServerProcess]:
+    """A server over a home that was made for the benchmark, on the server's core."""
+    server = ServerProcess(home, HOST, port, core=SERVER_CORE, environment=apart())
     server.start()
     try:
         yield server

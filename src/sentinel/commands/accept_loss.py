@@ -1,14 +1,16 @@
 """`sentinel log accept-loss`: shows what of the log is lost at a position, and gives it up."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from sentinel.commands.audited import note, note_in_log
 from sentinel.config import Settings
 from sentinel.errors import LogDamaged, StorageProblem
+from sentinel.events.times import clock_us
 from sentinel.record.applied import log_folder
+from sentinel.record.damage import Damage
 from sentinel.record.disk import RealDisk
 from sentinel.record.file_log import FileLog
 from sentinel.record.home_log import Seen, furthest, is_gone, seen_in
@@ -16,7 +18,7 @@ from sentinel.record.lock import WriterLock
 from sentinel.record.log import Kind
 from sentinel.record.log_reader import naming_faults
 from sentinel.record.loss import Loss, body_of_loss
-from sentinel.record.salvage import Damage, Salvage
+from sentinel.record.salvage import Salvage
 from sentinel.record.segment import segment_name
 
 
@@ -40,15 +42,29 @@ def loss_at(settings: Settings, position: int) -> Iterator[FoundLoss]:
         lock = WriterLock.take(folder)
     try:
         with naming_faults(folder, "mended"):
-            yield _gone(settings.home, position) if is_gone(folder) else _damaged(settings.home, position)
+            found = _gone(settings.home, position) if is_gone(folder) else _damaged(settings.home, position)
+            yield found._replace(accept=lambda: _accepted(settings, found))
     finally:
         lock.release()
+
+
+def _accepted(settings: Settings, found: FoundLoss) -> str:
+    """Give it up, and have that in the audit too."""
+    kept, lost = found.accept(), found.damage
+    what, asked = "log accept-loss", str(lost.begin)
+    after = {"begin": lost.begin, "end": lost.end, "problem": lost.problem}
+    try:
+        with closing(FileLog(log_folder(settings.home), clock_us())) as log:
+            note_in_log(log, what, asked, {}, after)
+    except LogDamaged:  # there is more to give up before it can be written to
+        note(settings, what, asked, {}, after)
+    return kept
 
 
 def _damaged(home: Path, position: int) -> FoundLoss:
     folder = log_folder(home)
     try:
-        log = FileLog(folder, _now_us())
+        log = FileLog(folder, clock_us())
     except LogDamaged:
         return _salvaged(home, position)
     with closing(log):
@@ -59,7 +75,7 @@ def _damaged(home: Path, position: int) -> FoundLoss:
     damage = _at_the_end(segment_name(base), position, seen, received_us)
 
     def accept() -> str:
-        with closing(FileLog(folder, _now_us())) as log:
+        with closing(FileLog(folder, clock_us())) as log:
             _append(log, damage)
         return ""
 
@@ -69,7 +85,7 @@ def _damaged(home: Path, position: int) -> FoundLoss:
 def _salvaged(home: Path, position: int) -> FoundLoss:
     seen = furthest(seen_in(home))
     salvage = Salvage(log_folder(home), position, RealDisk(), seen.log_id if seen else None)
-    return FoundLoss(salvage.damage, lambda: salvage.accept(_now_us()))
+    return FoundLoss(salvage.damage, lambda: salvage.accept(clock_us()))
 
 
 def _gone(home: Path, position: int) -> FoundLoss:
@@ -81,7 +97,7 @@ def _gone(home: Path, position: int) -> FoundLoss:
 
     def accept() -> str:
         (folder / "end").unlink(missing_ok=True)
-        with closing(FileLog(folder, _now_us(), log_id=seen.log_id or None)) as log:
+        with closing(FileLog(folder, clock_us(), log_id=seen.log_id or None)) as log:
             _append(log, damage)
         return ""
 
@@ -94,10 +110,6 @@ def _at_the_end(segment: str, begin: int, seen: Seen, after_us: int | None) -> D
 
 
 def _append(log: FileLog, damage: Damage) -> None:
-    now_us = _now_us()
+    now_us = clock_us()
     body = body_of_loss(Loss(now_us, damage.decided, damage.unknown, b"", "", damage.problem))
     log.write(Kind.LOSS, damage.end - damage.begin, log.clock(now_us), body)
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import uvloop
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
@@ -19,7 +19,8 @@ from rich.text import Text
 
 from sentinel.commands.live import Traffic, moved_to_now, outcome_body, traffic
 from sentinel.commands.progress import Stage, stages
-from sentinel.commands.server_process import ServerFailed, ServerProcess, port_is_free
+from sentinel.commands.server_process import ServerFailed, ServerProcess, apart, port_is_free
+from sentinel.commands.terminal import Terminal
 from sentinel.config import Settings
 from sentinel.detector import Detector
 from sentinel.detectors import load_detector
@@ -45,7 +46,7 @@ CONNECTIONS = 32
 _MARK = ".sentinel-demo"
 _RECENT = 5_000
 _LOOK_EVERY_S = 0.5
-_terminal = Console(stderr=True, highlight=False)
+_terminal = Terminal()
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -87,7 +88,7 @@ def run_demo(
         )
         HomeDeployment(settings.home).promote(manifest.version)
     live = traffic(detector, frame[held_back:])
-    server = ServerProcess(settings.home, settings.host, settings.port)
+    server = ServerProcess(settings.home, settings.host, settings.port, environment=apart())
     view = View(manifest, live, f"http://{settings.host}:{settings.port}")
     try:
         server.start()
@@ -232,7 +233,7 @@ async def _stream(settings: Settings, live: Traffic, view: View, rate: float, se
     by_outcome = np.argsort(live.outcome_us, kind="stable")
     due = 0
     async with (
-        Client(settings.host, settings.port, CONNECTIONS, settings.bearer) as client,
+        Client(settings.host, settings.port, CONNECTIONS, settings.admin_key) as client,
         asyncio.TaskGroup() as tasks,
     ):
         for i in range(len(live.ids)):

@@ -16,7 +16,8 @@ from sentinel.config import Settings, age_us
 from sentinel.errors import SentinelError
 from sentinel.events.times import duration_us, iso
 from sentinel.features import kernel
-from sentinel.model.bundle import load_bundle
+from sentinel.features.plan import compile_plan
+from sentinel.model.bundle import load_bundle, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.model.signing import read_trusted_keys
 from sentinel.record.applied import HomeDeployment, log_folder
@@ -25,11 +26,14 @@ from sentinel.record.lock import owner_of
 from sentinel.record.log import Follower
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.problem import problem_of
+from sentinel.record.rotation import rotation_in
 from sentinel.record.verify import verify
 from sentinel.record.views.sqlite import FILE as VIEW_FILE
 from sentinel.record.views.sqlite import SqliteView
+from sentinel.transport.access.store import KeyStore
 
 _SLOW_FSYNC_MS = 20.0
+_SOON_US = 14 * 86_400_000_000
 _LIBRARIES = ("cryptography", "fastapi", "msgspec", "numba", "numpy", "onnxruntime", "sqlalchemy", "uvicorn")
 _OF_TRAINING = ("onnx", "polars", "scikit-learn", "xgboost-cpu")
 
@@ -51,9 +55,11 @@ def examine(settings: Settings) -> list[Finding]:
         ("disk", _disk),
         ("kernel cache", _kernel_cache),
         ("port", _port),
+        ("keys", _keys),
         ("models", _models),
         ("log", _log),
         ("view", _view),
+        ("hash key", _hash_key),
     ]
     return [_found(what, check, settings) for what, check in checks]
 
@@ -135,6 +141,23 @@ def _port(settings: Settings) -> tuple[bool, str]:
     return free, f"{settings.host}:{settings.port} is {'free' if free else 'taken; choose another with --port'}"
 
 
+def _keys(settings: Settings) -> tuple[bool, str]:
+    store, now_us = KeyStore(settings.home), time.time_ns() // 1000
+    keys = store.read().keys
+    folder = store.path.parent
+    if folder.exists() and folder.stat().st_mode & 0o077:
+        return False, f"{folder} is open to other users; `chmod 700` it"
+    good = [key for key in keys if not key.is_over(now_us)]
+    if not good and not settings.admin_key and settings.needs_keys:
+        return False, f"none that is good, and every caller of {settings.host} needs one: `sentinel keys create`"
+    last = {key.name: key for key in good}  # of the keys of one name the newest
+    ending = [key for key in last.values() if key.is_over(now_us + _SOON_US)]
+    told = "; ".join(
+        f"{key.name} ends at {iso(key.expires_us or 0)}: `sentinel keys rotate {key.name}`" for key in ending
+    )
+    return True, f"{len(good)} good, {len(keys) - len(good)} over{'; ' if told else ''}{told}" if keys else "none yet"
+
+
 def _models(settings: Settings) -> tuple[bool, str]:
     registry = Registry(settings.models, read_trusted_keys(settings.trusted_keys_file))
     if not registry.versions():
@@ -177,3 +200,18 @@ def _view(settings: Settings) -> tuple[bool, str]:
     with closing(FileLogReader(folder)) as log, closing(SqliteView(settings.home / VIEW_FILE)) as view:
         lag = Follower(log, view.position.position).lag
     return True, f"{lag:,} entries behind the log" if lag else "it has all that the log has"
+
+
+def _hash_key(settings: Settings) -> tuple[bool, str]:
+    folder = log_folder(settings.home)
+    if not folder.exists():
+        return True, "none in use yet"
+    with closing(FileLogReader(folder)) as log:
+        rotation = rotation_in(log)
+    if rotation is None:
+        return True, "it was never rotated"
+    path = Registry(settings.models).path(HomeDeployment(settings.home).champion())
+    horizon_us = compile_plan(read_manifest(path).plan).horizon_us
+    given, keep_us = settings.given_key_before.read(), age_us(settings.keep_log)
+    kept_us = None if keep_us is None else max(keep_us, duration_us(settings.remember_ids))
+    return rotation.says(horizon_us, kept_us, None if given is None else given.id, time.time_ns() // 1000)

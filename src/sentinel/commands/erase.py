@@ -5,6 +5,7 @@ from contextlib import closing
 
 import msgspec
 
+from sentinel.commands.audited import note_in_log
 from sentinel.commands.owner import ask_owner
 from sentinel.config import Settings
 from sentinel.events.reader import TransactionReader
@@ -27,4 +28,6 @@ def erase_subject(settings: Settings, key: str, value: str) -> Erasure:
     with closing(HomeLog.open(log_folder(settings.home), now_us)) as log, closing(SubjectKeys(settings.home)) as keys:
         done = erase(log, keys, reader, (key, value), now_us)
         keys.purge()
+        asked = msgspec.json.encode({"key": key}).decode()  # the audit does not say whose
+        note_in_log(log, "erase", asked, {}, {"erased_at": done.position})
         return done

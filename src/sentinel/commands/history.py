@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import polars as pl
-from rich.console import Console
 
 from sentinel.commands.parity import ParityReport, parity
 from sentinel.commands.progress import stages
 from sentinel.commands.promote import promote_version
+from sentinel.commands.terminal import Terminal, shown
 from sentinel.config import Settings
 from sentinel.detector import Detector
 from sentinel.detectors import load_detector
@@ -21,20 +20,19 @@ from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import Manifest, load_bundle
 from sentinel.model.registry import Registry
 from sentinel.model.signing import read_trusted_keys, signer
-from sentinel.policy.thresholds import Thresholds
 from sentinel.record.applied import HomeDeployment
 from sentinel.train import handbook
 from sentinel.train.dataset import learn_vocabulary, replay, split
 from sentinel.train.evaluate import baselines, evaluate
 from sentinel.train.pipeline import history_sha256, train
 
-_terminal = Console(stderr=True, highlight=False)
+_terminal = Terminal()
 
 
 def _read(settings: Settings, detector: Detector, data: Path, renames: Mapping[str, str], *, strict: bool) -> History:
     history = read_history(data, detector.schema, renames=renames, secrets=settings.secrets(), strict=strict)
     for reason, n in history.skipped.items():
-        _terminal.print(f"[yellow]skipped {n:,} rows:[/yellow] {reason}")
+        _terminal.print(f"[yellow]skipped {n:,} rows:[/yellow] {shown(reason)}")
     return history
 
 
@@ -102,8 +100,7 @@ def evaluate_model(
     rows, labels = rows[labels >= 0], labels[labels >= 0]
     if labels.min(initial=1) == labels.max(initial=0):
         raise DataProblem(f"{data} has only one kind of transaction; both frauds and others are needed to measure")
-    thresholds = msgspec.convert(manifest.thresholds, Thresholds)
-    metrics = evaluate(bundle.scorer.score(rows), labels, thresholds, baselines(manifest.plan, rows))
+    metrics = evaluate(bundle.scorer.score(rows), labels, bundle.thresholds, baselines(manifest.plan, rows))
     return {
         "version": version,
         "measured_on": "the test part of the model's own history"

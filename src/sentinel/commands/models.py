@@ -2,6 +2,7 @@
 
 import msgspec
 
+from sentinel.commands.audited import note
 from sentinel.config import Settings
 from sentinel.errors import BundleProblem, InvalidDefinition
 from sentinel.model.bundle import accept_bundle, load_bundle, sign_bundle
@@ -49,7 +50,9 @@ def _row(registry: Registry, version: str, *, is_champion: bool) -> ModelRow:
 
 def accept_model(settings: Settings, version: str) -> str:
     """Take a bundle from elsewhere into the registry's record; the SHA-256 of its manifest. Raises BundleProblem."""
-    return accept_bundle(_registry(settings), version)
+    digest = accept_bundle(_registry(settings), version)
+    note(settings, "models accept", version, {}, {"manifest_sha256": digest})
+    return digest
 
 
 def sign_model(settings: Settings, version: str) -> None:
@@ -58,6 +61,7 @@ def sign_model(settings: Settings, version: str) -> None:
     if sign is None:
         raise InvalidDefinition("signing_key_file is not set; `sentinel models keygen` makes a key")
     sign_bundle(Registry(settings.models), version, sign)
+    note(settings, "models sign", version, {}, {"signed": True})
 
 
 def _registry(settings: Settings) -> Registry:

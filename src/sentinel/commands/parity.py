@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sentinel.commands.live import Traffic, moved_to_now, outcome_body, traffic
 from sentinel.commands.progress import Stage
-from sentinel.commands.server_process import ServerProcess, free_port
+from sentinel.commands.server_process import ServerProcess, apart, free_port
 from sentinel.config import Settings, read_settings
 from sentinel.detector import Detector
 from sentinel.errors import SentinelError
@@ -92,7 +92,7 @@ def parity(detector: Detector, history: History, events: int, seed: int, stage: 
         registry = Registry(settings.models)
         HomeDeployment(settings.home).promote(train(quick, History(older, {}), registry, stage).version)
         live = traffic(detector, newer)
-        server = ServerProcess(settings.home, _HOST, free_port(_HOST))
+        server = ServerProcess(settings.home, _HOST, free_port(_HOST), environment=apart())
         try:
             sent = uvloop.run(_send(server, live, rng, lambda done: stage("live", done, events)))
         finally:
@@ -127,7 +127,7 @@ async def _send(server: ServerProcess, live: Traffic, rng: random.Random, done: 
     begin, killed, transactions = 0, False, 0
     batch: list[int] = []
     while begin < len(planned):
-        async with Client(_HOST, server.port, 1, read_settings({}).bearer) as client:
+        async with Client(_HOST, server.port, 1, read_settings({}).admin_key) as client:
             while begin < len(planned):
                 if not batch:
                     size = rng.choice((1, 2, 7, 50, 300, 900))

@@ -2,17 +2,12 @@
 
 from contextlib import closing
 
-import msgspec
-
 from sentinel.commands.owner import ask_owner
 from sentinel.config import Settings
-from sentinel.errors import BundleProblem, InvalidDefinition
 from sentinel.events.reader import TransactionReader
 from sentinel.model.bundle import load_warm
 from sentinel.model.registry import Registry
 from sentinel.model.signing import read_trusted_keys
-from sentinel.policy.fallback import Fallback
-from sentinel.policy.thresholds import Thresholds
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.feature_state import check_reads
 from sentinel.record.log_reader import FileLogReader
@@ -27,11 +22,6 @@ def promote_version(settings: Settings, version: str) -> None:
     """
     registry = Registry(settings.models, read_trusted_keys(settings.trusted_keys_file))
     manifest = load_warm(registry, version).manifest
-    try:
-        msgspec.convert(manifest.thresholds, Thresholds)
-        msgspec.convert(manifest.fallback, Fallback).compile(manifest.plan.names)
-    except (msgspec.ValidationError, InvalidDefinition) as error:
-        raise BundleProblem(f"{version} has thresholds or rules that cannot decide: {error}; train anew") from error
     TransactionReader(manifest.plan.schema, settings.secrets())  # or there is no key
     folder = log_folder(settings.home)
     if ask_owner(settings, "/admin/reload", {"version": version}) is None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
+from sentinel.commands.audited import note_in_log
 from sentinel.commands.owner import ask_owner
 from sentinel.config import Settings, age_us
 from sentinel.errors import InvalidDefinition
-from sentinel.events.times import duration_us
-from sentinel.record.applied import by_this_user, log_folder
-from sentinel.record.audit import Change, append_change
+from sentinel.events.times import clock_us, duration_us
+from sentinel.record.applied import log_folder
 from sentinel.record.file_log import FileLog
 from sentinel.record.home_log import HomeLog
 from sentinel.record.log_reader import FileLogReader
@@ -40,7 +40,7 @@ def look_at_log(settings: Settings, keep: str | None) -> Pruned:
     if said is not None:
         return msgspec.convert(said, Pruned)
     with closing(FileLogReader(log_folder(settings.home))) as log:
-        return Outlook(settings.home, log, shadow_needs).look(retention, _now_us())
+        return Outlook(settings.home, log, shadow_needs).look(retention, clock_us())
 
 
 def _steps(settings: Settings, keep: str | None, archive: Path | None) -> Iterator[Pruned]:
@@ -54,16 +54,16 @@ def _steps(settings: Settings, keep: str | None, archive: Path | None) -> Iterat
             return
     with closing(FileLogReader(log_folder(settings.home))):
         pass  # a folder without a log is not made one
-    with closing(HomeLog.open(log_folder(settings.home), _now_us())) as log:
+    with closing(HomeLog.open(log_folder(settings.home), clock_us())) as log:
         outlook = Outlook(settings.home, log, shadow_needs)
         pruner = Pruner(settings.home, log, outlook, _Here(log), time.sleep)
         first, more = log.first, True
         while more:
-            step = pruner.step(retention, _now_us())
+            step = pruner.step(retention, clock_us())
             more = step.more
             yield step
         if log.first != first:  # only now: an entry before it would keep the newest segment
-            _note(log, first)
+            note_in_log(log, "log prune", "", {"first": first}, {"first": log.first})
 
 
 class _Here:
@@ -74,17 +74,10 @@ class _Here:
 
     def close_segment(self, made_before_us: int) -> None:
         """See FileLog.close_segment."""
-        self._log.close_segment(made_before_us, _now_us())
+        self._log.close_segment(made_before_us, clock_us())
 
     def forget_ids(self, before: int) -> None:
         """The next server begins without them."""
-
-
-def _note(log: FileLog, first: int) -> None:
-    """Write to the audit what was done."""
-    now_us = log.clock(_now_us())
-    change = Change.of(by_this_user("log prune"), {"first": first}, {"first": log.first}, now_us)
-    append_change(log, change, now_us)
 
 
 def _retention(settings: Settings, keep: str | None, archive: Path | None) -> Retention:
@@ -98,7 +91,3 @@ def _body(keep: str | None, archive: Path | None) -> dict[str, object]:
     """What is not given is left to the server."""
     given = {"keep": keep, "archive": archive and str(archive.absolute())}
     return {name: value for name, value in given.items() if value is not None}
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

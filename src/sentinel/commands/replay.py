@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from sentinel.commands.progress import Stage
 from sentinel.config import Settings
 from sentinel.errors import BundleProblem, NotFound
+from sentinel.events.card_numbers import may_hold_card_number
+from sentinel.events.reader import TransactionReader
 from sentinel.events.times import instant_us
-from sentinel.model.bundle import Bundle, load_bundle
+from sentinel.model.bundle import Bundle, load_bundle, read_manifest
 from sentinel.model.registry import Registry
-from sentinel.policy.fail_policy import CompiledFailPolicy, FailPolicy
-from sentinel.policy.fallback import Fallback
+from sentinel.model.signing import read_trusted_keys
 from sentinel.policy.thresholds import ACTIONS, Thresholds
-from sentinel.record.applied import log_folder
+from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.entries import Decider, DecisionRow, decided_in, decision_rows
+from sentinel.record.erasure import personal_in
 from sentinel.record.log import Kind, Record
 from sentinel.record.log_reader import FileLogReader
+from sentinel.record.subjects import SubjectKeys
 
 _AT_ONCE = 8_192  # decisions that are computed together
 _SHOWN = 10
@@ -37,7 +40,8 @@ class Judged(NamedTuple):
 class Receipt(msgspec.Struct, frozen=True):
     """A stored decision, and what its features come to now; `same` when not one bit of it differs.
 
-    `replayed` is None when it cannot be computed, and `problem` says why.
+    `replayed` is None when it cannot be computed, and `problem` says why. `erased` are the fields of the transaction
+    that can be read by nobody any more.
     """
 
     transaction_id: str
@@ -48,6 +52,7 @@ class Receipt(msgspec.Struct, frozen=True):
     replayed: Judged | None
     same: bool
     problem: str | None = None
+    erased: Sequence[str] = ()
 
 
 class ReplayReport(msgspec.Struct, frozen=True):
@@ -60,7 +65,12 @@ class ReplayReport(msgspec.Struct, frozen=True):
 
 
 def replay_one(settings: Settings, transaction_id: str) -> Receipt:
-    """The newest decision of a transaction, computed again. Raises NotFound, LogDamaged, StorageProblem."""
+    """The newest decision of a transaction, computed again. Raises NotFound, LogDamaged, StorageProblem.
+
+    An id with a card number in it is found by what is stored in its place.
+    """
+    replay = _Replay(settings)
+    transaction_id = replay.stored_id(transaction_id)
     with closing(FileLogReader(log_folder(settings.home))) as log:
         named, found = transaction_id.encode(errors="surrogatepass"), None
         for record in log.chained_from(log.first):
@@ -69,8 +79,7 @@ def replay_one(settings: Settings, transaction_id: str) -> Receipt:
         if found is None:
             raise NotFound(f"the log has no decision of {transaction_id!r}; was it pruned, or is this another --home?")
         rows = [row for row in decision_rows(found) if row.transaction_id == transaction_id]
-        (receipt,) = _Replay(settings).receipts(rows)
-        return receipt
+        return replay.shown(rows, replay.receipts(rows))[0]
 
 
 def replay_all(settings: Settings, since: str | None, most: int | None, stage: Stage) -> ReplayReport:
@@ -88,7 +97,8 @@ def replay_all(settings: Settings, since: str | None, most: int | None, stage: S
             total += len(rows)
             differing += sum(not one.same and one.replayed is not None for one in receipts)
             impossible += sum(one.replayed is None for one in receipts)
-            first += [one for one in receipts if not one.same][: _SHOWN - len(first)]
+            odd = [n for n, one in enumerate(receipts) if not one.same][: _SHOWN - len(first)]
+            first += replay.shown([rows[n] for n in odd], [receipts[n] for n in odd])
             stage("positions", rows[-1].position - begin, end - begin)
     return ReplayReport(total, differing, impossible, first)
 
@@ -108,8 +118,36 @@ class _Replay:
     """Computes decisions again with the models of a home folder."""
 
     def __init__(self, settings: Settings) -> None:
-        self._registry = Registry(settings.models)
+        self._registry = Registry(settings.models, read_trusted_keys(settings.trusted_keys_file))
         self._bundles: dict[str, Bundle | BundleProblem] = {}
+        self._settings = settings
+
+    def stored_id(self, transaction_id: str) -> str:
+        """The text that stands for this id in the log, by the champion's schema. Raises InvalidInput."""
+        if not may_hold_card_number(transaction_id.encode(errors="surrogatepass")):
+            return transaction_id
+        try:
+            champion = HomeDeployment(self._settings.home).champion()
+            schema = read_manifest(self._registry.path(champion)).plan.schema
+        except BundleProblem:
+            return transaction_id
+        return TransactionReader(schema, self._settings.secrets()).text(schema.id, transaction_id)
+
+    def shown(self, rows: Sequence[DecisionRow], receipts: Sequence[Receipt]) -> list[Receipt]:
+        """The receipts of these decisions, with what was erased of them."""
+        with closing(SubjectKeys(self._settings.home)) as subjects:
+            return [
+                msgspec.structs.replace(one, erased=self._erased(row, subjects))
+                for row, one in zip(rows, receipts, strict=True)
+            ]
+
+    def _erased(self, row: DecisionRow, subjects: SubjectKeys) -> list[str]:
+        try:
+            schema = self._bundle(row.decider.model_version).manifest.plan.schema
+            found = personal_in(msgspec.json.decode(row.content, type=dict[str, Any]), schema, subjects)
+        except (BundleProblem, msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+            return []  # what its fields are is not known
+        return [name for name, text in found.items() if text is None]
 
     def receipts(self, rows: Sequence[DecisionRow]) -> list[Receipt]:
         """One for each of these decisions, in their order."""
@@ -135,20 +173,16 @@ class _Replay:
 
     def _judge(self, decider: Decider, features: NDArray[np.float64]) -> tuple[Thresholds, NDArray[np.float64]]:
         """As the engine does: by the model and the stored thresholds, or by the rules and theirs."""
-        manifest, scorer = (bundle := self._bundle(decider.model_version)).manifest, bundle.scorer
+        bundle = self._bundle(decider.model_version)
         if decider.degraded is None:
-            return Thresholds(decider.review, decider.block), scorer.score(features).astype(np.float64)
-        on_fault, fallback = (
-            msgspec.convert(manifest.on_fault, FailPolicy),
-            msgspec.convert(manifest.fallback, Fallback),
-        )
-        rules, _ = CompiledFailPolicy(on_fault, fallback, manifest.plan.names).stand_in(decider.degraded)
+            return Thresholds(decider.review, decider.block), bundle.scorer.score(features).astype(np.float64)
+        rules, _ = bundle.on_fault.stand_in(decider.degraded)
         return rules.thresholds, rules.score(features)
 
     def _bundle(self, version: str) -> Bundle:
         if version not in self._bundles:
             try:
-                self._bundles[version] = load_bundle(self._registry.path(version))
+                self._bundles[version] = load_bundle(self._registry.path(version), self._registry.trusted)
             except BundleProblem as missing:
                 self._bundles[version] = missing
         found = self._bundles[version]

@@ -1,14 +1,16 @@
 """`sentinel outcomes revoke`: the server that owns the log is asked, or it is done here while nobody owns the log."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import msgspec
 
+from sentinel.commands.audited import note_in_log
 from sentinel.commands.owner import ask_owner
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition
+from sentinel.events.card_numbers import masked
+from sentinel.events.times import clock_us
 from sentinel.record.applied import log_folder
 from sentinel.record.entries import OutcomeRow
 from sentinel.record.home_log import HomeLog
@@ -64,7 +66,7 @@ def _steps_here(settings: Settings, asked: RevokeBody) -> Iterator[Step]:
     with closing(FileLogReader(folder)):
         pass  # a folder without a log is not made one
     with (
-        closing(HomeLog.open(folder, _now_us())) as log,
+        closing(HomeLog.open(folder, clock_us())) as log,
         closing(Journal(log, IdIndex(settings.home / "ids", log))) as journal,
     ):
         revocation = revocation_of(asked, log.durable)
@@ -72,15 +74,20 @@ def _steps_here(settings: Settings, asked: RevokeBody) -> Iterator[Step]:
         def take_back(rows: Sequence[OutcomeRow]) -> TakenBack:
             taken = taken_back(journal, revocation, rows)
             if taken.entry is not None and not asked.dry_run:
-                journal.append_revoked(taken.entry, log.clock(_now_us()))
+                journal.append_revoked(taken.entry, log.clock(clock_us()))
             return taken
 
-        step = revoke_step(log, revocation, asked.position, take_back, dry_run=asked.dry_run)
-        yield step
-        while step.more:
-            step = revoke_step(log, revocation, step.position, take_back, dry_run=asked.dry_run)
-            yield step
+        position, outcomes, more = asked.position, 0, True
+        try:
+            while more:
+                step = revoke_step(log, revocation, position, take_back, dry_run=asked.dry_run)
+                position, outcomes, more = step.position, outcomes + step.outcomes, step.more
+                yield step
+        finally:
+            if outcomes and not asked.dry_run:
+                note_in_log(log, "outcomes revoke", _shown(asked), {}, {"outcomes": outcomes})
 
 
-def _now_us() -> int:
-    return time.time_ns() // 1000
+def _shown(asked: RevokeBody) -> str:
+    """What was asked for, as the audit shows it: without card numbers, and without where it went on."""
+    return masked(msgspec.json.encode(msgspec.structs.replace(asked, position=0, before=None)).decode())

@@ -15,6 +15,8 @@ from pathlib import Path
 from sentinel.errors import SentinelError
 
 _PATIENCE_S = 60.0
+_OF_ANOTHER = ("TRUSTED_KEYS_FILE", "TLS_CERTIFICATE", "TLS_KEY", "WORKERS", "ARCHIVE", "LOG_TO", "OTLP_ENDPOINT")
+_straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not know our own server
 
 
 class ServerFailed(SentinelError):
@@ -79,10 +81,21 @@ class ServerProcess:
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://{self.host}:{self.port}/health/ready", timeout=1) as reply:
+            with _straight.open(f"http://{self.host}:{self.port}/health/ready", timeout=1) as reply:
                 return bool(reply.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
+
+
+def apart(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What `environment` is to say differently to a server whose home we have made ourselves, and soon throw away.
+
+    The settings of an operator are for another server: nobody has signed the models of this one, and no key but
+    `SENTINEL_ADMIN_KEY` is known there, so that without it no key can be required. How fast decisions are due, and
+    what secrets are hashed with, stays.
+    """
+    names = _OF_ANOTHER if "SENTINEL_ADMIN_KEY" in environment else (*_OF_ANOTHER, "AUTH")
+    return {f"SENTINEL_{name}": "" for name in names}
 
 
 def port_is_free(host: str, port: int) -> bool:

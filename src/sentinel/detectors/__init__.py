@@ -8,7 +8,13 @@ from pathlib import Path
 import msgspec
 
 from sentinel.detector import Detector
-from sentinel.errors import InvalidDefinition
+from sentinel.errors import InvalidDefinition, SentinelError
+
+_FAULTS = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError,
+    SentinelError, SyntaxError, TypeError, ValueError,
+)  # fmt: skip
+"""What a mistake in a file of the user's own raises."""
 
 
 def preset_names() -> list[str]:
@@ -32,7 +38,7 @@ def load_detector(name: str) -> Detector:
         found = runpy.run_path(str(path))
     except InvalidDefinition as error:
         raise InvalidDefinition(f"{path}: {error}") from error
-    except Exception as error:
+    except _FAULTS as error:
         raise InvalidDefinition(f"{path} fails with {type(error).__name__}: {error}") from error
     return _named(found, str(path), path.stem)
 

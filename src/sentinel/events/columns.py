@@ -2,18 +2,19 @@
 
 import operator
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from sentinel.events.schema import Schema
-from sentinel.events.wire import Transaction
+from sentinel.events.wire import HASHED_BEFORE, Transaction
 
 MISSING = np.iinfo(np.int64).min
 """A missing exact number."""
@@ -23,6 +24,7 @@ LABEL_UNKNOWN = -1
 OPERATOR = "operator"
 """Who tells outcomes without an API key, and their source unless another one is said."""
 
+_before_of = operator.attrgetter(HASHED_BEFORE)
 SOURCE_FORM = "1 to 64 letters, digits, and . _ : -"
 
 
@@ -39,7 +41,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """The truth about a transaction, as it became known at `time_us`.
 
     `source` is where it comes from (`bank`, `analyst`), `told_by` the name of the API key that it came with, `reason`
-    whatever text came along.
+    whatever text came along. `id_before` is what the id was before the hash key was changed, if it is another one now.
     """
 
     transaction_id: str
@@ -48,6 +50,7 @@ class Outcome(msgspec.Struct, frozen=True):
     source: str = OPERATOR
     told_by: str = OPERATOR
     reason: str = ""
+    id_before: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,32 @@ def hash_texts(texts: Sequence[str | None]) -> NDArray[np.uint64]:
     hashes = np.array(list(map(xxh3_64_intdigest, map(str.encode, texts))), np.uint64)  # type: ignore[arg-type]
     hashes[hashes == NO_TEXT] = 1
     return hashes
+
+
+def names_before(schema: Schema) -> Callable[[Sequence[Any]], NDArray[np.uint64] | None]:
+    """A function that returns what the texts of events were before the hash key was changed.
+
+    That is uint64 (n, len(schema.texts)): hashes, NO_TEXT where there is nothing else; None where there is nothing at
+    all.
+    """
+    columns = {name: column for column, name in enumerate(schema.texts)}
+
+    def convert(events: Sequence[Any]) -> NDArray[np.uint64] | None:
+        try:
+            before = list(map(_before_of, events))
+        except AttributeError:  # outcomes are among them
+            before = [getattr(event, HASHED_BEFORE, UNSET) for event in events]
+        if before.count(UNSET) == len(before):
+            return None
+        names = np.zeros((len(events), len(columns)), np.uint64)
+        for n, one in enumerate(before):
+            if one is not UNSET:
+                for name, text in one.items():
+                    if name in columns:  # the id may be another one, too
+                        names[n, columns[name]] = hash_text(text)
+        return names
+
+    return convert
 
 
 Received: TypeAlias = int | NDArray[np.int64]

@@ -2,21 +2,22 @@
 
 import operator
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
+from msgspec import UNSET
 
 from sentinel.errors import InvalidDefinition, InvalidInput
 from sentinel.events.card_numbers import LONGEST, SHORTEST, digits_of, may_hold_card_number
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets, is_hidden
-from sentinel.events.wire import MAX_ID, MAX_TEXT, Transaction
+from sentinel.events.wire import HASHED_BEFORE, MAX_ID, MAX_TEXT, Transaction
 
 FIRST, LAST = 6, 4
 """Digits of a card number that may be kept."""
 
-Seal: TypeAlias = Callable[[str, str, str], str]
-"""Encrypts for a subject, as `card_id=c-7`, the text of a field: (subject, field, text)."""
+Seal: TypeAlias = Callable[[str, str, str, str | None], str]
+"""Encrypts for a subject, as `card_id=c-7`, the text of a field: (subject, field, text, the subject's former name)."""
 
 _SHORTEST_FOR_LAST = 14  # fewer digits would leave too few to guess
 
@@ -37,7 +38,7 @@ class TransactionReader:
         self.schema = schema
         self._secrets = secrets
         self._seal = seal
-        self._hide = _hider(schema, secrets, self._keep_sealed) if schema.hidden else None
+        self._hidden = _hidden_fields(schema)
         self._searches = bool(schema.searched) and secrets.card_numbers != "allow"
         names = schema.searched
         self._texts_of: Callable[[Transaction], tuple[str | None, ...]] = (
@@ -47,42 +48,80 @@ class TransactionReader:
     def decode(self, raw: bytes | memoryview | msgspec.Raw) -> Transaction:
         """One transaction from its JSON bytes. Raises InvalidInput that names the field and what it expects."""
         transaction = self.schema.decode(raw)
-        if self._hide is not None:
-            self._hide(transaction)
+        if transaction.hashed_before is not UNSET:
+            raise InvalidInput("Expected none: it is made when the hash key was changed", f"$.{HASHED_BEFORE}")
         if self._searches and may_hold_card_number(raw if type(raw) is bytes else bytes(raw)):
             self._scrub(transaction)
+        if self._hidden:
+            self._keep_digits(transaction)
+            self._hide(transaction)
         return transaction
 
     def decode_array(self, raw: bytes) -> list[Transaction] | None:
         """All transactions of a JSON array at once, or None where something is wrong with one of them or all."""
         transactions = self.schema.decode_array(raw)
-        if transactions is None:
+        if transactions is None or any(one.hashed_before is not UNSET for one in transactions):
             return None
         try:
-            if self._hide is not None:
-                for transaction in transactions:
-                    self._hide(transaction)
             if self._searches and may_hold_card_number(raw):
                 for transaction in transactions:
                     self._scrub(transaction)
+            if self._hidden:
+                for transaction in transactions:
+                    self._keep_digits(transaction)
         except InvalidInput:
             return None
+        if self._hidden:
+            for transaction in transactions:
+                self._hide(transaction)
         return transactions
 
     def text(self, field: str, text: str) -> str:
-        """The text that stands for this one in a field: what a decision is found by. Raises InvalidInput."""
-        if field in self.schema.hidden:
-            return self._secrets.hidden(text)
-        return self._secrets.scrubbed(text, f"$.{field}") if field in self.schema.searched else text
+        """The text that stands for this one in a field. Raises InvalidInput."""
+        return self._text(self._secrets, field, text)
 
-    def _keep_sealed(self, transaction: Transaction, name: str, text: str | None) -> None:
+    def texts(self, field: str, text: str) -> list[str]:
+        """What a decision is found by: the text that stands for this one in a field, and the one before a rotation.
+
+        Raises InvalidInput.
+        """
+        known = [self._secrets] if self._secrets.before is None else [self._secrets, self._secrets.before]
+        return list(dict.fromkeys(self._text(one, field, text) for one in known))
+
+    def _text(self, secrets: Secrets, field: str, text: str) -> str:
+        if field in self.schema.hidden:
+            return secrets.hidden(text)
+        return self._scrubbed(field, text, secrets) if field in self.schema.searched else text
+
+    def _keep_digits(self, transaction: Transaction) -> None:
+        """Keep digits of what will be hidden. Raises InvalidInput for fields that are ours to make."""
+        for field in self._hidden:
+            if field.sealed is not None and getattr(transaction, field.sealed) is not None:
+                raise InvalidInput(f"Expected none: it is made from {field.name}", f"$.{field.sealed}")
+            if field.kept is not None:
+                _keep(transaction, field.name, field.text_of(transaction), field.kept)
+
+    def _hide(self, transaction: Transaction) -> None:
+        """Hide what is secret and seal what is personal; last, so that nothing refused leaves a subject's key."""
+        for field in self._hidden:
+            text = field.text_of(transaction)
+            if text is None:
+                continue
+            if field.sealed is not None:
+                self._keep_sealed(transaction, field.name, text)
+            setattr(transaction, field.name, hidden := self._secrets.hidden(text))
+            if self._secrets.before is not None:
+                _note_before(transaction, field.name, hidden, self._secrets.before.hidden(text))
+
+    def _keep_sealed(self, transaction: Transaction, name: str, text: str) -> None:
         """Keep what is personal encrypted, unless no one knows whose it is or it is a hash already."""
-        sealed, subject = self.schema.sealed[name], self.schema.personal[name]
-        if getattr(transaction, sealed) is not None:
-            raise InvalidInput(f"Expected none: it is made from {name}", f"$.{sealed}")
+        subject = self.schema.personal[name]
         whose = getattr(transaction, subject)
-        if self._seal is not None and text is not None and whose is not None and not is_hidden(text):
-            setattr(transaction, sealed, self._seal(f"{subject}={self.text(subject, whose)}", name, text))
+        if self._seal is not None and whose is not None and not is_hidden(text):
+            names = self.texts(subject, whose)
+            before = transaction.before(subject) or names[-1]
+            former = f"{subject}={before}" if before != names[0] else None
+            setattr(transaction, self.schema.sealed[name], self._seal(f"{subject}={names[0]}", name, text, former))
 
     def _scrub(self, transaction: Transaction) -> None:
         texts = self._texts_of(transaction)
@@ -92,32 +131,42 @@ class TransactionReader:
                     self._scrub_text(transaction, name, text)
 
     def _scrub_text(self, transaction: Transaction, name: str, text: str) -> None:
-        found = self._secrets.scrubbed(text, f"$.{name}")
-        most = MAX_ID if name == self.schema.id else MAX_TEXT
-        if len(found) > most:
-            raise InvalidInput(f"Expected at most {most} characters, its card numbers hashed", f"$.{name}")
+        found = self._scrubbed(name, text, self._secrets)
         setattr(transaction, name, found)
+        if self._secrets.before is not None:
+            _note_before(transaction, name, found, self._secrets.before.scrubbed(text))
+
+    def _scrubbed(self, name: str, text: str, secrets: Secrets) -> str:
+        """Without card numbers. Raises InvalidInput where the hashes in their place are too long for the field."""
+        found, most = secrets.scrubbed(text, f"$.{name}"), MAX_ID if name == self.schema.id else MAX_TEXT
+        if len(text) <= most < len(found):
+            raise InvalidInput(f"Expected at most {most} characters, its card numbers hashed", f"$.{name}")
+        return found
 
 
-def _hider(
-    schema: Schema, secrets: Secrets, keep_sealed: Callable[[Transaction, str, str | None], None]
-) -> Callable[[Transaction], None]:
-    fields = [
-        (name, operator.attrgetter(name), schema.kept_digits.get(name), name in schema.personal)
-        for name in sorted(schema.hidden, key=lambda name: name in schema.personal)  # subjects before what is theirs
+class _Hidden(NamedTuple):
+    """A field that is hidden: where the digits that are kept of it go, and its sealed text."""
+
+    name: str
+    text_of: Callable[[Transaction], str | None]
+    kept: tuple[str, str] | None
+    sealed: str | None
+
+
+def _hidden_fields(schema: Schema) -> list[_Hidden]:
+    """Subjects stand before what is theirs, which is sealed for them as they are stored."""
+    return [
+        _Hidden(name, operator.attrgetter(name), schema.kept_digits.get(name), schema.sealed.get(name))
+        for name in sorted(schema.hidden, key=lambda name: name in schema.personal)
     ]
 
-    def hide(transaction: Transaction) -> None:
-        for name, text_of, kept, is_personal in fields:
-            text = text_of(transaction)
-            if kept is not None:
-                _keep(transaction, name, text, kept)
-            if is_personal:
-                keep_sealed(transaction, name, text)
-            if text is not None:
-                setattr(transaction, name, secrets.hidden(text))
 
-    return hide
+def _note_before(transaction: Transaction, name: str, text: str, before: str) -> None:
+    """Keep what a field was before the hash key was changed, unless it is the same."""
+    if before != text:
+        if transaction.hashed_before is UNSET:
+            transaction.hashed_before = {}
+        transaction.hashed_before[name] = before
 
 
 def _keep(transaction: Transaction, name: str, text: str | None, kept: tuple[str, str]) -> None:

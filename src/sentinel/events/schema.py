@@ -10,8 +10,10 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from sentinel.errors import InvalidDefinition, InvalidInput
+from sentinel.events.card_numbers import quoted
+from sentinel.events.secrets import differ_in_keys_only
 from sentinel.events.times import duration_us
-from sentinel.events.wire import ID, TEXT, Transaction, normaliser, read_json, struct_of
+from sentinel.events.wire import HASHED_BEFORE, ID, TEXT, Transaction, normaliser, read_json, struct_of
 
 MINOR_LIMIT = 10**12  # keeps n * sum(x^2) of any window inside 128 bits
 PLACE_DECIMALS = 6  # a millionth of a degree is 11 cm
@@ -93,9 +95,11 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         doubled = sorted({name for name in fields if fields.count(name) > 1})
         if doubled:
             raise InvalidDefinition(f"schema: {', '.join(doubled)} declared twice; give each field one role")
+        if HASHED_BEFORE in fields:
+            raise InvalidDefinition(f"schema: {HASHED_BEFORE} is kept for what the former hash key made; rename it")
         for name in fields:
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-                raise InvalidDefinition(f"schema: {name!r} is no field name; use letters, digits and _")
+                raise InvalidDefinition(f"schema: {quoted(name)} is no field name; use letters, digits and _")
         self._refuse_unknown("optional", self.optional, self.fields)
         self._refuse_unknown("rounded", self.rounded, tuple(self.decimals))
         self._refuse_unknown("ranges", self.ranges, (*self.decimals, *self.numbers))
@@ -114,10 +118,12 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise InvalidDefinition(f"schema: {nested[0]} is personal and names a subject; name it by another key")
         open_ones = [name for name in self.keep_digits if name not in self.secret]
         if open_ones:
-            raise InvalidDefinition(f"schema: keep_digits names {', '.join(open_ones)}; only of secret fields it can")
+            raise InvalidDefinition(
+                f"schema: keep_digits names {', '.join(open_ones)}, which is not secret; declare it secret as well"
+            )
         self._refuse_unknown("columns", self.columns, (*fields, *self.outcome_columns))
         if self.amount in self.optional:
-            raise InvalidDefinition(f"schema: the amount {self.amount!r} cannot be optional")
+            raise InvalidDefinition(f"schema: the amount {quoted(str(self.amount))} cannot be optional")
         for name, digits in self.decimals.items():
             if not 0 <= digits <= 6:
                 raise InvalidDefinition(f"schema: {name} has {digits} decimals; 0 to 6 are possible")
@@ -283,12 +289,20 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return _encode(transaction)
 
     def is_same(self, stored: bytes, content: bytes) -> bool:
-        """Whether two contents are of the same transaction: one may be sealed with another key than the other."""
-        return stored == content or (bool(self.personal) and self._bare(stored) == self._bare(content))
+        """Whether two contents are of the same transaction: it may be sealed, or hashed, with another key.
 
-    def _bare(self, content: bytes) -> dict[str, Any]:
-        fields = msgspec.json.decode(content, type=dict[str, Any])
-        return {name: value for name, value in fields.items() if name not in self.sealed.values()}
+        What was hashed with keys that have nothing in common cannot be told apart, and counts as the same.
+        """
+        if stored == content:
+            return True
+        one, other = (msgspec.json.decode(text, type=dict[str, Any]) for text in (stored, content))
+        before, other_before = (fields.pop(HASHED_BEFORE, {}) for fields in (one, other))
+        return one.keys() == other.keys() and all(
+            value == other[name]
+            or name in self.sealed.values()
+            or _are_of_one_text({value, before.get(name, value)}, {other[name], other_before.get(name, other[name])})
+            for name, value in one.items()
+        )
 
     def restore(self, content: bytes) -> Transaction:
         """The transaction that `encode` wrote; its time already counts microseconds."""
@@ -319,3 +333,11 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             misfits.append(Misfit(place, str(error)))
             return msgspec.json.decode(content, type=self._stored_type)
+
+
+def _are_of_one_text(names: set[Any], others: set[Any]) -> bool:
+    """Whether two values may be of the same text, each as it is and, if it is known, as the former key hashed it."""
+    if names & others:
+        return True
+    pairs = [(one, other) for one in names for other in others]
+    return all(isinstance(a, str) and isinstance(b, str) and differ_in_keys_only(a, b) for a, b in pairs)

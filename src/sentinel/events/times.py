@@ -1,9 +1,11 @@
 """Instants: ISO 8601 or Unix numbers in, integer microseconds UTC inside."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 from sentinel.errors import InvalidDefinition, InvalidInput
+from sentinel.events.card_numbers import quoted
 
 SECOND_US = 1_000_000
 EARLIEST_US = 0
@@ -40,18 +42,18 @@ def instant_us(value: str | float, path: str = "$") -> int:
             moment = _parse(value)
         except ValueError:
             raise InvalidInput(
-                f"Expected an ISO 8601 time such as 2025-01-31T12:00:00Z or a Unix number, got {value[:40]!r}", path
+                f"Expected an ISO 8601 time such as 2025-01-31T12:00:00Z or a Unix number, got {quoted(value)}", path
             ) from None
         since = moment - (_EPOCH if moment.tzinfo is not None else _EPOCH_WITHOUT_OFFSET)
         micros = (since.days * 86_400 + since.seconds) * SECOND_US + since.microseconds
     elif value < _SECONDS_BELOW:
-        micros = round(value * SECOND_US)
+        micros = round(max(value, -1) * SECOND_US)  # a float far below 0 would become infinite
     elif value < _MILLISECONDS_BELOW:
         micros = round(value * 1_000)
     else:
         micros = round(value)
     if not EARLIEST_US <= micros < LATEST_US:
-        raise InvalidInput(f"Expected a time from 1970 up to 2100, got {str(value)[:40]!r}", path)
+        raise InvalidInput(f"Expected a time from 1970 up to 2100, got {quoted(str(value))}", path)
     return micros
 
 
@@ -72,7 +74,12 @@ def duration_us(text: str) -> int:
     """
     match = _DURATION.fullmatch(text)
     if match is None or not match[1].strip("0"):
-        raise InvalidDefinition(f"{text[:40]!r} is no duration: write a whole number and s, m, h, d or w, as in 24h")
+        raise InvalidDefinition(f"{quoted(text)} is no duration: write a whole number and s, m, h, d or w, as in 24h")
     if len(match[1]) > 15 or int(match[1]) * _UNIT_US[match[2]] > _LONGEST_US:
-        raise InvalidDefinition(f"{text[:20]!r} is too long a duration: write 100000d at most")
+        raise InvalidDefinition(f"{quoted(text, 20)} is too long a duration: write 100000d at most")
     return int(match[1]) * _UNIT_US[match[2]]
+
+
+def clock_us() -> int:
+    """What the clock of this machine says, microseconds since 1970; whoever decides by it is handed it."""
+    return time.time_ns() // 1000

@@ -7,8 +7,10 @@ from typing import Annotated, Any, TypeVar, cast
 import msgspec
 
 from sentinel.errors import BadBody, InvalidInput
+from sentinel.events.card_numbers import masked_ends
 from sentinel.events.times import instant_us
 
+HASHED_BEFORE = "hashed_before"
 MAX_ID, MAX_TEXT = 128, 256
 """Characters of an id, and of a key or category, as they are kept: a number counts by its digits."""
 
@@ -16,6 +18,8 @@ ID = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
 TEXT = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
 
 _SHOWN = 40  # characters of a value, in what is said about it
+MOST_SAID = 200
+"""Characters of what is said about JSON from outside, and of a path in it: both may quote the caller."""
 
 T = TypeVar("T")
 
@@ -25,7 +29,16 @@ class Transaction(msgspec.Struct, forbid_unknown_fields=True):
 
     After `Schema.decode`, the time field holds microseconds since 1970 UTC and every id, key and category is
     text (or None where it is missing). After `Schema.assign` the id and the time are never None.
+
+    `hashed_before` has, by field, what a text with something hashed was before the hash key was changed; it is made
+    when a transaction is read, and kept with it.
     """
+
+    hashed_before: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+
+    def before(self, field: str) -> str | None:
+        """What a field was before the hash key was changed, if that is something else."""
+        return None if self.hashed_before is msgspec.UNSET else self.hashed_before.get(field)
 
 
 def struct_of(kinds: Mapping[str, Any], optional: Iterable[str]) -> type[Transaction]:
@@ -33,7 +46,7 @@ def struct_of(kinds: Mapping[str, Any], optional: Iterable[str]) -> type[Transac
     required: list[Any] = [(name, kind) for name, kind in kinds.items() if name not in optional]
     may_lack = [(name, kind | None, None) for name, kind in kinds.items() if name in optional]
     made: Any = msgspec.defstruct(
-        "Transaction", required + may_lack, bases=(Transaction,), forbid_unknown_fields=True, gc=False
+        "Transaction", required + may_lack, bases=(Transaction,), forbid_unknown_fields=True, gc=False, kw_only=True
     )
     return cast("type[Transaction]", made)
 
@@ -67,10 +80,7 @@ def normaliser(
     def make_texts(transaction: Transaction) -> None:
         for name, value in zip(names, texts_of(transaction), strict=True):
             if type(value) is not str and value is not None:
-                text, most = text_of(value), MAX_ID if name == id_name else MAX_TEXT
-                if len(text) > most:
-                    raise InvalidInput(f"Expected at most {most} digits, got {text[:_SHOWN]}...", f"$.{name}")
-                setattr(transaction, name, text)
+                setattr(transaction, name, text_within(value, MAX_ID if name == id_name else MAX_TEXT, f"$.{name}"))
 
     return normalise
 
@@ -81,7 +91,8 @@ def read_json(decode: Callable[[Any], T], raw: bytes | memoryview | msgspec.Raw)
         return decode(raw)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `")
-        raise InvalidInput(message, path.rstrip("`") or "$") from None
+        said, where = masked_ends(message, MOST_SAID), masked_ends(path.rstrip("`"), MOST_SAID)
+        raise InvalidInput(said, where or "$") from None
     except msgspec.DecodeError as error:
         raise BadBody(f"No valid JSON: {error}") from None
     except UnicodeDecodeError:
@@ -98,6 +109,14 @@ def has_decimals(value: float, scale: int) -> bool:
     """
     nearest = round(value * scale) / scale
     return nearest == value or abs(nearest - value) <= 1e-12 * abs(value)
+
+
+def text_within(value: bool | int, most: int, path: str) -> str:
+    """`text_of` a value. Raises InvalidInput, naming `path`, where that has more than `most` characters."""
+    text = text_of(value)
+    if len(text) > most:
+        raise InvalidInput(f"Expected at most {most} digits, got {text[:_SHOWN]}...", path)
+    return text
 
 
 def text_of(value: bool | int) -> str:

@@ -34,8 +34,9 @@ def example(feature: Feature, minutes: Sequence[float], **fields: Sequence[Any])
     )
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     times = [MONDAY_US + round(60 * SECOND_US * minute) for minute in minutes]
+    make: Any = schema.wire_type
     events = [
-        schema.wire_type(transaction_id=str(i), event_time=time, **row)
+        make(transaction_id=str(i), event_time=time, **row)
         for i, (time, row) in enumerate(zip(times, rows, strict=True))
     ]
     words = {name: tuple(word for word, _ in Counter(columns[name]).most_common()) for name in texts}

@@ -20,8 +20,9 @@ from sentinel.features.forgetting import NEW_KEY_WEIGHT, SWEEP_EVERY, is_forgott
 from sentinel.features.jit import entry, inlined
 from sentinel.features.layout import GroupPlan
 from sentinel.features.prefetch import prefetch
+from sentinel.features.renaming import name_in_row, pass_on, sweep_names
 from sentinel.features.state import GroupState
-from sentinel.features.table import FREE, VALUE, has_room, hash_of, home, is_free, locate, put
+from sentinel.features.table import FREE, VALUE, has_room, hash_of, home, is_empty, is_free, locate, put
 from sentinel.features.windows import enter, inside, next_to_leave, read_window
 
 AHEAD = 4
@@ -41,6 +42,7 @@ def advance(
     received_us: NDArray[np.int64],
     exact: NDArray[np.int64],
     texts: NDArray[np.uint64],
+    former: NDArray[np.uint64],
     labels: NDArray[np.int8],
     out: NDArray[np.float64],
     late: NDArray[np.uint8],
@@ -50,8 +52,11 @@ def advance(
 
     Transactions write row after row of `out` (n, width) and set `late` where an event came after a newer one
     of its key. Outcomes set `known` where their transaction is still remembered. `received_us` never decreases.
+    `former` has what texts were before the hash key was changed, or no rows.
     """
     row = 0
+    has_former = len(former) > 0
+    is_renaming = has_former or not is_empty(state.names)
     for i in range(-3 * AHEAD, len(ids)):
         look_ahead(plan, state, i, is_outcome, texts)
         if i < 0:
@@ -71,6 +76,10 @@ def advance(
         state.counters[at.SINCE_SWEEP] += 1
         if state.counters[at.SINCE_SWEEP] >= SWEEP_EVERY:
             sweep(plan, state, received_us[i])
+            if is_renaming:
+                sweep_names(plan, state, received_us[i])
+        if has_former and former[i, plan.key] != FREE and not pass_on(plan, state, former[i, plan.key], key):
+            return i
         slot = slot_of(plan, state, key, state.hashes[i & (at.LOOKED_AHEAD - 1)])
         cells = state.keys[slot]
         before = cells[at.CLOCK]
@@ -91,7 +100,12 @@ def advance(
             for s in range(len(plan.stored)):
                 column, cell = plan.stored[s, at.STORED_COLUMN], plan.stored[s, at.EVENT_CELL]
                 is_text = plan.stored[s, at.IS_TEXT]
-                state.events[event + cell] = np.int64(texts[i, column]) if is_text else exact[i, column]
+                if is_text and is_renaming:
+                    was = former[i, column] if has_former else FREE
+                    name = name_in_row(plan, state, cells[at.KEY_HASH], cell, texts[i, column], was, received_us[i])
+                    state.events[event + cell] = np.int64(name)
+                else:
+                    state.events[event + cell] = np.int64(texts[i, column]) if is_text else exact[i, column]
             if plan.labelled:
                 label(state, event, slot, ids[i] if labels[i] == LABEL_UNKNOWN else FREE, labels[i])
             enter_current(plan, state, cells, event)
@@ -147,6 +161,7 @@ def fits(plan: GroupPlan, state: GroupState) -> bool:
         and has_room(state.slots, 1)
         and has_room(state.values, len(plan.aggregates))
         and has_room(state.ids, 1)
+        and has_room(state.names, 2 * len(plan.stored))
     )
 
 

@@ -164,6 +164,7 @@ class RowPlan(NamedTuple):
 # Counters of a group's state: rows that were ever used, the first free one; the end of chunks that were ever used, the
 # first event of the first free one, how many are free; which row is looked at next (SWEPT), how many keys are
 # remembered (ALIVE), how many were forgotten so far; events since rows were looked at, a new key counting as several;
-# when the oldest key was heard of in the last round over all of them, and in this one.
+# when the oldest key was heard of in the last round over all of them, and in this one; which segment of former names is
+# looked at next.
 N_KEYS, FREE_KEY, END_OF_CHUNKS, FREE_CHUNK, FREE_CHUNKS, SWEPT, ALIVE, FORGOTTEN = range(8)
-SINCE_SWEEP, OLDEST, OLDEST_SWEPT, COUNTERS = range(8, 12)
+SINCE_SWEEP, OLDEST, OLDEST_SWEPT, SWEPT_NAMES, COUNTERS = range(8, 13)

@@ -3,11 +3,13 @@
 So an array grows without being copied: the kernel gets all of it, and counts how much of it is in use.
 """
 
+import contextlib
 import ctypes
 import mmap
 import os
 import sys
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,28 @@ _PIECE = 32 << 20
 _SMALL = 4 << 20  # bytes of an array that come in small pages: many states have no more
 
 _libc = ctypes.CDLL(None, use_errno=True)  # unlike `mmap.madvise` it lets other threads go on meanwhile
+
+
+def memory_bytes(own: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """How much memory this process may have: the machine's, or less in a container or another group with a limit.
+
+    `own` says which group it is in, `groups` is where all of them are (cgroup 2).
+    """
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(OSError):
+        named = [line[3:] for line in own.read_text().splitlines() if line.startswith("0::")]
+        group = groups / named[-1].strip("/") if named and ".." not in named[-1] else groups
+        for folder in (one for one in (group, *group.parents, groups) if one.is_relative_to(groups)):
+            limits += [limit for name in ("memory.max", "memory.high") if (limit := _limit_in(folder / name))]
+    return min(limits)
+
+
+def _limit_in(path: Path) -> int | None:
+    """The number in a file; None for `max`, or where there is none."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def reserve(dtype: Any, *row: int, rows: int | None = None, share: float = 0.5) -> NDArray[Any]:

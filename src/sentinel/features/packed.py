@@ -6,8 +6,10 @@ parts that do not overlap cannot hold more than the file does, so whoever bounds
 
 import io
 import math
-import os
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -15,15 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import StorageProblem
+from sentinel.features.memory import memory_bytes
 
 MOST_PARTS, MOST_NAME = 256, 64
+DAMAGE = (
+    ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError, ValueError,
+    struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What `zipfile` and NumPy raise of bytes that are not as they were written, or never were an archive."""
+
 _KINDS = frozenset(map(np.dtype, ("uint8", "uint64", "int64")))
 _PIECE = 1 << 18
 
 
 def most_bytes() -> int:
-    """How large a packed state may be: half of the machine's memory, as what is made of it needs room beside it."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    """How large a packed state may be: half of the memory there is, as what is made of it needs room beside it."""
+    return memory_bytes() // 2
 
 
 def pack(snapshot: Mapping[str, NDArray[Any]]) -> bytes:
@@ -53,14 +62,12 @@ def unpack(data: bytes) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return {name: _read(archive, part) for name, part in parts_of(archive, len(data)).items()}
-    except StorageProblem:
-        raise
-    except Exception as error:
+    except DAMAGE as error:
         raise StorageProblem(f"the snapshot is damaged ({error})") from error
 
 
 def read_part(archive: zipfile.ZipFile, size: int, name: str) -> NDArray[Any]:
-    """One array of a packed state of `size` bytes. Raises StorageProblem, KeyError, and for damage whatever."""
+    """One array of a packed state of `size` bytes. Raises StorageProblem, KeyError, and what `DAMAGE` names."""
     return _read(archive, parts_of(archive, size)[name])
 
 

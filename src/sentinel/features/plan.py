@@ -66,6 +66,11 @@ class CompiledPlan(NamedTuple):
     width: int
     outputs: int
 
+    @property
+    def horizon_us(self) -> int:
+        """The longest that any key is remembered after its last transaction."""
+        return max((group.horizon for group in self.groups), default=0)
+
 
 def compile_plan(plan: FeaturePlan) -> CompiledPlan:
     """Turn definitions into arrays. Raises InvalidDefinition for what cannot be computed."""
@@ -102,6 +107,8 @@ class _Compiler:
     def place(self, feature: Feature, column: int) -> None:
         """Have `feature` written to this column of the work area."""
         if feature.kind == "ratio":
+            if len(feature.parts) != 2:
+                raise InvalidDefinition(f"{feature.name}: a ratio is of two features, not of {len(feature.parts)}")
             top, bottom = (self.column_of(part) for part in feature.parts)
             self.steps.append((at.ROW_RATIO, top, bottom, 1, column))
         elif feature.by is not None:

@@ -23,7 +23,7 @@ class ProfileStore:
         self._profiles = profiles
         self._memory = MemoryStore(plan)
         self._columns = [group.key for group in self._memory.compiled.groups]
-        self.horizon_us = max((group.horizon for group in self._memory.compiled.groups), default=0)
+        self.horizon_us = self._memory.compiled.horizon_us
 
     def advance(self, events: EventColumns) -> Features:
         """Take these events and return what was known at each of its transactions.

@@ -21,9 +21,13 @@ def fill_rows(
     exact: NDArray[np.int64],
     plain: NDArray[np.float64],
     texts: NDArray[np.uint64],
+    former: NDArray[np.uint64],
     out: NDArray[np.float64],
 ) -> None:
-    """Write the outputs that need no memory of the key, ratios of other outputs included."""
+    """Write the outputs that need no memory of the key, ratios of other outputs included.
+
+    A category that is known by its former name only has the code of that; see `kernel.advance`.
+    """
     row = 0
     for i in range(len(time_us)):
         if is_outcome[i]:
@@ -36,6 +40,8 @@ def fill_rows(
                 value = plain[i, first]
             elif how == at.ROW_CATEGORY:
                 value = code_of(plan, second, texts[i, first])
+                if len(former) > 0 and former[i, first] != FREE and value == unknown_code(plan, second):
+                    value = code_of(plan, second, former[i, first])
             elif how == at.ROW_RATIO:
                 top, bottom = out[row, first], out[row, second]
                 value = np.nan if bottom == 0.0 else top / bottom
@@ -51,7 +57,6 @@ def code_of(plan: RowPlan, category: int, text: np.uint64) -> float:
     if text == FREE:
         return np.nan
     low, high = plan.ends[category], plan.ends[category + 1]
-    unknown = float(high - low)
     end = high
     while low < high:
         middle = (low + high) // 2
@@ -59,7 +64,13 @@ def code_of(plan: RowPlan, category: int, text: np.uint64) -> float:
             low = middle + 1
         else:
             high = middle
-    return plan.codes[low] if low < end and plan.known[low] == text else unknown
+    return plan.codes[low] if low < end and plan.known[low] == text else unknown_code(plan, category)
+
+
+@inlined
+def unknown_code(plan: RowPlan, category: int) -> float:
+    """The code of a text that was not learned."""
+    return float(plan.ends[category + 1] - plan.ends[category])
 
 
 @inlined

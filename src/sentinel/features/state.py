@@ -16,6 +16,7 @@ class GroupState(NamedTuple):
     - `events` (cells,): the same memory cell by cell, and behind it further chunks, each of one key at a time.
     - `values` counts the values inside windows that count distinct ones.  `ids` finds an event by its transaction when
       its outcome arrives.  `hashes` (LOOKED_AHEAD,): of the keys of the coming events.
+    - `names` finds the former name of a value that rows hold under that: see `renaming`.
     """
 
     counters: NDArray[np.int64]
@@ -25,3 +26,4 @@ class GroupState(NamedTuple):
     values: Table
     ids: Table
     hashes: NDArray[np.uint64]
+    names: Table

@@ -18,12 +18,14 @@ from sentinel.features.layout import GroupPlan
 from sentinel.features.memory import give_back, reserve, take_ahead
 from sentinel.features.plan import CompiledPlan, FeaturePlan, compile_plan
 from sentinel.features.profile import NO_ROOM, drop_keys, read_profiles, write_all, write_keys
+from sentinel.features.renaming import names_in_use, read_names
 from sentinel.features.rows import fill_rows
 from sentinel.features.state import GroupState
-from sentinel.features.table import bytes_of, empty_table, places_bytes
+from sentinel.features.table import Table, bytes_of, empty_table, places_bytes
 
 _STEP = 10_000  # keys
 _RECEIVED = "received"
+_NO_NAMES = np.empty(0, np.int64)
 _LATEST = at.NEVER  # no time in microseconds is so far from 1970
 _LEAST_AHEAD, _MOST_AHEAD = 4 << 20, 32 << 20
 _FIRST_BYTES = 1 << 16
@@ -47,29 +49,35 @@ class MemoryStore:
         self._received_us = at.NONE  # of the newest event
         self._taken: dict[int, int] = {}  # up to which byte memory was taken ahead, by region
         self._fingerprints = [_fingerprint(plan, group) for group in self.compiled.groups]
+        self._nothing_former = np.empty((0, len(plan.schema.texts)), np.uint64)
 
-    def advance(self, events: EventColumns) -> "Features":
+    def advance(self, events: EventColumns, former: NDArray[np.uint64] | None = None) -> "Features":
         """Take these events and return what was known at each of its transactions.
 
+        `former` (n, texts) has the hashes of what texts were before the hash key was changed, NO_TEXT where that is
+        nothing else: what is remembered under them is remembered under the new ones from then on.
         What follows a key counts an event at its own time, or at its arrival plus `max_ahead` where that is earlier.
         Raises StorageProblem when memory runs out, or a window of one key is full: the store can no longer be used.
         """
         counted_us = np.minimum(events.time_us, events.received_us + self._max_ahead_us)
         outcomes = int(np.count_nonzero(events.is_outcome))
         n = len(events) - outcomes
+        former = self._nothing_former if former is None else former
         out = np.empty((n, self.compiled.width))
         late = np.zeros(n, np.uint8)
         known = np.zeros(len(events), np.uint8)
         for plan, state in zip(self.compiled.groups, self._groups, strict=True):
             taken = advance(
                 plan, state, events.is_outcome, events.ids, counted_us, events.received_us, events.exact, events.texts,
-                events.labels, out, late, known,
+                former, events.labels, out, late, known,
             )  # fmt: skip
             if taken < len(events):
                 raise _no_memory()
         if len(events):
             self._received_us = int(events.received_us[-1])
-        fill_rows(self.compiled.rows, events.is_outcome, events.time_us, events.exact, events.plain, events.texts, out)
+        fill_rows(
+            self.compiled.rows, events.is_outcome, events.time_us, events.exact, events.plain, events.texts, former, out
+        )
         return Features(out[:, : self.compiled.outputs], late, known)
 
     def make_room(self) -> None:
@@ -173,6 +181,8 @@ class MemoryStore:
                     data = np.concatenate([data, np.empty_like(data)])
             taken[f"{g}.profiles"] = data[:end].copy()
             taken[f"{g}.plan"] = np.array([at.KERNEL_VERSION, self._fingerprints[g]], np.uint64)
+            if len(names := names_in_use(plan, state, self._received_us)):
+                taken[f"{g}.names"] = names
         return taken
 
     def restore(self, taken: Mapping[str, NDArray[Any]]) -> None:
@@ -183,7 +193,8 @@ class MemoryStore:
         expected = {_RECEIVED} | {f"{g}.{part}" for g in range(len(self._groups)) for part in ("plan", "profiles")}
         plans = [taken.get(f"{g}.plan") for g in range(len(self._groups))]
         wanted = [[at.KERNEL_VERSION, one] for one in self._fingerprints]
-        if taken.keys() != expected or [one.tolist() for one in plans if one is not None] != wanted:
+        optional = {f"{g}.names" for g in range(len(self._groups))}
+        if taken.keys() - optional != expected or [one.tolist() for one in plans if one is not None] != wanted:
             raise StorageProblem("the snapshot belongs to another feature plan; replay the log")
         received = taken[_RECEIVED]
         if received.dtype != np.int64 or received.shape != (1,) or abs(int(received[0])) >= _LATEST:
@@ -194,6 +205,9 @@ class MemoryStore:
             if profiles.dtype != np.uint8 or profiles.ndim != 1:
                 raise StorageProblem(f"profiles are bytes (n,), and these are {profiles.dtype} {profiles.shape}")
             self._read(restored, g, np.ascontiguousarray(profiles), np.zeros(0, np.int64))
+            names = taken.get(f"{g}.names", _NO_NAMES)
+            if names.dtype != np.int64 or names.ndim != 1 or not read_names(restored[g], np.ascontiguousarray(names)):
+                raise StorageProblem("the former names in the snapshot cannot be any; it is damaged")
         self._groups, self._received_us, self._taken = restored, int(received[0]), {}
 
     def _read(self, groups: Sequence[GroupState], g: int, data: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
@@ -262,20 +276,25 @@ def _empty_state(plan: GroupPlan) -> GroupState:
         values=empty_table(),
         ids=empty_table(),
         hashes=np.zeros(at.LOOKED_AHEAD, np.uint64),
+        names=empty_table(),
     )
 
 
 def _bytes_of(state: GroupState) -> int:
     chunks = int(state.counters[at.END_OF_CHUNKS]) - int(state.keys.size)
     rows = int(state.counters[at.N_KEYS]) * int(state.keys.shape[1])
-    return 8 * (rows + chunks) + sum(bytes_of(table) for table in (state.slots, state.values, state.ids))
+    return 8 * (rows + chunks) + sum(map(bytes_of, _tables(state)))
+
+
+def _tables(state: GroupState) -> tuple[Table, ...]:
+    return state.slots, state.values, state.ids, state.names
 
 
 def _used(state: GroupState) -> Iterator[tuple[NDArray[np.int64], int, int]]:
     """The large arrays, and from which byte to which they are used."""
     yield state.events, 0, 8 * int(state.counters[at.N_KEYS]) * int(state.keys.shape[1])
     yield state.events, 8 * int(state.keys.size), 8 * int(state.counters[at.END_OF_CHUNKS])
-    for table in (state.slots, state.values, state.ids):
+    for table in _tables(state):
         yield table.places, 0, places_bytes(table)
 
 

@@ -68,6 +68,18 @@ def places_bytes(table: Table) -> int:
 
 
 @inlined
+def segments_of(table: Table) -> int:
+    """How many segments it has."""
+    return table.facts[_SEGMENTS]
+
+
+@inlined
+def is_empty(table: Table) -> bool:
+    """Whether it has no key."""
+    return table.facts[_HELD] == 0
+
+
+@inlined
 def has_room(table: Table, n: int) -> bool:
     """Whether n more keys surely fit into what is reserved."""
     segments = table.facts[_SEGMENTS] + 2 * n

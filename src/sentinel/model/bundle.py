@@ -1,7 +1,6 @@
 """The bundle: one folder that holds a trained detector, complete, versioned and refused when anything is off."""
 
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
@@ -15,18 +14,22 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.errors import BundleProblem, SentinelError, StorageProblem
+from sentinel.durable import make_folder, sync_folder, write_durably
+from sentinel.errors import BundleProblem, InvalidDefinition, SentinelError, StorageProblem
 from sentinel.features.layout import KERNEL_VERSION
 from sentinel.features.packed import most_bytes, pack, unpack
 from sentinel.features.plan import FeaturePlan
-from sentinel.features.regular_file import read_regular
 from sentinel.features.store import MemoryStore
 from sentinel.model import onnx_file
 from sentinel.model.certificate import Certificate
 from sentinel.model.reference import Reference
 from sentinel.model.registry import Registry, TrustedKeys
+from sentinel.model.regular_file import read_regular
 from sentinel.model.scorer import Scorer
 from sentinel.model.signing import SIGNATURE_FILE, Sign, check_signed
+from sentinel.policy.fail_policy import CompiledFailPolicy, FailPolicy
+from sentinel.policy.fallback import Fallback
+from sentinel.policy.thresholds import Thresholds
 
 FORMAT = 2
 MODEL_FILE = "model.onnx"
@@ -34,7 +37,7 @@ STATE_FILE = "state.npz"
 REFERENCE_FILE = "reference.json"
 MANIFEST_FILE = "manifest.json"
 _MOST_MANIFEST = 64 << 20
-_MOST_BYTES = {MODEL_FILE: onnx_file.MOST_BYTES, REFERENCE_FILE: 256 << 20, STATE_FILE: most_bytes()}
+_MOST_BYTES = {MODEL_FILE: lambda: onnx_file.MOST_BYTES, REFERENCE_FILE: lambda: 256 << 20, STATE_FILE: most_bytes}
 _LIBRARIES = ("numpy", "numba", "onnx", "onnxruntime", "xgboost-cpu", "polars", "msgspec")
 
 
@@ -79,10 +82,19 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 # Made here: msgspec prepares a type at its first use, and two threads that do so at once crash the process.
 _manifest_decoder = msgspec.json.Decoder(Manifest)
 _reference_decoder = msgspec.json.Decoder(Reference)
+for _kind in (Fallback, FailPolicy, Thresholds):
+    msgspec.json.Decoder(_kind)
 
 
 class Bundle:
-    """A loaded bundle: manifest, scorer, training distribution, and the features' state at the end of the history."""
+    """A loaded bundle: manifest, scorer, training distribution, and the features' state at the end of the history.
+
+    `thresholds` and `on_fault` are what the manifest says, ready to decide. Raises msgspec.ValidationError or
+    InvalidDefinition where they cannot.
+    """
+
+    manifest_sha256 = ""
+    """Of the file; empty for one that was not loaded from one."""
 
     def __init__(
         self, manifest: Manifest, scorer: Scorer, reference: Reference, state: Mapping[str, NDArray[Any]]
@@ -90,6 +102,12 @@ class Bundle:
         self.manifest = manifest
         self.scorer = scorer
         self.reference = reference
+        self.thresholds = msgspec.convert(manifest.thresholds, Thresholds)
+        fallback, on_fault = (
+            msgspec.convert(manifest.fallback, Fallback),
+            msgspec.convert(manifest.on_fault, FailPolicy),
+        )
+        self.on_fault = CompiledFailPolicy(on_fault, fallback, manifest.plan.names)
         self._state = state
 
     @cached_property
@@ -127,11 +145,12 @@ def write_bundle(
         files[SIGNATURE_FILE] = sign(text)
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
+    make_folder(draft)
     for name, data in files.items():
         write_durably(draft / name, data)
     Registry(folder.parent).record(folder.name, text, "trained")
     draft.rename(folder)
+    sync_folder(folder.parent)
     return manifest
 
 
@@ -153,17 +172,7 @@ def sign_bundle(registry: Registry, version: str, sign: Sign) -> None:
     raw = _manifest_bytes(folder)
     registry.check_recorded(version, raw)
     _checked_bundle(folder, raw, frozenset())
-    draft = folder / f".{SIGNATURE_FILE}"
-    write_durably(draft, sign(raw))
-    draft.rename(folder / SIGNATURE_FILE)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file and wait until the disk has it."""
-    with path.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
+    write_durably(folder / SIGNATURE_FILE, sign(raw))
 
 
 def load_bundle(folder: Path, trusted: TrustedKeys = frozenset()) -> Bundle:
@@ -173,7 +182,9 @@ def load_bundle(folder: Path, trusted: TrustedKeys = frozenset()) -> Bundle:
     """
     raw = _manifest_bytes(folder)
     Registry(folder.parent).check_recorded(folder.name, raw)
-    return _checked_bundle(folder, raw, trusted)
+    bundle = _checked_bundle(folder, raw, trusted)
+    bundle.manifest_sha256 = hashlib.sha256(raw).hexdigest()
+    return bundle
 
 
 def load_warm(registry: Registry, version: str) -> Bundle:
@@ -181,6 +192,11 @@ def load_warm(registry: Registry, version: str) -> Bundle:
     bundle = load_bundle(registry.path(version), registry.trusted)
     bundle.scorer.score(np.zeros((1, bundle.scorer.n_features), np.float32))
     return bundle
+
+
+def manifest_sha256(folder: Path) -> str:
+    """The SHA-256 of a bundle's manifest. Raises BundleProblem when it cannot be read."""
+    return hashlib.sha256(_manifest_bytes(folder)).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -207,11 +223,17 @@ def _checked_bundle(folder: Path, raw: bytes, trusted: TrustedKeys) -> Bundle:
             f"{folder}: the model takes {scorer.n_features} features, the plan makes {len(manifest.plan.features)}"
         )
     try:
-        reference = _reference_decoder.decode(data[REFERENCE_FILE])
-        bundle = Bundle(manifest, scorer, reference, unpack(data[STATE_FILE]))
-        bundle.new_store()
+        reference, state = _reference_decoder.decode(data[REFERENCE_FILE]), unpack(data[STATE_FILE])
     except (SentinelError, msgspec.MsgspecError) as error:
         raise BundleProblem(f"{folder}: {STATE_FILE} or {REFERENCE_FILE} cannot be used: {error}") from error
+    try:
+        bundle = Bundle(manifest, scorer, reference, state)
+    except (SentinelError, msgspec.MsgspecError) as error:
+        raise BundleProblem(f"{folder} has thresholds or rules that cannot decide: {error}; train anew") from error
+    try:
+        bundle.new_store()
+    except SentinelError as error:
+        raise BundleProblem(f"{folder}: {STATE_FILE} cannot be used: {error}") from error
     return bundle
 
 
@@ -235,7 +257,7 @@ def _decoded(folder: Path, raw: bytes) -> Manifest:
         if known != FORMAT:
             raise BundleProblem(f"{path} has format {known}, this Sentinel reads {FORMAT}; train anew")
         manifest = _manifest_decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (InvalidDefinition, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleProblem(f"{path} cannot be read ({error}); restore it or train anew") from error
     if manifest.version != folder.name:
         raise BundleProblem(f"{folder} has the manifest of {manifest.version}; a version keeps its name")
@@ -244,7 +266,7 @@ def _decoded(folder: Path, raw: bytes) -> Manifest:
 
 def _read_checked(path: Path, expected: str) -> bytes:
     try:
-        data = read_regular(path, _MOST_BYTES[path.name])
+        data = read_regular(path, _MOST_BYTES[path.name]())
     except FileNotFoundError:
         raise BundleProblem(f"{path} is missing; restore it or train anew") from None
     except (OSError, StorageProblem) as error:

@@ -1,9 +1,9 @@
 """A model file, read before anything runs it: the nodes of an ONNX graph, or the reason why it is not accepted.
 
-ONNX is protocol buffers: fields of a number, a wire type and a value, and the same again inside. A reader of our own is
-a page, takes nothing for granted, and spares a server the library that models are built with. What a model may have is
-listed here; all else is refused: other files that it refers to, functions, graphs inside of graphs (which can loop),
-operators of other libraries, and those whose answer can be larger than what they are given.
+ONNX is protocol buffers: fields of a number, a wire type and a value, and the same again inside. A reader of our own
+takes nothing for granted, and spares a server the library that models are built with. What a model may have is listed
+here; all else is refused: other files that it refers to, functions, graphs inside of graphs (which can loop), and
+operators of other libraries. How much a model computes is not bounded here, but for the size of its file.
 """
 
 import struct
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sentinel.errors import BundleProblem
+from sentinel.model.onnx_shapes import check_sizes
 
 MOST_NODES, MOST_BYTES = 1_000, 256 << 20
 _ARITHMETIC = {
@@ -99,6 +100,9 @@ class OnnxFile:
         self.inputs = [_name(one) for one in taken]
         self.width = _width(taken[0]) if taken else 0
         """How many numbers a row has, as the first input says; 0 where it does not."""
+
+        tensors = [one.value for one in self._graph if one.number == _GRAPH["tensor"]]
+        check_sizes(self.nodes, dict(map(_named_sizes, tensors)), {_name(one): _width(one) for one in taken})
 
     def after_first(self) -> bytes:
         """The model of what follows the first node, whose output (rows, 1), float32, it takes as its only input."""
@@ -192,6 +196,20 @@ def _check_tensor(data: Any) -> None:
             raise _refused("a tensor is outside of the file")
 
 
+def _named_sizes(tensor: bytes) -> tuple[str, tuple[int, ...]]:
+    found = list(_fields(tensor))
+    names = _texts(found, _TENSOR["name"])
+    return names[-1] if names else "", _sizes(found)
+
+
+def _sizes(tensor: list[Field]) -> tuple[int, ...]:
+    """The sizes of a tensor. Raises BundleProblem for one below zero."""
+    sizes = tuple(size for one in tensor if one.number == _TENSOR["dims"] for size in _ints(one.value))
+    if min(sizes, default=0) < 0:
+        raise _refused("a tensor has a size below zero")
+    return sizes
+
+
 def _node(data: Any) -> Node:
     found = _message(data, _NODE, "a node")
     _check_domains(found, _NODE["domain"])
@@ -228,7 +246,7 @@ def _attribute(data: Any) -> tuple[str, Any]:
         case "strings":
             return name[0], values
         case _:
-            return name[0], None
+            return name[0], _sizes(list(_fields(of[_ATTRIBUTE["t"]][-1]))) if values else ()
 
 
 def _attribute_fields(data: Any) -> list[Field]:

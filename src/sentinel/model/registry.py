@@ -1,7 +1,6 @@
 """The registry: the bundles of a home folder, and its record of what each of them was when it came."""
 
 import hashlib
-import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from sentinel.durable import append_durably, make_folder
 from sentinel.errors import BundleProblem, StorageProblem
-from sentinel.features.regular_file import read_regular
+from sentinel.model.regular_file import read_regular
 
 RECORD_FILE = "registry.jsonl"
 TrustedKeys: TypeAlias = frozenset[bytes]
@@ -55,7 +55,8 @@ class Registry:
         """Folder of a version. Raises BundleProblem for what is no version here."""
         if version not in self.versions():
             known = ", ".join(self.versions()) or "none yet: run `sentinel train`"
-            raise BundleProblem(f"there is no model {version!r} in {self.folder}; there is {known}")
+            named = repr(version) if version.isascii() and version.isprintable() else "of that name"
+            raise BundleProblem(f"there is no model {named} in {self.folder}; there is {known}")
         return self.folder / version
 
     def record(self, version: str, manifest: bytes, how: Literal["trained", "accepted", "signed"]) -> None:
@@ -63,16 +64,8 @@ class Registry:
         entry = Entry(
             version, hashlib.sha256(manifest).hexdigest(), datetime.now(UTC).isoformat(timespec="seconds"), how
         )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self.folder / RECORD_FILE, flags, 0o644)
-        try:
-            size = os.fstat(descriptor).st_size
-            is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # by a power cut
-            os.write(descriptor, b"\n" * is_torn + msgspec.json.encode(entry) + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        make_folder(self.folder)
+        append_durably(self.folder / RECORD_FILE, msgspec.json.encode(entry), 0o644)
 
     def check_recorded(self, version: str, manifest: bytes) -> None:
         """Raise BundleProblem unless this is the manifest that the record has of a version."""

@@ -3,10 +3,14 @@
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
 from sentinel.errors import BundleProblem
 from sentinel.model.onnx_file import OnnxFile
 from sentinel.model.trees import check_trees, take_out_trees
+
+_FAULTS = tuple(one for one in vars(faults).values() if isinstance(one, type) and issubclass(one, Exception))
+"""What ONNX Runtime raises; these share no base of their own."""
 
 CHUNK = 48
 """Rows in one call. From 50 on, ONNX Runtime 1.32 walks the trees in another order and takes 2.5 times as long."""
@@ -65,7 +69,7 @@ class Scorer:
 def _open(model: bytes) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(model, _options(), providers=["CPUExecutionProvider"])
-    except Exception as error:
+    except _FAULTS as error:
         raise BundleProblem(f"the model is no ONNX model that can be run ({error}); train anew") from error
 
 

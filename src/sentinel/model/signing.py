@@ -4,7 +4,6 @@ Ed25519. A private key is a PEM file; a file of trusted keys has a line `ed25519
 each of them. The manifest names the hashes of all other files, so one signature covers the bundle.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -20,9 +19,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from sentinel.durable import create_durably
 from sentinel.errors import BundleProblem, InvalidDefinition, StorageProblem
-from sentinel.features.regular_file import read_regular
 from sentinel.model.registry import TrustedKeys
+from sentinel.model.regular_file import read_regular
 
 SIGNATURE_FILE = "manifest.sig"
 MOST_BYTES = 4096
@@ -30,7 +30,7 @@ Sign: TypeAlias = Callable[[bytes], bytes]
 """Makes the content of a signature file from that of a manifest."""
 
 _PURPOSE = b"sentinel bundle manifest 1\n"  # no signature made for anything else fits
-_MOST_KEYS = 1 << 20
+_MOST_KEY_BYTES = 1 << 20
 
 
 class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,14 +52,15 @@ def make_key_pair(path: Path) -> tuple[Path, str]:
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     public, line = path.with_name(f"{path.name}.pub"), f"ed25519 {_raw(key.public_key()).hex()} {path.stem}"
     try:
-        for name, content, mode in ((path, private, 0o600), (public, f"{line}\n".encode(), 0o644)):
-            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+        create_durably(public, f"{line}\n".encode(), 0o644)  # first: nobody can sign with it, whatever comes next
+        try:
+            create_durably(path, private, 0o600)
+        except OSError:
+            public.unlink()
+            raise
     except OSError as error:
-        raise InvalidDefinition(f"{error.filename} cannot be written: {error.strerror}; no key is replaced") from error
+        name = public if str(error.filename2) == str(public) else path
+        raise InvalidDefinition(f"{name} cannot be written: {error.strerror}; no key is replaced") from error
     return public, line
 
 
@@ -131,6 +132,6 @@ def _hexadecimal(text: str, length: int) -> bytes | None:
 
 def _read(path: Path, setting: str) -> bytes:
     try:
-        return read_regular(path.resolve(), _MOST_KEYS)  # where secrets are mounted they are links
+        return read_regular(path.resolve(), _MOST_KEY_BYTES)  # where secrets are mounted they are links
     except (OSError, StorageProblem) as error:
         raise InvalidDefinition(f"{setting}: {path} cannot be read: {error}") from error

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from sentinel.errors import DeploymentRefused, NoExperiment
+from sentinel.errors import BundleProblem, DeploymentRefused, NoExperiment
 from sentinel.policy.thresholds import Thresholds
 
 REMEMBERED = 20
@@ -41,6 +41,8 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     - `experiment`, `ended`: the one that runs, and how the last one ended.
     - `shadow`: the version that is scored beside the champion and decides nothing.
     - `fallback_only`: the rules decide and no model is asked.
+    - `manifests`: the SHA-256 of the manifest of each of these versions as it was when it was chosen; what was chosen
+      by a version of Sentinel before this has none.
     """
 
     revision: int = 0
@@ -51,6 +53,30 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     ended: EndedExperiment | None = None
     shadow: str | None = None
     fallback_only: bool = False
+    manifests: dict[str, str] = {}
+
+    @property
+    def versions(self) -> frozenset[str]:
+        """All that are named."""
+        running = None if self.experiment is None else self.experiment.version
+        return frozenset(one for one in (self.champion, *self.previous, running, self.shadow) if one is not None)
+
+    def vouching(self, version: str, manifest_sha256: str) -> "Deployment":
+        """The same, and this is the manifest that is meant by a version that it names; others are forgotten."""
+        if self.manifests.get(version) == manifest_sha256:
+            return self
+        known = {**self.manifests, version: manifest_sha256}
+        return msgspec.structs.replace(
+            self, manifests={one: known[one] for one in sorted(self.versions & known.keys())}
+        )
+
+    def check_is_meant(self, version: str, manifest_sha256: str) -> None:
+        """Raise BundleProblem for another model under the name of one that was chosen."""
+        if self.manifests.get(version, manifest_sha256) != manifest_sha256:
+            raise BundleProblem(
+                f"the model in the folder of {version} is not the one that was chosen as {version}: put that one back, "
+                "or choose this one, by `sentinel models promote` or where it was set up"
+            )
 
     def with_champion(self, version: str) -> "Deployment":
         """Another champion. Raises DeploymentRefused while an experiment runs."""

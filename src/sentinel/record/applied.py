@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from sentinel.errors import BundleProblem, DeploymentRefused
+from sentinel.model.bundle import manifest_sha256
 from sentinel.policy.deployment import Deployment
 from sentinel.record import audit
 from sentinel.record.audit import AuditPage, By, append_change, audit_page, differences
@@ -99,8 +100,17 @@ class HomeDeployment:
         return self._as_writer(lambda log, now_us: apply(log, change, now_us, by))
 
     def promote(self, version: str) -> None:
-        """Make a version the champion. Raises DeploymentRefused while an experiment runs."""
-        self.change(lambda deployment: deployment.with_champion(version), by_this_user("promote", version))
+        """Make a version the champion, as it is here now. Raises DeploymentRefused while an experiment runs."""
+        try:
+            seen = manifest_sha256(self._folder.parent / "models" / version)
+        except BundleProblem:  # whoever loads it is told
+            seen = ""
+
+        def promoted(deployment: Deployment) -> Deployment:
+            after = deployment.with_champion(version)
+            return after.vouching(version, seen) if seen else after
+
+        self.change(promoted, by_this_user("promote", version))
 
     def note(self, changes: Sequence[audit.Change]) -> None:
         """Take the writer's lock and append entries of the audit; raises StorageProblem as `change` does."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from sentinel.errors import NotFound, StorageProblem
+from sentinel.events.card_numbers import masked_ends
 from sentinel.events.times import iso
 from sentinel.record.log import Kind, Log, LogReader, Record
 
@@ -44,7 +45,7 @@ class Change(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, by: By, before: Any, after: Any, at_us: int) -> "Change":
-        """What `by` made of `before`; long texts are cut."""
+        """What `by` made of `before`; long texts are cut, and card numbers hidden, whoever wrote them."""
         texts = (by.who, by.where, by.what, by.asked, _json(before), _json(after))
         who, where, what, asked, was, is_now = map(_cut, texts)
         return cls(who, where, what, asked, was, is_now, at_us)
@@ -145,9 +146,10 @@ def _json(value: Any) -> str:
 
 
 def _cut(text: str) -> str:
-    """A text that fits an entry, and says how much it lacks.
+    """A text that fits an entry, without card numbers; it says how much it lacks.
 
-    >>> _cut("a" * 1001)[-14:]
-    'aa (1 more ...'
+    >>> _cut("a" * 1001)[-15:], _cut("for 4111111111111111")
+    ('aaa... (1 more)', 'for [card number]')
     """
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ({len(text) - LONGEST} more ..."
+    lacks = f" ({len(text) - LONGEST} more)" if len(text) > LONGEST else ""
+    return masked_ends(text, LONGEST) + lacks

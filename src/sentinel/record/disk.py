@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
+from sentinel.durable import make_folder, sync_folder
 from sentinel.errors import StorageProblem
 from sentinel.record.private import FILE_MODE, FOLDER_MODE
 
@@ -90,16 +91,11 @@ class RealDisk:
 
     def make_folder(self, folder: Path) -> None:
         """Call mkdir, and its parents."""
-        folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-        self.sync_folder(folder.parent)
+        make_folder(folder, FOLDER_MODE)
 
     def sync_folder(self, folder: Path) -> None:
         """Call fsync."""
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)
 
     def rename(self, old: Path, new: Path) -> None:
         """Call rename."""

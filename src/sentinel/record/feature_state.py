@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import StorageProblem, UnknownVersion
-from sentinel.events.columns import Outcome, columns_of_events
+from sentinel.events.columns import Outcome, columns_of_events, names_before
 from sentinel.events.schema import Restored
 from sentinel.events.times import instant_us, iso
 from sentinel.events.wire import Transaction
@@ -94,6 +94,7 @@ class FeatureState:
         self._plan = bundle.manifest.plan
         self._schema = self._plan.schema
         self._columns_of = columns_of_events(self._schema)
+        self._names_before = names_before(self._schema)
         self._saved = begin
         self._note = note
 
@@ -151,7 +152,8 @@ class FeatureState:
                 more = self._restored(record).transactions if is_decided else self._told(record)
                 events += more
                 received_us += [record.received_us] * len(more)
-            self.store.advance(self._columns_of(events, np.array(received_us, np.int64)))
+            columns = self._columns_of(events, np.array(received_us, np.int64))
+            self.store.advance(columns, self._names_before(events))
         self.position = records[-1].position + records[-1].rows
 
     def take(self, record: Record) -> Features | None:
@@ -205,7 +207,7 @@ class FeatureState:
         `hashes` (n,) are those of the transaction ids, where they are known.
         """
         assert self.store is not None  # noqa: S101 - loaded before
-        return self.store.advance(self._columns_of(events, received_us, hashes))
+        return self.store.advance(self._columns_of(events, received_us, hashes), self._names_before(events))
 
     def snapshot(self, log: LogReader, snapshots: Snapshots) -> None:
         """Save the state when it is newer than its last snapshot; `log` has what it took.

@@ -1,7 +1,6 @@
 """The log of a home folder: one whose entries are gone is no fresh one, for what is derived from it has seen more."""
 
 import contextlib
-import os
 import sqlite3
 import zipfile
 from collections.abc import Iterator
@@ -11,14 +10,18 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from sentinel.durable import write_durably
 from sentinel.errors import LogDamaged, StorageProblem
-from sentinel.record.disk import Disk, RealDisk
+from sentinel.features.packed import DAMAGE
+from sentinel.model.regular_file import read_regular
+from sentinel.record.disk import Disk
 from sentinel.record.file_log import SEGMENT_BYTES, FileLog
+from sentinel.record.private import FILE_MODE
 from sentinel.record.segment import bases_in
 
 MARK = "log.mark"
 _VIEW = "views.db"
-_RUN_HEAD_BYTES = 4_096
+_RUN_HEAD_BYTES = _MOST_MARK = 4_096
 _GIVE_UP = "put back the newest copy of it, or give up what is lost: `sentinel log accept-loss {}` shows it first"
 
 
@@ -120,7 +123,7 @@ def _check(home: Path, log: FileLog) -> None:
 
 def _mark_of(home: Path) -> _Mark | None:
     try:
-        return msgspec.json.decode((home / MARK).read_bytes(), type=_Mark)
+        return msgspec.json.decode(read_regular(home / MARK, _MOST_MARK), type=_Mark)
     except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
@@ -130,21 +133,16 @@ def _log_of_snapshot(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as parts, parts.open("origin.npy") as part:
             return bytes(np.lib.format.read_array(part, allow_pickle=False)).decode().split(" ")[1]
-    except Exception:  # noqa: BLE001 - damaged bytes raise whatever they lead to
+    except DAMAGE:
         return None
 
 
 def _note(home: Path, log: FileLog) -> None:
     """Note how far the log is, durably. Raises StorageProblem."""
-    mark, draft = _Mark(log.log_id, log.durable), home / f".{MARK}"
+    mark = _Mark(log.log_id, log.durable)
     if mark == _mark_of(home):
         return
     try:
-        with draft.open("wb") as file:
-            file.write(msgspec.json.encode(mark))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(home / MARK)
-        RealDisk().sync_folder(home)
+        write_durably(home / MARK, msgspec.json.encode(mark), FILE_MODE)
     except OSError as error:
         raise StorageProblem(f"{home / MARK} cannot be written: {error.strerror}; free or repair the disk") from error

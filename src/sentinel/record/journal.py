@@ -1,17 +1,19 @@
 """The journal: the log with its id index. One append makes a batch durable, and what was decided is found by its id."""
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Sequence, Set
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sentinel.events.columns import hash_text
 from sentinel.record.entries import (
     Activation,
     Decided,
     DecisionRow,
     OutcomeRow,
     Outcomes,
+    Revocation,
     Revoked,
     body_of,
     decided_in,
@@ -27,6 +29,16 @@ from sentinel.record.subjects import SubjectKeys
 
 _REMEMBERED = 64  # records: repeats tend to fall into the same records
 _Entries: TypeAlias = Decided | Outcomes | Revoked
+
+
+class Known(NamedTuple):
+    """What is known of some ids: their decisions by id, and those of their hashes that another id has."""
+
+    rows: dict[str, DecisionRow]
+    twins: Set[int]
+
+
+_NOTHING_KNOWN = Known({}, frozenset())
 
 
 class Journal:
@@ -82,16 +94,23 @@ class Journal:
 
     def find(self, transaction_ids: Sequence[str], hashes: NDArray[np.uint64]) -> dict[str, DecisionRow]:
         """The stored decisions among these ids, by id; `hashes` (n,) are those of the ids."""
+        return self.look_up(transaction_ids, hashes).rows
+
+    def look_up(self, transaction_ids: Sequence[str], hashes: NDArray[np.uint64]) -> Known:
+        """The same, and which of the hashes belong to the decision of another id."""
         positions = self._ids.find(hashes)
         if not positions:
-            return {}
-        wanted = set(transaction_ids)
-        found = ((self._read(position), position) for position in positions)
-        return {
-            entries.ids[position - record.position]: decision_row(record, entries, position - record.position)
-            for (record, entries), position in found
-            if isinstance(entries, Decided) and entries.ids[position - record.position] in wanted
-        }
+            return _NOTHING_KNOWN
+        wanted, rows, twins = set(transaction_ids), {}, set()
+        for position in positions:
+            record, entries = self._read(position)
+            if isinstance(entries, Decided):
+                name = entries.ids[position - record.position]
+                if name in wanted:
+                    rows[name] = decision_row(record, entries, position - record.position)
+                else:
+                    twins.add(hash_text(name))
+        return Known(rows, twins)
 
     def position_of(self, transaction_id: str, key: np.uint64) -> int | None:
         """The position of the decision of this transaction, or None; `key` is the hash of its id."""
@@ -132,6 +151,18 @@ class Journal:
                 at = next((at for at, one in revoked if one.revocation.covers(row)), None)
                 rows.append(row._replace(revoked_at=at))
         return rows[::-1]
+
+    def revocations_of(self, transaction_id: str, key: np.uint64, about: int) -> list[Revocation]:
+        """What took back outcomes of the decision at position `about`; `key` is the hash of its transaction's id."""
+        found = []
+        for position in self._ids.find(outcome_keys(np.array([key], np.uint64))):
+            record, entries = self._read(position)
+            if not isinstance(entries, Revoked):
+                continue
+            place = position - record.position
+            if entries.ids[place] == transaction_id and np.frombuffer(entries.about, np.int64)[place] == about:
+                found.append(entries.revocation)
+        return found
 
     def _is_of(self, transaction_id: str, position: int, kind: type) -> bool:
         """Whether the entry there is of this kind and this transaction: another one may have the same hash."""

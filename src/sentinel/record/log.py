@@ -16,6 +16,7 @@ class Kind(IntEnum):
     REVOKED = 5
     AUDIT = 6
     ERASED = 7
+    ROTATED = 8
     LOSS = 15
 
 

@@ -10,10 +10,10 @@ _told: dict[Path, str] = {}
 
 
 def problem_of(home: Path, who: str) -> str | None:
-    """What keeps `who` (`projector`, `snapshotter`) from its work in this home folder, or None."""
+    """What keeps `who` (`projector`, `snapshotter`) from its work in this home folder, or None as far as is known."""
     try:
         return _file(home, who).read_text()
-    except FileNotFoundError:
+    except OSError:  # there is none, or no descriptor is left to look with
         return None
 
 
@@ -22,7 +22,8 @@ def tell_problem(home: Path, who: str, problem: str | None) -> None:
     file = _file(home, who)
     if problem is None:
         _told.pop(file, None)
-        file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the next time, once the disk can be written again
+            file.unlink(missing_ok=True)
     elif _told.get(file) != problem:
         _told[file] = problem
         _logger.warning("the %s has a problem: %s", who, problem)

@@ -4,24 +4,22 @@ What was decided before keeps its features; from the entry on, features and figu
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from sentinel.errors import StorageProblem
 from sentinel.events.columns import OPERATOR, hash_text, hash_texts
 from sentinel.record.entries import OutcomeRow, Revocation, Revoked, Standing, outcome_rows, outcomes_in
 from sentinel.record.journal import Journal
-from sentinel.record.log import Follower, Kind, LogReader
+from sentinel.record.log import Follower, Kind, LogReader, Record
 
 MOST_AT_ONCE = 32
 """Transactions in one record: each is looked up, and all are taken within a turn of the event loop."""
 
 _MOST_IN_STEP = 2_048  # outcomes that are looked at, or a page more
 _PAGES = 64  # of the log in one step
-_PATIENCE_S = 30.0
 _PAUSE_S = 0.002  # after some transactions, and after a page: others have their turn
 
 
@@ -44,14 +42,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class TakenBack(NamedTuple):
     """What is taken back at once: the entry, None where there is nothing, and how much it says; see `Step`.
 
-    `end` is the position behind it, once it is written.
+    `record` is where it is in the log, once it is written.
     """
 
     entry: Revoked | None
     outcomes: int = 0
     transactions: int = 0
     changed: int = 0
-    end: int = 0
+    record: Record | None = None
 
 
 TakeBack = Callable[[Sequence[OutcomeRow]], TakenBack]
@@ -66,8 +64,8 @@ def revoke_step(log: LogReader, revocation: Revocation, position: int, take_back
     """
     rows, position = _candidates(log, revocation, position)
     done = []
-    for begin in range(0, len(rows), MOST_AT_ONCE):
-        done.append(take_back(rows[begin : begin + MOST_AT_ONCE]))
+    for some in _batches(_by_decision(rows)):
+        done.append(take_back(some))
         time.sleep(_PAUSE_S)
     return Step(
         dry_run=dry_run,
@@ -85,8 +83,9 @@ def taken_back(journal: Journal, revocation: Revocation, candidates: Sequence[Ou
 
     A transaction comes with the newest of its outcomes that is covered, so that it comes once.
     """
-    found = [(row, _told(journal, row)) for row in candidates]
-    some = [(row, told) for row, told in found if _covered(revocation, told)[-1:] == [row]]
+    found = [(rows, _told(journal, rows)) for rows in _by_decision(candidates)]
+    newest = [(_covered(revocation, told)[-1:], rows, told) for rows, told in found]
+    some = [(last[0], told) for last, rows, told in newest if last and last[0] in rows]
     if not some:
         return TakenBack(None)
     left = [[one for one in told if not revocation.covers(one)] for _, told in some]
@@ -102,22 +101,31 @@ def taken_back(journal: Journal, revocation: Revocation, candidates: Sequence[Ou
     return TakenBack(entry, sum(len(_covered(revocation, told)) for _, told in some), len(some), changed)
 
 
-def wait_until_durable(log: LogReader, end: int) -> None:
-    """Return once every entry before `end` is durable. Raises StorageProblem when that takes too long."""
-    until = time.monotonic() + _PATIENCE_S
-    while log.durable < end:
-        if time.monotonic() > until:
-            raise StorageProblem("whether the outcomes are taken back is not known; run the revocation again")
-        time.sleep(_PAUSE_S)
+def _by_decision(rows: Sequence[OutcomeRow]) -> list[list[OutcomeRow]]:
+    """The outcomes of each decision, in their order."""
+    groups: dict[int, list[OutcomeRow]] = {}
+    for row in rows:
+        groups.setdefault(row.about, []).append(row)
+    return list(groups.values())
 
 
-def _told(journal: Journal, candidate: OutcomeRow) -> list[OutcomeRow]:
-    """The outcomes of its transaction that count, oldest first."""
-    told = journal.outcomes_of(candidate.transaction_id, np.uint64(hash_text(candidate.transaction_id)))
-    about_it = [one for one in told if one.about == candidate.about]
-    if not about_it:
-        return [candidate]  # its id is remembered no longer, but the view has it
-    return [one for one in about_it if one.revoked_at is None]
+def _batches(groups: Sequence[Sequence[OutcomeRow]]) -> Iterator[list[OutcomeRow]]:
+    """All outcomes of as many decisions as are taken back at once."""
+    for begin in range(0, len(groups), MOST_AT_ONCE):
+        yield [row for rows in groups[begin : begin + MOST_AT_ONCE] for row in rows]
+
+
+def _told(journal: Journal, candidates: Sequence[OutcomeRow]) -> list[OutcomeRow]:
+    """The outcomes of their decision that count, oldest first: those that are remembered, and these."""
+    name, about = candidates[0].transaction_id, candidates[0].about
+    key = np.uint64(hash_text(name))
+    about_it = [one for one in journal.outcomes_of(name, key) if one.about == about]
+    told, remembered = [one for one in about_it if one.revoked_at is None], {one.position for one in about_it}
+    forgotten = [one for one in candidates if one.position not in remembered]
+    if forgotten:  # the view has them, and so has the log
+        gone = journal.revocations_of(name, key, about)
+        told += [one for one in forgotten if not any(revocation.covers(one) for revocation in gone)]
+    return sorted(told, key=lambda one: one.position)
 
 
 def _sources(journal: Journal, revocation: Revocation, row: OutcomeRow, told: Sequence[OutcomeRow]) -> tuple[str, ...]:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import SentinelError, StorageProblem
-from sentinel.features.packed import most_bytes, read_part, unpack, write_packed
-from sentinel.features.regular_file import open_regular, read_regular
+from sentinel.features.packed import DAMAGE, most_bytes, read_part, unpack, write_packed
 from sentinel.features.store import MemoryStore
+from sentinel.model.regular_file import open_regular, read_regular
 from sentinel.record.disk import RealDisk, check_room
 
 KEPT = 2
@@ -136,7 +136,7 @@ class Snapshots:
                 is_same = archive.namelist() == [f"{name}.npy" for name in parts] and all(
                     self._is_same(archive, name, array) for name, array in parts.items()
                 )
-        except Exception as error:  # damage shows as many kinds of it
+        except DAMAGE as error:
             raise StorageProblem(f"what was read back is damaged ({error})") from error
         if not is_same:
             raise StorageProblem("what was read back is not what was written")
@@ -184,5 +184,5 @@ def origin_in(path: Path) -> str | None:
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             return bytes(read_part(archive, os.fstat(file.fileno()).st_size, ORIGIN)).decode()
-    except Exception:  # noqa: BLE001 - damaged bytes raise whatever they lead to
+    except (StorageProblem, *DAMAGE):
         return None

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sentinel.errors import StorageProblem, UnknownVersion
-from sentinel.features.packed import read_part
-from sentinel.features.regular_file import open_regular
+from sentinel.features.packed import DAMAGE, read_part
 from sentinel.model.bundle import Manifest
+from sentinel.model.regular_file import open_regular
 from sentinel.record.feature_state import activation_of, first_after_history, origin_of
 from sentinel.record.log import LogReader
 from sentinel.record.snapshots import ORIGIN
@@ -71,7 +71,7 @@ class WholeSnapshots:
             if key not in self._origins:
                 self._origins = {one: origin for one, origin in self._origins.items() if one[0].exists()}
                 self._origins[key] = _read_all(path)
-        except Exception:  # noqa: BLE001 - damaged bytes raise whatever they lead to
+        except (StorageProblem, *DAMAGE):
             return None
         return self._origins[key]
 

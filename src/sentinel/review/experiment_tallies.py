@@ -23,9 +23,9 @@ _ENOUGH = 30
 
 
 class ExperimentTallies:
-    """The tallies of one experiment. A transaction counts with the first outcome that is recorded of it.
+    """The tallies of one experiment. A transaction counts with the newest of its outcomes that was not taken back.
 
-    When outcomes of it are taken back, it counts with what counts then; without that it is not known any more.
+    Without one it is not known, or not known any more.
 
     `schema` is that of its transactions; outcomes cost `false_alarm_cost` where a legitimate one was flagged.
     """
@@ -87,7 +87,7 @@ class ExperimentTallies:
 
     def _count_outcomes(self, record: Record) -> None:
         for outcome in outcome_rows(record):
-            if outcome.about not in self._judged:
+            if self._judged.get(outcome.about) is not outcome.is_fraud:
                 self._judge(outcome.about, outcome.is_fraud)
 
     def _take_back(self, record: Record) -> None:

@@ -4,29 +4,48 @@ import math
 from functools import lru_cache
 
 _TINY = 1e-300
-_STEPS, _NEWTON_STEPS = 500, 12
+_NEWTON_STEPS = 12
+_MOST_DEGREES = 10**9
+_STIRLING_FROM = 100.0
 
 
 def chi2_tail(degrees: int, x: float) -> float:
-    """The chance that chi2 with so many degrees of freedom, 1 or more, exceeds x, 0 or more.
+    """The chance that chi2 with so many degrees of freedom, 1 to a billion, exceeds x, 0 or more.
 
-    The regularised upper incomplete gamma function: a series for what is below, or a continued fraction (Lentz).
+    The regularised upper incomplete gamma function: a series for what is below, or a continued fraction (Lentz). Either
+    needs a few square roots of `degrees` steps. Raises ValueError for more degrees, which would take seconds.
 
     >>> round(chi2_tail(10, 18.307), 4)
     0.05
     """
+    if degrees > _MOST_DEGREES:
+        raise ValueError(f"chi2 with {degrees} degrees of freedom; up to {_MOST_DEGREES} can be computed")
     a, half = degrees / 2.0, x / 2.0
     if half <= 0:
         return 1.0
-    scale = math.exp(a * math.log(half) - half - math.lgamma(a))
+    scale = _scale(a, half)
     if half < a + 1.0:
         return 1.0 - scale * _series(a, half)
     return scale * _continued_fraction(a, half)
 
 
+def _scale(a: float, x: float) -> float:
+    """x^a exp(-x) / gamma(a). For a large `a` by Stirling's series: the parts of the exponent would cancel out."""
+    if a < _STIRLING_FROM:
+        return math.exp(a * math.log(x) - x - math.lgamma(a))
+    off = (x - a) / a
+    exponent = a * (math.log1p(off) - off) if off > -1.0 else -math.inf
+    return math.sqrt(a / (2.0 * math.pi)) * math.exp(exponent - 1.0 / (12.0 * a) + 1.0 / (360.0 * a**3))
+
+
+def _most_steps(a: float) -> int:
+    """After so many steps every term is far below the last bit of the sum."""
+    return 500 + int(20.0 * math.sqrt(a))
+
+
 def _series(a: float, x: float) -> float:
     term = total = 1.0 / a
-    for n in range(1, _STEPS):
+    for n in range(1, _most_steps(a)):
         term *= x / (a + n)
         total += term
         if term < total * 1e-17:
@@ -38,7 +57,7 @@ def _continued_fraction(a: float, x: float) -> float:
     b = x + 1.0 - a
     c, d = 1.0 / _TINY, 1.0 / b
     fraction = d
-    for n in range(1, _STEPS):
+    for n in range(1, _most_steps(a)):
         above = -n * (n - a)
         b += 2.0
         d, c = 1.0 / _not_zero(above * d + b), _not_zero(b + above / c)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import Conflict, SentinelError
+from sentinel.events.card_numbers import quoted
 from sentinel.events.columns import Outcome
 from sentinel.events.wire import Transaction
 from sentinel.features.store import Features
@@ -173,8 +174,16 @@ def repeated_within(first: Decision, same_content: bool) -> Decision | Conflict:
     return msgspec.structs.replace(first, replayed=True) if same_content else _conflict(first.transaction_id)
 
 
+def twin(transaction_id: str) -> Conflict:
+    """What is said to a transaction whose id has the hash of another id: features would take one for the other."""
+    return Conflict(
+        f"Transaction {quoted(transaction_id, 200)} has the 64-bit hash of another transaction's id; send it with a "
+        "new id"
+    )
+
+
 def _conflict(transaction_id: str) -> Conflict:
     return Conflict(
-        f"Transaction {transaction_id!r} was decided before with other content; "
+        f"Transaction {quoted(transaction_id, 200)} was decided before with other content; "
         "send the same content again, or a new id"
     )

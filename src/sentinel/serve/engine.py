@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from sentinel.model.bundle import Bundle
 from sentinel.policy.model_call import Limits, ModelCaller
+from sentinel.record.audit import Change, append_change
 from sentinel.record.entries import OutcomeRow, Revocation, schema_id
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history, origin_of
 from sentinel.record.journal import Journal
@@ -157,22 +158,26 @@ class Engine:
         self.is_ahead = False
         return Answered(new.answers, end)
 
-    def revoke(self, revocation: Revocation, candidates: Sequence[OutcomeRow], now_us: int) -> TakenBack:
+    def revoke(
+        self, revocation: Revocation, candidates: Sequence[OutcomeRow], now_us: int, note: Change | None = None
+    ) -> TakenBack:
         """Take back what is left of these outcomes, and let the features know; few at a time.
 
-        Raises StorageProblem as `decide` does.
+        Where anything is left, `note` goes to the audit before. Raises StorageProblem as `decide` does.
         """
         now_us = self.clock(now_us)
         taken = taken_back(self.journal, revocation, candidates)
         if taken.entry is None:
             return taken
+        if note is not None:
+            append_change(self.journal.log, note, now_us)
         self.is_ahead = True
-        end = self.journal.append_revoked(taken.entry, now_us) + taken.transactions
+        position = self.journal.append_revoked(taken.entry, now_us)
         for state in self.states.values():
             state.correct(taken.entry, now_us)
-            state.position = end
+            state.position = position + taken.transactions
         self.is_ahead = False
-        return taken._replace(end=end)
+        return taken._replace(record=self.journal.log.at(position))
 
     def _know(self, batch: Batch, now_us: int) -> None:
         """Each row counts its own transaction."""

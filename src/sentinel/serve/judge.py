@@ -38,10 +38,13 @@ def judge(batch: Batch, lineup: Lineup, models: ModelCaller) -> None:
 
 
 def _keys(batch: Batch, lineup: Lineup) -> Sequence[str]:
-    """The values that assign transactions to variants: those of the first key, as a card keeps its variant."""
+    """The values that assign transactions to variants: those of the first key, as a card keeps its variant.
+
+    While a hash key follows another one, it is kept by the former hash.
+    """
     schema = lineup.champion.bundle.manifest.plan.schema
     name = schema.keys[0] if schema.keys else schema.id
-    return [getattr(event, name) or "" for event in batch.events]
+    return [event.before(name) or getattr(event, name) or "" for event in batch.events]
 
 
 def _ask(batch: Batch, lineup: Lineup, variant: str, where: _Where, models: ModelCaller) -> ModelAnswer:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import Conflict, NotFound
-from sentinel.events.columns import Outcome, hash_texts
+from sentinel.events.card_numbers import quoted
+from sentinel.events.columns import Outcome, hash_text, hash_texts
 from sentinel.record.entries import OutcomeRow, Outcomes
 from sentinel.record.journal import Journal
 from sentinel.serve.batch import Answer, Arrivals, Noted
@@ -44,7 +46,8 @@ class NewOutcomes(NamedTuple):
 
 def new_outcomes_in(arrivals: Arrivals, journal: Journal) -> NewOutcomes:
     """Ask the journal which of these outcomes are of transactions that were decided here, and not known yet."""
-    outcomes: Sequence[Any] = arrivals.events
+    events: Sequence[Any] = arrivals.events
+    outcomes = [_by_stored_id(one, journal) if one.id_before else one for one in events]
     hashes = hash_texts([one.transaction_id for one in outcomes])
     answers: list[Answer] = []
     new: list[int] = []
@@ -56,8 +59,8 @@ def new_outcomes_in(arrivals: Arrivals, journal: Journal) -> NewOutcomes:
         if position is None:
             answers.append(
                 NotFound(
-                    f"No transaction {one.transaction_id!r} was decided here, as far as is remembered; outcomes of "
-                    "older transactions belong into the history file of the next training"
+                    f"No transaction {quoted(one.transaction_id, 200)} was decided here, as far as is "
+                    "remembered; outcomes of older transactions belong into the history file of the next training"
                 )
             )
             continue
@@ -80,6 +83,14 @@ def new_outcomes_in(arrivals: Arrivals, journal: Journal) -> NewOutcomes:
     return NewOutcomes(answers, durable_from, [outcomes[n] for n in new], hashes[new], about)
 
 
+def _by_stored_id(one: Outcome, journal: Journal) -> Outcome:
+    """The outcome, under the id that its transaction had before the hash key was changed, where that is stored."""
+    assert one.id_before is not None  # noqa: S101 - asked before
+    if journal.position_of(one.id_before, np.uint64(hash_text(one.id_before))) is None:
+        return one
+    return msgspec.structs.replace(one, transaction_id=one.id_before, id_before=None)
+
+
 def _repeats(one: Outcome, of_caller: list[Outcome | OutcomeRow], told: list[Outcome | OutcomeRow]) -> bool:
     """Whether it says nothing new: its caller said so last, as of that source, and nobody has contradicted since.
 
@@ -94,6 +105,7 @@ def _repeats(one: Outcome, of_caller: list[Outcome | OutcomeRow], told: list[Out
 
 def _too_often(one: Outcome) -> Conflict:
     return Conflict(
-        f"{one.told_by!r} has told {MOST_OF_ONE} outcomes of transaction {one.transaction_id!r}, each unlike the one "
-        "before; the last of them counts. Take them back with `sentinel outcomes revoke`, or use another key"
+        f"{quoted(one.told_by, 80)} has told {MOST_OF_ONE} outcomes of transaction "
+        f"{quoted(one.transaction_id, 200)}, each unlike the one before; the last of them counts. "
+        "Take them back with `sentinel outcomes revoke`, or use another key"
     )

@@ -1,8 +1,8 @@
 """The lineup: the loaded models that decide now, as the deployment names them."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-import msgspec
 from numpy.typing import NDArray
 
 from sentinel.errors import BundleProblem, UnknownVersion
@@ -10,14 +10,9 @@ from sentinel.model.bundle import Bundle, load_warm
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment, Experiment
 from sentinel.policy.experiment import variant_of
-from sentinel.policy.fail_policy import CompiledFailPolicy, FailPolicy
-from sentinel.policy.fallback import Fallback
 from sentinel.policy.model_call import ModelAnswer
 from sentinel.policy.thresholds import Thresholds
 from sentinel.serve.vectors.reader import VectorReader
-
-for _kind in (Fallback, FailPolicy, Thresholds):
-    msgspec.json.Decoder(_kind)  # has msgspec look at the type now: two threads that do so at once crash
 
 
 class Scored(NamedTuple):
@@ -38,13 +33,9 @@ class Contender:
         self.scorer = bundle.scorer
         self.names = manifest.plan.names
         manifest.plan.schema.make_ready()
-        self.thresholds = thresholds or msgspec.convert(manifest.thresholds, Thresholds)
+        self.thresholds = thresholds or bundle.thresholds
         self.reader = VectorReader(self.names, self.version)
-        fallback, on_fault = (
-            msgspec.convert(manifest.fallback, Fallback),
-            msgspec.convert(manifest.on_fault, FailPolicy),
-        )
-        self.on_fault = CompiledFailPolicy(on_fault, fallback, self.names)
+        self.on_fault = bundle.on_fault
 
     def scores(self, answer: ModelAnswer, rows: NDArray[Any]) -> Scored:
         """The scores of rows (n, features): the model's, or those of what stands in for it."""
@@ -89,7 +80,7 @@ def load_lineup(deployment: Deployment, registry: Registry, loaded: Lineup | Non
             f"{registry.folder.parent} has no champion; run `sentinel train`, or `sentinel models promote VERSION`"
         )
     bundles = {one.version: one.bundle for one in loaded.contenders} if loaded else {}
-    champion = bundles.get(deployment.champion) or load_warm(registry, deployment.champion)
+    champion = _meant(deployment, registry, deployment.champion, bundles)
     lineup = Lineup(
         revision=deployment.revision,
         champion=Contender(champion, deployment.thresholds),
@@ -98,9 +89,19 @@ def load_lineup(deployment: Deployment, registry: Registry, loaded: Lineup | Non
     experiment = deployment.experiment
     if experiment is None:
         return lineup
-    challenger = bundles.get(experiment.version) or load_warm(registry, experiment.version)
+    challenger = _meant(deployment, registry, experiment.version, bundles)
     check_comparable(champion, challenger)
     return lineup._replace(challenger=Contender(challenger, experiment.thresholds), experiment=experiment)
+
+
+def _meant(deployment: Deployment, registry: Registry, version: str, loaded: Mapping[str, Bundle]) -> Bundle:
+    """The bundle that the deployment means by a version."""
+    found = loaded.get(version)
+    if found is not None and deployment.manifests.get(version, found.manifest_sha256) == found.manifest_sha256:
+        return found
+    bundle = load_warm(registry, version)
+    deployment.check_is_meant(version, bundle.manifest_sha256)
+    return bundle
 
 
 def check_comparable(champion: Bundle, challenger: Bundle) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from sentinel.errors import NotReady, SentinelError
-from sentinel.events.times import SECOND_US, iso
+from sentinel.events.times import SECOND_US, clock_us, iso
 from sentinel.record.file_log import FileLog
 from sentinel.record.pruning import Outlook, Pruned, Pruner, Retention
 from sentinel.serve.engine import Engine
@@ -70,12 +70,12 @@ class LogKeeper:
 
     def look(self, retention: Retention) -> "Future[Pruned]":
         """See what would be removed; the future has what Outlook.look returns or raises."""
-        return self._ask(lambda: self._outlook.look(retention, _now_us()))
+        return self._ask(lambda: self._outlook.look(retention, clock_us()))
 
     def warning(self, oldest_us: int) -> str | None:
         """What an operator should know if the log, made at `oldest_us`, is twice as old as it should be."""
         keep_us, reasons = self.retention.keep_us, self.problem or "; ".join(self.last.held_by if self.last else ())
-        if keep_us is None or _now_us() - oldest_us <= 2 * keep_us or not reasons:
+        if keep_us is None or clock_us() - oldest_us <= 2 * keep_us or not reasons:
             return None
         return f"the log begins at {iso(oldest_us)}, twice as long ago as it is to be kept: {reasons}"
 
@@ -120,7 +120,7 @@ class LogKeeper:
             return self._every_s()
 
     def _step(self, retention: Retention) -> Pruned:
-        done = self._pruner.step(retention, _now_us())
+        done = self._pruner.step(retention, clock_us())
         if done.removed:
             self.pruned_at = done.at
         if retention == self.retention:  # what is asked for once says nothing of what is held back otherwise
@@ -140,7 +140,7 @@ class _Turns:
 
     def close_segment(self, made_before_us: int) -> None:
         """See FileLog.close_segment; nothing while there is no engine, as the log may not be written then."""
-        self._between_batches(lambda _engine: self._log.close_segment(made_before_us, _now_us()))
+        self._between_batches(lambda _engine: self._log.close_segment(made_before_us, clock_us()))
 
     def forget_ids(self, before: int) -> None:
         """Have ids before this position no longer found. An engine that is opened later begins without them."""
@@ -173,7 +173,3 @@ def _refuse(asked: "_Asked | None") -> None:
 
 def _ended() -> NotReady:
     return NotReady("The server is shutting down; segments are whole or gone: ask again later")
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

@@ -6,13 +6,15 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from sentinel.errors import SentinelError, StorageProblem
+from sentinel.errors import BundleProblem, InvalidDefinition, NotReady, SentinelError, StorageProblem
 from sentinel.record.log import Log
 from sentinel.serve.engine import Engine
 
 _RETRY_S = 1.0
 _logger = logging.getLogger(__name__)
 
+LOADING, STOPPING = "loading", "stopping"
+_CODES = ((NotReady, LOADING), (StorageProblem, "log"), (BundleProblem, "model"), (InvalidDefinition, "settings"))
 
 Settled = Callable[[str], None]
 """Called with a sentence that says what has become of what could not be recorded."""
@@ -27,6 +29,9 @@ class Opener:
     def __init__(self, log: Log, open_engine: Callable[[], Engine], install: Callable[[Engine], None]) -> None:
         self.reason = "still loading"
         """Why there is no engine, or why there was none."""
+
+        self.code = LOADING
+        """The same in a word."""
 
         self.was_open = False
         self._log = log
@@ -49,12 +54,12 @@ class Opener:
         self._wanted.set()
         if self._thread.is_alive():
             self._thread.join()
-        self.reason = "shutting down"
+        self.reason, self.code = "shutting down", STOPPING
         self._give_up()
 
     def replace(self, engine: Engine | None, error: Exception, settled: Settled) -> None:
         """Open another engine instead of one that can no longer be used, if there was one."""
-        self.reason = _words_of(error)
+        self.reason, self.code = _words_of(error), code_of(error)
         self._faults.append((engine, settled, isinstance(error, StorageProblem)))
         self._wanted.set()
         if self._stopping.is_set():
@@ -123,7 +128,12 @@ class Opener:
         reason = _words_of(error)
         if self.reason != reason:
             _logger.warning("not ready: %s", error, exc_info=None if isinstance(error, SentinelError) else error)
-        self.reason = reason
+        self.reason, self.code = reason, code_of(error)
+
+
+def code_of(error: Exception) -> str:
+    """What is wrong, in a word: that is everyone's to know, what the message says is not."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), "fault")
 
 
 def _words_of(error: Exception) -> str:

@@ -1,13 +1,18 @@
-"""The queue: which requests come next, which are overdue, and how large a batch may be. Time is an argument."""
+"""The queue: which requests come next, which are overdue, and how large a batch may be. Time is an argument.
+
+Callers have their turns, however much one of them sends. What is too late because its own caller sent so much else is
+refused, and a batch that is too long for its own deadline is decided late: nobody is judged without the model by their
+own doing.
+"""
 
 import operator
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
-from sentinel.errors import Overloaded
 from sentinel.serve.batch import Answers, Arrivals, Event
+from sentinel.serve.shares import Shares
 
 MAX_ROWS, LEAST_ROWS = 256, 32
 """Transactions in one batch. More would have the first wait for the last; when turns are long it is fewer."""
@@ -23,108 +28,198 @@ LONG_TURN_NS = 12_000_000
 
 _FIRST_PACE_NS = 15_000.0
 _LEARNING = 0.2  # weight of the last batch in the pace
+_ROUND_WAY = 4  # times the pace: a transaction is read, decided, recorded and answered
 _OVERDUE_NS = 0  # a deadline that has passed: the engine decides by the rules
+_TAKEN_NS = 2**62  # never: once it was taken in time, its own size does not make it late
 _due = operator.attrgetter("due_ns")
 
 
 class Request(msgspec.Struct, gc=False):
     """What came in together, is decided together, and answered together: transactions, or outcomes.
 
-    It came in at `received_ns` and can wait for a model until `due_ns`, both of the monotonic clock.
+    It came in at `received_ns` and can wait for a model until `due_ns`, both of the monotonic clock. `behind` counts
+    the transactions of its caller that waited when it was put into the queue.
     """
 
     events: Sequence[Event]
     received_ns: int
     due_ns: int
     reply: Callable[[Answers], None]
+    caller: str = ""
+    behind: int = 0
 
 
 class Next(NamedTuple):
-    """What to decide now: first those that have no time left, by the rules; then a batch that has."""
+    """What to do now: decide those that have no time left, by the rules; then a batch that has; and refuse the others.
+
+    `refused` are those that have no time left because of what else their own caller sent.
+    """
 
     overdue: list[Request]
     batch: list[Request]
+    refused: list[Request]
 
 
 class Queue:
-    """Requests with transactions, the earliest due first, and requests with outcomes, in their order."""
+    """Requests with transactions, callers in turns, of each the earliest due first; requests with outcomes in order."""
 
     def __init__(self, most_waiting: int) -> None:
-        self._most_waiting = most_waiting
+        self._shares = Shares(most_waiting, "transactions")
         self._requests: list[Request] = []
+        self._overdue: list[Request] = []  # more than were shed in the last turn
         self._outcomes: list[Request] = []
         self._most_rows = MAX_ROWS
         self._pace_ns = _FIRST_PACE_NS
-        self.waiting = 0
+        self._served: dict[str, int] = {}  # transactions by caller, since more wait than one batch takes
+
+    @property
+    def waiting(self) -> int:
         """Transactions and outcomes that were put in and not taken out."""
+        return self._shares.taken
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
-        return bool(self._requests or self._outcomes)
+        return bool(self._requests or self._overdue or self._outcomes)
+
+    @property
+    def transactions(self) -> Iterator[Any]:
+        """All transactions that wait."""
+        return (event for one in self._requests for event in one.events)
 
     def put(self, request: Request) -> None:
         """Have transactions wait. Raises Overloaded when there is no room."""
-        self._admit(request)
+        request.behind = self._shares.take(request.caller, len(request.events))
         self._requests.append(request)
 
     def put_outcomes(self, request: Request) -> None:
         """Have outcomes wait. Raises Overloaded when there is no room."""
-        self._admit(request)
+        self._shares.take(request.caller, len(request.events))
         self._outcomes.append(request)
-
-    def _admit(self, request: Request) -> None:
-        if self.waiting + len(request.events) > self._most_waiting:
-            raise Overloaded(f"{self.waiting} transactions are waiting already; retry in a second")
-        self.waiting += len(request.events)
 
     def take(self, now_ns: int) -> Next:
         """Take the next requests. The transactions of a request stay together.
 
-        A request that is overdue, or would be by the time its turn comes, is shed now: deciding it by the rules is
-        cheap and leaves time for the others.
+        A request that is overdue, or would be by the time its turn comes, is taken out now: deciding it by the rules,
+        or refusing it, is cheap and leaves time for the others.
         """
-        overdue = [one for one in self._requests if one.due_ns < now_ns]
-        if overdue:
+        overdue, refused = self._overdue, list[Request]()
+        late = [one for one in self._requests if one.due_ns < now_ns]
+        if late:
             self._requests = [one for one in self._requests if one.due_ns >= now_ns]
+            for one in late:
+                more = self._shares.of(one.caller) - len(one.events)
+                if self._is_own_doing(one, now_ns - one.due_ns, more):
+                    refused.append(one)
+                elif self._takes_too_long(one):
+                    self._requests.append(one)
+                else:
+                    overdue.append(one)
         batch = self._take_batch()
-        overdue += self._shed_now(now_ns, rows_of(batch))
-        overdue, later = _first_of(overdue, MOST_SHED)
-        self._requests += later
-        self.waiting -= rows_of(overdue) + rows_of(batch)
-        return Next(overdue, batch)
+        if self._requests:
+            for one, is_own in self._late_behind(batch, now_ns):
+                (refused if is_own else overdue).append(one)
+        for one in batch:
+            one.due_ns = _TAKEN_NS
+        overdue, self._overdue = _first_of(overdue, MOST_SHED)
+        self._give_back(overdue, batch, refused)
+        return Next(overdue, batch, refused)
 
     def take_outcomes(self) -> list[Request]:
         """Take out the outcomes that are next."""
         taken, self._outcomes = _first_of(self._outcomes, MOST_OUTCOMES)
-        self.waiting -= rows_of(taken)
+        self._give_back(taken)
         return taken
 
     def take_all(self) -> list[Request]:
         """Take out all requests."""
-        taken, self._requests, self._outcomes, self.waiting = self._requests + self._outcomes, [], [], 0
+        taken = self._requests + self._overdue + self._outcomes
+        self._requests, self._overdue, self._outcomes = [], [], []
+        self._shares.clear()
         return taken
+
+    def _give_back(self, *taken: list[Request]) -> None:
+        if not self:
+            self._shares.clear()
+            return
+        for requests in taken:
+            for one in requests:
+                self._shares.give_back(one.caller, len(one.events))
+
+    def _is_own_doing(self, one: Request, late_ns: float, more: int) -> bool:
+        """Whether it would not be so late but for what else its caller sent: before it, and `more` after it."""
+        return late_ns <= (one.behind + more) * _ROUND_WAY * self._pace_ns
+
+    def _takes_too_long(self, one: Request) -> bool:
+        """Whether a batch takes longer by itself than it may wait: then it is late by its caller's choice."""
+        return (len(one.events) - 1) * _ROUND_WAY * self._pace_ns > one.due_ns - one.received_ns
 
     def _take_batch(self) -> list[Request]:
         requests, self._requests = self._requests, []
         if rows_of(requests) <= self._most_rows:
+            self._served.clear()
             return requests
         requests.sort(key=_due)
-        taken, self._requests = _first_of(requests, self._most_rows)
-        return taken
+        requests = self._by_turns(requests)
+        end, rows = 1, len(requests[0].events)
+        callers = {requests[0].caller}
+        for one in requests[1:]:
+            callers.add(one.caller)
+            if rows >= self._most_rows or (len(callers) > 1 and rows + len(one.events) > self._most_rows):
+                break  # nobody waits for much of another's
+            rows += len(one.events)
+            end += 1
+        for one in requests[:end]:
+            self._served[one.caller] += len(one.events)
+        self._requests = requests[end:]
+        return requests[:end]
 
-    def _shed_now(self, now_ns: int, ahead: int) -> list[Request]:
-        """Take the requests that would miss their deadline behind `ahead` transactions at the current pace."""
+    def _by_turns(self, requests: list[Request]) -> list[Request]:
+        """The same, so that all callers get equally far; a newcomer begins where the one served least is."""
+        callers = {one.caller for one in requests}
+        if len(callers) == 1:
+            self._served = dict.fromkeys(callers, 0)
+            return requests
+        begin = min((self._served[one] for one in callers if one in self._served), default=0)
+        self._served |= {one: max(begin, self._served.get(one, begin)) for one in callers}
+        ahead = {one: self._served[one] for one in callers}
+        keyed = []
+        for n, one in enumerate(requests):
+            keyed.append((ahead[one.caller], len(one.events), n))
+            ahead[one.caller] += len(one.events)
+        return [requests[n] for _, _, n in sorted(keyed)]
+
+    def _late_behind(self, batch: list[Request], now_ns: int) -> list[tuple[Request, bool]]:
+        """Take the requests that would miss their deadline behind this batch at the current pace.
+
+        And whether each would be in time if its caller had sent nothing else.
+        """
         kept: list[Request] = []
-        shed: list[Request] = []
+        late: list[tuple[Request, bool]] = []
+        ahead = rows_of(batch)
+        others = {one.caller: ahead for one in self._requests}  # ahead of the caller's first
+        for one in batch:
+            if one.caller in others:
+                others[one.caller] -= len(one.events)
+        seen = {one.caller for one in batch}
         for one in self._requests:
-            if now_ns + (ahead + len(one.events)) * self._pace_ns <= one.due_ns:
-                ahead += len(one.events)
+            if one.caller not in seen:
+                seen.add(one.caller)
+                others[one.caller] = ahead
+            rows = len(one.events)
+            if now_ns + (ahead + rows) * self._pace_ns <= one.due_ns:
+                ahead += rows
                 kept.append(one)
-            else:
-                one.due_ns = _OVERDUE_NS
-                shed.append(one)
+                continue
+            late_ns = now_ns + (others[one.caller] + rows) * self._pace_ns - one.due_ns
+            is_own = self._is_own_doing(one, late_ns, 0)
+            if not is_own and self._takes_too_long(one):
+                ahead += rows
+                kept.append(one)
+                continue
+            late.append((one, is_own))
+            one.due_ns = _OVERDUE_NS
         self._requests = kept
-        return shed
+        return late
 
     def learn(self, turn_ns: int, batch_ns: int, rows: int, *, shed: bool) -> None:
         """Learn from a turn how large batches may be and how long a transaction takes in them.

@@ -16,6 +16,7 @@ from sentinel.record.audit import SENTINEL, By
 from sentinel.record.feature_state import FeatureState
 from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Lineup, load_lineup
+from sentinel.serve.opener import code_of
 from sentinel.serve.vectors.predictor import Predictor
 from sentinel.serve.worker import Worker
 from sentinel.telemetry.counters import Counters, Slot
@@ -129,6 +130,7 @@ class Rollout:
             if self.problem != str(error):
                 _log.warning("the deployment cannot be loaded; what runs goes on: %s", error)
             self.problem = self._predictor.reason = str(error)
+            self._predictor.code = code_of(error)
         else:
             if deployment is not None and self._is_at(deployment):
                 self.problem = None

@@ -52,6 +52,11 @@ class RunningEngine:
         return self._opener.reason
 
     @property
+    def code(self) -> str:
+        """The same in a word."""
+        return self._opener.code
+
+    @property
     def was_ready(self) -> bool:
         """Whether there ever was one."""
         return self._opener.was_open
@@ -74,12 +79,14 @@ class RunningEngine:
 
         return self._in_loop(run)
 
-    def revoke(self, revocation: Revocation, candidates: Sequence[OutcomeRow]) -> "Future[TakenBack]":
+    def revoke(
+        self, revocation: Revocation, candidates: Sequence[OutcomeRow], note: audit.Change | None = None
+    ) -> "Future[TakenBack]":
         """Take back what is left of these outcomes between two batches; see `Engine.revoke`."""
 
         def errand(engine: Engine) -> TakenBack:
             with self._turn():
-                return engine.revoke(revocation, candidates, time.time_ns() // 1000)
+                return engine.revoke(revocation, candidates, time.time_ns() // 1000, note)
 
         return self.between_batches(errand)
 
@@ -134,7 +141,7 @@ class RunningEngine:
     def _handle(self, requests: Sequence[Request], step: Step) -> None:
         """Take a step with these requests; answers are sent once they are durable."""
         if self.engine is None:  # a batch of this turn failed before
-            _refuse(requests, self._not_ready())
+            refuse(requests, self._not_ready())
             return
         try:
             answered = step(arrivals_of(requests), time.time_ns() // 1000)
@@ -144,7 +151,7 @@ class RunningEngine:
             else:  # nothing was changed: only these requests have a problem
                 _log.exception("a batch of %d was not looked up", rows_of(requests))
                 problem = error if isinstance(error, SentinelError) else NotReady(_INSIDE)
-                _refuse(requests, problem)
+                refuse(requests, problem)
             return
         if answered.durable_from <= self.log.durable:
             _reply(answered, requests)
@@ -169,10 +176,10 @@ class RunningEngine:
         waiting = self.queue.take_all()
 
         def settled(fate: str) -> None:
-            self._loop.call_soon_threadsafe(_refuse, unknown, NotReady(fate))
+            self._loop.call_soon_threadsafe(refuse, unknown, NotReady(fate))
 
         self._opener.replace(engine, error, settled)
-        _refuse(waiting, self._not_ready("; nothing was stored"))
+        refuse(waiting, self._not_ready("; nothing was stored"))
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -184,7 +191,8 @@ class RunningEngine:
             self.longest_turn_ns = max(self.longest_turn_ns, time.thread_time_ns() - begun_ns)
 
 
-def _refuse(requests: Sequence[Request], error: SentinelError) -> None:
+def refuse(requests: Sequence[Request], error: SentinelError) -> None:
+    """Answer all of them with this error."""
     for one in requests:
         one.reply([error] * len(one.events))
 

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 
 from sentinel.errors import InvalidInput, SentinelError
 from sentinel.events.columns import hash_texts
 from sentinel.events.schema import Schema
 from sentinel.events.times import FARTHEST_AHEAD_US, iso
+from sentinel.record.entries import DecisionRow
 from sentinel.record.journal import Journal
-from sentinel.serve.batch import Answer, Answered, Arrivals, Batch, repeated, repeated_within
+from sentinel.serve.batch import Answer, Answered, Arrivals, Batch, repeated, repeated_within, twin
 
 _NO_ANSWER = SentinelError("Something went wrong inside: this one got no answer; retry in a moment")
 
@@ -52,30 +54,37 @@ class Sieve:
         self._id_of: Any = operator.attrgetter(schema.id)
         self._time_of: Any = operator.attrgetter(schema.time)
         self._encode, self._is_same = schema.encode, schema.is_same
+        self._id = schema.id
 
     def sift(self, arrivals: Arrivals, journal: Journal, now_us: int) -> Sifted:
         """Ask the journal what was decided before; nothing is changed."""
         events: Sequence[Any] = arrivals.events
         ids, last_us = list(map(self._id_of, events)), now_us + FARTHEST_AHEAD_US
         hashes = hash_texts(ids)
-        stored = journal.find(ids, hashes)
+        stored, twins = journal.look_up(ids, hashes)
+        stored |= self._found_before(events, journal)
         contents = list(map(self._encode, events))
         times_ns = arrivals.received_ns, arrivals.due_ns
-        if not stored and len(set(ids)) == len(ids) and max(map(self._time_of, events)) <= last_us:
+        keys = hashes.tolist()
+        if not stored and not twins and len(set(keys)) == len(ids) and max(map(self._time_of, events)) <= last_us:
             return Sifted(len(ids), Batch(events, ids, hashes, contents, times_ns), None)
         answers: dict[int, Answer] = {}
         repeats: list[tuple[int, int, bool]] = []
         places: list[int] = []
         first: dict[str, int] = {}
+        taken = {*twins, *(key for key, name in zip(keys, ids, strict=True) if name in stored)}
         for i, name in enumerate(ids):
             if name in stored:
                 answers[i] = repeated(stored[name], same=self._is_same(stored[name].content, contents[i]))
             elif name in first:
-                repeats.append((i, first[name], contents[i] == contents[places[first[name]]]))
+                repeats.append((i, first[name], self._is_same(contents[places[first[name]]], contents[i])))
+            elif keys[i] in taken:
+                answers[i] = twin(name)
             elif self._time_of(events[i]) > last_us:
                 answers[i] = self._too_early(self._time_of(events[i]), now_us)
             else:
                 first[name] = len(places)
+                taken.add(keys[i])
                 places.append(i)
         batch = Batch(
             _at(places, events), _at(places, ids), hashes[np.array(places, np.int64)], _at(places, contents),
@@ -85,6 +94,15 @@ class Sieve:
         sifted.answers, sifted.repeats = answers, repeats
         sifted.durable_from = max((row.position + 1 for row in stored.values()), default=0)
         return sifted
+
+    def _found_before(self, events: Sequence[Any], journal: Journal) -> dict[str, DecisionRow]:
+        """What is stored of ids with a card number in them, by their new ids, under what they were hashed to before."""
+        hashed = [one for one in events if one.hashed_before is not UNSET]
+        former = {one.before(self._id): self._id_of(one) for one in hashed if one.before(self._id)}
+        if not former:
+            return {}
+        names = list(former)
+        return {former[name]: row for name, row in journal.find(names, hash_texts(names)).items()}
 
     def _too_early(self, time_us: int, now_us: int) -> InvalidInput:
         return InvalidInput(

@@ -35,6 +35,11 @@ class Children(NamedTuple):
     log_keeper: LogKeeper
 
 
+def waiting_in(predictor: Predictor, worker: Worker | None) -> int:
+    """Transactions, outcomes and vectors of all callers that wait for their turn."""
+    return predictor.waiting + (worker.queue.waiting if worker is not None else 0)
+
+
 class Watch:
     """Starts and stops everything of one process that answers or follows, and looks after it.
 
@@ -178,7 +183,7 @@ class Watch:
                 self.shadow.follow(deployment.shadow)
 
     async def _look(self) -> None:
-        waiting = self.predictor.waiting + (self.worker.queue.waiting if self.worker else 0)
+        waiting = waiting_in(self.predictor, self.worker)
         self.counters.set(Slot.QUEUE_LENGTH, waiting)
         if waiting == 0:
             gc.collect(1)  # here, as it leaves the older objects alone while there is something to do

@@ -4,10 +4,11 @@ import logging
 import time
 from collections.abc import Callable
 
+from sentinel.errors import Overloaded
 from sentinel.record.log import Log
 from sentinel.serve.engine import Engine
 from sentinel.serve.queue import LONG_TURN_NS, Request, rows_of
-from sentinel.serve.running_engine import RunningEngine
+from sentinel.serve.running_engine import RunningEngine, refuse
 
 MOST_READ = 1_024
 """Transactions read in a turn of the loop after which some are decided before more is read."""
@@ -16,6 +17,7 @@ MOST_LOOKS = 8
 """Turns of the loop that a batch waits for while connections are being taken."""
 
 _LOOKS = 2  # of the loop for input: the first finds what came in, and new connections, the second what came with these
+_OWN_REQUESTS = "Your own requests wait: there was no time for this one behind the others; send less at once"
 _log = logging.getLogger(__name__)
 
 
@@ -108,7 +110,9 @@ class Worker(RunningEngine):
         """Decide a batch, and shed what has no time for one."""
         self._unsorted = 0
         begun_ns = max(self._turn_began_ns, self._decided_ns)
-        overdue, batch = self.queue.take(time.monotonic_ns())
+        overdue, batch, refused = self.queue.take(time.monotonic_ns())
+        if refused:
+            refuse(refused, Overloaded(_OWN_REQUESTS))
         if overdue:
             self._handle(overdue, engine.decide)
         took_ns = 0
@@ -117,7 +121,7 @@ class Worker(RunningEngine):
             self._handle(batch, engine.decide)
             took_ns = time.monotonic_ns() - batch_began_ns
         self._decided_ns = time.monotonic_ns()
-        self.queue.learn(self._decided_ns - begun_ns, took_ns, rows_of(batch), shed=bool(overdue))
+        self.queue.learn(self._decided_ns - begun_ns, took_ns, rows_of(batch), shed=bool(overdue or refused))
 
     def _learn(self) -> None:
         outcomes = self.queue.take_outcomes()

@@ -9,18 +9,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import BundleProblem, StorageProblem
 from sentinel.events.columns import Outcome, columns_of_outcomes
+from sentinel.events.times import clock_us
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import Bundle, load_bundle, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.model.scorer import CHUNK
 from sentinel.model.signing import read_trusted_keys
-from sentinel.policy.thresholds import Thresholds
 from sentinel.record.applied import deployment_in, log_folder
 from sentinel.record.disk import RealDisk
 from sentinel.record.entries import DecisionRow, decision_rows
@@ -50,9 +49,10 @@ class Shadow:
         trusted = read_trusted_keys(Path(keys) if keys else None)
         self._bundle = load_bundle(Registry(home / "models").path(version), trusted)
         self._log = FileLogReader(log_folder(home))
+        deployment_in(self._log).check_is_meant(version, self._bundle.manifest_sha256)
         _check_schema(home, self._log, self._bundle)
         _warm(self._bundle)
-        self._thresholds = msgspec.convert(self._bundle.manifest.thresholds, Thresholds)
+        self._thresholds = self._bundle.thresholds
         self._record = ShadowRecord(home / FILE)
         self.progress = self._record.begin(self._fresh(self._log.durable), self._log.first)
         self._snapshots = Snapshots(_own_folder(home, self.progress), self._rest)
@@ -92,7 +92,7 @@ class Shadow:
             dropped=self.progress.dropped + dropped,
             failed=self.progress.failed + failed,
             lag=self._lag(),
-            heartbeat_us=_now_us(),
+            heartbeat_us=clock_us(),
         )
         self._record.store(scored, self.progress)
         self._record.prune(self._settings.keep_scores)
@@ -157,7 +157,7 @@ class Shadow:
         """Give a sign of life, twice a second at most."""
         if time.monotonic() - self._beaten_s >= _BEAT_S:
             self._beaten_s = time.monotonic()
-            self._record.store([], self.progress._replace(heartbeat_us=_now_us()))
+            self._record.store([], self.progress._replace(heartbeat_us=clock_us()))
 
 
 class _Past(Past):
@@ -213,7 +213,3 @@ def _borrow_snapshots(home: Path, mine: Path, state_id: str, up_to: int) -> None
                     os.fsync(copy.fileno())  # before the log is pruned on the strength of it
                 draft.rename(mine / path.name)
                 RealDisk().sync_folder(mine)
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sentinel.errors import InvalidInput, StorageProblem
 from sentinel.record.entries import body_of, decided_in
 from sentinel.record.log import Kind, Record
-from sentinel.record.views import DecisionQuery
+from sentinel.record.views import DecisionQuery, merged
 from sentinel.record.views.rows import KeyReader, hash_of, rows_of
 from sentinel.record.views.sqlite import SqliteView, rebuild
 
@@ -391,3 +391,22 @@ def test_several_may_make_the_file_at_once(tmp_path):
     for thread in threads:
         thread.join()
     assert [view.counts().decisions for view in made_views] == [0] * 8
+
+
+@settings(max_examples=RUNS, deadline=None)
+@given(data=st.data())
+def test_pages_of_two_queries_are_the_pages_of_what_fits_either(case, made, data):
+    """As for a card that is stored under two hashes."""
+    history = data.draw(histories(made))
+    with case() as one:
+        project(one.view, made, history.records)
+        queries = [DecisionQuery(keys={"card": card}, limit=data.draw(st.integers(1, 4))) for card in ("c1", "c2")]
+        queries[1] = msgspec.structs.replace(queries[1], limit=queries[0].limit)
+        expected = [row for row in reversed(history.rows) if any(fits(row, query) for query in queries)]
+        found, cursor, more = [], None, True
+        while more:
+            each = [msgspec.structs.replace(query, cursor=cursor) for query in queries]
+            page = merged(list(map(one.view.search, each)), queries[0].limit)
+            found, cursor, more = found + page.rows, page.next, page.next is not None
+            assert len(page.rows) == queries[0].limit or not more
+        assert as_dicts(found) == expected

@@ -204,7 +204,7 @@ def test_whatever_is_no_key_is_401(make, counters, given):
 def test_a_key_that_has_expired_is_refused_and_says_when(make, monkeypatch):
     access = make(keys=[("shop", "sk_shop", (Scope.SCORE,), {"lasts_us": 1_000_000})], auth="required")
     now = [FAR_US]
-    monkeypatch.setattr(access_module, "_now_us", lambda: now[0])
+    monkeypatch.setattr(access_module, "clock_us", lambda: now[0])
     assert let_in(access, claims(key="sk_shop")).name == "shop"
     now[0] += 1_000_000
     asyncio.run(access.look_for_keys({}))
@@ -341,6 +341,50 @@ def test_a_store_that_breaks_closes_its_keys_and_not_that_of_the_admin(make, tmp
         access.admit(claims(key="sk_shop"), HERE)
     assert let_in(access, claims(key=ADMIN_KEY)).name == "admin-key"
     path.write_bytes(kept)
+    asyncio.run(access.look_for_keys({}))
+    assert let_in(access, claims(key="sk_shop")).name == "shop"
+
+
+async def broken(*_):
+    raise ValueError("not one of ours")
+
+
+def test_a_key_that_is_revoked_is_refused_though_the_audit_cannot_be_written(make, tmp_path, caplog):
+    """Whatever the fault is, the keys are looked for again and again."""
+    access, store = make(keys=[("shop", "sk_shop", (Scope.SCORE,), {})]), KeyStore(tmp_path)
+    change = Change("user ann", "command line", "keys create", "shop", "[]", "[]", 7)
+    store.change(lambda ring: ring.noting(change))
+
+    async def run():
+        following = asyncio.create_task(access.follow({"": broken}))
+        await asyncio.sleep(0.2)
+        assert let_in(access, claims(key="sk_shop")).name == "shop"
+        store.change(lambda ring: ring.without("shop"))
+        await asyncio.sleep(2 * access_module.LOOK_EVERY_S)
+        assert not following.done()
+        following.cancel()
+
+    asyncio.run(run())
+    with pytest.raises(Unauthorized):
+        access.admit(claims(key="sk_shop"), HERE)
+    assert "not one of ours" in caplog.text
+    assert store.read().changes == (change,)
+
+
+@pytest.mark.parametrize("fault", [OSError(5, "broken"), ValueError("broken"), MemoryError()], ids=repr)
+def test_while_keys_cannot_be_read_for_whatever_reason_none_is_good(make, monkeypatch, fault):
+    access = make(admin_key=ADMIN_KEY, keys=[("shop", "sk_shop", (Scope.SCORE,), {})])
+    assert let_in(access, claims(key="sk_shop")).name == "shop"
+
+    def stamp(_store):
+        raise fault
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KeyStore, "stamp", stamp)
+        asyncio.run(access.look_for_keys({}))
+        with pytest.raises(Unauthorized):
+            access.admit(claims(key="sk_shop"), HERE)
+        assert let_in(access, claims(key=ADMIN_KEY)).name == "admin-key"
     asyncio.run(access.look_for_keys({}))
     assert let_in(access, claims(key="sk_shop")).name == "shop"
 

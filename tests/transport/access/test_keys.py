@@ -40,6 +40,17 @@ def test_a_key_is_256_random_bits_and_only_its_hash_is_kept(store):
     assert (kept.name, kept.source, kept.created_us, kept.expires_us) == ("shop", "shop", 5, 5 + 10 * DAY_US)
 
 
+@pytest.mark.parametrize("source", ["bank:eu", "a" * 64])
+def test_a_source_is_whatever_a_source_of_outcomes_may_be(source):
+    assert grant(source=source).source == source
+
+
+@pytest.mark.parametrize("source", ["", " ", "a b", "a/b", "a" * 65, "a\n", "ä", "a\x1b[31m"])
+def test_what_no_source_of_outcomes_may_be_is_none_of_a_key(source):
+    with pytest.raises(InvalidDefinition, match="source is"):
+        grant(source=source)
+
+
 def test_a_name_has_one_key_until_it_ends():
     ring = Keyring().with_new(grant(), "sk_1", 0)
     with pytest.raises(InvalidDefinition, match="rotate it, revoke it"):
@@ -76,8 +87,6 @@ def test_revoking_takes_all_keys_of_a_name_or_one_by_its_id():
 def test_names_are_plain(name):
     with pytest.raises(InvalidDefinition, match="letters, digits"):
         grant(name)
-    with pytest.raises(InvalidDefinition, match="source is" if name else "letters"):
-        grant(source=name or "-")
 
 
 @pytest.mark.parametrize("name", ["operator", "admin-key", "sentinel", "anyone"])
@@ -182,3 +191,19 @@ def test_what_is_in_the_audit_waits_no_longer(store):
     store.change(lambda ring: ring.noting(NOTE).noting(other))
     store.drop((NOTE,))
     assert store.read().changes == (other,)
+
+
+def test_whoever_may_read_the_file_changes_its_stamp(store):
+    store.change(lambda ring: ring.with_new(grant(), new_token(), 5))
+    before = store.stamp()
+    store.path.chmod(0o666)
+    assert store.stamp() != before
+    with pytest.raises(StorageProblem, match="open to other users"):
+        store.read()
+
+
+def test_a_pipe_in_the_place_of_the_keys_holds_up_nobody(store):
+    store.path.parent.mkdir(parents=True)
+    os.mkfifo(store.path, 0o600)
+    with pytest.raises(StorageProblem, match="no regular file"):
+        store.read()

@@ -5,10 +5,13 @@ import json
 import re
 import shutil
 import socket
+import ssl
 import struct
+import urllib.request
 from typing import NamedTuple
 
 import pytest
+import trustme
 
 from sentinel.commands.server_process import ServerProcess, free_port
 
@@ -33,6 +36,43 @@ def start_server(tmp_path_factory):
     for server in started:
         server.stop()
         assert "Traceback" not in (server.home / "server.log").read_text()
+
+
+@pytest.fixture(scope="session")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def trusting(authority):
+    """What a client trusts who knows our authority."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def start_secure(start_server, authority, trusting, tmp_path_factory):
+    """Starts servers that speak TLS."""
+    folder = tmp_path_factory.mktemp("certificate")
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    with (folder / "certificate.pem").open("wb") as file:
+        for pem in certificate.cert_chain_pems:
+            file.write(pem.bytes())
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    files = {"TLS_CERTIFICATE": "certificate.pem", "TLS_KEY": "key.pem"}
+    ours = {f"SENTINEL_{name}": str(folder / file) for name, file in files.items()}
+
+    class Secure(ServerProcess):
+        certificates = folder
+
+        def _is_ready(self):
+            with contextlib.suppress(OSError):
+                address = f"https://{self.host}:{self.port}/health/ready"
+                with urllib.request.urlopen(address, timeout=1, context=trusting) as reply:
+                    return reply.status == 200
+
+    return lambda home, environment: start_server(home, {**ours, **environment}, Secure)
 
 
 class Answer(NamedTuple):

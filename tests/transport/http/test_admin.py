@@ -162,7 +162,7 @@ def test_what_the_disk_does_not_take_is_503_and_changes_nothing(server, record, 
     assert ok(post("/admin/reload", {"version": "v2"}))["new_version"] == "v2"
 
 
-STRANGE = ["v9", "../v1", "../../models/v1", "v1/../v2", "v1/", "/etc", ".", "v1\x00", "V1", "v\u0661", "a" * 5000]
+STRANGE = ["v9", "../v1", "../../models/v1", "v1/../v2", "v1/", "/etc", ".", "v1\x00", "V1", "v\u0661", "a" * 64]
 
 
 @pytest.mark.parametrize("version", STRANGE)
@@ -182,7 +182,7 @@ TAKES = {
     "/admin/ab/split": b'{"percent":5}',
     "/admin/fallback": b'{"only":true}',
     "/admin/shadow/start": b'{"version":"v2"}',
-    "/admin/log/prune": b'{"keep":"9000d","archive":"/tmp/archive","dry_run":true}',
+    "/admin/log/prune": b'{"keep":"9000d","archive":null,"dry_run":true}',
 }
 OPTIONAL = ("/admin/reload", "/admin/log/prune")
 
@@ -282,6 +282,7 @@ def test_status_counts_this_experiment_only(get, post):
         assert found["block_rate_b"] == pytest.approx(found["blocks_b"] / found["predictions_b"])
         figures = ok(get("/metrics"))
         assert (figures["ab_active"], figures["split_percent"]) == (True, 50)
+        refused(post("/admin/ab/abort", {"reason": "x" * 257}), 400, "length <= 256")
         assert ok(post("/admin/ab/abort", {"reason": "enough"})) == {"status": "ok", "aborted_version": "v2"}
         found = ok(get("/admin/ab/status"))
         assert (found["ab_active"], found["split_percent"], found["ended"]["reason"]) == (False, 0, "enough")
@@ -500,7 +501,7 @@ def test_what_was_changed_survives_a_restart(start_server, two_models_home, ask)
 
 def test_a_young_log_is_not_pruned(get, post):
     decide(post, 3)
-    for body in ({}, {"dry_run": True}, {"keep": "26w"}, {"archive": "/nowhere/yet"}):
+    for body in ({}, {"dry_run": True}, {"keep": "26w"}):
         found = ok(post("/admin/log/prune", body))
         assert (found["removed"], found["more"], found["held_by"]) == (0, False, [])
         assert found["dry_run"] == ("dry_run" in body)
@@ -512,7 +513,7 @@ def test_a_young_log_is_not_pruned(get, post):
     [
         ({"keep": "0d"}, "keep: '0d' is no duration"),
         ({"keep": "forever"}, 'say how much of it to keep, as in {"keep": "180d"}'),
-        ({"archive": "relative/folder"}, "give the whole path of a folder"),
+        ({"archive": "/nowhere/yet"}, "its own archive only"),
         ({"archive": ""}, "Expected `str` of length >= 1"),
     ],
 )

@@ -113,7 +113,9 @@ def unfinished(server, wire):
 CALLS = {
     "a vector": (200, predict),
     "a vector by name": (400, lambda: predict(b'{"features":{"amount":1.5}}')),
-    "a vector with an id": (200, lambda: predict(extra=b"X-Request-Id: r-1 \xe9\r\n")),
+    "a vector with an id": (200, lambda: predict(extra=b"X-Request-Id: r-1:a/b_c.d\r\n")),
+    "a vector with an odd id": (200, lambda: predict(extra=b"x-request-id: r 1 \xe9\r\n")),
+    "a vector with a long id": (200, lambda: predict(extra=b"x-request-id: %s\r\n" % (b"r" * 129))),
     "a vector of a trace": (200, lambda: predict(extra=b"Traceparent: %s\r\nX-Request-ID: r-2\r\n" % TRACE)),
     "a trace that is none": (200, lambda: predict(extra=b"traceparent: 00-0-0-01\r\n")),
     "an empty id": (200, lambda: predict(extra=b"x-request-id:\r\n")),

@@ -222,9 +222,10 @@ def test_what_was_answered_is_found_at_once_though_the_view_stands_still(server,
         ("degraded=maybe", "$.degraded", "Expected true or false, got 'maybe'"),
         ("limit=0", "$.limit", "from 1 to 500"),
         ("limit=501", "$.limit", "from 1 to 500"),
-        (f"limit=1{'0' * 50}", "$.limit", "from 1 to 500"),
+        (f"limit=1{'0' * 50}", "$.limit", "at most 18 digits"),
         ("limit=-1", "$.limit", "whole number"),
         ("limit=1.5", "$.limit", "whole number"),
+        (f"limit=50{'0' * 17}", "$.limit", "at most 18 digits"),
         ("cursor=zebra", "$.cursor", "`next` of a page"),
         (f"cursor={'f' * 30}", "$.cursor", "Expected `int`"),
         ("from=yesterday", "$.from", "ISO 8601"),
@@ -253,6 +254,8 @@ def test_outcomes_and_features_are_with_the_decision(get, post):
     assert get(f"/v1/decisions/{name}?position={found['position']}").json == found
     assert get(f"/v1/decisions/{name}?position={found['position'] + 10**6}").status == 404
     assert get(f"/v1/decisions/{name}?position=-1").status == 422
+    far = f"{found['position']:018}7"  # of which the first 18 digits are those of another position
+    assert get(f"/v1/decisions/{name}?position={far}").status == 422
 
 
 def test_people_with_sql_tools_find_transactions(server, get, post, search):

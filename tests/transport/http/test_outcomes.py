@@ -15,7 +15,7 @@ from sentinel.cli import app
 from sentinel.commands.keys import create_key
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import Settings
-from sentinel.record.applied import log_folder
+from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.entries import revoked_rows
 from sentinel.record.file_log import FileLog
 from sentinel.record.log import Follower, Kind
@@ -58,6 +58,11 @@ def paid(post):
 
 def outcomes_of(get, name):
     return get(f"/v1/decisions/{name}").json["outcomes"]
+
+
+def kinds_in(home):
+    with closing(FileLogReader(log_folder(home))) as log:
+        return [record.kind for page in Follower(log, 0).rest() for record in page if record.kind != Kind.HEARTBEAT]
 
 
 def revoke(home, *arguments, code=0):
@@ -177,6 +182,8 @@ def test_outcomes_are_taken_back_from_a_running_server_and_from_its_log(shop_hom
         (told,) = outcomes_of(get, names[0])
         assert told["revoked"]["reason"] == "a stolen key"
         assert revoke(home, *arguments)["outcomes"] == 0
+        kinds = kinds_in(home)
+        assert kinds[kinds.index(Kind.OUTCOMES) :] == [Kind.OUTCOMES, Kind.AUDIT, Kind.REVOKED], "never one too few"
         until(lambda: get("/health").json["view"]["lag"] == 0 and truths_in_view(home) == [])
         post("/v1/outcomes", {"transaction_id": names[4], "is_fraud": True})
 
@@ -190,6 +197,9 @@ def test_outcomes_are_taken_back_from_a_running_server_and_from_its_log(shop_hom
     assert "1 outcomes of 1 transactions taken back; 1 change their truth" in revoke(
         home, "--key", "operator", "--reason", "again"
     )
+    (noted,) = HomeDeployment(home).audit(1).changes
+    assert (noted.what, noted.where, noted.after) == ("outcomes revoke", "command line", '{"outcomes":1}')
+    assert '"reason":"again"' in noted.asked
     served(second)
     assert len(stored(home)) == 10
 

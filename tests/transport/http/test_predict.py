@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sentinel.model.bundle import load_bundle
-from sentinel.transport.http.intake import MOST_PIPELINED
+from sentinel.transport.http.wire.intake import MOST_PIPELINED
 
 TTL_S = 0.6
 VALUES = [20.5, 0.1, 1, 1, 2, 20.5, 3.5, 60, 1, 3600, 4, 0.02]

@@ -1,15 +1,22 @@
 """How answers are written: each fault has its status, and in a batch every answer is its own."""
 
+import json
+import time
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.errors import Conflict, InvalidInput, NotReady, Overloaded, SentinelError, StorageProblem
+from sentinel.detectors import load_detector
+from sentinel.errors import BadBody, Conflict, InvalidInput, NotReady, Overloaded, SentinelError, StorageProblem
 from sentinel.policy.thresholds import Thresholds
 from sentinel.serve.batch import Decision, Noted
+from sentinel.serve.vectors.reader import VectorReader
 from sentinel.transport.http.replies import reply_to, reply_to_batch, response_of
 
+SHOP_FILE = Path(__file__).parents[2] / "shop_detector.py"
 TEXTS = st.text(min_size=1, max_size=12) | st.sampled_from(['a","b', 'a\\","b', '"', "\n", "\x00", "é€😀"])
 FAULTS = (Conflict("other content"), NotReady("loading"), Overloaded("full"), InvalidInput("no", "$.amount"))
 
@@ -56,3 +63,27 @@ def test_a_fault_has_a_status_and_who_may_come_again_is_told_so(fault, status, m
     reply = reply_to(fault)
     assert (reply.status, msgspec.json.decode(reply.body)["status"]) == (status, status)
     assert ("retry-after" in response_of(reply).headers) == may_come_again
+
+
+@pytest.mark.parametrize("part", ["1 ", "4 ", "x"])
+def test_the_longest_body_of_one_name_is_refused_in_a_moment(part, shop_schema):
+    name = part * (1_000_000 // len(part))
+    vectors = VectorReader(("amount", "risk"), "v1")
+    for read, body in [
+        (shop_schema.decode, {name: 1}),
+        (vectors.one, {name: 1}),
+        (vectors.one, {"features": {name: 1}}),
+        (vectors.one, {"features": {name[:n]: 1 for n in range(1, 1_000)}}),
+    ]:
+        raw = json.dumps(body).encode()
+        begun_s = time.thread_time()
+        with pytest.raises((InvalidInput, BadBody)) as refused:
+            read(raw)
+        reply = reply_to(refused.value)
+        assert time.thread_time() - begun_s < 0.05
+        assert len(reply.body) < 2_500
+
+
+@pytest.fixture(scope="module")
+def shop_schema():
+    return load_detector(str(SHOP_FILE)).schema

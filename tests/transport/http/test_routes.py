@@ -2,12 +2,12 @@
 
 import asyncio
 import http.client
+import itertools
 import json
 import shutil
 import socket
 import threading
 import time
-import uuid
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -23,12 +23,13 @@ from sentinel.transport.access.access import ANYONE, Pass
 from sentinel.transport.client import request_bytes
 from sentinel.transport.http.api import Api
 from sentinel.transport.http.calls import Call, Route
-from sentinel.transport.http.connection import Connection
 from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.other_lane import OtherLane as Application
-from sentinel.transport.http.room import Room
+from sentinel.transport.http.wire.connection import Connection
+from sentinel.transport.http.wire.room import Room
 
 HOST = "127.0.0.1"
+_NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def lane(request, server):
 
 
 def payment(**changes):
-    fields = {"transaction_id": uuid.uuid4().hex, "event_time": "2025-02-01T10:00:00Z", "amount": 12.5, "card": "card-1",
+    fields = {"transaction_id": f"p-{next(_NUMBERS)}", "event_time": "2025-02-01T10:00:00Z", "amount": 12.5, "card": "card-1",
               "shop": "shop-1", "channel": "web", "risk": 0.1}  # fmt: skip
     return {name: value for name, value in (fields | changes).items() if value is not ...}
 

@@ -1,14 +1,12 @@
 """HTTPS on both lanes, and which web pages a browser lets call the API."""
 
-import contextlib
 import json
 import ssl
-import urllib.request
 
 import pytest
-import trustme
 
-from sentinel.commands.server_process import ServerProcess
+from sentinel.commands.owner import ask_owner
+from sentinel.config import Settings
 
 VECTOR = json.dumps({"features": [20.5, 0.1, 1, 1, 2, 20.5, None, None, 1, 3600, 4, 0.02]}).encode()
 PAYMENT = json.dumps(
@@ -28,36 +26,8 @@ def post(path, body, extra=b""):
 
 
 @pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def trusting(authority):
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
-@pytest.fixture(scope="module")
-def secure(start_server, shop_home, authority, trusting, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificate")
-    certificate = authority.issue_cert("localhost", "127.0.0.1")
-    with (folder / "certificate.pem").open("wb") as file:
-        for pem in certificate.cert_chain_pems:
-            file.write(pem.bytes())
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-
-    class Secure(ServerProcess):
-        def _is_ready(self):
-            with contextlib.suppress(OSError):
-                address = f"https://{self.host}:{self.port}/health/ready"
-                with urllib.request.urlopen(address, timeout=1, context=trusting) as reply:
-                    return reply.status == 200
-
-    files = {"TLS_CERTIFICATE": "certificate.pem", "TLS_KEY": "key.pem"}
-    environment = {f"SENTINEL_{name}": str(folder / file) for name, file in files.items()}
-    return start_server(shop_home, {**environment, "SENTINEL_CACHE_TTL_S": "0"}, Secure)
+def secure(start_secure, shop_home):
+    return start_secure(shop_home, {"SENTINEL_CACHE_TTL_S": "0"})
 
 
 def test_both_lanes_speak_tls_and_hand_over_under_it(secure, wire, trusting):
@@ -73,6 +43,14 @@ def test_both_lanes_speak_tls_and_hand_over_under_it(secure, wire, trusting):
     assert answers[0].comparable == answers[3].comparable
     assert answers[1].json == {**answers[4].json, "replayed": answers[1].json["replayed"]}
     assert answers[2].json == {"live": True}
+
+
+def test_commands_trust_the_certificate_of_their_server_whoever_issued_it(secure):
+    """The system does not know the authority, and the file may have the certificate alone."""
+    files = {"tls_certificate": secure.certificates / "certificate.pem", "tls_key": secure.certificates / "key.pem"}
+    settings = Settings(home=secure.home, **files)
+    said = ask_owner(settings, "/admin/log/prune", {"keep": "180d", "dry_run": True})
+    assert said["removed"] == 0
 
 
 def test_a_hand_over_amid_pipelined_requests_loses_no_byte(secure, wire, trusting):

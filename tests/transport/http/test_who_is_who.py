@@ -122,6 +122,8 @@ def test_one_connection_may_speak_for_several_keys_and_each_request_counts_for_i
         with wire(guarded.port) as connection:
             connection.send(b"".join(requests))
             assert [connection.answer().status for _ in requests] == [200, 403, 200, 401]
+            assert connection.is_closed(within_s=2)
+        with wire(guarded.port) as connection:
             for one, status in zip(requests, [200, 403, 200, 401], strict=True):
                 connection.send(one)
                 assert connection.answer().status == status

@@ -88,6 +88,16 @@ class Page(msgspec.Struct, frozen=True):
     position: int
 
 
+def merged(pages: Sequence[Page], limit: int) -> Page:
+    """The page of what fits any of several queries that differ in keys, at least one."""
+    if len(pages) == 1:
+        return pages[0]
+    found = {one.position: one for page in pages for one in page.rows}
+    rows = [found[position] for position in sorted(found, reverse=True)][:limit]
+    has_more = len(found) > limit or any(page.next is not None for page in pages)
+    return Page(rows, f"{rows[-1].position:x}" if has_more else None, min(page.position for page in pages))
+
+
 class Counts(msgspec.Struct, frozen=True):
     """How many rows a view has. `without_keys` counts the decisions whose schema was not known."""
 

@@ -77,7 +77,7 @@ class Predictor:
         """`observe` is given vectors float32 (n, features) that the champion scored, and the scores (n,)."""
         self.lineup: Lineup | None = None
         self._answering: Lineup | None = None
-        self.reason = "still loading"
+        self.reason, self.code = "still loading", "loading"
         self.models = ModelCaller(limits)
         self._cache = cache
         self._max_waiting = max_waiting

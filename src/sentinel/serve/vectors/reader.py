@@ -35,6 +35,7 @@ _OPEN, _CLOSE, _OPEN_LIST, _CLOSE_LIST, _COMMA, _COLON, _POINT, _PLUS, _MINUS, _
 _END = 0
 """Follows every body: JSON holds no such byte, so that nothing is read past it."""
 
+_MOST_NAMED, _LONGEST_NAME = 8, 64
 _FLOAT, _INT = np.dtype(np.float32), np.dtype(np.int64)  # NumPy would look them up for every batch
 _MISSING = float("nan")
 
@@ -88,8 +89,8 @@ def vector_bits(features: Any, names: tuple[str, ...], version: str, pack: Calla
     if isinstance(features, dict):
         strangers, absent = features.keys() - set(names), [name for name in names if name not in features]
         if strangers or absent:
-            problems = [f"unknown {', '.join(sorted(strangers))}"] if strangers else []
-            problems += [f"missing {', '.join(absent)} (null where a value is not known)"] if absent else []
+            problems = [f"unknown {_named(sorted(strangers))}"] if strangers else []
+            problems += [f"missing {_named(absent)} (null where a value is not known)"] if absent else []
             raise BadBody(f"expected the {len(names)} features of model {version}: {'; '.join(problems)}")
         features = [features[name] for name in names]
     elif len(features) != len(names):
@@ -99,6 +100,12 @@ def vector_bits(features: Any, names: tuple[str, ...], version: str, pack: Calla
     except (struct.error, OverflowError):
         with np.errstate(over="ignore"):  # to infinity
             return np.array([_MISSING if value is None else value for value in features], np.float32).tobytes()
+
+
+def _named(names: Sequence[str]) -> str:
+    """Some names, for people: as long and as many as they like."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(name[:_LONGEST_NAME] for name in names[:_MOST_NAMED]) + more
 
 
 @inlined

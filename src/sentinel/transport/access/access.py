@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
@@ -10,11 +9,13 @@ from typing import NamedTuple
 
 from sentinel.config import Settings, is_loopback
 from sentinel.errors import Forbidden, NotFound, RateLimited, SentinelError, Unauthorized
-from sentinel.events.times import iso
+from sentinel.events.card_numbers import quoted
+from sentinel.events.columns import OPERATOR
+from sentinel.events.times import clock_us, iso
 from sentinel.telemetry.counters import Counters, Slot
 from sentinel.transport.access.claims import Claims, Peer
 from sentinel.transport.access.holders import Auditor, Caller, Holder, Holders
-from sentinel.transport.access.keys import PREFIX, digest_of
+from sentinel.transport.access.keys import ADMIN_KEY, ANYBODY, PREFIX, digest_of
 from sentinel.transport.access.limits import MOST_TRIES, Limiter, WrongKeys
 from sentinel.transport.access.origins import Origins, name_of
 from sentinel.transport.access.scopes import EVERYTHING, Scope
@@ -27,11 +28,9 @@ _OF_ADMINS = frozenset({Scope.ADMIN, Scope.OPERATE, Scope.RULES})
 _CHALLENGE = "give it as `Authorization: Bearer <key>`"
 _log = logging.getLogger(__name__)
 
-ANYONE = Caller("anyone", "anyone", frozenset())
+ANYONE = Caller(ANYBODY, ANYBODY, frozenset())
 """The caller of what is open to everyone."""
 
-OPERATOR = "operator"
-ADMIN_KEY = "admin-key"
 _OWN = ""  # the tenant of whoever names none
 
 
@@ -41,6 +40,11 @@ class Pass(NamedTuple):
     caller: Caller
     limiter: Limiter | None
     tenant: str = _OWN
+
+    @property
+    def who(self) -> str:
+        """By what the caller's turns and shares are told from those of others: names of keys are a tenant's own."""
+        return f"{self.tenant}/{self.caller.name}"
 
     def take_one(self) -> bool:
         """Count a request, if the caller may make one now."""
@@ -86,28 +90,41 @@ class Access:
 
     def admit(self, claims: Claims, peer: Peer) -> Pass:
         """Let a request in. Raises Unauthorized, Forbidden, NotFound, RateLimited."""
-        found = self._passes[peer.is_local].get(claims)
-        if found is None:
-            found = self._look(claims, peer)
+        found = self.find(claims, peer)
         if found.limiter is not None and not found.limiter.try_take(monotonic()):
             self._counters.add(Slot.REFUSED_RATE)
             raise found.limiter.refusal(monotonic())
         return found
 
+    def find(self, claims: Claims, peer: Peer) -> Pass:
+        """The same before the request is whole: nothing is taken of what the caller may send."""
+        return self._passes[peer.is_local].get(claims) or self._look(claims, peer)
+
+    def has_key(self, claims: Claims) -> bool:
+        """Whether a key that is good here comes with these claims, whatever it opens."""
+        scheme, _, token = (claims.authorization or "").partition(" ")
+        found = self._holder(digest_of(token.strip())) if scheme.lower() == "bearer" else None
+        return found is not None and (found.expires_us is None or found.expires_us > clock_us())
+
     async def follow(self, auditors: Mapping[str, Auditor]) -> None:
         """Look for other keys each second, for ever, and have changes written down by the auditor of their tenant."""
         while True:
-            await self.look_for_keys(auditors)
+            try:
+                await self.look_for_keys(auditors)
+            except Exception:  # noqa: BLE001 - whatever it is: a key that is revoked must not be good for ever
+                _log.exception("keys were not looked for; they are again in a moment, and nobody is remembered")
+                self._forget_passes()
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def look_for_keys(self, auditors: Mapping[str, Auditor]) -> None:
         """The same once."""
-        has_changed = await self._holders.look(auditors)
-        if has_changed or (self._ends_us is not None and self._ends_us <= _now_us()):
+        has_changed = await self._holders.look()
+        if has_changed or (self._ends_us is not None and self._ends_us <= clock_us()):
             self._forget_passes()
+        await self._holders.write_down(auditors)
 
     def _forget_passes(self) -> None:
-        self._ends_us = self._holders.next_end_us(_now_us())
+        self._ends_us = self._holders.next_end_us(clock_us())
         self._passes: tuple[dict[Claims, Pass], dict[Claims, Pass]] = ({}, {})
 
     def _look(self, claims: Claims, peer: Peer) -> Pass:
@@ -146,7 +163,7 @@ class Access:
         own = _OWN if holder.tenant is None else holder.tenant
         named = own if claims.tenant is None else claims.tenant
         if named != own and (holder.tenant is not None or named not in self._tenants):
-            raise NotFound(f"There is no tenant {named[:80]!r} here")
+            raise NotFound(f"There is no tenant {quoted(named, 80)} here")
         return named
 
     def _of_key(self, authorization: str, peer: Peer) -> Holder:
@@ -159,9 +176,11 @@ class Access:
             found = None  # it may be of people's making, and to be guessed in the end
         if found is None:
             raise self._wrong_key(token, peer, now_s)
-        if found.expires_us is not None and found.expires_us <= _now_us():
+        if found.expires_us is not None and found.expires_us <= clock_us():
             self._counters.add(Slot.REFUSED_WRONG_KEY)
-            raise Unauthorized(f"The key {found.caller.name!r} expired at {iso(found.expires_us)}; ask for a new one")
+            raise Unauthorized(
+                f"The key {quoted(found.caller.name, 80)} expired at {iso(found.expires_us)}; ask for a new one"
+            )
         return found
 
     def _holder(self, digest: str) -> Holder | None:
@@ -204,8 +223,4 @@ class Access:
 
 def _lacks(caller: Caller, needs: Scope) -> str:
     has = ", ".join(scope for scope in Scope if scope in caller.scopes)
-    return f"The key {caller.name!r} lacks the scope '{needs}' that this call needs; it has {has}"
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
+    return f"The key {quoted(caller.name, 80)} lacks the scope '{needs}' that this call needs; it has {has}"

@@ -60,18 +60,21 @@ class Holders:
         ends = (one.expires_us for one in self._by_digest.values() if one.expires_us is not None)
         return min((one for one in ends if one > now_us), default=None)
 
-    async def look(self, auditors: Mapping[str, Auditor]) -> bool:
-        """Look for other keys once, and have changes of them written down by the auditor of their tenant.
+    async def look(self) -> bool:
+        """Look for other keys once; whether there are any now.
 
-        Whether there are other keys now. While those of a tenant cannot be read none of them is good; that is logged.
+        While those of a tenant cannot be read, for whatever reason, none of them is good; that is logged.
         """
         changed = [await one.look() for one in self._tenants]
         if any(changed):
             self._join()
+        return any(changed)
+
+    async def write_down(self, auditors: Mapping[str, Auditor]) -> None:
+        """Have changes of keys written down by the auditor of their tenant; what fails is logged, and tried again."""
         for one in self._tenants:
             if one.name in auditors:
                 await one.write_down(auditors[one.name])
-        return any(changed)
 
     def _join(self) -> None:
         self._by_digest: dict[str, Holder] = {}
@@ -116,8 +119,8 @@ class _Tenant:
             if stamp == self._stamp and not self._problem:
                 return False
             keys = await asyncio.to_thread(self._store.read)
-        except SentinelError as error:
-            self._say(str(error))
+        except Exception as error:  # noqa: BLE001 - see above: whatever the reason is
+            self._say(error)
             had, self._keys = self._keys, Keyring()  # nobody knows what it says: no key of it is good
             return had != self._keys
         self._keys, self._stamp, self._problem = keys, stamp, ""
@@ -134,8 +137,11 @@ class _Tenant:
             await asyncio.to_thread(self._store.drop, pending)
         except SentinelError as error:
             _log.error("%s", error)
+        except Exception:  # noqa: BLE001 - keys are looked for all the same
+            _log.exception("changes of keys were not written to the audit; they are tried again")
 
-    def _say(self, problem: str) -> None:
+    def _say(self, error: Exception) -> None:
+        problem = str(error) or type(error).__name__
         if problem != self._problem:
-            _log.error("%s", problem)
+            _log.error("%s", problem, exc_info=None if isinstance(error, SentinelError) else error)
         self._problem = problem

@@ -12,14 +12,19 @@ from collections.abc import Iterable
 import msgspec
 
 from sentinel.errors import InvalidDefinition, NotFound
-from sentinel.record.audit import Change
+from sentinel.events.card_numbers import quoted
+from sentinel.events.columns import OPERATOR, SOURCE_FORM, is_source
+from sentinel.record.audit import SENTINEL, Change
 from sentinel.transport.access.scopes import Scope
 
 MOST_KEYS = 1_000
 MOST_PENDING = 1_000
 PREFIX = "sk_"
 _KEPT_US = 30 * 86_400_000_000  # an expired key is listed for so long
-_TAKEN = ("admin-key", "anyone", "operator", "sentinel")
+ADMIN_KEY, ANYBODY = "admin-key", "anyone"
+"""The names of who gives the operator's own key, and of who gives none where none is needed."""
+
+_TAKEN = (ADMIN_KEY, ANYBODY, OPERATOR, SENTINEL.who)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -57,13 +62,16 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     lasts_us: int | None = None
 
     def __post_init__(self) -> None:
-        for what, text in (("name", self.name), ("source", self.source or self.name)):
-            if not _NAME.fullmatch(text):
-                raise InvalidDefinition(
-                    f"{what} is {text[:80]!r}; give up to 64 letters, digits, dots, dashes and underscores"
-                )
+        if not _NAME.fullmatch(self.name):
+            raise InvalidDefinition(
+                f"name is {quoted(self.name, 80)}; give up to 64 letters, digits, dots, dashes and underscores"
+            )
+        if self.source is not None and not is_source(self.source):
+            raise InvalidDefinition(f"source is {quoted(self.source, 80)}; give {SOURCE_FORM}")
         if self.name in _TAKEN:
-            raise InvalidDefinition(f"{self.name!r} is what Sentinel itself calls a caller; give another name")
+            raise InvalidDefinition(
+                f"{quoted(self.name, 80)} is what Sentinel itself calls a caller; give another name"
+            )
         if self.rate is not None and not 0 < self.rate < 1e9:
             raise InvalidDefinition(f"rate is {self.rate}; give transactions a second, above 0")
 
@@ -82,14 +90,16 @@ class Keyring(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def with_new(self, grant: Grant, token: str, now_us: int) -> "Keyring":
         """One key more. Raises InvalidDefinition when the name is taken, or there are too many keys."""
         if self.of(grant.name, now_us):
-            raise InvalidDefinition(f"there is a key {grant.name!r}; rotate it, revoke it, or choose another name")
+            raise InvalidDefinition(
+                f"there is a key {quoted(grant.name, 80)}; rotate it, revoke it, or choose another name"
+            )
         return self._with(self._kept(now_us), _made(grant, token, now_us))
 
     def rotated(self, name: str, token: str, overlap_us: int, now_us: int) -> "Keyring":
         """A new key of this name beside the older ones, which end after the overlap. Raises NotFound."""
         older = self.of(name, now_us)
         if not older:
-            raise NotFound(f"there is no key {name!r}; `sentinel keys list` shows those there are")
+            raise NotFound(f"there is no key {quoted(name, 80)}; `sentinel keys list` shows those there are")
         newest, end_us = older[-1], now_us + overlap_us
         ending = {
             key.id: msgspec.structs.replace(key, expires_us=min(key.expires_us or end_us, end_us)) for key in older
@@ -103,7 +113,7 @@ class Keyring(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         """The same without the keys of this name, or the one with this id. Raises NotFound when there is none."""
         kept = tuple(key for key in self.keys if name not in (key.name, key.id))
         if len(kept) == len(self.keys):
-            raise NotFound(f"there is no key {name!r}; `sentinel keys list` shows those there are")
+            raise NotFound(f"there is no key {quoted(name, 80)}; `sentinel keys list` shows those there are")
         return msgspec.structs.replace(self, keys=kept)
 
     def noting(self, change: Change) -> "Keyring":

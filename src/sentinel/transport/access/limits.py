@@ -3,6 +3,7 @@
 from collections import OrderedDict
 
 from sentinel.errors import RateLimited
+from sentinel.events.card_numbers import quoted
 
 MOST_TRIES = 10
 """Wrong keys a minute from one address, before the answer is 429."""
@@ -43,7 +44,8 @@ class Limiter:
         """The answer to who may not take one now."""
         wait_s = max(int(self._due_s - now_s - self._ahead_s) + 1, 1)
         return RateLimited(
-            f"The key {self.name!r} may send {self.rate:g} transactions a second; come again in {wait_s} s", wait_s
+            f"The key {quoted(self.name, 80)} may send {self.rate:g} transactions a second; come again in {wait_s} s",
+            wait_s,
         )
 
     def charge(self, more: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from sentinel.config import is_loopback
 from sentinel.errors import BadBody, Forbidden
+from sentinel.events.card_numbers import quoted
 from sentinel.transport.access.claims import Claims
 
 _OWN_SITES = (None, "none", "same-origin")
@@ -31,10 +32,12 @@ class Origins:
             self._check_host(claims.host or "")
         origin = claims.origin
         if origin is not None and not self.is_own(claims) and origin not in self._pages:
-            raise Forbidden(f"Pages of {origin[:200]!r} may not call this; SENTINEL_CORS_ORIGINS lists those that may")
+            raise Forbidden(
+                f"Pages of {quoted(origin, 200)} may not call this; SENTINEL_CORS_ORIGINS lists those that may"
+            )
         if claims.writes and claims.site not in _OWN_SITES and (origin is None or origin not in self._pages):
             raise Forbidden(
-                f"A page of another site asks (Sec-Fetch-Site: {claims.site[:40]!r}); SENTINEL_CORS_ORIGINS lists the "
+                f"A page of another site asks (Sec-Fetch-Site: {quoted(claims.site)}); SENTINEL_CORS_ORIGINS lists the "
                 "pages that may"
             )
 
@@ -48,7 +51,9 @@ class Origins:
         if not name:
             raise BadBody("The header Host is missing, or no name and port; send the name that you called")
         if name not in self._hosts and "*" not in self._hosts and not is_loopback(name) and not _is_address(name):
-            raise Forbidden(f"This is not {name[:200]!r}; SENTINEL_HOSTS lists the names under which it may be called")
+            raise Forbidden(
+                f"This is not {quoted(name, 200)}; SENTINEL_HOSTS lists the names under which it may be called"
+            )
 
 
 def name_of(host: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from sentinel.errors import InvalidDefinition
+from sentinel.events.card_numbers import quoted
 
 
 class Scope(StrEnum):
@@ -80,7 +81,7 @@ def scopes_of(names: Iterable[str]) -> tuple[Scope, ...]:
     wanted = set(names)
     unknown = sorted(wanted - set(Scope))
     if unknown or not wanted:
-        named = f"{unknown[0]!r} is no scope" if unknown else "a key needs a scope"
+        named = f"{quoted(unknown[0])} is no scope" if unknown else "a key needs a scope"
         raise InvalidDefinition(f"{named}; give some of {', '.join(Scope)}")
     return tuple(scope for scope in Scope if scope in wanted)
 

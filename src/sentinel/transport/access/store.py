@@ -8,8 +8,11 @@ from pathlib import Path
 
 import msgspec
 
+from sentinel.durable import make_folder, write_durably
 from sentinel.errors import StorageProblem
+from sentinel.model.regular_file import open_regular
 from sentinel.record.audit import Change
+from sentinel.record.private import FILE_MODE, FOLDER_MODE
 from sentinel.transport.access.keys import Keyring
 
 _decode = msgspec.json.Decoder(Keyring).decode
@@ -22,20 +25,20 @@ class KeyStore:
         self._folder = home / "access"
         self.path = self._folder / "keys.json"
 
-    def stamp(self) -> tuple[int, int, int] | None:
-        """Another one after every change; None while there are no keys."""
+    def stamp(self) -> tuple[int, int, int, int] | None:
+        """Another one after every change, of who may read it too; None while there are no keys."""
         try:
             found = self.path.stat()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise self._problem(error) from error
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
 
     def read(self) -> Keyring:
         """All keys. Raises StorageProblem as well when others may read or write the file, or it is damaged."""
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 if os.fstat(file.fileno()).st_mode & 0o077:
                     raise StorageProblem(f"{self.path} is open to other users; `chmod 600` it, and rotate the keys")
                 return _decode(file.read())
@@ -56,7 +59,7 @@ class KeyStore:
                 before = self.read()
                 after = how(before)
                 if after != before:
-                    self._replace(msgspec.json.format(msgspec.json.encode(after)))
+                    write_durably(self.path, msgspec.json.format(msgspec.json.encode(after)), FILE_MODE)
                 return after
         except OSError as error:
             raise self._problem(error) from error
@@ -72,29 +75,14 @@ class KeyStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder.chmod(0o700)
+        make_folder(self._folder, FOLDER_MODE)
+        self._folder.chmod(FOLDER_MODE)
         descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
-
-    def _replace(self, content: bytes) -> None:
-        fresh = self._folder / "keys.json.new"
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        fresh.replace(self.path)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _problem(self, error: OSError) -> StorageProblem:
         return StorageProblem(f"the keys in {self._folder} cannot be read or changed: {error.strerror or error}")

@@ -4,27 +4,26 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from sentinel.config import Settings
-from sentinel.errors import BadBody, InvalidInput, NotReady, SentinelError, TooLarge, WrongMedia
-from sentinel.events.card_numbers import masked
-from sentinel.events.columns import SOURCE_FORM, Outcome, is_source
+from sentinel.errors import BadBody, InvalidInput, NotReady, SentinelError, TooLarge
 from sentinel.events.reader import TransactionReader
 from sentinel.events.secrets import Secrets
-from sentinel.events.times import FARTHEST_AHEAD_US, instant_us, iso
-from sentinel.events.wire import Transaction, read_json, text_of
+from sentinel.events.wire import Transaction, read_json
 from sentinel.serve.batch import Answer, Answers, Decision, Event, Noted
 from sentinel.serve.engine import Engine
 from sentinel.serve.queue import Request
 from sentinel.serve.vectors.predictor import Predictor
+from sentinel.serve.watch import waiting_in
 from sentinel.serve.worker import Worker
-from sentinel.transport.access.access import OPERATOR, Pass
-from sentinel.transport.http.calls import Call, Route
+from sentinel.transport.access.access import Pass
+from sentinel.transport.http.calls import Call, Route, wrong_media
+from sentinel.transport.http.outcomes import read_outcome, teller_of
 from sentinel.transport.http.replies import JSON, NDJSON, Respond, reply_to_batch
-from sentinel.transport.http.tellers import WITHOUT_KEY, Teller, Tellers
+from sentinel.transport.http.tellers import Tellers
 
 _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger(__name__)
@@ -34,24 +33,9 @@ _WAITING_NS_PER_MS = 500_000
 """Of a deadline. The rest is for recording the decision and sending the answer: a request that has waited longer
 is shed."""
 
+_LETTERS = str.maketrans("0123456789", "ghijklmnop")
 _NO_ERRORS = {Decision, Noted}
 _PREDICT, _SCORE, _OUTCOMES = Route  # an attribute of an enumeration costs ten times a global
-
-
-class OutcomeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An outcome on the wire; without a time it became known now.
-
-    The source is that of the API key; without a key it may be said here.
-    """
-
-    transaction_id: str | int
-    is_fraud: bool | Annotated[int, msgspec.Meta(ge=0, le=1)]
-    time: str | int | float | None = None
-    source: str | None = None
-    reason: Annotated[str, msgspec.Meta(max_length=256)] | None = None
-
-
-_decode_outcome = msgspec.json.Decoder(OutcomeBody).decode
 
 
 class Api:
@@ -74,14 +58,16 @@ class Api:
     @property
     def waiting(self) -> int:
         """Transactions, outcomes and vectors of all callers that wait for their turn."""
-        return self.predictor.waiting + (self.worker.queue.waiting if self.worker is not None else 0)
+        return waiting_in(self.predictor, self.worker)
 
     def begin(self, call: Call, body: bytes, received_ns: int, respond: Respond, let_in: Pass) -> None:
         """Answer a body that came in then; `respond` is called with the reply, in the loop."""
         patience_ns = self._patience_ns if call.deadline_ms is None else self._patience_of(call.deadline_ms)
         due_ns = received_ns + patience_ns
+        if call.kind is None:
+            respond(self.counted(call.route, wrong_media(call.media, JSON, NDJSON)))
+            return
         try:
-            _check_media(call)
             if call.route is _PREDICT:
                 self.predictor.ask(body, received_ns, due_ns, respond)
             elif call.route is _SCORE:
@@ -91,7 +77,7 @@ class Api:
         except SentinelError as error:
             respond(self.counted(call.route, error))
         except Exception:  # noqa: BLE001 - a fault of ours must not leave a client without an answer
-            _log.exception("a request was not answered", extra={"request_id": call.request_id})
+            _log.exception("a request was not answered", extra={"request_id": call.shown_id})
             fault = SentinelError("Something went wrong inside; nothing was stored")
             respond(self.counted(call.route, fault))
 
@@ -125,12 +111,12 @@ class Api:
                 self._count_errors(_SCORE, answers)
                 respond(reply_to_batch(answers, lines=False))
 
-            worker.put(Request(transactions, *times_ns, finish))
+            worker.put(Request(transactions, *times_ns, finish, let_in.caller.name))
             return
         items = None if is_one else self._items(body, call)
         if items is not None:
             let_in.charge(len(items) - 1)
-            self._begin_batch(call, items, lambda raw: self._transaction(reader, raw), times_ns, respond)
+            self._begin_batch(call, items, lambda raw: self._transaction(reader, raw), times_ns, respond, let_in)
             return
 
         def finish_one(answers: Answers) -> None:
@@ -138,25 +124,25 @@ class Api:
             answer = answers[0]
             respond(answer if isinstance(answer, SentinelError) else _encode(answer))
 
-        worker.put(Request([self._transaction(reader, body)], *times_ns, finish_one))
+        worker.put(Request([self._transaction(reader, body)], *times_ns, finish_one, let_in.caller.name))
 
     def _begin_outcomes(
         self, call: Call, body: bytes, times_ns: tuple[int, int], respond: Respond, let_in: Pass
     ) -> None:
-        reader, teller = self.reader(self.deciding().ready_engine()), _teller(let_in)
+        reader, teller = self.reader(self.deciding().ready_engine()), teller_of(let_in)
         items = self._items(body, call)
         self.tellers.admit(teller, 1 if items is None else len(items), times_ns[0] / 1e9)
 
         if items is not None:
             let_in.charge(len(items) - 1)
-            self._begin_batch(call, items, lambda raw: _outcome(reader, raw, teller), times_ns, respond)
+            self._begin_batch(call, items, lambda raw: read_outcome(reader, raw, teller), times_ns, respond, let_in)
             return
 
         def finish_one(answers: Answers) -> None:
             answer = answers[0]
             respond(answer if isinstance(answer, SentinelError) else _encode(answer))
 
-        self._put_outcomes(Request([_outcome(reader, body, teller)], *times_ns, finish_one))
+        self._put_outcomes(Request([read_outcome(reader, body, teller)], *times_ns, finish_one, let_in.caller.name))
 
     def _put_outcomes(self, request: Request) -> None:
         """Have outcomes recorded, and counted by source."""
@@ -171,7 +157,7 @@ class Api:
 
     def _begin_batch(
         self, call: Call, items: Sequence[Any], read: Callable[[Any], Event], times_ns: tuple[int, int],
-        respond: Respond,
+        respond: Respond, let_in: Pass,
     ) -> None:  # fmt: skip
         """Each item has its own answer or error, in their order."""
         answers: dict[int, Answer] = {}
@@ -194,7 +180,7 @@ class Api:
             finish(())
             return
         put = self.deciding().put if call.route is _SCORE else self._put_outcomes
-        put(Request(events, *times_ns, finish))
+        put(Request(events, *times_ns, finish, let_in.caller.name))
 
     def _items(self, body: bytes, call: Call) -> Sequence[Any] | None:
         """The parts of a batch, or None for a body that is one object."""
@@ -230,13 +216,13 @@ class Api:
             return None
         if schema.assigns:
             for one in found:
-                schema.assign(one, uuid.uuid4().hex, time.time_ns() // 1000)
+                schema.assign(one, new_id(), time.time_ns() // 1000)
         return found
 
     def _transaction(self, reader: TransactionReader, raw: Any) -> Transaction:
         transaction = reader.decode(raw)
         if reader.schema.assigns:
-            reader.schema.assign(transaction, uuid.uuid4().hex, time.time_ns() // 1000)
+            reader.schema.assign(transaction, new_id(), time.time_ns() // 1000)
         return transaction
 
     def deciding(self) -> Worker:
@@ -249,37 +235,6 @@ class Api:
         return self.worker
 
 
-def _teller(let_in: Pass) -> Teller:
-    caller = let_in.caller
-    return WITHOUT_KEY if caller.name == OPERATOR else Teller(caller.name, caller.source)
-
-
-def _check_media(call: Call) -> None:
-    if call.kind is not None:
-        return
-    kind = call.media.partition(";")[0].strip().lower()
-    wrong = f"Content-Type {kind[:80]!r} is not understood" if kind else "The header Content-Type is missing"
-    raise WrongMedia(f"{wrong}; send {JSON} or {NDJSON}")
-
-
-def _outcome(reader: TransactionReader, raw: Any, teller: Teller) -> Outcome:
-    given = read_json(_decode_outcome, raw)
-    now_us = time.time_ns() // 1000
-    time_us = now_us if given.time is None else instant_us(given.time, "$.time")
-    if time_us > now_us + FARTHEST_AHEAD_US:
-        raise InvalidInput(f"Expected a time at most a day ahead of now, got {iso(time_us)}", "$.time")
-    name = given.transaction_id if isinstance(given.transaction_id, str) else text_of(given.transaction_id)
-    return Outcome(
-        reader.text(reader.schema.id, name), bool(given.is_fraud), time_us,
-        _source_of(given.source, teller), teller.name, masked(given.reason or ""),
-    )  # fmt: skip
-
-
-def _source_of(given: str | None, teller: Teller) -> str:
-    if given is None or given == teller.source:
-        return teller.source
-    if teller is not WITHOUT_KEY:
-        raise InvalidInput(f"The source is that of the API key, {teller.source!r}; leave it out", "$.source")
-    if not is_source(masked(given)):
-        raise InvalidInput(f"Expected {SOURCE_FORM}, got {given[:70]!r}", "$.source")
-    return given
+def new_id() -> str:
+    """An id for a transaction that came without: 32 letters, as digits could look like a card number and be hashed."""
+    return uuid.uuid4().hex.translate(_LETTERS)

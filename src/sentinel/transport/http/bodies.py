@@ -1,6 +1,6 @@
 """Bodies of requests on the lane of the framework: never more of one than its limit."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import Request
@@ -11,26 +11,18 @@ from sentinel.events.wire import read_json
 MOST_OF_ADMIN = 65_536
 """Bytes of the body of an admin call."""
 
-_PATIENCE = 8
+VERSION = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+"""The name of a model's version."""
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises TooLarge, WrongMedia.
-
-    What is somewhat too large is read to its end all the same: a client that is still sending sees no answer.
-    """
-    body, size = bytearray(), 0
-    async for part in request.stream():
-        size += len(part)
-        if size <= limit:
-            body += part
-        elif size > _PATIENCE * limit:
-            break
-    if size > limit:
+    """The body, which is here as a whole: so a request is handed over. Raises TooLarge, WrongMedia."""
+    body = await request.body()
+    if len(body) > limit:
         raise TooLarge(f"The body has more than {limit} bytes; send smaller batches")
     if request.headers.get("content-encoding", "identity") != "identity":
         raise WrongMedia("Content-Encoding is not understood; send the body as it is")
-    return bytes(body)
+    return body
 
 
 async def read_as(request: Request, kind: type[Any]) -> Any:
@@ -49,6 +41,11 @@ async def read_as(request: Request, kind: type[Any]) -> Any:
 
 def shown_body(kind: type[msgspec.Struct], *, required: bool = True) -> dict[str, Any]:
     """What the description of the API says of such a body."""
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema_of(kind)}}}}
+
+
+def schema_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The JSON schema of a struct that has no other in it."""
     schema = msgspec.json.schema(kind)
-    schema = schema.get("$defs", {}).get(kind.__name__, schema)
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+    found: dict[str, Any] = schema.get("$defs", {}).get(kind.__name__, schema)
+    return found

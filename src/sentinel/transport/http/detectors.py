@@ -12,14 +12,15 @@ from collections.abc import Mapping, Set
 import msgspec
 
 from sentinel.config import Settings
-from sentinel.errors import NotFound, NotReady, SentinelError
+from sentinel.errors import NotFound, NotReady, SentinelError, Unauthorized
+from sentinel.events.card_numbers import quoted
 from sentinel.homes import Place
 from sentinel.telemetry.tracing import Tracer, parse_traceparent
 from sentinel.transport.access.access import Access, Pass
 from sentinel.transport.access.claims import NOBODY, Claims, Peer
 from sentinel.transport.http.api import Api
 from sentinel.transport.http.calls import Call
-from sentinel.transport.http.replies import Outgoing, Reply, Respond, reply_to
+from sentinel.transport.http.replies import Outgoing, Reply, Respond, TurnedAway, reply_to
 
 _log = logging.getLogger(__name__)
 
@@ -82,15 +83,16 @@ class Detectors:
     def begin(self, call: Call, body: bytes, respond: Respond, unread_ns: int = 0, peer: Peer = NOBODY) -> None:
         """Answer a body that came from this peer `unread_ns` ago; `respond` is called with the reply, in the loop."""
         received_ns = time.monotonic_ns() - unread_ns
-        if call.is_traced:
-            respond = self._traced(call, received_ns, respond)
         try:
             let_in = self.access.admit(call.claims, peer)
-            api = self._apis.get((let_in.tenant, call.detector))
-            if api is None:
-                raise self._not_here(Place(let_in.tenant, call.detector))
-        except SentinelError as error:  # not one of ours: nothing to count among transactions
-            respond(error)
+        except SentinelError as error:  # not one of ours: nothing to count among transactions, or to trace
+            respond(self.turned_away(error, call.claims))
+            return
+        if call.is_traced:
+            respond = self._traced(call, received_ns, respond)
+        api = self._apis.get((let_in.tenant, call.detector))
+        if api is None:
+            respond(self._not_here(Place(let_in.tenant, call.detector)))
             return
         api.begin(call, body, received_ns, respond, let_in)
 
@@ -105,8 +107,17 @@ class Detectors:
         self.begin(call, body, respond, peer=peer)
         return await waiting
 
-    def refuse(self, call: Call, error: SentinelError) -> Reply:
-        """The reply to a request whose body could not be taken."""
+    def turned_away(self, error: SentinelError, claims: Claims) -> SentinelError | TurnedAway:
+        """The answer to a request that was not let in; a connection of nobody's key is closed with it."""
+        keeps = not isinstance(error, Unauthorized) and self.access.has_key(claims)
+        return error if keeps else TurnedAway(error)
+
+    def refuse(self, call: Call, error: SentinelError, peer: Peer) -> Reply | TurnedAway:
+        """The reply to a request whose body could not be taken. Of a caller who is not let in nothing is counted."""
+        try:
+            self.access.find(call.claims, peer)
+        except SentinelError as other:
+            return TurnedAway(other)
         found: list[Outgoing] = []
         respond: Respond = found.append
         if call.is_traced:
@@ -126,7 +137,7 @@ class Detectors:
         return let_in, place
 
     def _not_here(self, place: Place) -> SentinelError:
-        named = repr(place.detector) if place.detector else "without a name"
+        named = quoted(place.detector) if place.detector else "without a name"
         if place in self._away:
             return NotReady(f"The detector {named} could not be opened at the start; the server's log says why")
         return NotFound(f"There is no detector {named} here")
@@ -139,11 +150,11 @@ class Detectors:
             reply = reply_to(outgoing)
             span = self._tracer.span(
                 f"POST {call.route}", parent, received_ns, time.monotonic_ns(),
-                {"http.response.status_code": reply.status, "request_id": call.request_id or ""},
+                {"http.response.status_code": reply.status, "request_id": call.shown_id or ""},
             )  # fmt: skip
             headers = dict(reply.headers or {})
-            if call.request_id:
-                headers["x-request-id"] = call.request_id
+            if call.shown_id:
+                headers["x-request-id"] = call.shown_id
             if span is not None:
                 headers["traceparent"] = span.header
             if reply.status >= 500:

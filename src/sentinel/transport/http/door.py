@@ -1,20 +1,19 @@
 """The door of the framework's lane: no call is made before its caller was let in, and only to a detector of theirs.
 
-The scoring calls pass: they are let in by `Detectors.begin`, where both lanes meet.
+The scoring calls pass: they are let in by `Detectors.begin`, where both lanes meet. What may come
+once in a head comes once: the reader of heads has seen to it (`heads.py`).
 """
 
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sentinel.errors import SentinelError, WrongMedia
+from sentinel.errors import SentinelError
+from sentinel.events.card_numbers import masked
 from sentinel.homes import Place
-from sentinel.transport.access.claims import Claims, Peer
-from sentinel.transport.access.scopes import SAFE_METHODS, needed_scope
-from sentinel.transport.access.scopes import Scope as Needed
-from sentinel.transport.http.addresses import address_of
-from sentinel.transport.http.calls import Route
+from sentinel.transport.access.claims import Peer
+from sentinel.transport.http.calls import Route, asked_of, wrong_media
 from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.replies import JSON, reply_to, response_of
 
@@ -37,9 +36,10 @@ class Door:
         try:
             application, scope = self._let_in(scope)
         except SentinelError as error:
-            await response_of(reply_to(error))(scope, receive, send)
+            claims = asked_of(scope["method"], scope["path"], Headers(scope=scope))[2]
+            await response_of(reply_to(self._detectors.turned_away(error, claims)))(scope, receive, send)
             return
-        await application(scope, receive, send)
+        await application(scope, receive, _without_card_numbers(send))
 
     def _let_in(self, scope: Scope) -> tuple[ASGIApp, Scope]:
         """Who answers, and the request as it is for them.
@@ -47,19 +47,30 @@ class Door:
         Raises Unauthorized, Forbidden, RateLimited, NotFound, WrongMedia unless it may go on.
         """
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
-        detector, below = address_of(path)
+        detector, below, claims = asked_of(method, path, headers)
         peer = Peer.of(scope.get("client"))
         state = {**scope.get("state", {}), "peer": peer, "path": path, "detector": detector}
         if method == "POST" and below in _SCORING:
             return self._applications[Place()], {**scope, "path": below, "state": state}
-        writes, needs = method not in SAFE_METHODS, needed_scope(method, below)
-        if detector and needs is None:
-            needs = Needed.READ  # only the server itself is everyone's to ask
-        let_in, place = self._detectors.admit(Claims.of(needs, dict(headers), writes=writes), peer, detector)
-        if writes:
+        let_in, place = self._detectors.admit(claims, peer, detector)
+        if claims.writes:
             _check_media(headers)
         state["caller"], prefix = let_in.caller, place.prefix
         return self._applications[place], {**scope, "path": prefix + below, "root_path": prefix, "state": state}
+
+
+def _without_card_numbers(send: Send) -> Send:
+    """The same, but that the address an answer leads to holds no card number: the framework makes it of what came."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [
+                (name, masked(value.decode("latin-1")).encode("latin-1")) if name == b"location" else (name, value)
+                for name, value in message["headers"]
+            ]
+        await send(message)
+
+    return sending
 
 
 def _check_media(headers: Headers) -> None:
@@ -68,5 +79,4 @@ def _check_media(headers: Headers) -> None:
     has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
     if kind == JSON or (not kind and not has_body):
         return
-    wrong = f"Content-Type {kind[:80]!r} is not understood" if kind else "The header Content-Type is missing"
-    raise WrongMedia(f"{wrong}; send {JSON}")
+    raise wrong_media(kind, JSON)

@@ -7,14 +7,18 @@ import asyncio
 import ctypes
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 
+from sentinel.errors import Overloaded, SentinelError
 from sentinel.transport.access.claims import Peer
 from sentinel.transport.http.calls import Call
 from sentinel.transport.http.detectors import Detectors
-from sentinel.transport.http.replies import RETRY, Outgoing, Respond, reply_to
+from sentinel.transport.http.replies import RETRY, Outgoing, Respond, TurnedAway, closing, reply_to
+from sentinel.transport.http.wire.room import LARGE, Room
+from sentinel.transport.http.wire.turns import Turn
 
 _TCP_INFO = getattr(socket, "TCP_INFO", 0) if sys.platform == "linux" else 0
 _getsockopt = ctypes.PyDLL(None).getsockopt  # the event loop's own sockets take three times as long to ask
@@ -25,15 +29,30 @@ _REASON = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class FastLane:
-    """Scoring calls of one connection. `all_answered` is called when an answer was written and no other is owed."""
+    """Scoring calls of one connection.
 
-    def __init__(self, detectors: Detectors, transport: asyncio.Transport, all_answered: Callable[[], None]) -> None:
+    `all_answered` is called when an answer was written and no other is owed, `turned_away` when nothing more will be:
+    the caller is told so in a turn for strangers.
+    """
+
+    def __init__(
+        self,
+        detectors: Detectors,
+        transport: asyncio.Transport,
+        room: Room,
+        all_answered: Callable[[], None],
+        turned_away: Callable[[], None],
+    ) -> None:
+        self.peer = Peer.of(transport.get_extra_info("peername"))
         self._detectors = detectors
         self._transport = transport
+        self._room = room
         self._all_answered = all_answered
+        self._turned_away = turned_away
+        self._turns: list[Turn] = []  # of the last answer, and of large bodies
         self._descriptor = transport.get_extra_info("socket").fileno()
-        self._peer = Peer.of(transport.get_extra_info("peername"))
         self._is_open = True
+        self._ends = False  # the last answer is in line
         self._owes = False  # the answer to a request that was the only one when it came in
         self._replies: deque[list[bytes | None]] = deque()  # those after it
 
@@ -45,13 +64,16 @@ class FastLane:
     def close(self) -> None:
         """The client has gone: answers are for nobody."""
         self._is_open = False
+        for turn in self._turns:
+            turn.cancel()
+        self._turns.clear()
 
     def take_repeat(self, call: Call, body: bytes) -> bool:
         """Answer a vector that came before, where its score is remembered; whether that was done.
 
         Nothing may be owed.
         """
-        known = self._detectors.remembered(call, body, self._peer)
+        known = self._detectors.remembered(call, body, self.peer)
         if known is None:
             return False
         self._transport.write(_ACCEPTED % (len(known), known))
@@ -64,7 +86,34 @@ class FastLane:
         else:
             self._owes, respond = True, self._respond
         unread_ns = _unread_ns(self._descriptor) if self._detectors.is_behind else 0
-        self._detectors.begin(call, body, respond, unread_ns, self._peer)
+        if len(body) > LARGE:
+            self._begin_in_turn(call, body, respond, unread_ns)
+        else:
+            self._detectors.begin(call, body, respond, unread_ns, self.peer)
+
+    def _begin_in_turn(self, call: Call, body: bytes, respond: Respond, unread_ns: int) -> None:
+        """Begin a call with a large body in its caller's turn. Behind others of the same caller it has not come yet."""
+        room, size = self._room, len(body)
+        try:
+            who = self._detectors.access.find(call.claims, self.peer).who
+        except SentinelError as error:
+            respond(self._detectors.turned_away(error, call.claims))
+            return
+        try:
+            room.large_bytes.take(who, size)
+        except Overloaded as error:
+            respond(self._detectors.refuse(call, error, self.peer))
+            return
+
+        def begin() -> None:
+            self._turns.remove(turn)
+            room.large_bytes.give_back(who, size)
+            waited_ns = time.monotonic_ns() - turn.first_ns
+            self._detectors.begin(call, body, respond, unread_ns + waited_ns, self.peer)
+
+        turn = room.large.take(who, begin, size)
+        turn.when_cancelled = lambda: room.large_bytes.give_back(who, size)
+        self._turns.append(turn)
 
     def stand_in_line(self) -> Respond:
         """A place behind the requests that came in before; the reply is written after theirs."""
@@ -72,6 +121,9 @@ class FastLane:
         self._replies.append(place)
 
         def respond(outgoing: Outgoing) -> None:
+            if type(outgoing) is TurnedAway:
+                self._end_with(place, outgoing)
+                return
             place[0] = response_bytes(outgoing)
             self._flush()
 
@@ -82,10 +134,35 @@ class FastLane:
         self._replies.append([written])
         self._flush()
 
+    def put_last(self, outgoing: Outgoing) -> None:
+        """Answer with this once all requests that came in before are answered; nothing comes after it."""
+        place: list[bytes | None] = [None]
+        self._replies.append(place)
+        self._end_with(place, outgoing)
+
+    def _end_with(self, place: list[bytes | None], outgoing: Outgoing) -> None:
+        """Have the last answer written in its place, when it is the turn of such; those after it are for nobody."""
+        if self._ends:
+            return
+        self._ends = True
+        while self._replies[-1] is not place:
+            self._replies.pop()
+
+        def write() -> None:
+            place[0] = response_bytes(closing(reply_to(outgoing)))
+            self._flush()
+
+        self._turns.append(self._room.strangers.take(self.peer.network, write))
+        self._turned_away()
+
     def _respond(self, outgoing: Outgoing) -> None:
         """Answer the request before which there was none."""
         self._owes = False
-        if self._replies:
+        if type(outgoing) is TurnedAway:
+            place: list[bytes | None] = [None]
+            self._replies.appendleft(place)
+            self._end_with(place, outgoing)
+        elif self._replies:
             self._replies.appendleft([response_bytes(outgoing)])
             self._flush()
         elif self._is_open:

@@ -15,7 +15,7 @@ from sentinel.record.problem import problem_of
 from sentinel.record.set_aside import named_in
 from sentinel.record.views.sqlite import FILE, SqliteView
 from sentinel.serve.log_keeper import LogKeeper
-from sentinel.serve.watch import Watch
+from sentinel.serve.watch import Watch, waiting_in
 from sentinel.serve.worker import Worker
 from sentinel.transport.http.replies import Reply
 
@@ -46,14 +46,21 @@ class Health:
             return self._predictor.reason
         return self._worker.reason
 
+    @property
+    def code(self) -> str | None:
+        """The same in a word: `loading`, `model`, `log`, `settings`, `stopping` or `fault`."""
+        if self.ready:
+            return None
+        return self._predictor.code if self._predictor.lineup is None or self._worker is None else self._worker.code
+
     def readiness(self) -> Reply:
-        """Whether decisions are given now."""
-        return Reply(200 if self.ready else 503, _encode({"ready": self.ready, "reason": self.reason}))
+        """Whether decisions are given now. Everyone may ask: paths and messages are for `report`."""
+        return Reply(200 if self.ready else 503, _encode({"ready": self.ready, "reason": self.code}))
 
     def startup(self) -> Reply:
-        """Whether decisions were ever given since the start."""
+        """Whether decisions were ever given since the start, for everyone too."""
         begun = self.ready or (self._worker is not None and self._worker.was_ready)
-        return Reply(200 if begun else 503, _encode({"started": begun, "reason": None if begun else self.reason}))
+        return Reply(200 if begun else 503, _encode({"started": begun, "reason": None if begun else self.code}))
 
     def report(self) -> Reply:
         """Model, log, view, snapshots and queue; 503 unless decisions are given."""
@@ -62,7 +69,7 @@ class Health:
             "reason": self.reason,
             "version": __version__,
             "uptime_s": round(time.monotonic() - self.started_s, 1),
-            "waiting": self._predictor.waiting + (self._worker.queue.waiting if self._worker else 0),
+            "waiting": waiting_in(self._predictor, self._worker),
         }
         lineup, engine = self._predictor.lineup, self._worker.engine if self._worker else None
         if lineup:

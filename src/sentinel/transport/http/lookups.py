@@ -3,34 +3,41 @@
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from sentinel.errors import InvalidInput, NotFound
-from sentinel.events.columns import hash_texts
+from sentinel.events.card_numbers import quoted
+from sentinel.events.columns import hash_text, hash_texts
 from sentinel.events.reader import TransactionReader
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets
 from sentinel.events.times import instant_us, iso
+from sentinel.events.wire import HASHED_BEFORE
 from sentinel.model.bundle import Manifest, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.policy.thresholds import ACTIONS, Action
 from sentinel.record.entries import DecisionRow, OutcomeRow, revoked_in
+from sentinel.record.erasure import personal_in
 from sentinel.record.journal import Journal
 from sentinel.record.subjects import SubjectKeys
-from sentinel.record.views import DecisionQuery, ListedDecision, Page
+from sentinel.record.views import DecisionQuery, ListedDecision, Page, merged
 from sentinel.record.views.sqlite import FILE as VIEW_FILE
 from sentinel.record.views.sqlite import SqliteView
 from sentinel.record.views.unprojected import with_unprojected
 from sentinel.review.shadow_scores import FILE, ShadowScores
 from sentinel.serve.batch import FEATURES_STATE
 from sentinel.serve.worker import Worker
+from sentinel.transport.http.queries import whole_number
 from sentinel.transport.http.replies import Reply
 
 _encode = msgspec.json.Encoder().encode
 _MOST_OUTCOMES = 100
+_MOST_QUERIES = 16  # for one: each key of it has two hashes while a hash key follows another one
 ERASED = "erased"
 _NAMED = ("from", "to", "action", "model", "degraded", "limit", "cursor")
 
@@ -53,23 +60,25 @@ class Lookups:
         """
         engine = self._worker.ready_engine()
         journal, reader = engine.journal, TransactionReader(engine.schema, self._secrets)
-        transaction_id = reader.text(engine.schema.id, transaction_id)
-        end = journal.log.durable
-        hashes = hash_texts([transaction_id])
+        end, names = journal.log.durable, reader.texts(engine.schema.id, transaction_id)
         if position is None:
-            row = journal.find([transaction_id], hashes).get(transaction_id)
+            found = journal.find(names, hash_texts(names))
         else:
-            row = journal.decision_at(_whole_number(position, "position"), transaction_id)
+            at = whole_number(position, "position")
+            found = {name: row for name in names if (row := journal.decision_at(at, name)) is not None}
+        transaction_id = next((name for name in names if name in found), names[0])
+        row = found.get(transaction_id)
         if row is None or row.position >= end:
             raise NotFound(
-                f"No decision is stored for transaction {transaction_id!r}"
+                f"No decision is stored for transaction {quoted(transaction_id, 200)}"
                 + (
                     " or its id is no longer remembered: then ask with its `position` from the list, `?position=..`"
                     if position is None
                     else f" at position {position}"
                 )
             )
-        outcomes = [one for one in journal.outcomes_of(transaction_id, hashes[0], _MOST_OUTCOMES) if one.position < end]
+        key = np.uint64(hash_text(transaction_id))
+        outcomes = [one for one in journal.outcomes_of(transaction_id, key, _MOST_OUTCOMES) if one.position < end]
         return Reply(
             200,
             _encode(
@@ -131,12 +140,16 @@ class Lookups:
         """A page of the newest decisions that fit. Raises InvalidInput, NotReady, StorageProblem."""
         engine = self._worker.ready_engine()
         reader = TransactionReader(engine.schema, self._secrets)
-        hidden = {name: reader.text(name, asked[name]) for name in engine.schema.keys if name in asked}
-        query = _query({**asked, **hidden}, engine.schema.keys)
+        hidden = {name: reader.texts(name, asked[name]) for name in engine.schema.keys if name in asked}
+        each = [dict(zip(hidden, values, strict=True)) for values in product(*hidden.values())]
+        if len(each) > _MOST_QUERIES:
+            raise InvalidInput("Expected fewer keys: each may be stored under two hashes while the hash key is changed")
+        queries = [_query({**asked, **values}, engine.schema.keys) for values in each]
         with closing(SqliteView(self._home / VIEW_FILE)) as view:
-            page = view.search(query)
-        page = with_unprojected(page, query, engine.journal.log, engine.schema)
-        return Reply(200, _encode(_listed(page)))
+            pages = [view.search(query) for query in queries]
+        log = engine.journal.log
+        found = [with_unprojected(*one, log, engine.schema) for one in zip(pages, queries, strict=True)]
+        return Reply(200, _encode(_listed(merged(found, queries[0].limit))))
 
 
 def _outcome(row: OutcomeRow, journal: Journal) -> dict[str, Any]:
@@ -158,14 +171,12 @@ def _fields_of(row: DecisionRow, schema: Schema, subjects: SubjectKeys | None) -
     """
     try:
         fields = msgspec.json.decode(row.content)
-        personal = {}
-        for name, sealed in schema.sealed.items():
-            if (kept := fields.pop(sealed, None)) is not None:
-                subject = schema.personal[name]
-                found = subjects and subjects.opened(f"{subject}={fields[subject]}", name, kept)
-                personal[name] = ERASED if found is None else found
-        return fields | personal | {schema.time: iso(fields[schema.time])}
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+        fields.pop(HASHED_BEFORE, None)
+        found = personal_in(fields, schema, subjects)
+        personal = {name: ERASED if text is None else text for name, text in found.items()}
+        kept = {name: value for name, value in fields.items() if name not in schema.sealed.values()}
+        return kept | personal | {schema.time: iso(fields[schema.time])}
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         return row.content.decode("utf-8", "replace")
 
 
@@ -177,10 +188,10 @@ def _query(asked: Mapping[str, str], keys: Sequence[str]) -> DecisionQuery:
         )
     action = asked.get("action")
     if action is not None and action not in tuple(map(str, ACTIONS)):
-        raise InvalidInput(f"Expected one of {', '.join(map(str, ACTIONS))}, got {action!r}", "$.action")
+        raise InvalidInput(f"Expected one of {', '.join(map(str, ACTIONS))}, got {quoted(action)}", "$.action")
     degraded = asked.get("degraded", "false")
     if degraded not in ("true", "false"):
-        raise InvalidInput(f"Expected true or false, got {degraded!r}", "$.degraded")
+        raise InvalidInput(f"Expected true or false, got {quoted(degraded)}", "$.degraded")
     limit = asked.get("limit", "50")
     return DecisionQuery(
         keys={name: asked[name] for name in keys if name in asked},
@@ -189,15 +200,9 @@ def _query(asked: Mapping[str, str], keys: Sequence[str]) -> DecisionQuery:
         action=None if action is None else Action(action),
         model_version=asked.get("model"),
         degraded=degraded == "true",
-        limit=_whole_number(limit, "limit"),
+        limit=whole_number(limit, "limit"),
         cursor=asked.get("cursor"),
     )
-
-
-def _whole_number(text: str, name: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise InvalidInput(f"Expected a whole number, got {text!r}", f"$.{name}")
-    return int(text[:18])
 
 
 def _time(asked: Mapping[str, str], name: str) -> int | None:

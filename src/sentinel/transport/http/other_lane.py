@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from sentinel.transport.http.heads import Head
+from sentinel.transport.http.wire.heads import Head
 
 _log = logging.getLogger("uvicorn.error")
 _access_log = logging.getLogger("uvicorn.access")

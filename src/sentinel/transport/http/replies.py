@@ -29,7 +29,7 @@ from sentinel.errors import (
     UnknownVersion,
     WrongMedia,
 )
-from sentinel.events.card_numbers import masked
+from sentinel.events.card_numbers import masked_ends
 from sentinel.serve.batch import Answer, Answers, Decision
 
 STATUS: dict[type[SentinelError], int] = {
@@ -58,6 +58,9 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 RETRY = {"retry-after": "1"}
 CHALLENGE = {"www-authenticate": "Bearer"}
+_BEGINNING, _END = 600, 300
+"""Characters of an error that are told where it has more: it may quote the caller, and what to do stands at the end."""
+
 _encode = msgspec.json.encode
 
 
@@ -70,7 +73,13 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     headers: dict[str, str] | None = None
 
 
-Outgoing: TypeAlias = bytes | Reply | SentinelError
+class TurnedAway(msgspec.Struct, frozen=True, gc=False):
+    """The error for a caller who was not let in: the connection ends with it."""
+
+    error: SentinelError
+
+
+Outgoing: TypeAlias = bytes | Reply | SentinelError | TurnedAway
 """What a request gets: bytes are the JSON of an answer with nothing unusual about it."""
 
 Respond: TypeAlias = Callable[[Outgoing], None]
@@ -84,9 +93,9 @@ def _as_json(answer: Answer) -> Any:
     if not isinstance(answer, SentinelError):
         return answer
     status = _status_of(answer)
-    shown: dict[str, Any] = {"status": status, "error": masked(str(answer))}
+    shown: dict[str, Any] = {"status": status, "error": masked_ends(str(answer), _BEGINNING, _END)}
     if isinstance(answer, InvalidInput):
-        shown["path"] = masked(answer.path)
+        shown["path"] = masked_ends(answer.path, _BEGINNING, _END)
     return shown
 
 
@@ -105,7 +114,7 @@ def reply_to_batch(answers: Answers, *, lines: bool) -> Outgoing:
 
 def encode_error(status: int, text: str) -> bytes:
     """The body of an error that is none of ours, in the shape of those that are."""
-    return _encode({"status": status, "error": masked(text)})
+    return _encode({"status": status, "error": masked_ends(text, _BEGINNING, _END)})
 
 
 def reply_to(outgoing: Outgoing) -> Reply:
@@ -114,7 +123,14 @@ def reply_to(outgoing: Outgoing) -> Reply:
         return outgoing
     if isinstance(outgoing, bytes):
         return Reply(200, outgoing)
+    if isinstance(outgoing, TurnedAway):
+        return closing(reply_to(outgoing.error))
     return Reply(_status_of(outgoing), _encode(_as_json(outgoing)), headers=_headers_of(outgoing))
+
+
+def closing(reply: Reply) -> Reply:
+    """The same, and the connection ends with it."""
+    return msgspec.structs.replace(reply, headers={**(reply.headers or {}), "connection": "close"})
 
 
 def _headers_of(fault: SentinelError) -> dict[str, str] | None:

@@ -1,14 +1,20 @@
 """The admin call that takes back outcomes, a bounded part of the log at a time."""
 
+import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Annotated
 
 import msgspec
 
-from sentinel.errors import BadBody, InvalidInput
+from sentinel.errors import BadBody, InvalidInput, StorageProblem
+from sentinel.events.card_numbers import masked
 from sentinel.events.times import LATEST_US, instant_us
+from sentinel.record.audit import By, Change
 from sentinel.record.entries import OutcomeRow, Revocation
-from sentinel.record.revoking import Step, TakenBack, revoke_step, taken_back, wait_until_durable
+from sentinel.record.log import Record
+from sentinel.record.revoking import Step, TakenBack, revoke_step, taken_back
+from sentinel.record.standing import wait_until_it_stands
 from sentinel.serve.worker import Worker
 
 _PATIENCE_S = 30.0
@@ -30,23 +36,38 @@ class RevokeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     before: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
 
 
-def revoke(worker: Worker, asked: RevokeBody) -> Step:
-    """Take back a part; from a thread that may wait. Raises BadBody, NotReady, StorageProblem."""
+def revoke(worker: Worker, asked: RevokeBody, by: By) -> Step:
+    """Take back a part, with an entry of the audit before the first; from a thread that may wait.
+
+    Raises BadBody, NotReady, StorageProblem.
+    """
     engine, log = worker.ready_engine(), worker.log
     revocation = revocation_of(asked, log.durable)
-    end = 0
+    about = {"outcomes_of": revocation.told_by, "position": asked.position}
+    note = Change.of(by, {}, about, time.time_ns() // 1000)
+    written: list[Record] = []
 
     def take_back(rows: Sequence[OutcomeRow]) -> TakenBack:
-        nonlocal end
         if asked.dry_run:
             return taken_back(engine.journal, revocation, rows)
-        taken = worker.revoke(revocation, rows).result(_PATIENCE_S)
-        end = max(end, taken.end)
+        taken = _result_of(worker.revoke(revocation, rows, None if written else note))
+        written.extend([taken.record] if taken.record else [])
         return taken
 
     step = revoke_step(log, revocation, asked.position, take_back, dry_run=asked.dry_run)
-    wait_until_durable(log, end)
+    for one in written:
+        wait_until_it_stands(log, one)
     return step
+
+
+def _result_of(errand: Future[TakenBack]) -> TakenBack:
+    try:
+        return errand.result(_PATIENCE_S)
+    except TimeoutError:
+        raise StorageProblem(
+            f"the server was too busy for {_PATIENCE_S:g} s, and whether the outcomes are taken back is not known; run "
+            "the revocation again"
+        ) from None
 
 
 def revocation_of(asked: RevokeBody, end: int) -> Revocation:
@@ -59,4 +80,4 @@ def revocation_of(asked: RevokeBody, end: int) -> Revocation:
     if from_us >= to_us:
         raise BadBody("from is not before to; outcomes are taken back that were received from `from` up to `to`")
     before = end if asked.before is None else min(asked.before, end)
-    return Revocation(asked.key, asked.reason, from_us, to_us, before)
+    return Revocation(asked.key, masked(asked.reason), from_us, to_us, before)

@@ -19,20 +19,24 @@ from starlette.types import ASGIApp
 
 from sentinel import __version__
 from sentinel.errors import SentinelError, WrongMedia
+from sentinel.events.card_numbers import quoted
 from sentinel.homes import Place
 from sentinel.serve.watch import Watch
 from sentinel.transport.http.addresses import address_below
 from sentinel.transport.http.admin import admin_routes
 from sentinel.transport.http.admin.changes import Changes
 from sentinel.transport.http.api import Api
-from sentinel.transport.http.bodies import read_body
+from sentinel.transport.http.bodies import read_body, schema_of
+from sentinel.transport.http.browsers import ForBrowsers
 from sentinel.transport.http.calls import Call, Route
 from sentinel.transport.http.description import describe
 from sentinel.transport.http.detectors import Detectors
+from sentinel.transport.http.docs_page import add_docs
 from sentinel.transport.http.door import Door
 from sentinel.transport.http.health import Health
 from sentinel.transport.http.lookups import Lookups
 from sentinel.transport.http.metrics import Metrics
+from sentinel.transport.http.outcomes import OutcomeBody
 from sentinel.transport.http.replies import JSON, NDJSON, Reply, encode_error, ok, reply_to, response_of
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
@@ -71,7 +75,10 @@ def build(detectors: Detectors, served: Mapping[Place, Served]) -> ASGIApp:
         allow_headers=["authorization", "content-type"],
     )  # fmt: skip
     door = Mount("/", Door(detectors, applications))
-    return Starlette(routes=[door], middleware=[pages] if origins else [], lifespan=lifespan)
+    middleware = [Middleware(ForBrowsers), *([pages] if origins else [])]
+    server = Starlette(routes=[door], middleware=middleware, lifespan=lifespan)
+    tell_faults(server)
+    return server
 
 
 def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
@@ -81,19 +88,32 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
         title="Sentinel",
         version=__version__,
         description="Decides in the moment of a transaction whether to approve, review or block it.",
+        docs_url=None,
         redoc_url=None,
         root_path_in_servers=False,
     )
-    app.add_exception_handler(SentinelError, _refused)
-    app.add_exception_handler(HTTPException, _not_there)
+    tell_faults(app)
     _add_scoring(app, detectors)
     if api.worker is not None:
         _add_lookups(app, Lookups(home, api.worker, api.secrets))
     _add_health(app, Health(home, watch), place, detectors)
     _add_metrics(app, Metrics(home, watch, api.tellers))
     app.include_router(admin_routes(api, watch))
+    add_docs(app)
     describe(app, place.prefix)
     return app
+
+
+def tell_faults(app: Starlette) -> None:
+    """Have whatever is raised within an application answered in the shape of all errors."""
+    app.add_exception_handler(SentinelError, _refused)
+    app.add_exception_handler(HTTPException, _not_there)
+    app.add_exception_handler(Exception, _broken)
+
+
+def _broken(_request: Request, _error: Exception) -> Response:
+    """A fault of ours: the framework raises it again once this is sent, so that the log has its traceback."""
+    return response_of(reply_to(SentinelError("Something went wrong inside; the server's log says what, at this time")))
 
 
 def _refused(_request: Request, error: Exception) -> Response:
@@ -105,8 +125,8 @@ def _refused(_request: Request, error: Exception) -> Response:
 def _not_there(request: Request, error: Exception) -> Response:
     """A path that is not there, or that takes another method, in the shape of all errors."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for no other
-    path = request.state.path[:200]
-    said = {404: f"There is no {path!r} here; GET / lists what is", 405: f"{path!r} takes other methods"}
+    path = quoted(request.state.path, 200)
+    said = {404: f"There is no {path} here; GET / lists what is", 405: f"{path} takes other methods"}
     body = encode_error(error.status_code, said.get(error.status_code, error.detail))
     headers = {"allow": _methods_of(request)} if error.status_code == 405 else dict(error.headers or {})
     return response_of(Reply(error.status_code, body, headers=headers))
@@ -121,14 +141,16 @@ def _methods_of(request: Request) -> str:
 
 def _add_scoring(app: FastAPI, detectors: Detectors) -> None:
     vector = {"type": "object", "properties": {"features": {}, "key": {"type": "string"}}, "required": ["features"]}
-    one_or_many = {"oneOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]}
+    lines = {"type": "string"}
 
     @app.post("/predict", openapi_extra=_takes({JSON: vector}), tags=["decisions"])
     async def predict(request: Request) -> Response:
         """Score a feature vector, `{"features": [..]}` or `{"features": {"name": value}}`; nothing is stored."""
         return await _through(Route.PREDICT, request)
 
-    @app.post("/v1/score", openapi_extra=_takes({JSON: one_or_many, NDJSON: {"type": "string"}}), tags=["decisions"])
+    @app.post(
+        "/v1/score", openapi_extra=_takes({JSON: _one_or_many({"type": "object"}), NDJSON: lines}), tags=["decisions"]
+    )
     async def score(request: Request) -> Response:
         """Decide a transaction of the detector's schema, or up to 1,000 as an array or as lines.
 
@@ -137,7 +159,9 @@ def _add_scoring(app: FastAPI, detectors: Detectors) -> None:
         """
         return await _through(Route.SCORE, request)
 
-    @app.post("/v1/outcomes", openapi_extra=_takes({JSON: one_or_many, NDJSON: {"type": "string"}}), tags=["decisions"])
+    of_outcomes = _takes({JSON: _one_or_many(schema_of(OutcomeBody)), NDJSON: lines})
+
+    @app.post("/v1/outcomes", openapi_extra=of_outcomes, tags=["decisions"])
     async def outcomes(request: Request) -> Response:
         """Report outcomes: `{"transaction_id": .., "is_fraud": true, "time": .., "reason": ..}`, one or many.
 
@@ -153,8 +177,12 @@ def _add_scoring(app: FastAPI, detectors: Detectors) -> None:
         except ClientDisconnect:
             return Response()  # the client has gone
         except WrongMedia as error:
-            return response_of(detectors.refuse(call, error))
+            return response_of(reply_to(detectors.refuse(call, error, request.state.peer)))
         return response_of(await detectors.answer(call, body, request.state.peer))
+
+
+def _one_or_many(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"oneOf": [schema, {"type": "array", "items": schema}]}
 
 
 def _takes(content: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from sentinel.errors import RateLimited
+from sentinel.events.card_numbers import quoted
 from sentinel.events.columns import OPERATOR
 from sentinel.serve.batch import Answers, Noted
 from sentinel.telemetry.prometheus import Gauge
@@ -61,9 +62,9 @@ class Tellers:
         if is_too_much:
             wait_s = max(int(began_s + MINUTE_S - now_s) + 1, 1)
             raise RateLimited(
-                f"{teller.name!r} may tell {self._a_minute} outcomes a minute, has told {told} in this one, and now "
-                f"{outcomes} more; nothing of it was stored. Send at most {self._a_minute - told} now and the rest in "
-                f"{wait_s} s, or raise SENTINEL_OUTCOMES_PER_MINUTE",
+                f"{quoted(teller.name, 80)} may tell {self._a_minute} outcomes a minute, has told {told} in this one, "
+                f"and now {outcomes} more; nothing of it was stored. Send at most {self._a_minute - told} now and the "
+                f"rest in {wait_s} s, or raise SENTINEL_OUTCOMES_PER_MINUTE",
                 wait_s,
             )
 

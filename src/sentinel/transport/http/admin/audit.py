@@ -7,6 +7,7 @@ from sentinel.errors import InvalidInput
 from sentinel.record.applied import HomeDeployment
 from sentinel.record.audit import AuditPage, audit_page
 from sentinel.transport.http.admin.changes import Changes
+from sentinel.transport.http.queries import whole_number
 from sentinel.transport.http.replies import ok
 
 _MOST = 500
@@ -32,8 +33,4 @@ def add_audit(router: APIRouter, changes: Changes) -> None:
 
 def _number(request: Request, name: str, otherwise: int) -> int:
     given = request.query_params.get(name)
-    if given is None:
-        return otherwise
-    if not given.isascii() or not given.isdecimal() or len(given) > 18:
-        raise InvalidInput(f"Expected a whole number, got {given[:40]!r}", f"$.{name}")
-    return int(given)
+    return otherwise if given is None else whole_number(given, name)

@@ -9,9 +9,8 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from sentinel.errors import BundleProblem, InvalidDefinition, UnknownVersion
-from sentinel.events.card_numbers import masked
 from sentinel.events.reader import TransactionReader
-from sentinel.model.bundle import load_warm
+from sentinel.model.bundle import Bundle, load_warm
 from sentinel.policy.deployment import Deployment
 from sentinel.record import audit
 from sentinel.record.applied import HomeDeployment
@@ -50,7 +49,19 @@ class Changes:
     ) -> tuple[Deployment, Deployment]:
         """The same for a version that may not have been loaded yet, once it is allowed and checked."""
         how(self.rollout.read())
-        await self._check(version, beside_champion=beside_champion)
+        bundle = await self._check(version, beside_champion=beside_champion)
+        return await self.make(request, lambda before: how(before).vouching(version, bundle.manifest_sha256))
+
+    async def bring_back(
+        self, request: Request, version: str, how: Callable[[Deployment], Deployment]
+    ) -> tuple[Deployment, Deployment]:
+        """The same for a version that was chosen before: it has to be the model that it was then."""
+        deployment = how(self.rollout.read())
+        bundle = await self._check(version, beside_champion=False)
+        try:
+            deployment.check_is_meant(version, bundle.manifest_sha256)
+        except BundleProblem as error:
+            raise UnknownVersion(str(error)) from None
         return await self.make(request, how)
 
     async def note(self, request: Request, before: Any, after: Any) -> None:
@@ -66,8 +77,11 @@ class Changes:
         for one in changes:
             worker.note(one)
 
-    async def _check(self, version: str, *, beside_champion: bool) -> None:
-        """Raise UnknownVersion unless it can be loaded with its features, and stands beside the champion if it must."""
+    async def _check(self, version: str, *, beside_champion: bool) -> Bundle:
+        """The bundle; it stands beside the champion if it must.
+
+        Raises UnknownVersion unless it can be loaded with its features.
+        """
         lineup = self.api.predictor.lineup
         try:
             bundle = await run_in_threadpool(load_warm, self.rollout.registry, version)
@@ -82,6 +96,7 @@ class Changes:
             await run_in_threadpool(check_kept, self.api.worker.log, bundle.manifest, self.api.settings.snapshots)
         if beside_champion and lineup is not None:
             check_comparable(lineup.champion.bundle, bundle)
+        return bundle
 
 
 def by_caller(request: Request) -> By:
@@ -91,5 +106,5 @@ def by_caller(request: Request) -> By:
         request.state.caller.name,
         request.state.peer.address,
         f"{request.method} {request.state.path}",
-        masked(asked.decode(errors="replace")),
+        asked.decode(errors="replace"),
     )

@@ -2,27 +2,30 @@
 
 import asyncio
 import time
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from sentinel.events.wire import MAX_TEXT, TEXT
+from sentinel.record.audit import Change
 from sentinel.record.erasure import Erasure, erase
+from sentinel.record.log import Record
+from sentinel.record.standing import wait_until_it_stands
 from sentinel.record.subjects import SubjectKeys
 from sentinel.serve.engine import Engine
-from sentinel.transport.http.admin.changes import Changes
+from sentinel.transport.http.admin.changes import Changes, by_caller
 from sentinel.transport.http.bodies import read_as, shown_body
 from sentinel.transport.http.replies import ok
 from sentinel.transport.http.revocations import RevokeBody, revoke
-
-_A_MOMENT_S = 0.01
 
 
 class EraseBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose personal data is to be erased: a key of the schema, and its value."""
 
-    key: str
-    value: str
+    key: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+    value: TEXT
 
 
 def add_corrections(router: APIRouter, changes: Changes) -> None:
@@ -33,10 +36,7 @@ def add_corrections(router: APIRouter, changes: Changes) -> None:
     async def revoke_outcomes(request: Request) -> Response:
         """Take back what an API key has told, a bounded part of the log at a time: go on while there is `more`."""
         asked = await read_as(request, RevokeBody)
-        done = await run_in_threadpool(revoke, api.deciding(), asked)
-        if done.outcomes and not asked.dry_run:
-            await changes.note(request, {}, {"outcomes": done.outcomes})
-        return ok(done)
+        return ok(await run_in_threadpool(revoke, api.deciding(), asked, by_caller(request)))
 
     @router.post("/erase", openapi_extra=shown_body(EraseBody))
     async def erase_subject(request: Request) -> Response:
@@ -46,18 +46,17 @@ def add_corrections(router: APIRouter, changes: Changes) -> None:
         """
         asked = await read_as(request, EraseBody)
         request.state.asked = msgspec.json.encode({"key": asked.key})  # the audit does not say whose
-        worker = api.deciding()
+        worker, now_us = api.deciding(), time.time_ns() // 1000
+        note = Change.of(by_caller(request), {}, {"erased": asked.key}, now_us)
 
-        def errand(engine: Engine) -> tuple[Erasure, SubjectKeys]:
-            journal, now_us = engine.journal, time.time_ns() // 1000
-            subjects = journal.subjects
+        def errand(engine: Engine) -> tuple[Erasure, Record, SubjectKeys]:
+            log, subjects = engine.journal.log, engine.journal.subjects
             assert subjects is not None  # noqa: S101 - a server's journal has them
-            return erase(journal.log, subjects, api.reader(engine), (asked.key, asked.value), now_us), subjects
+            about, waiting = (asked.key, asked.value), worker.queue.transactions
+            done = erase(log, subjects, api.reader(engine), about, now_us, note, waiting)
+            return done, log.at(done.position), subjects
 
-        done, subjects = await asyncio.wrap_future(worker.between_batches(errand))
+        done, written, subjects = await asyncio.wrap_future(worker.between_batches(errand))
         await run_in_threadpool(subjects.purge)
-        while worker.log.durable <= done.position:
-            worker.ready_engine()
-            await asyncio.sleep(_A_MOMENT_S)
-        await changes.note(request, {}, {"erased_at": done.position})
+        await run_in_threadpool(wait_until_it_stands, worker.log, written)
         return ok(done)

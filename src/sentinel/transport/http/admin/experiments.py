@@ -5,16 +5,17 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from sentinel.events.card_numbers import masked
 from sentinel.policy.deployment import Percent
 from sentinel.transport.http.admin.changes import Changes
-from sentinel.transport.http.bodies import read_as, shown_body
+from sentinel.transport.http.bodies import VERSION, read_as, shown_body
 from sentinel.transport.http.replies import ok
 
 
 class SetupBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Names the challenger."""
 
-    candidate_version: Annotated[str, msgspec.Meta(min_length=1)]
+    candidate_version: VERSION
 
 
 class SplitBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,7 +27,7 @@ class SplitBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AbortBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why; may be left out."""
 
-    reason: str = "asked to"
+    reason: Annotated[str, msgspec.Meta(max_length=256)] = "asked to"
 
 
 def add_experiments(router: APIRouter, changes: Changes) -> None:
@@ -58,7 +59,7 @@ def add_experiments(router: APIRouter, changes: Changes) -> None:
     @router.post("/ab/abort", openapi_extra=shown_body(AbortBody))
     async def abort(request: Request) -> Response:
         """The champion decides alone again."""
-        reason = (await read_as(request, AbortBody)).reason
+        reason = masked((await read_as(request, AbortBody)).reason)
         _, after = await changes.make(request, lambda deployment: deployment.aborted(reason))
         return ok({"status": "ok", "aborted_version": after.ended.version if after.ended else None})
 

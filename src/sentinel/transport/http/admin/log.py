@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from sentinel.config import age_us
 from sentinel.errors import BadBody, InvalidDefinition
+from sentinel.events.card_numbers import quoted
 from sentinel.record.pruning import Retention
 from sentinel.transport.http.admin.changes import Changes
 from sentinel.transport.http.bodies import read_as, shown_body
@@ -16,10 +17,10 @@ from sentinel.transport.http.replies import ok
 
 
 class PruneBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long the log is kept, such as 180d; the folder that segments are copied to before; whether only to look."""
+    """How long the log is kept, such as 180d; the server's own archive, to have it named; whether only to look."""
 
-    keep: str | None = None
-    archive: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    keep: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    archive: Annotated[str, msgspec.Meta(min_length=1, max_length=4_000)] | None = None
     dry_run: bool = False
 
 
@@ -30,7 +31,8 @@ def add_log(router: APIRouter, changes: Changes) -> None:
     async def prune(request: Request) -> Response:
         """Remove segments of the log that are older than `keep` and needed by nobody, four at most: see `more`.
 
-        `keep` and `archive` are those of the server unless the body has them; `dry_run` only tells what would go.
+        `keep` is that of the server unless the body has it; `archive` may only name the server's own
+        (`SENTINEL_ARCHIVE`), to which segments are copied before; `dry_run` only tells what would go.
         """
         asked = await read_as(request, PruneBody)
         first, keeper = changes.api.deciding().log.first, changes.watch.log_keeper
@@ -51,8 +53,9 @@ def _retention(asked: PruneBody, usual: Retention) -> Retention:
         raise BadBody(
             'The log is kept for ever (SENTINEL_KEEP_LOG); say how much of it to keep, as in {"keep": "180d"}'
         )
-    if asked.archive is None:
-        return msgspec.structs.replace(usual, keep_us=keep_us)
-    if not Path(asked.archive).is_absolute():
-        raise BadBody(f"archive is {asked.archive!r}; give the whole path of a folder")
-    return msgspec.structs.replace(usual, keep_us=keep_us, archive=Path(asked.archive))
+    if asked.archive is not None and (usual.archive is None or Path(asked.archive) != usual.archive.absolute()):
+        raise BadBody(
+            f"archive is {quoted(asked.archive, 200)}, and a running server copies its log to its own archive only; "
+            "leave it out, set SENTINEL_ARCHIVE for the server, or stop it and run `sentinel log prune --archive`"
+        )
+    return msgspec.structs.replace(usual, keep_us=keep_us)

@@ -1,30 +1,30 @@
 """Admin calls: the champion, its thresholds, and the rules in its place."""
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from sentinel.errors import UnknownVersion
+from sentinel.events.card_numbers import quoted
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment
 from sentinel.policy.thresholds import Share, Thresholds
 from sentinel.transport.http.admin.changes import Changes
-from sentinel.transport.http.bodies import read_as, shown_body
+from sentinel.transport.http.bodies import VERSION, read_as, shown_body
 from sentinel.transport.http.replies import ok
 
 
 class ReloadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Names a version; without one it is the newest of the home folder."""
 
-    version: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    version: VERSION | None = None
 
 
 class ThresholdsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Thresholds of a variant; with neither of them those of the bundle count again."""
 
-    variant: str = "a"
+    variant: Annotated[str, msgspec.Meta(max_length=64)] = "a"
     review: Share | None = None
     block: Share | None = None
 
@@ -61,17 +61,21 @@ def add_models(router: APIRouter, changes: Changes) -> None:
         409 while an experiment runs; 400 when the version is not there or cannot be loaded.
         """
         wanted = (await read_as(request, ReloadBody)).version or _newest(registry)
-        return await _swap(request, wanted, lambda deployment: deployment.with_champion(wanted))
+        return _shown(
+            await changes.bring_in(
+                request, wanted, lambda deployment: deployment.with_champion(wanted), beside_champion=False
+            )
+        )
 
     @router.post("/rollback")
     async def rollback(request: Request) -> Response:
         """Restore the previous champion."""
         previous = changes.rollout.read().rolled_back().champion
         assert previous is not None  # noqa: S101 - refused otherwise
-        return await _swap(request, previous, lambda deployment: deployment.rolled_back())
+        return _shown(await changes.bring_back(request, previous, lambda deployment: deployment.rolled_back()))
 
-    async def _swap(request: Request, version: str, how: Callable[[Deployment], Deployment]) -> Response:
-        before, after = await changes.bring_in(request, version, how, beside_champion=False)
+    def _shown(swap: tuple[Deployment, Deployment]) -> Response:
+        before, after = swap
         return ok({"status": "ok", "old_version": before.champion, "new_version": after.champion})
 
     @router.get("/thresholds")
@@ -87,7 +91,7 @@ def add_models(router: APIRouter, changes: Changes) -> None:
         """Decide by other thresholds; empty for those of the bundle. They go when the model does."""
         asked = await read_as(request, ThresholdsBody)
         if asked.variant not in ("a", "b"):
-            raise UnknownVersion(f"variant is {asked.variant!r}; give a, the champion, or b, the challenger")
+            raise UnknownVersion(f"variant is {quoted(asked.variant)}; give a, the champion, or b, the challenger")
         chosen = None
         if asked.review is not None:
             if asked.block is not None and asked.block < asked.review:

@@ -2,7 +2,6 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -16,14 +15,14 @@ from sentinel.review.shadow_scores import FILE as SHADOW_FILE
 from sentinel.review.shadow_scores import ShadowScores
 from sentinel.shadow.supervisor import ShadowStatus
 from sentinel.transport.http.admin.changes import Changes
-from sentinel.transport.http.bodies import read_as, shown_body
+from sentinel.transport.http.bodies import VERSION, read_as, shown_body
 from sentinel.transport.http.replies import ok
 
 
 class VersionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Names a version."""
 
-    version: Annotated[str, msgspec.Meta(min_length=1)]
+    version: VERSION
 
 
 def add_watching(router: APIRouter, changes: Changes) -> None:

@@ -1,0 +1,54 @@
+"""`sentinel bench`: how fast this machine is."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from sentinel.cli.options import Json
+from sentinel.cli.terminal import print_json, terminal
+from sentinel.errors import InvalidDefinition
+
+bench = typer.Typer(help="Measure the speed of this machine.", no_args_is_help=True)
+
+
+@bench.command("serve")
+def bench_serve(
+    seconds: Annotated[float, typer.Option("--seconds", help="Of each load.")] = 4.0,
+    repeats: Annotated[int, typer.Option("--repeats", help="Of everything; medians are shown.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="Less than a minute: tells whether it works.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="PNG to write: latency against offered load.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Requests a second and latencies over HTTP: the server on one core, the load on another, nginx beside it."""
+    from sentinel.bench.serving_benchmark import QUICK, Plan, run_serving_benchmark
+    from sentinel.bench.serving_plot import draw_latency
+    from sentinel.commands.progress import stages
+
+    if seconds <= 0 or repeats < 1:
+        raise InvalidDefinition("--seconds must be above 0 and --repeats at least 1")
+    with stages() as stage:
+        report = run_serving_benchmark(QUICK if quick else Plan(seconds, repeats), stage)
+    if plot is not None:
+        draw_latency(report, plot)
+    if as_json:
+        print_json(report)
+        return
+    table = Table(box=None, header_style="bold")
+    for column in ("load", "requests/s", "p50 ms", "p99 ms", "p99.9 ms", "errors", "server CPU"):
+        table.add_column(column, justify="left" if column == "load" else "right")
+    for one in report.loads:
+        found = one.figures
+        table.add_row(
+            one.name, f"{found['per_second']:,.0f}", f"{found['p50_ms']:.2f}", f"{found['p99_ms']:.2f}",
+            f"{found['p99_9_ms']:.2f}", f"{found['refused'] + found['errors']:.0f}", f"{one.server_cpu:.0%}",
+        )  # fmt: skip
+    terminal.print(table)
+    if report.ratio_hot is not None:
+        terminal.print(
+            f"of nginx {report.nginx_version}: hot {report.ratio_hot:.2f}, distinct {report.ratio_distinct:.2f}"
+        )
+    terminal.print(f"{report.scores_checked:,} scores checked, {report.decisions_stored:,} decisions in the log")
+    for name in report.generator_is_limit:
+        terminal.print(f"[yellow]{name}: the generator did not keep up; the server may be faster[/yellow]")

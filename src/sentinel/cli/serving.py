@@ -1,0 +1,42 @@
+"""Commands that serve, and look whether that can be done."""
+
+from typing import Annotated
+
+import typer
+
+from sentinel.app import serve as run_server
+from sentinel.cli.options import Home, Json, Port, settings_of
+from sentinel.cli.terminal import tell, terminal
+from sentinel.commands.terminal import shown
+
+
+def serve(
+    home: Home = None,
+    port: Port = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Address to listen on [$SENTINEL_HOST, 127.0.0.1].")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Processes; more than one answers /predict only [$SENTINEL_WORKERS, 1]."),
+    ] = None,
+) -> None:
+    """Answer transactions over HTTP until Ctrl-C or SIGTERM; see /docs once it runs."""
+    settings = settings_of(home, port=port, host=host, workers=workers)
+    scheme = "https" if settings.tls_key else "http"
+    terminal.print(f"{scheme}://{settings.host}:{settings.port} (docs at /docs), home {settings.home}")
+    run_server(settings)
+
+
+def doctor(home: Home = None, port: Port = None, as_json: Json = False) -> None:
+    """Check this machine and home folder: libraries, disk, kernel cache, port, models, log, view, hash key."""
+    from sentinel.commands.doctor import examine
+
+    findings = examine(settings_of(home, port=port))
+    healthy = all(one.ok for one in findings)
+    lines = [
+        f"{'[green]ok  [/green]' if one.ok else '[red]FAIL[/red]'} {one.what}: {shown(one.found)}" for one in findings
+    ]
+    tell({"healthy": healthy, "checks": findings}, lines, as_json=as_json)
+    if not healthy:
+        raise typer.Exit(1)

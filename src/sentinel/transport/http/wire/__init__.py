@@ -1,0 +1,1 @@
+"""The wire: connections, what they may hold, and how their bytes are read as requests."""
