@@ -65,7 +65,7 @@ from sentinel.telemetry.counters import Counters, create_counters, open_counters
 from sentinel.telemetry.logs import configure_logging
 from sentinel.telemetry.tracing import open_tracer
 from sentinel.transport.access.access import Access
-from sentinel.transport.http.api import Api
+from sentinel.transport.http.api import Api, usual_ns
 from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.routes import Served, build
 from sentinel.transport.http.wire.connection import connections
@@ -212,7 +212,12 @@ def _deciding(settings: Settings, of_loop: Counters, log: FileLog) -> Watch:
         return worker.apply(how, by)
 
     rollout = Rollout(lambda: deployment_in(log), change, _registry(settings), of_rollout)
-    worker = Worker(log, lambda: open_engine(settings, log, rollout.first_lineup(), of_engine), settings.max_waiting)
+    worker = Worker(
+        log,
+        lambda: open_engine(settings, log, rollout.first_lineup(), of_engine),
+        settings.max_waiting,
+        usual_ns(settings),
+    )
     predictor = _predictor(settings, of_loop, observers)
     keys = settings.trusted_keys_file
     shadow = ShadowSupervisor(

@@ -149,12 +149,11 @@ def batches(n, size):
     return Requests.pack([request_bytes("/v1/score", row) for row in rows])
 
 
-def test_twice_the_load_it_can_bear_from_one_caller_costs_that_one_and_loses_nothing(home, stored):
-    """Each request is decided, or refused as a whole because of the others: none is decided without the model."""
+def test_twice_the_load_it_can_bear_still_gets_a_decision_for_everyone(home, stored):
     with served(home) as server:
         pool = batches(20_000, BATCH)
         target = Target(HOST, server.port, connections=16)
-        first = closed_loop(target, pool, 200)
+        closed_loop(target, pool, 200)
         borne = closed_loop(target, Requests(pool.data, pool.starts[200:]), 8_000, seconds=2.0)
         sent = 200 + len(borne.statuses)
         rate = min(2 * borne.per_second, (len(pool.starts) - 1 - sent) / OVERLOAD_S)
@@ -163,19 +162,20 @@ def test_twice_the_load_it_can_bear_from_one_caller_costs_that_one_and_loses_not
             Target(HOST, server.port, connections=500), Requests(pool.data, pool.starts[sent:]), due, keep=500
         )
         assert over.errors == 0
-        assert set(over.statuses.tolist()) <= {200, 503}
-        shown = [json.loads(body) for body in over.bodies.values()]
-        assert all("own requests" in one["error"] for one in shown if isinstance(one, dict))
-        answers = [answer for one in shown if isinstance(one, list) for answer in one]
-        by_model = [answer for answer in answers if answer["degraded"] is None]
-        assert len(by_model) >= 0.9 * len(answers)  # a machine that stands still is not the caller's doing
-        one = by_model[-1]
-        i = int(one["transaction_id"][1:])
-        assert call(server.port, "/v1/score", payment(i)) == {**one, "replayed": True}
+        assert over.accepted.all()
+        answers = [answer for body in over.bodies.values() for answer in json.loads(body)]
+        reasons = {answer["degraded"] for answer in answers}
+        assert reasons <= {None, "overloaded", "model too slow", "circuit open"}
+        assert "overloaded" in reasons
+        assert all(answer["fraud_probability"] == 0.05 for answer in answers if answer["degraded"] == "overloaded")
+        shed = next(answer for answer in answers if answer["degraded"] == "overloaded")
+        i = int(shed["transaction_id"][1:])
+        assert call(server.port, "/v1/score", payment(i)) == {**shed, "replayed": True}
+        assert call(server.port, f"/v1/decisions/t{i}")["degraded"] == "overloaded"
         os.kill(server.pid, signal.SIGKILL)
-    everything = BATCH * sum(int(one.accepted.sum()) for one in (first, borne, over))
+    everything = BATCH * (sent + len(due))
     with served(home) as server:
-        assert call(server.port, "/v1/score", payment(i)) == {**one, "replayed": True}
+        assert call(server.port, "/v1/score", payment(i)) == {**shed, "replayed": True}
     rows = stored(home)
     assert len({row.transaction_id for row in rows}) == len(rows) == everything
 

@@ -81,8 +81,8 @@ def test_what_was_taken_in_time_is_judged_by_the_model_however_long_its_batch_ta
     assert taken.due_ns > NOW + 10**12
 
 
-def test_a_batch_too_long_for_its_own_deadline_is_decided_late():
-    queue = Queue(10_000)
+def test_a_batch_in_haste_that_is_too_long_for_its_own_deadline_is_decided_late():
+    queue = Queue(10_000, 30_000_000)
     queue.put(request(1_000, NOW + 10_000_000))
     assert [rows_of(one) for one in queue.take(NOW + 15_000_000)] == [0, 1_000, 0]
 
@@ -121,9 +121,9 @@ def test_a_caller_leaves_room_for_the_next():
     assert queue.waiting == 950
 
 
-def in_turns(requests: list[Request]) -> Iterator[Next]:
+def in_turns(requests: list[Request], usual_ns: int = 0) -> Iterator[Next]:
     """What a queue takes, each batch at the pace that it believes in."""
-    queue, now_ns = Queue(10**6), NOW
+    queue, now_ns = Queue(10**6, usual_ns), NOW
     for one in requests:
         queue.put(one)
     while queue:
@@ -157,16 +157,22 @@ def test_one_caller_alone_has_whole_batches():
 
 
 @pytest.mark.parametrize(("size", "many"), [(1_000, 2), (1_000, 14), (250, 8), (100, 30)])
-def test_nobody_is_judged_without_the_model_because_of_what_they_sent_themselves(size, many):
-    in_a_hurry = [request(size, NOW + 10_000_000, caller="one") for _ in range(many)]
-    taken = list(in_turns(in_a_hurry))
+def test_nobody_is_judged_without_the_model_by_asking_for_haste(size, many):
+    in_haste = [request(size, NOW + 10_000_000, caller="one") for _ in range(many)]
+    taken = list(in_turns(in_haste, usual_ns=30_000_000))
     assert [one.overdue for one in taken if one.overdue] == []
     assert sum(len(one.refused) for one in taken) > 0
     assert sum(len(one.batch) for one in taken) > 0
 
 
+def test_one_caller_that_sends_too_much_without_haste_is_decided_all_the_same():
+    taken = list(in_turns([request(100, NOW + 30_000_000, caller="one") for _ in range(40)], usual_ns=30_000_000))
+    assert sum(len(one.overdue) for one in taken) > 0
+    assert [one.refused for one in taken if one.refused] == []
+
+
 def test_what_was_put_behind_ones_own_and_is_overdue_then_is_refused():
-    queue = Queue(10_000)
+    queue = Queue(10_000, 2**60)
     first, second = request(200, caller="one"), request(200, caller="one")
     queue.put(first)
     queue.put(second)

@@ -1,8 +1,8 @@
 """The queue: which requests come next, which are overdue, and how large a batch may be. Time is an argument.
 
-Callers have their turns, however much one of them sends. What is too late because its own caller sent so much else is
-refused, and a batch that is too long for its own deadline is decided late: nobody is judged without the model by their
-own doing.
+Callers have their turns, however much one of them sends. Of requests whose caller wants them sooner than is usual,
+what is too late because of what else that caller sent is refused, and a batch that is too long for its deadline is
+decided late: nobody is judged without the model by asking for haste.
 """
 
 import operator
@@ -52,7 +52,7 @@ class Request(msgspec.Struct, gc=False):
 class Next(NamedTuple):
     """What to do now: decide those that have no time left, by the rules; then a batch that has; and refuse the others.
 
-    `refused` are those that have no time left because of what else their own caller sent.
+    `refused` are those in haste that have no time left because of what else their own caller sent.
     """
 
     overdue: list[Request]
@@ -63,7 +63,9 @@ class Next(NamedTuple):
 class Queue:
     """Requests with transactions, callers in turns, of each the earliest due first; requests with outcomes in order."""
 
-    def __init__(self, most_waiting: int) -> None:
+    def __init__(self, most_waiting: int, usual_ns: int = 0) -> None:
+        """A request that is to be decided sooner than `usual_ns` after it came in is in haste."""
+        self._usual_ns = usual_ns
         self._shares = Shares(most_waiting, "transactions")
         self._requests: list[Request] = []
         self._overdue: list[Request] = []  # more than were shed in the last turn
@@ -146,12 +148,16 @@ class Queue:
                 self._shares.give_back(one.caller, len(one.events))
 
     def _is_own_doing(self, one: Request, late_ns: float, more: int) -> bool:
-        """Whether it would not be so late but for what else its caller sent: before it, and `more` after it."""
-        return late_ns <= (one.behind + more) * _ROUND_WAY * self._pace_ns
+        """Whether it is in haste, and not so late but for what else its caller sent: before it, and `more` after it."""
+        return self._is_in_haste(one) and late_ns <= (one.behind + more) * _ROUND_WAY * self._pace_ns
 
     def _takes_too_long(self, one: Request) -> bool:
-        """Whether a batch takes longer by itself than it may wait: then it is late by its caller's choice."""
-        return (len(one.events) - 1) * _ROUND_WAY * self._pace_ns > one.due_ns - one.received_ns
+        """Whether a batch in haste takes longer by itself than it may wait: then it is late by its caller's choice."""
+        takes_ns = (len(one.events) - 1) * _ROUND_WAY * self._pace_ns
+        return self._is_in_haste(one) and takes_ns > one.due_ns - one.received_ns
+
+    def _is_in_haste(self, one: Request) -> bool:
+        return one.due_ns - one.received_ns < self._usual_ns
 
     def _take_batch(self) -> list[Request]:
         requests, self._requests = self._requests, []

@@ -36,10 +36,10 @@ class RunningEngine:
     decided, and `reason` says why.
     """
 
-    def __init__(self, log: Log, open_engine: Callable[[], Engine], most_waiting: int) -> None:
+    def __init__(self, log: Log, open_engine: Callable[[], Engine], most_waiting: int, usual_ns: int = 0) -> None:
         self.log = log
         self.engine: Engine | None = None
-        self.queue = Queue(most_waiting)
+        self.queue = Queue(most_waiting, usual_ns)
         self.longest_turn_ns = 0
         """Processor time of the longest step in the event loop so far: a batch, a switch, a change."""
 

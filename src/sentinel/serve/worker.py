@@ -27,8 +27,8 @@ class Worker(RunningEngine):
     What is read in a turn of the loop is decided at its end.
     """
 
-    def __init__(self, log: Log, open_engine: Callable[[], Engine], most_waiting: int) -> None:
-        super().__init__(log, open_engine, most_waiting)
+    def __init__(self, log: Log, open_engine: Callable[[], Engine], most_waiting: int, usual_ns: int = 0) -> None:
+        super().__init__(log, open_engine, most_waiting, usual_ns)
         self.is_behind = False
         """What is read now may have lain unread for a while."""
 

@@ -38,6 +38,11 @@ _NO_ERRORS = {Decision, Noted}
 _PREDICT, _SCORE, _OUTCOMES = Route  # an attribute of an enumeration costs ten times a global
 
 
+def usual_ns(settings: Settings) -> int:
+    """Nanoseconds that a request may wait for its decision when it asks for no other deadline."""
+    return int(_WAITING_NS_PER_MS * settings.deadline_ms)
+
+
 class Api:
     """Reads the bodies of one detector's calls, passes their content to its worker or predictor, and has them answered.
 
@@ -53,7 +58,7 @@ class Api:
         self.secrets = secrets
         self._engine: Engine | None = None
         self._reader: TransactionReader | None = None
-        self._patience_ns = int(_WAITING_NS_PER_MS * settings.deadline_ms)
+        self._patience_ns = usual_ns(settings)
 
     @property
     def waiting(self) -> int:
