@@ -45,12 +45,12 @@ counts what decided, `sentinel_shed_decisions{reason}` why. `POST /admin/fallbac
 order: the rules decide, whatever is declared here.
 
 No caller brings about `no_time` by a header: `x-deadline-ms` counts from `SENTINEL_LEAST_DEADLINE_MS` (20) to
-`SENTINEL_LONGEST_DEADLINE_MS` (60,000), half of a deadline is for waiting, and a server that keeps up has nobody wait for
-10 ms. Of requests that ask for a shorter deadline than the server's own, what is late because of what else their caller
-sent is refused with 503, and nothing of it is stored; a batch that takes longer by itself than it may wait is decided by
-the model, late. A caller is an API key; without keys, whoever sits at the machine. Whoever sends more than the server can
-bear, without haste, gets decisions all the same, and of what has no time the detector's choice: choose `review` or
-`block` where that matters.
+`SENTINEL_LONGEST_DEADLINE_MS` (60,000), half of a deadline is for waiting, and a server that keeps up has nobody
+wait for 10 ms. Of requests that ask for a shorter deadline than the server's own, what is late because of what else
+their caller sent is refused with 503, and nothing of it is stored; a batch that takes longer by itself than it may
+wait is decided by the model, late. A caller is an API key; without keys, whoever sits at the machine. Whoever sends
+more than the server can bear, without haste, gets decisions all the same, and of what has no time the detector's
+choice: choose `review` or `block` where that matters.
 
 ## All of it
 

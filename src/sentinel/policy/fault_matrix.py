@@ -95,7 +95,7 @@ MATRIX: Sequence[Cell] = (
         ("it is memory of the deciding process", Then.NEVER, ""),
         ("it is memory of the deciding process", Then.NEVER, ""),
         ("it is memory of the deciding process", Then.NEVER, ""),
-        ("`max_waiting` wait already, or the caller's own take their share, or all the time of one in haste", Then.REFUSED,
+        ("`max_waiting` wait, or the caller's own take their share, or all the time of one in haste", Then.REFUSED,
          "`sentinel_queue_length`, `sentinel_errors`"),
     ),
     *_row(
