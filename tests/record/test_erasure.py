@@ -36,7 +36,7 @@ def test_what_waits_while_its_subject_is_erased_can_be_read_once_it_is_recorded(
     queue = Queue(100)
     queue.put(Request([waiting, bare, other], 0, 0, lambda _: None))
     subjects.sync(0)
-    assert erase(log, subjects, reader, ("card", "c"), 0, queue.transactions).found
+    assert erase(log, subjects, reader, ("card", "c"), 0, waiting=queue.transactions).found
     subjects.sync(0)
     assert shown(recorded) is None
     assert (shown(waiting), shown(other)) == ("a@b", "d@b")

@@ -21,7 +21,7 @@ from late_log import LateLog
 from machine import Machine, PowerCut, Process, machine, running, simulated
 from witness import Models, Witness
 
-from sentinel.errors import LogDamaged, NotReady, Overloaded, SentinelError
+from sentinel.errors import BundleProblem, LogDamaged, NotReady, Overloaded, SentinelError
 from sentinel.events.reader import TransactionReader
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
@@ -293,6 +293,8 @@ class Run:
 
     def _shadow(self, process: Process) -> None:
         version = deployment_in(FileLogReader(log_folder(self.home))).shadow
+        if version is None:
+            raise BundleProblem("the shadow was taken away before it began")
         shadow = Shadow(self.home, version, ShadowSettings())
         try:
             while not process.ended:

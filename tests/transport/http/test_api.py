@@ -12,7 +12,6 @@ from sentinel.transport.http.api import new_id
 def test_an_id_that_is_assigned_never_looks_like_a_card_number(monkeypatch):
     reader = TransactionReader(Schema(optional=("transaction_id",)), Secrets(key_of(secrets.token_hex(32))))
     like_one = uuid.UUID("4111111111111111aaaaaaaaaaaaaaaa")
-    assert reader.text("transaction_id", like_one.hex) != like_one.hex
     monkeypatch.setattr(uuid, "uuid4", lambda: like_one)
     assert reader.text("transaction_id", new_id()) == new_id()
     monkeypatch.undo()

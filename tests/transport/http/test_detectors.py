@@ -160,7 +160,9 @@ def test_its_description_has_its_own_addresses(call, server):
     )
     assert all(path.startswith("/v1/wallet") for path in described["paths"])
     with urllib.request.urlopen(f"http://{HOST}:{server.port}/v1/wallet/docs") as page:
-        assert b"/v1/wallet/openapi.json" in page.read()
+        assert b'src="docs/start.js"' in page.read()  # beside it: of this detector
+    with urllib.request.urlopen(f"http://{HOST}:{server.port}/v1/wallet/docs/start.js") as script:
+        assert b"openapi.json" in script.read()
     assert "/v1/wallet/score" in call("GET", "/v1/wallet/", key=OWN)[1]["endpoints"]
 
 

@@ -97,7 +97,7 @@ def test_no_answer_has_all_of_a_header(told, name):
 
 
 def test_a_request_id_comes_back_up_to_its_length(told):
-    for sent, back in (("r" * 128, "r" * 128), ("r" * 129, "r" * 128), ("", None)):
+    for sent, back in (("r" * 128, "r" * 128), ("r" * 129, None), ("", None)):
         answer = told("POST", "/v1/score", {**PAYMENT, "transaction_id": "t"}, x_request_id=sent)
         assert answer.headers.get("x-request-id") == back
 

@@ -330,7 +330,8 @@ def test_100_continue_comes_before_the_body_is_sent(lanes, before):
         connection.send(head + b"\r\n\r\n")
         assert connection.answer() == (b"HTTP/1.1 100 Continue\r\n\r\n", b"")
         connection.send(body)
-        assert connection.answer().comparable == lanes.fast(predict()).comparable
+        answer, expected = connection.answer(), lanes.fast(predict())
+        assert (answer.status, answer.comparable[1]) == (200, expected.comparable[1])
 
 
 @pytest.mark.parametrize("before", [b"", LIVE], ids=["first", "after hand-over"])

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.routing import Match, Mount
+from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from sentinel import __version__
@@ -74,9 +74,9 @@ def build(detectors: Detectors, served: Mapping[Place, Served]) -> ASGIApp:
         CORSMiddleware, allow_origins=list(origins), allow_methods=["GET", "POST"],
         allow_headers=["authorization", "content-type"],
     )  # fmt: skip
-    door = Mount("/", Door(detectors, applications))
     middleware = [Middleware(ForBrowsers), *([pages] if origins else [])]
-    server = Starlette(routes=[door], middleware=middleware, lifespan=lifespan)
+    server = Starlette(middleware=middleware, lifespan=lifespan)
+    server.router.default = Door(detectors, applications)  # for every path, whatever is in it
     tell_faults(server)
     return server
 
