@@ -180,7 +180,7 @@ class Api:
                 events.append(read(item))
                 places.append(place)
             except (BadBody, InvalidInput) as error:
-                answers[place] = error
+                answers[place] = _without_frames(error)
         if not events:
             finish(())
             return
@@ -238,6 +238,12 @@ class Api:
                 "only. Transactions need one process (--workers 1)"
             )
         return self.worker
+
+
+def _without_frames(error: SentinelError) -> SentinelError:
+    """An error that is kept as an answer. Its traceback leads to what keeps it: a circle, of frames that are many."""
+    error.__traceback__ = error.__context__ = None
+    return error
 
 
 def new_id() -> str:
