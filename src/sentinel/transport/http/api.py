@@ -4,6 +4,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from sentinel.transport.http.calls import Call, Route, wrong_media
 from sentinel.transport.http.outcomes import read_outcome, teller_of
 from sentinel.transport.http.replies import JSON, NDJSON, Respond, reply_to_batch
 from sentinel.transport.http.tellers import Tellers
+from sentinel.transport.http.wire.turns import Turns
 
 _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger(__name__)
@@ -34,6 +36,9 @@ _WAITING_NS_PER_MS = 500_000
 is shed."""
 
 _LETTERS = str.maketrans("0123456789", "ghijklmnop")
+_SHARE_NS = 1_000_000
+"""What reading a batch one by one may take in a turn of the event loop."""
+
 _NO_ERRORS = {Decision, Noted}
 _PREDICT, _SCORE, _OUTCOMES = Route  # an attribute of an enumeration costs ten times a global
 
@@ -59,6 +64,7 @@ class Api:
         self._engine: Engine | None = None
         self._reader: TransactionReader | None = None
         self._patience_ns = usual_ns(settings)
+        self._turns = Turns(1)  # of batches that are read in shares
 
     @property
     def waiting(self) -> int:
@@ -82,9 +88,7 @@ class Api:
         except SentinelError as error:
             respond(self.counted(call.route, error))
         except Exception:  # noqa: BLE001 - a fault of ours must not leave a client without an answer
-            _log.exception("a request was not answered", extra={"request_id": call.shown_id})
-            fault = SentinelError("Something went wrong inside; nothing was stored")
-            respond(self.counted(call.route, fault))
+            respond(self._broken(call))
 
     def counted(self, route: Route, error: SentinelError) -> SentinelError:
         """An error that is the answer to a request, counted."""
@@ -160,11 +164,28 @@ class Api:
         request.reply = count_and_reply
         self.deciding().put_outcomes(request)
 
+    def _go_on(self, call: Call, respond: Respond, step: Callable[[], None]) -> None:
+        """Go on with a call in a later turn of the loop; the caller gets an answer whatever happens."""
+        try:
+            step()
+        except SentinelError as error:
+            respond(self.counted(call.route, error))
+        except Exception:  # noqa: BLE001 - as in `begin`
+            respond(self._broken(call))
+
+    def _broken(self, call: Call) -> SentinelError:
+        """The answer where a fault of ours was raised, which the log has."""
+        _log.exception("a request was not answered", extra={"request_id": call.shown_id})
+        return self.counted(call.route, SentinelError("Something went wrong inside; nothing was stored"))
+
     def _begin_batch(
         self, call: Call, items: Sequence[Any], read: Callable[[Any], Event], times_ns: tuple[int, int],
         respond: Respond, let_in: Pass,
     ) -> None:  # fmt: skip
-        """Each item has its own answer or error, in their order."""
+        """Each item has its own answer or error, in their order.
+
+        They are read in shares: of all batches one share in a turn of the loop, after the first of each.
+        """
         answers: dict[int, Answer] = {}
         places: list[int] = []
         events: list[Event] = []
@@ -175,17 +196,25 @@ class Api:
             self._count_errors(call.route, ordered)
             respond(reply_to_batch(ordered, lines=call.kind == "lines"))
 
-        for place, item in enumerate(items):
-            try:
-                events.append(read(item))
-                places.append(place)
-            except (BadBody, InvalidInput) as error:
-                answers[place] = _without_frames(error)
-        if not events:
-            finish(())
-            return
-        put = self.deciding().put if call.route is _SCORE else self._put_outcomes
-        put(Request(events, *times_ns, finish, let_in.caller.name))
+        def read_share(begin: int) -> None:
+            end_ns = time.monotonic_ns() + _SHARE_NS
+            for place in range(begin, len(items)):
+                try:
+                    events.append(read(items[place]))
+                    places.append(place)
+                except (BadBody, InvalidInput) as error:
+                    answers[place] = _without_frames(error)
+                if time.monotonic_ns() > end_ns and place + 1 < len(items):
+                    go_on = partial(self._go_on, call, respond, partial(read_share, place + 1))
+                    self._turns.take(let_in.who, go_on)
+                    return
+            if not events:
+                finish(())
+                return
+            put = self.deciding().put if call.route is _SCORE else self._put_outcomes
+            put(Request(events, *times_ns, finish, let_in.caller.name))
+
+        read_share(0)
 
     def _items(self, body: bytes, call: Call) -> Sequence[Any] | None:
         """The parts of a batch, or None for a body that is one object."""
