@@ -418,7 +418,7 @@ FOUND_BY = {
     "a_failed_sync_is_forgotten": 5,
     "a_known_outcome_is_answered_before_it_is_durable": 6,
     "a_new_state_lacks_what_came_while_it_was_loaded": 11,
-    "a_revocation_about_a_forgotten_decision_reaches_the_newer_one": 138,
+    "a_revocation_about_a_forgotten_decision_reaches_the_newer_one": 81,
     "a_revocation_is_not_told_to_the_features": 11,
     "a_revocation_takes_all_sources_back": 23,
     "an_engine_that_failed_goes_on": 30,

@@ -113,8 +113,8 @@ class Upkeep:
             self._wake.clear()
             try:
                 self.work()
-            except OSError:
-                logger.exception("the upkeep of the log in %s failed; it is tried again", self._folder)
+            except OSError as error:
+                logger.warning("the upkeep of the log in %s failed (%s); it is tried again", self._folder, error)
             self._wake.wait(_AGAIN_S)
 
     def _left_over(self) -> File | None:
