@@ -216,8 +216,10 @@ def test_a_server_that_says_it_closes_is_no_error(more):
 
     with serving(last) as server:
         load = closed_loop(Target("127.0.0.1", server.port, connections=2), posts(9), 30)
+        in_time = closed_loop(Target("127.0.0.1", server.port, connections=64), posts(9), 10**6, seconds=0.3)
     assert (load.statuses == 200).all()
     assert server.accepted >= 30
+    assert in_time.seconds < 5
 
 
 def test_a_connection_that_is_closed_while_free_is_replaced():

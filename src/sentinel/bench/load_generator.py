@@ -191,8 +191,7 @@ def _drive(run: Run, target: Target, seconds: float, told: Told | None) -> Load:
                         sockets[which] = _connect(run, which, target, epoll)
                 elif why == NEEDS_ROOM:
                     run = run._replace(kept=np.concatenate([run.kept, np.empty_like(run.kept)]))
-                else:
-                    _look_in(run, target, seconds, told)
+                _look_in(run, target, seconds, told)  # whatever it was: a server may close each connection
         finally:
             for one in sockets.values():
                 one.close()

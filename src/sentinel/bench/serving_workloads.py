@@ -90,7 +90,7 @@ def prepare(folder: Path, n_transactions: int, stage: Stage) -> Workloads:
     payments = payments.with_columns(transaction_id=pl.Series([ids[i : i + 32] for i in range(0, len(ids), 32)]))
     history = history_of_frame(payments, SCORE_DETECTOR.schema).frame
     _train(SCORE_DETECTOR, history[:_HISTORY], score_home, stage)
-    key = read_settings({}).admin_key
+    key = read_settings({}).bearer
     vectors = rng.normal(size=(VECTORS, len(VECTOR_FIELDS) + 1)).round(6).astype(np.float32)
     distinct = [_vector_request(one, key) for one in vectors]
     hot = distinct[:HOT]

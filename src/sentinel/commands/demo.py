@@ -233,7 +233,7 @@ async def _stream(settings: Settings, live: Traffic, view: View, rate: float, se
     by_outcome = np.argsort(live.outcome_us, kind="stable")
     due = 0
     async with (
-        Client(settings.host, settings.port, CONNECTIONS, settings.admin_key) as client,
+        Client(settings.host, settings.port, CONNECTIONS, settings.bearer) as client,
         asyncio.TaskGroup() as tasks,
     ):
         for i in range(len(live.ids)):

@@ -127,7 +127,7 @@ async def _send(server: ServerProcess, live: Traffic, rng: random.Random, done: 
     begin, killed, transactions = 0, False, 0
     batch: list[int] = []
     while begin < len(planned):
-        async with Client(_HOST, server.port, 1, read_settings({}).admin_key) as client:
+        async with Client(_HOST, server.port, 1, read_settings({}).bearer) as client:
             while begin < len(planned):
                 if not batch:
                     size = rng.choice((1, 2, 7, 50, 300, 900))
