@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test check audit attack bench clean
+.PHONY: demo test check audit attack bench walk clean
 
 demo: .venv/ready  ## The whole product in one command: make demo ARGS="--seconds 30"
 	$(BIN)/sentinel demo $(ARGS)
@@ -35,6 +35,9 @@ bench: .venv/ready  ## Every figure of the README; takes a while
 .venv-audit/ready: .venv/ready
 	UV_PROJECT_ENVIRONMENT=.venv-audit $(BIN)/uv sync --frozen --only-group audit --python $(BIN)/python --quiet
 	touch $@
+
+walk: .venv/ready  ## The README's "Your own data" with a stopwatch: ten minutes at most
+	$(BIN)/python walk/walk.py $(ARGS)
 
 clean:  ## Remove what make made, and the demo's folder
 	rm -rf .venv .venv-audit .sentinel/demo

@@ -113,7 +113,7 @@ def card_numbers(arena: Arena) -> Tried:
                 kept = target.ask("GET", f"/v1/decisions/card-{n}-{field}").body.get("transaction", {})
                 if kept.get(field) == number:
                     broken.append(f"{number!r} is kept as {field}")
-            for path in ("/v1/outcomes", "/v1/score"):
+            for path in ("/v1/outcomes", "/v1/score", "/v1/events"):
                 tried += 1
                 told = {"transaction_id": "x", "is_fraud": True, "time": number, "event_time": number}
                 if "1111" in str(target.ask("POST", path, told).body):

@@ -23,6 +23,12 @@ _answers: Counter[str] = Counter()
 _asked = 0
 
 
+@schemathesis.serializer("application/x-ndjson")
+def _lines(_context: Any, value: Any) -> bytes:
+    """Transactions one to a line, as they are shown; anything else as one line."""
+    return value.encode("utf-8", "replace") if isinstance(value, str) else json.dumps(value).encode()
+
+
 @schemathesis.hook
 def before_call(_context: Any, case: Any, **_: Any) -> None:
     """Nine in ten calls are made with a key that may make them, or by the operator without one."""

@@ -44,6 +44,7 @@ def main() -> None:
         "endurance.py",
         "overload.py",
         "two_workers.py",
+        "suggested_detector.py",
     ):
         subprocess.run([sys.executable, HERE / name], check=True)
     for title, measure in figures.items():

@@ -56,7 +56,7 @@ class Stream:
         self._sent += n
         numbers = rng.integers(0, self.keys, (n, 2)).astype(np.uint64)
         return EventColumns(
-            is_outcome=np.zeros(n, np.uint8),
+            kinds=np.zeros(n, np.uint8),
             ids=rng.integers(1, 2**63, n).astype(np.uint64),
             time_us=time_us,
             received_us=time_us,

@@ -66,7 +66,7 @@ def _payments(first: int, given: argparse.Namespace, rng: np.random.Generator) -
     devices = rng.integers(1, 2**63, n).astype(np.uint64)
     ids = rng.integers(1, 2**63, n).astype(np.uint64)
     return EventColumns(
-        is_outcome=np.zeros(n, np.uint8), ids=ids, time_us=time_us, received_us=time_us,
+        kinds=np.zeros(n, np.uint8), ids=ids, time_us=time_us, received_us=time_us,
         exact=rng.integers(1, 10_000, (n, 1)), plain=np.zeros((n, 0)),
         texts=np.column_stack([{"card": cards, "device": devices}[name] for name in SCHEMA.texts]),
         labels=np.full(n, -1, np.int8),

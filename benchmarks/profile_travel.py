@@ -41,7 +41,7 @@ def main() -> None:
     time_us = np.sort(rng.integers(0, 30 * DAY_US - 1, n))
     store.advance(
         EventColumns(
-            is_outcome=np.zeros(n, np.uint8), ids=rng.integers(1, 2**63, n).astype(np.uint64), time_us=time_us,
+            kinds=np.zeros(n, np.uint8), ids=rng.integers(1, 2**63, n).astype(np.uint64), time_us=time_us,
             received_us=time_us, exact=rng.integers(1, 10_000_000, (n, 1)), plain=np.zeros((n, 0)),
             texts=rng.permutation(np.repeat(keys, EVENTS))[:, np.newaxis], labels=np.full(n, -1, np.int8),
         )

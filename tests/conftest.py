@@ -55,6 +55,7 @@ START_US = 1_735_689_600_000_000  # 2025-01-01
 
 SHOP_FILE = Path(__file__).with_name("shop_detector.py")
 SHOP = load_detector(str(SHOP_FILE))
+EVENT_SHOP = load_detector(str(Path(__file__).with_name("shop_with_events_detector.py")))
 
 
 def shop_frame(n: int, seed: int = 1) -> pl.DataFrame:
@@ -79,6 +80,12 @@ def shop_frame(n: int, seed: int = 1) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="session")
+def make_shop_frame():
+    """Makes histories of the small detector, by how many rows and a seed."""
+    return shop_frame
+
+
+@pytest.fixture(scope="session")
 def shop_history() -> pl.DataFrame:
     """What the small detector is trained on."""
     return shop_frame(6000)
@@ -91,6 +98,15 @@ def shop_home(tmp_path_factory) -> Path:
     registry = Registry(home / "models")
     manifest = train(SHOP, history_of_frame(shop_frame(6000), SHOP.schema), registry, lambda *_: None)
     HomeDeployment(home).promote(manifest.version)
+    return home
+
+
+@pytest.fixture(scope="session")
+def event_shop_home(tmp_path_factory) -> Path:
+    """A home folder with a model of the shop that knows context events; copy it before you write to it."""
+    home = tmp_path_factory.mktemp("events") / "home"
+    history = history_of_frame(shop_frame(6000), EVENT_SHOP.schema)
+    HomeDeployment(home).promote(train(EVENT_SHOP, history, Registry(home / "models"), lambda *_: None).version)
     return home
 
 

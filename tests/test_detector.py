@@ -11,6 +11,8 @@ from sentinel.detectors import load_detector, preset_names
 from sentinel.detectors.velocity import RULES as VELOCITY_RULES
 from sentinel.errors import InvalidDefinition, InvalidInput
 from sentinel.events.files import read_history
+from sentinel.events.reading import Reading
+from sentinel.events.times import instant_us
 from sentinel.features import definitions
 
 AMOUNT = {"schema": Schema(), "features": (field("amount"),)}
@@ -69,8 +71,10 @@ def test_creditcard_reads_its_published_file_as_it_is(tmp_path):
     path = tmp_path / "creditcard.csv"
     path.write_text("\n".join(lines))
     detector = load_detector("creditcard")
-    history = read_history(path, detector.schema, strict=True)
-    assert history.frame["event_time"].to_list() == [0, 100_000_000_000, 172_792_000_000]
+    history = read_history(path, detector.schema, Reading(strict=True))
+    assert history.frame["event_time"].to_list() == [
+        instant_us("2013-09-01") + second * 1_000_000 for second in (0, 100_000, 172_792)
+    ]
     assert history.frame["Time"].to_list() == [0, 100_000, 172_792]
     assert history.frame["Amount"].to_list() == [149.62, 0, 217]
     assert history.frame["Class"].to_list() == [0, 1, 0]
@@ -81,15 +85,15 @@ def test_creditcard_takes_the_thirty_numbers_of_that_file_in_its_order():
     detector = load_detector("creditcard")
     assert detector.plan({}).names == PUBLISHED
     payment = detector.schema.decode(msgspec.json.encode(dict.fromkeys(PUBLISHED, 0.5)))
-    detector.schema.assign(payment, "a7", 1)
-    assert (payment.transaction_id, payment.event_time, payment.Time) == ("a7", 1, 0.5)
+    detector.schema.assign(payment, "a7")
+    assert (payment.transaction_id, payment.event_time, payment.Time) == ("a7", None, 0.5)
 
 
 def test_velocity_takes_the_published_example_request():
     schema = load_detector("velocity").schema
     transaction = schema.decode(EXAMPLE)
     assert schema.assigns
-    schema.assign(transaction, "a7", 1)
+    schema.assign(transaction, "a7")
     assert (transaction.transaction_id, transaction.txn_count_24h, transaction.hour_of_day) == ("a7", 3.0, 14.0)
 
 
@@ -118,3 +122,46 @@ def test_that_import_is_light():
     heavy = {"numba", "polars", "xgboost", "onnx", "onnxruntime", "sklearn", "fastapi", "sqlalchemy"}
     program = f"import sys, sentinel; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+BROKEN = """from sentinel import Detector, Schema, col, count, field, ratio
+
+card = "card_id"
+detector = Detector(
+    schema=Schema(keys=("card_id",)),
+    features=(
+        field("amount"),
+        {feature},
+    ),
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("feature", "message"),
+    [
+        ('count(by="crad_id", over="1h")', "count_by_crad_id_1h: 'crad_id' is no key"),
+        ('count(by=card, over="1 hour")', "'1 hour' is no duration"),
+        ('ratio("amount", to=field("amuont"))', "amuont: 'amuont' is no number"),
+        ('count(by=card, over="1h", where=col("status") == "no")', "'status', which is no field"),
+        ('field("amount")', "features amount declared twice"),
+        ("count(by=card)", r"fails with TypeError: count\(\) missing"),
+    ],
+)
+def test_what_is_declared_wrong_is_refused_with_its_line(tmp_path, feature, message):
+    path = tmp_path / "mine.py"
+    path.write_text(BROKEN.format(feature=feature))
+    with pytest.raises(InvalidDefinition, match=f"^{path}:8:? .*{message}"):
+        load_detector(str(path))
+
+
+def test_the_line_of_a_feature_is_no_part_of_it():
+    one, other = (
+        field("amount"),
+        field("amount"),
+    )
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one.line != other.line
+    assert one.line.rpartition(":")[0] == __file__
+    assert msgspec.json.encode(one) == b'{"kind":"field","name":"amount","of":"amount"}'

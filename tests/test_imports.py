@@ -15,7 +15,8 @@ READS = {
     "telemetry": "errors",
     "child_process": "errors",
     "events": "errors durable",
-    "config": "errors events",
+    "environment": "errors",
+    "config": "errors environment events",
     "homes": "errors",
     "features": "errors events",
     "policy": "errors",
@@ -26,15 +27,16 @@ READS = {
     "__init__": "detector events features policy",
     "detectors": "__init__ errors detector",
     "simulate": "errors events",
+    "inspect": "errors events",
     "train": "errors detector detectors events features model policy review",
     "shadow": "errors child_process events features model policy record review",
     "serve": "errors telemetry child_process events features model policy record review shadow",
     "transport": "errors durable telemetry config homes events model policy record review shadow serve",
     "app": "errors telemetry child_process config homes events features model policy record review shadow serve transport",
-    "commands": "errors config homes detector detectors events features model policy record review simulate train shadow "
+    "commands": "errors config homes detector detectors events features model policy record review simulate inspect train shadow "
     "transport",
     "bench": "errors config commands detector events features model record simulate train transport",
-    "cli": "errors telemetry config app events model record transport commands bench",
+    "cli": "errors telemetry environment config app events model record transport commands bench",
     "__main__": "cli",
 }
 """Exactly what each part imports, in the order in which it may be read: every part imports from those above it."""

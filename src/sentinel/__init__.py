@@ -5,31 +5,44 @@ Everything that a detector file needs is imported from here.
 
 from sentinel.detector import Detector, Training
 from sentinel.events.schema import Schema
+from sentinel.features.conditions import Where, col
 from sentinel.features.definitions import (
     Feature,
     category,
+    cosine,
     count,
     day_of_week,
+    difference,
     distance_since_last,
     distinct,
+    entropy,
     field,
     fraud_count,
     fraud_rate,
     hour_of_day,
+    is_first,
     is_night,
+    is_round,
     is_weekend,
     last,
     maximum,
     mean,
     minimum,
     ratio,
+    seconds_between,
+    seconds_since,
     seconds_since_last,
     session_count,
     session_seconds,
     session_total,
+    share,
+    sine,
     speed_since_last,
     std,
+    time_of_day,
+    top_share,
     total,
+    zscore,
 )
 from sentinel.policy.fail_policy import FailPolicy
 from sentinel.policy.fallback import Condition, Fallback, Rule
@@ -37,8 +50,10 @@ from sentinel.policy.thresholds import Policy
 
 __version__ = "0.1.0"
 __all__ = [
-    "Condition", "Detector", "FailPolicy", "Fallback", "Feature", "Policy", "Rule", "Schema", "Training", "category",
-    "count", "day_of_week", "distance_since_last", "distinct", "field", "fraud_count", "fraud_rate", "hour_of_day",
-    "is_night", "is_weekend", "last", "maximum", "mean", "minimum", "ratio", "seconds_since_last", "session_count",
-    "session_seconds", "session_total", "speed_since_last", "std", "total",
+    "Condition", "Detector", "FailPolicy", "Fallback", "Feature", "Policy", "Rule", "Schema", "Training", "Where",
+    "category", "col", "cosine", "count", "day_of_week", "difference", "distance_since_last", "distinct", "entropy",
+    "field", "fraud_count", "fraud_rate", "hour_of_day", "is_first", "is_night", "is_round", "is_weekend", "last",
+    "maximum", "mean", "minimum", "ratio", "seconds_between", "seconds_since", "seconds_since_last", "session_count",
+    "session_seconds", "session_total", "share", "sine", "speed_since_last", "std", "time_of_day", "top_share", "total",
+    "zscore",
 ]  # fmt: skip

@@ -25,7 +25,7 @@ from sentinel.errors import BundleProblem, InvalidDefinition, SentinelError, Sto
 from sentinel.events.card_numbers import masked
 from sentinel.events.columns import Outcome, columns_of_outcomes
 from sentinel.events.reader import TransactionReader
-from sentinel.events.times import duration_us
+from sentinel.events.times import clock_us, duration_us
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.homes import Place, homes_in, tenants_in
@@ -36,6 +36,7 @@ from sentinel.policy.deployment import Deployment
 from sentinel.policy.model_call import Limits
 from sentinel.record.applied import Change, HomeDeployment, deployment_in, log_folder
 from sentinel.record.audit import SENTINEL, By
+from sentinel.record.coverage import Coverage
 from sentinel.record.file_log import FileLog
 from sentinel.record.home_log import HomeLog
 from sentinel.record.ids import IdIndex
@@ -107,6 +108,9 @@ def open_engine(settings: Settings, log: Log, lineup: Lineup, counters: Counters
     except BaseException:
         journal.close()
         raise
+    gap = Coverage(log).gap(lineup.champion.bundle.manifest, clock_us())
+    if gap is not None:
+        _log.warning("%s", gap)
     gc.collect()
     gc.freeze()  # what is loaded now stays: the collector need not look at it again
     return engine
@@ -174,13 +178,8 @@ def _opened(place: Place, settings: Settings, counters: Counters, opened: contex
     log = HomeLog.open(log_folder(settings.home), time.time_ns() // 1000)
     opened.callback(log.close)
     log.start_upkeep()
-    log.publish_url(_url_of(settings) + place.prefix, place.tenant)
+    log.publish_url(settings.url + place.prefix, place.tenant)
     return _deciding(settings, counters, log)
-
-
-def _url_of(settings: Settings) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"{'https' if settings.tls_certificate else 'http'}://{host}:{settings.port}"
 
 
 def _refuse_older(home: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from sentinel.environment import given_in
 from sentinel.errors import InvalidDefinition
 from sentinel.events.secrets import CardNumbers, GivenKey, Secrets, read_secrets
 from sentinel.events.times import duration_us
@@ -17,13 +18,17 @@ SHORTEST_KEY = 16
 """Characters of a key. Those that Sentinel makes have 46."""
 
 _KEYS = ("admin_key", "key")
+_HASH_KEYS = ("hash_key", "hash_key_before")
+_SWITCHES = {"force_circuit_open"}
+_ON_OFF = {"yes": True, "on": True, "no": False, "off": False}  # besides true, false, 1 and 0
 _LISTS = ("cors_origins", "hosts")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of a server. Every one can be given as `SENTINEL_<NAME>` in the environment.
 
-    An empty variable counts as not set, but for keys, which may not be empty.
+    An empty variable counts as not set, but for keys, which may not be empty. White space around a value does not
+    count. A switch is on with 1, true, yes or on, and off with 0, false, no or off, in letters of any case.
 
     - `home`: the folder of models, log, snapshots and views.
     - `host`, `port`, `workers`: where to listen, in how many processes.
@@ -43,9 +48,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       leaves room for. One more is told so with 503.
     - `head_timeout_s`, `body_timeout_s`: how long a client may take to send a request's head, and then its body;
       for a TLS handshake it has as long as for a head.
-      `unread_timeout_s`: how long one that does not read its answers is waited for.
+      `unread_timeout_s`: how long one that does not read its answers is waited for.  `idle_timeout_s`: after how long
+      a connection is closed on which nothing comes in; up to twice as long may pass.
     - `max_waiting`: transactions that may wait for a decision before callers get 503; one caller's may be four fifths.
-    - `outcomes_per_minute`: outcomes that one API key may tell in a minute; more get 429.
+    - `outcomes_per_minute`, `events_per_minute`: outcomes, and context events, that one API key may tell in a minute;
+      more get 429.
     - `deadline_ms`: when an answer is due. Requests that wait too long are not decided by the model, but as the
       detector's `on_fault` says. A caller's `x-deadline-ms` counts from `least_deadline_ms` to `longest_deadline_ms`;
       what is outside is taken as the nearer of the two. With less than the first a caller would choose not to
@@ -92,8 +99,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     head_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
     body_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     unread_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    idle_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 75.0
     max_waiting: int = 10_000
     outcomes_per_minute: Annotated[int, msgspec.Meta(ge=1)] = 6_000
+    events_per_minute: Annotated[int, msgspec.Meta(ge=1)] = 60_000
     deadline_ms: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     least_deadline_ms: Annotated[float, msgspec.Meta(gt=0)] = 20.0
     longest_deadline_ms: Annotated[float, msgspec.Meta(gt=0)] = 60_000.0
@@ -150,6 +159,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return GivenKey("hash_key_before", self.hash_key_before, self.hash_key_before_file)
 
     @property
+    def url(self) -> str:
+        """The address that the server listens on."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls_certificate else 'http'}://{host}:{self.port}"
+
+    @property
     def needs_keys(self) -> bool:
         """Whether every caller needs a key, this machine too."""
         return self.auth == "required" or not is_loopback(self.host)
@@ -200,11 +215,12 @@ def age_us(text: str) -> int | None:
 
 def read_settings(given: Mapping[str, object], environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings from `given` (None means not given), else from the environment, else the defaults."""
-    values: dict[str, object] = {
-        name: environment[variable]
-        for name in Settings.__struct_fields__
-        if (variable := f"SENTINEL_{name.upper()}") in environment and (environment[variable] or name in _KEYS)
-    }
+    values: dict[str, object] = dict(given_in(environment, Settings.__struct_fields__, (*_KEYS, *_HASH_KEYS)))
+    for name in _HASH_KEYS:
+        if values.get(name) == "":
+            raise InvalidDefinition(f"SENTINEL_{name.upper()} is empty; unset it, or give the key")
+    for name in _SWITCHES & values.keys():
+        values[name] = _ON_OFF.get(str(values[name]).lower(), values[name])
     values |= {name: value for name, value in given.items() if value is not None}
     for name in _LISTS:
         if isinstance(values.get(name), str):

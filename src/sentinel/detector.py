@@ -1,5 +1,7 @@
 """A detector: one kind of transaction, its features, its policy and how it is trained, in one Python file."""
 
+from bisect import bisect_left
+
 import msgspec
 
 from sentinel.errors import InvalidDefinition
@@ -70,7 +72,11 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             if not is_source(source):
                 raise InvalidDefinition(f"trusts: {source!r} is no source of outcomes; use {SOURCE_FORM}")
         plan = self.plan({})
-        compile_plan(plan)
+        fault = _fault_of(plan)
+        if fault is not None:
+            n = bisect_left(range(1, len(self.features)), True, key=lambda n: _fault_of(_first(plan, n)) is not None)
+            line = f"{self.features[n].line}: " if self.features else ""
+            raise InvalidDefinition(f"{line}{fault}")
         self.fallback.compile(plan.names)
         if self.policy.block_at_fpr is None and self.fallback.can_block:
             raise InvalidDefinition(
@@ -88,3 +94,17 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def categorical(self) -> tuple[str, ...]:
         """Fields whose values are learned as codes."""
         return tuple(feature.of or "" for feature in self.features if feature.kind == "category")
+
+
+def _first(plan: FeaturePlan, n: int) -> FeaturePlan:
+    """The plan of the first n features."""
+    return msgspec.structs.replace(plan, features=plan.features[:n])
+
+
+def _fault_of(plan: FeaturePlan) -> InvalidDefinition | None:
+    """Why a plan cannot be computed; the first n features cannot from the one on that is the reason."""
+    try:
+        compile_plan(plan)
+    except InvalidDefinition as error:
+        return error
+    return None

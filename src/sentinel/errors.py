@@ -24,6 +24,15 @@ class DataProblem(SentinelError):
     """A file of transactions cannot be read, or lacks what the detector needs."""
 
 
+class NotUtf8(DataProblem):
+    """A text file is in another encoding; `perhaps` is the one that reads most such files."""
+
+    def __init__(self, path: str, line: int | None, perhaps: str) -> None:
+        where = "" if line is None else f" (line {line})"
+        super().__init__(f"{path} is not UTF-8{where}; say what it is, as in --encoding {perhaps}")
+        self.perhaps = perhaps
+
+
 class BundleProblem(SentinelError):
     """A model bundle is missing, incomplete, altered, or does not fit this version of Sentinel."""
 

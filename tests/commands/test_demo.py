@@ -22,3 +22,20 @@ def test_precision_and_recall_follow_what_is_taken_back(made):
     gone = [{"id": "t1", "about": 2}, {"id": "t3", "about": 4, "left": False}, {"id": "another", "about": 9}]
     view.taken_back(revoked_rows(made.revoked_record(20, gone, "k")))
     assert view._quality() == "0.33, 1.00 of 1 frauds known so far"
+
+
+def test_precision_is_of_transactions_whose_legitimate_ones_are_told_too():
+    """All are alarms, half of them frauds, which are told after a day; what is legitimate after ten."""
+    n, day = 100, 86_400_000_000
+    labels = np.arange(n) % 2
+    times = np.arange(n) * day // 5
+    outcomes = times + np.where(labels == 1, day, 10 * day)
+    view = View(None, Traffic([f"t{i}" for i in range(n)], [b""] * n, times, labels, outcomes, ["operator"] * n), "")
+    assert view._quality() == "known 10 days after a transaction"
+    for i in range(n):
+        view.decided(i, 200, json.dumps({"fraud_probability": 0.5, "decision": "block"}).encode(), 1)
+        told = outcomes <= view.now_us
+        view.truths[told] = labels[told]
+        if view.now_us >= 11 * day:
+            assert abs(float(view._quality().split(",")[0]) - 0.5) <= 0.1
+    assert view._quality() == "0.50, 1.00 of 25 frauds known so far"

@@ -11,6 +11,7 @@ from sentinel.commands.simulate import simulate_to_file
 from sentinel.detectors import load_detector
 from sentinel.errors import InvalidDefinition
 from sentinel.events.files import read_history
+from sentinel.events.reading import Reading
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.fallback import Fallback
@@ -30,7 +31,7 @@ def velocity_file(tmp_path_factory):
 
 
 def test_velocity_rows_are_what_the_detector_reads(velocity_file):
-    frame = read_history(velocity_file, VELOCITY.schema, strict=True).frame
+    frame = read_history(velocity_file, VELOCITY.schema, Reading(strict=True)).frame
     assert set(frame.columns) == {*VELOCITY.schema.fields, "is_fraud"}
     assert len(frame) == 30_000
 
@@ -77,4 +78,4 @@ def test_the_command_takes_the_detector(tmp_path):
     done = CliRunner().invoke(app, ["simulate", "--detector", "velocity", "-n", "500", "--out", str(out), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["transactions"] == 500
-    assert len(read_history(out, VELOCITY.schema, strict=True)) == 500
+    assert len(read_history(out, VELOCITY.schema, Reading(strict=True))) == 500

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import datetime
 
 import msgspec
 import polars as pl
@@ -14,9 +15,11 @@ from sentinel.events.card_numbers import masked
 from sentinel.events.columns import columns_of_transactions
 from sentinel.events.files import history_of_frame
 from sentinel.events.reader import TransactionReader
+from sentinel.events.reading import Reading
 from sentinel.events.replay import columns_of_frame
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import HashKey, Secrets, key_of
+from sentinel.events.times import LONG_AGO_US, instant_us
 
 KEY = key_of("Zr8Qm1pX0vK5tB7nC3yL9wE2sD4fG6hJ")
 SCHEMA = Schema(
@@ -48,11 +51,19 @@ def test_a_secret_is_hashed_and_the_digits_that_are_wanted_are_kept():
 
 def test_digits_cannot_be_sent_but_with_a_hash_that_they_were_kept_of():
     with pytest.raises(InvalidInput, match="taken from card"):
-        READER.decode(json.dumps({"transaction_id": "t", "event_time": 1, "amount": 1, "card_first6": "1"}).encode())
+        READER.decode(
+            json.dumps({"transaction_id": "t", "event_time": 1750000000, "amount": 1, "card_first6": "1"}).encode()
+        )
     again = read(card=KEY.hash(PAN), card_first6="411111", card_last4="1111")
     assert again == read(card=PAN)
     for wrong in ("41111", "41111x", PAN):
-        body = {"transaction_id": "t", "event_time": 1, "amount": 1, "card": KEY.hash(PAN), "card_first6": wrong}
+        body = {
+            "transaction_id": "t",
+            "event_time": 1750000000,
+            "amount": 1,
+            "card": KEY.hash(PAN),
+            "card_first6": wrong,
+        }
         with pytest.raises(InvalidInput, match="Expected 6 digits"):
             READER.decode(json.dumps(body).encode())
 
@@ -84,13 +95,13 @@ def test_two_secrets_that_differ_in_where_a_slash_stands_are_two():
 def test_limits_hold_after_hashing():
     assert read(transaction_id=PAN).transaction_id == KEY.hash(PAN)
     with pytest.raises(InvalidInput, match="at most 128") as error:
-        READER.decode(json.dumps({"transaction_id": "x" * 112 + PAN, "event_time": 1, "amount": 1}).encode())
+        READER.decode(json.dumps({"transaction_id": "x" * 112 + PAN, "event_time": 1750000000, "amount": 1}).encode())
     assert error.value.path == "$.transaction_id"
 
 
 def test_card_numbers_can_be_refused():
     reader = TransactionReader(SCHEMA, Secrets(KEY, "refuse"))
-    body = json.dumps({"transaction_id": "t", "event_time": 1, "amount": 1, "shop": PAN}).encode()
+    body = json.dumps({"transaction_id": "t", "event_time": 1750000000, "amount": 1, "shop": PAN}).encode()
     with pytest.raises(InvalidInput, match="no card number"):
         reader.decode(body)
     assert reader.decode_array(b"[%b]" % body) is None
@@ -101,7 +112,7 @@ def test_a_schema_with_secrets_is_refused_without_a_key():
     with pytest.raises(InvalidDefinition, match="declares card secret, and there is no key"):
         TransactionReader(SCHEMA, Secrets())
     with pytest.raises(InvalidDefinition, match="there is no key"):
-        history_of_frame(pl.DataFrame({"transaction_id": ["t"], "event_time": [1], "amount": [1.0]}), SCHEMA)
+        history_of_frame(pl.DataFrame({"transaction_id": ["t"], "event_time": [1750000001], "amount": [1.0]}), SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +120,9 @@ def test_a_schema_with_secrets_is_refused_without_a_key():
     [
         ({"secret": ("amount",)}, "secret names amount"),
         ({"secret": ("transaction_id",)}, "secret names transaction_id"),
-        ({"keep_digits": ("card",)}, "which is not secret; declare it secret as well"),
+        ({"keep_digits": ("x",)}, "keep_digits names x, which is not declared"),
+        ({"keep_domain": ("amount",)}, "keep_domain names amount, which is not declared"),
+        ({"times": ("card",)}, "card declared twice"),
         ({"not_card_numbers": ("x",)}, "not_card_numbers names x"),
         ({"secret": ("card",), "keep_digits": ("card",), "categories": ("card_last4",)}, "card_last4 declared twice"),
     ],
@@ -136,8 +149,10 @@ def test_what_is_personal_is_a_hash_and_sealed_for_its_subject():
     assert read(sealed, card=PAN, shop="s", email=KEY.hash("a@b")).email_sealed is None
     assert read(TransactionReader(PERSONAL, Secrets(KEY)), card=PAN, shop="s", email="a@b").email_sealed is None
     with pytest.raises(InvalidInput, match="made from email"):
-        sealed.decode(b'{"transaction_id":"t","event_time":1,"amount":1,"shop":"s","email_sealed":"x"}')
-    frame = pl.DataFrame({"transaction_id": ["t"], "event_time": [1], "amount": [1.0], "shop": ["s"], "email": ["a@b"]})
+        sealed.decode(b'{"transaction_id":"t","event_time":1750000000,"amount":1,"shop":"s","email_sealed":"x"}')
+    frame = pl.DataFrame(
+        {"transaction_id": ["t"], "event_time": [1750000001], "amount": [1.0], "shop": ["s"], "email": ["a@b"]}
+    )
     assert history_of_frame(frame, PERSONAL, secrets=Secrets(KEY)).frame["email"].to_list() == [KEY.hash("a@b")]
 
 
@@ -209,7 +224,7 @@ def test_a_file_and_live_transactions_have_the_same_bits_and_no_card_number(rows
         pl.Series("transaction_id", ids), pl.Series("event_time", range(1_000_000_000, 1_000_000_000 + len(rows))),
         pl.lit(1.5).alias("amount"),
     )  # fmt: skip
-    history = history_of_frame(frame, SCHEMA, secrets=Secrets(KEY), strict=True).frame
+    history = history_of_frame(frame, SCHEMA, Reading(strict=True), secrets=Secrets(KEY)).frame
     live = [
         READER.decode(
             json.dumps(
@@ -225,7 +240,7 @@ def test_a_file_and_live_transactions_have_the_same_bits_and_no_card_number(rows
     of_file = columns_of_frame(SCHEMA, history)
     assert of_live.texts.tolist() == of_file.texts.tolist()
     assert of_live.ids.tolist() == of_file.ids.tolist()
-    again = history_of_frame(history, SCHEMA, secrets=Secrets(KEY), strict=True).frame
+    again = history_of_frame(history, SCHEMA, Reading(strict=True), secrets=Secrets(KEY)).frame
     assert again.equals(history)
     stored = "\n".join(SCHEMA.encode(one).decode() for one in live)
     assert masked(re.sub(r'"own":"[^"]*"', "", stored)) == re.sub(r'"own":"[^"]*"', "", stored)
@@ -233,13 +248,19 @@ def test_a_file_and_live_transactions_have_the_same_bits_and_no_card_number(rows
 
 def test_rows_with_card_numbers_are_left_out_where_those_are_refused():
     frame = pl.DataFrame(
-        {"transaction_id": ["a", "b"], "event_time": [1, 2], "amount": [1.0, 1.0], "shop": [PAN, "s"], "card": PAN}
+        {
+            "transaction_id": ["a", "b"],
+            "event_time": [1750000001, 1750000002],
+            "amount": [1.0, 1.0],
+            "shop": [PAN, "s"],
+            "card": PAN,
+        }
     )
     history = history_of_frame(frame, SCHEMA, secrets=Secrets(KEY, "refuse"))
     assert history.frame["transaction_id"].to_list() == ["b"]
     assert history.skipped == {"it holds a card number": 1}
     with pytest.raises(DataProblem, match="it holds a card number"):
-        history_of_frame(frame, SCHEMA, secrets=Secrets(KEY, "refuse"), strict=True)
+        history_of_frame(frame, SCHEMA, Reading(strict=True), secrets=Secrets(KEY, "refuse"))
 
 
 BEFORE = HashKey("1", b"k" * 32)
@@ -262,7 +283,7 @@ def test_what_was_hashed_before_comes_along_while_the_former_key_is_given():
     assert plain.hashed_before == {"email": BEFORE.hash("a@b")}  # a hash stays what it is
     assert sealed.texts("card", PAN) == [ROTATED.hidden(PAN), BEFORE.hash(PAN)]
     assert sealed.texts("shop", "s") == ["s"]
-    forged = b'{"transaction_id":"t","event_time":1,"amount":1,"shop":"s","hashed_before":{"card":"x"}}'
+    forged = b'{"transaction_id":"t","event_time":1750000000,"amount":1,"shop":"s","hashed_before":{"card":"x"}}'
     with pytest.raises(InvalidInput, match="Expected none") as error:
         sealed.decode(forged)
     assert error.value.path == "$.hashed_before"
@@ -282,3 +303,55 @@ def test_the_same_transaction_is_known_whatever_it_was_hashed_with():
                 assert not PERSONAL.is_same(content(one), content(other, OTHER_PAN))
     assert PERSONAL.is_same(content(former), content(after, OTHER_PAN))
     assert not PERSONAL.is_same(content(former), content(after, None))
+
+
+TAKING = Schema(
+    keys=("card", "email"), times=("opened",), optional=("card", "email", "opened"), secret=("email",),
+    keep_digits=("card",), keep_domain=("email",), timezone="Europe/Madrid",
+)  # fmt: skip
+TAKER = TransactionReader(TAKING, Secrets(KEY))
+
+
+def test_what_is_taken_from_a_field_is_taken_before_that_is_hidden():
+    found = read(TAKER, card=PAN, email=" Ann@Mail.Example")
+    assert (found.card_first6, found.card_last4, found.email_domain) == ("411111", "1111", "mail.example")
+    assert found.card == KEY.hash(PAN)  # no secret, but a card number in a text
+    assert found.email == KEY.hash(" Ann@Mail.Example")
+    assert TAKING.restore(TAKING.encode(found)) == found
+    again = read(TAKER, card=PAN, email=found.email, email_domain="mail.example", card_first6="411111")
+    assert again.email_domain == "mail.example"
+    assert read(TAKER, email="nobody").email_domain is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"email": "a@b.c", "email_domain": "b.d"}, {"card": PAN, "card_first6": "411112"}, {"card_last4": "1111"}]
+)
+def test_what_was_not_taken_from_a_field_is_refused(wrong):
+    body = json.dumps({"transaction_id": "t", "event_time": 1_735_689_600, "amount": 1} | wrong).encode()
+    with pytest.raises(InvalidInput, match="it is taken from"):
+        TAKER.decode(body)
+    assert TAKER.decode_array(b"[" + body + b"]") is None
+
+
+def test_further_times_are_read_as_the_time_is_and_may_be_of_long_ago():
+    born = read(TAKER, opened="1961-05-03T12:00:00")
+    assert born.opened == instant_us("1961-05-03T11:00:00Z", earliest_us=LONG_AGO_US)
+    assert read(TAKER, opened=1_735_689_600).opened == 1_735_689_600_000_000
+    assert TAKING.restore(TAKING.encode(born)) == born
+    for wrong in ("1861-05-03", "later", 20260131, "2101-01-01"):
+        with pytest.raises(InvalidInput) as error:
+            read(TAKER, opened=wrong)
+        assert error.value.path == "$.opened"
+
+
+@given(
+    st.one_of(st.none(), st.text(max_size=12), st.emails().map(lambda one: one[:60]), st.just(PAN)),
+    st.one_of(st.none(), st.datetimes(datetime(1900, 1, 2), datetime(2099, 1, 1)).map(datetime.isoformat)),
+)
+def test_a_file_has_what_was_taken_and_the_times_as_the_server_has_them(text, opened):
+    live = {"transaction_id": "t", "event_time": 1_735_689_600, "amount": 1, "card": text, "email": text}
+    given = {name: value for name, value in (live | {"opened": opened}).items() if value is not None}
+    frame = pl.DataFrame([given | {"event_time": "2025-01-01T00:00:00Z"}])
+    found = TAKER.decode(json.dumps(given).encode())
+    row = history_of_frame(frame, TAKING, secrets=Secrets(KEY)).frame.row(0, named=True)
+    assert row == {name: getattr(found, name) for name in TAKING.fields}

@@ -122,7 +122,9 @@ ANOTHER = {
     "reach": FeaturePlan(SCHEMA, (f.total("amount", by="card", over="2m"),)),
     "decimals": FeaturePlan(msgspec.structs.replace(SCHEMA, amount_decimals=3), SMALL.features),
     "field": FeaturePlan(SCHEMA, (f.total("points", by="card", over="1m"),)),
-    "name": FeaturePlan(msgspec.structs.replace(SCHEMA, amount="paid"), (f.total("paid", by="card", over="1m"),)),
+    "name": FeaturePlan(
+        msgspec.structs.replace(SCHEMA, amount="paid", events={}), (f.total("paid", by="card", over="1m"),)
+    ),
     "what is kept": FeaturePlan(SCHEMA, (*SMALL.features, f.last("amount", by="card"))),
 }
 

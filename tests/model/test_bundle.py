@@ -147,7 +147,7 @@ def test_a_plan_that_cannot_be_computed_is_refused_though_all_hashes_are_right(f
     ratio["parts"] = []
     plan = msgspec.convert(said, FeaturePlan)
     rewrite(folder, record=True, plan=said, plan_sha256=plan_sha256(plan))
-    with pytest.raises(BundleProblem, match="a ratio is of two features"):
+    with pytest.raises(BundleProblem, match="a ratio is of 2 features"):
         load_bundle(folder)
 
 

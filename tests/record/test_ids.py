@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 
 from sentinel.events.columns import hash_texts
 from sentinel.record import ids
-from sentinel.record.entries import Decided, Decider, Outcomes, Revocation, Revoked, body_of, outcome_keys
+from sentinel.record.entries import (
+    ContextEvents,
+    Decided,
+    Decider,
+    Outcomes,
+    Revocation,
+    Revoked,
+    body_of,
+    context_keys,
+    outcome_keys,
+)
 from sentinel.record.ids import IdIndex
 from sentinel.record.log import Kind, Record
 
@@ -37,6 +47,8 @@ class ListedLog:
         body, keys, rows = body_with(kind, hashes), hashes, max(len(hashes), 1)
         if kind in (Kind.OUTCOMES, Kind.REVOKED):
             keys = outcome_keys(hashes)
+        if kind == Kind.CONTEXT:
+            keys = context_keys(hashes)
         self.records.append(Record(self.end, kind, rows, 0, body))
         self.end += rows
         return keys, self.end - rows
@@ -59,6 +71,8 @@ def body_with(kind, hashes):
         return b""
     if kind == Kind.OUTCOMES:
         return body_of(Outcomes(ids=names, hashes=hashes.tobytes(), is_fraud=b"", times_us=b"", about=b""))
+    if kind == Kind.CONTEXT:
+        return body_of(ContextEvents(schema_id="s", ids=names, hashes=hashes.tobytes(), contents=[], told_by=[]))
     if kind == Kind.REVOKED:
         given = Revocation("k", "", 0, 1, 1)
         nothing = [()] * len(names)
@@ -135,7 +149,7 @@ STEP = st.one_of(
     st.tuples(
         st.just("add"),
         st.lists(HASH, min_size=1, max_size=40),
-        st.sampled_from([Kind.DECIDED, Kind.OUTCOMES, Kind.REVOKED]),
+        st.sampled_from([Kind.DECIDED, Kind.OUTCOMES, Kind.REVOKED, Kind.CONTEXT]),
     ),
     st.tuples(st.just("add"), st.just(()), st.just(Kind.HEARTBEAT)),
     st.tuples(st.just("store"), st.lists(st.lists(HASH, min_size=1, max_size=20), min_size=1, max_size=12)),

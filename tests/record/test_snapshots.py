@@ -28,7 +28,7 @@ def store_of(cards):
     store = MemoryStore(PLAN)
     store.advance(
         EventColumns(
-            is_outcome=np.zeros(cards, np.uint8),
+            kinds=np.zeros(cards, np.uint8),
             ids=np.arange(1, cards + 1, dtype=np.uint64),
             time_us=np.arange(cards, dtype=np.int64),
             received_us=np.arange(cards, dtype=np.int64),

@@ -75,6 +75,8 @@ def changed(reference, name, change, n=5_000, seed=2):
 def test_kinds_come_from_the_definitions():
     made = [features.category("mcc"), features.hour_of_day(), features.is_night(), features.field("amount")]
     assert [kind_of(one) for one in made] == ["categorical", "time", "time", "numeric"]
+    cyclic = [features.sine(one, period=24) for one in ("amount", features.time_of_day("Europe/Madrid"))]
+    assert [kind_of(one) for one in cyclic] == ["numeric", "time"]
 
 
 def test_a_reference_survives_json_and_is_small(reference, training):

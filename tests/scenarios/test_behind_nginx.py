@@ -1,6 +1,7 @@
 """`deploy/nginx.conf` does what it says, in front of a real server: only paths, names and ports are replaced."""
 
 import json
+import re
 import shutil
 import socket
 import ssl
@@ -16,6 +17,7 @@ from sentinel.commands.server_process import ServerProcess, free_port, port_is_f
 
 HOST = "127.0.0.1"
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "nginx.conf"
+INGRESS = DEPLOYED.with_name("ingress.yaml")
 PAYMENT = {"event_time": 1_767_225_600, "amount": 12.5, "card": "card-1", "shop": "shop-1", "risk": 0.5}
 
 
@@ -113,3 +115,24 @@ def test_an_upgrade_is_not_passed_on(ask, key):
 
 def test_a_body_beyond_the_limit_is_refused_at_the_door(ask, key):
     assert ask("POST", "/v1/score", ["x" * 1_100_000], f"Authorization: Bearer {key}")[0] == 413
+
+
+@pytest.mark.parametrize(
+    ("path", "passes"),
+    [
+        ("/v1/score", True), ("/predict", True), ("/v1/outcomes", True), ("/v1/decisions", True), ("/v1/decisions/a/b", True),
+        ("/v1/wallet/score", True), ("/v1/wallet/predict", True), ("/v1/wallet/decisions/admin/x", True), ("/admin/log/prune", False),
+        ("/v1/wallet/admin/log/prune", False), ("/v1/wallet/docs", False), ("/predict/x", False),
+        ("/metrics", False),
+    ],
+)  # fmt: skip
+def test_the_ingress_passes_decisions_and_no_admin_calls(path, passes):
+    """As its nginx reads them: each is the beginning of a path, in any case of letters."""
+    patterns = re.findall(r"- path: (\S+)", INGRESS.read_text())
+    assert any(re.match(one, path, re.IGNORECASE) for one in patterns) == passes
+
+
+def test_admin_calls_of_every_detector_come_from_the_machine_of_nginx_only():
+    found = re.search(r"location ~ (\S+) \{[^}]*deny all;", DEPLOYED.read_text())
+    for path, is_admin in (("/admin/ab/setup", True), ("/v1/wallet/admin/reload", True), ("/v1/wallet/score", False)):
+        assert bool(re.match(found[1], path)) == is_admin

@@ -20,6 +20,7 @@ from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.commands.simulate import velocity_rows
 from sentinel.detectors import load_detector
 from sentinel.events.files import history_of_frame, read_history
+from sentinel.events.reading import Reading
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment
@@ -247,7 +248,9 @@ def thirty(start, tmp_path_factory):
     folder = tmp_path_factory.mktemp("thirty")
     pl.DataFrame(columns).write_csv(folder / "creditcard.csv")
     detector = load_detector("creditcard")
-    return start(train_home(folder, detector, read_history(folder / "creditcard.csv", detector.schema, strict=True)))
+    return start(
+        train_home(folder, detector, read_history(folder / "creditcard.csv", detector.schema, Reading(strict=True)))
+    )
 
 
 def test_its_example_of_thirty_floats_is_answered_unchanged(thirty):

@@ -139,6 +139,27 @@ def test_two_models_of_different_transactions_are_not_compared(registry, both):
     assert load_lineup(TRYING.promoted(), registry, loaded).champion.bundle is stranger
 
 
+@pytest.mark.parametrize(
+    ("changes", "fits"),
+    [
+        ({"keys": ("shop", "card")}, True), ({"keys": ("channel", "card"), "categories": ("shop",)}, True),
+        ({"keys": ("card", "shop", "channel"), "categories": ()}, True), ({"label": "chargeback", "columns": {"card": "pan"}}, True),
+        ({"keys": ("card",)}, False), ({"categories": ("channel", "mcc")}, False), ({"amount_decimals": 0}, False),
+        ({"numbers": ()  , "optional": ("channel",)}, False), ({"exact": {"points": 0}}, False), ({"optional": ("channel",)}, False),
+        ({"rounded": ("amount",)}, False), ({"ranges": {"risk": (-9, 9)}}, False), ({"secret": ("card",)}, False),
+        ({"time_from": "2017-12-01"}, False),
+    ],
+)  # fmt: skip
+def test_keys_and_categories_may_change_places_and_no_more(both, changes, fits):
+    schema = both.champion.bundle.manifest.plan.schema
+    other = with_schema(both.challenger.bundle, msgspec.structs.replace(schema, **changes))
+    if fits:
+        check_comparable(both.champion.bundle, other)
+    else:
+        with pytest.raises(UnknownVersion, match="more than keys and categories"):
+            check_comparable(both.champion.bundle, other)
+
+
 def test_models_of_the_same_transactions_with_other_features_are_compared(four_models_home):
     registry = Registry(four_models_home / "models")
     lineup = load_lineup(SERVED.with_experiment("v4"), registry)

@@ -106,6 +106,19 @@ def test_what_is_personal_may_be_sealed_otherwise_when_it_comes_twice(home):
     assert answers[1].replayed
 
 
+def test_what_came_without_a_time_is_asked_again_without_one(home):
+    """It has the time of its first arrival, which whoever repeats it does not know."""
+    schema = Schema(keys=("card",), optional=("event_time",))
+
+    def asked(**changes):
+        return schema.decode(json.dumps({"transaction_id": "t10", "amount": 1.5, "card": "c"} | changes).encode())
+
+    events = [asked(), asked(), asked(amount=1.51), asked(event_time=home.now_us), asked(event_time=home.now_us - 1)]
+    sifted = Sieve(schema).sift(Arrivals(events, [0] * 5, [100] * 5), home.engine.journal, home.now_us)
+    assert [one.event_time for one in sifted.batch.events] == [home.now_us]
+    assert [type(one) for one in told(sifted)] == [Decision, Decision, Conflict, Decision, Conflict]
+
+
 TWINS = [("order-00044490-0000000000", "liH9wXJC"), ("order-00078591-0000000000", "bsrjb9Eg")]
 """Ids with one hash: it has no key, so whoever knows one id can make the other."""
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import InvalidDefinition
-from sentinel.simulate.payments import PATTERNS, simulate
+from sentinel.simulate.payments import PATTERNS, simulate, simulate_all
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 INSTANT = pl.Datetime("us", "UTC")
@@ -35,8 +35,18 @@ MAY_BE_NULL = {"device_id", "fraud_pattern"}
 
 
 @pytest.fixture(scope="module")
-def payments() -> pl.DataFrame:
-    return simulate(60_000, seed=11).with_row_index("row")
+def made():
+    return simulate_all(60_000, seed=11)
+
+
+@pytest.fixture(scope="module")
+def payments(made) -> pl.DataFrame:
+    return made.payments.with_row_index("row")
+
+
+@pytest.fixture(scope="module")
+def events(made) -> pl.DataFrame:
+    return made.events
 
 
 def of(payments: pl.DataFrame, pattern: str) -> pl.DataFrame:
@@ -117,7 +127,7 @@ def test_a_bad_argument_is_refused_with_advice(arguments, advice):
 def test_every_pattern_occurs_from_20_000_payments_on():
     for seed in range(3):
         assert set(simulate(20_000, seed)["fraud_pattern"].drop_nulls()) == set(PATTERNS)
-    assert len(PATTERNS) == 6
+    assert len(PATTERNS) == 7
 
 
 def test_devices_are_missing_exactly_where_the_card_was_read(payments):
@@ -235,3 +245,54 @@ def test_a_slow_drip_takes_the_same_for_weeks(payments):
     assert drips["amount"].max() < 30
     assert drips["lasts"].min() > timedelta(days=14)
     assert drips["step"].min() > timedelta(hours=24)
+
+
+@settings(max_examples=20, deadline=None)
+@given(n=st.integers(1, 400), seed=st.integers(0, 2**63), days=st.integers(1, 400), share=st.floats(0, 0.499))
+def test_the_events_keep_their_laws_at_any_size(n, seed, days, share):
+    payments, events = simulate_all(n, seed, days=days, fraud_share=share)
+    assert dict(events.schema) == {"event": pl.String, "event_id": pl.String, "event_time": INSTANT,
+                                   "card_id": pl.String, "device_id": pl.String}  # fmt: skip
+    assert events["event_time"].is_sorted()
+    assert events["event_id"].n_unique() == len(events)
+    assert events["event_time"].is_between(START, START + timedelta(days=days), closed="left").all()
+    assert (events["device_id"].is_null() == (events["event"] == "password_change")).all()
+    assert events["card_id"].is_in(payments["card_id"].unique().to_list()).all()
+
+
+def since(payments: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
+    """Hours since the card's last of these events; null where there was none."""
+    last = events.select("card_id", pl.col("event_time").alias("last")).sort("last")
+    joined = payments.sort("event_time").join_asof(
+        last, left_on="event_time", right_on="last", by="card_id", check_sortedness=False
+    )
+    return (joined["event_time"] - joined["last"]).dt.total_seconds() / 3600
+
+
+def test_a_stolen_login_comes_before_spending_that_looks_as_usual(payments, events):
+    frauds = of(payments, "stolen_login")
+    assert (since(frauds, events.filter(event="login")) < 24).all()
+    assert (since(frauds, events.filter(event="password_change")) < 24).mean() > 0.8
+    honest = payments.filter(~pl.col("is_fraud"))
+    usual = honest.filter(channel="online").group_by("card_id").agg(pl.col("amount").median().alias("usual"))
+    ratio = frauds.join(usual, on="card_id").select(pl.col("amount") / pl.col("usual")).to_series()
+    assert 0.5 < ratio.median() < 2
+    known = frauds.join(honest.select("card_id", "device_id").unique(), on=["card_id", "device_id"], how="semi")
+    assert len(known) > 0.5 * len(frauds)
+    shops = frauds.join(honest.select("card_id", "merchant_id").unique(), on=["card_id", "merchant_id"], how="semi")
+    assert len(shops) == len(frauds)
+
+
+def test_who_stole_a_login_comes_from_a_device_that_the_card_never_used(payments, events):
+    honest = payments.filter(~pl.col("is_fraud")).select("card_id", "device_id").unique()
+    strange = events.filter(event="login").join(honest, on=["card_id", "device_id"], how="anti")
+    frauds = of(payments, "stolen_login")
+    assert (since(frauds, strange) < 24).all()
+
+
+def test_customers_change_passwords_and_devices_too(payments, events):
+    honest = payments.filter(~pl.col("is_fraud"))
+    changed = (since(honest, events.filter(event="password_change")) < 24).sum()
+    assert changed > 4 * len(of(payments, "stolen_login"))  # the change alone does not tell
+    first = honest.drop_nulls("device_id").sort("event_time").unique(["card_id", "device_id"], keep="first")
+    assert (since(first, events.filter(event="password_change")) < 1).sum() > 50

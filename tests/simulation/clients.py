@@ -11,11 +11,12 @@ from witness import Witness, bare, said
 
 from sentinel.errors import Conflict, InvalidInput, NotFound, NotReady, Overloaded, SentinelError, StorageProblem
 from sentinel.events.columns import Outcome
+from sentinel.events.context import Context, ContextReader
 from sentinel.events.reader import TransactionReader
 from sentinel.events.times import FARTHEST_AHEAD_US
 from sentinel.record.entries import Decider
 from sentinel.record.log import LogReader
-from sentinel.serve.batch import Decision, Noted
+from sentinel.serve.batch import Decision, Heard, Noted, Report
 from sentinel.serve.engine import Engine
 from sentinel.serve.queue import Request
 
@@ -31,6 +32,10 @@ def _fields(payment: Any) -> Iterator[tuple[str, Any]]:
     return ((name, getattr(payment, name)) for name in payment.__struct_fields__)
 
 
+def _name_of(event: Any) -> str:
+    return event.event.event_id if isinstance(event, Report) else event.transaction_id
+
+
 def _who(decider: Decider) -> str:
     stand_in = "on_fault" if decider.is_fixed else "rules"
     return "model" if decider.degraded is None else stand_in
@@ -43,14 +48,17 @@ class Clients:
         self.machine, self.witness, self.random = machine, witness, machine.random
         self.schema = witness.models.schema
         self.log: LogReader | None = None
+        self.context = Context(self.schema)
         self.sent: dict[str, Any] = {}
+        self.sent_events: dict[str, Any] = {}
+        self.heard: set[str] = set()
         self.answers: dict[str, bytes] = {}
         """The bytes of each answer that was given, as a repeat has them."""
 
         self.told: dict[str, set[tuple[object, ...]]] = {}
         self.unanswered: set[str] = set()
         self.waiting = 0
-        self.counts = dict.fromkeys(("answered", "repeated", "refused", "unknown", "noted", "conflicts"), 0)
+        self.counts = dict.fromkeys(("answered", "repeated", "refused", "unknown", "noted", "heard", "conflicts"), 0)
         self.revision = 0
 
     def payments(self) -> list[Any]:
@@ -112,13 +120,51 @@ class Clients:
                 self.witness.sealings.append(one.card)
         return found
 
+    def events(self, own: Any) -> list[Any]:
+        """The context events of a request, drawn from a generator of their own."""
+        return [self._event(own) for _ in range(own.choice((1, 1, 2, 5)))]
+
+    def _event(self, own: Any) -> Any:
+        if own.random() < 0.3 and self.sent_events:
+            same = self.sent_events[own.choice([*self.sent_events][-20:])]
+            return msgspec.structs.replace(same, card="another") if own.random() < 0.2 else same
+        ago_us = own.choice((0, 0, 1, 60, 4_000, -30)) * 1_000_000 - (
+            2 * FARTHEST_AHEAD_US if own.random() < 0.02 else 0
+        )
+        kind = own.choice([*self.schema.events])
+        carried = {"channel": own.choice((None, "web", "chip")), "email": own.choice((None, "ann@mail.example"))}
+        schema = self.context.schemas[kind]
+        event = schema.wire_type(
+            event_id=f"e{len(self.sent_events)}",
+            event_time=self.machine.wall_us + ago_us,
+            card=f"card-{own.randint(0, shop.CARDS)}",
+            **{name: one for name, one in carried.items() if name in schema.fields},
+        )
+        self.sent_events[event.event_id] = event
+        return event
+
+    def read_events(self, events: Sequence[Any], told_by: str, engine: Engine | None) -> list[Report]:
+        """The events as the API reads them. Raises StorageProblem."""
+        subjects = engine.journal.subjects if engine else None
+        reader = ContextReader(self.schema, shop.SECRETS, subjects.sealed if subjects else None)
+        found = []
+        for one in events:
+            event = reader.decode(
+                _encode({"event": one.kind} | {name: v for name, v in _fields(one) if v is not None and v is not UNSET})
+            )
+            if getattr(event, "email_sealed", None) is not None:
+                self.witness.sealed[event.card, event.email_sealed] = len(self.witness.sealings), one.email
+                self.witness.sealings.append(one.card)
+            found.append(Report(event, told_by))
+        return found
+
     def request(self, events: Sequence[Any]) -> Request:
         """A request whose answer is checked."""
         now_ns = self.machine.now_ns
         due_ns = now_ns + self.random.choice((60_000_000, 60_000_000, 200_000, 10**18))
         self.waiting += 1
         answered = False
-        known = self.answers.keys() & {one.transaction_id for one in events}  # answered before this was sent
+        known = self.answers.keys() & {_name_of(one) for one in events}  # answered before this was sent
 
         def reply(answers: Sequence[Any]) -> None:
             nonlocal answered
@@ -132,7 +178,9 @@ class Clients:
                 raise
 
         for one in events:
-            if isinstance(one, Outcome):
+            if isinstance(one, Report):
+                self.witness.maybe_heard[one.event.event_id][self._content(one), one.told_by] += 1
+            elif isinstance(one, Outcome):
                 self.witness.maybe_told[one.transaction_id][said(one)] += 1
             else:
                 self.witness.maybe[one.transaction_id][bare(self.schema.encode(one))] += 1
@@ -146,7 +194,10 @@ class Clients:
         assert self.log is not None, "an answer of a server that has gone"
         self.witness.follow(self.log)
         for event, answer in zip(events, answers, strict=True):
-            self._check_answer(event, answer, is_known=event.transaction_id in known)
+            if isinstance(event, Report):
+                self._check_heard(event, answer)
+            else:
+                self._check_answer(event, answer, is_known=event.transaction_id in known)
         self.machine.preemption = before
 
     def _check_answer(self, event: Any, answer: Any, *, is_known: bool) -> None:
@@ -163,6 +214,34 @@ class Clients:
             self.counts["noted"] += 1
         else:
             self._check_refusal(event, answer, is_known=is_known)
+
+    def _content(self, report: Report) -> bytes:
+        return bare(self.context.schemas[report.event.kind].encode(report.event))
+
+    def _check_heard(self, report: Report, answer: Any) -> None:
+        name, words = report.event.event_id, str(answer)
+        row = self.witness.heard.get(name)
+        self.machine.trace(f"{name}: {words if isinstance(answer, SentinelError) else type(answer).__name__}")
+        if isinstance(answer, Heard):
+            assert (answer.event_id, answer.event) == (name, report.event.kind)
+            assert row is not None, f"the event {name} is acknowledged and not durable"
+            assert bare(row.content) == self._content(report), f"the event {name} got the answer to another one"
+            self.heard.add(name)
+            self.counts["heard"] += 1
+            return
+        assert isinstance(answer, SentinelError), f"not an answer: {answer!r}"
+        if isinstance(answer, Conflict):
+            assert row is not None, f"the event {name} conflicts with nothing"
+            assert bare(row.content) != self._content(report), f"the event {name} conflicts with itself"
+            self.counts["conflicts"] += 1
+        elif isinstance(answer, InvalidInput):
+            assert report.event.event_time > self.machine.wall_us + FARTHEST_AHEAD_US // 2, words
+        elif not isinstance(answer, Overloaded) and not any(one in words for one in _VOID):
+            assert isinstance(answer, NotReady | StorageProblem), f"a fault inside: {answer!r}"
+            assert "Something went wrong inside" not in words
+            self.counts["unknown"] += 1
+            return
+        self.witness.maybe_heard[name][self._content(report), report.told_by] -= 1
 
     def _check_decision(self, event: Any, answer: Decision, *, is_known: bool) -> None:
         name, row = event.transaction_id, self.witness.decisions.get(event.transaction_id)
@@ -227,6 +306,8 @@ class Clients:
         """No answer was given for something that is not there any more."""
         for name in self.answers:
             assert name in self.witness.decisions, f"the decision of {name} is lost"
+        for name in self.heard:
+            assert name in self.witness.heard, f"the event {name} is lost"
         for name, told in self.told.items():
             stored = {said(row)[:3] for row in self.witness.outcomes[name]}
             assert told <= stored, f"an outcome of {name} is lost"

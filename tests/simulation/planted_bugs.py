@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sentinel.events.context import EventSchema
 from sentinel.record import applied, lock, revoking
 from sentinel.record.disk import File
 from sentinel.record.feature_state import FeatureState
@@ -32,10 +33,17 @@ Patch = Callable[[object, str, object], None]
 Plant = Callable[[Patch], None]
 
 BUGS: dict[str, Plant] = {}
+CONTEXT_BUGS: dict[str, Plant] = {}
+"""Those that show where context events are told."""
 
 
 def bug(plant: Plant) -> Plant:
     BUGS[plant.__name__] = plant
+    return plant
+
+
+def context_bug(plant: Plant) -> Plant:
+    CONTEXT_BUGS[plant.__name__] = plant
     return plant
 
 
@@ -410,6 +418,27 @@ def a_shadow_forgets_a_score(patch: Patch) -> None:
 @bug
 def an_activation_is_not_noted(patch: Patch) -> None:
     patch(Journal, "activate", lambda *_: None)
+
+
+@context_bug
+def an_event_is_answered_before_it_is_durable(patch: Patch) -> None:
+    hear = Engine.hear
+    patch(Engine, "hear", lambda self, *args: hear(self, *args)._replace(durable_from=0))
+
+
+@context_bug
+def an_event_is_stored_again(patch: Patch) -> None:
+    patch(Journal, "context_of", lambda *_: {})
+
+
+@context_bug
+def another_event_under_the_id_is_taken_for_the_same(patch: Patch) -> None:
+    patch(EventSchema, "is_same", lambda *_: True)
+
+
+@context_bug
+def what_is_personal_in_an_event_is_sealed_for_nobody(patch: Patch) -> None:
+    patch(Journal, "_keep_subjects", lambda *_: None)
 
 
 FOUND_BY = {

@@ -89,9 +89,14 @@ def history() -> pl.DataFrame:
     )
 
 
-def train_models(folder: Path) -> None:
-    """v1 and v2, in the folder `models`."""
-    for detector in (V1, V2):
+EVENTS = {"login": ("card", "channel"), "email_change": ("card", "email")}
+"""The context events of a shop that knows some."""
+
+
+def train_models(folder: Path, events: dict[str, tuple[str, ...]] | None = None) -> None:
+    """v1 and v2, in the folder `models`; of a shop with these context events."""
+    for one in (V1, V2):
+        detector = msgspec.structs.replace(one, schema=msgspec.structs.replace(one.schema, events=events or {}))
         train(
             detector, history_of_frame(history(), detector.schema, secrets=SECRETS), Registry(folder), lambda *_: None
         )

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import random
 import shutil
 import sqlite3
 import sys
@@ -190,6 +191,8 @@ class Run:
         self.remember_us = self.random.choice((1, 1, 48)) * HOUR_US
         self.witness = Witness(models, self.remember_us, self.keep_us)
         self.clients = Clients(machine, self.witness)
+        self.own = random.Random(f"{seed} context")
+        self.tells_context = bool(models.schema.events)
         self.is_late = self.random.random() < 0.3
         """Whether records become durable after they were written."""
 
@@ -314,6 +317,8 @@ class Run:
             self._rarely()
         else:
             self._turn()
+        if self.tells_context and self.own.random() < 0.04:
+            self._tell()
         machine.pass_time(self.random.choice((1_000, 20_000, 300_000)))
 
     def _turn(self) -> None:
@@ -394,6 +399,30 @@ class Run:
         if server.worker is not None and not server.is_stopping:
             server.loop.call_soon(arrive)
             self.counts["requests"] += 1
+
+    def _tell(self) -> None:
+        """A request with context events, as `_deliver`."""
+        server, clients = self.server, self.clients
+        events, told_by = clients.events(self.own), self.own.choice(("operator", "app"))
+        self.machine.trace(f"tell {[one.event_id for one in events]}")
+
+        def arrive() -> None:
+            clients.log = server.log
+            try:
+                sent = clients.read_events(events, told_by, None)
+                sent = clients.read_events(events, told_by, server.worker.ready_engine())
+            except SentinelError:
+                clients.request(sent).reply([NotReady("nothing was stored")] * len(sent))
+                return
+            request = clients.request(sent)
+            try:
+                server.worker.put_events(request)
+            except (NotReady, Overloaded) as error:
+                refusal = NotReady("nothing was stored") if isinstance(error, NotReady) else error
+                request.reply([refusal] * len(events))
+
+        if server.worker is not None and not server.is_stopping:
+            server.loop.call_soon(arrive)
 
     def _change(self) -> None:
         """Somebody changes the deployment."""
@@ -604,6 +633,8 @@ class Run:
         self.until(lambda: self.server.worker is not None and self.server.worker.engine is not None)
         for _ in range(5):
             self._send()
+        for _ in range(3 if self.tells_context else 0):
+            self._tell()
         for name in sorted(self.clients.unanswered)[:20]:
             self._deliver([self.clients.sent[name]])
         self.until(lambda: not self.clients.waiting)

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from planted_bugs import BUGS, FOUND_BY
+from planted_bugs import BUGS, CONTEXT_BUGS, FOUND_BY
 
 from sentinel.errors import StorageProblem
 
@@ -27,8 +27,22 @@ MOST_SEEDS = 60
 
 @pytest.mark.timeout(120 + 20 * RUNS)
 def test_every_seed_keeps_what_was_promised(run_of, capsys):
+    counts = all_of(range(FIRST, FIRST + RUNS), run_of, capsys)
+    assert counts["answered"] > 10 * RUNS
+    assert counts["values"] > 50 * RUNS
+
+
+@pytest.mark.timeout(120 + 20 * RUNS)
+def test_every_seed_keeps_what_was_promised_of_context_events(run_with_context, capsys):
+    seeds = range(FIRST, FIRST + max(RUNS // 3, 1))
+    counts = all_of(seeds, run_with_context, capsys)
+    assert counts["heard"] > 5 * len(seeds)
+
+
+def all_of(seeds, run_of, capsys):
+    """What was done in the runs of these seeds."""
     counts, began_s = Counter(), time.monotonic()
-    for seed in range(FIRST, FIRST + RUNS):
+    for seed in seeds:
         run = run_of(seed)
         try:
             run.go()
@@ -39,10 +53,9 @@ def test_every_seed_keeps_what_was_promised(run_of, capsys):
             raise
         counts += run.result
     with capsys.disabled():
-        a_minute = RUNS / (time.monotonic() - began_s) * 60
-        print(f"\n{RUNS} seeds from {FIRST}, {a_minute:.0f} a minute: {dict(counts)}")
-    assert counts["answered"] > 10 * RUNS
-    assert counts["values"] > 50 * RUNS
+        a_minute = len(seeds) / (time.monotonic() - began_s) * 60
+        print(f"\n{len(seeds)} seeds from {FIRST}, {a_minute:.0f} a minute: {dict(counts)}")
+    return counts
 
 
 def test_a_seed_is_one_run(run_of):
@@ -64,6 +77,18 @@ def test_a_seed_is_the_same_run_in_another_process(run_of, models):
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_found(name, run_of, monkeypatch):
     BUGS[name](monkeypatch.setattr)
+    find(name, run_of)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", CONTEXT_BUGS)
+def test_a_planted_bug_about_events_is_found(name, run_with_context, monkeypatch):
+    CONTEXT_BUGS[name](monkeypatch.setattr)
+    find(name, run_with_context)
+
+
+def find(name, run_of):
+    """Raise AssertionError unless a seed finds it."""
     for seed in dict.fromkeys((FOUND_BY.get(name, 1), *range(1, MOST_SEEDS + 1))):
         try:
             run_of(seed).go()

@@ -6,6 +6,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sentinel.model.bundle import Bundle
 from sentinel.policy.deployment import Deployment
 from sentinel.policy.thresholds import ACTIONS, Thresholds
 from sentinel.record.entries import (
+    ContextRow,
     DecisionRow,
     Erased,
     OutcomeRow,
@@ -26,6 +28,7 @@ from sentinel.record.entries import (
     RevokedRow,
     Standing,
     activation_in,
+    context_rows,
     decision_rows,
     outcome_rows,
     revoked_in,
@@ -35,7 +38,7 @@ from sentinel.record.feature_state import FeatureState
 from sentinel.record.log import Follower, Kind, LogReader, Record
 from sentinel.record.subjects import SubjectKeys
 
-_TAKEN = (Kind.DECIDED, Kind.OUTCOMES, Kind.REVOKED)
+_TAKEN = (Kind.DECIDED, Kind.OUTCOMES, Kind.REVOKED, Kind.CONTEXT)
 _MOST_OF_ONE = 16
 _decode_audit = msgspec.msgpack.Decoder(tuple[int, dict[str, Any]]).decode
 
@@ -57,11 +60,12 @@ class Oracle:
 
     def __init__(self, plan: Any) -> None:
         self.plan = plan
-        self._past: dict[tuple[str, Any], list[dict[str, Any]]] = defaultdict(list)
-        self._clocks: dict[tuple[str, Any], int] = {}
+        self._horizons = oracle.horizons_of(plan)
+        self._keys: dict[tuple[Any, ...], oracle.Key] = {}
         self._labels: dict[str, int] = {}
         self._most_ahead = duration_us(plan.schema.max_ahead)
         self._last: dict[str, Any] = {}
+        self._seen: dict[Any, oracle.Key] = {}
 
     def learn_history(self) -> "Oracle":
         for row in shop.history().iter_rows(named=True):
@@ -72,8 +76,8 @@ class Oracle:
 
     def copy(self) -> "Oracle":
         other = copy.copy(self)
-        other._past = defaultdict(list, {key: [*past] for key, past in self._past.items()})
-        other._clocks, other._labels = dict(self._clocks), dict(self._labels)
+        other._keys = {name: replace(key, events=[*key.events]) for name, key in self._keys.items()}
+        other._labels = dict(self._labels)
         return other
 
     def learn(self, transaction_id: str, *, is_fraud: bool) -> None:
@@ -99,26 +103,22 @@ class Oracle:
     def take(self, transaction_id: str, time_us: int, received_us: int, fields: dict[str, Any]) -> None:
         """See `oracle.replay`: each key has a clock, which a key that was forgotten begins anew."""
         at = min(time_us, received_us + self._most_ahead)
-        counted_at = {}
-        for key in self.plan.schema.keys:
-            name = key, fields[key]
-            heard = self._past[name]
-            is_new = not heard or received_us - heard[-1]["received"] > oracle.horizon(self.plan, key)
-            self._clocks[name] = counted_at[key] = at if is_new else max(self._clocks[name], at)
-        self._last = {
-            "id": transaction_id, "time": time_us, "received": received_us, "at": at, "counted_at": counted_at, **fields
-        }  # fmt: skip
-        for key in self.plan.schema.keys:
-            self._past[key, fields[key]].append(self._last)
+        self._last = {"id": transaction_id, "time": time_us, "received": received_us, "at": at, **fields}
+        self._seen = {}
+        for group, horizon in self._horizons.items():
+            name = (group, *(fields[one] for one in group[0]))
+            if None in name:
+                continue
+            known = self._keys.get(name)
+            if known is None or received_us - known.heard > horizon:
+                known = self._keys[name] = oracle.Key(at)
+            known.clock, known.heard = max(known.clock, at), received_us
+            known.events.append({**self._last, "counted_at": known.clock})
+            self._seen[group] = known
 
     def features(self) -> list[float]:
         """Those of the transaction that was taken last."""
-        return [self._value(feature) for feature in self.plan.features]
-
-    def _value(self, feature: Any) -> float:
-        by = feature.by or next((part.by for part in feature.parts if part.by), None)
-        past = [self._last] if by is None else self._past[by, self._last[by]]
-        return oracle.value(self.plan, feature, past, self._labels)
+        return [oracle.value(self.plan, one, self._last, self._seen, self._labels) for one in self.plan.features]
 
 
 class Models:
@@ -181,6 +181,11 @@ class Witness:
         self.maybe_told: dict[str, Counter[tuple[Any, ...]]] = defaultdict(Counter)
         """The same of outcomes."""
 
+        self.heard: dict[str, ContextRow] = {}
+        self.all_heard: list[ContextRow] = []
+        self.maybe_heard: dict[str, Counter[tuple[bytes, str]]] = defaultdict(Counter)
+        """The same of context events, by content and teller."""
+
         self.values = 0
         self.sealed: dict[tuple[str, str], tuple[int, str]] = {}
         """By card and sealed text, the last sealing that gave it, and what was sealed."""
@@ -222,6 +227,8 @@ class Witness:
             self._take_outcomes(record)
         elif record.kind == Kind.REVOKED:
             self._take_revoked(record)
+        elif record.kind == Kind.CONTEXT:
+            self._take_context(record)
         elif record.kind == Kind.ACTIVATION:
             self._activate(record)
         elif record.kind == Kind.AUDIT:
@@ -334,6 +341,19 @@ class Witness:
                 if row.position >= kept.begin:
                     kept.oracle.hear(row)
 
+    def _take_context(self, record: Record) -> None:
+        for row in context_rows(record):
+            before = self.heard.get(row.event_id)
+            if before is not None:
+                assert row.received_us - before.received_us > self.remember_us, (
+                    f"the event {row.event_id} is stored twice"
+                )
+            assert self.maybe_heard[row.event_id][bare(row.content), row.told_by] > 0, (
+                f"the event {row.event_id} is stored at {row.position}, and all who sent it were told that nothing was"
+            )
+            self.heard[row.event_id] = row
+            self.all_heard.append(row)
+
     def _counting(self, about: OutcomeRow | RevokedRow) -> list[OutcomeRow]:
         """The outcomes of the same decision that were not taken back."""
         known = self.outcomes[about.transaction_id]
@@ -381,20 +401,18 @@ class Witness:
     def check_personal(self, subjects: SubjectKeys, first: int) -> int:
         """What is personal can be read as long as nobody has it erased, and never once that is acknowledged."""
         checked = 0
-        for row in self.all_decisions:
+        for row in (*self.all_decisions, *self.all_heard):
             text = msgspec.json.decode(row.content).get("email_sealed") if row.position >= first else None
             if text is None:
                 continue
             card = msgspec.json.decode(row.content)["card"]
             last, plain = self.sealed[card, text]
             found = subjects.opened(f"card={card}", "email", text)
-            assert found in (None, plain), f"{row.transaction_id} has {found!r}, and {plain!r} was sent"
+            assert found in (None, plain), f"the entry at {row.position} has {found!r}, and {plain!r} was sent"
             if last >= self.maybe_erased.get(card, 0):
-                assert found is not None, f"what is personal of {row.transaction_id} at {row.position} is lost"
+                assert found is not None, f"what is personal at {row.position} is lost"
             if last < self.erased.get(card, 0):
-                assert found is None, (
-                    f"what is personal of {row.transaction_id} at {row.position} was erased, and is here"
-                )
+                assert found is None, f"what is personal at {row.position} was erased, and is here"
             checked += 1
         return checked
 

@@ -32,7 +32,8 @@ def read(text):
 
 def test_every_slot_appears_exactly_once(counters):
     samples = read(render(counters)[0])
-    plain = [value for name, value in samples.items() if not name[0].endswith(("_bucket", "_sum", "_count"))]
+    others = ("_bucket", "_sum", "_count", "sentinel_actions_total")  # the last has what is in others too
+    plain = [value for name, value in samples.items() if not name[0].endswith(others)]
     assert sorted(plain) == [100 + slot for slot in Slot]
 
 
@@ -43,6 +44,8 @@ def test_names_and_labels_that_dashboards_know(counters):
     assert samples[("sentinel_decisions_total", ("decision", "allow"))] == 100 + Slot.APPROVE
     assert samples[("sentinel_decisions_total", ("decision", "review"))] == 100 + Slot.REVIEW
     assert samples[("sentinel_decisions_total", ("decision", "block"))] == 100 + Slot.BLOCK
+    for action, slot in (("approve", Slot.APPROVE), ("review", Slot.REVIEW), ("block", Slot.BLOCK)):
+        assert samples[("sentinel_actions_total", ("action", action))] == 100 + slot
     assert samples[("sentinel_cache_total", ("result", "hit"))] == 100 + Slot.CACHE_HITS
     assert samples[("sentinel_cache_total", ("result", "miss"))] == 100 + Slot.CACHE_MISSES
     assert samples[("sentinel_variant_predictions_total", ("variant", "A"))] == 100 + Slot.PREDICTIONS_A

@@ -11,6 +11,7 @@ from sentinel.detector import Training
 from sentinel.detectors.handbook import HANDBOOK_FEATURES, detector
 from sentinel.errors import DataProblem
 from sentinel.events.files import history_of_frame, read_history
+from sentinel.events.reading import Reading
 from sentinel.train.handbook import TEST_FOLDS, VALIDATION_FOLDS, WEEK, Prepared, benchmark, card_precision
 
 FOLD = date(2020, 3, 2)
@@ -36,7 +37,7 @@ def frame(seed, n=600, cards=25):
 
 
 def prepared(rows):
-    return Prepared(SMALL, history_of_frame(rows, SMALL.schema, strict=True))
+    return Prepared(SMALL, history_of_frame(rows, SMALL.schema, Reading(strict=True)))
 
 
 def rows_left(rows, fold):
@@ -136,7 +137,7 @@ def test_a_card_is_found_once():
 
 
 def test_both_ways_of_training_are_tested_on_the_same_rows():
-    history = history_of_frame(frame(2), SMALL.schema, strict=True)
+    history = history_of_frame(frame(2), SMALL.schema, Reading(strict=True))
     told = []
     results = [
         benchmark(history, SMALL, train_days=days, folds=(FOLD,), progress=lambda *done: told.append(done))
@@ -152,7 +153,7 @@ def test_both_ways_of_training_are_tested_on_the_same_rows():
 
 
 def test_a_history_that_misses_a_fold_says_so():
-    history = history_of_frame(frame(3), SMALL.schema, strict=True)
+    history = history_of_frame(frame(3), SMALL.schema, Reading(strict=True))
     with pytest.raises(DataProblem, match="2018-07-25 has nothing to learn or test"):
         benchmark(history, SMALL, train_days=7, folds=TEST_FOLDS, progress=lambda *_: None)
 
@@ -173,7 +174,7 @@ def test_the_detector_begins_with_the_handbooks_features():
 
 
 def test_the_first_fold_has_the_published_size_and_ceiling(data_dir):
-    data = read_history(data_dir / "handbook_simulated.parquet", SMALL.schema, strict=True)
+    data = read_history(data_dir / "handbook_simulated.parquet", SMALL.schema, Reading(strict=True))
     ready = prepared(data.frame.filter(pl.col("tx_datetime") >= 1_532_476_800_000_000))  # 2018-07-25
     train, tested = ready.part(ready.training_rows(TEST_FOLDS[0], 7)), ready.test_rows(TEST_FOLDS[0])
     labels = ready.labels[tested]

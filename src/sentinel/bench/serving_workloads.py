@@ -78,8 +78,8 @@ class Workloads(NamedTuple):
         return Requests(self.score_requests.data, self.score_requests.starts[begin:])
 
 
-def prepare(folder: Path, n_transactions: int, stage: Stage) -> Workloads:
-    """Train both detectors and make the requests; a minute at most."""
+def prepare(folder: Path, n_transactions: int, stage: Stage, key: str | None = None) -> Workloads:
+    """Train both detectors and make the requests, each with this key, or the admin's; a minute at most."""
     rng = np.random.default_rng(7)
     vector_home, score_home = folder / "vectors", folder / "score"
     _train(VECTOR_DETECTOR, vector_history(7), vector_home, stage)
@@ -90,7 +90,7 @@ def prepare(folder: Path, n_transactions: int, stage: Stage) -> Workloads:
     payments = payments.with_columns(transaction_id=pl.Series([ids[i : i + 32] for i in range(0, len(ids), 32)]))
     history = history_of_frame(payments, SCORE_DETECTOR.schema).frame
     _train(SCORE_DETECTOR, history[:_HISTORY], score_home, stage)
-    key = read_settings({}).bearer
+    key = key or read_settings({}).admin_key
     vectors = rng.normal(size=(VECTORS, len(VECTOR_FIELDS) + 1)).round(6).astype(np.float32)
     distinct = [_vector_request(one, key) for one in vectors]
     hot = distinct[:HOT]

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from sentinel import __version__
-from sentinel.cli import bench, corrections, keys, log, models, serving, training, views
+from sentinel.cli import bench, corrections, inspect, keys, log, models, serving, training, views
 from sentinel.cli.terminal import terminal
 from sentinel.commands.terminal import shown
 from sentinel.errors import SentinelError
@@ -62,8 +62,8 @@ for _name, _group in {
 }.items():  # fmt: skip
     app.add_typer(_group, name=_name)
 for _command in (
-    training.demo, training.simulate, training.train, training.evaluate, training.parity, serving.serve, log.replay,
-    log.audit, corrections.erase, serving.doctor,
+    training.demo, training.simulate, inspect.inspect, training.train, training.evaluate, training.parity,
+    serving.serve, log.replay, log.audit, corrections.erase, serving.doctor,
 ):  # fmt: skip
     app.command()(_command)
 

@@ -1,5 +1,6 @@
 """Commands that serve, and look whether that can be done."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -8,6 +9,8 @@ from sentinel.app import serve as run_server
 from sentinel.cli.options import Home, Json, Port, settings_of
 from sentinel.cli.terminal import tell, terminal
 from sentinel.commands.terminal import shown
+from sentinel.config import Settings
+from sentinel.environment import strangers_in
 
 
 def serve(
@@ -23,8 +26,9 @@ def serve(
 ) -> None:
     """Answer transactions over HTTP until Ctrl-C or SIGTERM; see /docs once it runs."""
     settings = settings_of(home, port=port, host=host, workers=workers)
-    scheme = "https" if settings.tls_key else "http"
-    terminal.print(f"{scheme}://{settings.host}:{settings.port} (docs at /docs), home {settings.home}")
+    for told in strangers_in(os.environ, Settings.__struct_fields__):
+        terminal.print(f"[yellow]{told}[/yellow]", soft_wrap=True)
+    terminal.print(f"{settings.url} (docs at /docs), home {settings.home}")
     run_server(settings)
 
 

@@ -6,15 +6,17 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from sentinel.cli.options import DataFile, DetectorName, Home, Json, Port, Renames, Strict, renames_in, settings_of
+from sentinel.cli.options import DataFile, DetectorName, Home, Json, Port, reads_history, settings_of
 from sentinel.cli.terminal import print_json, tell
 from sentinel.config import DEFAULT_HOME
 from sentinel.errors import InvalidDefinition
+from sentinel.events.reading import Reading
 
 features = typer.Typer(help="Compute the features of a history.", no_args_is_help=True)
 benchmark = typer.Typer(help="Measure against published results.", no_args_is_help=True)
 
 
+@reads_history
 def demo(
     data: Annotated[Path | None, typer.Option("--data", help="Your history instead of simulated payments.")] = None,
     detector: DetectorName = "payments",
@@ -23,7 +25,8 @@ def demo(
     port: Port = None,
     rate: Annotated[float, typer.Option("--rate", help="Transactions a second to send.")] = 1000.0,
     transactions: Annotated[int, typer.Option("--transactions", help="How many to simulate.")] = 250_000,
-    renames: Renames = None,
+    *,
+    reading: Reading,
 ) -> None:
     """Simulate, train, certify, serve, and watch live decisions: the whole product in one command."""
     from sentinel.commands.demo import run_demo
@@ -31,9 +34,7 @@ def demo(
     settings = settings_of(home, port=port)
     if settings.home == DEFAULT_HOME:
         settings = settings_of(DEFAULT_HOME / "demo", port=port)
-    view = run_demo(
-        settings, detector, data, renames_in(renames), seconds=seconds, rate=rate, transactions=transactions
-    )
+    view = run_demo(settings, detector, data, reading, seconds=seconds, rate=rate, transactions=transactions)
     print_json(view.summary())
 
 
@@ -44,46 +45,52 @@ def simulate(
     detector: Annotated[
         str, typer.Option("--detector", "-d", help="Whose fields to write: payments or velocity.")
     ] = "payments",
+    events_out: Annotated[
+        Path | None, typer.Option("--events-out", help="File for the logins and changes of passwords beside them.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make card payments with six kinds of fraud, and outcomes that arrive late."""
+    """Make card payments with seven kinds of fraud, outcomes that arrive late, and the logins beside them."""
     from sentinel.commands.simulate import simulate_to_file
 
-    facts = simulate_to_file(out, transactions, seed, detector)
+    facts = simulate_to_file(out, transactions, seed, detector, events_out)
     said = f"{facts['transactions']:,} transactions, {facts['frauds']:,} of them fraud, in {out}"
-    tell(facts, [said], as_json=as_json)
+    beside = [] if events_out is None else [f"{facts['events']:,} context events in {events_out}"]
+    tell(facts, [said, *beside], as_json=as_json)
 
 
 @features.command("build")
+@reads_history
 def features_build(
     data: DataFile,
     out: Annotated[Path, typer.Option("--out", help="Parquet file to write: the id and a column per feature.")],
     detector: DetectorName = "payments",
-    renames: Renames = None,
-    strict: Strict = False,
     as_json: Json = False,
+    *,
+    reading: Reading,
 ) -> None:
     """Replay a history and write the features of every transaction, as the live service would compute them."""
     from sentinel.commands.history import build_features
 
-    facts = build_features(settings_of(None), detector, data, out, renames_in(renames), strict=strict)
+    facts = build_features(settings_of(None), detector, data, out, reading)
     tell(facts, [f"{facts['transactions']:,} rows of {facts['features']} features in {out}"], as_json=as_json)
 
 
+@reads_history
 def train(
     data: DataFile,
     detector: DetectorName = "payments",
     home: Home = None,
     promote: Annotated[bool, typer.Option("--promote", help="Promote it even when there is a champion.")] = False,
-    renames: Renames = None,
-    strict: Strict = False,
     as_json: Json = False,
+    *,
+    reading: Reading,
 ) -> None:
     """Train on a history, prove the model, and write it as a new version."""
     from sentinel.commands.history import train_detector
 
     settings = settings_of(home)
-    manifest, champion = train_detector(settings, detector, data, renames_in(renames), strict=strict, promote=promote)
+    manifest, champion = train_detector(settings, detector, data, reading, promote=promote)
     shown = {"version": manifest.version, "champion": champion, "metrics": manifest.metrics}
     lines = metric_lines(manifest.version, manifest.metrics)
     if champion != manifest.version:
@@ -91,40 +98,43 @@ def train(
     tell({**shown, "thresholds": manifest.thresholds, "certificate": manifest.certificate}, lines, as_json=as_json)
 
 
+@reads_history
 def evaluate(
     data: DataFile,
     detector: DetectorName = "payments",
     home: Home = None,
     model: Annotated[str | None, typer.Option("--model", help="Version; the champion when left out.")] = None,
-    renames: Renames = None,
-    strict: Strict = False,
     as_json: Json = False,
+    *,
+    reading: Reading,
 ) -> None:
-    """Measure a trained model: on the test part of its own history, or on the whole of another file."""
+    """Measure a trained model: on the test part of its own history, or on what is later than that in another file."""
     from sentinel.commands.history import evaluate_model
 
-    report = evaluate_model(settings_of(home), detector, data, renames_in(renames), strict=strict, version=model)
+    report = evaluate_model(settings_of(home), detector, data, reading, version=model)
     lines = metric_lines(str(report["version"]), msgspec.to_builtins(report["metrics"]))
     tell(report, [f"measured on {report['measured_on']}", *lines], as_json=as_json)
 
 
+@reads_history
 def parity(
     data: DataFile,
     detector: DetectorName = "payments",
     events: Annotated[int, typer.Option("--events", help="Transactions to send, the newest of the file.")] = 100_000,
     seed: Annotated[int, typer.Option("--seed", help="Of batch sizes, late and repeated transactions.")] = 42,
-    renames: Renames = None,
-    strict: Strict = False,
     as_json: Json = False,
+    *,
+    reading: Reading,
 ) -> None:
     """Prove that live and offline features are equal bit for bit, through a real server and a kill -9."""
     from sentinel.commands.history import prove_parity
 
-    report = prove_parity(settings_of(None), detector, data, renames_in(renames), events, seed, strict=strict)
+    report = prove_parity(settings_of(None), detector, data, reading, events, seed)
     said = (
         f"{report.compared:,} feature values of {report.transactions:,} transactions compared "
         f"({report.late:,} late, {report.repeated:,} sent twice, {report.shed:,} shed, "
-        f"{report.outcomes:,} outcomes, {report.killed} kill -9): {report.differing:,} differ"
+        f"{report.outcomes:,} outcomes, {report.events:,} context events, {report.killed} kill -9): "
+        f"{report.differing:,} differ"
     )
     tell(report, [said, *(f"  {difference}" for difference in report.first_differences)], as_json=as_json)
     if report.differing:

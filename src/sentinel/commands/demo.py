@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sentinel.commands.live import Traffic, moved_to_now, outcome_body, traffic
+from sentinel.commands.live import LiveEvent, Traffic, moved_to_now, outcome_body, parts_of, traffic
 from sentinel.commands.progress import Stage, stages
 from sentinel.commands.server_process import ServerFailed, ServerProcess, apart, port_is_free
 from sentinel.commands.terminal import Terminal
@@ -26,7 +26,9 @@ from sentinel.detector import Detector
 from sentinel.detectors import load_detector
 from sentinel.errors import InvalidDefinition
 from sentinel.events.columns import LABEL_UNKNOWN
+from sentinel.events.context_files import with_context, with_context_of_frame
 from sentinel.events.files import History, history_of_frame, read_history
+from sentinel.events.reading import Reading
 from sentinel.events.times import iso
 from sentinel.model.bundle import Manifest
 from sentinel.model.registry import Registry
@@ -36,7 +38,7 @@ from sentinel.record.entries import RevokedRow, revoked_rows
 from sentinel.record.log import Follower, Kind
 from sentinel.record.log_reader import FileLogReader
 from sentinel.review.average_precision import average_precision
-from sentinel.simulate.payments import simulate
+from sentinel.simulate.payments import simulate_all
 from sentinel.train.evaluate import recall_at_fpr
 from sentinel.train.pipeline import train
 from sentinel.transport.client import Client, Unreachable
@@ -46,6 +48,8 @@ CONNECTIONS = 32
 _MARK = ".sentinel-demo"
 _RECENT = 5_000
 _LOOK_EVERY_S = 0.5
+_TOLD_SHARE = 0.95
+_DAY_US = 86_400_000_000
 _terminal = Terminal()
 
 
@@ -65,7 +69,7 @@ def run_demo(
     settings: Settings,
     name: str,
     data: Path | None,
-    renames: Mapping[str, str],
+    reading: Reading,
     *,
     seconds: float | None,
     rate: float,
@@ -79,15 +83,13 @@ def run_demo(
     detector = load_detector(name)
     _fresh_home(settings.home)
     with stages() as stage:
-        history = _history(settings, detector, data, renames, transactions, stage)
-        frame = moved_to_now(detector.schema, history.frame)
-        held_back = int(len(frame) * (1 - LIVE_SHARE))
+        history = _history(settings, detector, data, reading, transactions, stage)
+        history = moved_to_now(detector.schema, history)
+        older, newer = parts_of(detector.schema, history, int(len(history) * (1 - LIVE_SHARE)))
         registry = Registry(settings.models)
-        manifest = train(
-            detector, History(frame[:held_back], history.skipped), registry, stage, signer(settings.signing_key_file)
-        )
+        manifest = train(detector, older, registry, stage, signer(settings.signing_key_file))
         HomeDeployment(settings.home).promote(manifest.version)
-    live = traffic(detector, frame[held_back:])
+    live = traffic(detector, newer)
     server = ServerProcess(settings.home, settings.host, settings.port, environment=apart())
     view = View(manifest, live, f"http://{settings.host}:{settings.port}")
     try:
@@ -113,18 +115,22 @@ def _history(
     settings: Settings,
     detector: Detector,
     data: Path | None,
-    renames: Mapping[str, str],
+    reading: Reading,
     transactions: int,
     stage: Stage,
 ) -> History:
     if data is not None:
-        return read_history(data, detector.schema, renames=renames, secrets=settings.secrets())
+        history = read_history(data, detector.schema, reading, secrets=settings.secrets())
+        if reading.events is None:
+            return history
+        return with_context(history, reading.events, detector.schema, reading, secrets=settings.secrets())
     if detector.name != "payments":
         raise InvalidDefinition(f"only `payments` can be simulated; give a file for {detector.name} with --data")
     stage("simulating", 0, transactions)
-    frame = simulate(transactions, seed=42)
+    made = simulate_all(transactions, seed=42)
     stage("simulating", transactions, transactions)
-    return history_of_frame(frame.drop("fraud_pattern"), detector.schema)
+    history = history_of_frame(made.payments.drop("fraud_pattern"), detector.schema)
+    return with_context_of_frame(history, made.events, detector.schema)
 
 
 class View:
@@ -141,9 +147,10 @@ class View:
         self.errors: Counter[str] = Counter()
         self.latencies_ms: list[float] = []
         self.finished: deque[tuple[float, int]] = deque(maxlen=40)
-        self.outcomes = 0
+        self.outcomes = self.events = 0
         self.alarms = np.zeros(len(live.ids), bool)
         self.truths = np.full(len(live.ids), LABEL_UNKNOWN, np.int8)  # by the outcomes that count
+        self._due_us = live.time_us + _delay_us(live)
         self._numbers = {transaction_id: i for i, transaction_id in enumerate(live.ids)}
         self.now_us = int(live.time_us[0])
         self.state = "streaming"
@@ -199,6 +206,8 @@ class View:
         table.add_row("decisions", f"[bold]{done:,}[/bold]  ({speed:,.0f}/s)")
         table.add_row("latency", f"p50 {p50:.2f} ms   p95 {p95:.2f} ms   p99 {p99:.2f} ms")
         table.add_row("decided", _bar(self.actions))
+        if self.live.events:
+            table.add_row("context events told", f"{self.events:,}")
         table.add_row("outcomes told", f"{self.outcomes:,}")
         table.add_row("precision, recall", self._quality())
         table.add_row("transaction time", iso(self.now_us)[:19].replace("T", " "))
@@ -209,14 +218,27 @@ class View:
         return Panel(Group(table, hint), title=title, expand=False)
 
     def _quality(self) -> str:
-        known = (self.truths != LABEL_UNKNOWN) & ~np.isnan(self.scores)
+        """Of transactions so old that what is legitimate is told too: frauds are told first."""
+        due = (self._due_us <= self.now_us) & ~np.isnan(self.scores)
+        known = due & (self.truths != LABEL_UNKNOWN)
         frauds = known & (self.truths == 1)
         caught = int(np.sum(self.alarms & frauds))
+        if not due.any():
+            return f"known {int(self._due_us[0] - self.live.time_us[0]) / _DAY_US:.0f} days after a transaction"
         if not frauds.any():
             return "no fraud known yet"
         raised = int(np.sum(self.alarms & known))
         n = int(frauds.sum())
         return f"{caught / max(raised, 1):.2f}, {caught / n:.2f} of {n} frauds known so far"
+
+
+def _delay_us(live: Traffic) -> int:
+    """After how long nearly all outcomes of legitimate transactions are told; 0 where there are none."""
+    legitimate = live.labels == 0
+    if not legitimate.any():
+        return 0
+    delays = live.outcome_us[legitimate] - live.time_us[legitimate]
+    return int(np.quantile(delays, _TOLD_SHARE, method="higher"))
 
 
 def _bar(actions: Counter[str]) -> Text:
@@ -226,14 +248,14 @@ def _bar(actions: Counter[str]) -> Text:
 
 
 async def _stream(settings: Settings, live: Traffic, view: View, rate: float, seconds: float | None) -> None:
-    """Send the transactions at `rate` a second whatever the answers do, and outcomes as their time comes."""
+    """Send the transactions at `rate` a second whatever the answers do, and context and outcomes in their time."""
     deadline = None if seconds is None else time.monotonic() + seconds
     view.begun = time.monotonic()
     watching = asyncio.create_task(_watch_revocations(settings.home, view))
     by_outcome = np.argsort(live.outcome_us, kind="stable")
-    due = 0
+    due = told = 0
     async with (
-        Client(settings.host, settings.port, CONNECTIONS, settings.bearer) as client,
+        Client(settings.host, settings.port, CONNECTIONS, settings.admin_key) as client,
         asyncio.TaskGroup() as tasks,
     ):
         for i in range(len(live.ids)):
@@ -242,6 +264,9 @@ async def _stream(settings: Settings, live: Traffic, view: View, rate: float, se
                 await asyncio.sleep(ahead)
             if deadline is not None and time.monotonic() >= deadline:
                 break
+            while told < len(live.events) and live.events[told].time_us <= live.time_us[i]:
+                tasks.create_task(_report(client, live.events[told], view))
+                told += 1
             tasks.create_task(_decide(client, live, view, i))
             while due < len(by_outcome) and live.outcome_us[by_outcome[due]] <= view.now_us:
                 tasks.create_task(_tell(client, live, view, int(by_outcome[due])))
@@ -268,6 +293,18 @@ async def _decide(client: Client, live: Traffic, view: View, i: int) -> None:
         view.decided(i, *await client.post("/v1/score", live.bodies[i]))
     except Unreachable as error:
         view.errors[str(error)] += 1
+
+
+async def _report(client: Client, event: LiveEvent, view: View) -> None:
+    try:
+        status, answer, _ = await client.post("/v1/events", event.body)
+    except Unreachable as error:
+        view.errors[str(error)] += 1
+        return
+    if status == 200:
+        view.events += 1
+    else:
+        view.refused(answer)
 
 
 async def _tell(client: Client, live: Traffic, view: View, i: int) -> None:

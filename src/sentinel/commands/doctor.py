@@ -21,6 +21,7 @@ from sentinel.model.bundle import load_bundle, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.model.signing import read_trusted_keys
 from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.coverage import Coverage
 from sentinel.record.feature_state import check_reads
 from sentinel.record.lock import owner_of
 from sentinel.record.log import Follower
@@ -57,6 +58,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("port", _port),
         ("keys", _keys),
         ("models", _models),
+        ("history", _history),
         ("log", _log),
         ("view", _view),
         ("hash key", _hash_key),
@@ -170,6 +172,20 @@ def _models(settings: Settings) -> tuple[bool, str]:
     return (
         True,
         f"{len(registry.versions())} trained; {champion} ({bundle.manifest.detector}) is the champion and whole",
+    )
+
+
+def _history(settings: Settings) -> tuple[bool, str]:
+    """An old history breaks nothing, so it is well; what it costs is told."""
+    folder, registry = log_folder(settings.home), Registry(settings.models)
+    if not registry.versions() or not folder.exists():
+        return True, "none in use yet"
+    manifest = read_manifest(registry.path(HomeDeployment(settings.home).champion()))
+    with closing(FileLogReader(folder)) as log:
+        gap = Coverage(log).gap(manifest, time.time_ns() // 1000)
+    return (
+        True,
+        f"that of {manifest.version} ends at {iso(manifest.history.last_us)}" if gap is None else f"warning: {gap}",
     )
 
 

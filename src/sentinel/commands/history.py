@@ -1,9 +1,7 @@
 """The commands that read a history: features, training, evaluation, parity, the handbook."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from sentinel.commands.parity import ParityReport, parity
@@ -14,39 +12,61 @@ from sentinel.config import Settings
 from sentinel.detector import Detector
 from sentinel.detectors import load_detector
 from sentinel.errors import BundleProblem, DataProblem
+from sentinel.events.context_files import with_context
 from sentinel.events.files import History, read_history
+from sentinel.events.reading import Reading
 from sentinel.events.replay import columns_of_frame
+from sentinel.events.wire import KIND
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import Manifest, load_bundle
 from sentinel.model.registry import Registry
 from sentinel.model.signing import read_trusted_keys, signer
 from sentinel.record.applied import HomeDeployment
 from sentinel.train import handbook
-from sentinel.train.dataset import learn_vocabulary, replay, split
+from sentinel.train.dataset import learn_vocabulary, replay
 from sentinel.train.evaluate import baselines, evaluate
-from sentinel.train.pipeline import history_sha256, train
+from sentinel.train.pipeline import train
+from sentinel.train.unseen import unseen_rows
 
 _terminal = Terminal()
 
 
-def _read(settings: Settings, detector: Detector, data: Path, renames: Mapping[str, str], *, strict: bool) -> History:
-    history = read_history(data, detector.schema, renames=renames, secrets=settings.secrets(), strict=strict)
+def _read(settings: Settings, detector: Detector, data: Path, reading: Reading) -> History:
+    history = read_history(data, detector.schema, reading, secrets=settings.secrets())
+    if reading.events is not None:
+        history = with_context(history, reading.events, detector.schema, reading, secrets=settings.secrets())
     for reason, n in history.skipped.items():
-        _terminal.print(f"[yellow]skipped {n:,} rows:[/yellow] {shown(reason)}")
+        first = f", first {shown(str(history.examples[reason]))}" if reason in history.examples else ""
+        _terminal.print(f"[yellow]skipped {n:,} rows:[/yellow] {shown(reason)}{first}")
+    if detector.schema.label in history.frame.columns:
+        labels = history.frame[detector.schema.label]
+        _terminal.print(
+            f"{len(history):,} transactions: {labels.count():,} labelled, {labels.sum():,} of them fraud, "
+            f"{labels.null_count():,} without a label"
+        )
+    else:
+        _terminal.print(f"{len(history):,} transactions, none of them labelled: no column is {detector.schema.label}")
+    if history.context is not None:
+        _terminal.print(f"{len(history.context):,} context events{_by_kind(history.context)}")
+    if history.relabelled:
+        _terminal.print(f"{history.relabelled:,} transactions have another label in a later row: the last one counts")
     return history
 
 
-def build_features(
-    settings: Settings, name: str, data: Path, out: Path, renames: Mapping[str, str], *, strict: bool
-) -> dict[str, object]:
+def _by_kind(context: pl.DataFrame) -> str:
+    counted = context[KIND].value_counts().sort(KIND)
+    return ": " + ", ".join(f"{n:,} {kind}" for kind, n in counted.iter_rows()) if len(counted) else ""
+
+
+def build_features(settings: Settings, name: str, data: Path, out: Path, reading: Reading) -> dict[str, object]:
     """Write a Parquet file of the id and every feature; categories are learned on the file itself."""
     if out.suffix != ".parquet":
         raise DataProblem(f"{out}: features are written as Parquet; end the name in .parquet")
     detector = load_detector(name)
-    history = _read(settings, detector, data, renames, strict=strict)
+    history = _read(settings, detector, data, reading)
     plan = detector.plan(learn_vocabulary(detector, history.frame))
     with stages() as stage:
-        events = columns_of_frame(detector.schema, history.frame, detector.trusts)
+        events = columns_of_frame(detector.schema, history.frame, detector.trusts, history.context)
         rows = replay(MemoryStore(plan), events, lambda done, of: stage("features", done, of))
     frame = pl.DataFrame({detector.schema.id: history.frame[detector.schema.id]})
     frame = frame.with_columns(pl.Series(name, rows[:, i]) for i, name in enumerate(plan.names))
@@ -59,11 +79,11 @@ def build_features(
 
 
 def train_detector(
-    settings: Settings, name: str, data: Path, renames: Mapping[str, str], *, strict: bool, promote: bool
+    settings: Settings, name: str, data: Path, reading: Reading, *, promote: bool
 ) -> tuple[Manifest, str]:
     """Train and write a bundle; the manifest, and the champion afterwards."""
     sign, detector = signer(settings.signing_key_file), load_detector(name)
-    history = _read(settings, detector, data, renames, strict=strict)
+    history = _read(settings, detector, data, reading)
     registry = Registry(settings.models)
     first = not registry.versions()
     with stages() as stage:
@@ -74,7 +94,7 @@ def train_detector(
 
 
 def evaluate_model(
-    settings: Settings, name: str, data: Path, renames: Mapping[str, str], *, strict: bool, version: str | None
+    settings: Settings, name: str, data: Path, reading: Reading, *, version: str | None
 ) -> dict[str, object]:
     """Metrics of a bundle, on rows that it did not learn from."""
     detector = load_detector(name)
@@ -84,39 +104,26 @@ def evaluate_model(
     manifest = bundle.manifest
     if manifest.detector != detector.name:
         raise BundleProblem(f"{version} was trained by detector {manifest.detector!r}, not {detector.name!r}")
-    history = _read(settings, detector, data, renames, strict=strict)
-    frame = history.frame
-    if detector.schema.label not in frame.columns:
-        raise DataProblem(f"{data} has no {detector.schema.label}; say which column it is with --map")
-    same = history_sha256(detector, history) == manifest.history.sha256
-    begin = split(detector, frame[detector.schema.time].to_numpy())[3] if same else 0
+    history = _read(settings, detector, data, reading)
     with stages() as stage:
-        rows = replay(
-            MemoryStore(manifest.plan),
-            columns_of_frame(manifest.plan.schema, frame, manifest.plan.trusted_sources),
-            lambda done, of: stage("features", done, of),
-        )[begin:].astype(np.float32)
-    labels = frame[detector.schema.label].fill_null(-1).to_numpy().astype(np.int8)[begin:]
-    rows, labels = rows[labels >= 0], labels[labels >= 0]
+        unseen = unseen_rows(bundle, detector, history, lambda done, of: stage("features", done, of))
+    rows, labels = unseen.rows[unseen.labels >= 0], unseen.labels[unseen.labels >= 0]
     if labels.min(initial=1) == labels.max(initial=0):
         raise DataProblem(f"{data} has only one kind of transaction; both frauds and others are needed to measure")
     metrics = evaluate(bundle.scorer.score(rows), labels, bundle.thresholds, baselines(manifest.plan, rows))
     return {
         "version": version,
-        "measured_on": "the test part of the model's own history"
-        if same
-        else "the whole file, which the model never saw",
+        "measured_on": unseen.said,
+        "left_out": unseen.left_out,
         "metrics": metrics,
         "skipped": history.skipped,
     }
 
 
-def prove_parity(
-    settings: Settings, name: str, data: Path, renames: Mapping[str, str], events: int, seed: int, *, strict: bool
-) -> ParityReport:
+def prove_parity(settings: Settings, name: str, data: Path, reading: Reading, events: int, seed: int) -> ParityReport:
     """Run the parity proof with bars."""
     detector = load_detector(name)
-    history = _read(settings, detector, data, renames, strict=strict)
+    history = _read(settings, detector, data, reading)
     with stages() as stage:
         return parity(detector, history, events, seed, stage)
 

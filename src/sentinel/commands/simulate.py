@@ -13,7 +13,7 @@ from sentinel.events.schema import Schema
 from sentinel.features.definitions import count, distinct, field, hour_of_day, mean, seconds_since_last
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
-from sentinel.simulate.payments import simulate
+from sentinel.simulate.payments import simulate_all
 
 _ENDINGS = (".parquet", ".csv", ".jsonl")
 _LONGEST_PAUSE_DAYS = 30.0
@@ -50,17 +50,37 @@ _SHAPES: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
 }
 
 
-def simulate_to_file(out: Path, transactions: int, seed: int, detector: str) -> dict[str, object]:
-    """Write simulated payments in the fields of that detector, and say how many of what kind there are."""
-    if out.suffix not in _ENDINGS:
-        raise DataProblem(f"{out}: end the name in {', '.join(_ENDINGS)} to say what to write")
+def simulate_to_file(
+    out: Path, transactions: int, seed: int, detector: str, events_out: Path | None = None
+) -> dict[str, object]:
+    """Write simulated payments in the fields of that detector, and say how many of what kind there are.
+
+    The context events beside them go to `events_out`.
+    """
+    for path in (out, *([events_out] if events_out else [])):
+        if path.suffix not in _ENDINGS:
+            raise DataProblem(f"{path}: end the name in {', '.join(_ENDINGS)} to say what to write")
     if detector not in _SHAPES:
         raise InvalidDefinition(f"payments cannot be simulated for {detector!r}; take {' or '.join(_SHAPES)}")
     with stages() as stage:
         stage("simulating", 0, transactions)
-        payments = simulate(transactions, seed)
+        payments, events = simulate_all(transactions, seed)
         frame = _SHAPES[detector](payments)
         stage("simulating", transactions, transactions)
+    _write(frame, out)
+    if events_out is not None:
+        _write(events, events_out)
+    patterns = payments["fraud_pattern"].drop_nulls().value_counts().sort("fraud_pattern")
+    return {
+        "transactions": len(frame),
+        "frauds": int(payments["is_fraud"].sum()),
+        "patterns": dict(patterns.iter_rows()),
+        "out": str(out),
+        **({} if events_out is None else {"events": len(events), "events_out": str(events_out)}),
+    }
+
+
+def _write(frame: pl.DataFrame, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         if out.suffix == ".parquet":
@@ -71,10 +91,3 @@ def simulate_to_file(out: Path, transactions: int, seed: int, detector: str) -> 
             frame.write_ndjson(out)
     except OSError as error:
         raise DataProblem(f"{out} cannot be written: {error}") from error
-    patterns = payments["fraud_pattern"].drop_nulls().value_counts().sort("fraud_pattern")
-    return {
-        "transactions": len(frame),
-        "frauds": int(payments["is_fraud"].sum()),
-        "patterns": dict(patterns.iter_rows()),
-        "out": str(out),
-    }

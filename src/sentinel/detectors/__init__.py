@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 import runpy
+import traceback
 from pathlib import Path
 
 import msgspec
@@ -37,10 +38,17 @@ def load_detector(name: str) -> Detector:
         # not imported: that would take the cached bytecode of a file that was edited within the same second
         found = runpy.run_path(str(path))
     except InvalidDefinition as error:
-        raise InvalidDefinition(f"{path}: {error}") from error
+        said = str(error)  # a feature's line is said already, where that is what is wrong
+        raise InvalidDefinition(said if said.startswith(f"{path}:") else f"{_line_in(path, error)}: {said}") from error
     except _FAULTS as error:
-        raise InvalidDefinition(f"{path} fails with {type(error).__name__}: {error}") from error
+        raise InvalidDefinition(f"{_line_in(path, error)} fails with {type(error).__name__}: {error}") from error
     return _named(found, str(path), path.stem)
+
+
+def _line_in(path: Path, error: BaseException) -> str:
+    """The file, and the line of it that was run when the error was raised, if one was."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)
 
 
 def _named(found: dict[str, object], where: str, name: str) -> Detector:

@@ -13,6 +13,7 @@ detector = Detector(
         amount="Amount",
         numbers=("Time", *COMPONENTS),
         optional=("transaction_id", "event_time"),  # the file has neither
+        time_from="2013-09-01",
         label="Class",
         columns={"event_time": "Time"},
     ),

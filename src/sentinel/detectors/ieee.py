@@ -8,6 +8,7 @@ detector = Detector(
         time="TransactionDT",
         amount="TransactionAmt",
         amount_decimals=3,
+        time_from="2017-12-01",
         label="isFraud",
         keys=("card1", "card2", "addr1"),
         optional=("card2", "addr1"),

@@ -57,6 +57,7 @@ detector = Detector(
         place=("latitude", "longitude"),
         optional=("device_id", "latitude", "longitude"),
         outcome_time="outcome_time",
+        events={"login": ("card_id", "device_id"), "password_change": ("card_id",)},
     ),
     features=(
         field("amount"),

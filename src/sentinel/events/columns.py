@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from sentinel.events.schema import Schema
-from sentinel.events.wire import HASHED_BEFORE, Transaction
+from sentinel.events.wire import HASHED_BEFORE, ContextEvent, Transaction
 
 MISSING = np.iinfo(np.int64).min
 """A missing exact number."""
 NO_TEXT = 0
 """The hash of a missing text."""
 LABEL_UNKNOWN = -1
+TRANSACTION, OUTCOME, FIRST_CONTEXT = range(3)
+"""The kinds of events: of those of the context (`Schema.events`), each has a kind of its own from FIRST_CONTEXT on."""
+
 OPERATOR = "operator"
 """Who tells outcomes without an API key, and their source unless another one is said."""
 
@@ -57,18 +60,18 @@ class Outcome(msgspec.Struct, frozen=True):
 class EventColumns:
     """n events in the order in which they arrived; every array has n rows.
 
-    - `is_outcome` uint8: 1 for the truth about an earlier transaction, 0 for a transaction.
-    - `ids` uint64: hash of the transaction id.
+    - `kinds` uint8: TRANSACTION, OUTCOME (the truth about an earlier transaction), or a kind of the context.
+    - `ids` uint64: hash of the transaction id; NO_TEXT for the context, which no outcome is about.
     - `time_us` int64: when it happened, by its own account, in microseconds since 1970 UTC.
     - `received_us` int64: when it arrived, by our clock.
-    - `exact` int64 (n, len(schema.decimals)): whole numbers of 10**-decimals, or MISSING.
+    - `exact` int64 (n, len(schema.whole_numbers)): multiples of 10**-decimals, microseconds of times, or MISSING.
     - `plain` float64 (n, len(schema.numbers)): NaN where missing.
     - `texts` uint64 (n, len(schema.texts)): hashes, NO_TEXT where missing.
     - `labels` int8: 1 fraud, 0 legitimate, LABEL_UNKNOWN. For a transaction, what delayed features may use
       once their delay has passed; for an outcome, the truth itself.
     """
 
-    is_outcome: NDArray[np.uint8]
+    kinds: NDArray[np.uint8]
     ids: NDArray[np.uint64]
     time_us: NDArray[np.int64]
     received_us: NDArray[np.int64]
@@ -149,8 +152,8 @@ class ToColumns(Protocol):
 
 def columns_of_transactions(schema: Schema) -> ToColumns:
     """A function that turns decoded transactions of `schema` into EventColumns with unknown labels."""
-    n_exact, n_plain = len(schema.decimals), len(schema.numbers)
-    scales = np.array([10.0**digits for digits in schema.decimals.values()])
+    n_exact, n_plain = len(schema.whole_numbers), len(schema.numbers)
+    scales = np.array([10.0**digits for digits in schema.whole_numbers.values()])
     names = schema.fields
     values_of = operator.attrgetter(*names)
     first_plain, first_text = 2 + n_exact, 2 + n_exact + n_plain
@@ -166,7 +169,7 @@ def columns_of_transactions(schema: Schema) -> ToColumns:
         for place, column in enumerate(columns[first_text:]):
             texts[:, place] = hash_texts(column)
         return EventColumns(
-            is_outcome=np.zeros(n, np.uint8),
+            kinds=np.full(n, TRANSACTION, np.uint8),
             ids=hash_texts(columns[0]) if ids is None else ids,
             time_us=np.array(columns[1], dtype=np.int64),
             received_us=np.full(n, received_us, np.int64),
@@ -187,21 +190,68 @@ def fixed_point(values: NDArray[np.float64], scales: NDArray[np.float64]) -> NDA
 
 
 def columns_of_events(schema: Schema) -> ToColumns:
-    """A function that turns decoded transactions and outcomes into EventColumns, in their order."""
-    of_transactions = columns_of_transactions(schema)
+    """A function that turns decoded transactions, outcomes and context events into EventColumns, in their order."""
+    of_transactions, of_context = columns_of_transactions(schema), columns_of_context(schema)
+    decided_only = {schema.wire_type}
 
     def convert(
         events: Sequence[Transaction | Outcome], received_us: Received, ids: NDArray[np.uint64] | None = None
     ) -> EventColumns:
-        if Outcome not in set(map(type, events)):
+        kinds = set(map(type, events))
+        if kinds == decided_only or all(_base_of(kind) is Transaction for kind in kinds):
             return of_transactions(events, received_us, ids)
-        parts = []
-        for is_outcome, run in groupby(events, key=lambda event: isinstance(event, Outcome)):
+        parts, begin = [], 0
+        for kind, run in groupby(events, key=lambda event: _base_of(type(event))):
             part: list[Any] = list(run)
-            parts.append(
-                columns_of_outcomes(schema, part, received_us) if is_outcome else of_transactions(part, received_us)
-            )
+            end = begin + len(part)
+            when = received_us[begin:end] if isinstance(received_us, np.ndarray) else received_us
+            begin = end
+            if kind is Outcome:
+                parts.append(columns_of_outcomes(schema, part, when))
+            else:
+                parts.append((of_context if kind is ContextEvent else of_transactions)(part, when))
         return parts[0] if len(parts) == 1 else concatenate(parts)
+
+    return convert
+
+
+def _base_of(kind: type) -> type:
+    return Outcome if kind is Outcome else ContextEvent if issubclass(kind, ContextEvent) else Transaction
+
+
+def context_kinds(schema: Schema) -> dict[str, int]:
+    """By its name, the number of each kind of context events that a schema declares.
+
+    >>> context_kinds(Schema(keys=("card_id",), events={"login": ("card_id",), "card_added": ("card_id",)}))
+    {'card_added': 2, 'login': 3}
+    """
+    return {name: FIRST_CONTEXT + place for place, name in enumerate(schema.events)}
+
+
+def columns_of_context(schema: Schema) -> ToColumns:
+    """A function that turns context events of `schema` into EventColumns; what a kind does not carry is missing."""
+    kinds = context_kinds(schema)
+    scales = np.array([10.0**digits for digits in schema.whole_numbers.values()])
+    columns = tuple(schema.whole_numbers), schema.numbers, schema.texts
+    time_of = operator.attrgetter(schema.time)
+
+    def convert(
+        events: Sequence[ContextEvent], received_us: Received, ids: NDArray[np.uint64] | None = None
+    ) -> EventColumns:
+        n = len(events)
+        exact, plain, texts = (
+            [[getattr(event, name, None) for event in events] for name in names] for names in columns
+        )
+        return EventColumns(
+            kinds=np.array([kinds[event.kind] for event in events], np.uint8),
+            ids=np.full(n, NO_TEXT, np.uint64) if ids is None else ids,
+            time_us=np.array(list(map(time_of, events)), np.int64),
+            received_us=np.full(n, received_us, np.int64),
+            exact=fixed_point(np.array(exact, np.float64).reshape(len(exact), n).T, scales),
+            plain=np.ascontiguousarray(np.array(plain, np.float64).reshape(len(plain), n).T),
+            texts=np.ascontiguousarray(np.array([hash_texts(one) for one in texts], np.uint64).reshape(-1, n).T),
+            labels=np.full(n, LABEL_UNKNOWN, np.int8),
+        )
 
     return convert
 
@@ -227,11 +277,11 @@ def outcome_rows(
     """Outcomes as events; they carry nothing but id, times and label."""
     n = len(ids)
     return EventColumns(
-        is_outcome=np.ones(n, np.uint8),
+        kinds=np.full(n, OUTCOME, np.uint8),
         ids=ids,
         time_us=time_us,
         received_us=received_us,
-        exact=np.full((n, len(schema.decimals)), MISSING, np.int64),
+        exact=np.full((n, len(schema.whole_numbers)), MISSING, np.int64),
         plain=np.full((n, len(schema.numbers)), np.nan),
         texts=np.zeros((n, len(schema.texts)), np.uint64),
         labels=labels,

@@ -1,41 +1,64 @@
-"""Histories in files (CSV, Parquet, JSON lines), read into the fields of a schema."""
+"""Histories in files (CSV, Parquet, JSON lines), read into the fields of a schema by the rules of the live service."""
 
+import dataclasses
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple
 
 import polars as pl
 
-from sentinel.errors import DataProblem, InvalidInput
+from sentinel.errors import DataProblem
+from sentinel.events import cells
+from sentinel.events.card_numbers import masked, masked_ends, quoted
+from sentinel.events.cells import Cells
 from sentinel.events.hidden_columns import REFUSED, hide_columns
+from sentinel.events.labels import meanings
+from sentinel.events.reading import Reading
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets
-from sentinel.events.times import EARLIEST_US, FARTHEST_AHEAD_US, LATEST_US, SECOND_US, instant_us
+from sentinel.events.tables import BROKEN, REPEATED, Column, Table
+from sentinel.events.times import EARLIEST_US, FARTHEST_AHEAD_US, LATEST_US, LONG_AGO_US, SECOND_US
 from sentinel.events.wire import MAX_ID, MAX_TEXT
 
-_Kinds: TypeAlias = dict[str, type[pl.DataType]]
-_READERS: dict[str, Callable[[Path, _Kinds], pl.LazyFrame]] = {
-    ".parquet": lambda path, _kinds: pl.scan_parquet(path),
-    ".csv": lambda path, kinds: pl.scan_csv(path, infer_schema_length=10_000, schema_overrides=kinds),
-    ".jsonl": lambda path, _kinds: pl.scan_ndjson(path),
-    ".ndjson": lambda path, _kinds: pl.scan_ndjson(path),
-}
-_OK = "ok"
 _NO_KEY = Secrets()
+_ROW, _LINE = "_row", "_line"
+NUMBER = "#row"
+"""The column with the number of a row in its file, from 1 on and without the header; no field can be called so."""
+_SHOWN = 40
 
 
-@dataclass(frozen=True, slots=True)
+class Example(NamedTuple):
+    """The first row that was left out for a reason: its number, from 1 on and without the header, and its cell."""
+
+    row: int
+    cell: str | None
+
+    @classmethod
+    def of(cls, row: int, cell: str | None) -> "Example":
+        """With the cell as far as it may be shown."""
+        return cls(row, None if cell is None else masked(cell[:_SHOWN]))
+
+    def __str__(self) -> str:
+        return f"row {self.row}" if self.cell is None else f"row {self.row}, {quoted(self.cell)}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class History:
     """Transactions of the past in the fields of a schema, by time.
 
     `frame` has a column per field, with texts as String, times as int64 microseconds and numbers as Float64,
-    and the label and outcome time where the file has them. `skipped` counts the rows left out, by reason.
+    and the label (Int8, null where it is not known) and outcome time where the file has them. `skipped` counts the rows
+    left out, by reason, and `examples` has the first of them. `relabelled` counts the transactions that a later row
+    of the file gave another label. `context` has the context events (see `context_files`) by time: `event`, `event_id`
+    and a column for the time and for all that a kind may carry, null where it does not.
     """
 
     frame: pl.DataFrame
     skipped: dict[str, int]
+    examples: dict[str, Example] = dataclasses.field(default_factory=dict)
+    relabelled: int = 0
+    context: pl.DataFrame | None = None
 
     def __len__(self) -> int:
         """Number of transactions."""
@@ -45,67 +68,45 @@ class History:
 def read_history(
     path: Path,
     schema: Schema,
+    reading: Reading | None = None,
     *,
-    renames: Mapping[str, str] | None = None,
     secrets: Secrets = _NO_KEY,
-    strict: bool = False,
     now_us: int | None = None,
 ) -> History:
-    """Read a file of transactions, hiding what is secret.
+    """Read a file of transactions, or all files of a folder or pattern, hiding what is secret.
 
-    `renames` maps a column of the file to a field of the schema, on top of `schema.columns`. Rows that the
-    server would refuse at `now_us` (microseconds since 1970, None for this moment) are left out and counted;
-    with `strict` they are an error. Raises DataProblem, and InvalidDefinition when something has to be hidden and
-    `secrets` have no key.
+    Rows that the server would refuse at `now_us` (microseconds since 1970, None for this moment) are left out and
+    counted; with `reading.strict` they are an error. Raises DataProblem, and InvalidDefinition when something has to be
+    hidden and `secrets` have no key.
 
     Where the schema lets ids be assigned, rows without one are named `row-1`, `row-2`, by their position in the
     file. Where it lets times be assigned and the file has no such column, rows are taken one second apart in the
     order of the file, from 1970 on; in a file that has the column, a row without a time is left out.
     """
-    frame = read_columns(path, schema, renames or {})
-    return history_of_frame(frame, schema, secrets=secrets, strict=strict, now_us=now_us)
+    reading = reading or Reading()
+    table = Table(path, reading.dialect_of(schema))
+    column_of = columns_of_fields(path, schema, reading.renames, table.columns())
+    wanted = list(dict.fromkeys(column_of.values()))
+    batches = ({name: batch[column] for name, column in column_of.items()} for batch in table.batches(wanted))
+    return _history(batches, schema, reading, secrets, now_us, str(path))
 
 
-def read_columns(path: Path, schema: Schema, renames: Mapping[str, str]) -> pl.DataFrame:
-    """The columns of the file that the schema knows, under the names of its fields, as they are."""
-    try:
-        kinds = _scan(path, {}).collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataProblem(f"{path} cannot be read: {error}") from error
-    column_of = _columns(path, schema, renames, kinds.names())
-    scan = _scan(path, _plain_numbers(schema, column_of, kinds))
-    try:
-        frame = scan.select([pl.col(column).alias(field) for field, column in column_of.items()]).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataProblem(f"{path} cannot be read: {error}") from error
-    if frame.is_empty():
-        raise DataProblem(f"{path} has no rows")
-    return frame
+def history_of_frame(
+    frame: pl.DataFrame,
+    schema: Schema,
+    reading: Reading | None = None,
+    *,
+    secrets: Secrets = _NO_KEY,
+    now_us: int | None = None,
+) -> History:
+    """The same for a frame that is already in memory, under the names of the fields."""
+    known = (*schema.fields, schema.label, *schema.outcome_columns)
+    columns: dict[str, Column] = {name: frame[name] for name in known if name in frame.columns}
+    return _history([columns], schema, reading or Reading(), secrets, now_us, "the history")
 
 
-def _plain_numbers(schema: Schema, column_of: Mapping[str, str], kinds: pl.Schema) -> _Kinds:
-    """Number columns that begin with whole numbers: `1e+05` or `12.5` may follow further down."""
-    numbers = {schema.time, *schema.decimals, *schema.numbers}
-    others = {column for field, column in column_of.items() if field not in numbers}
-    columns = {column for field, column in column_of.items() if field in numbers} - others
-    return {column: pl.Float64 for column in columns if kinds[column].is_integer()}
-
-
-def _scan(path: Path, kinds: _Kinds) -> pl.LazyFrame:
-    if not path.is_file():
-        raise DataProblem(f"there is no file {path}")
-    suffixes = [suffix for suffix in path.suffixes if suffix not in (".gz", ".zst")]
-    reader = _READERS.get(suffixes[-1].lower() if suffixes else "")
-    if reader is None:
-        raise DataProblem(f"{path}: what it holds is told by its ending; use .csv, .parquet, .jsonl or .ndjson")
-    try:
-        return reader(path, kinds)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataProblem(f"{path} cannot be read: {error}") from error
-
-
-def _columns(path: Path, schema: Schema, renames: Mapping[str, str], present: list[str]) -> dict[str, str]:
-    """Field -> column of the file, for every field that the file has."""
+def columns_of_fields(path: Path, schema: Schema, renames: Mapping[str, str], present: list[str]) -> dict[str, str]:
+    """Field -> column of the file, for every field that the file has. Raises DataProblem for one that it must have."""
     given = {field: column for column, field in renames.items()}
     strangers = [column for column in renames if column not in present]
     known = [*schema.fields, schema.label, *schema.outcome_columns]
@@ -119,148 +120,240 @@ def _columns(path: Path, schema: Schema, renames: Mapping[str, str], present: li
             if column in present:
                 found[field] = str(column)
                 break
+    shown = ", ".join(masked_ends(one, _SHOWN) if one.isprintable() else quoted(one) for one in present)
     missing = [field for field in schema.fields if field not in found and field not in schema.may_lack]
     if missing:
         raise DataProblem(
-            f"{path} lacks {', '.join(missing)}; it has {', '.join(present)}. "
+            f"{path} lacks {', '.join(missing)}; it has {shown}. "
             f"Say which column is which with --map COLUMN={missing[0]}"
         )
     return found
 
 
-def history_of_frame(
-    frame: pl.DataFrame,
+def _history(
+    batches: Iterable[Mapping[str, Column]],
     schema: Schema,
-    *,
-    secrets: Secrets = _NO_KEY,
-    strict: bool = False,
-    now_us: int | None = None,
+    reading: Reading,
+    secrets: Secrets,
+    now_us: int | None,
+    named: str,
 ) -> History:
-    """The same for a frame that is already in memory, under the names of the fields."""
-    absent = [pl.lit(None).alias(name) for name in schema.fields if name not in frame.columns]
-    typed = frame.with_columns(absent).with_columns(
-        *(_as_text(frame, name, schema).alias(name) for name in (schema.id, *schema.texts)),
-        *(_as_number(name).alias(name) for name in (*schema.decimals, *schema.numbers)),
-        _times(frame, schema).alias(schema.time),
+    reader = RowReader(schema, reading, secrets, (time.time_ns() // 1_000 if now_us is None else now_us))
+    kept = [reader.take(columns).frame for columns in batches]
+    if reader.rows == 0:
+        raise DataProblem(f"{named} has no rows")
+    skipped, examples = reader.skipped, reader.examples
+    frame = pl.concat(kept, rechunk=True)
+    again = frame.filter(~pl.col(schema.id).is_first_distinct()).select(NUMBER, schema.id)
+    if len(again):
+        skipped[f"{schema.id} seen before"] = len(again)
+        examples[f"{schema.id} seen before"] = Example.of(again[NUMBER][0], again[schema.id][0])
+    found, relabelled = _one_row_each(frame.drop(NUMBER), schema, reading)
+    if skipped and reading.strict:
+        raise DataProblem(f"rows that cannot be used ({said(skipped, examples)}); mend them, or leave out --strict")
+    if found.is_empty():
+        raise DataProblem(f"no usable row: {said(skipped, examples)}")
+    return History(found.sort(schema.time, maintain_order=True), skipped, examples, relabelled)
+
+
+def said(skipped: Mapping[str, int], examples: Mapping[str, Example]) -> str:
+    """What was left out, in words."""
+    return "; ".join(
+        f"{n} rows: {reason}" + (f", first {examples[reason]}" if reason in examples else "")
+        for reason, n in skipped.items()
     )
-    if schema.id in schema.optional:
-        places = pl.format("row-{}", pl.int_range(1, pl.len() + 1))
-        typed = typed.with_columns(pl.coalesce(schema.id, places).alias(schema.id))
-    typed = hide_columns(typed, schema, secrets)
+
+
+def _one_row_each(frame: pl.DataFrame, schema: Schema, reading: Reading) -> tuple[pl.DataFrame, int]:
+    """The first row of every id, with the last label that a row of it has; and how many labels that changed."""
+    about_label = [name for name in (schema.label, *schema.outcome_columns) if name in frame.columns]
     if schema.label in frame.columns:
-        typed = typed.with_columns(_as_label(frame[schema.label]).alias(schema.label))
-    if schema.outcome_time in frame.columns:
-        typed = typed.with_columns(_as_time(frame[schema.outcome_time]).alias(schema.outcome_time))
-    if schema.outcome_source in frame.columns:
-        typed = typed.with_columns(pl.col(schema.outcome_source).cast(pl.String))
-    latest_us = (time.time_ns() // 1_000 if now_us is None else now_us) + FARTHEST_AHEAD_US
-    typed = typed.with_columns(_fault(schema, latest_us).alias("_fault"))
-    counts = dict(typed["_fault"].value_counts().iter_rows())
-    skipped = {reason: n for reason, n in sorted(counts.items()) if reason != _OK}
-    kept = typed.filter(pl.col("_fault") == _OK).drop("_fault", REFUSED)
-    unique = kept.unique(subset=schema.id, keep="first", maintain_order=True)
-    if len(unique) < len(kept):
-        skipped[f"{schema.id} seen before"] = len(kept) - len(unique)
-    if skipped and strict:
-        reasons = "; ".join(f"{n} rows: {reason}" for reason, n in skipped.items())
-        raise DataProblem(f"rows that cannot be used ({reasons}); mend them, or leave out --strict to skip them")
-    if unique.is_empty():
-        raise DataProblem(f"no usable row: {'; '.join(f'{n} rows: {reason}' for reason, n in skipped.items())}")
-    return History(unique.sort(schema.time, maintain_order=True), skipped)
+        words = frame[schema.label]
+        known = meanings(words.unique().drop_nulls().to_list(), schema.label, {**schema.labels, **reading.labels})
+        frame = frame.with_columns(words.replace_strict(known, default=None, return_dtype=pl.Int8).alias(schema.label))
+    first = frame.unique(subset=schema.id, keep="first", maintain_order=True)
+    if len(first) == len(frame) or not about_label:
+        return first, 0
+    last = frame.filter(pl.col(schema.label).is_not_null()) if schema.label in about_label else frame
+    last = last.select(schema.id, *about_label).unique(subset=schema.id, keep="last", maintain_order=True)
+    joined = first.join(last, on=schema.id, how="left", suffix="_last", maintain_order="left")
+    if schema.label not in about_label:
+        return first, 0
+    has_last = pl.col(f"{schema.label}_last").is_not_null()
+    changed = has_last & pl.col(schema.label).is_not_null() & (pl.col(schema.label) != pl.col(f"{schema.label}_last"))
+    relabelled = int(joined.select(changed.sum()).item())
+    latest = [pl.when(has_last).then(f"{name}_last").otherwise(name).alias(name) for name in about_label]
+    return joined.with_columns(latest).select(first.columns), relabelled
 
 
-def _times(frame: pl.DataFrame, schema: Schema) -> pl.Series:
-    if schema.time in frame.columns or schema.time not in schema.optional:
-        return _as_time(frame[schema.time])
-    return pl.int_range(EARLIEST_US, EARLIEST_US + len(frame) * SECOND_US, SECOND_US, eager=True)
+class Taken(NamedTuple):
+    """The rows of a batch that can be used, and which these are.
+
+    They are in columns of the types that a history has, and their `NUMBER`.
+    """
+
+    frame: pl.DataFrame
+    kept: pl.Series
 
 
-def _as_text(frame: pl.DataFrame, name: str, schema: Schema) -> pl.Expr:
-    if name not in frame.columns:
-        return pl.lit(None, dtype=pl.String)
-    column, kind = pl.col(name), frame.schema[name]
-    if kind.is_float():  # a whole number that an empty cell has turned into a float
-        whole = column.cast(pl.Int64, strict=False)
-        column = pl.when(whole == column).then(whole.cast(pl.String)).otherwise(column.cast(pl.String))
-        return pl.when(pl.col(name).is_nan()).then(None).otherwise(column)
-    text = column.cast(pl.String)
-    return text.replace("", None) if name in schema.may_lack else text
+class RowReader:
+    """Reads batches of columns (by field) one after the other, and counts what it leaves out.
+
+    Labels are left as words (see `labels.meanings`), and rows of an id that was there before are not looked for.
+    """
+
+    def __init__(self, schema: Schema, reading: Reading, secrets: Secrets, now_us: int) -> None:
+        self.rows = 0
+        self.skipped: dict[str, int] = {}
+        self.examples: dict[str, Example] = {}
+        self._schema = schema
+        self._reading = reading
+        self._secrets = secrets
+        self._form = reading.time_form(schema)
+        self._checks = _checks(schema, now_us + FARTHEST_AHEAD_US)
+
+    def take(self, columns: Mapping[str, Column]) -> Taken:
+        """The rows of a batch that can be used."""
+        n = len(next(iter(columns.values()), []))
+        return self.take_numbered(columns, pl.int_range(self.rows + 1, self.rows + n + 1, dtype=pl.Int64, eager=True))
+
+    def take_numbered(self, columns: Mapping[str, Column], numbers: pl.Series) -> Taken:
+        """The same of rows with these numbers in the file (n,)."""
+        typed = hide_columns(self._typed(columns, numbers), self._schema, self._secrets)
+        verdict = pl.lit(0, pl.Int32)
+        for number, check in reversed(list(enumerate(self._checks, 1))):
+            verdict = pl.when(check.fails.fill_null(value=False)).then(number).otherwise(verdict)
+        verdicts = typed.select(verdict.alias("verdict"))["verdict"]
+        self._count(verdicts, columns, numbers)
+        self.rows += len(numbers)
+        kept = verdicts == 0
+        return Taken(typed.with_columns(numbers.alias(NUMBER)).filter(kept).select(pl.exclude(r"^_.*$")), kept)
+
+    def _count(self, verdicts: pl.Series, columns: Mapping[str, Column], numbers: pl.Series) -> None:
+        wrong = verdicts.to_frame().with_row_index(_ROW).filter(pl.col("verdict") > 0)
+        for number, row, n in wrong.group_by("verdict").agg(pl.col(_ROW).first(), pl.len()).sort("verdict").iter_rows():
+            check = self._checks[number - 1]
+            self.skipped[check.reason] = self.skipped.get(check.reason, 0) + n
+            if check.reason not in self.examples:
+                self.examples[check.reason] = Example.of(int(numbers[row]), self._cell(check.field, row, columns))
+
+    def _cell(self, name: str | None, row: int, columns: Mapping[str, Column]) -> str | None:
+        """What stands there, unless it is secret."""
+        if name is None or name not in columns or name in self._schema.hidden:
+            return None
+        value = columns[name][row]
+        return None if value is None else str(value)
+
+    def _typed(self, columns: Mapping[str, Column], numbers: pl.Series) -> pl.DataFrame:
+        """Columns of the types that a history has, and for each of them `_wrong_<name>`."""
+        n = len(numbers)
+        schema, decimal = self._schema, self._reading.decimal or self._schema.decimal
+        found: dict[str, Cells] = {}
+        for name in (schema.id, *schema.texts):
+            booleans = name != schema.id and name not in schema.keys
+            if name not in columns:
+                found[name] = _absent(n, pl.String)
+                continue
+            read = cells.texts(columns[name], name, takes_booleans=booleans)
+            if name in schema.may_lack:
+                read = Cells(read.values.set(read.values == "", None), read.wrong)
+            found[name] = read
+        for name in (*schema.decimals, *schema.numbers):
+            found[name] = (
+                cells.numbers(columns[name], name, decimal=decimal) if name in columns else _absent(n, pl.Float64)
+            )
+        found[schema.time] = self._times(columns, n)
+        for name in schema.times:
+            found[name] = (
+                cells.times(columns[name], name, self._form, LONG_AGO_US) if name in columns else _absent(n, pl.Int64)
+            )
+        if schema.id in schema.optional:
+            places = pl.Series([f"row-{row}" for row in numbers], dtype=pl.String)
+            ids = found[schema.id]
+            found[schema.id] = Cells(ids.values.zip_with(ids.values.is_not_null(), places), ids.wrong)
+        if schema.outcome_time is not None and schema.outcome_time in columns:
+            found[schema.outcome_time] = cells.times(columns[schema.outcome_time], schema.outcome_time, self._form)
+        made = [one.values.alias(name) for name, one in found.items()]
+        made += [one.wrong.alias(f"_wrong_{name}") for name, one in found.items()]
+        if schema.label in columns:
+            made.append(cells.label_words(columns[schema.label], schema.label).alias(schema.label))
+        if schema.outcome_source is not None and schema.outcome_source in columns:
+            source = cells.texts(columns[schema.outcome_source], schema.outcome_source, takes_booleans=False)
+            made.append(source.values.alias(schema.outcome_source))
+        return pl.DataFrame([*made, skipped_lines(next(iter(columns.values()), []), n).alias(_LINE)])
+
+    def _times(self, columns: Mapping[str, Column], n: int) -> Cells:
+        schema = self._schema
+        if schema.time in columns or schema.time not in schema.optional:
+            return cells.times(columns[schema.time], schema.time, self._form)
+        begin = EARLIEST_US + self.rows * SECOND_US
+        return Cells(pl.int_range(begin, begin + n * SECOND_US, SECOND_US, eager=True), _absent(n, pl.String).wrong)
 
 
-def _as_number(name: str) -> pl.Expr:
-    return pl.col(name).cast(pl.Float64, strict=False).fill_nan(None)
+def _absent(n: int, kind: type[pl.DataType]) -> Cells:
+    return Cells(pl.Series([None] * n, dtype=kind), pl.repeat(False, n, dtype=pl.Boolean, eager=True))
 
 
-def _as_label(column: pl.Series) -> pl.Series:
-    if column.dtype == pl.String:
-        words = {"true": 1, "1": 1, "yes": 1, "fraud": 1, "false": 0, "0": 0, "no": 0, "legitimate": 0}
-        return column.str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Int8)
-    return column.cast(pl.Int8, strict=False)
+def skipped_lines(column: Column, n: int) -> pl.Series:
+    """What is wrong with the line of JSON that a row is, as 0, 1 (no object) or 2 (a name twice)."""
+    if not isinstance(column, list):
+        return pl.repeat(0, n, dtype=pl.Int8, eager=True)
+    return pl.Series([1 if one is BROKEN else 2 if one is REPEATED else 0 for one in column], dtype=pl.Int8)
 
 
-def _as_time(column: pl.Series) -> pl.Series:
-    """Instants as int64 microseconds, null where there is none; the same rule as `instant_us`."""
-    if column.dtype == pl.String:
-        return _times_of_text(column)
-    if column.dtype == pl.Date:
-        column = column.cast(pl.Datetime("us"))
-    if isinstance(column.dtype, pl.Datetime):
-        if column.dtype.time_zone not in (None, "UTC"):
-            column = column.dt.convert_time_zone("UTC")
-        return column.dt.epoch("us")
-    if not column.dtype.is_numeric():
-        return pl.Series(column.name, [None] * len(column), dtype=pl.Int64)
-    number = pl.col("t").cast(pl.Float64)
-    seconds = (number * 1e6).round(mode="half_to_even")
-    millis = (number * 1e3).round(mode="half_to_even")
-    micros = pl.when(number < 1e11).then(seconds).when(number < 1e14).then(millis).otherwise(number)
-    return column.to_frame("t").select(micros.cast(pl.Int64, strict=False)).to_series()
+class _Check(NamedTuple):
+    """Rows for which `fails` holds are left out; `field` is whose cell shows why."""
+
+    fails: pl.Expr
+    reason: str
+    field: str | None = None
 
 
-def _times_of_text(column: pl.Series) -> pl.Series:
-    values = column.unique().drop_nulls()
-    return column.replace_strict(
-        values, pl.Series([_instant_or_none(text) for text in values], dtype=pl.Int64), return_dtype=pl.Int64
-    )
-
-
-def _instant_or_none(text: str) -> int | None:
-    try:
-        return instant_us(float(text) if text.replace(".", "", 1).isdigit() else text)
-    except InvalidInput:
-        return None
-
-
-def _fault(schema: Schema, latest_us: int) -> pl.Expr:
-    """Why a row cannot be used, or `ok`."""
+def _checks(schema: Schema, latest_us: int) -> list[_Check]:
+    """Why a row cannot be used: the first that holds counts."""
     when = pl.col(schema.time)
-    checks: list[tuple[pl.Expr, str]] = [
-        (pl.col(REFUSED), "it holds a card number"),
-        (pl.col(schema.id).is_null() | (pl.col(schema.id).str.len_chars() == 0), f"{schema.id} is missing"),
-        (when.is_null() | (when < EARLIEST_US) | (when >= LATEST_US), f"{schema.time} is no time from 1970 to 2100"),
-        (when > latest_us, f"{schema.time} more than a day ahead of now"),
+    found = [
+        _Check(pl.col(_LINE) == 1, "it is no JSON object"),
+        _Check(pl.col(_LINE) == 2, "it has a name twice"),
+        _Check(pl.col(REFUSED), "it holds a card number"),
     ]
-    checks += [
-        (pl.col(name).is_null(), f"{name} is missing or of the wrong type")
-        for name in (*schema.decimals, *schema.numbers, *schema.texts)
-        if name not in schema.may_lack
+    found += [_Check(pl.col(f"_wrong_{schema.id}"), f"{schema.id} is no text or whole number", schema.id)]
+    found += _missing(schema.id)
+    time_reason = f"{schema.time} is no time from 1970 to 2100, or a number before 1980"
+    found += [
+        _Check(pl.col(f"_wrong_{schema.time}"), time_reason, schema.time),
+        _Check(when.is_null(), f"{schema.time} is missing"),
+        _Check((when < EARLIEST_US) | (when >= LATEST_US), time_reason, schema.time),
+        _Check(when > latest_us, f"{schema.time} is more than a day ahead of now", schema.time),
     ]
+    for name in schema.times:
+        reason = f"{name} is no time from 1900 to 2100"
+        is_outside = (pl.col(name) < LONG_AGO_US) | (pl.col(name) >= LATEST_US)
+        found += [_Check(pl.col(f"_wrong_{name}"), reason, name), _Check(is_outside, reason, name)]
+        if name not in schema.may_lack:
+            found.append(_Check(pl.col(name).is_null(), f"{name} is missing"))
     for name in (*schema.decimals, *schema.numbers):
-        checks.append((pl.col(name).is_infinite(), f"{name} is infinite"))
+        found.append(_Check(pl.col(f"_wrong_{name}"), f"{name} is no number", name))
+        if name not in schema.may_lack:
+            found.append(_Check(pl.col(name).is_null(), f"{name} is missing"))
+    for name in schema.texts:
+        found.append(_Check(pl.col(f"_wrong_{name}"), f"{name} is no text or whole number", name))
+        found += _missing(name) if name not in schema.may_lack else []
+    for name in (*schema.decimals, *schema.numbers):
         limits = schema.limits(name)
         if limits is not None:
-            low, high = limits
-            checks.append(((pl.col(name) < low) | (pl.col(name) > high), f"{name} is outside {low:g} to {high:g}"))
+            outside = (pl.col(name) < limits[0]) | (pl.col(name) > limits[1])
+            found.append(_Check(outside, f"{name} is outside {limits[0]:g} to {limits[1]:g}", name))
     for name, digits in schema.checked_decimals.items():
         scale = 10**digits
         nearest = (pl.col(name) * scale).round(mode="half_to_even") / scale
         wrong = (nearest - pl.col(name)).abs() > 1e-12 * pl.col(name).abs()
-        checks.append((wrong, f"{name} has more than {digits} decimals"))
-    limits_of_texts = {schema.id: MAX_ID} | dict.fromkeys(schema.texts, MAX_TEXT)
-    for name, most in limits_of_texts.items():
-        checks.append((pl.col(name).str.len_chars() > most, f"{name} is longer than {most} characters"))
-        checks.append((pl.col(name) == "", f"{name} is missing or of the wrong type"))
-    verdict = pl.lit(_OK)
-    for wrong, reason in reversed(checks):
-        verdict = pl.when(wrong.fill_null(value=False)).then(pl.lit(reason)).otherwise(verdict)
-    return verdict
+        found.append(_Check(wrong, f"{name} has more than {digits} decimals", name))
+    lengths = {schema.id: MAX_ID} | dict.fromkeys(schema.texts, MAX_TEXT)
+    for name, most in lengths.items():
+        found.append(_Check(pl.col(name).str.len_chars() > most, f"{name} is longer than {most} characters", name))
+    return found
+
+
+def _missing(name: str) -> list[_Check]:
+    return [_Check(pl.col(name).is_null() | (pl.col(name) == ""), f"{name} is missing")]

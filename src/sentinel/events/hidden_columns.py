@@ -6,7 +6,7 @@ import polars as pl
 
 from sentinel.errors import InvalidInput
 from sentinel.events.card_numbers import SHORTEST
-from sentinel.events.reader import TransactionReader, kept_of
+from sentinel.events.reader import TransactionReader, taken_parts
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets, is_hidden
 
@@ -21,22 +21,21 @@ def hide_columns(frame: pl.DataFrame, schema: Schema, secrets: Secrets) -> pl.Da
     without a key where one is needed.
     """
     reader = TransactionReader(schema, secrets)
-    hidden: list[pl.Series] = []
-    for name, (first6, last4) in schema.kept_digits.items():
-        for place, one in enumerate((first6, last4)):
-            came = frame[one] if one in frame.columns else pl.Series(one, [None] * len(frame), pl.String)
-            made = _mapped(frame[name], lambda text, place=place: kept_of(text)[place])  # type: ignore[misc]
-            is_done = _mapped(frame[name], lambda text: "y" if is_hidden(text) else None).is_not_null()
-            hidden.append(made.zip_with(~is_done, came).alias(one))
-    hidden += [_mapped(frame[name], secrets.hidden) for name in schema.hidden]
+    hidden: dict[str, pl.Series] = {}
+    for name, parts in taken_parts(schema).items():
+        is_done = _mapped(frame[name], lambda text: "y" if is_hidden(text) else None).is_not_null()
+        for part, take, *_ in parts:
+            came = frame[part] if part in frame.columns else pl.Series(part, [None] * len(frame), pl.String)
+            hidden[part] = _mapped(frame[name], take).zip_with(~is_done, came).alias(part)
+    hidden |= {name: _mapped(frame[name], secrets.hidden) for name in schema.hidden}
     refused = pl.Series(REFUSED, [False] * len(frame), pl.Boolean)
     for name in schema.searched:
-        column = frame[name]
+        column = hidden.get(name, frame[name])
         if secrets.card_numbers != "allow" and column.str.contains(_MAY_HOLD).any():
             scrubbed = _mapped(column, lambda text, name=name: _text_or_none(reader, name, text))  # type: ignore[misc]
             refused = refused | (scrubbed.is_null() & column.is_not_null())
-            hidden.append(scrubbed)
-    return frame.with_columns(*hidden, refused)
+            hidden[name] = scrubbed
+    return frame.with_columns(*hidden.values(), refused)
 
 
 def _text_or_none(reader: TransactionReader, name: str, text: str) -> str | None:

@@ -1,6 +1,7 @@
 """Reads transactions from outside: as the schema says, with secrets and card numbers hidden at once."""
 
 import operator
+import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
@@ -33,12 +34,14 @@ class TransactionReader:
         if schema.hidden and not secrets.has_given_key:
             raise InvalidDefinition(
                 f"the schema declares {', '.join(schema.hidden)} secret, and there is no key to hash with; set "
-                "SENTINEL_HASH_KEY_FILE (or SENTINEL_HASH_KEY), the same for training and serving"
+                "SENTINEL_HASH_KEY_FILE (or SENTINEL_HASH_KEY), the same for training and serving; "
+                "`openssl rand -base64 32 > hash.key` makes one"
             )
         self.schema = schema
         self._secrets = secrets
         self._seal = seal
         self._hidden = _hidden_fields(schema)
+        self._taken = [(name, operator.attrgetter(name), parts) for name, parts in taken_parts(schema).items()]
         self._searches = bool(schema.searched) and secrets.card_numbers != "allow"
         names = schema.searched
         self._texts_of: Callable[[Transaction], tuple[str | None, ...]] = (
@@ -47,13 +50,17 @@ class TransactionReader:
 
     def decode(self, raw: bytes | memoryview | msgspec.Raw) -> Transaction:
         """One transaction from its JSON bytes. Raises InvalidInput that names the field and what it expects."""
-        transaction = self.schema.decode(raw)
+        return self.cleaned(self.schema.decode(raw), raw)
+
+    def cleaned(self, transaction: Transaction, raw: bytes | memoryview | msgspec.Raw) -> Transaction:
+        """What was decoded from these bytes, with secrets and card numbers hidden, in place. Raises InvalidInput."""
         if transaction.hashed_before is not UNSET:
             raise InvalidInput("Expected none: it is made when the hash key was changed", f"$.{HASHED_BEFORE}")
+        self._take(transaction)
         if self._searches and may_hold_card_number(raw if type(raw) is bytes else bytes(raw)):
             self._scrub(transaction)
         if self._hidden:
-            self._keep_digits(transaction)
+            self._refuse_sealed(transaction)
             self._hide(transaction)
         return transaction
 
@@ -63,12 +70,13 @@ class TransactionReader:
         if transactions is None or any(one.hashed_before is not UNSET for one in transactions):
             return None
         try:
+            for transaction in transactions if self._taken else ():
+                self._take(transaction)
             if self._searches and may_hold_card_number(raw):
                 for transaction in transactions:
                     self._scrub(transaction)
-            if self._hidden:
-                for transaction in transactions:
-                    self._keep_digits(transaction)
+            for transaction in transactions if self._hidden else ():
+                self._refuse_sealed(transaction)
         except InvalidInput:
             return None
         if self._hidden:
@@ -93,13 +101,26 @@ class TransactionReader:
             return secrets.hidden(text)
         return self._scrubbed(field, text, secrets) if field in self.schema.searched else text
 
-    def _keep_digits(self, transaction: Transaction) -> None:
-        """Keep digits of what will be hidden. Raises InvalidInput for fields that are ours to make."""
+    def _take(self, transaction: Transaction) -> None:
+        """Take digits and domains of fields, before these are hidden. Raises InvalidInput where others came along."""
+        for name, text_of, parts in self._taken:
+            text = text_of(transaction)
+            for part, take, form, said in parts:
+                came = getattr(transaction, part)
+                if text is not None and is_hidden(text):  # it comes from a file that we wrote
+                    if came is not None and re.fullmatch(form, came) is None:
+                        raise InvalidInput(f"Expected {said}", f"$.{part}")
+                    continue
+                found = None if text is None else take(text)
+                if came is not None and came != found:
+                    raise InvalidInput(f"Expected none: it is taken from {name}", f"$.{part}")
+                setattr(transaction, part, found)
+
+    def _refuse_sealed(self, transaction: Transaction) -> None:
+        """Raises InvalidInput for fields that are ours to make."""
         for field in self._hidden:
             if field.sealed is not None and getattr(transaction, field.sealed) is not None:
                 raise InvalidInput(f"Expected none: it is made from {field.name}", f"$.{field.sealed}")
-            if field.kept is not None:
-                _keep(transaction, field.name, field.text_of(transaction), field.kept)
 
     def _hide(self, transaction: Transaction) -> None:
         """Hide what is secret and seal what is personal; last, so that nothing refused leaves a subject's key."""
@@ -145,18 +166,17 @@ class TransactionReader:
 
 
 class _Hidden(NamedTuple):
-    """A field that is hidden: where the digits that are kept of it go, and its sealed text."""
+    """A field that is hidden, and the field of its sealed text."""
 
     name: str
     text_of: Callable[[Transaction], str | None]
-    kept: tuple[str, str] | None
     sealed: str | None
 
 
 def _hidden_fields(schema: Schema) -> list[_Hidden]:
     """Subjects stand before what is theirs, which is sealed for them as they are stored."""
     return [
-        _Hidden(name, operator.attrgetter(name), schema.kept_digits.get(name), schema.sealed.get(name))
+        _Hidden(name, operator.attrgetter(name), schema.sealed.get(name))
         for name in sorted(schema.hidden, key=lambda name: name in schema.personal)
     ]
 
@@ -169,28 +189,44 @@ def _note_before(transaction: Transaction, name: str, text: str, before: str) ->
         transaction.hashed_before[name] = before
 
 
-def _keep(transaction: Transaction, name: str, text: str | None, kept: tuple[str, str]) -> None:
-    """Keep digits of a secret. What is hidden already comes with them, as in a file that we wrote."""
-    came = [getattr(transaction, one) for one in kept]
-    if text is not None and is_hidden(text):
-        for one, digits, most in zip(kept, came, (FIRST, LAST), strict=True):
-            if digits is not None and not (digits.isascii() and digits.isdecimal() and len(digits) == most):
-                raise InvalidInput(f"Expected {most} digits", f"$.{one}")
-        return
-    for one, digits in zip(kept, came, strict=True):
-        if digits is not None:
-            raise InvalidInput(f"Expected none: it is taken from {name}", f"$.{one}")
-    for one, digits in zip(kept, kept_of(text), strict=True):
-        setattr(transaction, one, digits)
+class Part(NamedTuple):
+    """A text that is taken from a field: where it goes, how it is taken, and its form, as a pattern and in words."""
+
+    name: str
+    take: Callable[[str], str | None]
+    form: str
+    said: str
 
 
-def kept_of(text: str | None) -> tuple[str | None, str | None]:
+def taken_parts(schema: Schema) -> dict[str, list[Part]]:
+    """What is taken from which field."""
+    found: dict[str, list[Part]] = {}
+    for name, (first, last) in schema.kept_digits.items():
+        found[name] = [
+            Part(first, lambda text: kept_of(text)[0], rf"[0-9]{{{FIRST}}}", f"{FIRST} digits"),
+            Part(last, lambda text: kept_of(text)[1], rf"[0-9]{{{LAST}}}", f"{LAST} digits"),
+        ]
+    for name, domain in schema.kept_domains.items():
+        found.setdefault(name, []).append(Part(domain, domain_of, r"[^@]+", "a domain"))
+    return found
+
+
+def domain_of(text: str) -> str | None:
+    """The domain of an e-mail address, in small letters.
+
+    >>> domain_of("Ann@Mail.Example "), domain_of("ann"), domain_of("ann@")
+    ('mail.example', None, None)
+    """
+    return text.rpartition("@")[2].strip().lower() or None if "@" in text else None
+
+
+def kept_of(text: str) -> tuple[str | None, str | None]:
     """The first six and the last four digits of a card number, with spaces or dashes or without.
 
     >>> kept_of("4111-1111 1111-1234"), kept_of("411111111111"), kept_of("c-17")
     (('411111', '1234'), ('411111', None), (None, None))
     """
-    digits = None if text is None else digits_of(text)
+    digits = digits_of(text)
     if digits is None or not SHORTEST <= len(digits) <= LONGEST:
         return None, None
     return digits[:FIRST], digits[-LAST:] if len(digits) >= _SHORTEST_FOR_LAST else None

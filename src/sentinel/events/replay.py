@@ -11,41 +11,70 @@ from numpy.typing import NDArray
 from sentinel.events.columns import (
     LABEL_UNKNOWN,
     NO_TEXT,
+    TRANSACTION,
     EventColumns,
     concatenate,
+    context_kinds,
     fixed_point,
     hash_text,
     outcome_rows,
 )
 from sentinel.events.schema import Schema
+from sentinel.events.wire import KIND
 
 
-def columns_of_frame(schema: Schema, frame: pl.DataFrame, trusts: Collection[str] | None = None) -> EventColumns:
+def columns_of_frame(
+    schema: Schema,
+    frame: pl.DataFrame,
+    trusts: Collection[str] | None = None,
+    context: pl.DataFrame | None = None,
+) -> EventColumns:
     """A history in schema columns (see `files.read_history`) as events, in the order of the rows.
 
-    With an `outcome_time` the outcomes become events of their own, placed before the first transaction that
-    is not earlier than they are. Without one each transaction carries its label, which delayed features see
-    once their delay has passed. With an `outcome_source` only outcomes of the sources in `trusts` count (None: all).
+    With an `outcome_time` the outcomes become events of their own, placed before the first transaction that is not
+    earlier than they are. Without one each transaction carries its label, which delayed features see once their delay
+    has passed. Events of `context` (see `files.History`) are placed as outcomes are, before those of the same moment;
+    kinds that the schema does not declare are left out. With an `outcome_source` only outcomes of the sources in
+    `trusts` count (None: all).
     An event arrived at its own time, or with the one before it if that is later: a history has no other clock.
     """
     n = len(frame)
+    ids, kinds = text_hashes(frame[schema.id]), np.full(n, TRANSACTION, np.uint8)
+    transactions = _columns(schema, frame, kinds, ids, _labels(schema, frame, trusts))
+    told = [] if context is None or context.is_empty() else [context_columns(schema, context)]
+    if schema.outcome_time is not None and schema.outcome_time in frame.columns:
+        told.append(_outcomes(schema, transactions, frame))
+        transactions = replace(transactions, labels=np.full(n, LABEL_UNKNOWN, np.int8))
+    events = _with_told(transactions, concatenate(told)) if told else transactions
+    return replace(events, received_us=np.maximum.accumulate(events.received_us))
+
+
+def context_columns(schema: Schema, context: pl.DataFrame) -> EventColumns:
+    """The context events of a history whose kinds the schema declares, in the order of the rows."""
+    kinds = context_kinds(schema)
+    context = context.filter(pl.col(KIND).is_in(list(kinds)))
+    numbers = np.array([kinds[one] for one in context[KIND]], np.uint8)
+    n = len(context)
+    return _columns(schema, context, numbers, np.full(n, NO_TEXT, np.uint64), np.full(n, LABEL_UNKNOWN, np.int8))
+
+
+def _columns(
+    schema: Schema, frame: pl.DataFrame, kinds: NDArray[np.uint8], ids: NDArray[np.uint64], labels: NDArray[np.int8]
+) -> EventColumns:
+    """Rows of a frame as events that arrived at their own time."""
     time_us = frame[schema.time].to_numpy().astype(np.int64)
-    scales = np.array([10.0**digits for digits in schema.decimals.values()])
-    exact = frame.select(pl.col(list(schema.decimals)).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
-    transactions = EventColumns(
-        is_outcome=np.zeros(n, np.uint8),
-        ids=text_hashes(frame[schema.id]),
+    scales = np.array([10.0**digits for digits in schema.whole_numbers.values()])
+    exact = frame.select(pl.col(list(schema.whole_numbers)).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+    return EventColumns(
+        kinds=kinds,
+        ids=ids,
         time_us=time_us,
         received_us=time_us,
         exact=fixed_point(exact, scales),
         plain=_matrix(frame, schema.numbers, np.float64),
-        texts=_stack([text_hashes(frame[name]) for name in schema.texts], n, np.uint64),
-        labels=_labels(schema, frame, trusts),
+        texts=_stack([text_hashes(frame[name]) for name in schema.texts], len(frame), np.uint64),
+        labels=labels,
     )
-    events = transactions
-    if schema.outcome_time is not None and schema.outcome_time in frame.columns:
-        events = _with_outcomes(schema, transactions, frame)
-    return replace(events, received_us=np.maximum.accumulate(events.received_us))
 
 
 def _labels(schema: Schema, frame: pl.DataFrame, trusts: Collection[str] | None) -> NDArray[np.int8]:
@@ -58,19 +87,23 @@ def _labels(schema: Schema, frame: pl.DataFrame, trusts: Collection[str] | None)
     return np.where(is_trusted, labels, LABEL_UNKNOWN).astype(np.int8)
 
 
-def _with_outcomes(schema: Schema, transactions: EventColumns, frame: pl.DataFrame) -> EventColumns:
+def _outcomes(schema: Schema, transactions: EventColumns, frame: pl.DataFrame) -> EventColumns:
+    """The outcomes of a history with their times, each as an event."""
     arrival = frame[schema.outcome_time or ""]
     known = (arrival.is_not_null() & (pl.Series(transactions.labels) != LABEL_UNKNOWN)).to_numpy()
     when = arrival.fill_null(0).to_numpy().astype(np.int64)[known]
-    by_arrival = np.argsort(when, kind="stable")
-    outcomes = outcome_rows(schema, transactions.ids[known], when, when, transactions.labels[known]).rows(by_arrival)
+    return outcome_rows(schema, transactions.ids[known], when, when, transactions.labels[known])
+
+
+def _with_told(transactions: EventColumns, told: EventColumns) -> EventColumns:
+    """The transactions with what was told between them; what comes after the last of them is left out."""
+    told = told.rows(np.argsort(told.time_us, kind="stable"))
     newest = np.maximum.accumulate(transactions.time_us)
-    place = np.searchsorted(newest, outcomes.time_us, side="left")
+    place = np.searchsorted(newest, told.time_us, side="left")
     within = place < len(transactions)
-    outcomes, place = outcomes.rows(within), place[within]
+    told, place = told.rows(within), place[within]
     order = np.argsort(np.concatenate([np.arange(len(transactions)) + 0.5, place]), kind="stable")
-    blind = replace(transactions, labels=np.full(len(transactions), LABEL_UNKNOWN, np.int8))
-    return concatenate([blind, outcomes]).rows(order)
+    return concatenate([transactions, told]).rows(order)
 
 
 def text_hashes(column: pl.Series) -> NDArray[np.uint64]:

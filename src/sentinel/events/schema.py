@@ -12,11 +12,40 @@ import msgspec
 from sentinel.errors import InvalidDefinition, InvalidInput
 from sentinel.events.card_numbers import quoted
 from sentinel.events.secrets import differ_in_keys_only
-from sentinel.events.times import duration_us
-from sentinel.events.wire import HASHED_BEFORE, ID, TEXT, Transaction, normaliser, read_json, struct_of
+from sentinel.events.times import USUAL, TimeForm, duration_us
+from sentinel.events.wire import (
+    EVENT_ID,
+    HASHED_BEFORE,
+    ID,
+    ID_OR_EMPTY,
+    KIND,
+    TEXT,
+    TEXT_OR_EMPTY,
+    Transaction,
+    normaliser,
+    read_json,
+    struct_of,
+)
 
 MINOR_LIMIT = 10**12  # keeps n * sum(x^2) of any window inside 128 bits
+LARGEST_NUMBER = 3.4028234663852886e38  # of float32, which models take
+MOST_KINDS = 64
+KIND_FORM = r"[A-Za-z][A-Za-z0-9_]{0,63}"
+"""How many kinds of context events there may be, and how one is named."""
 PLACE_DECIMALS = 6  # a millionth of a degree is 11 cm
+
+_NOT_OF_THE_WIRE = (
+    "keys",
+    "categories",
+    "label",
+    "outcome_time",
+    "outcome_source",
+    "labels",
+    "columns",
+    "encoding",
+    "decimal",
+)
+"""What two schemas that read the same transactions may have otherwise; keys and categories together are the same."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -46,24 +75,33 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     - `categories`: texts, whole numbers or booleans with few values.
     - `numbers`: plain numbers, handed to the model as they are.
     - `exact`: further numbers that windows add up, with how many decimals each has (`{"value": 0}`).
+    - `times`: further instants, such as when the account was opened, for `seconds_between`. They may lie before 1970.
     - `place`: latitude and longitude in degrees.
-    - `optional`: fields that may be absent or null, but for the amount. A missing id or time is assigned on arrival:
-      a repeated request is a new transaction then.
+    - `optional`: fields that may be absent, null or an empty text, but for the amount. A missing id is assigned on
+      arrival: a repeated request is a new transaction then. A missing time is that of its decision.
     - `rounded`: exact numbers that are rounded to their decimals, where others are refused with more of them.
     - `ranges`: the least and greatest accepted value of a number.
     - `max_ahead`: how far an event's own time may be ahead of its arrival; windows and the like count it no later. Keep
       it shorter than the windows: an event counted ahead moves its key's clock, and the next ones count there too.
     - `max_late`: how much longer than its windows a key is remembered after its last transaction, for what comes late.
     - `secret`: keys and categories that are a keyed hash from the moment they are read (see `events.secrets`).
-    - `keep_digits`: secret fields of which the first six and the last four digits are kept, as the further texts
-      `<field>_first6` and `<field>_last4`.
+    - `keep_digits`: card numbers of which the first six and the last four digits become further texts,
+      `<field>_first6` and `<field>_last4`.  `keep_domain`: addresses whose domain becomes the text `<field>_domain`.
+      They are taken before anything is hidden, and may be keys and categories of features.
     - `personal`: keys and categories that are secret too, each with the key that names whom it belongs to, as in
       `{"email": "card_id"}`: what they were is stored encrypted, and can be erased.
+    - `events`: the kinds of context events, which are not decided and which features can count, each with the fields of
+      a transaction that it carries, a key among them: `{"login": ("card_id", "device_id")}` (see `events.context`).
     - `not_card_numbers`: fields whose numbers of your own may look like card numbers, and stay.
     - `label`, `outcome_time`, `outcome_source`: columns of a history file; never accepted in a live transaction. In a
       file with the column `outcome_source`, labels of sources that the detector does not trust, or of none, do not
       count in fraud rates.
-    - `columns`: the column of a field in your files, `{"event_time": "tx_datetime"}`.
+    - `labels`: what words of your own mean in a label, `{"chargeback": 1, "ok": 0}`; the usual ones are known.
+    - `timezone`: where texts without an offset were written (`Europe/Madrid`), UTC else.  `time_format`: their form,
+      where it is not ISO 8601 (`%m/%d/%Y %H:%M`).  `time_from`: when the numbers count seconds from, where they are no
+      Unix numbers (`2017-12-01`). They hold for files and for what comes live.
+    - `columns`: the column of a field in your files, `{"event_time": "tx_datetime"}`.  `encoding`: theirs, where it is
+      not UTF-8 (`latin-1`).  `decimal`: `,` where numbers in them are written as `1.234,50`.
     """
 
     id: str = "transaction_id"
@@ -75,6 +113,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     categories: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     exact: dict[str, int] = {}
+    times: tuple[str, ...] = ()
     place: tuple[str, str] | None = None
     optional: tuple[str, ...] = ()
     rounded: tuple[str, ...] = ()
@@ -83,15 +122,23 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_late: str = "1d"
     secret: tuple[str, ...] = ()
     keep_digits: tuple[str, ...] = ()
+    keep_domain: tuple[str, ...] = ()
     personal: dict[str, str] = {}
+    events: dict[str, tuple[str, ...]] = {}
     not_card_numbers: tuple[str, ...] = ()
     label: str = "is_fraud"
     outcome_time: str | None = None
     outcome_source: str | None = None
+    labels: dict[str, int] = {}
+    timezone: str | None = None
+    time_format: str | None = None
+    time_from: str | None = None
     columns: dict[str, str] = {}
+    encoding: str | None = None
+    decimal: str = "."
 
     def __post_init__(self) -> None:
-        fields = (self.id, self.time, *self.decimals, *self.numbers, *self.texts, *self.sealed.values(), self.label)
+        fields = (*self.fields, *self.sealed.values(), self.label)
         doubled = sorted({name for name in fields if fields.count(name) > 1})
         if doubled:
             raise InvalidDefinition(f"schema: {', '.join(doubled)} declared twice; give each field one role")
@@ -116,19 +163,51 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         nested = [subject for subject in self.personal.values() if subject in self.personal]
         if nested:
             raise InvalidDefinition(f"schema: {nested[0]} is personal and names a subject; name it by another key")
-        open_ones = [name for name in self.keep_digits if name not in self.secret]
-        if open_ones:
-            raise InvalidDefinition(
-                f"schema: keep_digits names {', '.join(open_ones)}, which is not secret; declare it secret as well"
-            )
+        self._refuse_unknown("keep_digits", self.keep_digits, self.keys + self.categories)
+        self._refuse_unknown("keep_domain", self.keep_domain, self.keys + self.categories)
+        self._check_events()
         self._refuse_unknown("columns", self.columns, (*fields, *self.outcome_columns))
         if self.amount in self.optional:
             raise InvalidDefinition(f"schema: the amount {quoted(str(self.amount))} cannot be optional")
         for name, digits in self.decimals.items():
             if not 0 <= digits <= 6:
                 raise InvalidDefinition(f"schema: {name} has {digits} decimals; 0 to 6 are possible")
+        for word, meaning in self.labels.items():
+            if meaning not in (0, 1):
+                raise InvalidDefinition(
+                    f"schema: the label {quoted(word)} is {meaning}; write 1 for fraud, 0 for legitimate"
+                )
+        if self.decimal not in (".", ","):
+            raise InvalidDefinition(f"schema: decimal is {quoted(self.decimal)}; write . or ,")
         duration_us(self.max_ahead)
         duration_us(self.max_late)
+        _ = self.time_form
+
+    def _check_events(self) -> None:
+        reserved = {KIND, EVENT_ID} & {self.time, *self.decimals, *self.numbers, *self.texts, self.label}
+        if self.events and reserved:
+            raise InvalidDefinition(f"schema: {min(reserved)} is a field of every context event; rename that field")
+        if len(self.events) > MOST_KINDS:
+            raise InvalidDefinition(f"schema: {len(self.events)} kinds of context events; {MOST_KINDS} are possible")
+        for kind, carried in self.events.items():
+            if not re.fullmatch(KIND_FORM, kind):
+                raise InvalidDefinition(
+                    f"schema: {quoted(kind)} cannot name a kind of events; use letters, digits and _"
+                )
+            self._refuse_unknown(f"events[{quoted(kind)}]", carried, self.carriable)
+            if len(set(carried)) < len(carried):
+                raise InvalidDefinition(f"schema: the event {kind} names a field twice")
+            if not set(carried) & set(self.keys):
+                raise InvalidDefinition(
+                    f"schema: the event {kind} carries no key; name one of {', '.join(self.keys) or 'the keys'}"
+                )
+            for name, whose in self.personal.items():
+                if name in carried and whose not in carried:
+                    raise InvalidDefinition(
+                        f"schema: the event {kind} carries {name}, which is personal, without {whose}, whose it is"
+                    )
+        # in one order, as their kinds are numbered: a schema that was written down may come back in another one
+        msgspec.structs.force_setattr(self, "events", dict(sorted(self.events.items())))
 
     def _refuse_unknown(self, what: str, names: Any, known: tuple[str, ...]) -> None:
         strangers = [name for name in names if name not in known]
@@ -141,10 +220,20 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         place = dict.fromkeys(self.place or (), PLACE_DECIMALS)
         return {self.amount: self.amount_decimals} | self.exact | place
 
+    @property
+    def carriable(self) -> tuple[str, ...]:
+        """The fields that a context event may carry."""
+        return (*self.keys, *self.categories, *self.decimals, *self.numbers)
+
+    @cached_property
+    def whole_numbers(self) -> dict[str, int]:
+        """Every field that the kernel reads as a whole number -> its decimals; the times count microseconds."""
+        return self.decimals | dict.fromkeys(self.times, 0)
+
     @cached_property
     def texts(self) -> tuple[str, ...]:
-        """Every field that is text inside: keys, then categories, then the digits that are kept of secrets."""
-        return self.keys + self.categories + tuple(chain.from_iterable(self.kept_digits.values()))
+        """Every field that is text inside: keys, then categories, then what is taken from them."""
+        return self.keys + self.categories + self.taken
 
     @cached_property
     def hidden(self) -> tuple[str, ...]:
@@ -158,26 +247,40 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @cached_property
     def kept_digits(self) -> dict[str, tuple[str, str]]:
-        """Secret field -> the fields of its first six and its last four digits."""
+        """Field -> the texts of its first six and its last four digits."""
         return {name: (f"{name}_first6", f"{name}_last4") for name in self.keep_digits}
 
     @cached_property
+    def kept_domains(self) -> dict[str, str]:
+        """Field -> the text of its domain."""
+        return {name: f"{name}_domain" for name in self.keep_domain}
+
+    def fields_of(self, event: str) -> tuple[str, ...]:
+        """What a kind of context events has beside its id and time: what it carries, and what is taken from that."""
+        carried = self.events[event]
+        parts = [part for name in carried for part in self.kept_digits.get(name, ())]
+        return (*carried, *parts, *(self.kept_domains[name] for name in carried if name in self.kept_domains))
+
+    @cached_property
+    def taken(self) -> tuple[str, ...]:
+        """The texts that are taken from other fields as a transaction is read."""
+        return (*chain.from_iterable(self.kept_digits.values()), *self.kept_domains.values())
+
+    @cached_property
     def may_lack(self) -> tuple[str, ...]:
-        """Fields that may be absent or null: the optional ones, and what is kept of secrets."""
-        return self.optional + tuple(chain.from_iterable(self.kept_digits.values())) + tuple(self.sealed.values())
+        """Fields that may be absent or null: the optional ones, and what is made from others."""
+        return (*self.optional, *self.taken, *self.sealed.values())
 
     @cached_property
     def searched(self) -> tuple[str, ...]:
         """The texts that card numbers are looked for in."""
-        kept = chain.from_iterable(self.kept_digits.values())
-        return tuple(
-            name for name in (self.id, *self.texts) if name not in (*self.hidden, *self.not_card_numbers, *kept)
-        )
+        apart = (*self.hidden, *self.not_card_numbers, *chain.from_iterable(self.kept_digits.values()))
+        return tuple(name for name in (self.id, *self.texts) if name not in apart)
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
         """Every field of a live transaction, in the order of the wire struct."""
-        return (self.id, self.time, *self.decimals, *self.numbers, *self.texts)
+        return (self.id, self.time, *self.whole_numbers, *self.numbers, *self.texts)
 
     @property
     def outcome_columns(self) -> tuple[str, ...]:
@@ -186,8 +289,8 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @cached_property
     def assigns(self) -> bool:
-        """Whether a transaction may come without id or time."""
-        return self.id in self.optional or self.time in self.optional
+        """Whether a transaction may come without an id."""
+        return self.id in self.optional
 
     @cached_property
     def checked_decimals(self) -> dict[str, int]:
@@ -198,17 +301,21 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @cached_property
     def wire_type(self) -> type[Transaction]:
         """The msgspec struct of one transaction."""
-        texts = {name: TEXT | int if name in self.keys else TEXT | bool | int for name in self.texts}
-        return self._struct({self.id: ID | int, self.time: str | int | float}, texts)
+        empty = {name: TEXT_OR_EMPTY if name in self.may_lack else TEXT for name in self.texts}
+        texts = {name: one | int if name in self.keys else one | bool | int for name, one in empty.items()}
+        an_id = ID_OR_EMPTY if self.id in self.optional else ID
+        an_instant = str | int | float
+        return self._struct({self.id: an_id | int, self.time: an_instant}, dict.fromkeys(self.times, an_instant), texts)
 
     @cached_property
     def _stored_type(self) -> type[Transaction]:
         """The same as it was kept, with texts of any length: every version accepted the same numbers."""
-        return self._struct({self.id: str, self.time: int}, dict.fromkeys(self.texts, str))
+        times = dict.fromkeys(self.times, int)
+        return self._struct({self.id: str, self.time: int}, times, dict.fromkeys(self.texts, str))
 
-    def _struct(self, first: dict[str, Any], texts: dict[str, Any]) -> type[Transaction]:
+    def _struct(self, first: dict[str, Any], times: dict[str, Any], texts: dict[str, Any]) -> type[Transaction]:
         sealed = dict.fromkeys(self.sealed.values(), str)
-        return struct_of(first | self._number_types | texts | sealed, self.may_lack)
+        return struct_of(first | self._number_types | times | texts | sealed, self.may_lack)
 
     @cached_property
     def _number_types(self) -> dict[str, Any]:
@@ -221,7 +328,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def limits(self, name: str) -> tuple[float, float] | None:
         """Least and greatest accepted value of a number, or None where any will do."""
         if name not in self.decimals:
-            return self.ranges.get(name)
+            return self.ranges.get(name, (-LARGEST_NUMBER, LARGEST_NUMBER))
         limit = float(MINOR_LIMIT // 10 ** self.decimals[name])  # sums of windows stay exact
         if name in self.ranges:
             least, most = self.ranges[name]
@@ -239,6 +346,19 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def _array_decoder(self) -> msgspec.json.Decoder[list[Transaction]]:
         return msgspec.json.Decoder(list[self.wire_type])  # type: ignore[name-defined]
 
+    def reads_alike(self, other: "Schema") -> bool:
+        """Whether both read the same transactions, live and from the log; features and files may take them differently.
+
+        A field that is a key for one may be a category for the other.
+
+        >>> one, other = Schema(keys=("card",), categories=("shop",)), Schema(keys=("shop", "card"))
+        >>> one.reads_alike(other), one.reads_alike(Schema(keys=("card",)))
+        (True, False)
+        """
+        texts, others = (set(one.keys + one.categories) for one in (self, other))
+        wire = (name for name in self.__struct_fields__ if name not in _NOT_OF_THE_WIRE)
+        return texts == others and all(getattr(self, name) == getattr(other, name) for name in wire)
+
     def make_ready(self) -> None:
         """Make the types and the decoder now, in one thread, before several use them."""
         _ = (self._decoder, self._array_decoder, self.assigns, self.normalise)
@@ -246,8 +366,8 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def decode(self, raw: bytes | memoryview | msgspec.Raw) -> Transaction:
         """One transaction from its JSON bytes. Raises InvalidInput that names the field and what it expects.
 
-        An optional id or time that is missing stays None until `assign`, and secrets are still to be hidden: what is
-        read from outside is read by a `TransactionReader`.
+        An optional id that is missing stays None until `assign`, an optional time until the transaction is sifted, and
+        secrets are still to be hidden: what is read from outside is read by a `TransactionReader`.
         """
         transaction = read_json(self._decoder.decode, raw)
         self.normalise(transaction)
@@ -266,32 +386,41 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @cached_property
     def normalise(self) -> Callable[[Transaction], None]:
         """Brings the time to microseconds and the texts to text, in place; checks lengths and decimals."""
-        return normaliser(self.id, self.time, self.texts, self.checked_decimals)
+        return normaliser(self.id, self.time, self.times, self.texts, self.checked_decimals, self.time_form)
 
-    def assign(self, transaction: Transaction, new_id: str, now_us: int) -> None:
-        """Give a decoded transaction the id and the time (microseconds) it lacks, in place.
+    @cached_property
+    def time_form(self) -> TimeForm:
+        """How times are written."""
+        form = TimeForm.of(self.timezone, self.time_format, self.time_from)
+        return USUAL if form == USUAL else form
+
+    def assign(self, transaction: Transaction, new_id: str) -> None:
+        """Give a decoded transaction an id where it has none, in place.
 
         Needed only where `assigns` is set, and before anything else reads the transaction.
 
-        >>> schema = Schema(optional=("transaction_id", "event_time"))
-        >>> transaction = schema.decode(b'{"amount": 1.5}')
-        >>> schema.assign(transaction, "a7", 1_735_689_600_000_000)
+        >>> schema = Schema(optional=("transaction_id",))
+        >>> transaction = schema.decode(b'{"amount": 1.5, "event_time": 1735689600}')
+        >>> schema.assign(transaction, "a7")
         >>> schema.encode(transaction)
-        b'{"amount":1.5,"transaction_id":"a7","event_time":1735689600000000}'
+        b'{"event_time":1735689600000000,"amount":1.5,"transaction_id":"a7"}'
         """
         if getattr(transaction, self.id) is None:
             setattr(transaction, self.id, new_id)
-        if getattr(transaction, self.time) is None:
-            setattr(transaction, self.time, now_us)
 
     def encode(self, transaction: Transaction) -> bytes:
         """The canonical bytes of a decoded transaction: equal content gives equal bytes."""
         return _encode(transaction)
 
-    def is_same(self, stored: bytes, content: bytes) -> bool:
+    def is_same(self, stored: bytes, content: bytes, ignoring: str | None = None) -> bool:
         """Whether two contents are of the same transaction: it may be sealed, or hashed, with another key.
 
-        What was hashed with keys that have nothing in common cannot be told apart, and counts as the same.
+        Exact numbers are compared as whole multiples of their last decimal, which is what features take: 0.3 and
+        0.30000000000000004 are one amount. `ignoring` names a field that does not count. What was hashed with keys that
+        have nothing in common cannot be told apart, and counts as the same.
+
+        >>> Schema().is_same(b'{"amount":0.3}', b'{"amount":0.30000000000000004}')
+        True
         """
         if stored == content:
             return True
@@ -299,10 +428,18 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         before, other_before = (fields.pop(HASHED_BEFORE, {}) for fields in (one, other))
         return one.keys() == other.keys() and all(
             value == other[name]
+            or name == ignoring
             or name in self.sealed.values()
+            or self._is_one_number(name, value, other[name])
             or _are_of_one_text({value, before.get(name, value)}, {other[name], other_before.get(name, other[name])})
             for name, value in one.items()
         )
+
+    def _is_one_number(self, name: str, value: Any, other: Any) -> bool:
+        if name not in self.decimals or value is None or other is None:
+            return False
+        scale = 10 ** self.decimals[name]
+        return bool(round(value * scale) == round(other * scale))
 
     def restore(self, content: bytes) -> Transaction:
         """The transaction that `encode` wrote; its time already counts microseconds."""

@@ -8,14 +8,16 @@ import msgspec
 
 from sentinel.errors import BadBody, InvalidInput
 from sentinel.events.card_numbers import masked_ends
-from sentinel.events.times import instant_us
+from sentinel.events.times import LONG_AGO_US, USUAL, TimeForm, instant_us
 
 HASHED_BEFORE = "hashed_before"
 MAX_ID, MAX_TEXT = 128, 256
 """Characters of an id, and of a key or category, as they are kept: a number counts by its digits."""
 
 ID = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
+ID_OR_EMPTY = Annotated[str, msgspec.Meta(max_length=MAX_ID)]
 TEXT = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
+TEXT_OR_EMPTY = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 
 _SHOWN = 40  # characters of a value, in what is said about it
 MOST_SAID = 200
@@ -41,20 +43,46 @@ class Transaction(msgspec.Struct, forbid_unknown_fields=True):
         return None if self.hashed_before is msgspec.UNSET else self.hashed_before.get(field)
 
 
-def struct_of(kinds: Mapping[str, Any], optional: Iterable[str]) -> type[Transaction]:
-    """The struct with fields of these types; the optional ones may be absent or null, and come last."""
+class ContextEvent(Transaction, forbid_unknown_fields=True):
+    """What happened beside the transactions: a login, a password change. It is read and kept as a transaction is.
+
+    Each kind of a schema has its own subclass with the fields that it carries; `event` on the wire names the kind.
+    """
+
+    @property
+    def kind(self) -> str:
+        """The name of its kind."""
+        return str(self.__struct_config__.tag)
+
+
+KIND, EVENT_ID = "event", "event_id"
+"""The fields of a context event with the name of its kind and with its id."""
+
+
+def struct_of(kinds: Mapping[str, Any], optional: Iterable[str], event: str | None = None) -> type[Transaction]:
+    """The struct with fields of these types; the optional ones may be absent or null, and come last.
+
+    It is of a transaction, or of a context event of that name.
+    """
     required: list[Any] = [(name, kind) for name, kind in kinds.items() if name not in optional]
     may_lack = [(name, kind | None, None) for name, kind in kinds.items() if name in optional]
+    named: dict[str, Any] = {} if event is None else {"tag": event, "tag_field": KIND}
     made: Any = msgspec.defstruct(
-        "Transaction", required + may_lack, bases=(Transaction,), forbid_unknown_fields=True, gc=False, kw_only=True
-    )
+        "Transaction", required + may_lack, bases=(Transaction if event is None else ContextEvent,),
+        forbid_unknown_fields=True, gc=False, kw_only=True, **named,
+    )  # fmt: skip
     return cast("type[Transaction]", made)
 
 
 def normaliser(
-    id_name: str, time: str, texts: tuple[str, ...], decimals: Mapping[str, int]
+    id_name: str,
+    time: str,
+    times: tuple[str, ...],
+    texts: tuple[str, ...],
+    decimals: Mapping[str, int],
+    form: TimeForm = USUAL,
 ) -> Callable[[Transaction], None]:
-    """What brings the time to microseconds and ids, keys and categories to text, in place.
+    """What brings the times to microseconds and ids, keys and categories to text, in place.
 
     It raises InvalidInput for what is too long as it would be kept, and for numbers with more than these `decimals`.
     """
@@ -67,9 +95,13 @@ def normaliser(
     def normalise(transaction: Transaction) -> None:
         value = time_of(transaction)
         if value is not None:
-            setattr(transaction, time, instant_us(value, time_path))
+            setattr(transaction, time, instant_us(value, time_path, form))
+        for name in times:
+            value = getattr(transaction, name)
+            if value is not None:
+                setattr(transaction, name, instant_us(value, f"$.{name}", form, LONG_AGO_US))
         for text in texts_of(transaction):
-            if type(text) is not str and text is not None:
+            if text == "" or (type(text) is not str and text is not None):
                 make_texts(transaction)
                 break
         for name, number_of, scale in scaled:
@@ -79,7 +111,9 @@ def normaliser(
 
     def make_texts(transaction: Transaction) -> None:
         for name, value in zip(names, texts_of(transaction), strict=True):
-            if type(value) is not str and value is not None:
+            if value == "":  # which only an optional one may be
+                setattr(transaction, name, None)
+            elif type(value) is not str and value is not None:
                 setattr(transaction, name, text_within(value, MAX_ID if name == id_name else MAX_TEXT, f"$.{name}"))
 
     return normalise

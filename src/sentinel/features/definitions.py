@@ -5,34 +5,75 @@ A `delay` moves the whole window into the past: (t - delay - over, t - delay]. T
 transactions of one card come, and what the feature (see `example.py`) is at each of them.
 """
 
+import math
+import sys
+from pathlib import Path
+from typing import TypeAlias
+
 import msgspec
 
 from sentinel.errors import InvalidDefinition
-from sentinel.events.times import duration_us
+from sentinel.events.times import TimeForm, duration_us
+from sentinel.features.conditions import Where
+
+_HERE = str(Path(__file__).parent)
+
+By: TypeAlias = str | tuple[str, ...]
+"""What is followed: a key of the schema, or several fields together."""
 
 
-class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """One column of the model's input: what to compute (`kind`), of which field, for which key, over what."""
+class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, dict=True):
+    """One column of the model's input: what to compute (`kind`), of which field, for which key, over what.
+
+    `where` says which events count, `event` which kind of the context is counted in place of transactions.
+    """
 
     kind: str
     name: str
     of: str | None = None
-    by: str | None = None
+    by: By | None = None
     over: str | None = None
     delay: str | None = None
     include_current: bool = True
     gap: str | None = None
     last_hour: int | None = None
     parts: tuple["Feature", ...] = ()
+    where: Where | None = None
+    event: str | None = None
+    timezone: str | None = None
+    period: float | None = None
+    to: float | None = None
 
     def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "_line", _line_outside())
         for text in (self.over, self.delay, self.gap):
             if text is not None:
                 duration_us(text)
+        if self.timezone is not None:
+            TimeForm.of(self.timezone, None, None)
+
+    @property
+    def line(self) -> str:
+        """The file and line that declared it (`detector.py:12`); equality and what is written leave it out."""
+        found: str = self.__dict__.get("_line", "")
+        return found
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The fields that it follows; none for a feature without a key."""
+        return (self.by,) if isinstance(self.by, str) else self.by or ()
 
     def named(self, name: str) -> "Feature":
         """The same feature under another column name."""
         return msgspec.structs.replace(self, name=name)
+
+
+def _line_outside() -> str:
+    """The file and line of the nearest caller outside of this folder."""
+    frame = sys._getframe(1)  # noqa: SLF001  # `inspect` would read source files
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((_HERE, "<")):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def field(of: str) -> Feature:
@@ -53,197 +94,401 @@ def category(of: str) -> Feature:
     return Feature(kind="category", name=of, of=of)
 
 
-def hour_of_day() -> Feature:
-    """Hour of the transaction, UTC, 0 to 23.
+def hour_of_day(timezone: str | None = None) -> Feature:
+    """Hour of the transaction, 0 to 23; of UTC, or of a time zone with its daylight saving (`Europe/Madrid`).
 
     >>> example(hour_of_day(), [0, 90, 1439])
     [0.0, 1.0, 23.0]
+    >>> example(hour_of_day("Europe/Madrid"), [0, 90, 1439])
+    [1.0, 2.0, 0.0]
     """
-    return Feature(kind="hour_of_day", name="hour_of_day")
+    return _time_part("hour_of_day", timezone)
 
 
-def day_of_week() -> Feature:
-    """Day of the week, UTC, 0 for Monday to 6 for Sunday.
+def time_of_day(timezone: str | None = None) -> Feature:
+    """Hours since midnight, with their fractions.
+
+    >>> example(time_of_day(), [0, 90, 1439])
+    [0.0, 1.5, 23.983]
+    """
+    return _time_part("time_of_day", timezone)
+
+
+def day_of_week(timezone: str | None = None) -> Feature:
+    """Day of the week, 0 for Monday to 6 for Sunday.
 
     >>> example(day_of_week(), [0, 1439, 1440])
     [0.0, 0.0, 1.0]
     """
-    return Feature(kind="day_of_week", name="day_of_week")
+    return _time_part("day_of_week", timezone)
 
 
-def is_weekend() -> Feature:
-    """1 on Saturday and Sunday, UTC.
+def is_weekend(timezone: str | None = None) -> Feature:
+    """1 on Saturday and Sunday.
 
     >>> example(is_weekend(), [0, 5 * 1440])
     [0.0, 1.0]
     """
-    return Feature(kind="is_weekend", name="is_weekend")
+    return _time_part("is_weekend", timezone)
 
 
-def is_night(last_hour: int = 5) -> Feature:
-    """1 from midnight to the end of `last_hour`, UTC.
+def is_night(last_hour: int = 5, timezone: str | None = None) -> Feature:
+    """1 from midnight to the end of `last_hour`.
 
     >>> example(is_night(last_hour=5), [0, 359, 360])
     [1.0, 1.0, 0.0]
     """
     if not 0 <= last_hour <= 23:
         raise InvalidDefinition(f"is_night: last_hour is {last_hour}; an hour is 0 to 23")
-    return Feature(kind="is_night", name="is_night", last_hour=last_hour)
+    return _time_part("is_night", timezone, last_hour)
+
+
+def _time_part(kind: str, timezone: str | None, last_hour: int | None = None) -> Feature:
+    name = kind if timezone is None else f"{kind}_{timezone.replace('/', '_')}"
+    return Feature(kind=kind, name=name, timezone=timezone, last_hour=last_hour)
+
+
+def sine(of: str | Feature, *, period: float) -> Feature:
+    """Sine of a number that comes round after `period`: with `cosine`, 23:00 lies beside 1:00.
+
+    >>> example(sine(time_of_day(), period=24), [0, 360, 1080])
+    [0.0, 1.0, -1.0]
+    """
+    return _cyclic("sine", of, period)
+
+
+def cosine(of: str | Feature, *, period: float) -> Feature:
+    """Cosine of a number that comes round after `period`.
+
+    >>> example(cosine(day_of_week(), period=7), [0, 1440])
+    [1.0, 0.623]
+    """
+    return _cyclic("cosine", of, period)
+
+
+def _cyclic(kind: str, of: str | Feature, period: float) -> Feature:
+    part = _part(of)
+    if not (period > 0 and math.isfinite(period)):
+        raise InvalidDefinition(f"{kind}: the period is {period}; it is a positive number, as 24 for hours")
+    return Feature(kind=kind, name=f"{kind}_{part.name}_of_{period:g}", parts=(part,), period=float(period))
+
+
+def is_round(of: str, *, to: float = 10) -> Feature:
+    """1 when an exact number is a whole multiple of `to`, in major units.
+
+    >>> example(is_round("amount", to=10), [0, 1, 2], amount=[120, 125, 119.99])
+    [1.0, 0.0, 0.0]
+    """
+    if not (to > 0 and math.isfinite(to)):
+        raise InvalidDefinition(f"is_round: `to` is {to}; it is a positive number")
+    return Feature(kind="is_round", name=f"is_round_{of}_to_{to:g}", of=of, to=float(to))
+
+
+def _named(kind: str, of: str | None, by: By, *rest: str | None, event: str | None, where: Where | None) -> str:
+    keys = by if isinstance(by, str) else "_and_".join(by)
+    name = "_".join(part for part in (kind, of, event, "by", keys, *rest) if part)
+    return name if where is None else f"{name}_where_{where.words}"
+
+
+def _plain(by: By) -> By:
+    """A key of one field is that field."""
+    if isinstance(by, str):
+        return by
+    return by[0] if len(by) == 1 else tuple(by)
+
+
+def seconds_between(begin: str, end: str) -> Feature:
+    """Seconds from one time of the transaction to another, such as the age of an account; missing when one is.
+
+    Each is the time of the event, or one of the schema's further `times`.
+
+    >>> example(seconds_between("opened", "event_time"), [0], opened=[datetime(2023, 12, 31)])
+    [86400.0]
+    """
+    parts = tuple(Feature(kind="instant", name=name, of=name) for name in (begin, end))
+    return Feature(kind="seconds_between", name=f"seconds_between_{begin}_and_{end}", parts=parts)
 
 
 def _window(
-    kind: str, of: str | None, by: str, over: str, *, delay: str | None = None, include_current: bool = True
+    kind: str, of: str | None, by: By, over: str, *, delay: str | None = None, include_current: bool = True,
+    where: Where | None = None, event: str | None = None,
+) -> Feature:  # fmt: skip
+    by = _plain(by)
+    before = None if include_current else "before"
+    name = _named(kind, of, by, over, delay and f"delayed_{delay}", before, event=event, where=where)
+    return Feature(
+        kind=kind, name=name, of=of, by=by, over=over, delay=delay, include_current=include_current, where=where,
+        event=event,
+    )  # fmt: skip
+
+
+def count(
+    *,
+    by: By,
+    over: str,
+    delay: str | None = None,
+    include_current: bool = True,
+    where: Where | None = None,
+    event: str | None = None,
 ) -> Feature:
-    name = "_".join(part for part in (kind, of, "by", by, over) if part)
-    if delay:
-        name += f"_delayed_{delay}"
-    if not include_current:
-        name += "_before"
-    return Feature(kind=kind, name=name, of=of, by=by, over=over, delay=delay, include_current=include_current)
-
-
-def count(*, by: str, over: str, delay: str | None = None, include_current: bool = True) -> Feature:
     """How many transactions of this key are in the window.
 
     >>> example(count(by="card", over="10m"), [0, 5, 10])
     [1.0, 2.0, 2.0]
+    >>> example(count(by=("card", "shop"), over="10m"), [0, 5, 6], shop=["x", "y", "x"])
+    [1.0, 1.0, 2.0]
+    >>> example(count(by="card", over="10m", where=col("status") == "no"), [0, 5, 6], status=["no", "ok", "ok"])
+    [1.0, 1.0, 1.0]
+    >>> example(count(event="login", by="user", over="1h"), [0, 5, 6], event=["login", "", ""], user=["a", "a", "b"])
+    [1.0, 0.0]
     """
-    return _window("count", None, by, over, delay=delay, include_current=include_current)
+    return _window("count", None, by, over, delay=delay, include_current=include_current, where=where, event=event)
 
 
-def total(of: str, *, by: str, over: str, delay: str | None = None, include_current: bool = True) -> Feature:
+def total(
+    of: str,
+    *,
+    by: By,
+    over: str,
+    delay: str | None = None,
+    include_current: bool = True,
+    where: Where | None = None,
+    event: str | None = None,
+) -> Feature:
     """Sum of an exact number over the window; 0 when it is empty.
 
     >>> example(total("amount", by="card", over="10m"), [0, 5, 10], amount=[10, 20, 60])
     [10.0, 30.0, 80.0]
     """
-    return _window("total", of, by, over, delay=delay, include_current=include_current)
+    return _window("total", of, by, over, delay=delay, include_current=include_current, where=where, event=event)
 
 
-def mean(of: str, *, by: str, over: str, delay: str | None = None, include_current: bool = True) -> Feature:
+def mean(
+    of: str,
+    *,
+    by: By,
+    over: str,
+    delay: str | None = None,
+    include_current: bool = True,
+    where: Where | None = None,
+    event: str | None = None,
+) -> Feature:
     """Mean of an exact number over the window; missing when it is empty.
 
     >>> example(mean("amount", by="card", over="10m", include_current=False), [0, 5, 10], amount=[10, 20, 60])
     [nan, 10.0, 20.0]
     """
-    return _window("mean", of, by, over, delay=delay, include_current=include_current)
+    return _window("mean", of, by, over, delay=delay, include_current=include_current, where=where, event=event)
 
 
-def std(of: str, *, by: str, over: str, delay: str | None = None, include_current: bool = True) -> Feature:
+def std(
+    of: str,
+    *,
+    by: By,
+    over: str,
+    delay: str | None = None,
+    include_current: bool = True,
+    where: Where | None = None,
+    event: str | None = None,
+) -> Feature:
     """Population standard deviation of an exact number over the window; missing when it is empty.
 
     >>> example(std("amount", by="card", over="10m"), [0, 5, 10], amount=[10, 20, 60])
     [0.0, 5.0, 20.0]
     """
-    return _window("std", of, by, over, delay=delay, include_current=include_current)
+    return _window("std", of, by, over, delay=delay, include_current=include_current, where=where, event=event)
 
 
-def minimum(of: str, *, by: str, over: str, include_current: bool = True) -> Feature:
+def minimum(
+    of: str, *, by: By, over: str, include_current: bool = True, where: Where | None = None, event: str | None = None
+) -> Feature:
     """Least value of an exact number in the window; missing when it is empty.
 
     >>> example(minimum("amount", by="card", over="10m"), [0, 5, 10], amount=[10, 20, 60])
     [10.0, 10.0, 20.0]
     """
-    return _window("minimum", of, by, over, include_current=include_current)
+    return _window("minimum", of, by, over, include_current=include_current, where=where, event=event)
 
 
-def maximum(of: str, *, by: str, over: str, include_current: bool = True) -> Feature:
+def maximum(
+    of: str, *, by: By, over: str, include_current: bool = True, where: Where | None = None, event: str | None = None
+) -> Feature:
     """Greatest value of an exact number in the window; missing when it is empty.
 
     >>> example(maximum("amount", by="card", over="10m"), [0, 5, 10], amount=[60, 20, 10])
     [60.0, 60.0, 20.0]
     """
-    return _window("maximum", of, by, over, include_current=include_current)
+    return _window("maximum", of, by, over, include_current=include_current, where=where, event=event)
 
 
-def distinct(of: str, *, by: str, over: str, include_current: bool = True) -> Feature:
+def distinct(
+    of: str, *, by: By, over: str, include_current: bool = True, where: Where | None = None, event: str | None = None
+) -> Feature:
     """How many different values a text takes in the window; missing values do not count.
 
     >>> example(distinct("shop", by="card", over="10m"), [0, 5, 10], shop=["x", "y", "y"])
     [1.0, 2.0, 1.0]
     """
-    return _window("distinct", of, by, over, include_current=include_current)
+    return _window("distinct", of, by, over, include_current=include_current, where=where, event=event)
 
 
-def fraud_count(*, by: str, over: str, delay: str) -> Feature:
+def is_first(of: str, *, by: By, over: str = "90d", where: Where | None = None, event: str | None = None) -> Feature:
+    """1 when no earlier event in the key's window has this transaction's value of a text; missing without a value.
+
+    >>> example(is_first("shop", by="card", over="10m"), [0, 5, 6, 15], shop=["x", "y", "x", "y"])
+    [1.0, 1.0, 0.0, 1.0]
+    """
+    return _window("is_first", of, by, over, where=where, event=event)
+
+
+def share(
+    of: str,
+    *,
+    by: By,
+    over: str,
+    delay: str | None = None,
+    include_current: bool = True,
+    where: Where | None = None,
+    event: str | None = None,
+) -> Feature:
+    """Share of the window's events that have this transaction's value of a text, among those that have one.
+
+    Missing when this transaction has no value, or none in the window has.
+
+    >>> example(share("shop", by="card", over="10m"), [0, 5, 6, 8], shop=["x", "y", "x", "x"])
+    [1.0, 0.5, 0.667, 0.75]
+    """
+    return _window("share", of, by, over, delay=delay, include_current=include_current, where=where, event=event)
+
+
+def entropy(
+    of: str, *, by: By, over: str, include_current: bool = True, where: Where | None = None, event: str | None = None
+) -> Feature:
+    """Entropy, in bits, of the values of a text in the window: 0 when all are one, log2(n) when n are as frequent.
+
+    Missing when none has a value. Logarithms are taken in steps of 2^-30.
+
+    >>> example(entropy("shop", by="card", over="10m"), [0, 5, 6, 7], shop=["x", "y", "x", "z"])
+    [0.0, 1.0, 0.918, 1.5]
+    """
+    return _window("entropy", of, by, over, include_current=include_current, where=where, event=event)
+
+
+def top_share(
+    of: str, *, by: By, over: str, include_current: bool = True, where: Where | None = None, event: str | None = None
+) -> Feature:
+    """Share of the most frequent value of a text in the window, among the events that have one; missing when none has.
+
+    >>> example(top_share("shop", by="card", over="10m"), [0, 5, 6, 7], shop=["x", "y", "x", "x"])
+    [1.0, 0.5, 0.667, 0.75]
+    """
+    return _window("top_share", of, by, over, include_current=include_current, where=where, event=event)
+
+
+def fraud_count(*, by: By, over: str, delay: str, where: Where | None = None) -> Feature:
     """Frauds of this key, as known now, among its transactions in the delayed window.
 
     >>> example(fraud_count(by="card", over="1h", delay="5m"), [0, 4, 5, 10], is_fraud=[1, 0, 0, 0])
     [0.0, 0.0, 1.0, 1.0]
     """
-    return _window("fraud_count", None, by, over, delay=delay)
+    return _window("fraud_count", None, by, over, delay=delay, where=where)
 
 
-def fraud_rate(*, by: str, over: str, delay: str) -> Feature:
+def fraud_rate(*, by: By, over: str, delay: str, where: Where | None = None) -> Feature:
     """Share of frauds, as known now, among the key's transactions in the delayed window; 0 when it is empty.
 
     >>> example(fraud_rate(by="card", over="1h", delay="5m"), [0, 4, 5, 10], is_fraud=[1, 0, 0, 0])
     [0.0, 0.0, 1.0, 0.333]
     """
-    return _window("fraud_rate", None, by, over, delay=delay)
+    return _window("fraud_rate", None, by, over, delay=delay, where=where)
 
 
-def seconds_since_last(*, by: str) -> Feature:
-    """Seconds since the key's previous transaction; missing on its first.
+def seconds_since_last(*, by: By, where: Where | None = None) -> Feature:
+    """Seconds since the key's previous transaction, or its previous one of a condition; missing on its first.
 
     >>> example(seconds_since_last(by="card"), [0, 5])
     [nan, 300.0]
+    >>> example(seconds_since_last(by="card", where=col("amount") > 50), [0, 5, 6], amount=[60, 10, 70])
+    [nan, 300.0, 360.0]
     """
-    return Feature(kind="seconds_since_last", name=f"seconds_since_last_by_{by}", by=by)
+    by = _plain(by)
+    name = _named("seconds_since_last", None, by, event=None, where=where)
+    return Feature(kind="seconds_since_last", name=name, by=by, where=where)
 
 
-def last(of: str, *, by: str) -> Feature:
-    """Value of an exact number in the key's previous transaction; missing on its first.
+def seconds_since(event: str, *, by: By, where: Where | None = None) -> Feature:
+    """Seconds since the key's last event of a kind of the context; missing when there was none.
+
+    >>> example(seconds_since("login", by="user"), [0, 5, 6], event=["login", "", ""], user=["a", "a", "b"])
+    [300.0, nan]
+    """
+    by = _plain(by)
+    name = _named("seconds_since", None, by, event=event, where=where)
+    return Feature(kind="seconds_since_last", name=name, by=by, where=where, event=event)
+
+
+def last(of: str, *, by: By, where: Where | None = None, event: str | None = None) -> Feature:
+    """Value of an exact number in the key's previous transaction, or its last event; missing on its first.
 
     >>> example(last("amount", by="card"), [0, 5, 10], amount=[10, 20, 60])
     [nan, 10.0, 20.0]
     """
-    return Feature(kind="last", name=f"last_{of}_by_{by}", of=of, by=by)
+    by = _plain(by)
+    return Feature(
+        kind="last", name=_named("last", of, by, event=event, where=where), of=of, by=by, where=where, event=event
+    )
 
 
-def distance_since_last(*, by: str) -> Feature:
+def distance_since_last(*, by: By) -> Feature:
     """Kilometres along the great circle from the place of the key's previous transaction.
 
     >>> example(distance_since_last(by="card"), [0, 30], latitude=[48.14, 52.52], longitude=[11.58, 13.4])
     [nan, 503.833]
     """
-    return Feature(kind="distance_since_last", name=f"km_since_last_by_{by}", by=by)
+    by = _plain(by)
+    return Feature(kind="distance_since_last", name=_named("km_since_last", None, by, event=None, where=None), by=by)
 
 
-def speed_since_last(*, by: str) -> Feature:
+def speed_since_last(*, by: By) -> Feature:
     """That distance by the time between the two, in km/h; the time is taken as one second at least.
 
     >>> example(speed_since_last(by="card"), [0, 30], latitude=[48.14, 52.52], longitude=[11.58, 13.4])
     [nan, 1007.667]
     """
-    return Feature(kind="speed_since_last", name=f"kmh_since_last_by_{by}", by=by)
+    by = _plain(by)
+    return Feature(kind="speed_since_last", name=_named("kmh_since_last", None, by, event=None, where=None), by=by)
 
 
-def session_count(*, by: str, gap: str) -> Feature:
+def _session(kind: str, of: str | None, by: By, gap: str) -> Feature:
+    by = _plain(by)
+    return Feature(kind=kind, name=_named(kind, of, by, gap, event=None, where=None), of=of, by=by, gap=gap)
+
+
+def session_count(*, by: By, gap: str) -> Feature:
     """Transactions in the key's session, this one included; a pause longer than `gap` begins a new session.
 
     >>> example(session_count(by="card", gap="5m"), [0, 4, 10, 12])
     [1.0, 2.0, 1.0, 2.0]
     """
-    return Feature(kind="session_count", name=f"session_count_by_{by}_{gap}", by=by, gap=gap)
+    return _session("session_count", None, by, gap)
 
 
-def session_total(of: str, *, by: str, gap: str) -> Feature:
+def session_total(of: str, *, by: By, gap: str) -> Feature:
     """Sum of an exact number over the key's session, this transaction included.
 
     >>> example(session_total("amount", by="card", gap="5m"), [0, 4, 10, 12], amount=[10, 20, 60, 5])
     [10.0, 30.0, 60.0, 65.0]
     """
-    return Feature(kind="session_total", name=f"session_total_{of}_by_{by}_{gap}", of=of, by=by, gap=gap)
+    return _session("session_total", of, by, gap)
 
 
-def session_seconds(*, by: str, gap: str) -> Feature:
+def session_seconds(*, by: By, gap: str) -> Feature:
     """Seconds since the key's session began.
 
     >>> example(session_seconds(by="card", gap="5m"), [0, 4, 10, 12])
     [0.0, 240.0, 0.0, 120.0]
     """
-    return Feature(kind="session_seconds", name=f"session_seconds_by_{by}_{gap}", by=by, gap=gap)
+    return _session("session_seconds", None, by, gap)
 
 
 def ratio(of: str | Feature, *, to: str | Feature) -> Feature:
@@ -252,5 +497,32 @@ def ratio(of: str | Feature, *, to: str | Feature) -> Feature:
     >>> example(ratio("amount", to=mean("amount", by="card", over="1h")), [0, 1], amount=[10, 30])
     [1.0, 1.5]
     """
-    parts = tuple(field(part) if isinstance(part, str) else part for part in (of, to))
+    parts = (_part(of), _part(to))
     return Feature(kind="ratio", name=f"ratio_{parts[0].name}_to_{parts[1].name}", parts=parts)
+
+
+def difference(of: str | Feature, minus: str | Feature) -> Feature:
+    """One feature or number less another; missing when either is missing.
+
+    >>> example(difference("amount", last("amount", by="card")), [0, 1], amount=[10, 30])
+    [nan, 20.0]
+    """
+    parts = (_part(of), _part(minus))
+    return Feature(kind="difference", name=f"{parts[0].name}_minus_{parts[1].name}", parts=parts)
+
+
+def zscore(
+    of: str, *, by: By, over: str, delay: str | None = None, include_current: bool = False, where: Where | None = None
+) -> Feature:
+    """How many standard deviations an exact number is above the window's mean; missing where that has none, or is 0.
+
+    >>> example(zscore("amount", by="card", over="1h"), [0, 1, 2], amount=[10, 30, 40])
+    [nan, nan, 2.0]
+    """
+    centre = mean(of, by=by, over=over, delay=delay, include_current=include_current, where=where)
+    spread = std(of, by=by, over=over, delay=delay, include_current=include_current, where=where)
+    return ratio(difference(of, centre), to=spread).named(centre.name.replace("mean", "zscore", 1))
+
+
+def _part(of: str | Feature) -> Feature:
+    return field(of) if isinstance(of, str) else of

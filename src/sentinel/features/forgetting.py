@@ -13,7 +13,7 @@ from sentinel.features.layout import GroupPlan
 from sentinel.features.prefetch import prefetch
 from sentinel.features.state import GroupState
 from sentinel.features.table import hash_of, locate, remove
-from sentinel.features.windows import enter, inside, leave, next_to_leave, set_next_to_leave
+from sentinel.features.windows import enter, inside, is_of, leave, next_to_leave, set_next_to_leave
 
 SWEEP_EVERY, SWEPT_ROWS, FREED_EVENTS = 256, 64, 8
 """After so many events so many rows are looked at, and each time so many events of a forgotten key are freed."""
@@ -105,13 +105,15 @@ def move_windows(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], n
                 and events[event + at.COUNTED_AT] <= now - delay
                 and inside(cells, begin) < at.MOST_INSIDE  # one that is full is refused: see `advance`
             ):
-                if events[event + at.COUNTED_AT] - events[event + at.HAPPENED_AT] < over + delay:
+                lateness = events[event + at.COUNTED_AT] - events[event + at.HAPPENED_AT]
+                if lateness < over + delay and is_of(plan, state, w, event):
                     enter(plan, state, cells, w, event)
                 event = after(plan, state, cells, event)
             cells[begin + at.ENTER] = event
         event = next_to_leave(cells, begin)
         while event != at.NONE and events[event + at.COUNTED_AT] <= now - delay - over:
-            if events[event + at.COUNTED_AT] - events[event + at.HAPPENED_AT] < over + delay:
+            lateness = events[event + at.COUNTED_AT] - events[event + at.HAPPENED_AT]
+            if lateness < over + delay and is_of(plan, state, w, event):
                 leave(plan, state, cells, w, event)
             event = after(plan, state, cells, event)
         set_next_to_leave(cells, begin, event)

@@ -1,4 +1,4 @@
-"""The plan of one key: the rows of a key and of its events are laid out, then every output says where it is read."""
+"""The plan of one group: the rows of a key and of its events are laid out, then every output says where it is read."""
 
 from typing import Any, TypeAlias
 
@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import InvalidDefinition
+from sentinel.events.columns import FIRST_CONTEXT, MISSING, TRANSACTION
 from sentinel.events.schema import Schema
 from sentinel.events.times import duration_us
 from sentinel.features import layout as at
 from sentinel.features.definitions import Feature
+from sentinel.features.derived_plan import DerivedColumns
 from sentinel.features.layout import WINDOW_KINDS, GroupPlan
 
 _SINCE_KINDS = {
@@ -23,16 +25,18 @@ _SESSION_KINDS = {
     "session_total": at.OUT_SESSION_TOTAL,
     "session_seconds": at.OUT_SESSION_SECONDS,
 }
-_Window: TypeAlias = tuple[int, int]  # how long it is and how long delayed, in microseconds
+_BESIDE = (at.VALUES, at.TEXTS, at.SQUARES)  # what an output needs beside its own aggregate
+_OF_TRANSACTIONS = (*_SESSION_KINDS, "distance_since_last", "speed_since_last", "fraud_count", "fraud_rate")
+_Window: TypeAlias = tuple[int, int, int]  # how long it is and how long delayed, in microseconds; its condition's bit
 _Aggregate: TypeAlias = tuple[int, int]  # what is kept, and of which cell of an event
 
 
-def group_plan(schema: Schema, by: str, members: list[tuple[Feature, int]], forget_after_us: int) -> GroupPlan:
-    """The plan of the features that follow the key `by`, each with its output column.
+def group_plan(derived: DerivedColumns, members: list[tuple[Feature, int]], forget_after_us: int) -> GroupPlan:
+    """The plan of features that follow one key and count one kind of events, each with its output column.
 
     What has no window is remembered for `forget_after_us`. Raises InvalidDefinition for what cannot be computed.
     """
-    return _Group(schema, by, [feature for feature, _ in members], forget_after_us).plan(members)
+    return _Group(derived, [feature for feature, _ in members], forget_after_us).plan(members)
 
 
 def exact_column(schema: Schema, feature: Feature, what: str = "exact number") -> int:
@@ -60,17 +64,21 @@ def scale_of(schema: Schema, feature: Feature) -> int:
 class _Group:
     """The growing plan of one key: its row has `fresh` cells, an event `event_cells`."""
 
-    def __init__(self, schema: Schema, by: str, features: list[Feature], forget_after_us: int) -> None:
-        self.schema = schema
+    def __init__(self, derived: DerivedColumns, features: list[Feature], forget_after_us: int) -> None:
+        self.derived = derived
+        self.schema = derived.schema
         self.forget_after_us = forget_after_us
-        self.key = schema.texts.index(by)
+        self.key, self.event = derived.key(features[0].key), features[0].event
+        events = list(self.schema.events)
+        self.feeds = TRANSACTION if self.event is None else FIRST_CONTEXT + events.index(self.event)
         self.labelled = any(_column_kind(feature) == "label" for feature in features)
         self.fresh = list(at.FRESH_KEY)
         self.event_cells = at.LABELLED_EVENT_CELLS if self.labelled else at.EVENT_CELLS
         self.stored: dict[tuple[int, int], int] = {}
         self.windows: dict[_Window, set[_Aggregate]] = {}
         self.cells: dict[tuple[_Window, _Aggregate | None], int] = {}
-        self.lasts: dict[int, int] = {}
+        self.salts: dict[tuple[_Window, _Aggregate], int] = {}
+        self.lasts: dict[tuple[int, int], int] = {}
         self.place = at.NONE
         self.sessions: dict[int, dict[int, int]] = {}
         self.session_cells: dict[int, int] = {}
@@ -98,11 +106,12 @@ class _Group:
         windows, aggregates = self.lay_out_windows()
         chunk_cells = 1 << (at.CHUNK_HEAD + at.LEAST_IN_CHUNK * self.event_cells - 1).bit_length()
         in_chunk = (chunk_cells - at.CHUNK_HEAD) // self.event_cells
-        reach = max((over + delay for over, delay in self.windows), default=0)
+        reach = max((over + delay for over, delay, _ in self.windows), default=0)
         remembers = any(feature.kind not in WINDOW_KINDS for feature, _ in members)
         latitude, longitude = [list(self.schema.decimals).index(name) for name in self.schema.place or ()] or [0, 0]
         return GroupPlan(
             key=self.key,
+            feeds=self.feeds,
             event_cells=self.event_cells,
             chunk_cells=chunk_cells,
             last_in_chunk=at.CHUNK_HEAD + (in_chunk - 1) * self.event_cells,
@@ -115,11 +124,12 @@ class _Group:
             place=self.place,
             latitude=latitude,
             longitude=longitude,
+            bits_cell=self.stored.get((0, self.derived.bits), 0),
             fresh=np.array(self.fresh, dtype=np.int64),
             stored=_table([(*source, cell) for source, cell in self.stored.items()], 3),
-            windows=_table(windows, 5),
+            windows=_table(windows, 6),
             aggregates=_table(aggregates, 5),
-            lasts=_table(list(self.lasts.items()), 2),
+            lasts=_table([(column, cell, condition) for (column, condition), cell in self.lasts.items()], 3),
             sessions=_table(sessions, 4),
             session_totals=_table(totals, 2),
             outputs=_table([self.output(*member) for member in members], at.OUTPUT_COLUMNS),
@@ -128,12 +138,16 @@ class _Group:
     def reserve(self, feature: Feature) -> None:
         """Note what the feature needs kept."""
         kind = feature.kind
+        if feature.event is not None and kind in _OF_TRANSACTIONS:
+            raise InvalidDefinition(f"{feature.name}: {kind} is of transactions, not of an event such as {self.event}")
         if kind in WINDOW_KINDS:
             self.reserve_window(feature)
-        elif kind == "last":
-            column = exact_column(self.schema, feature)
-            if column not in self.lasts:
-                self.lasts[column] = self.take_cells(at.NONE)
+        elif kind == "last" or (kind == "seconds_since_last" and self.is_marked(feature)):
+            last = self.last_of(feature)
+            if last not in self.lasts:
+                self.lasts[last] = self.take_cells(MISSING)
+        elif feature.where is not None and kind in _OF_TRANSACTIONS:
+            raise InvalidDefinition(f"{feature.name}: {kind} takes no condition; count and the like do")
         elif kind in ("distance_since_last", "speed_since_last"):
             if self.schema.place is None:
                 raise InvalidDefinition(f"{feature.name}: the schema has no place; add place=(latitude, longitude)")
@@ -149,13 +163,37 @@ class _Group:
         elif kind != "seconds_since_last":
             raise InvalidDefinition(f"{feature.name}: there is no feature of kind {kind!r}")
 
+    def is_marked(self, feature: Feature) -> bool:
+        """Whether the time of the last event has a cell of its own: it is not that of the key's clock."""
+        return self.event is not None or feature.where is not None
+
+    def last_of(self, feature: Feature) -> tuple[int, int]:
+        """What a key remembers for this feature: the exact column, or the time, and of which condition."""
+        column = exact_column(self.schema, feature) if feature.kind == "last" else at.NONE
+        return column, self.condition_of(feature)
+
+    def condition_of(self, feature: Feature) -> int:
+        """The bit of the feature's condition, or NONE."""
+        return at.NONE if feature.where is None else self.derived.condition(feature.where)
+
+    def window_of(self, feature: Feature) -> _Window:
+        delay = duration_us(feature.delay) if feature.delay else 0
+        return duration_us(feature.over or ""), delay, self.condition_of(feature)
+
     def reserve_window(self, feature: Feature) -> None:
-        window, delay = _window_of(feature), WINDOW_KINDS[feature.kind].delay
+        window, delay = self.window_of(feature), WINDOW_KINDS[feature.kind].delay
         if delay == "must" and not feature.delay:
             raise InvalidDefinition(f"{feature.name}: an outcome is known later; give it a delay such as '7d'")
         if delay == "cannot" and feature.delay:
             raise InvalidDefinition(f"{feature.name}: {feature.kind} cannot be delayed")
-        self.windows.setdefault(window, set()).update(self.aggregates_of(feature))
+        kept = self.aggregates_of(feature)
+        self.windows.setdefault(window, set()).update(kept)
+        if feature.where is not None:
+            self.store(0, self.derived.bits)
+        counting = [one for one in kept if one[0] >= at.COUNTED]
+        if feature.delay and counting:
+            # a value whose name changes is known by that of the events that wait to enter, too: see `renaming`
+            self.windows.setdefault((window[0] + window[1], 0, window[2]), set()).update(counting)
 
     def aggregates_of(self, feature: Feature) -> list[_Aggregate]:
         """What a window must keep for this feature."""
@@ -168,7 +206,7 @@ class _Group:
             cell = self.store(1, text_column(self.schema, feature))
         else:
             cell = self.store(0, exact_column(self.schema, feature))
-        may_be_missing = of == "exact" and feature.of in self.schema.optional
+        may_be_missing = of == "exact" and (feature.of in self.schema.optional or self.event is not None)
         keeps = WINDOW_KINDS[feature.kind].keeps
         return [
             (kind, cell) for kind in (at.VALUES, *keeps) if kind != at.VALUES or (may_be_missing and at.SUM in keeps)
@@ -184,8 +222,10 @@ class _Group:
             for kind, field in sorted(kept):
                 cell = self.cells[window, (kind, field)] = self.take_cells(*at.FRESH_AGGREGATES[kind])
                 links = self.take_event_cells(2 if kind in at.LINKED else 0)
+                self.salts[window, (kind, field)] = len(aggregates)
                 aggregates.append((kind, field, cell, links, len(aggregates)))
-            windows.append((*window, self.cells[window, None], first, len(aggregates)))
+            over, delay, condition = window
+            windows.append((over, delay, self.cells[window, None], first, len(aggregates), condition))
         return windows, aggregates
 
     def lay_out_sessions(self) -> tuple[list[Any], list[Any]]:
@@ -205,26 +245,28 @@ class _Group:
         kind = feature.kind
         scale = scale_of(self.schema, feature)
         if kind in WINDOW_KINDS:
-            window, kept = _window_of(feature), self.aggregates_of(feature)
+            window, kept = self.window_of(feature), self.aggregates_of(feature)
             cells = {what: self.cells[window, (what, field)] for what, field in kept}
             field = kept[0][1] if kept else 0
-            when = at.AFTER if feature.include_current else at.BEFORE
+            when = at.AFTER if feature.include_current and kind != "is_first" else at.BEFORE
             how, begin = WINDOW_KINDS[kind].output, self.cells[window, None]
-            main = next((cell for what, cell in cells.items() if what not in (at.VALUES, at.SQUARES)), 0)
-            squares, values = cells.get(at.SQUARES, 0), cells.get(at.VALUES, at.NONE)
-            return (how, begin, main, squares, values, field, scale, column, when)
+            main = next((cell for what, cell in cells.items() if what not in _BESIDE), 0)
+            squares, values = cells.get(at.SQUARES, 0), cells.get(at.VALUES, cells.get(at.TEXTS, at.NONE))
+            salt = self.salts.get((window, (at.DISTINCT, field)), 0)
+            text = text_column(self.schema, feature) if WINDOW_KINDS[kind].of == "text" else 0
+            return (how, begin, main, squares, values, field, scale, column, when, salt, text)
         if kind in _SESSION_KINDS:
             gap = duration_us(feature.gap or "")
             cell = self.session_cells[gap]
             if kind == "session_total":
                 cell = self.sessions[gap][exact_column(self.schema, feature)]
-            return (_SESSION_KINDS[kind], 0, cell, 0, 0, 0, scale, column, at.AFTER)
-        cell = self.lasts[exact_column(self.schema, feature)] if kind == "last" else max(self.place, 0)
-        return (_SINCE_KINDS[kind], 0, cell, 0, 0, 0, scale, column, at.BEFORE)
-
-
-def _window_of(feature: Feature) -> _Window:
-    return duration_us(feature.over or ""), duration_us(feature.delay) if feature.delay else 0
+            return (_SESSION_KINDS[kind], 0, cell, 0, 0, 0, scale, column, at.AFTER, 0, 0)
+        how, cell = _SINCE_KINDS[kind], max(self.place, 0)
+        if kind == "last":
+            cell = self.lasts[self.last_of(feature)]
+        elif kind == "seconds_since_last" and self.is_marked(feature):
+            how, cell = at.OUT_SINCE_MARKED, self.lasts[self.last_of(feature)]
+        return (how, 0, cell, 0, 0, 0, scale, column, at.BEFORE, 0, 0)
 
 
 def _column_kind(feature: Feature) -> str:

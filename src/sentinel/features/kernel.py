@@ -2,18 +2,20 @@
 
 `advance` takes events in the order of their arrival. For each it moves the key's clock forward, lets events
 leave and enter the windows, and reads the outputs from the running aggregates: a constant number of steps per
-event, however long the windows are. Everything that is added up is a whole number, so what remains after a
+event, however long the windows are. What a group counts may also be events of the context; transactions then only move
+its clocks and read it. Everything that is added up is a whole number, so what remains after a
 removal is exactly what a fresh sum would give.
 
 A key that was not heard of for longer than the plan's horizon is forgotten: it begins anew.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.events.columns import LABEL_UNKNOWN, MISSING
+from sentinel.events.columns import LABEL_UNKNOWN, MISSING, OUTCOME, TRANSACTION
 from sentinel.features import layout as at
 from sentinel.features.event_list import append, label
 from sentinel.features.forgetting import NEW_KEY_WEIGHT, SWEEP_EVERY, is_forgotten, move_windows, renew, sweep
@@ -23,10 +25,13 @@ from sentinel.features.prefetch import prefetch
 from sentinel.features.renaming import name_in_row, pass_on, sweep_names
 from sentinel.features.state import GroupState
 from sentinel.features.table import FREE, VALUE, has_room, hash_of, home, is_empty, is_free, locate, put
-from sentinel.features.windows import enter, inside, next_to_leave, read_window
+from sentinel.features.windows import enter, inside, is_of, next_to_leave, read_window, times_counted
 
 AHEAD = 4
 """How many events ahead memory is prefetched, in three steps: 3 AHEAD < LOOKED_AHEAD."""
+
+SPARE_VALUES = 64
+"""Room for values beside those of one event: those that enter a delayed window together."""
 
 EARTH_RADIUS_KM = 6371.0088
 _RADIANS_PER_UNIT = math.pi / 180.0 / 1e6  # places are in millionths of a degree
@@ -36,7 +41,7 @@ _RADIANS_PER_UNIT = math.pi / 180.0 / 1e6  # places are in millionths of a degre
 def advance(
     plan: GroupPlan,
     state: GroupState,
-    is_outcome: NDArray[np.uint8],
+    kinds: NDArray[np.uint8],
     ids: NDArray[np.uint64],
     time_us: NDArray[np.int64],
     received_us: NDArray[np.int64],
@@ -50,7 +55,7 @@ def advance(
 ) -> int:
     """Take events; return how many were taken: not all where memory ran out, or a window of a key is full.
 
-    Transactions write row after row of `out` (n, width) and set `late` where an event came after a newer one
+    Transactions write row after row of `out` (n, width) and set `late` where one came after a newer event
     of its key. Outcomes set `known` where their transaction is still remembered. `received_us` never decreases.
     `former` has what texts were before the hash key was changed, or no rows.
     """
@@ -58,18 +63,22 @@ def advance(
     has_former = len(former) > 0
     is_renaming = has_former or not is_empty(state.names)
     for i in range(-3 * AHEAD, len(ids)):
-        look_ahead(plan, state, i, is_outcome, texts)
+        look_ahead(plan, state, i, kinds, texts)
         if i < 0:
             continue
-        if is_outcome[i]:
+        if kinds[i] == OUTCOME:
             if plan.labelled and learn(plan, state, ids[i], labels[i], received_us[i]):
                 known[i] = 1
             continue
+        feeds, reads = kinds[i] == plan.feeds, kinds[i] == TRANSACTION
+        if not feeds and not reads:
+            continue
         key = texts[i, plan.key]
         if key == FREE:
-            for o in range(len(plan.outputs)):
-                out[row, plan.outputs[o, at.OUTPUT]] = np.nan
-            row += 1
+            if reads:
+                for o in range(len(plan.outputs)):
+                    out[row, plan.outputs[o, at.OUTPUT]] = np.nan
+                row += 1
             continue
         if not fits(plan, state):
             return i
@@ -80,13 +89,17 @@ def advance(
                 sweep_names(plan, state, received_us[i])
         if has_former and former[i, plan.key] != FREE and not pass_on(plan, state, former[i, plan.key], key):
             return i
-        slot = slot_of(plan, state, key, state.hashes[i & (at.LOOKED_AHEAD - 1)])
+        slot = slot_of(plan, state, key, state.hashes[i & (at.LOOKED_AHEAD - 1)], feeds)
+        if not feeds and (slot == at.NONE or is_forgotten(plan, state.keys[slot], received_us[i])):
+            write_nothing(plan, texts, i, out, row)
+            row += 1
+            continue
         cells = state.keys[slot]
         before = cells[at.CLOCK]
         begins_anew = is_forgotten(plan, cells, received_us[i])
         first = begins_anew or cells[at.HEARD] == at.NEVER
         now = time_us[i] if first else max(before, time_us[i])
-        if time_us[i] < now:
+        if reads and time_us[i] < now:
             late[row] = 1
         move_windows(plan, state, cells, before + plan.reach if begins_anew else now)
         if begins_anew:
@@ -94,47 +107,52 @@ def advance(
             state.counters[at.FORGOTTEN] += 1
         if is_full(plan, cells):
             return i
-        write(plan, state, cells, at.BEFORE, now, first, exact, i, out, row)
-        if now - time_us[i] < plan.reach:
+        for s in range(len(plan.stored)):
+            if plan.stored[s, at.IS_TEXT]:
+                cell, name = plan.stored[s, at.EVENT_CELL], texts[i, plan.stored[s, at.STORED_COLUMN]]
+                if is_renaming:
+                    was = former[i, plan.stored[s, at.STORED_COLUMN]] if has_former else FREE
+                    name = name_in_row(plan, state, cells[at.KEY_HASH], cell, name, was, received_us[i])
+                state.hashes[at.LOOKED_AHEAD + cell] = name
+        if reads:
+            write(plan, state, cells, at.BEFORE, now, first, exact, i, out, row)
+        if feeds and now - time_us[i] < plan.reach:
             event = append(plan, state, cells, now, time_us[i])
             for s in range(len(plan.stored)):
                 column, cell = plan.stored[s, at.STORED_COLUMN], plan.stored[s, at.EVENT_CELL]
-                is_text = plan.stored[s, at.IS_TEXT]
-                if is_text and is_renaming:
-                    was = former[i, column] if has_former else FREE
-                    name = name_in_row(plan, state, cells[at.KEY_HASH], cell, texts[i, column], was, received_us[i])
-                    state.events[event + cell] = np.int64(name)
+                if plan.stored[s, at.IS_TEXT]:
+                    state.events[event + cell] = np.int64(state.hashes[at.LOOKED_AHEAD + cell])
                 else:
-                    state.events[event + cell] = np.int64(texts[i, column]) if is_text else exact[i, column]
+                    state.events[event + cell] = exact[i, column]
             if plan.labelled:
                 label(state, event, slot, ids[i] if labels[i] == LABEL_UNKNOWN else FREE, labels[i])
             enter_current(plan, state, cells, event)
-        remember(plan, cells, now - before, first, now, exact, i)
-        write(plan, state, cells, at.AFTER, now, first, exact, i, out, row)
+        if feeds:
+            remember(plan, cells, now - before, first, now, exact, i)
+            cells[at.HEARD] = received_us[i]
+        if reads:
+            write(plan, state, cells, at.AFTER, now, first, exact, i, out, row)
+            row += 1
         cells[at.CLOCK] = now
-        cells[at.HEARD] = received_us[i]
-        row += 1
     return len(ids)
 
 
 @inlined
-def look_ahead(
-    plan: GroupPlan, state: GroupState, i: int, is_outcome: NDArray[np.uint8], texts: NDArray[np.uint64]
-) -> None:
+def look_ahead(plan: GroupPlan, state: GroupState, i: int, kinds: NDArray[np.uint8], texts: NDArray[np.uint64]) -> None:
     """Prefetch the memory of coming events: first the key's place in the table, then its row, then its events."""
-    n, ring = len(is_outcome), at.LOOKED_AHEAD - 1
+    n, ring = len(kinds), at.LOOKED_AHEAD - 1
     coming = i + 3 * AHEAD
-    if coming < n and not is_outcome[coming]:
+    if coming < n and kinds[coming] != OUTCOME:
         state.hashes[coming & ring] = hash_of(state.slots, texts[coming, plan.key])
         prefetch(state.slots.places.ctypes.data + 16 * home(state.slots, state.hashes[coming & ring]))
     coming = i + 2 * AHEAD
-    if 0 <= coming < n and not is_outcome[coming]:
+    if 0 <= coming < n and kinds[coming] != OUTCOME:
         slot = state.slots.places[home(state.slots, state.hashes[coming & ring]), VALUE]
         row = state.keys.ctypes.data + 8 * slot * state.keys.shape[1]
         for cell in range(0, state.keys.shape[1], 8):
             prefetch(row + 8 * cell)
     coming = i + AHEAD
-    if 0 <= coming < n and not is_outcome[coming]:
+    if 0 <= coming < n and kinds[coming] != OUTCOME:
         cells = state.keys[state.slots.places[home(state.slots, state.hashes[coming & ring]), VALUE]]
         events = state.events.ctypes.data
         prefetch(events + 8 * cells[at.TAIL])
@@ -159,7 +177,7 @@ def fits(plan: GroupPlan, state: GroupState) -> bool:
         (counters[at.FREE_KEY] != at.NONE or counters[at.N_KEYS] < len(state.keys))
         and counters[at.END_OF_CHUNKS] + plan.chunk_cells <= len(state.events)
         and has_room(state.slots, 1)
-        and has_room(state.values, len(plan.aggregates))
+        and has_room(state.values, SPARE_VALUES + 2 * len(plan.aggregates))
         and has_room(state.ids, 1)
         and has_room(state.names, 2 * len(plan.stored))
     )
@@ -175,11 +193,13 @@ def is_full(plan: GroupPlan, cells: NDArray[np.int64]) -> bool:
 
 
 @inlined
-def slot_of(plan: GroupPlan, state: GroupState, key: np.uint64, hashed: np.uint64) -> int:
-    """Row of this key, a new one on its first event."""
+def slot_of(plan: GroupPlan, state: GroupState, key: np.uint64, hashed: np.uint64, feeds: bool) -> int:
+    """Row of this key; one that is not known gets a row when it has an event (`feeds`), else it is NONE."""
     place = locate(state.slots, key, hashed)
     if not is_free(state.slots, place):
         return state.slots.places[place, VALUE]
+    if not feeds:
+        return at.NONE
     counters = state.counters
     slot = counters[at.FREE_KEY]
     if slot == at.NONE:
@@ -199,7 +219,8 @@ def enter_current(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], 
     """Count the newest event in every window that is not delayed and that its own time is still inside."""
     lateness = state.events[event + at.COUNTED_AT] - state.events[event + at.HAPPENED_AT]
     for w in range(len(plan.windows)):
-        if plan.windows[w, at.DELAY] == 0 and lateness < plan.windows[w, at.OVER]:
+        is_inside = plan.windows[w, at.DELAY] == 0 and lateness < plan.windows[w, at.OVER]
+        if is_inside and is_of(plan, state, w, event):
             enter(plan, state, cells, w, event)
 
 
@@ -215,7 +236,9 @@ def remember(
 ) -> None:
     """Keep what the key's next transaction needs of this one: last values, place, session."""
     for k in range(len(plan.lasts)):
-        cells[plan.lasts[k, at.LAST_CELL]] = exact[i, plan.lasts[k, at.LAST_COLUMN]]
+        column, condition = plan.lasts[k, at.LAST_COLUMN], plan.lasts[k, at.LAST_CONDITION]
+        if condition == at.NONE or (exact[i, exact.shape[1] - 1] >> condition) & 1 == 1:
+            cells[plan.lasts[k, at.LAST_CELL]] = now if column == at.NONE else exact[i, column]
     if plan.place != at.NONE:
         cells[plan.place] = exact[i, plan.latitude]
         cells[plan.place + 1] = exact[i, plan.longitude]
@@ -253,6 +276,7 @@ def learn(plan: GroupPlan, state: GroupState, event_id: np.uint64, truth: int, r
         is_inside = (
             cells[at.CLOCK] - delay - over < counted_at <= cells[at.CLOCK] - delay
             and counted_at - happened_at < over + delay
+            and is_of(plan, state, w, event)
         )
         if not is_inside:
             continue
@@ -281,8 +305,37 @@ def write(
             continue
         if plan.outputs[o, at.HOW] < at.WINDOW_OUTPUTS:
             out[row, plan.outputs[o, at.OUTPUT]] = read_window(plan, state, cells, o)
+        elif plan.outputs[o, at.HOW] < at.VALUE_OUTPUTS:
+            out[row, plan.outputs[o, at.OUTPUT]] = read_value(plan, state, cells, o)
         else:
             out[row, plan.outputs[o, at.OUTPUT]] = read_key(plan, cells, o, now, first, exact, i)
+
+
+@inlined
+def write_nothing(plan: GroupPlan, texts: NDArray[np.uint64], i: int, out: NDArray[np.float64], row: int) -> None:
+    """Write the outputs of a key of which nothing is remembered."""
+    for o in range(len(plan.outputs)):
+        how = plan.outputs[o, at.HOW]
+        value = np.nan
+        if how == at.OUT_COUNT or how == at.OUT_TOTAL or how == at.OUT_DISTINCT:
+            value = 0.0
+        elif how == at.OUT_IS_FIRST and texts[i, plan.outputs[o, at.OF_TEXT]] != FREE:
+            value = 1.0
+        out[row, plan.outputs[o, at.OUTPUT]] = value
+
+
+@inlined
+def read_value(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], o: int) -> float:
+    """One output of a window that is about the transaction's own value of a text; NaN where it has none."""
+    name = state.hashes[at.LOOKED_AHEAD + plan.outputs[o, at.OF_FIELD]]
+    if name == FREE:
+        return np.nan
+    value: Any = np.int64(name)
+    n = times_counted(state.values, plan.outputs[o, at.OF_SALT], cells[at.KEY_HASH], value)
+    if plan.outputs[o, at.HOW] == at.OUT_IS_FIRST:
+        return 1.0 if n == 0 else 0.0
+    of_all = cells[plan.outputs[o, at.OF_VALUES]]
+    return np.nan if of_all == 0 else n / of_all
 
 
 @inlined
@@ -303,6 +356,8 @@ def read_key(
         return cells[cell] / scale
     if how == at.OUT_SESSION_SECONDS:
         return (now - cells[cell + at.BEGAN]) / 1e6
+    if how == at.OUT_SINCE_MARKED:
+        return np.nan if cells[cell] == MISSING or first else (now - cells[cell]) / 1e6
     if first:
         return np.nan
     if how == at.OUT_LAST:

@@ -46,24 +46,35 @@ BEGAN, SIZE = range(2)
 FRESH_SESSION = (NONE, NONE)
 
 # What a window may keep of a field, and the cells of each.
-VALUES, SUM, SQUARES, MINIMUM, MAXIMUM, DISTINCT, FRAUDS = range(7)
+VALUES, TEXTS, SUM, SQUARES, MINIMUM, MAXIMUM, FRAUDS, DISTINCT, ENTROPY, TOP = range(10)
+COUNTED = DISTINCT
+"""From this one on they count how often each value of a text occurs, in the table `values`."""
 FRESH_AGGREGATES = {
-    VALUES: (0,),  # how many there are: of a field that may be missing
+    VALUES: (0,),  # how many there are: of an exact number that may be missing
+    TEXTS: (0,),  # the same of a text
     SUM: (0,),
     SQUARES: (0, 0),  # the sum of their squares, high and low half
     MINIMUM: (NONE, NONE),  # first and last event of the list of those that can still become the least
     MAXIMUM: (NONE, NONE),
-    DISTINCT: (0,),
     FRAUDS: (0,),
+    DISTINCT: (0,),
+    ENTROPY: (0,),  # the sum of c log2 c over the numbers of times that values occur
+    TOP: (0,),  # the greatest of these numbers
 }
 LINKED = (MINIMUM, MAXIMUM)
 """Those whose events have two cells more: the events before and after them in the list."""
 
 # How an output is read: of a window, of the key, of the row itself.
-(OUT_COUNT, OUT_TOTAL, OUT_MEAN, OUT_STD, OUT_EXTREME, OUT_DISTINCT, OUT_FRAUDS, OUT_FRAUD_RATE) = range(8)
-WINDOW_OUTPUTS = 8
-(OUT_SINCE, OUT_LAST, OUT_DISTANCE, OUT_SPEED, OUT_SESSION_COUNT, OUT_SESSION_TOTAL, OUT_SESSION_SECONDS) = range(8, 15)
-ROW_EXACT, ROW_PLAIN, ROW_CATEGORY, ROW_HOUR, ROW_WEEKDAY, ROW_WEEKEND, ROW_NIGHT, ROW_RATIO = range(8)
+(OUT_COUNT, OUT_TOTAL, OUT_MEAN, OUT_STD, OUT_EXTREME, OUT_DISTINCT, OUT_FRAUDS, OUT_FRAUD_RATE, OUT_ENTROPY,
+ OUT_TOP_SHARE) = range(10)  # fmt: skip
+WINDOW_OUTPUTS = 10
+OUT_IS_FIRST, OUT_SHARE = range(10, 12)
+VALUE_OUTPUTS = 12
+"""Those from WINDOW_OUTPUTS up to here are of a window and of the value that the transaction has itself."""
+(OUT_SINCE, OUT_LAST, OUT_DISTANCE, OUT_SPEED, OUT_SESSION_COUNT, OUT_SESSION_TOTAL, OUT_SESSION_SECONDS,
+ OUT_SINCE_MARKED) = range(12, 20)  # fmt: skip
+(ROW_EXACT, ROW_PLAIN, ROW_CATEGORY, ROW_RATIO, ROW_DIFFERENCE, ROW_BETWEEN, ROW_ROUND, ROW_SINE, ROW_COSINE, ROW_HOUR,
+ ROW_WEEKDAY, ROW_WEEKEND, ROW_NIGHT, ROW_TIME_OF_DAY) = range(14)  # fmt: skip
 BEFORE, AFTER = range(2)
 """Whether an output is read before or after the current transaction has entered the windows."""
 
@@ -88,44 +99,56 @@ WINDOW_KINDS = {
     "minimum": WindowKind(OUT_EXTREME, (MINIMUM,), "exact", "cannot"),
     "maximum": WindowKind(OUT_EXTREME, (MAXIMUM,), "exact", "cannot"),
     "distinct": WindowKind(OUT_DISTINCT, (DISTINCT,), "text", "cannot"),
+    "is_first": WindowKind(OUT_IS_FIRST, (DISTINCT,), "text", "cannot"),
+    "share": WindowKind(OUT_SHARE, (TEXTS, DISTINCT), "text"),
+    "entropy": WindowKind(OUT_ENTROPY, (TEXTS, ENTROPY), "text", "cannot"),
+    "top_share": WindowKind(OUT_TOP_SHARE, (TEXTS, TOP), "text", "cannot"),
     "fraud_count": WindowKind(OUT_FRAUDS, (FRAUDS,), "label", "must"),
     "fraud_rate": WindowKind(OUT_FRAUD_RATE, (FRAUDS,), "label", "must"),
 }
 
 # The columns of the tables of a group's plan, by table.
 IS_TEXT, STORED_COLUMN, EVENT_CELL = range(3)
-OVER, DELAY, WINDOW_CELL, FIRST, END = range(5)
+OVER, DELAY, WINDOW_CELL, FIRST, END, CONDITION = range(6)
 KIND, FIELD, CELL, LINKS, SALT = range(5)
-LAST_COLUMN, LAST_CELL = range(2)
+LAST_COLUMN, LAST_CELL, LAST_CONDITION = range(3)
 GAP, SESSION_CELL, FIRST_TOTAL, END_TOTAL = range(4)
 TOTAL_COLUMN, TOTAL_CELL = range(2)
-HOW, OF_WINDOW, OF_CELL, OF_SQUARES, OF_VALUES, OF_FIELD, SCALE, OUTPUT, WHEN, OUTPUT_COLUMNS = range(10)
+HOW, OF_WINDOW, OF_CELL, OF_SQUARES, OF_VALUES, OF_FIELD, SCALE, OUTPUT, WHEN, OF_SALT, OF_TEXT, OUTPUT_COLUMNS = range(
+    12
+)
 # And of the steps of a row's plan.
 STEP_HOW, OPERAND, SECOND_OPERAND, STEP_SCALE, STEP_OUTPUT = range(5)
 
 
 class GroupPlan(NamedTuple):
-    """The features of one key.
+    """The features of one key, and one kind of events that are counted: transactions, or one of the context.
 
-    - `key`: text column of the key.  `labelled`: whether events carry labels.
+    - `key`: text column of the key.  `feeds`: the kind of events that are counted.  `labelled`: whether they carry
+      labels.
     - `event_cells`: cells of an event.  `chunk_cells`: of a chunk of events, a power of two.
     - `last_in_chunk`: where the last event of a chunk begins in it.  `home`: where a row's own chunk begins, its end.
     - `reach`: the longest time an event matters, in microseconds.  `longest`: the cell of the window that reaches so
       far, or NONE.  `horizon`: a key that was not heard of for longer is forgotten, microseconds between arrivals.
     - `place`: cell of the last place, or NONE; `latitude`, `longitude`: its exact columns.
+    - `bits_cell`: the cell in which events keep which conditions they fulfil, or 0: no window has a condition. They are
+      the bits of the last exact column.
     - `fresh` (cells,): the row of a new key.  `kept_until`: the cell behind the last of those that do not follow from
       the key's events and its clock.
     - `stored` (s, 3): IS_TEXT or exact, its STORED_COLUMN, the EVENT_CELL that keeps it.
-    - `windows` (w, 5): OVER and DELAY in microseconds, its WINDOW_CELL, its aggregates from FIRST up to END.
+    - `windows` (w, 6): OVER and DELAY in microseconds, its WINDOW_CELL, its aggregates from FIRST up to END, the bit of
+      its CONDITION or NONE.
     - `aggregates` (a, 5): KIND, event cell of the FIELD, key CELL, event cell of its LINKS, SALT of its values.
-    - `lasts` (l, 2): LAST_COLUMN (exact), LAST_CELL.
+    - `lasts` (l, 3): LAST_COLUMN (exact; NONE for the time), LAST_CELL, the bit of its LAST_CONDITION or NONE.
     - `sessions` (s, 4): GAP in microseconds, SESSION_CELL, its totals from FIRST_TOTAL up to END_TOTAL.
     - `session_totals` (t, 2): TOTAL_COLUMN (exact), TOTAL_CELL.
-    - `outputs` (o, 9): HOW it is read, the cell OF_WINDOW, OF_CELL (its aggregate, or what the key remembers),
-      OF_SQUARES, OF_VALUES (NONE where every event has a value), OF_FIELD (event cell), SCALE, OUTPUT column, WHEN.
+    - `outputs` (o, 11): HOW it is read, the cell OF_WINDOW, OF_CELL (its aggregate, or what the key remembers),
+      OF_SQUARES, OF_VALUES (NONE where every event has a value), OF_FIELD (event cell), SCALE, OUTPUT column, WHEN,
+      OF_SALT and OF_TEXT (text column) where the transaction's own value is looked up.
     """
 
     key: int
+    feeds: int
     event_cells: int
     chunk_cells: int
     last_in_chunk: int
@@ -138,6 +161,7 @@ class GroupPlan(NamedTuple):
     place: int
     latitude: int
     longitude: int
+    bits_cell: int
     fresh: NDArray[np.int64]
     stored: NDArray[np.int64]
     windows: NDArray[np.int64]
@@ -152,7 +176,9 @@ class RowPlan(NamedTuple):
     """Outputs read from the row itself: `steps` (r, 5), with the columns STEP_HOW to STEP_OUTPUT.
 
     A category's operands are its text column and its place among `ends`; its part of `known` (uint64 hashes, sorted)
-    and `codes` (float64) is from there up to the next of `ends`.
+    and `codes` (float64) is from there up to the next of `ends`. A time zone's part has the moments from which on an
+    offset holds, and the offsets, in microseconds; one with nothing in it is UTC. The part of a sine or cosine has its
+    period. STEP_SCALE is that of an exact number; of a round one, the number of which it is a multiple.
     """
 
     steps: NDArray[np.int64]

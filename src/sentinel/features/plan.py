@@ -1,9 +1,12 @@
 """The plan: feature definitions turned into the flat arrays that the kernel walks.
 
-Every feature that follows a key belongs to that key's group. A group knows nothing of other groups: it has
-its own state and is advanced on its own. The rest (plain fields, time of day, ratios) is filled in row by row.
+Every feature that follows a key belongs to the group of that key and of the events that it counts: transactions, or a
+kind of the context. A group knows nothing of other groups: it has its own state and is advanced on its own. The rest
+(plain fields, time of day, ratios) is filled in row by row.
 """
 
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import msgspec
@@ -14,17 +17,24 @@ from sentinel.events.columns import hash_text
 from sentinel.events.schema import Schema
 from sentinel.events.times import duration_us
 from sentinel.features import layout as at
+from sentinel.features.conditions import Where
 from sentinel.features.definitions import Feature
+from sentinel.features.derived_plan import DerivedColumns, DerivedPlan
 from sentinel.features.group_plan import exact_column, group_plan, scale_of, text_column
 from sentinel.features.layout import GroupPlan, RowPlan
+from sentinel.features.zones import offsets_of
 
-_ROW_KINDS = {
+_TIME_KINDS = {
     "hour_of_day": at.ROW_HOUR,
     "day_of_week": at.ROW_WEEKDAY,
     "is_weekend": at.ROW_WEEKEND,
     "is_night": at.ROW_NIGHT,
+    "time_of_day": at.ROW_TIME_OF_DAY,
 }
-
+_PAIRS = {"ratio": at.ROW_RATIO, "difference": at.ROW_DIFFERENCE}
+_CYCLES = {"sine": at.ROW_SINE, "cosine": at.ROW_COSINE}
+_MOST_NESTED = 50  # features in features
+_MOST_GROUPS = 80  # a snapshot has three parts of each
 
 FORGET_AFTER = "90d"
 
@@ -59,9 +69,16 @@ class FeaturePlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CompiledPlan(NamedTuple):
-    """What the kernel runs: a plan per key, one for the rest, and how wide the work area is."""
+    """What the kernel runs: a plan per group, the groups' names, the rest, and how wide the work area is.
+
+    A group is named by its key, as `card_id` or `card_id+merchant_id`; one of the context by its event, too:
+    `login:user_id`.
+    """
 
     groups: tuple[GroupPlan, ...]
+    names: tuple[str, ...]
+    conditions: tuple[Where, ...]
+    derived: DerivedPlan | None
     rows: RowPlan
     width: int
     outputs: int
@@ -82,7 +99,8 @@ class _Compiler:
         self.plan = plan
         self.schema = plan.schema
         self.columns: dict[Feature, int] = {}
-        self.by_key: dict[str, list[tuple[Feature, int]]] = {}
+        self.derived = DerivedColumns(plan.schema)
+        self.members: dict[tuple[tuple[str, ...], str | None], list[tuple[Feature, int]]] = {}
         self.steps: list[tuple[int, int, int, int, int]] = []
         self.known: list[int] = []
         self.codes: list[float] = []
@@ -100,34 +118,94 @@ class _Compiler:
             )
         for column, feature in enumerate(self.plan.features):
             self.place(feature, column)
+        if len(self.members) > _MOST_GROUPS:
+            raise InvalidDefinition(
+                f"the features follow {len(self.members)} different keys and events; {_MOST_GROUPS} are possible"
+            )
         forget_after_us = duration_us(self.plan.forget_after)
-        groups = tuple(group_plan(self.schema, by, members, forget_after_us) for by, members in self.by_key.items())
-        return CompiledPlan(groups, self.row_plan(), self.width, len(names))
+        groups = tuple(group_plan(self.derived, members, forget_after_us) for members in self.members.values())
+        return CompiledPlan(
+            groups=groups,
+            names=tuple(f"{event}:{'+'.join(key)}" if event else "+".join(key) for key, event in self.members),
+            conditions=tuple(self.derived.conditions),
+            derived=self.derived.plan(),
+            rows=self.row_plan(),
+            width=self.width,
+            outputs=len(names),
+        )
 
-    def place(self, feature: Feature, column: int) -> None:
+    def place(self, feature: Feature, column: int, depth: int = 0) -> None:
         """Have `feature` written to this column of the work area."""
-        if feature.kind == "ratio":
-            if len(feature.parts) != 2:
-                raise InvalidDefinition(f"{feature.name}: a ratio is of two features, not of {len(feature.parts)}")
-            top, bottom = (self.column_of(part) for part in feature.parts)
-            self.steps.append((at.ROW_RATIO, top, bottom, 1, column))
-        elif feature.by is not None:
-            if feature.by not in self.schema.keys:
-                raise InvalidDefinition(
-                    f"{feature.name}: {feature.by!r} is no key of the schema; its keys are "
-                    f"{', '.join(self.schema.keys) or 'none'}"
-                )
-            self.by_key.setdefault(feature.by, []).append((feature, column))
+        if feature.kind in _PAIRS or feature.kind in _CYCLES:
+            self.place_combined(feature, column, depth)
+        elif feature.kind == "seconds_between":
+            begin, end = (self.instant_column(feature, part.of or "") for part in feature.parts)
+            self.steps.append((at.ROW_BETWEEN, begin, end, 1, column))
+        elif feature.key:
+            self.check_key(feature)
+            self.members.setdefault((feature.key, feature.event), []).append((feature, column))
+        elif feature.event is not None or feature.where is not None:
+            raise InvalidDefinition(
+                f"{feature.name}: {feature.kind} is of this transaction alone; leave out event, where"
+            )
         else:
             self.steps.append(self.row_step(feature, column))
 
-    def column_of(self, part: Feature) -> int:
-        """The column of a ratio's part: a hidden one, shared between ratios."""
+    def place_combined(self, feature: Feature, column: int, depth: int) -> None:
+        """Have a feature of other features written."""
+        wanted = 2 if feature.kind in _PAIRS else 1
+        if len(feature.parts) != wanted or depth > _MOST_NESTED:
+            raise InvalidDefinition(
+                f"{feature.name}: a {feature.kind} is of {wanted} features, not of {len(feature.parts)}, and nested "
+                f"{_MOST_NESTED} times at most"
+            )
+        operands = [self.column_of(part, depth + 1) for part in feature.parts]
+        if wanted == 2:
+            self.steps.append((_PAIRS[feature.kind], operands[0], operands[1], 1, column))
+        else:
+            period = self.lookup([(0, feature.period or 1.0)])
+            self.steps.append((_CYCLES[feature.kind], operands[0], period, 1, column))
+
+    def check_key(self, feature: Feature) -> None:
+        """Raise InvalidDefinition for a key, or an event, that cannot be followed."""
+        key, schema = feature.key, self.schema
+        known = schema.keys + schema.taken if len(key) == 1 else schema.texts
+        for name in key:
+            if name not in known or key.count(name) > 1:
+                what = "named twice in its key" if name in known else "no key of the schema; its keys are "
+                raise InvalidDefinition(
+                    f"{feature.name}: {name!r} is {what}{'' if name in known else ', '.join(known) or 'none'}"
+                )
+        if feature.event is None:
+            return
+        if feature.event not in schema.events:
+            raise InvalidDefinition(
+                f"{feature.name}: {feature.event!r} is no event of the schema; its events are "
+                f"{', '.join(schema.events) or 'none'}"
+            )
+        needed = {*key, *([] if feature.of is None else [feature.of])}
+        if feature.where is not None:
+            needed |= feature.where.fields
+        lacking = sorted(needed.difference(schema.fields_of(feature.event)))
+        if lacking:
+            raise InvalidDefinition(f"{feature.name}: {feature.event} events have no {', '.join(lacking)}")
+
+    def column_of(self, part: Feature, depth: int) -> int:
+        """The column of a feature's part: a hidden one, shared between features."""
         if part not in self.columns:
             self.columns[part] = self.width
             self.width += 1
-            self.place(part, self.columns[part])
+            self.place(part, self.columns[part], depth)
         return self.columns[part]
+
+    def instant_column(self, feature: Feature, name: str) -> int:
+        """Where a time stands among the whole numbers of an event; NONE for that of the event itself."""
+        if name == self.schema.time:
+            return at.NONE
+        if name not in self.schema.times:
+            known = ", ".join((self.schema.time, *self.schema.times))
+            raise InvalidDefinition(f"{feature.name}: {name!r} is no time of the schema ({known})")
+        return list(self.schema.whole_numbers).index(name)
 
     def row_step(self, feature: Feature, column: int) -> tuple[int, int, int, int, int]:
         name = feature.of or ""
@@ -138,15 +216,31 @@ class _Compiler:
                 return (at.ROW_PLAIN, self.schema.numbers.index(name), 0, 1, column)
             index = exact_column(self.schema, feature, "number")
             return (at.ROW_EXACT, index, 0, scale_of(self.schema, feature), column)
-        if feature.kind not in _ROW_KINDS:
-            raise InvalidDefinition(f"{feature.name}: there is no feature of kind {feature.kind!r}")
-        return (_ROW_KINDS[feature.kind], feature.last_hour or 0, 0, 1, column)
+        if feature.kind == "is_round":
+            index = exact_column(self.schema, feature, "exact number")
+            return (at.ROW_ROUND, index, 0, self.multiple(feature), column)
+        if feature.kind not in _TIME_KINDS:
+            raise InvalidDefinition(f"{feature.name}: there is no feature of kind {feature.kind!r} without a key")
+        zone = at.NONE if feature.timezone is None else self.lookup(offsets_of(feature.timezone))
+        return (_TIME_KINDS[feature.kind], feature.last_hour or 0, zone, 1, column)
+
+    def multiple(self, feature: Feature) -> int:
+        """Of how many smallest units a round number is a multiple."""
+        units = Fraction(str(feature.to)) * scale_of(self.schema, feature)
+        if units.denominator != 1 or not 1 <= units < at.NEVER:
+            digits = self.schema.decimals[feature.of or ""]
+            raise InvalidDefinition(f"{feature.name}: {feature.of} has {digits} decimals, and `to` is {feature.to}")
+        return int(units)
 
     def vocabulary(self, name: str) -> int:
+        """The place of the codes of a category."""
         words = self.plan.vocabulary.get(name, ())
-        coded = sorted((hash_text(word), float(code)) for code, word in enumerate(words))
-        self.known += [one[0] for one in coded]
-        self.codes += [one[1] for one in coded]
+        return self.lookup(sorted((hash_text(word), float(code)) for code, word in enumerate(words)))
+
+    def lookup(self, pairs: Sequence[tuple[int, float]]) -> int:
+        """The place among `ends` of these sorted keys and their values."""
+        self.known += [one[0] for one in pairs]
+        self.codes += [float(one[1]) for one in pairs]
         self.ends.append(len(self.known))
         return len(self.ends) - 1
 

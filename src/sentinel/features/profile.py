@@ -20,7 +20,7 @@ from sentinel.features.kernel import fits, slot_of
 from sentinel.features.layout import GroupPlan
 from sentinel.features.state import GroupState
 from sentinel.features.table import FREE, VALUE, hash_of, is_free, locate
-from sentinel.features.windows import enter, inside, set_next_to_leave
+from sentinel.features.windows import enter, inside, is_of, set_next_to_leave
 
 DAMAGED, NO_ROOM = -1, -2
 """Instead of a position: these are no profiles of this plan; the state or the buffer is full."""
@@ -173,7 +173,7 @@ def read_profile(plan: GroupPlan, state: GroupState, data: NDArray[np.uint8], be
     if key == FREE or not is_time or clock + unheard >= at.NEVER:
         return DAMAGED
     drop(plan, state, key)
-    slot = slot_of(plan, state, key, hash_of(state.slots, key))
+    slot = slot_of(plan, state, key, hash_of(state.slots, key), True)
     cells = state.keys[slot]
     cells[at.CLOCK], cells[at.HEARD] = clock, clock + unheard
     for c in range(len(at.FRESH_KEY), plan.kept_until):
@@ -229,7 +229,8 @@ def fill_windows(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64]) -
             and events[event + at.COUNTED_AT] <= entered_until
             and inside(cells, begin) < at.MOST_INSIDE
         ):
-            if events[event + at.COUNTED_AT] - events[event + at.HAPPENED_AT] < over + delay:
+            lateness = events[event + at.COUNTED_AT] - events[event + at.HAPPENED_AT]
+            if lateness < over + delay and is_of(plan, state, w, event):
                 enter(plan, state, cells, w, event)
             event = after(plan, state, cells, event)
         if delay > 0:

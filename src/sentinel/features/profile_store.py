@@ -9,7 +9,7 @@ from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import Features, MemoryStore
 
 Profiles = MutableMapping[tuple[str, int], bytes]
-"""Profiles by text field and hash of the key."""
+"""Profiles by the name of the group and the hash of the key."""
 
 
 class ProfileStore:
@@ -30,7 +30,8 @@ class ProfileStore:
 
         Raises StorageProblem for a profile that is damaged or of another plan; then nothing is changed.
         """
-        keys = [np.unique(events.texts[:, column]) for column in self._columns]
+        _, texts, _ = self._memory.columns_of(events)
+        keys = [np.unique(texts[:, column]) for column in self._columns]
         keys = [of_group[of_group != NO_TEXT] for of_group in keys]
         memory, groups = self._memory, self._memory.groups
         try:

@@ -30,7 +30,7 @@ from sentinel.features.table import (
     remove,
     segments_of,
 )
-from sentinel.features.windows import count_value, next_to_leave, uncount_value, value_key
+from sentinel.features.windows import count_value, is_of, move_count, next_to_leave, times_counted, uncount_value
 
 _FORMER, _USED, _CELLS = range(1, 4)
 """Where they stand behind what a name is found by, as names are saved: the former one, when that was used last."""
@@ -51,8 +51,8 @@ def pass_on(plan: GroupPlan, state: GroupState, former: np.uint64, key: np.uint6
     put(state.slots, locate(state.slots, key, hash_of(state.slots, key)), key, slot)
     for w in range(len(plan.windows)):
         for a in range(plan.windows[w, at.FIRST], plan.windows[w, at.END]):
-            is_distinct = plan.aggregates[a, at.KIND] == at.DISTINCT
-            if is_distinct and not count_under(plan, state, cells, w, a, hashed):
+            is_counted = plan.aggregates[a, at.KIND] >= at.COUNTED
+            if is_counted and not count_under(plan, state, cells, w, a, hashed):
                 return False
     cells[at.KEY_HASH] = hashed
     return True
@@ -60,17 +60,23 @@ def pass_on(plan: GroupPlan, state: GroupState, former: np.uint64, key: np.uint6
 
 @inlined
 def count_under(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], w: int, a: int, key: int) -> bool:
-    """Count the values inside a window under another key; how many there are stays the same. False without room."""
+    """Count the values inside a window under another key; what it keeps stays the same. False without room."""
     events, salt, field = state.events, plan.aggregates[a, at.SALT], plan.aggregates[a, at.FIELD]
-    event = next_to_leave(cells, plan.windows[w, at.WINDOW_CELL])
-    while event != at.NONE:
+    begin, former = plan.windows[w, at.WINDOW_CELL], cells[at.KEY_HASH]
+    reach = plan.windows[w, at.OVER] + plan.windows[w, at.DELAY]
+    event = next_to_leave(cells, begin)
+    last = cells[begin + at.ENTER] if plan.windows[w, at.DELAY] > 0 else at.NONE
+    while event != last:
         value = events[event + field]
-        is_inside = events[event + at.COUNTED_AT] - events[event + at.HAPPENED_AT] < plan.windows[w, at.OVER]
-        if is_inside and value != 0:
-            if not has_room(state.values, 1):
+        lateness = events[event + at.COUNTED_AT] - events[event + at.HAPPENED_AT]
+        if lateness < reach and value != 0 and is_of(plan, state, w, event):
+            if not has_room(state.values, 2):
                 return False
-            uncount_value(state.values, salt, cells[at.KEY_HASH], value)
-            count_value(state.values, salt, key, value)
+            left = uncount_value(state.values, salt, former, value)
+            n = count_value(state.values, salt, key, value)
+            if plan.aggregates[a, at.KIND] == at.TOP:
+                move_count(state.values, salt, former, left + 1, left)
+                move_count(state.values, salt, key, n - 1, n)
         event = after(plan, state, cells, event)
     return True
 
@@ -99,10 +105,9 @@ def holds(plan: GroupPlan, state: GroupState, key: int, cell: int, name: np.uint
     """Whether a window of the key counts this value of an event cell."""
     value: Any = np.int64(name)
     for a in range(len(plan.aggregates)):
-        if plan.aggregates[a, at.KIND] == at.DISTINCT and plan.aggregates[a, at.FIELD] == cell:
-            found_by = value_key(plan.aggregates[a, at.SALT], key, value)
-            if not is_free(state.values, locate(state.values, found_by, hash_of(state.values, found_by))):
-                return True
+        is_of_cell = plan.aggregates[a, at.KIND] >= at.COUNTED and plan.aggregates[a, at.FIELD] == cell
+        if is_of_cell and times_counted(state.values, plan.aggregates[a, at.SALT], key, value) > 0:
+            return True
     return False
 
 

@@ -1,9 +1,11 @@
-"""The features that need no memory: fields, categories, parts of the time, and ratios of other features."""
+"""The features that need no memory: fields, categories, parts of the time, and what is made of other features."""
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.events.columns import MISSING
+from sentinel.events.columns import MISSING, TRANSACTION
 from sentinel.features import layout as at
 from sentinel.features.jit import entry, inlined
 from sentinel.features.layout import RowPlan
@@ -11,12 +13,13 @@ from sentinel.features.table import FREE
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
+_TURN = 2.0 * math.pi
 
 
 @entry
 def fill_rows(
     plan: RowPlan,
-    is_outcome: NDArray[np.uint8],
+    kinds: NDArray[np.uint8],
     time_us: NDArray[np.int64],
     exact: NDArray[np.int64],
     plain: NDArray[np.float64],
@@ -24,13 +27,13 @@ def fill_rows(
     former: NDArray[np.uint64],
     out: NDArray[np.float64],
 ) -> None:
-    """Write the outputs that need no memory of the key, ratios of other outputs included.
+    """Write the outputs that need no memory of the key, those made of other outputs included.
 
     A category that is known by its former name only has the code of that; see `kernel.advance`.
     """
     row = 0
     for i in range(len(time_us)):
-        if is_outcome[i]:
+        if kinds[i] != TRANSACTION:
             continue
         for s in range(len(plan.steps)):
             how, first, second = plan.steps[s, at.STEP_HOW], plan.steps[s, at.OPERAND], plan.steps[s, at.SECOND_OPERAND]
@@ -45,10 +48,28 @@ def fill_rows(
             elif how == at.ROW_RATIO:
                 top, bottom = out[row, first], out[row, second]
                 value = np.nan if bottom == 0.0 else top / bottom
+            elif how == at.ROW_BETWEEN:
+                begin, end = instant(first, time_us, exact, i), instant(second, time_us, exact, i)
+                value = np.nan if begin == MISSING or end == MISSING else (end - begin) / 1e6
+            elif how == at.ROW_DIFFERENCE:
+                value = out[row, first] - out[row, second]
+            elif how == at.ROW_ROUND:
+                is_round = exact[i, first] % plan.steps[s, at.STEP_SCALE] == 0
+                value = np.nan if exact[i, first] == MISSING else 1.0 if is_round else 0.0
+            elif how == at.ROW_SINE or how == at.ROW_COSINE:
+                angle = out[row, first] / plan.codes[plan.ends[second]] * _TURN
+                value = math.sin(angle) if how == at.ROW_SINE else math.cos(angle)
             else:
-                value = clock_part(how, first, time_us[i])
+                value = clock_part(how, first, local_time(plan, second, time_us[i]))
             out[row, plan.steps[s, at.STEP_OUTPUT]] = value
         row += 1
+
+
+@inlined
+def instant(column: int, time_us: NDArray[np.int64], exact: NDArray[np.int64], i: int) -> int:
+    """A further time of an event, or when it happened where `column` is NONE; microseconds."""
+    found: int = time_us[i] if column == at.NONE else exact[i, column]
+    return found
 
 
 @inlined
@@ -56,15 +77,33 @@ def code_of(plan: RowPlan, category: int, text: np.uint64) -> float:
     """The learned code of a text; one code above them all for any other; NaN when it is missing."""
     if text == FREE:
         return np.nan
-    low, high = plan.ends[category], plan.ends[category + 1]
-    end = high
+    place = first_from(plan, category, text)
+    is_known = place < plan.ends[category + 1] and plan.known[place] == text
+    return plan.codes[place] if is_known else unknown_code(plan, category)
+
+
+@inlined
+def first_from(plan: RowPlan, part: int, wanted: np.uint64) -> int:
+    """The first place of a part of `known` that is not below what is wanted; the part's end where all are."""
+    low: int = plan.ends[part]
+    high = plan.ends[part + 1]
     while low < high:
         middle = (low + high) // 2
-        if plan.known[middle] < text:
+        if plan.known[middle] < wanted:
             low = middle + 1
         else:
             high = middle
-    return plan.codes[low] if low < end and plan.known[low] == text else unknown_code(plan, category)
+    return low
+
+
+@inlined
+def local_time(plan: RowPlan, zone: int, time_us: int) -> int:
+    """An instant by the clocks of a time zone, whose first offset holds from the beginning on."""
+    if zone == at.NONE:
+        return time_us
+    place = first_from(plan, zone, np.uint64(max(time_us, 0) + 1)) - 1
+    offset: int = plan.codes[max(place, plan.ends[zone])]
+    return time_us + int(offset)
 
 
 @inlined
@@ -75,7 +114,9 @@ def unknown_code(plan: RowPlan, category: int) -> float:
 
 @inlined
 def clock_part(how: int, last_hour: int, time_us: int) -> float:
-    """Hour, weekday (Monday is 0), weekend or night of an instant, UTC."""
+    """Hour, weekday (Monday is 0), weekend, night or hours since midnight of an instant."""
+    if how == at.ROW_TIME_OF_DAY:
+        return (time_us % _DAY_US) / _HOUR_US
     hour = (time_us % _DAY_US) // _HOUR_US
     weekday = (time_us // _DAY_US + 3) % 7  # 1970-01-01 was a Thursday
     if how == at.ROW_HOUR:

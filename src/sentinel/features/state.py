@@ -15,7 +15,8 @@ class GroupState(NamedTuple):
       other, so all that is remembered of them lies together.
     - `events` (cells,): the same memory cell by cell, and behind it further chunks, each of one key at a time.
     - `values` counts the values inside windows that count distinct ones.  `ids` finds an event by its transaction when
-      its outcome arrives.  `hashes` (LOOKED_AHEAD,): of the keys of the coming events.
+      its outcome arrives.  `hashes` (LOOKED_AHEAD + cells of an event,): of the keys of the coming events; behind them,
+      by event cell, what the texts of the event at hand are called in its key's row.
     - `names` finds the former name of a value that rows hold under that: see `renaming`.
     """
 

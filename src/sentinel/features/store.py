@@ -4,14 +4,16 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from sentinel.errors import StorageProblem
-from sentinel.events.columns import EventColumns
+from sentinel.events.columns import TRANSACTION, EventColumns
 from sentinel.events.times import duration_us
 from sentinel.features import layout as at
+from sentinel.features.derived import Columns, derive
 from sentinel.features.forgetting import count_forgotten
 from sentinel.features.kernel import advance
 from sentinel.features.layout import GroupPlan
@@ -48,7 +50,10 @@ class MemoryStore:
         self._max_ahead_us = duration_us(plan.schema.max_ahead)
         self._received_us = at.NONE  # of the newest event
         self._taken: dict[int, int] = {}  # up to which byte memory was taken ahead, by region
-        self._fingerprints = [_fingerprint(plan, group) for group in self.compiled.groups]
+        self._fingerprints = [
+            _fingerprint(plan, self.compiled, name, group)
+            for name, group in zip(self.compiled.names, self.compiled.groups, strict=True)
+        ]
         self._nothing_former = np.empty((0, len(plan.schema.texts)), np.uint64)
 
     def advance(self, events: EventColumns, former: NDArray[np.uint64] | None = None) -> "Features":
@@ -60,25 +65,28 @@ class MemoryStore:
         Raises StorageProblem when memory runs out, or a window of one key is full: the store can no longer be used.
         """
         counted_us = np.minimum(events.time_us, events.received_us + self._max_ahead_us)
-        outcomes = int(np.count_nonzero(events.is_outcome))
-        n = len(events) - outcomes
-        former = self._nothing_former if former is None else former
+        n = int(np.count_nonzero(events.kinds == TRANSACTION))
+        exact, texts, former = self.columns_of(events, former)
         out = np.empty((n, self.compiled.width))
         late = np.zeros(n, np.uint8)
         known = np.zeros(len(events), np.uint8)
         for plan, state in zip(self.compiled.groups, self._groups, strict=True):
             taken = advance(
-                plan, state, events.is_outcome, events.ids, counted_us, events.received_us, events.exact, events.texts,
-                former, events.labels, out, late, known,
+                plan, state, events.kinds, events.ids, counted_us, events.received_us, exact, texts, former,
+                events.labels, out, late, known,
             )  # fmt: skip
             if taken < len(events):
                 raise _no_memory()
         if len(events):
             self._received_us = int(events.received_us[-1])
-        fill_rows(
-            self.compiled.rows, events.is_outcome, events.time_us, events.exact, events.plain, events.texts, former, out
-        )
+        fill_rows(self.compiled.rows, events.kinds, events.time_us, exact, events.plain, texts, former, out)
         return Features(out[:, : self.compiled.outputs], late, known)
+
+    def columns_of(self, events: EventColumns, former: NDArray[np.uint64] | None = None) -> Columns:
+        """The columns of these events that the kernel reads: a group's key is one of the texts."""
+        former = self._nothing_former if former is None else former
+        derived = self.compiled.derived
+        return (events.exact, events.texts, former) if derived is None else derive(derived, events, former)
 
     def make_room(self) -> None:
         """Take memory for what comes next; from any thread, a few times a second while transactions are decided."""
@@ -114,9 +122,9 @@ class MemoryStore:
         return sum(int(state.counters[at.FORGOTTEN]) for state in self._groups)
 
     def export(self, by: str, keys: NDArray[np.uint64]) -> list[bytes]:
-        """The profiles of these keys (n,), hashes of the text field `by`; empty for one that is not remembered.
+        """The profiles of these keys (n,), hashes of the group `by`; empty for one that is not remembered.
 
-        Raises KeyError for a field that no feature follows.
+        Raises KeyError for a name that is none of `groups`.
         """
         g = self._group_of(by)
         data, ends, done = np.empty(_FIRST_BYTES, np.uint8), np.zeros(len(keys), np.int64), 0
@@ -131,7 +139,7 @@ class MemoryStore:
         return profiles
 
     def load(self, by: str, profiles: Sequence[bytes]) -> None:
-        """Go on from these profiles of keys of the text field `by`; keys that are remembered already are replaced.
+        """Go on from these profiles of keys of the group `by`; keys that are remembered already are replaced.
 
         Raises StorageProblem for one that is damaged, or was made for another plan; then none is taken, but for those
         before one whose checksum was made for what it cannot be.
@@ -149,7 +157,7 @@ class MemoryStore:
         self._read(self._groups, g, np.frombuffer(b"".join(bodies), np.uint8), ends)
 
     def keys_of(self, by: str) -> NDArray[np.uint64]:
-        """The keys (n,) of the text field `by` that are not forgotten, as hashes."""
+        """The keys (n,) of the group `by` that are not forgotten, as hashes."""
         g = self._group_of(by)
         rows = self._groups[g].keys[: int(self._groups[g].counters[at.N_KEYS])]
         is_free, silent_us = rows[:, at.HEARD] == at.NEVER, self._received_us - rows[:, at.HEARD]
@@ -157,17 +165,19 @@ class MemoryStore:
         return keys.astype(np.uint64)
 
     def drop(self, by: str, keys: NDArray[np.uint64]) -> None:
-        """Remember these keys (n,) of the text field `by` no longer."""
+        """Remember these keys (n,) of the group `by` no longer."""
         g = self._group_of(by)
         drop_keys(self.compiled.groups[g], self._groups[g], keys)
 
     def _group_of(self, by: str) -> int:
-        return self.groups.index(by)
+        if by not in self.compiled.names:
+            raise KeyError(by)
+        return self.compiled.names.index(by)
 
     @property
     def groups(self) -> list[str]:
-        """The text fields that features follow."""
-        return [self.plan.schema.texts[group.key] for group in self.compiled.groups]
+        """What features follow, by name: a text, several (`card_id+merchant_id`), or of an event (`login:user`)."""
+        return list(self.compiled.names)
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """The profiles of all keys that are not forgotten; `restore` goes on from them with the same bits."""
@@ -222,21 +232,27 @@ class MemoryStore:
             raise StorageProblem("profiles of this plan cannot be read; they are damaged")
 
 
-def _fingerprint(whole: FeaturePlan, plan: GroupPlan) -> int:
+def _fingerprint(whole: FeaturePlan, compiled: CompiledPlan, name: str, plan: GroupPlan) -> int:
     """A number that two plans share if a profile holds the same for both: windows may differ that follow from it."""
     schema = whole.schema
-    exact = list(schema.decimals.items())
+    conditions = [msgspec.to_builtins(one) for one in compiled.conditions]
+    exact: list[Any] = [*schema.whole_numbers.items(), ("conditions", conditions)]
     held: list[Any] = [
-        schema.texts[plan.key], plan.labelled, plan.reach, plan.kept_until,
+        name, plan.labelled, plan.reach, plan.kept_until,
         schema.place if plan.place != at.NONE else None,
         [schema.texts[one] if is_text else exact[one] for is_text, one in plan.stored[:, : at.EVENT_CELL].tolist()],
-        [(exact[one], cell) for one, cell in plan.lasts.tolist()],
+        [_held_last(exact, conditions, *one) for one in plan.lasts.tolist()],
         plan.sessions[:, : at.SESSION_CELL + 1].tolist(),
         [(exact[one], cell) for one, cell in plan.session_totals.tolist()],
     ]  # fmt: skip
     if plan.labelled and whole.trusted_sources is not None:
         held.append(sorted(whole.trusted_sources))
     return xxh3_64_intdigest(repr(held).encode())
+
+
+def _held_last(exact: list[Any], conditions: list[Any], column: int, cell: int, condition: int) -> tuple[Any, ...]:
+    what = "time" if column == at.NONE else exact[column]
+    return (what, cell) if condition == at.NONE else (what, cell, conditions[condition])
 
 
 def _no_memory() -> StorageProblem:
@@ -275,7 +291,7 @@ def _empty_state(plan: GroupPlan) -> GroupState:
         events=memory.reshape(-1),
         values=empty_table(),
         ids=empty_table(),
-        hashes=np.zeros(at.LOOKED_AHEAD, np.uint64),
+        hashes=np.zeros(at.LOOKED_AHEAD + plan.event_cells, np.uint64),
         names=empty_table(),
     )
 

@@ -6,13 +6,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.events.columns import MISSING
+from sentinel.events.columns import MISSING, NO_TEXT
 from sentinel.features import layout as at
-from sentinel.features.exact import add, magnitude, multiply, subtract, variance_numerator
-from sentinel.features.jit import inlined
+from sentinel.features.exact import LOG_UNITS, add, magnitude, multiply, subtract, times_log, variance_numerator
+from sentinel.features.jit import entry, inlined
 from sentinel.features.layout import GroupPlan
 from sentinel.features.state import GroupState
 from sentinel.features.table import VALUE, Table, hash_of, is_free, locate, mix, put, remove
+
+
+@inlined
+def is_of(plan: GroupPlan, state: GroupState, window: int, event: int) -> bool:
+    """Whether an event fulfils the condition of a window."""
+    if plan.bits_cell == 0:
+        return True
+    condition = plan.windows[window, at.CONDITION]
+    return condition == at.NONE or (state.events[event + plan.bits_cell] >> condition) & 1 == 1
 
 
 @inlined
@@ -25,9 +34,16 @@ def enter(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], window: 
         value = events[event + plan.aggregates[a, at.FIELD]]
         if kind == at.FRAUDS:
             cells[cell] += 1 if value == 1 else 0
-        elif kind == at.DISTINCT:
-            if value != 0:
-                cells[cell] += count_value(state.values, plan.aggregates[a, at.SALT], cells[at.KEY_HASH], value)
+        elif kind >= at.COUNTED:
+            salt, key = plan.aggregates[a, at.SALT], cells[at.KEY_HASH]
+            if value == NO_TEXT:
+                continue
+            if kind == at.DISTINCT:
+                cells[cell] += 1 if count_value(state.values, salt, key, value) == 1 else 0
+            else:
+                cells[cell] = enter_mixture(state.values, kind, salt, key, cells[cell], value)
+        elif kind == at.TEXTS:
+            cells[cell] += 1 if value != NO_TEXT else 0
         elif value == MISSING:
             continue
         elif kind == at.VALUES:
@@ -52,9 +68,16 @@ def leave(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], window: 
         value = events[event + plan.aggregates[a, at.FIELD]]
         if kind == at.FRAUDS:
             cells[cell] -= 1 if value == 1 else 0
-        elif kind == at.DISTINCT:
-            if value != 0:
-                cells[cell] -= uncount_value(state.values, plan.aggregates[a, at.SALT], cells[at.KEY_HASH], value)
+        elif kind >= at.COUNTED:
+            salt, key = plan.aggregates[a, at.SALT], cells[at.KEY_HASH]
+            if value == NO_TEXT:
+                continue
+            if kind == at.DISTINCT:
+                cells[cell] -= 1 if uncount_value(state.values, salt, key, value) == 0 else 0
+            else:
+                cells[cell] = leave_mixture(state.values, kind, salt, key, cells[cell], value)
+        elif kind == at.TEXTS:
+            cells[cell] -= 1 if value != NO_TEXT else 0
         elif value == MISSING:
             continue
         elif kind == at.VALUES:
@@ -90,6 +113,10 @@ def read_window(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], o:
         return np.nan
     if how == at.OUT_MEAN:
         return cells[cell] / (n * scale)
+    if how == at.OUT_TOP_SHARE:
+        return cells[cell] / n
+    if how == at.OUT_ENTROPY:
+        return (times_log(n) - cells[cell]) / (n * LOG_UNITS)
     squares = plan.outputs[o, at.OF_SQUARES]
     numerator = variance_numerator(n, cells[cell], np.uint64(cells[squares]), np.uint64(cells[squares + 1]))
     return math.sqrt(numerator) / (n * scale)
@@ -157,27 +184,63 @@ def value_key(salt: int, key: int, value: int) -> np.uint64:
     return mix(np.uint64(value), mix(np.uint64(key), np.uint64(salt)))
 
 
+@entry  # not inlined: few windows need it, and it would make the kernel larger
+def enter_mixture(values: Table, kind: int, salt: int, key: int, kept: int, value: int) -> int:
+    """What is kept of how often each value occurs, once a value has entered."""
+    n = count_value(values, salt, key, value)
+    if kind == at.ENTROPY:
+        return kept + times_log(n) - times_log(n - 1)
+    move_count(values, salt, key, n - 1, n)
+    return max(kept, n)
+
+
+@entry
+def leave_mixture(values: Table, kind: int, salt: int, key: int, kept: int, value: int) -> int:
+    """What is kept of how often each value occurs, once a value has left."""
+    n = uncount_value(values, salt, key, value)
+    if kind == at.ENTROPY:
+        return kept - times_log(n + 1) + times_log(n)
+    others = move_count(values, salt, key, n + 1, n)
+    return n if others == 0 and kept == n + 1 else kept
+
+
 @inlined
-def count_value(values: Table, salt: int, key: int, value: int) -> int:
-    """1 when the value is new in the window."""
+def move_count(values: Table, salt: int, key: int, n: int, now: int) -> int:
+    """A value that occurred n times occurs `now` times: how many others occur n times."""
+    salt = ~salt  # these are numbers, not values
+    if now > 0:
+        count_value(values, salt, key, now)
+    return uncount_value(values, salt, key, n) if n > 0 else 0
+
+
+@inlined
+def times_counted(values: Table, salt: int, key: int, value: int) -> int:
+    """How often a value occurs."""
     found_by = value_key(salt, key, value)
     place = locate(values, found_by, hash_of(values, found_by))
-    if not is_free(values, place):
-        values.places[place, VALUE] += 1
-        return 0
-    put(values, place, found_by, 1)
-    return 1
+    return 0 if is_free(values, place) else values.places[place, VALUE]
+
+
+@inlined
+def count_value(values: Table, salt: int, key: int, value: int) -> int:
+    """How often a value occurs once it has entered."""
+    found_by = value_key(salt, key, value)
+    place = locate(values, found_by, hash_of(values, found_by))
+    n = 1 if is_free(values, place) else values.places[place, VALUE] + 1
+    put(values, place, found_by, n)
+    return n
 
 
 @inlined
 def uncount_value(values: Table, salt: int, key: int, value: int) -> int:
-    """1 when the last event with that value has left the window."""
+    """How often a value occurs once it has left."""
     found_by = value_key(salt, key, value)
     place = locate(values, found_by, hash_of(values, found_by))
     if is_free(values, place):
         return 0
-    values.places[place, VALUE] -= 1
-    if values.places[place, VALUE] > 0:
-        return 0
-    remove(values, place)
-    return 1
+    n = values.places[place, VALUE] - 1
+    if n == 0:
+        remove(values, place)
+    else:
+        values.places[place, VALUE] = n
+    return n

@@ -23,7 +23,8 @@ TESTS: dict[Kind, tuple[Statistic, ...]] = {
 BINS, GRID = 20, 100
 CLIPPED_SHARE = 0.001  # values beyond this share of a tail count as its quantile; a column then flat is constant
 FREQUENT_SHARE, MOST_VALUES = 0.005, 30  # categories with a bin of their own
-_TIME_PARTS = ("hour_of_day", "day_of_week", "is_weekend", "is_night")
+_TIME_PARTS = ("hour_of_day", "day_of_week", "is_weekend", "is_night", "time_of_day")
+_CYCLIC = ("sine", "cosine")
 _LARGEST = float(np.finfo(np.float32).max)
 
 Singles = NDArray[np.float32]
@@ -32,7 +33,7 @@ Counts = NDArray[np.int64]
 
 def kind_of(feature: Feature) -> Kind:
     """How a feature's column is to be compared, from its definition alone."""
-    if feature.kind in _TIME_PARTS:
+    if feature.kind in _TIME_PARTS or (feature.kind in _CYCLIC and kind_of(feature.parts[0]) == "time"):
         return "time"
     return "categorical" if feature.kind == "category" else "numeric"
 

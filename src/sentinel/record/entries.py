@@ -1,4 +1,4 @@
-"""The entries: the fields of decisions and outcomes in the log's records, and how they are read and written."""
+"""The entries: what the log's records hold of decisions, outcomes and context events, and how."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,8 @@ from sentinel.events.schema import Schema
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.log import Kind, Record
 
-_OUTCOME_SALT, _ODD = np.uint64(0x6F7574636F6D6573), np.uint64(0x9E3779B97F4A7C15)
+_OUTCOME_SALT, _CONTEXT_SALT = np.uint64(0x6F7574636F6D6573), np.uint64(0x636F6E7465787473)
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 _WORDS = tuple(map(str, ACTIONS))  # plain texts: they are compared and written more quickly than an enumeration's
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -183,6 +184,32 @@ class RevokedRow(NamedTuple):
     standing: tuple[Standing, ...]
 
 
+class ContextEvents(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
+    """Context events that were recorded together, n of them, by columns.
+
+    - `schema_id`: fingerprint of the schema that `contents` follow.
+    - `ids`, `hashes` uint64 (n,): the events' ids and their hashes.
+    - `contents`: the canonical JSON of each event, with the name of its kind.
+    - `told_by`: the name of the API key that each came with.
+    """
+
+    schema_id: str
+    ids: Sequence[str]
+    hashes: bytes
+    contents: Sequence[bytes]
+    told_by: Sequence[str]
+
+
+class ContextRow(NamedTuple):
+    """One stored context event."""
+
+    position: int
+    event_id: str
+    content: bytes
+    told_by: str
+    received_us: int
+
+
 class Activation(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """From now on a feature state is kept: what its history holds, and every entry from `begin` on."""
 
@@ -201,9 +228,10 @@ _decided = msgspec.msgpack.Decoder(Decided).decode
 _outcomes = msgspec.msgpack.Decoder(Outcomes).decode
 _activation = msgspec.msgpack.Decoder(Activation).decode
 _revoked = msgspec.msgpack.Decoder(Revoked).decode
+_context = msgspec.msgpack.Decoder(ContextEvents).decode
 
 
-def body_of(entries: Decided | Outcomes | Activation | Revoked | Erased) -> bytes:
+def body_of(entries: Decided | Outcomes | ContextEvents | Activation | Revoked | Erased) -> bytes:
     """The bytes that the log keeps."""
     return _encode(entries)
 
@@ -226,6 +254,11 @@ def activation_in(record: Record) -> Activation:
 def revoked_in(record: Record) -> Revoked:
     """What a record of the kind REVOKED says. Raises StorageProblem when it cannot be read."""
     return _read(_revoked, record)  # type: ignore[no-any-return]
+
+
+def context_in(record: Record) -> ContextEvents:
+    """The events in a record of the kind CONTEXT. Raises StorageProblem when they cannot be read."""
+    return _read(_context, record)  # type: ignore[no-any-return]
 
 
 def _read(decode: Any, record: Record) -> Any:
@@ -287,6 +320,17 @@ def outcome_row(record: Record, outcomes: Outcomes, n: int) -> OutcomeRow:
     )
 
 
+def context_row(record: Record, events: ContextEvents, n: int) -> ContextRow:
+    """Context event n of a record."""
+    return ContextRow(record.position + n, events.ids[n], events.contents[n], events.told_by[n], record.received_us)
+
+
+def context_rows(record: Record) -> list[ContextRow]:
+    """The context events of a record, one by one."""
+    found = context_in(record)
+    return [context_row(record, found, n) for n in range(record.rows)]
+
+
 def revoked_rows(record: Record) -> list[RevokedRow]:
     """The transactions of a record of the kind REVOKED, one by one."""
     found = revoked_in(record)
@@ -306,7 +350,7 @@ def outcome_events(record: Record) -> list[Outcome]:
 
 
 def index_keys(record: Record) -> NDArray[np.uint64]:
-    """What the entries of a record are found by (n,): the hash of the id; of an outcome another hash of it.
+    """What the entries of a record are found by (n,): the hash of the id; of outcomes and context events another one.
 
     What is revoked is found as the outcomes are.
     """
@@ -316,12 +360,23 @@ def index_keys(record: Record) -> NDArray[np.uint64]:
         return outcome_keys(np.frombuffer(outcomes_in(record).hashes, "<u8"))
     if record.kind == Kind.REVOKED:
         return outcome_keys(np.frombuffer(revoked_in(record).hashes, "<u8"))
+    if record.kind == Kind.CONTEXT:
+        return context_keys(np.frombuffer(context_in(record).hashes, "<u8"))
     return np.empty(0, np.uint64)
 
 
 def outcome_keys(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """What outcomes are found by, (n,), from the hashes of the ids of their transactions (n,)."""
-    spread = (hashes ^ _OUTCOME_SALT) * _ODD
+    return _spread(hashes, _OUTCOME_SALT)
+
+
+def context_keys(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """What context events are found by, (n,), from the hashes of their ids (n,): a transaction may have the same id."""
+    return _spread(hashes, _CONTEXT_SALT)
+
+
+def _spread(hashes: NDArray[np.uint64], salt: np.uint64) -> NDArray[np.uint64]:
+    spread = (hashes ^ salt) * _ODD
     keys: NDArray[np.uint64] = spread ^ (spread >> np.uint64(29))
     keys[keys == 0] = 1
     return keys

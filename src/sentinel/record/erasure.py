@@ -46,7 +46,8 @@ def erase(
 
     `note` goes to the audit before, once it is clear that something personal can belong to the key.
     A subject whose hash was another one before the hash key was changed is erased under both.
-    `waiting` are transactions that were read and will be recorded after this: what is personal in them is sealed anew.
+    `waiting` are transactions and context events that were read and will be recorded after this: what is personal in
+    them is sealed anew.
     `subjects.purge` has to follow, from any thread; all may be done again after a fault. Raises StorageProblem, and
     InvalidInput for a field that nothing personal belongs to.
     """
@@ -59,7 +60,7 @@ def erase(
     names = reader.texts(key, value)
     erased = dict.fromkeys(chain.from_iterable(subjects.names_of(f"{key}={one}") for one in names))
     stored = {subject.removeprefix(f"{key}=") for subject in erased}
-    theirs = [one for one in waiting if getattr(one, key) in stored]
+    theirs = [one for one in waiting if getattr(one, key, None) in stored]
     texts = list(_texts_of(key, theirs, reader.schema, subjects))
     found = [subjects.erase(subject) for subject in erased]
     for transaction, name, text in texts:
@@ -78,7 +79,7 @@ def _texts_of(
     for transaction in theirs:
         subject = f"{key}={getattr(transaction, key)}"
         for name in (name for name, whose in schema.personal.items() if whose == key):
-            sealed = getattr(transaction, schema.sealed[name])
+            sealed = getattr(transaction, schema.sealed[name], None)  # a context event may not carry it
             text = None if sealed is None else subjects.reopened(subject, name, sealed)
             if text is not None:
                 yield transaction, name, text

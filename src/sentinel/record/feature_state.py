@@ -9,20 +9,30 @@ from numpy.typing import NDArray
 
 from sentinel.errors import StorageProblem, UnknownVersion
 from sentinel.events.columns import Outcome, columns_of_events, names_before
+from sentinel.events.context import Context
 from sentinel.events.schema import Restored
 from sentinel.events.times import instant_us, iso
 from sentinel.events.wire import Transaction
 from sentinel.features.store import Features, MemoryStore
 from sentinel.model.bundle import Bundle, Manifest
-from sentinel.record.entries import Revoked, Standing, activation_in, decided_in, outcome_events, revoked_in, schema_id
+from sentinel.record.entries import (
+    Revoked,
+    Standing,
+    activation_in,
+    context_in,
+    decided_in,
+    outcome_events,
+    revoked_in,
+    schema_id,
+)
 from sentinel.record.log import Kind, LogReader, Record
-from sentinel.record.set_aside import Note, restored, warn
+from sentinel.record.set_aside import Note, restored, restored_context, warn
 from sentinel.record.snapshots import Origin, Snapshots
 
 PAGE = 4_096
 """Entries that are taken at once."""
 
-_TAKEN = (Kind.DECIDED, Kind.OUTCOMES, Kind.REVOKED)
+_TAKEN = (Kind.DECIDED, Kind.OUTCOMES, Kind.REVOKED, Kind.CONTEXT)
 _STEP = 512  # the same, beside those that decide
 _SPARE_BYTES = 64 << 20  # that a state may hold for what comes next, however small it is
 
@@ -93,6 +103,7 @@ class FeatureState:
         self.store: MemoryStore | None = None
         self._plan = bundle.manifest.plan
         self._schema = self._plan.schema
+        self._context = Context(self._schema)
         self._columns_of = columns_of_events(self._schema)
         self._names_before = names_before(self._schema)
         self._saved = begin
@@ -180,8 +191,13 @@ class FeatureState:
         """Take back outcomes: what is trusted and still counts comes in their place; `position` as in `learn`."""
         self.advance(self._corrections(revoked), received_us)
 
-    def _told(self, record: Record) -> list[Outcome]:
-        """What a record of outcomes, or of revoked ones, means to this state."""
+    def _told(self, record: Record) -> Sequence[Outcome | Transaction]:
+        """What a record of outcomes, of revoked ones, or of context events means to this state."""
+        if record.kind == Kind.CONTEXT:
+            events, odd = restored_context(self._context, record, context_in(record))
+            if odd:
+                self._note(odd)
+            return events
         if record.kind == Kind.REVOKED:
             return self._corrections(revoked_in(record))
         return self._trusted(outcome_events(record))

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from sentinel.events.columns import hash_text
 from sentinel.record.entries import (
     Activation,
+    ContextEvents,
+    ContextRow,
     Decided,
     DecisionRow,
     OutcomeRow,
@@ -16,6 +18,9 @@ from sentinel.record.entries import (
     Revocation,
     Revoked,
     body_of,
+    context_in,
+    context_keys,
+    context_row,
     decided_in,
     decision_row,
     outcome_keys,
@@ -28,7 +33,7 @@ from sentinel.record.log import Kind, Log, Record
 from sentinel.record.subjects import SubjectKeys
 
 _REMEMBERED = 64  # records: repeats tend to fall into the same records
-_Entries: TypeAlias = Decided | Outcomes | Revoked
+_Entries: TypeAlias = Decided | Outcomes | Revoked | ContextEvents
 
 
 class Known(NamedTuple):
@@ -65,11 +70,21 @@ class Journal:
 
     def append_decided(self, decided: Decided, hashes: NDArray[np.uint64], now_us: int) -> int:
         """Append decisions; the position of the first. Raises StorageProblem, as all appending does."""
-        if self.subjects is not None and self.subjects.are_new:
-            self.subjects.sync(self.log.pruned_us)
+        self._keep_subjects()
         position = self.log.write(Kind.DECIDED, len(decided.ids), now_us, body_of(decided))
         self._ids.add(hashes, position)
         return position
+
+    def append_context(self, events: ContextEvents, hashes: NDArray[np.uint64], now_us: int) -> int:
+        """Append context events; the position of the first."""
+        self._keep_subjects()
+        position = self.log.write(Kind.CONTEXT, len(events.ids), now_us, body_of(events))
+        self._ids.add(context_keys(hashes), position)
+        return position
+
+    def _keep_subjects(self) -> None:
+        if self.subjects is not None and self.subjects.are_new:
+            self.subjects.sync(self.log.pruned_us)
 
     def append_outcomes(self, outcomes: Outcomes, hashes: NDArray[np.uint64], now_us: int) -> int:
         """Append outcomes; the position of the first."""
@@ -111,6 +126,16 @@ class Journal:
                 else:
                     twins.add(hash_text(name))
         return Known(rows, twins)
+
+    def context_of(self, event_ids: Sequence[str], hashes: NDArray[np.uint64]) -> dict[str, ContextRow]:
+        """The stored context events among these ids, by id; `hashes` (n,) are those of the ids."""
+        wanted, found = set(event_ids), {}
+        for position in self._ids.find(context_keys(hashes)):
+            record, entries = self._read(position)
+            if isinstance(entries, ContextEvents) and entries.ids[position - record.position] in wanted:
+                row = context_row(record, entries, position - record.position)
+                found[row.event_id] = row
+        return found
 
     def position_of(self, transaction_id: str, key: np.uint64) -> int | None:
         """The position of the decision of this transaction, or None; `key` is the hash of its id."""
@@ -192,4 +217,6 @@ def _entries_in(record: Record) -> _Entries | None:
         return decided_in(record)
     if record.kind == Kind.OUTCOMES:
         return outcomes_in(record)
+    if record.kind == Kind.CONTEXT:
+        return context_in(record)
     return revoked_in(record) if record.kind == Kind.REVOKED else None

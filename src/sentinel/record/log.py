@@ -17,6 +17,7 @@ class Kind(IntEnum):
     AUDIT = 6
     ERASED = 7
     ROTATED = 8
+    CONTEXT = 9
     LOSS = 15
 
 

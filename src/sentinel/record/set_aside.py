@@ -10,8 +10,10 @@ import msgspec
 
 from sentinel.errors import StorageProblem
 from sentinel.events.card_numbers import masked
+from sentinel.events.context import Context
 from sentinel.events.schema import Misfit, Restored, Schema
-from sentinel.record.entries import Decided, decided_in
+from sentinel.events.wire import Transaction
+from sentinel.record.entries import ContextEvents, Decided, decided_in
 from sentinel.record.log import Kind, Record
 
 FILE = "set-aside.jsonl"
@@ -89,7 +91,15 @@ def restored(schema: Schema, record: Record, decided: Decided | None = None) -> 
     return found, [_odd(record, decided, misfit) for misfit in found.misfits]
 
 
-def _odd(record: Record, decided: Decided, misfit: Misfit) -> Odd:
+def restored_context(
+    context: Context, record: Record, events: ContextEvents
+) -> tuple[Sequence[Transaction], list[Odd]]:
+    """The context events of a record that can be read and are of a declared kind, and those that are odd."""
+    found = context.restore(events.contents)
+    return found.transactions, [_odd(record, events, misfit) for misfit in found.misfits]
+
+
+def _odd(record: Record, decided: Decided | ContextEvents, misfit: Misfit) -> Odd:
     name = masked(decided.ids[misfit.place])
     return Odd(record.position + misfit.place, name[:_LONGEST], masked(misfit.why)[:_LONGEST])
 

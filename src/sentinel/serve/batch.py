@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sentinel.errors import Conflict, SentinelError
 from sentinel.events.card_numbers import quoted
 from sentinel.events.columns import Outcome
-from sentinel.events.wire import Transaction
+from sentinel.events.wire import ContextEvent, Transaction
 from sentinel.features.store import Features
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.entries import Decided, Decider, DecisionRow
@@ -18,7 +18,15 @@ from sentinel.record.entries import Decided, Decider, DecisionRow
 FEATURES_STATE = ("fresh", "late")
 """How an answer names the column `late`: whether a newer transaction of one of its keys had come before."""
 
-Event: TypeAlias = Transaction | Outcome
+
+class Report(NamedTuple):
+    """A context event, and the name of the API key that it came with."""
+
+    event: ContextEvent
+    told_by: str
+
+
+Event: TypeAlias = Transaction | Outcome | Report
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -53,12 +61,20 @@ class Noted(msgspec.Struct, frozen=True, gc=False):
     replayed: bool
 
 
-Answer: TypeAlias = Decision | Noted | SentinelError
+class Heard(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a context event; `event` is its kind."""
+
+    event_id: str
+    event: str
+    replayed: bool
+
+
+Answer: TypeAlias = Decision | Noted | Heard | SentinelError
 Answers: TypeAlias = Sequence[Answer]
 
 
 class Arrivals(NamedTuple):
-    """Transactions, or outcomes, n of them in the order of their arrival.
+    """Transactions, outcomes, or context events, n of them in the order of their arrival.
 
     `received_ns` is when each came in, `due_ns` until when it can wait for a model, both in ns of the monotonic clock.
     """

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 
+from sentinel.events.context import Context
 from sentinel.model.bundle import Bundle
 from sentinel.policy.model_call import Limits, ModelCaller
 from sentinel.record.audit import Change, append_change
@@ -13,6 +14,7 @@ from sentinel.record.revoking import TakenBack, taken_back
 from sentinel.record.set_aside import Note, warn
 from sentinel.record.snapshots import Snapshots
 from sentinel.serve.batch import Answered, Arrivals, Batch
+from sentinel.serve.context import new_context_in
 from sentinel.serve.judge import answer, judge
 from sentinel.serve.learn import new_outcomes_in
 from sentinel.serve.ledger import Ledger
@@ -111,7 +113,7 @@ class Engine:
         self.states = {one.bundle.state_id: known[one.bundle.state_id] for one in lineup.contenders}
         self.schema = lineup.champion.bundle.manifest.plan.schema
         self._schema_id, self._detector = schema_id(self.schema), lineup.champion.bundle.manifest.detector
-        self._sieve = Sieve(self.schema)
+        self._sieve, self._context = Sieve(self.schema), Context(self.schema)
         self.lineup = lineup
         return True
 
@@ -140,6 +142,23 @@ class Engine:
             self._count(batch, (begun_ns, known_ns, judged_ns))
             self.is_ahead = False
         return sifted.answered()
+
+    def hear(self, arrivals: Arrivals, now_us: int) -> Answered:
+        """Record every new context event, and let the features know.
+
+        Raises StorageProblem as `decide` does.
+        """
+        now_us = self.clock(now_us)
+        new = new_context_in(arrivals, self.journal, self._context.schemas, now_us)
+        if not new.reports:
+            return Answered(new.answers, new.durable_from)
+        self.is_ahead = True
+        end = self.journal.append_context(new.entry(self._schema_id), new.hashes, now_us) + len(new.reports)
+        for state in self.states.values():
+            state.advance(new.events, now_us)
+            state.position = end
+        self.is_ahead = False
+        return Answered(new.answers, end)
 
     def learn(self, arrivals: Arrivals, now_us: int) -> Answered:
         """Record every new outcome of a transaction that was decided here, and let the features know.

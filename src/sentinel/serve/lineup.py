@@ -106,8 +106,8 @@ def _meant(deployment: Deployment, registry: Registry, version: str, loaded: Map
 
 def check_comparable(champion: Bundle, challenger: Bundle) -> None:
     """Raise UnknownVersion unless both read the same transactions."""
-    if champion.manifest.plan.schema != challenger.manifest.plan.schema:
+    if not champion.manifest.plan.schema.reads_alike(challenger.manifest.plan.schema):
         raise UnknownVersion(
             f"{challenger.manifest.version} reads other transactions than the champion {champion.manifest.version}: "
-            "their schemas differ; an experiment needs two models of one schema"
+            "their schemas differ in more than keys and categories; an experiment needs two models of the same fields"
         )

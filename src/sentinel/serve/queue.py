@@ -20,6 +20,9 @@ MAX_ROWS, LEAST_ROWS = 256, 32
 MOST_OUTCOMES = 64
 """Outcomes in one batch, or one request more: each may have to be looked up in a record of its own."""
 
+MOST_EVENTS = 128
+"""Context events in one batch, or one request more: transactions of the same turn wait for them."""
+
 MOST_SHED = 1_024
 """Transactions that are decided by the rules in one turn, or one request more."""
 
@@ -35,7 +38,7 @@ _due = operator.attrgetter("due_ns")
 
 
 class Request(msgspec.Struct, gc=False):
-    """What came in together, is decided together, and answered together: transactions, or outcomes.
+    """What came in together, is taken together, and answered together: transactions, outcomes, or context events.
 
     It came in at `received_ns` and can wait for a model until `due_ns`, both of the monotonic clock. `behind` counts
     the transactions of its caller that waited when it was put into the queue.
@@ -61,7 +64,7 @@ class Next(NamedTuple):
 
 
 class Queue:
-    """Requests with transactions, callers in turns, of each the earliest due first; requests with outcomes in order."""
+    """Requests with transactions, callers in turns, of each the earliest due first; outcomes and events in order."""
 
     def __init__(self, most_waiting: int, usual_ns: int = 0) -> None:
         """A request that is to be decided sooner than `usual_ns` after it came in is in haste."""
@@ -70,23 +73,29 @@ class Queue:
         self._requests: list[Request] = []
         self._overdue: list[Request] = []  # more than were shed in the last turn
         self._outcomes: list[Request] = []
+        self._events: list[Request] = []
         self._most_rows = MAX_ROWS
         self._pace_ns = _FIRST_PACE_NS
         self._served: dict[str, int] = {}  # transactions by caller, since more wait than one batch takes
 
     @property
     def waiting(self) -> int:
-        """Transactions and outcomes that were put in and not taken out."""
+        """Transactions, outcomes and context events that were put in and not taken out."""
         return self._shares.taken
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
-        return bool(self._requests or self._overdue or self._outcomes)
+        return bool(self._requests or self._overdue or self._outcomes or self._events)
 
     @property
     def transactions(self) -> Iterator[Any]:
         """All transactions that wait."""
         return (event for one in self._requests for event in one.events)
+
+    @property
+    def events(self) -> Iterator[Any]:
+        """All context events that wait."""
+        return (report.event for one in self._events for report in one.events)  # type: ignore[union-attr]
 
     def put(self, request: Request) -> None:
         """Have transactions wait. Raises Overloaded when there is no room."""
@@ -97,6 +106,11 @@ class Queue:
         """Have outcomes wait. Raises Overloaded when there is no room."""
         self._shares.take(request.caller, len(request.events))
         self._outcomes.append(request)
+
+    def put_events(self, request: Request) -> None:
+        """Have context events wait. Raises Overloaded when there is no room."""
+        self._shares.take(request.caller, len(request.events))
+        self._events.append(request)
 
     def take(self, now_ns: int) -> Next:
         """Take the next requests. The transactions of a request stay together.
@@ -132,10 +146,16 @@ class Queue:
         self._give_back(taken)
         return taken
 
+    def take_events(self) -> list[Request]:
+        """Take out the context events that are next."""
+        taken, self._events = _first_of(self._events, MOST_EVENTS)
+        self._give_back(taken)
+        return taken
+
     def take_all(self) -> list[Request]:
         """Take out all requests."""
-        taken = self._requests + self._overdue + self._outcomes
-        self._requests, self._overdue, self._outcomes = [], [], []
+        taken = self._requests + self._overdue + self._outcomes + self._events
+        self._requests, self._overdue, self._outcomes, self._events = [], [], [], []
         self._shares.clear()
         return taken
 
@@ -252,7 +272,7 @@ def _first_of(requests: list[Request], most: int) -> tuple[list[Request], list[R
 
 
 def rows_of(requests: Sequence[Request]) -> int:
-    """How many transactions or outcomes these are together."""
+    """How many transactions, outcomes or context events these are together."""
     return sum(len(one.events) for one in requests)
 
 

@@ -55,14 +55,19 @@ class Sieve:
         self._time_of: Any = operator.attrgetter(schema.time)
         self._encode, self._is_same = schema.encode, schema.is_same
         self._id = schema.id
+        self._may_lack_time = schema.time in schema.optional
 
     def sift(self, arrivals: Arrivals, journal: Journal, now_us: int) -> Sifted:
-        """Ask the journal what was decided before; nothing is changed."""
+        """Ask the journal what was decided before; nothing is changed, but that what came without a time has this one.
+
+        Whoever sends that again has no other time to say: it is compared without.
+        """
         events: Sequence[Any] = arrivals.events
         ids, last_us = list(map(self._id_of, events)), now_us + FARTHEST_AHEAD_US
         hashes = hash_texts(ids)
         stored, twins = journal.look_up(ids, hashes)
         stored |= self._found_before(events, journal)
+        timeless = self._assign_times(events, now_us) if self._may_lack_time else ()
         contents = list(map(self._encode, events))
         times_ns = arrivals.received_ns, arrivals.due_ns
         keys = hashes.tolist()
@@ -74,10 +79,11 @@ class Sieve:
         first: dict[str, int] = {}
         taken = {*twins, *(key for key, name in zip(keys, ids, strict=True) if name in stored)}
         for i, name in enumerate(ids):
+            ignoring = self._time if i in timeless else None
             if name in stored:
-                answers[i] = repeated(stored[name], same=self._is_same(stored[name].content, contents[i]))
+                answers[i] = repeated(stored[name], same=self._is_same(stored[name].content, contents[i], ignoring))
             elif name in first:
-                repeats.append((i, first[name], self._is_same(contents[places[first[name]]], contents[i])))
+                repeats.append((i, first[name], self._is_same(contents[places[first[name]]], contents[i], ignoring)))
             elif keys[i] in taken:
                 answers[i] = twin(name)
             elif self._time_of(events[i]) > last_us:
@@ -94,6 +100,13 @@ class Sieve:
         sifted.answers, sifted.repeats = answers, repeats
         sifted.durable_from = max((row.position + 1 for row in stored.values()), default=0)
         return sifted
+
+    def _assign_times(self, events: Sequence[Any], now_us: int) -> set[int]:
+        """Give those without a time this one; their places."""
+        places = {i for i, one in enumerate(events) if self._time_of(one) is None}
+        for i in places:
+            setattr(events[i], self._time, now_us)
+        return places
 
     def _found_before(self, events: Sequence[Any], journal: Journal) -> dict[str, DecisionRow]:
         """What is stored of ids with a card number in them, by their new ids, under what they were hashed to before."""

@@ -68,6 +68,12 @@ class Worker(RunningEngine):
         self.queue.put_outcomes(request)
         self._begin_turn()
 
+    def put_events(self, request: Request) -> None:
+        """Have context events recorded, before the transactions of the same turn; the rest is as with `put`."""
+        self.ready_engine()
+        self.queue.put_events(request)
+        self._begin_turn()
+
     def welcome(self) -> None:
         """Note a new connection: its first request may not have been read yet."""
         self._new_connections += 1
@@ -107,8 +113,11 @@ class Worker(RunningEngine):
             self._work_soon()
 
     def _decide(self, engine: Engine) -> None:
-        """Decide a batch, and shed what has no time for one."""
+        """Decide a batch, and shed what has no time for one; the context comes before."""
         self._unsorted = 0
+        events = self.queue.take_events()
+        if events:
+            self._handle(events, engine.hear)
         begun_ns = max(self._turn_began_ns, self._decided_ns)
         overdue, batch, refused = self.queue.take(time.monotonic_ns())
         if refused:

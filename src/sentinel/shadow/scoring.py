@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 class Shadow:
     """One bundle that follows the log of a home folder. Use it from one thread.
 
-    Raises BundleProblem when its schema is not the champion's, StorageProblem when a file cannot be used.
+    Raises BundleProblem when its fields are not the champion's, StorageProblem when a file cannot be used.
     """
 
     def __init__(self, home: Path, version: str, settings: ShadowSettings) -> None:
@@ -174,15 +174,15 @@ class _Past(Past):
 
 
 def _check_schema(home: Path, log: LogReader, bundle: Bundle) -> None:
-    """The log holds transactions of the champion's schema; a shadow has to read the same."""
+    """The log holds transactions of the champion's schema; a shadow has to read the same fields."""
     champion = deployment_in(log).champion
     if champion is None:
         return
     theirs = read_manifest(Registry(home / "models").path(champion)).plan.schema
-    if theirs != bundle.manifest.plan.schema:
+    if not theirs.reads_alike(bundle.manifest.plan.schema):
         raise BundleProblem(
-            f"{bundle.manifest.version} has another schema than the champion {champion}, so it cannot read its "
-            "transactions; train the challenger with the champion's schema"
+            f"{bundle.manifest.version} has other fields than the champion {champion}, so it cannot read its "
+            "transactions; train the challenger with the champion's fields, as keys or categories as you like"
         )
 
 

@@ -1,4 +1,4 @@
-"""Six kinds of card fraud, overlaid on legitimate purchases, and the world in which both happen.
+"""Seven kinds of card fraud, overlaid on legitimate purchases, and the world in which both happen.
 
 A fraud comes in episodes, each with an onset and a duration. No single field gives one away: amounts, places
 and devices all occur in legitimate traffic too. The history of the card, the merchant or the device tells.
@@ -15,6 +15,9 @@ and devices all occur in legitimate traffic too. The history of the card, the me
 - `large_amount`: one purchase far above what the card usually spends.
 - `slow_drip`: the same small charge every few days, 6 to 12 times, by one merchant from one device that the
   card never used before.
+- `stolen_login`: someone logs in to the card's account from a device it never used, changes the password, and spends
+  for a day as the holder does: 2 to 5 online purchases like those the holder made, mostly from what passes for the
+  holder's own device. Payments do not give it away; the events before them do (`happenings`).
 """
 
 from collections.abc import Callable
@@ -34,6 +37,7 @@ PATTERNS: tuple[str, ...] = (
     "impossible_travel",
     "large_amount",
     "slow_drip",
+    "stolen_login",
 )
 """The names of the fraud patterns, as they stand in the column `fraud_pattern`."""
 
@@ -56,7 +60,7 @@ DAY_US = 24 * HOUR_US
 NO_DEVICE = -1
 LEGITIMATE = -1
 
-_SHARES = (0.24, 0.22, 0.22, 0.10, 0.08, 0.14)  # of all frauds, in the order of PATTERNS
+_SHARES = (0.20, 0.19, 0.19, 0.09, 0.07, 0.12, 0.14)  # of all frauds, in the order of PATTERNS
 _FAR_KM = 1_500.0
 
 
@@ -162,25 +166,39 @@ def far_apart(latitude: Floats, longitude: Floats, country: Ints) -> Bools:
     return np.asarray((km > _FAR_KM) & (country[:, None] != country[None, :]))
 
 
-def frauds(world: World, legitimate: Purchases, first_device: int, n: int, rng: np.random.Generator) -> list[Purchases]:
+@dataclass(frozen=True, slots=True)
+class Intrusions:
+    """Logins of strangers to accounts, an entry for each: whose card, from which device, and when."""
+
+    card: Ints
+    device: Ints
+    time_us: Ints
+
+
+def frauds(
+    world: World, legitimate: Purchases, first_device: int, n: int, rng: np.random.Generator
+) -> tuple[list[Purchases], list[Intrusions]]:
     """Draw n frauds, in episodes of every pattern, on cards and merchants of `legitimate` (in time order).
 
-    Their devices, at most one for every fraud, are numbered from `first_device`.
+    Their devices, at most one for every fraud, are numbered from `first_device`. The intrusions are those of stolen
+    logins.
     """
     exact = np.array(_SHARES) * n
     counts = np.floor(exact).astype(np.int64)
     counts[np.argsort(counts - exact, kind="stable")[: n - int(counts.sum())]] += 1
-    parts = []
+    parts, intrusions = [], []
     for number, count in enumerate(counts.tolist()):
         low, high, overlay = _OVERLAYS[number]
         if count:
             sizes = _episode_sizes(rng, count, low, high)
-            part = overlay(_Scene(world, legitimate, rng, sizes, first_device))
+            scene = _Scene(world, legitimate, rng, sizes, first_device)
+            part = overlay(scene)
             part.pattern[:] = number
             np.clip(part.time_us, 0, world.duration_us - 1, out=part.time_us)
             parts.append(part)
+            intrusions += scene.intrusions
             first_device += count
-    return parts
+    return parts, intrusions
 
 
 def _episode_sizes(rng: np.random.Generator, total: int, low: int, high: int) -> Ints:
@@ -207,6 +225,7 @@ class _Scene:
         self.of = np.repeat(np.arange(len(sizes)), sizes)
         self.rank = np.arange(len(self.of)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         self.devices = first_device + self.of
+        self.intrusions: list[Intrusions] = []
 
     def __len__(self) -> int:
         return len(self.of)
@@ -352,6 +371,36 @@ def _slow_drip(scene: _Scene) -> Purchases:
     return scene.on_web(card[at], merchant[at], town[at], time_us, price[at])
 
 
+def _stolen_login(scene: _Scene) -> Purchases:
+    world, rng, n, at = scene.world, scene.rng, len(scene), scene.of
+    legitimate = scene.legitimate
+    online = np.flatnonzero((legitimate.channel == ONLINE) & (legitimate.device != NO_DEVICE))
+    online = online if len(online) else np.arange(len(legitimate))  # a world of a few payments may have none
+    row = scene.victims(online)
+    card = legitimate.card[row]
+    onset = legitimate.time_us[row] + scene.spread(HOUR_US, 9 * HOUR_US, scene.episodes).astype(np.int64)
+    onset = np.minimum(onset, world.duration_us - 1)
+    device = scene.devices[np.searchsorted(at, np.arange(scene.episodes))]
+    scene.intrusions.append(Intrusions(card, device, onset))
+    # what the holder bought before or after, at other prices
+    copied = Groups(legitimate.card[online], np.ones(len(online)), len(world.card_town), members=online)
+    like = copied.draw(rng, card[at])
+    time_us = onset[at] + scene.spread(0.2 * HOUR_US, 22 * HOUR_US, n).astype(np.int64)
+    own = rng.random(scene.episodes) < 0.75  # what they use passes for the holder's device
+    return Purchases(
+        card=card[at],
+        merchant=legitimate.merchant[like],
+        device=np.where(own[at], legitimate.device[like], scene.devices),
+        channel=np.full(n, ONLINE),
+        time_us=time_us,
+        amount=world.usual_amount(card[at], legitimate.merchant[like]) * rng.lognormal(0.25, 0.6, n),
+        town=legitimate.town[like],
+        latitude=legitimate.latitude[like],
+        longitude=legitimate.longitude[like],
+        pattern=np.full(n, LEGITIMATE),
+    )
+
+
 _OVERLAYS: tuple[tuple[int, int, Callable[[_Scene], Purchases]], ...] = (
     (6, 25, _card_testing),
     (3, 8, _account_takeover),
@@ -359,5 +408,6 @@ _OVERLAYS: tuple[tuple[int, int, Callable[[_Scene], Purchases]], ...] = (
     (1, 3, _impossible_travel),
     (1, 1, _large_amount),
     (6, 12, _slow_drip),
+    (2, 5, _stolen_login),
 )
 """Fewest and most frauds in an episode, and what makes them; in the order of PATTERNS."""

@@ -1,15 +1,17 @@
-"""Simulated card payments: a bank in Europe, its customers' habits and journeys, and six kinds of fraud.
+"""Simulated card payments: a bank in Europe, its customers' habits and journeys, and seven kinds of fraud.
 
-All payments here are legitimate; `fraud_patterns` adds the frauds. Legitimate payments look suspicious too: people
-travel, leave a second card at home with the family, buy or borrow a phone, buy several things within minutes, spend
-ten times as much as usual now and then, pay subscriptions, collect small sums from many friends through one device,
-share a computer with an office, and hide their location behind a proxy.
+All payments here are legitimate; `fraud_patterns` adds the frauds, and `happenings` what goes on beside the payments.
+Legitimate payments look suspicious too: people travel, leave a second card at home with the family, buy or borrow a
+phone, buy several things within minutes, spend ten times as much as usual now and then, pay subscriptions, collect
+small sums from many friends through one device, share a computer with an office, and hide their location behind a
+proxy.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -43,8 +45,9 @@ from sentinel.simulate.fraud_patterns import (
     frauds,
     join,
 )
+from sentinel.simulate.happenings import KINDS, LOGIN, Happenings, happenings
 
-__all__ = ["PATTERNS", "simulate"]
+__all__ = ["PATTERNS", "simulate", "simulate_all"]
 
 # country, latitude, longitude, customers of the bank, visitors
 _TOWNS = (
@@ -87,6 +90,13 @@ _LONGEST_COMPLAINT_US = 60 * DAY_US
 _LARGEST_AMOUNT = 25_000.0
 
 
+class Simulated(NamedTuple):
+    """Payments, and the events beside them: `event`, `event_id`, `event_time`, `card_id`, `device_id` of a login."""
+
+    payments: pl.DataFrame
+    events: pl.DataFrame
+
+
 def simulate(
     transactions: int,
     seed: int,
@@ -95,6 +105,22 @@ def simulate(
     days: int = 120,
     fraud_share: float = 0.007,
 ) -> pl.DataFrame:
+    """The payments of `simulate_all`.
+
+    >>> simulate(1000, seed=7)["is_fraud"].sum()
+    7
+    """
+    return simulate_all(transactions, seed, start=start, days=days, fraud_share=fraud_share).payments
+
+
+def simulate_all(
+    transactions: int,
+    seed: int,
+    *,
+    start: datetime = datetime(2025, 1, 1, tzinfo=UTC),
+    days: int = 120,
+    fraud_share: float = 0.007,
+) -> Simulated:
     """Exactly `transactions` card payments in order of time; the same arguments give the same bytes.
 
     Times are UTC, from `start` until `days` days later; amounts are euros with two decimals. `latitude` and
@@ -103,10 +129,9 @@ def simulate(
     the payments, rounded, are frauds of the kinds in PATTERNS. `outcome_time` is when the truth is known: the
     complaint comes after 4 days (median) and 60 at most; a legitimate payment is confirmed after 10.
 
-    Raises InvalidDefinition for arguments that make no sense.
+    The events are logins and changes of passwords of the same period, in order of time.
 
-    >>> simulate(1000, seed=7)["is_fraud"].sum()
-    7
+    Raises InvalidDefinition for arguments that make no sense.
     """
     start_us = _checked_start_us(transactions, seed, start, days, fraud_share)
     rng = np.random.Generator(np.random.PCG64(seed))
@@ -114,8 +139,11 @@ def simulate(
     world = _world(transactions, days * DAY_US, rng)
     habits = _habits(world, transactions, start.astimezone(UTC).weekday(), days, rng)
     legitimate = _legitimate(world, habits, transactions - n_frauds, rng)
-    payments = _in_order(join([legitimate, *frauds(world, legitimate, habits.devices, n_frauds, rng)]))
-    return _table(world, payments, start_us, rng)
+    fraudulent, intrusions = frauds(world, legitimate, habits.devices, n_frauds, rng)
+    payments = _in_order(join([legitimate, *fraudulent]))
+    beside = happenings(payments, intrusions, world.duration_us, rng)
+    names = _Names.of(payments, beside, rng)
+    return Simulated(_table(world, payments, names, start_us, rng), _events(beside, names, start_us))
 
 
 def _checked_start_us(transactions: int, seed: int, start: datetime, days: int, fraud_share: float) -> int:
@@ -430,18 +458,50 @@ def _places(
     )
 
 
-def _table(world: World, payments: Purchases, start_us: int, rng: np.random.Generator) -> pl.DataFrame:
+class _Names(NamedTuple):
+    """The names of all cards, merchants and devices by their numbers; dealt out, so that a high one tells nothing."""
+
+    cards: list[str]
+    merchants: list[str]
+    devices: list[str]
+
+    @classmethod
+    def of(cls, payments: Purchases, beside: Happenings, rng: np.random.Generator) -> "_Names":
+        """For everyone who has a part in these."""
+        devices = np.concatenate((payments.device, beside.device))
+        return cls(*(_dealt(*one, rng) for one in (("c", payments.card), ("m", payments.merchant), ("d", devices))))
+
+
+def _dealt(letter: str, number: Ints, rng: np.random.Generator) -> list[str]:
+    return [f"{letter}{name:07d}" for name in rng.permutation(int(number.max(initial=0)) + 1).tolist()]
+
+
+def _events(beside: Happenings, names: _Names, start_us: int) -> pl.DataFrame:
+    """The events as the user sees them."""
+    device = np.where(beside.kind == LOGIN, beside.device, NO_DEVICE)
+    return pl.DataFrame(
+        {
+            "event": _words(KINDS, beside.kind),
+            "event_id": _numbered("e", len(beside.kind)),
+            "event_time": _instants(start_us + beside.time_us),
+            "card_id": _words(names.cards, beside.card),
+            "device_id": _words(names.devices, device),
+        }
+    ).rechunk()
+
+
+def _table(world: World, payments: Purchases, names: _Names, start_us: int, rng: np.random.Generator) -> pl.DataFrame:
     """The columns as the user sees them."""
     time_us = start_us + payments.time_us
     cents = np.clip(np.rint(payments.amount * 100), 1, _LARGEST_AMOUNT * 100)
     return pl.DataFrame(
         {
-            "transaction_id": _transaction_ids(len(payments)),
+            "transaction_id": _numbered("t", len(payments)),
             "event_time": _instants(time_us),
             "amount": cents / 100,
-            "card_id": _names("c", payments.card, rng),
-            "merchant_id": _names("m", payments.merchant, rng),
-            "device_id": _names("d", payments.device, rng),
+            "card_id": _words(names.cards, payments.card),
+            "merchant_id": _words(names.merchants, payments.merchant),
+            "device_id": _words(names.devices, payments.device),
             "merchant_category": _words(CATEGORIES, world.merchant_category[payments.merchant]),
             "channel": _words(CHANNELS, payments.channel),
             "country": _words(_COUNTRIES, _TOWN_COUNTRY[payments.town]),
@@ -454,19 +514,13 @@ def _table(world: World, payments: Purchases, start_us: int, rng: np.random.Gene
     ).rechunk()
 
 
-def _transaction_ids(n: int) -> pl.Series:
+def _numbered(letter: str, n: int) -> pl.Series:
     """Numbered in the order of time, which tells nothing about fraud."""
-    return pl.select("t" + pl.int_range(1, n + 1, eager=False).cast(pl.String).str.zfill(9)).to_series()
+    return pl.select(letter + pl.int_range(1, n + 1, eager=False).cast(pl.String).str.zfill(9)).to_series()
 
 
 def _instants(time_us: Ints) -> pl.Series:
     return pl.Series(time_us).cast(pl.Datetime("us", "UTC"))
-
-
-def _names(letter: str, number: Ints, rng: np.random.Generator) -> pl.Series:
-    """Names for numbers, null for a negative one; dealt out anew, so that a high one tells nothing."""
-    dealt = rng.permutation(int(number.max(initial=0)) + 1)
-    return _words([f"{letter}{name:07d}" for name in dealt.tolist()], number)
 
 
 def _words(words: Sequence[str], number: Ints) -> pl.Series:

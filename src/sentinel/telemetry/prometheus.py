@@ -25,6 +25,12 @@ _LABELLED = (
         {"allow": Slot.APPROVE, "review": Slot.REVIEW, "block": Slot.BLOCK},
     ),
     (
+        "sentinel_actions",
+        "The same, in the words of /v1/score",
+        "action",
+        {"approve": Slot.APPROVE, "review": Slot.REVIEW, "block": Slot.BLOCK},
+    ),
+    (
         "sentinel_cache",
         "Decisions found in the cache, and not",
         "result",

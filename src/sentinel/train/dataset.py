@@ -23,11 +23,15 @@ _CHUNK = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of one part of the history: features float32 (n, f), labels int8 (n,), time in microseconds (n,)."""
+    """The labelled rows of one part of the history: features float32 (n, f), labels int8 (n,), microseconds (n,).
+
+    `all_rows` (m, f) has those without a label too: what comes live has none yet.
+    """
 
     rows: NDArray[np.float32]
     labels: NDArray[np.int8]
     time_us: NDArray[np.int64]
+    all_rows: NDArray[np.float32]
 
     def __len__(self) -> int:
         """Number of labelled transactions."""
@@ -58,7 +62,7 @@ def build_dataset(detector: Detector, history: History, progress: Progress) -> D
     bounds = split(detector, frame[detector.schema.time].to_numpy())
     plan = detector.plan(learn_vocabulary(detector, frame[: bounds[0]]))
     store = MemoryStore(plan)
-    rows = replay(store, columns_of_frame(detector.schema, frame, detector.trusts), progress)
+    rows = replay(store, columns_of_frame(detector.schema, frame, detector.trusts, history.context), progress)
     labels = frame[detector.schema.label].fill_null(-1).to_numpy().astype(np.int8)
     times = frame[detector.schema.time].to_numpy()
     slices = (slice(0, bounds[0]), slice(bounds[1], bounds[2]), slice(bounds[3], len(frame)))
@@ -109,5 +113,7 @@ def replay(store: MemoryStore, events: EventColumns, progress: Progress) -> NDAr
 
 
 def _part(rows: NDArray[np.float64], labels: NDArray[np.int8], times: NDArray[np.int64]) -> Part:
-    labelled = labels >= 0
-    return Part(rows[labelled].astype(np.float32), labels[labelled], times[labelled])
+    all_rows, labelled = rows.astype(np.float32), labels >= 0
+    if labelled.all():
+        return Part(all_rows, labels, times, all_rows)
+    return Part(all_rows[labelled], labels[labelled], times[labelled], all_rows)

@@ -95,7 +95,7 @@ class Prepared:
 
     def part(self, where: slice) -> Part:
         """Rows to learn from."""
-        return Part(self.rows[where], self.labels[where], self.day[where])
+        return Part(self.rows[where], self.labels[where], self.day[where], self.rows[where])
 
     def test_rows(self, fold: date) -> NDArray[np.int64]:
         """Numbers of the transactions a fold is tested on: its third week, without cards known as compromised.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sentinel.detector import Detector
 from sentinel.events.files import History
-from sentinel.events.replay import text_hashes
+from sentinel.events.replay import context_columns, text_hashes
 from sentinel.model.bundle import (
     HistoryFacts,
     Manifest,
@@ -77,10 +77,10 @@ def train(
 
 
 def _reference(data: Dataset, scorer: Scorer) -> Reference:
-    """The reference for drift: features of the training rows, scores of the validation rows."""
+    """The reference for drift: features of the training part and scores of the validation part, labelled or not."""
     names, kinds = data.plan.names, [kind_of(feature) for feature in data.plan.features]
-    learned = Reference.learn(names, kinds, data.train.rows, np.zeros(len(data.train), np.float32))
-    unseen = Reference.learn(names, kinds, data.validation.rows, scorer.score(data.validation.rows))
+    learned = Reference.learn(names, kinds, data.train.all_rows, np.zeros(len(data.train.all_rows), np.float32))
+    unseen = Reference.learn(names, kinds, data.validation.all_rows, scorer.score(data.validation.all_rows))
     return msgspec.structs.replace(learned, score=unseen.score)
 
 
@@ -91,13 +91,17 @@ def _middle_row(part: Part) -> NDArray[np.float32]:
 
 
 def history_sha256(detector: Detector, history: History) -> str:
-    """Fingerprint of a history: every field of every row, in order."""
+    """Fingerprint of a history: every field of every row and every context event, in order."""
     schema, frame = detector.schema, history.frame
     digest = hashlib.sha256()
     for name in (schema.id, *schema.texts):
         digest.update(name.encode() + text_hashes(frame[name]).tobytes())
-    for name in (schema.time, *schema.decimals, *schema.numbers, schema.label):
+    for name in (schema.time, *schema.whole_numbers, *schema.numbers, schema.label):
         digest.update(name.encode() + frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy().tobytes())
+    if history.context is not None:
+        context = context_columns(schema, history.context)
+        for column in context.columns():
+            digest.update(column.tobytes())
     return digest.hexdigest()
 
 

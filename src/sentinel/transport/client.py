@@ -97,6 +97,7 @@ class Client:
         self._connections: list[Connection] = []
         self._idle: deque[Connection] = deque()
         self._free = asyncio.Semaphore(0)
+        self._alive = 0
 
     async def __aenter__(self) -> "Client":
         loop = asyncio.get_running_loop()
@@ -106,6 +107,7 @@ class Client:
             except OSError as error:
                 raise Unreachable(f"no server at {self._address[0]}:{self._address[1]} ({error})") from error
             self._connections.append(connection)
+            self._alive += 1
             self._take(connection)
         return self
 
@@ -118,8 +120,11 @@ class Client:
     async def post(self, path: str, body: bytes, media: str = "application/json") -> Answer:
         """Status, body and latency in nanoseconds of one POST; waits for a free connection."""
         await self._free.acquire()
-        if not self._idle:
-            raise Unreachable("the server closed the connection")
+        while not self._idle:
+            if self._alive == 0:
+                self._free.release()  # everyone else who waits is told, too
+                raise Unreachable("the server closed the connection")
+            await self._free.acquire()
         request = request_bytes(path, body, media, host=self._host, key=self._key)
         return await self._idle.popleft().ask(request)
 
@@ -130,4 +135,5 @@ class Client:
     def _lost(self, connection: Connection) -> None:
         if connection in self._idle:
             self._idle.remove(connection)
-        self._free.release()  # whoever waits finds no connection and says so
+        self._alive -= 1
+        self._free.release()  # whoever waits looks whether there is any left

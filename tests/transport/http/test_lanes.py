@@ -77,7 +77,8 @@ class Lanes:
 
 @pytest.fixture(scope="module")
 def server(start_server, shop_home):
-    environment = {"CACHE_TTL_S": "0", "LEAST_DEADLINE_MS": "0.000001", "HEAD_TIMEOUT_S": "6", "BODY_TIMEOUT_S": "7"}
+    environment = {"CACHE_TTL_S": "0", "LEAST_DEADLINE_MS": "0.000001", "HEAD_TIMEOUT_S": "6", "BODY_TIMEOUT_S": "7",
+                   "IDLE_TIMEOUT_S": "4"}  # fmt: skip
     return start_server(shop_home, {f"SENTINEL_{name}": value for name, value in environment.items()})
 
 
@@ -382,6 +383,38 @@ def test_a_client_that_sends_byte_by_byte_is_answered(lanes, before, kind):
         answer = connection.answer()
     assert (answer.status, answer.headers["x-request-id"]) == (200, "slow")
     assert answer.body.startswith(lanes.fast(predict()).body[:60])
+
+
+HALF_CLOSED = {
+    "a vector": (predict, 1),
+    "a transaction": (lambda: score(payment()), 1),
+    "lines": (lambda: lines(*(payment() for _ in range(50))), 1),
+    "what the application answers": (lambda: LIVE, 1),
+    "a page": (lambda: b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n", 1),
+    "both lanes in turn": (lambda: (predict() + LIVE + score(payment())) * 20, 60),
+    "chunks": (lambda: chunked(score(payment())), 1),
+    "a body that was expected": (lambda: predict(extra=b"Expect: 100-continue\r\n"), 1),
+}
+
+
+@pytest.mark.parametrize("name", HALF_CLOSED)
+def test_a_client_that_has_sent_all_and_says_so_gets_every_answer(lanes, name):
+    made, n = HALF_CLOSED[name]
+    with lanes.wire(lanes.port) as connection:
+        connection.send(made())
+        connection._socket.shutdown(socket.SHUT_WR)
+        assert [connection.answer().status for _ in range(n)] == [200] * n
+        assert connection.is_closed(within_s=2)
+
+
+@pytest.mark.parametrize("request_", [predict(), LIVE], ids=["fast lane", "other lane"])
+def test_an_idle_connection_is_kept_as_long_as_the_setting_says(lanes, request_):
+    with lanes.wire(lanes.port) as connection:
+        for _ in range(2):
+            connection.send(request_)
+            assert connection.answer().status == 200
+            assert not connection.is_closed(within_s=3.5)
+        assert connection.is_closed(within_s=5.5)
 
 
 LARGE = post(b"/v1/score", b"[" + b"0," * 999 + b"0]")

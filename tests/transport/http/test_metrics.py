@@ -24,7 +24,7 @@ def figures_of(monkeypatch):
         watch = SimpleNamespace(settle=lambda: None, counters=counters, rollout=rollout, predictor=predictor)
         now_s = [100.0]
         monkeypatch.setattr(metrics.time, "monotonic", lambda: now_s[0])
-        found = metrics.Metrics(Path("unused"), watch, Tellers(1))
+        found = metrics.Metrics(Path("unused"), watch, Tellers(1, 1))
         now_s[0] += running_s
         return found.figures()
 
@@ -35,7 +35,7 @@ def test_the_figures_come_in_their_order(figures_of):
     assert list(figures_of(Counters())) == [
         "total_requests", "allow", "block", "errors", "batches_run", "avg_batch_size", "cache_hits", "cache_misses",
         "cache_hit_rate", "cache_size", "predictions_a", "predictions_b", "ab_active", "split_percent",
-        "drift_detected", "baseline_locked", "uptime_seconds", "avg_rps", "threshold",
+        "drift_detected", "baseline_locked", "uptime_seconds", "avg_rps", "threshold", "approve", "review",
     ]  # fmt: skip
 
 
@@ -44,10 +44,13 @@ def test_the_figures_say_what_the_counters_say(figures_of):
     counters.add(Slot.REQUESTS, 10)
     counters.add(Slot.CACHE_HITS, 1)
     counters.add(Slot.CACHE_MISSES, 3)
+    for slot, n in ((Slot.APPROVE, 5), (Slot.REVIEW, 3), (Slot.BLOCK, 2)):
+        counters.add(slot, n)
     counters.observe_batch(2)
     counters.observe_batch(1)
     counters.set(Slot.DRIFT_DETECTED, 1)
     figures = figures_of(counters, running_s=4.0)
+    assert (figures["approve"], figures["review"], figures["block"], figures["allow"]) == (5, 3, 2, 5)
     assert figures["avg_rps"] == 2.5
     assert figures["cache_hit_rate"] == 0.25
     assert figures["avg_batch_size"] == 1.5

@@ -242,7 +242,7 @@ def test_a_revocation_that_is_cut_short_by_a_kill_is_done_again_and_nothing_is_t
     [
         ({"key": "k"}, "reason"), ({"key": "", "reason": "r"}, "key"), ({"key": "k", "reason": "r" * 257}, "reason"),
         ({"key": "k", "reason": "r", "from": "soon"}, "$.from"), ({"key": "k", "reason": "r", "to": -1}, "$.to"),
-        ({"key": "k", "reason": "r", "from": 9, "to": 9}, "from is not before to"),
+        ({"key": "k", "reason": "r", "from": 1738368000, "to": 1738368000}, "from is not before to"),
         ({"key": "k", "reason": "r", "position": -1}, "position"), ({"key": "k", "reason": "r", "x": 1}, "x"),
     ],
 )  # fmt: skip

@@ -27,7 +27,7 @@ TYPES = {
 FIGURES = [
     "total_requests", "allow", "block", "errors", "batches_run", "avg_batch_size", "cache_hits", "cache_misses",
     "cache_hit_rate", "cache_size", "predictions_a", "predictions_b", "ab_active", "split_percent", "drift_detected",
-    "baseline_locked", "uptime_seconds", "avg_rps", "threshold",
+    "baseline_locked", "uptime_seconds", "avg_rps", "threshold", "approve", "review",
 ]  # fmt: skip
 LATENCY_BOUNDS = ["50", "100", "250", "500", "1000", "2500", "5000", "10000", "25000", "50000", "+Inf"]
 
@@ -161,12 +161,10 @@ def test_what_is_no_question_is_refused_and_counted(predict, figures, body, stat
     assert changed(figures(), before).get("errors") == 1
 
 
-def test_values_beyond_a_float_are_no_fault(predict, bundle):
-    values = [1e300, *VALUES[1:]]
-    answer = predict({"features": values})
-    with np.errstate(over="ignore"):
-        assert answer.status == 200
-        assert answer.json["fraud_probability"] == expected(bundle, values)
+def test_values_beyond_a_float_are_refused_by_their_place(predict):
+    answer = predict({"features": [*VALUES[:-1], 1e300]})
+    assert (answer.status, answer.json["path"]) == (422, f"$.features[{len(VALUES) - 1}]")
+    assert predict({"features": [3e38, *VALUES[1:]]}).status == 200
 
 
 def test_a_repetition_comes_from_the_cache_until_it_is_too_old(predict):

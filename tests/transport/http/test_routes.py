@@ -340,6 +340,10 @@ def test_health_and_pages(server):
         time.sleep(0.1)
     assert (health["status"], health["model_version"]) == ("ready", "v1")
     assert health["waiting"] == 0
+    history = health["history"]
+    assert history["ends"].startswith("2025-01-3")
+    assert f"know nothing from {history['ends']}" in history["warning"]
+    assert f"know nothing from {history['ends']}" in (server.home / "server.log").read_text()
     log, view = health["log"], health["view"]
     assert (log["status"], log["first"]) == ("ok", 1)
     assert log["segments"] >= 1

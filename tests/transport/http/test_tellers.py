@@ -26,7 +26,7 @@ def shown(tellers, now_s, name="sentinel_outcome_fraud_burst", **labels):
 
 
 def test_a_key_has_so_many_outcomes_a_minute_and_the_rest_is_refused_whole():
-    tellers = Tellers(10)
+    tellers = Tellers(10, 1_000)
     tellers.admit(BANK, 7, 100.0)
     with pytest.raises(RateLimited, match=r"Send at most 3 now and the rest in 61 s") as told:
         tellers.admit(BANK, 4, 100.0)
@@ -40,13 +40,13 @@ def test_a_key_has_so_many_outcomes_a_minute_and_the_rest_is_refused_whole():
 
 
 def test_the_operator_without_a_key_is_not_limited():
-    tellers = Tellers(1)
+    tellers = Tellers(1, 1_000)
     for _ in range(3):
         tellers.admit(WITHOUT_KEY, 1_000, 0.0)
 
 
 def test_only_so_many_keys_are_remembered_those_that_told_last():
-    tellers = Tellers(1)
+    tellers = Tellers(1, 1_000)
     for n in range(2_000):
         tellers.admit(Teller(f"key-{n}", "s"), 1, 0.0)
     tellers.admit(Teller("key-0", "s"), 1, 0.0)
@@ -60,7 +60,7 @@ def test_too_many_is_429_and_says_when_to_come_again():
 
 
 def test_what_is_new_is_counted_by_source():
-    tellers = Tellers(1)
+    tellers = Tellers(1, 1_000)
     tell(tellers, 0.0, 3, others=2)
     tell(tellers, 0.0, 3, replayed=True)
     tell(tellers, 0.0, 1, source="analyst")
@@ -72,7 +72,7 @@ def test_what_is_new_is_counted_by_source():
 
 
 def test_far_more_frauds_than_usual_are_a_burst_while_the_minute_lasts(caplog):
-    tellers = Tellers(1)
+    tellers = Tellers(1, 1_000)
     with caplog.at_level(logging.WARNING):
         for minute in range(30):
             tell(tellers, 60.0 * minute, 10)
@@ -90,7 +90,7 @@ def test_far_more_frauds_than_usual_are_a_burst_while_the_minute_lasts(caplog):
 
 
 def test_a_few_frauds_of_a_new_source_are_no_burst():
-    tellers = Tellers(1)
+    tellers = Tellers(1, 1_000)
     tell(tellers, 0.0, LEAST_BURST)
     assert shown(tellers, 0.0) == [0]
     tell(tellers, 0.0, 1)
@@ -99,7 +99,7 @@ def test_a_few_frauds_of_a_new_source_are_no_burst():
 
 
 def test_sources_without_end_share_a_place_and_reasons_are_nowhere():
-    tellers = Tellers(1)
+    tellers = Tellers(1, 1_000)
     for n in range(500):
         tell(tellers, 0.0, 1, source=f"s{n}")
     sources = {one.labels["source"] for one in tellers.gauges(0.0)}

@@ -403,8 +403,8 @@ def test_several_processes_ask_for_keys_too(start_server, shop_home, ask):
 
 
 def test_allow_names_all_that_a_path_takes(plain, ask):
-    assert ask(plain.port, "DELETE", "/admin/thresholds").headers["allow"] == "GET, POST"
-    assert ask(plain.port, "DELETE", "/v1/decisions/a/b").headers["allow"] == "GET"
+    assert ask(plain.port, "DELETE", "/admin/thresholds").headers["allow"] == "GET, HEAD, POST"
+    assert ask(plain.port, "DELETE", "/v1/decisions/a/b").headers["allow"] == "GET, HEAD"
 
 
 def test_a_report_of_no_shadow_is_404(plain, ask):

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.errors import BadBody
+from sentinel.errors import BadBody, InvalidInput
 from sentinel.events.wire import read_json
 from sentinel.features.jit import entry, inlined
 
@@ -85,8 +85,12 @@ class VectorReader:
 
 
 def vector_bits(features: Any, names: tuple[str, ...], version: str, pack: Callable[..., bytes]) -> bytes:
-    """A vector as float32, in the order of the names. Raises BadBody for another number or other names."""
-    if isinstance(features, dict):
+    """A vector as float32, in the order of the names.
+
+    Raises BadBody for another number of values or other names, InvalidInput for a value that float32 cannot hold.
+    """
+    is_named = isinstance(features, dict)
+    if is_named:
         strangers, absent = features.keys() - set(names), [name for name in names if name not in features]
         if strangers or absent:
             problems = [f"unknown {_named(sorted(strangers))}"] if strangers else []
@@ -98,8 +102,13 @@ def vector_bits(features: Any, names: tuple[str, ...], version: str, pack: Calla
     try:
         return pack(*features)
     except (struct.error, OverflowError):
-        with np.errstate(over="ignore"):  # to infinity
-            return np.array([_MISSING if value is None else value for value in features], np.float32).tobytes()
+        with np.errstate(over="ignore"):  # to infinity, which no body can say
+            found = np.array([_MISSING if value is None else value for value in features], np.float32)
+        if np.isinf(found).any():
+            place = int(np.isinf(found).argmax())
+            path = f"$.features.{names[place]}" if is_named else f"$.features[{place}]"
+            raise InvalidInput(f"Expected a number that float32 can hold, got {features[place]}", path) from None
+        return found.tobytes()
 
 
 def _named(names: Sequence[str]) -> str:

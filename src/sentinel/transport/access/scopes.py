@@ -45,6 +45,7 @@ _BEGINNINGS = (
     ("/v1/score", Scope.SCORE),
     ("/predict", Scope.SCORE),
     ("/v1/outcomes", Scope.OUTCOMES),
+    ("/v1/events/", Scope.READ),
     ("/v1/events", Scope.EVENTS),
     ("/admin/thresholds", Scope.RULES),
     ("/admin/fallback", Scope.RULES),

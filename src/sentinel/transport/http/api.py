@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from sentinel.config import Settings
-from sentinel.errors import BadBody, InvalidInput, NotReady, SentinelError, TooLarge
+from sentinel.errors import BadBody, InvalidInput, NotFound, NotReady, SentinelError, TooLarge
+from sentinel.events.context import ContextReader
 from sentinel.events.reader import TransactionReader
 from sentinel.events.secrets import Secrets
-from sentinel.events.wire import Transaction, read_json
-from sentinel.serve.batch import Answer, Answers, Decision, Event, Noted
+from sentinel.events.wire import EVENT_ID, Transaction, read_json
+from sentinel.serve.batch import Answer, Answers, Decision, Event, Noted, Report
 from sentinel.serve.engine import Engine
 from sentinel.serve.queue import Request
 from sentinel.serve.vectors.predictor import Predictor
@@ -40,7 +41,7 @@ _SHARE_NS = 1_000_000
 """What reading a batch one by one may take in a turn of the event loop."""
 
 _NO_ERRORS = {Decision, Noted}
-_PREDICT, _SCORE, _OUTCOMES = Route  # an attribute of an enumeration costs ten times a global
+_PREDICT, _SCORE, _OUTCOMES, _EVENTS = Route  # an attribute of an enumeration costs ten times a global
 
 
 def usual_ns(settings: Settings) -> int:
@@ -59,10 +60,11 @@ class Api:
         self.settings = settings
         self.predictor = predictor
         self.worker = worker
-        self.tellers = Tellers(settings.outcomes_per_minute)
+        self.tellers = Tellers(settings.outcomes_per_minute, settings.events_per_minute)
         self.secrets = secrets
         self._engine: Engine | None = None
         self._reader: TransactionReader | None = None
+        self._context_reader: ContextReader | None = None
         self._patience_ns = usual_ns(settings)
         self._turns = Turns(1)  # of batches that are read in shares
 
@@ -83,6 +85,8 @@ class Api:
                 self.predictor.ask(body, received_ns, due_ns, respond)
             elif call.route is _SCORE:
                 self._begin_transactions(call, body, (received_ns, due_ns), respond, let_in)
+            elif call.route is _EVENTS:
+                self._begin_events(call, body, (received_ns, due_ns), respond, let_in)
             else:
                 self._begin_outcomes(call, body, (received_ns, due_ns), respond, let_in)
         except SentinelError as error:
@@ -103,7 +107,7 @@ class Api:
         return int(_WAITING_NS_PER_MS * min(max(asked_ms, least_ms), longest_ms))
 
     def _count_errors(self, route: Route, answers: Answers) -> None:
-        if route is not _OUTCOMES and not set(map(type, answers)) <= _NO_ERRORS:
+        if route is not _OUTCOMES and route is not _EVENTS and not set(map(type, answers)) <= _NO_ERRORS:
             self.predictor.count_errors(sum(isinstance(answer, SentinelError) for answer in answers))
 
     def _begin_transactions(
@@ -152,6 +156,51 @@ class Api:
             respond(answer if isinstance(answer, SentinelError) else _encode(answer))
 
         self._put_outcomes(Request([read_outcome(reader, body, teller)], *times_ns, finish_one, let_in.caller.name))
+
+    def _begin_events(self, call: Call, body: bytes, times_ns: tuple[int, int], respond: Respond, let_in: Pass) -> None:
+        engine = self.deciding().ready_engine()
+        if not engine.schema.events:
+            raise NotFound("This detector knows no context events: its schema declares none in `events`")
+        reader, teller = self._context_reader_of(engine), teller_of(let_in)
+        items = self._items(body, call)
+        self.tellers.admit_events(teller, 1 if items is None else len(items), times_ns[0] / 1e9)
+
+        def read(raw: Any) -> Report:
+            event = reader.decode(raw)
+            if getattr(event, EVENT_ID) is None:
+                setattr(event, EVENT_ID, new_id())
+            return Report(event, teller.name)
+
+        if items is not None:
+            let_in.charge(len(items) - 1)
+            self._begin_batch(call, items, read, times_ns, respond, let_in)
+            return
+
+        def finish_one(answers: Answers) -> None:
+            answer = answers[0]
+            respond(answer if isinstance(answer, SentinelError) else _encode(answer))
+
+        self._put_events(Request([read(body)], *times_ns, finish_one, let_in.caller.name))
+
+    def _put(self, route: Route, request: Request) -> None:
+        """Have what came in on a route wait for its turn."""
+        if route is _OUTCOMES:
+            self._put_outcomes(request)
+        elif route is _EVENTS:
+            self._put_events(request)
+        else:
+            self.deciding().put(request)
+
+    def _put_events(self, request: Request) -> None:
+        """Have context events recorded, and counted by kind."""
+        reply = request.reply
+
+        def count_and_reply(answers: Answers) -> None:
+            self.tellers.note_events(answers)
+            reply(answers)
+
+        request.reply = count_and_reply
+        self.deciding().put_events(request)
 
     def _put_outcomes(self, request: Request) -> None:
         """Have outcomes recorded, and counted by source."""
@@ -211,8 +260,7 @@ class Api:
             if not events:
                 finish(())
                 return
-            put = self.deciding().put if call.route is _SCORE else self._put_outcomes
-            put(Request(events, *times_ns, finish, let_in.caller.name))
+            self._put(call.route, Request(events, *times_ns, finish, let_in.caller.name))
 
         read_share(0)
 
@@ -238,8 +286,16 @@ class Api:
         """What reads transactions for an engine, of the schema in force."""
         if self._engine is not engine or self._reader is None or self._reader.schema is not engine.schema:
             self._engine, subjects = engine, engine.journal.subjects
-            self._reader = TransactionReader(engine.schema, self.secrets, subjects.sealed if subjects else None)
+            seal = subjects.sealed if subjects else None
+            self._reader = TransactionReader(engine.schema, self.secrets, seal)
+            self._context_reader = ContextReader(engine.schema, self.secrets, seal)
         return self._reader
+
+    def _context_reader_of(self, engine: Engine) -> ContextReader:
+        """What reads context events for an engine."""
+        self.reader(engine)
+        assert self._context_reader is not None  # noqa: S101 - made with the other
+        return self._context_reader
 
     def _whole_array(self, call: Call, body: bytes, reader: TransactionReader) -> list[Transaction] | None:
         """The transactions of an array in which none is wrong: to read them one by one takes half as long again."""
@@ -250,13 +306,13 @@ class Api:
             return None
         if schema.assigns:
             for one in found:
-                schema.assign(one, new_id(), time.time_ns() // 1000)
+                schema.assign(one, new_id())
         return found
 
     def _transaction(self, reader: TransactionReader, raw: Any) -> Transaction:
         transaction = reader.decode(raw)
         if reader.schema.assigns:
-            reader.schema.assign(transaction, new_id(), time.time_ns() // 1000)
+            reader.schema.assign(transaction, new_id())
         return transaction
 
     def deciding(self) -> Worker:

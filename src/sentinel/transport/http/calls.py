@@ -24,6 +24,7 @@ class Route(StrEnum):
     PREDICT = "/predict"
     SCORE = "/v1/score"
     OUTCOMES = "/v1/outcomes"
+    EVENTS = "/v1/events"
 
 
 class Call(msgspec.Struct, frozen=True):

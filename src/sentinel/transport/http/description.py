@@ -1,13 +1,17 @@
 """The description of the API (`/openapi.json`): who may make each call, and every status that it may have."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 
 from sentinel.policy.thresholds import ACTIONS
+from sentinel.serve.batch import Decision
 from sentinel.transport.access.scopes import MEANING, SAFE_METHODS, Scope, needed_scope
 from sentinel.transport.http.addresses import address_below
+from sentinel.transport.http.examples import Example
 from sentinel.transport.http.replies import JSON, NDJSON
 
 _KEY = "key"
@@ -15,6 +19,10 @@ _ERROR: dict[str, Any] = {
     "type": "object",
     "properties": {"status": {"type": "integer"}, "error": {"type": "string"}, "path": {"type": "string"}},
     "required": ["status", "error"],
+}
+_OF_ANSWER, _ANSWERS = msgspec.json.schema_components((Decision,), ref_template="#/components/schemas/{name}")
+_ANSWER = {
+    "oneOf": [*_OF_ANSWER, {"type": "array", "items": {"oneOf": [*_OF_ANSWER, {"$ref": "#/components/schemas/Error"}]}}]
 }
 _MEANING = {
     400: "The request, or what it asks for, cannot be taken as it is",
@@ -37,6 +45,8 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("post", "/v1/score"): (409, 422),
     ("post", "/predict"): (422,),
     ("post", "/v1/outcomes"): (404, 409, 422),
+    ("post", "/v1/events"): (404, 409, 422),
+    ("get", "/v1/events/{event_id}"): (404, 422),
     ("get", "/v1/decisions"): (422,),
     ("get", "/v1/decisions/{transaction_id}"): (404, 422),
     ("post", "/admin/erase"): (409, 422),
@@ -62,21 +72,30 @@ _OUTCOME: dict[str, Any] = {
     "operationRef": "#/paths/~1v1~1outcomes/post",
     "requestBody": {"transaction_id": _ID_OF_ANSWER, "is_fraud": True},
 }
+_EVENT: dict[str, Any] = {
+    "operationRef": "#/paths/~1v1~1events~1{event_id}/get",
+    "parameters": {"event_id": "$response.body#/event_id"},
+}
 _LINKS: Mapping[str, dict[str, Any]] = {  # by path: where an answer leads
     "/v1/score": {"decision": _DECISION, "outcome": _OUTCOME},
     "/v1/outcomes": {"decision": _DECISION, "outcome": _OUTCOME},
     "/v1/decisions/{transaction_id}": {"outcome": _OUTCOME},
+    "/v1/events": {"event": _EVENT},
 }
 
 
-def describe(app: FastAPI, prefix: str) -> None:
-    """Have the application describe itself so; its addresses begin with `prefix`."""
+def describe(app: FastAPI, prefix: str, example: Callable[[], Example | None]) -> None:
+    """Have the application describe itself so; its addresses begin with `prefix`.
+
+    `example` is asked for anew each time, and says None while nothing decides.
+    """
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _described(made(), prefix)
-        return app.openapi_schema
+        shown = example()
+        return app.openapi_schema if shown is None else _with_example(app.openapi_schema, prefix, shown)
 
     app.openapi = openapi  # type: ignore[method-assign]
 
@@ -84,7 +103,7 @@ def describe(app: FastAPI, prefix: str) -> None:
 def _described(description: dict[str, Any], prefix: str) -> dict[str, Any]:
     scopes = "; ".join(f"`{scope}`: {meaning}" for scope, meaning in MEANING.items())
     components = description.setdefault("components", {})
-    components["schemas"] = {"Error": _ERROR}
+    components["schemas"] = {"Error": _ERROR, **_ANSWERS}
     components["securitySchemes"] = {
         _KEY: {"type": "http", "scheme": "bearer", "description": f"A key of `sentinel keys create`. Scopes: {scopes}"}
     }
@@ -93,6 +112,43 @@ def _described(description: dict[str, Any], prefix: str) -> dict[str, Any]:
             _describe_call(call, method, path)
     description["paths"] = {address_below(prefix, path): calls for path, calls in description["paths"].items()}
     return description
+
+
+def _with_example(description: dict[str, Any], prefix: str, example: Example) -> dict[str, Any]:
+    """The description with the transaction of the detector, and what is answered to it."""
+    paths, schemas = description["paths"], description["components"]["schemas"]
+    score, predict = (address_below(prefix, path) for path in ("/v1/score", "/predict"))
+    one = {"$ref": "#/components/schemas/Transaction"}
+    transactions = {"oneOf": [one, {"type": "array", "items": one}]}
+    lines = json.dumps(example.transaction) + "\n"
+    bodies = {JSON: {"schema": transactions, "example": example.transaction}, NDJSON: {"example": lines}}
+    shown = paths[score]["post"]
+    answered = {JSON: {"schema": _ANSWER, "example": example.answer}}
+    told = f"{shown['description']}\n\n```\n{example.curl}\n```"
+    changed = {
+        score: _with_bodies(shown, bodies, answered) | {"description": told},
+        predict: _with_bodies(paths[predict]["post"], {JSON: {"example": example.vector}}, {}),
+    }
+    components = {**description["components"], "schemas": {**schemas, "Transaction": example.shape}}
+    described = {path: {**calls, "post": changed[path]} if path in changed else calls for path, calls in paths.items()}
+    return {**description, "paths": described, "components": components}
+
+
+def _with_bodies(call: dict[str, Any], asked: dict[str, Any], answered: dict[str, Any]) -> dict[str, Any]:
+    """The call with more said of its body, and of that of its answer, by media type."""
+    body, responses = call["requestBody"], call["responses"]
+    return {
+        **call,
+        "requestBody": {**body, "content": _merged(body["content"], asked)},
+        "responses": {
+            **responses,
+            "200": {**responses["200"], "content": _merged(responses["200"]["content"], answered)},
+        },
+    }
+
+
+def _merged(content: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    return {media: {**one, **more.get(media, {})} for media, one in content.items()}
 
 
 def _describe_call(call: dict[str, Any], method: str, path: str) -> None:
@@ -108,13 +164,12 @@ def _describe_call(call: dict[str, Any], method: str, path: str) -> None:
         statuses |= {403}  # another host
     if NDJSON in call.get("requestBody", {}).get("content", {}):
         call["responses"]["200"]["content"][NDJSON] = {"schema": {"type": "string"}}
-    plain = path.replace(":path", "")
     call.setdefault("parameters", []).extend(
         {"name": name, "in": "query", "required": False, "schema": schema}
-        for name, schema in _ASKED.get(plain, {}).items()
+        for name, schema in _ASKED.get(path, {}).items()
     )
-    if plain in _LINKS:
-        call["responses"]["200"]["links"] = _LINKS[plain]
+    if path in _LINKS:
+        call["responses"]["200"]["links"] = _LINKS[path]
     found = {status: one for status, one in call["responses"].items() if status != "422"}
     error = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
     errors = {str(one): {"description": _MEANING[one], "content": error} for one in sorted(statuses)}
@@ -126,7 +181,7 @@ def _scope_line(scope: Scope) -> str:
 
 
 def _more(method: str, path: str) -> tuple[int, ...]:
-    known = _MORE.get((method, path.replace(":path", "")))
+    known = _MORE.get((method, path))
     if known is not None:
         return known
     return (409,) if path.startswith("/admin") and method.upper() not in SAFE_METHODS else ()

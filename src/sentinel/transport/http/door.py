@@ -24,7 +24,7 @@ class Door:
     """Lets requests in, as an ASGI application, and hands them to the application of the detector that they are for.
 
     `state` of a request has `peer`, `caller`, `detector` and `path`, as it was asked, then; for a scoring call all but
-    the `caller`.
+    the `caller`. HEAD is answered as GET is; what sends the answer leaves its body out.
     """
 
     def __init__(self, detectors: Detectors, applications: Mapping[Place, ASGIApp]) -> None:
@@ -56,7 +56,8 @@ class Door:
         if claims.writes:
             _check_media(headers)
         state["caller"], prefix = let_in.caller, place.prefix
-        return self._applications[place], {**scope, "path": prefix + below, "root_path": prefix, "state": state}
+        asked = {"method": "GET" if method == "HEAD" else method, "path": prefix + below, "root_path": prefix}
+        return self._applications[place], {**scope, **asked, "state": state}
 
 
 def _without_card_numbers(send: Send) -> Send:

@@ -10,7 +10,9 @@ import msgspec
 from sentinel import __version__
 from sentinel.errors import SentinelError
 from sentinel.events.times import iso
+from sentinel.model.bundle import Manifest
 from sentinel.record.applied import log_folder
+from sentinel.record.coverage import Coverage
 from sentinel.record.problem import problem_of
 from sentinel.record.set_aside import named_in
 from sentinel.record.views.sqlite import FILE, SqliteView
@@ -31,6 +33,7 @@ class Health:
         self._home = home
         self._watch = watch
         self._predictor, self._worker, self._keeper = watch.predictor, watch.worker, watch.log_keeper
+        self._coverage = None if watch.worker is None else Coverage(watch.worker.log)
 
     @property
     def ready(self) -> bool:
@@ -63,7 +66,7 @@ class Health:
         return Reply(200 if begun else 503, _encode({"started": begun, "reason": None if begun else self.code}))
 
     def report(self) -> Reply:
-        """Model, log, view, snapshots and queue; 503 unless decisions are given."""
+        """Model, its history, log, view, snapshots and queue; 503 unless decisions are given."""
         facts: dict[str, Any] = {
             "status": "ready" if self.ready else "not ready",
             "reason": self.reason,
@@ -76,6 +79,8 @@ class Health:
             manifest = lineup.champion.bundle.manifest
             facts |= {"model_version": manifest.version, "detector": manifest.detector}
             facts["circuit_breaker_state"] = (engine.models if engine else self._predictor.models).circuit
+            if self._coverage is not None:
+                facts["history"] = self._history(self._coverage, manifest)
         if self._worker is not None:
             facts["log"] = self._log(self._worker)
             facts["view"] = self._view(self._worker)
@@ -109,6 +114,14 @@ class Health:
             "set_aside": [msgspec.structs.asdict(one) for one in named_in(log_folder(self._home), log.first)[:_SHOWN]],
             "pruning": None if self._keeper is None else _pruning(self._keeper, size.oldest_us),
         }
+
+    def _history(self, coverage: Coverage, manifest: Manifest) -> dict[str, Any]:
+        """Where the champion's training history ends, and what its features lack for that."""
+        try:
+            warning = coverage.gap(manifest, time.time_ns() // 1000)
+        except SentinelError as error:
+            warning = str(error)
+        return {"ends": iso(manifest.history.last_us), "warning": warning}
 
     def _view(self, worker: Worker) -> dict[str, Any]:
         try:

@@ -13,11 +13,12 @@ import numpy as np
 from sentinel.errors import InvalidInput, NotFound
 from sentinel.events.card_numbers import quoted
 from sentinel.events.columns import hash_text, hash_texts
+from sentinel.events.context import event_schema
 from sentinel.events.reader import TransactionReader
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets
-from sentinel.events.times import instant_us, iso
-from sentinel.events.wire import HASHED_BEFORE
+from sentinel.events.times import bound_us, iso
+from sentinel.events.wire import EVENT_ID, HASHED_BEFORE
 from sentinel.model.bundle import Manifest, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.policy.thresholds import ACTIONS, Action
@@ -89,6 +90,26 @@ class Lookups:
                 }
             ),
         )
+
+    def event(self, event_id: str) -> Reply:
+        """The stored context event. Raises NotFound, NotReady, InvalidInput."""
+        engine = self._worker.ready_engine()
+        journal, names = engine.journal, _texts_of_event(engine.schema, self._secrets, event_id)
+        found = journal.context_of(names, hash_texts(names))
+        row = next((found[name] for name in names if name in found), None)
+        if row is None or row.position >= journal.log.durable:
+            raise NotFound(
+                f"No event {quoted(event_id, 200)} is stored here, as far as is remembered; it is found by the "
+                "`event_id` that it was sent with, or was answered with"
+            )
+        shown = {
+            "event_id": row.event_id,
+            "told_by": row.told_by,
+            "received_at": iso(row.received_us),
+            "position": row.position,
+            "event": _stored_fields(row.content, engine.schema, journal.subjects),
+        }
+        return Reply(200, _encode(shown))
 
     def _shown(self, row: DecisionRow, subjects: SubjectKeys | None) -> dict[str, Any]:
         decider = row.decider
@@ -169,15 +190,28 @@ def _fields_of(row: DecisionRow, schema: Schema, subjects: SubjectKeys | None) -
 
     It is shown as it is kept, where it does not fit the schema.
     """
+    return _stored_fields(row.content, schema, subjects)
+
+
+def _stored_fields(content: bytes, schema: Schema, subjects: SubjectKeys | None) -> Any:
+    """The same of any content: of a transaction, or of a context event."""
     try:
-        fields = msgspec.json.decode(row.content)
+        fields = msgspec.json.decode(content)
         fields.pop(HASHED_BEFORE, None)
         found = personal_in(fields, schema, subjects)
         personal = {name: ERASED if text is None else text for name, text in found.items()}
         kept = {name: value for name, value in fields.items() if name not in schema.sealed.values()}
         return kept | personal | {schema.time: iso(fields[schema.time])}
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        return row.content.decode("utf-8", "replace")
+        return content.decode("utf-8", "replace")
+
+
+def _texts_of_event(schema: Schema, secrets: Secrets, event_id: str) -> list[str]:
+    """What an event is found by: its id as it is stored, with or without the hash of a card number in it."""
+    if not schema.events:
+        raise NotFound("This detector knows no context events: its schema declares none in `events`")
+    reader = TransactionReader(event_schema(schema, next(iter(schema.events))), secrets)
+    return reader.texts(EVENT_ID, event_id)
 
 
 def _query(asked: Mapping[str, str], keys: Sequence[str]) -> DecisionQuery:
@@ -211,7 +245,7 @@ def _time(asked: Mapping[str, str], name: str) -> int | None:
     if given is None:
         return None
     is_number = given.replace(".", "", 1).isdecimal()
-    return instant_us(float(given[:20]) if is_number else given.replace(" ", "+"), f"$.{name}")
+    return bound_us(float(given[:20]) if is_number else given.replace(" ", "+"), f"$.{name}")
 
 
 def _listed(page: Page) -> dict[str, Any]:

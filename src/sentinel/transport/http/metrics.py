@@ -52,6 +52,8 @@ class Metrics:
             "uptime_seconds": uptime_s,
             "avg_rps": _share(totals[Slot.REQUESTS], uptime_s),
             "threshold": lineup.champion.thresholds.review if lineup else 0.0,
+            "approve": totals[Slot.APPROVE],
+            "review": totals[Slot.REVIEW],
         }
 
     async def prometheus(self) -> tuple[bytes, str]:

@@ -9,7 +9,7 @@ import msgspec
 
 from sentinel.errors import BadBody, InvalidInput, StorageProblem
 from sentinel.events.card_numbers import masked
-from sentinel.events.times import LATEST_US, instant_us
+from sentinel.events.times import LATEST_US, bound_us
 from sentinel.record.audit import By, Change
 from sentinel.record.entries import OutcomeRow, Revocation
 from sentinel.record.log import Record
@@ -73,8 +73,8 @@ def _result_of(errand: Future[TakenBack]) -> TakenBack:
 def revocation_of(asked: RevokeBody, end: int) -> Revocation:
     """What is asked of a log that ends before position `end`. Raises BadBody."""
     try:
-        from_us = 0 if asked.from_ is None else instant_us(asked.from_, "$.from")
-        to_us = LATEST_US if asked.to is None else instant_us(asked.to, "$.to")
+        from_us = 0 if asked.from_ is None else bound_us(asked.from_, "$.from")
+        to_us = LATEST_US if asked.to is None else bound_us(asked.to, "$.to")
     except InvalidInput as error:
         raise BadBody(str(error)) from None
     if from_us >= to_us:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp
 from sentinel import __version__
 from sentinel.errors import SentinelError, WrongMedia
 from sentinel.events.card_numbers import quoted
+from sentinel.events.times import clock_us
 from sentinel.homes import Place
 from sentinel.serve.watch import Watch
 from sentinel.transport.http.addresses import address_below
@@ -33,6 +35,7 @@ from sentinel.transport.http.description import describe
 from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.docs_page import add_docs
 from sentinel.transport.http.door import Door
+from sentinel.transport.http.examples import Example, example_of
 from sentinel.transport.http.health import Health
 from sentinel.transport.http.lookups import Lookups
 from sentinel.transport.http.metrics import Metrics
@@ -100,7 +103,13 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
     _add_metrics(app, Metrics(home, watch, api.tellers))
     app.include_router(admin_routes(api, watch))
     add_docs(app)
-    describe(app, place.prefix)
+    path = address_below(place.prefix, Route.SCORE)
+
+    def example() -> Example | None:
+        lineup = watch.predictor.lineup
+        return example_of(lineup.champion, detectors.settings, path, clock_us()) if lineup and api.worker else None
+
+    describe(app, place.prefix, example)
     return app
 
 
@@ -134,7 +143,7 @@ def _not_there(request: Request, error: Exception) -> Response:
 
 def _methods_of(request: Request) -> str:
     """What the path takes, over all routes that have it: the framework names those of the first."""
-    asked = [(method, {**request.scope, "method": method}) for method in _METHODS]
+    asked = [(one, {**request.scope, "method": "GET" if one == "HEAD" else one}) for one in _METHODS]
     routes = request.app.routes
     return ", ".join(name for name, scope in asked if any(one.matches(scope)[0] is Match.FULL for one in routes))
 
@@ -170,6 +179,15 @@ def _add_scoring(app: FastAPI, detectors: Detectors) -> None:
         """
         return await _through(Route.OUTCOMES, request)
 
+    @app.post("/v1/events", openapi_extra=_takes({JSON: _one_or_many(_EVENT), NDJSON: lines}), tags=["decisions"])
+    async def events(request: Request) -> Response:
+        """Report context events: `{"event": "login", "event_id": .., "card_id": ..}`, one or many; none is decided.
+
+        `event` is a kind that the detector's schema declares; the rest is what that kind carries, and when it happened.
+        The same id with the same content is known already (`replayed`), with other content it is 409.
+        """
+        return await _through(Route.EVENTS, request)
+
     async def _through(route: Route, request: Request) -> Response:
         call = Call.of(route, request.headers, request.state.detector)
         try:
@@ -181,12 +199,33 @@ def _add_scoring(app: FastAPI, detectors: Detectors) -> None:
         return response_of(await detectors.answer(call, body, request.state.peer))
 
 
+_EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "event_id": {"type": "string"}},
+    "required": ["event"],
+}
+
+
 def _one_or_many(schema: dict[str, Any]) -> dict[str, Any]:
     return {"oneOf": [schema, {"type": "array", "items": schema}]}
 
 
 def _takes(content: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {media: {"schema": one} for media, one in content.items()}}}
+
+
+class _AnyText(Convertor[str]):
+    """A part of a path that may have slashes and line breaks in it."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        """As it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """As it is."""
+        return value
 
 
 def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
@@ -199,13 +238,20 @@ def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
         """
         return response_of(lookups.search(dict(request.query_params)))
 
-    @app.get("/v1/decisions/{transaction_id:path}", tags=["decisions"])
+    register_url_convertor("any_text", _AnyText())
+
+    @app.get("/v1/decisions/{transaction_id:any_text}", tags=["decisions"])
     def decision(transaction_id: str, position: str | None = None) -> Response:
         """The stored decision with its transaction, its features by name, and its outcomes.
 
         `position`, as lists show it, finds one whose id is no longer remembered.
         """
         return response_of(lookups.decision(transaction_id, position))
+
+    @app.get("/v1/events/{event_id:path}", tags=["decisions"])
+    def event(event_id: str) -> Response:
+        """The stored context event, who told it, and when it was received."""
+        return response_of(lookups.event(event_id))
 
 
 def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
@@ -251,5 +297,7 @@ def _add_health(app: FastAPI, health: Health, place: Place, detectors: Detectors
             "status": "ready" if health.ready else "not ready",
             **health.champion(),
             "detectors": detectors.names_of(place.tenant),
-            "endpoints": sorted({address_below(place.prefix, getattr(route, "path", "")) for route in app.routes}),
+            "endpoints": sorted(
+                {address_below(place.prefix, getattr(route, "path_format", "")) for route in app.routes}
+            ),
         }

@@ -1,4 +1,7 @@
-"""Tellers: who tells outcomes, how many a minute, and whether unusually many say fraud. Time is an argument."""
+"""Tellers: who tells outcomes and context events, how many a minute, and whether unusually many outcomes say fraud.
+
+Time is an argument.
+"""
 
 import logging
 from collections import deque
@@ -10,7 +13,7 @@ import msgspec
 from sentinel.errors import RateLimited
 from sentinel.events.card_numbers import quoted
 from sentinel.events.columns import OPERATOR
-from sentinel.serve.batch import Answers, Noted
+from sentinel.serve.batch import Answers, Heard, Noted
 from sentinel.telemetry.prometheus import Gauge
 
 MINUTE_S = 60.0
@@ -37,36 +40,63 @@ WITHOUT_KEY = Teller()
 """The operator of this machine, who says with each outcome where it comes from, and is not limited."""
 
 
-class Tellers:
-    """What each key may still tell in its minute, and what each source has told. Use it from one thread.
+class _Minutes:
+    """How many of something, `what`, each key has told in its minute, `a_minute` at most. Use it from one thread.
 
-    `a_minute` is how many outcomes a key may tell in a minute. Sources beyond the first 64 are counted as `others`.
+    `setting` is where an operator says how many.
     """
 
-    def __init__(self, a_minute: int) -> None:
-        self._a_minute = a_minute
+    def __init__(self, a_minute: int, what: str, setting: str) -> None:
+        self._a_minute, self._what, self._setting = a_minute, what, setting
         self._minutes: dict[str, tuple[float, int]] = {}  # by key: when its minute began, and what it has told in it
-        self._sources: dict[str, _Source] = {}
 
-    def admit(self, teller: Teller, outcomes: int, now_s: float) -> None:
-        """Have a key tell so many outcomes. Raises RateLimited when it may not in this minute; then none counts."""
+    def admit(self, teller: Teller, some: int, now_s: float) -> None:
+        """Have a key tell so many. Raises RateLimited when it may not in this minute; then none counts."""
         if teller is WITHOUT_KEY:
             return
         began_s, told = self._minutes.pop(teller.name, (now_s, 0))
         if now_s - began_s >= MINUTE_S:
             began_s, told = now_s, 0
-        is_too_much = told + outcomes > self._a_minute
-        self._minutes[teller.name] = began_s, told if is_too_much else told + outcomes
+        is_too_much = told + some > self._a_minute
+        self._minutes[teller.name] = began_s, told if is_too_much else told + some
         if len(self._minutes) > _MOST_TELLERS:
             del self._minutes[next(iter(self._minutes))]  # of the key that was silent for longest
         if is_too_much:
             wait_s = max(int(began_s + MINUTE_S - now_s) + 1, 1)
             raise RateLimited(
-                f"{quoted(teller.name, 80)} may tell {self._a_minute} outcomes a minute, has told {told} in this one, "
-                f"and now {outcomes} more; nothing of it was stored. Send at most {self._a_minute - told} now and the "
-                f"rest in {wait_s} s, or raise SENTINEL_OUTCOMES_PER_MINUTE",
+                f"{quoted(teller.name, 80)} may tell {self._a_minute} {self._what} a minute, has told {told} in this "
+                f"one, and now {some} more; nothing of it was stored. Send at most {self._a_minute - told} now and the "
+                f"rest in {wait_s} s, or raise {self._setting}",
                 wait_s,
             )
+
+
+class Tellers:
+    """What each key may still tell in its minute, and what was told by each source. Use it from one thread.
+
+    `outcomes` and `events` are how many of them a key may tell in a minute. Sources beyond the first 64 are counted as
+    `others`.
+    """
+
+    def __init__(self, outcomes: int, events: int) -> None:
+        self._outcomes = _Minutes(outcomes, "outcomes", "SENTINEL_OUTCOMES_PER_MINUTE")
+        self._events = _Minutes(events, "context events", "SENTINEL_EVENTS_PER_MINUTE")
+        self._sources: dict[str, _Source] = {}
+        self._kinds: dict[str, int] = {}  # context events since the start, by kind
+
+    def admit(self, teller: Teller, outcomes: int, now_s: float) -> None:
+        """Have a key tell so many outcomes. Raises RateLimited when it may not in this minute; then none counts."""
+        self._outcomes.admit(teller, outcomes, now_s)
+
+    def admit_events(self, teller: Teller, events: int, now_s: float) -> None:
+        """The same with context events."""
+        self._events.admit(teller, events, now_s)
+
+    def note_events(self, answers: Answers) -> None:
+        """Count the context events that were new, by their answers."""
+        for answer in answers:
+            if isinstance(answer, Heard) and not answer.replayed:
+                self._kinds[answer.event] = self._kinds.get(answer.event, 0) + 1
 
     def note(self, outcomes: Sequence[Any], answers: Answers, now_s: float) -> None:
         """Count the outcomes (`Outcome`) that were new, by their answers."""
@@ -90,6 +120,8 @@ class Tellers:
             yield Gauge("sentinel_outcome_frauds_usual", "The same a minute, in the hour before", one.usual, by)
             burst = "1 while far more outcomes than usual say fraud"
             yield Gauge("sentinel_outcome_fraud_burst", burst, float(one.is_burst), by)
+        for kind, n in self._kinds.items():
+            yield Gauge("sentinel_events_told", "Context events told since the start, by kind", n, {"event": kind})
 
 
 class _Source:

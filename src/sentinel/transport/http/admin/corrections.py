@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from itertools import chain
 from typing import Annotated
 
 import msgspec
@@ -52,7 +53,7 @@ def add_corrections(router: APIRouter, changes: Changes) -> None:
         def errand(engine: Engine) -> tuple[Erasure, Record, SubjectKeys]:
             log, subjects = engine.journal.log, engine.journal.subjects
             assert subjects is not None  # noqa: S101 - a server's journal has them
-            about, waiting = (asked.key, asked.value), worker.queue.transactions
+            about, waiting = (asked.key, asked.value), chain(worker.queue.transactions, worker.queue.events)
             done = erase(log, subjects, api.reader(engine), about, now_us, note, waiting)
             return done, log.at(done.position), subjects
 

@@ -38,7 +38,7 @@ class Connection(asyncio.Protocol):
         self._room = room
         self._most_bytes = detectors.settings.max_body_bytes
         self._is_stopping = False
-        self._received, self._received_before, self._discarded = 0, -1, 0
+        self._received, self._received_before, self._discarded = 0, 0, 0
         self._idle, self._unread = Timer(), Timer()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -48,7 +48,8 @@ class Connection(asyncio.Protocol):
         connections = self._other_lane.state.connections
         connections.add(self)  # type: ignore[arg-type]
         self._detectors.welcome()
-        self._watch_idle()
+        settings = self._detectors.settings
+        self._idle.start(min(settings.head_timeout_s, settings.idle_timeout_s), self._watch_idle)
         if len(connections) > self._room.most_connections:
             self._turn_away(len(connections) - self._room.most_connections)
 
@@ -137,12 +138,15 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _watch_idle(self) -> None:
-        """Close a connection on which nothing came in for a while, at little cost to those that ask a lot."""
+        """Close a connection on which nothing came in for a while, at little cost to those that ask a lot.
+
+        One that nothing ever came in on has as long as for a head.
+        """
         if self._received == self._received_before and self._intake.is_idle:
             self._hang_up()
             return
         self._received_before = self._received
-        self._idle.start(self._other_lane.config.timeout_keep_alive, self._watch_idle)
+        self._idle.start(self._detectors.settings.idle_timeout_s, self._watch_idle)
 
 
 def connections(detectors: Detectors, room: Room, tls: ssl.SSLContext | None = None) -> Callable[..., asyncio.Protocol]:

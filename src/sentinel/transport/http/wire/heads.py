@@ -36,7 +36,7 @@ _ONCE = (b"host", b"content-length", b"transfer-encoding", b"content-type", b"co
 _WITHOUT_BODY = {b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"}
 _OF_THE_APPLICATION = {b"expect", b"content-encoding", b"origin"}
 _NEVER_OF_CONNECTION = {b"content-length", b"transfer-encoding", b"host", b"authorization", b"origin"}
-_ROUTES = {route.value.encode(): route for route in Route}
+_ROUTES = {route.value.encode(): route for route in Route if route is not Route.EVENTS}
 _COMMON_LINES = {b"POST %s HTTP/1.1" % path: (b"POST", path, "1.1") for path in _ROUTES}
 
 
@@ -131,7 +131,8 @@ def _asked(path: bytes) -> tuple[str, Route] | None:
 def _first_line(line: bytes) -> tuple[bytes, bytes, str]:
     found = _FIRST_LINE.fullmatch(line)
     if found is None or found[1] == b"CONNECT":
-        raise Malformed("The request's first line is not `METHOD /path HTTP/1.1` and CRLF; send exactly that")
+        hint = "send exactly that" if line.isascii() else "write what is not ASCII in a path as %C3%BC"
+        raise Malformed(f"The request's first line is not `METHOD /path HTTP/1.1` and CRLF; {hint}")
     return found[1], found[2], "1.1" if found[3] == b"1" else "1.0"
 
 

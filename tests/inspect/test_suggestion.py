@@ -1,0 +1,94 @@
+"""What is suggested fits the file: decimals, windows, shares, delays."""
+
+import polars as pl
+import pytest
+
+from sentinel.detectors import load_detector
+from sentinel.events.files import read_history
+from sentinel.events.reading import Reading
+from sentinel.events.secrets import Secrets
+from sentinel.inspect.inspection import inspect_file
+
+NOW_US = 1_790_000_000_000_000
+BEGIN = 1_750_000_000
+
+
+def suggested(tmp_path, rows=1_000, every_s=3_600, fraud=lambda n: n % 40 == 7, **columns):
+    path = tmp_path / "x.parquet"
+    made = {
+        "id": lambda n: f"t{n}", "time": lambda n: BEGIN + n * every_s, "amount": lambda n: n % 90 + 0.25,
+        "card": lambda n: f"c{n % 30}", "fraud": lambda n: int(fraud(n)), **columns,
+    }  # fmt: skip
+    pl.DataFrame({name: [make(n) for n in range(rows)] for name, make in made.items()}).write_parquet(path)
+    found = inspect_file(path, Reading(), secrets=Secrets(), now_us=NOW_US, stage=lambda _name, _done, _of: None)
+    (tmp_path / "suggested.py").write_text(found.detector)
+    detector = load_detector(str(tmp_path / "suggested.py"))
+    history = read_history(path, detector.schema, now_us=NOW_US)
+    return detector, history
+
+
+@pytest.mark.parametrize(
+    ("amount", "decimals", "rounded", "negative"),
+    [
+        (lambda n: n / 100, 2, False, False),
+        (lambda n: float(n), 2, False, False),
+        (lambda n: n / 1_000, 3, False, False),
+        (lambda n: n / 100_000, 5, False, False),
+        (lambda n: n / 7, 2, True, False),
+        (lambda n: n / 100 - 3, 2, False, True),
+        (lambda n: n * 2e7 + 0.01, 1, True, False),
+        (lambda n: n / 1_000_000 + (1e7 if n == 900 else 0), 4, True, False),
+    ],
+)
+def test_an_amount_is_kept_as_exactly_as_it_can_be(tmp_path, amount, decimals, rounded, negative):
+    detector, history = suggested(tmp_path, amount=amount)
+    schema = detector.schema
+    assert (schema.amount_decimals, schema.rounded == ("amount",), schema.negative_amounts) == (
+        decimals,
+        rounded,
+        negative,
+    )
+    assert len(history) == 1_000
+
+
+@pytest.mark.parametrize(
+    ("every_s", "longest", "delay"),
+    [(1, "10m", "1h"), (600, "1d", "1d"), (3_600, "7d", "7d"), (43_200, "90d", "7d")],
+)
+def test_windows_and_delays_fit_the_time_that_there_is(tmp_path, every_s, longest, delay):
+    detector, _ = suggested(tmp_path, every_s=every_s)
+    windows = [one.over for one in detector.features if one.kind == "count"]
+    assert windows[-1] == longest
+    assert {one.delay for one in detector.features if one.kind == "fraud_rate"} == {delay}
+
+
+def test_parts_have_frauds_where_these_are_rare_at_the_end(tmp_path):
+    detector, _ = suggested(tmp_path, fraud=lambda n: n % 10 == 0 and n < 870)
+    assert detector.training.test_share > 0.15
+    assert suggested(tmp_path, fraud=lambda n: n % 10 == 0)[0].training.test_share == 0.15
+
+
+def test_what_is_missing_somewhere_is_optional(tmp_path):
+    detector, history = suggested(
+        tmp_path, card=lambda n: None if n % 9 == 0 else f"c{n % 30}", risk=lambda n: None if n % 7 else n / 9
+    )
+    assert set(detector.schema.optional) == {"card", "risk"}
+    assert len(history) == 1_000
+
+
+def test_without_an_id_one_is_assigned(tmp_path):
+    detector, history = suggested(tmp_path, id=lambda n: "same" if n % 2 else "other")
+    assert detector.schema.optional[0] == detector.schema.id == "transaction_id"
+    assert len(history) == 1_000
+
+
+def test_names_that_would_meet_are_told_apart(tmp_path):
+    columns = {
+        "Card No": lambda n: f"a{n % 20}",
+        "Card-No": lambda n: f"b{n % 25}",
+        "1st": lambda n: n % 2 == 0,
+        "hashed_before": lambda n: ("x", "y")[n % 2],
+    }
+    detector, history = suggested(tmp_path, **columns)
+    assert len(set(detector.schema.fields)) == len(detector.schema.fields) == 8
+    assert len(history) == 1_000

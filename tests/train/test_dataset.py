@@ -1,0 +1,65 @@
+"""The training set: what is learned from, and what is only compared with."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sentinel.detector import Detector, Training
+from sentinel.events.files import history_of_frame
+from sentinel.events.schema import Schema
+from sentinel.features.definitions import count, field, fraud_rate
+from sentinel.model.bundle import load_bundle
+from sentinel.model.registry import Registry
+from sentinel.train.dataset import build_dataset
+from sentinel.train.pipeline import train
+
+DETECTOR = Detector(
+    schema=Schema(keys=("card",)),
+    features=(field("amount"), count(by="card", over="1h"), fraud_rate(by="card", over="30d", delay="1h")),
+    training=Training(trees=5),
+)
+ROWS = 3_000
+
+
+def history(labels):
+    return history_of_frame(
+        pl.DataFrame(
+            {
+                "transaction_id": [f"t{n}" for n in range(ROWS)],
+                "event_time": [1_700_000_000 + 600 * n for n in range(ROWS)],
+                "amount": [float(n % 100) for n in range(ROWS)],
+                "card": [f"c{n % 7}" for n in range(ROWS)],
+                "is_fraud": labels,
+            }
+        ),
+        DETECTOR.schema,
+    )
+
+
+def labels(unlabelled):
+    return [None if unlabelled(n) else int(n % 50 == 0) for n in range(ROWS)]
+
+
+def test_rows_without_a_label_are_not_learned_from_and_are_compared_with():
+    data = build_dataset(DETECTOR, history(labels(lambda n: n % 3 == 1)), lambda _done, _of: None)
+    assert len(data.train) == len(data.train.rows) == 1_400
+    assert len(data.train.all_rows) == 2_100
+    assert len(data.validation.all_rows) == 450
+    assert sorted(data.train.all_rows[:3, 0].tolist()) == [0, 1, 2]
+
+
+def test_the_reference_for_drift_is_made_of_all_rows(tmp_path):
+    """Only rows of small amounts have labels: what is usual is all the same what comes."""
+    registry = Registry(tmp_path)
+    manifest = train(DETECTOR, history(labels(lambda n: n % 100 > 60)), registry, lambda _what, _done, _of: None)
+    reference = load_bundle(registry.path(manifest.version), registry.trusted).reference
+    amount = reference.features[0]
+    assert (amount.name, amount.rows, reference.score.rows) == ("amount", 2_100, 450)
+    assert amount.moments.mean == pytest.approx(np.mean(np.arange(100)), abs=1.0)
+
+
+def test_a_row_without_a_label_counts_as_legitimate_once_the_delay_has_passed():
+    known = build_dataset(DETECTOR, history(labels(lambda n: n < 1_500 and n % 50 != 0)), lambda _done, _of: None)
+    told = build_dataset(DETECTOR, history(labels(lambda _n: False)), lambda _done, _of: None)
+    np.testing.assert_array_equal(known.train.all_rows, told.train.all_rows)
+    assert told.train.all_rows[-1, 2] > 0
