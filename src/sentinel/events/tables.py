@@ -114,9 +114,11 @@ class _Opened:
         self.shown = shown
 
     def columns(self) -> list[str]:
+        """The names of its columns; each format says it."""
         raise NotImplementedError
 
     def batches(self, columns: Sequence[str]) -> Iterator[dict[str, Column]]:
+        """These columns, some rows at a time; each format says it."""
         raise NotImplementedError
 
     def fault(self, error: Exception) -> DataProblem:
