@@ -559,7 +559,7 @@ def shadow(served):
 def test_a_shadow_that_hangs(served, shadow, cell):
     with stopped(shadow):
         assert served.outcome() is cell.then
-        until(lambda: served.shadow()["restarts"] == 1)
+        until(lambda: served.shadow()["restarts"] >= 1)  # on a busy machine the next one may hang as well
         assert "no sign of life" in served.shadow()["reason"]
 
 
@@ -567,7 +567,7 @@ def test_a_shadow_that_hangs(served, shadow, cell):
 def test_a_shadow_that_is_killed(served, shadow, cell):
     os.kill(shadow, signal.SIGKILL)
     assert served.outcome() is cell.then
-    until(lambda: served.shadow()["restarts"] == 1 and served.shadow()["running"])
+    until(lambda: (known := served.shadow())["restarts"] >= 1 and known["running"])  # a slow start is begun again
 
 
 @pytest.mark.fault(Dependency.SHADOW, Fault.STALE)

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from random import Random
 
 import pytest
 from hypothesis import example, given
@@ -15,7 +16,8 @@ from opentelemetry.trace import get_tracer_provider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from sentinel.errors import InvalidDefinition
-from sentinel.telemetry.otlp import ExportingTracer
+from sentinel.events.card_numbers import replace_card_numbers
+from sentinel.telemetry.otlp import ExportingTracer, IdsWithoutCardNumbers
 from sentinel.telemetry.tracing import TraceContext, open_tracer, parse_traceparent
 
 CHARACTERS = "0123456789abcdefABCDEFg-_. \n\x00\u0663\ud800"
@@ -126,6 +128,39 @@ def test_without_a_parent_a_trace_begins():
     (span,) = exporter.get_finished_spans()
     assert span.parent is None
     assert parse_traceparent(own.header) == own
+
+
+class Unlucky(Random):
+    """Draws decimal digits twice, the second time those of a card number, and then whatever comes."""
+
+    drawn = 0
+
+    def getrandbits(self, k):
+        self.drawn += 1
+        if self.drawn > 2:
+            return super().getrandbits(k)
+        return int("41111111111111"[: k // 4] + "9" * (k // 4 - 14), 16)
+
+
+@pytest.mark.parametrize("chance", [Unlucky(seed) for seed in range(20)] + [Random(seed) for seed in range(200)])
+def test_no_header_of_ours_shows_a_card_number(chance):
+    ids = IdsWithoutCardNumbers(chance)
+    header = TraceContext(f"{ids.generate_trace_id():032x}", f"{ids.generate_span_id():016x}", 1).header
+    assert parse_traceparent(header)
+    found = []
+    replace_card_numbers(header.replace("-", "").replace("a", "g"), found.append)  # nor without what sets it apart
+    assert found == []
+
+
+def test_spans_have_such_ids():
+    exporter = InMemorySpanExporter()
+    tracer = ExportingTracer(exporter)
+    spans = [tracer.span("one", None, 1, 2, {}) for _ in range(300)]
+    tracer.close()
+    for span in spans:
+        for one in (span.trace_id, span.span_id):
+            assert one[0].isalpha()
+            assert one[-1].isalpha()
 
 
 def test_a_caller_that_does_not_record_is_followed():

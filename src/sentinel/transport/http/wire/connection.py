@@ -17,7 +17,7 @@ from sentinel.transport.access.claims import Peer
 from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.other_lane import OtherLane
 from sentinel.transport.http.wire.greeting import Greeting, Greetings
-from sentinel.transport.http.wire.heads import BLANK, read_head
+from sentinel.transport.http.wire.heads import BLANK, LONGEST_REMEMBERED, read_short_head
 from sentinel.transport.http.wire.intake import Intake
 from sentinel.transport.http.wire.room import SPARE_CONNECTIONS, SPARE_FOR_HEALTH, Room
 from sentinel.transport.http.wire.timer import Timer
@@ -62,13 +62,13 @@ class Connection(asyncio.Protocol):
         self._unread.stop()
 
     def data_received(self, data: bytes) -> None:
-        """Called by the event loop. One whole plain request, which most are, is taken by the short way."""
+        """Called by the event loop. One whole plain request with a short head, as most are, goes the short way."""
         self._received += len(data)
         intake = self._intake
         if intake.is_free:
             blank = data.find(BLANK) + 4
             try:
-                head = read_head(data[:blank])
+                head = read_short_head(data[:blank]) if blank <= LONGEST_REMEMBERED else None
             except SentinelError:  # it is not whole, or wrong, which the intake says
                 head = None
             if head is not None and (call := head.plain) and len(data) - blank == head.length <= self._most_bytes:
