@@ -23,6 +23,9 @@ _CALLS: dict[tuple[str, str], tuple[str, object]] = {
         "events",
         {"event": "password_change", "event_id": "k1", "event_time": 1_738_400_000, "card_id": "c1"},
     ),
+    ("POST", "/v1/tables/k1"): ("tables", {"card_id": "c1"}),
+    ("GET", "/v1/tables"): ("read", None),
+    ("GET", "/v1/tables/k1/c1"): ("read", None),
     ("GET", "/v1/events/k1"): ("read", None),
     ("GET", "/v1/decisions"): ("read", None),
     ("GET", "/v1/decisions/k1"): ("read", None),
@@ -44,7 +47,7 @@ def scopes(arena: Arena) -> Tried:
     broken, tried = [], 0
     home = arena.folder / "scopes"
     shutil.copytree(arena.home, home)
-    keys = {scope: made_key(home, scope) for scope in ("score", "outcomes", "events", "read", "admin")}
+    keys = {scope: made_key(home, scope) for scope in ("score", "outcomes", "events", "tables", "read", "admin")}
     with arena.server(_REQUIRED, home) as target:
         paths = set(target.ask("GET", "/openapi.json", headers=_bearer(keys["read"])).body["paths"])
         known = {path.split("/k1")[0] for _, path in _CALLS} | {path for _, path in _OPEN}

@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 
 from sentinel.detectors import load_detector
-from sentinel.events.files import history_of_frame
+from sentinel.events.files import history_of_frame, read_history
+from sentinel.events.reference_tables.files import read_table, with_tables
 from sentinel.model.registry import Registry
 from sentinel.policy.fault_matrix import MATRIX, Cell
 from sentinel.record.applied import HomeDeployment, log_folder
@@ -28,6 +29,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "fault(dependency, fault): brings about a fault of the table in policy/fault_matrix.py"
     )
+
+
+LONGEST_FIRST = ("scenarios", "simulation", "transport", "features", "commands", "record", "shadow", "serve")
+"""Folders whose files take long. Several processes are given a file each: at the end short ones have to be left."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
+        return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture
@@ -56,6 +71,9 @@ START_US = 1_735_689_600_000_000  # 2025-01-01
 SHOP_FILE = Path(__file__).with_name("shop_detector.py")
 SHOP = load_detector(str(SHOP_FILE))
 EVENT_SHOP = load_detector(str(Path(__file__).with_name("shop_with_events_detector.py")))
+
+TABLE_SHOP_FILE = Path(__file__).with_name("shop_with_tables_detector.py")
+TABLE_SHOP = load_detector(str(TABLE_SHOP_FILE))
 
 
 def shop_frame(n: int, seed: int = 1) -> pl.DataFrame:
@@ -107,6 +125,52 @@ def event_shop_home(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("events") / "home"
     history = history_of_frame(shop_frame(6000), EVENT_SHOP.schema)
     HomeDeployment(home).promote(train(EVENT_SHOP, history, Registry(home / "models"), lambda *_: None).version)
+    return home
+
+
+def table_files(folder: Path, n: int = 200) -> dict[str, Path]:
+    """Files of the tables of the shop that has some: of cards with versions, and of addresses."""
+    rng = np.random.default_rng(7)
+    versions = pl.DataFrame(
+        {
+            "card": [f"card-{one}" for one in range(n)] * 2,
+            "valid_from": ["1970-01-01"] * n + ["2025-01-15T12:00:00Z"] * n,
+            "limit": [f"{one:.2f}" for one in rng.integers(1, 100_000, 2 * n) / 100],
+            "score": rng.normal(size=2 * n),
+            "home": [("DE", "FR", "")[one] for one in rng.integers(0, 3, 2 * n)],
+            "opened": ["2019-05-01", "2024-12-24 18:00"] * n,
+        }
+    )
+    files = {"cards": folder / "cards.csv", "nets": folder / "nets.csv"}
+    versions.write_csv(files["cards"])
+    files["nets"].write_text(
+        "first,last,country,asn\n10.0.0.0/16,,DE,64500\n10.1.0.0,10.1.5.255,FR,64501\n2001:db8::/32,,,64502\n"
+    )
+    return files
+
+
+def with_addresses(frame: pl.DataFrame) -> pl.DataFrame:
+    """A history of the shop with addresses."""
+    made = ["10.0.7.7", "10.1.2.3", "10.9.9.9", "2001:db8::9", None, "nowhere"]
+    return frame.with_columns(pl.Series("ip", [made[n % 6] for n in range(len(frame))]))
+
+
+@pytest.fixture(scope="session")
+def table_shop_files(tmp_path_factory) -> dict[str, Path]:
+    """The files of the tables of the shop that has some, and `history`, of its transactions."""
+    folder = tmp_path_factory.mktemp("tables")
+    with_addresses(shop_frame(6000)).write_csv(folder / "history.csv")
+    return {**table_files(folder), "history": folder / "history.csv"}
+
+
+@pytest.fixture(scope="session")
+def table_shop_home(tmp_path_factory, table_shop_files) -> Path:
+    """A home folder with a model of the shop that has tables, which nobody has loaded yet. Copy it."""
+    home = tmp_path_factory.mktemp("table_shop") / "home"
+    schema = TABLE_SHOP.schema
+    files = {name: read_table(table_shop_files[name], schema, name) for name in schema.tables}
+    history = with_tables(read_history(table_shop_files["history"], schema), schema, files)
+    HomeDeployment(home).promote(train(TABLE_SHOP, history, Registry(home / "models"), lambda *_: None).version)
     return home
 
 

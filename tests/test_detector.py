@@ -113,8 +113,9 @@ def test_velocity_refuses_what_is_out_of_range(field, value):
 
 
 def test_everything_a_detector_needs_comes_from_one_import():
-    made = {name for name, what in vars(definitions).items() if isinstance(what, FunctionType) and name[0] != "_"}
-    assert made - {"duration_us"} < set(sentinel.__all__)
+    functions = {name: what for name, what in vars(definitions).items() if isinstance(what, FunctionType)}
+    made = {name for name, what in functions.items() if what.__module__ == definitions.__name__ and name[0] != "_"}
+    assert made < set(sentinel.__all__)
     assert all(hasattr(sentinel, name) for name in sentinel.__all__)
 
 
@@ -124,7 +125,8 @@ def test_that_import_is_light():
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-BROKEN = """from sentinel import Detector, Schema, col, count, field, ratio
+BROKEN = """import functools, operator, sentinel
+from sentinel import Detector, Schema, col, count, entropy, field, ratio, session_count, sine, speed_since_last, total
 
 card = "card_id"
 detector = Detector(
@@ -144,14 +146,50 @@ detector = Detector(
         ('count(by=card, over="1 hour")', "'1 hour' is no duration"),
         ('ratio("amount", to=field("amuont"))', "amuont: 'amuont' is no number"),
         ('count(by=card, over="1h", where=col("status") == "no")', "'status', which is no field"),
-        ('field("amount")', "features amount declared twice"),
+        ('field("amount")', "feature amount is declared twice"),
+        ('sine(count(by="crad_id", over="1h"), period=24.0)', "count_by_crad_id_1h: 'crad_id' is no key"),
+        ('count(by=card, over="1h", gap="5m")', "fails with TypeError: .* unexpected keyword argument 'gap'"),
+        ('entropy("card_id", by=card, over="1h", delay="1d")', "entropy cannot be delayed"),
+        ("speed_since_last(by=card)", "the schema has no place"),
+        ('session_count(by=card, gap="1h", event="login")', "fails with TypeError"),
+        ('total("amuont", by=card, over="1h")', "'amuont' is no exact number"),
+        ("count(by=card, over=3600)", 'count_by_card_id_3600: over is 3600, which is no text; write over="3600s"'),
+        ('count(by=card, over="1 hour")', "count_by_card_id_1 hour: over: '1 hour' is no duration"),
+        ('count(by=card, over="1h", delay="x")', "count_by_card_id_1h_delayed_x: delay: 'x' is no duration"),
+        ('session_count(by=card, gap="0m")', "session_count_by_card_id_0m: gap: '0m' is no duration"),
+        ('sentinel.hour_of_day("Europe/Madird")', "hour_of_day_Europe_Madird: 'Europe/Madird' is no time zone"),
+        ('count(by=card, over="1h", where="total > 5")', r"count_by_card_id_1h: where is 'total > 5', .* with col"),
+        ('count(by=card, over="1h", where=True)', "count_by_card_id_1h: where is True, which is no condition"),
+        ('count(by=5, over="1h")', 'by is 5; write a key of the schema, by="card"'),
+        ('count(by=(), over="1h")', r"by is \(\); write a key"),
+        (
+            'field("card_id")',
+            r'.card_id. is no number of the schema \(amount\); for a text write category\("card_id"\)',
+        ),
+        ('count(by=card, over="1h", where=functools.reduce(operator.or_, [col("amount") == 1] * 3000))', "is_in"),
         ("count(by=card)", r"fails with TypeError: count\(\) missing"),
     ],
 )
 def test_what_is_declared_wrong_is_refused_with_its_line(tmp_path, feature, message):
     path = tmp_path / "mine.py"
     path.write_text(BROKEN.format(feature=feature))
-    with pytest.raises(InvalidDefinition, match=f"^{path}:8:? .*{message}"):
+    with pytest.raises(InvalidDefinition, match=f"^{path}:9:? .*{message}"):
+        load_detector(str(path))
+
+
+def test_what_is_no_feature_s_fault_is_said_with_the_line_of_the_detector(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        BROKEN.format(feature='field("amount").named("b")').replace("features=(", 'forget_after="soon", features=(')
+    )
+    with pytest.raises(InvalidDefinition, match=f"^{path}:5: forget_after: 'soon' is no duration"):
+        load_detector(str(path))
+
+
+def test_of_a_feature_of_features_the_part_that_is_wrong_is_named(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(BROKEN.format(feature='ratio(\n    "amount",\n    to=field("amuont"),\n)'))
+    with pytest.raises(InvalidDefinition, match=f"^{path}:11: amuont"):
         load_detector(str(path))
 
 
@@ -165,3 +203,46 @@ def test_the_line_of_a_feature_is_no_part_of_it():
     assert one.line != other.line
     assert one.line.rpartition(":")[0] == __file__
     assert msgspec.json.encode(one) == b'{"kind":"field","name":"amount","of":"amount"}'
+
+
+FORGOTTEN = """from sentinel import Detector, Schema, count
+
+detector = Detector(
+    schema=Schema(
+        {schema}
+    ),
+    features=(count(by="card", over="1h"),),
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ('keys=("card")', r"schema: keys is the text 'card', where a tuple is meant; write \(\"card\",\)"),
+        ('keys=("card",), optional=("card")', "optional is the text 'card'"),
+        ('keys=("card",), events={"login": "card"}', r"events\['login'\] is the text 'card'.*write \(\"card\",\)"),
+        ('keys=("card",), events={"login": None}', r"events\['login'\] is None; write a tuple of names"),
+        ('keys=["card"]', r"keys is \[.*card.*\]; write a tuple of names"),
+        ('keys=("card", 3)', "write a tuple of names"),
+        ('keys=("card",), exact=("points", 0)', "exact is .*; write a dictionary"),
+        ('keys=("card",), labels="yes"', "labels is .*; write a dictionary"),
+        ('keys=("card",), place="lat"', "place is the text 'lat'"),
+    ],
+)
+def test_a_text_where_a_tuple_is_meant_is_refused_with_what_to_write(tmp_path, schema, message):
+    path = tmp_path / "mine.py"
+    path.write_text(FORGOTTEN.format(schema=schema))
+    with pytest.raises(InvalidDefinition, match=f"^{path}:4: .*{message}"):
+        load_detector(str(path))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"features": field("amount")}, r"features: write a tuple .* with its comma"),
+     ({"features": ("amount",)}, "features: write a tuple"),
+     ({"trusts": "bank"}, r'trusts: .*\("bank",\)')],
+)  # fmt: skip
+def test_a_detector_takes_tuples(given, message):
+    with pytest.raises(InvalidDefinition, match=message):
+        Detector(**AMOUNT | given)

@@ -4,6 +4,7 @@ Everything that a detector file needs is imported from here.
 """
 
 from sentinel.detector import Detector, Training
+from sentinel.events.reference_tables.declaration import LookupTable
 from sentinel.events.schema import Schema
 from sentinel.features.conditions import Where, col
 from sentinel.features.definitions import (
@@ -50,7 +51,8 @@ from sentinel.policy.thresholds import Policy
 
 __version__ = "0.1.0"
 __all__ = [
-    "Condition", "Detector", "FailPolicy", "Fallback", "Feature", "Policy", "Rule", "Schema", "Training", "Where",
+    "Condition", "Detector", "FailPolicy", "Fallback", "Feature", "LookupTable", "Policy", "Rule", "Schema", "Training",
+    "Where",
     "category", "col", "cosine", "count", "day_of_week", "difference", "distance_since_last", "distinct", "entropy",
     "field", "fraud_count", "fraud_rate", "hour_of_day", "is_first", "is_night", "is_round", "is_weekend", "last",
     "maximum", "mean", "minimum", "ratio", "seconds_between", "seconds_since", "seconds_since_last", "session_count",

@@ -25,6 +25,7 @@ from sentinel.errors import BundleProblem, InvalidDefinition, SentinelError, Sto
 from sentinel.events.card_numbers import masked
 from sentinel.events.columns import Outcome, columns_of_outcomes
 from sentinel.events.reader import TransactionReader
+from sentinel.events.secrets import known_keys
 from sentinel.events.times import clock_us, duration_us
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
@@ -99,21 +100,38 @@ def open_engine(settings: Settings, log: Log, lineup: Lineup, counters: Counters
     plan = lineup.champion.bundle.manifest.plan
     TransactionReader(plan.schema, settings.secrets())  # or there is no key
     warm(plan)
-    journal = Journal(log, IdIndex(settings.home / "ids", log), SubjectKeys(settings.home))
+    subjects = SubjectKeys(settings.home)
+    if plan.schema.personal:
+        subjects.prepare()
+    journal = Journal(log, IdIndex(settings.home / "ids", log), subjects)
     set_aside = SetAside(log_folder(settings.home))
     try:
         snapshots = Snapshots(settings.snapshots)
-        engine = Engine(lineup, journal, snapshots, limits_of(settings), counters, set_aside.note)
+        engine = Engine(
+            lineup, journal, snapshots, limits_of(settings), counters, set_aside.note, known_keys(settings.home)
+        )
         journal.forget_before(log.first_after(time.time_ns() // 1000 - retention_of(settings).remember_us))
     except BaseException:
         journal.close()
         raise
-    gap = Coverage(log).gap(lineup.champion.bundle.manifest, clock_us())
-    if gap is not None:
-        _log.warning("%s", gap)
+    _warn_of_gaps(settings, log, lineup, engine)
     gc.collect()
     gc.freeze()  # what is loaded now stays: the collector need not look at it again
     return engine
+
+
+def _warn_of_gaps(settings: Settings, log: Log, lineup: Lineup, engine: Engine) -> None:
+    """Say what the features lack: the time since the history, and tables without rows."""
+    manifest = lineup.champion.bundle.manifest
+    gap = Coverage(log).gap(manifest, clock_us())
+    if gap is not None:
+        _log.warning("detector %s (%s): %s", manifest.detector, settings.home, gap)
+    for name, table in manifest.plan.schema.tables.items():
+        if len(engine.tables.tables.of(name, table.kind)) == 0:
+            _log.warning(
+                "detector %s (%s): the table %s has no rows; `sentinel tables load %s FILE` brings them",
+                manifest.detector, settings.home, name, name,
+            )  # fmt: skip
 
 
 def warm(plan: FeaturePlan) -> None:

@@ -76,6 +76,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       and a schema that declares secrets is refused.  `hash_key_before`, `hash_key_before_file`: the one that it
       follows, until everything that was hashed with that is forgotten: `sentinel doctor` says when.
     - `card_numbers`: what happens to card numbers in other fields: `hash`, `refuse` or `allow`.
+    - `parts_of_hashes`: whether a text that is a hash already may bring the digits or the domain that were taken from
+      it before, as `demo` and `parity` send on from a file to the server that they start. Others could write there what
+      they like.
     - `otlp_endpoint`: where to send traces; needs the extra `tracing`.
     - `shutdown_s`: how long requests in flight may take to finish after SIGTERM.
     """
@@ -127,6 +130,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     hash_key_before: str | None = None
     hash_key_before_file: Path | None = None
     card_numbers: CardNumbers = "hash"
+    parts_of_hashes: bool = False
     otlp_endpoint: str | None = None
     shutdown_s: int = 10
 

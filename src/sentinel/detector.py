@@ -1,13 +1,12 @@
 """A detector: one kind of transaction, its features, its policy and how it is trained, in one Python file."""
 
-from bisect import bisect_left
-
 import msgspec
 
 from sentinel.errors import InvalidDefinition
 from sentinel.events.columns import SOURCE_FORM, is_source
 from sentinel.events.schema import Schema
 from sentinel.features.definitions import Feature
+from sentinel.features.faults import WrongFeature
 from sentinel.features.plan import FORGET_AFTER, FeaturePlan, compile_plan
 from sentinel.policy.fail_policy import FailPolicy
 from sentinel.policy.fallback import Fallback
@@ -54,7 +53,8 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     `forget_after` is how long a key is remembered after its last transaction for features that have no window, such as
     `seconds_since_last`; for those that have one it is remembered as long as that reaches back. `trusts` are the
     sources whose outcomes count in fraud counts and rates (`("bank", "analyst")`), None for all; the model that is
-    trained with it keeps to it.
+    trained with it keeps to it. `reasons` are words for features, by name, that people read beside a decision
+    (`{"card_count_1h": "many payments of this card within an hour"}`).
     """
 
     schema: Schema
@@ -65,18 +65,27 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     training: Training = Training()
     forget_after: str = FORGET_AFTER
     trusts: tuple[str, ...] | None = None
+    reasons: dict[str, str] = {}
     name: str = "detector"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.features, tuple) or not all(isinstance(one, Feature) for one in self.features):
+            raise InvalidDefinition('features: write a tuple of features, as in (field("amount"),) with its comma')
+        if isinstance(self.trusts, str):
+            raise InvalidDefinition(f'trusts: is a text; write a tuple, ("{self.trusts}",) with its comma')
         for source in self.trusts or ():
             if not is_source(source):
                 raise InvalidDefinition(f"trusts: {source!r} is no source of outcomes; use {SOURCE_FORM}")
         plan = self.plan({})
-        fault = _fault_of(plan)
-        if fault is not None:
-            n = bisect_left(range(1, len(self.features)), True, key=lambda n: _fault_of(_first(plan, n)) is not None)
-            line = f"{self.features[n].line}: " if self.features else ""
-            raise InvalidDefinition(f"{line}{fault}")
+        try:
+            compile_plan(plan)
+        except WrongFeature as error:
+            raise InvalidDefinition(f"{error.feature.line}: {error}") from error
+        unknown = self.reasons.keys() - set(plan.names)
+        if unknown:
+            raise InvalidDefinition(
+                f"reasons: {', '.join(sorted(unknown))} is no feature; there are {', '.join(plan.names)}"
+            )
         self.fallback.compile(plan.names)
         if self.policy.block_at_fpr is None and self.fallback.can_block:
             raise InvalidDefinition(
@@ -91,20 +100,11 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return FeaturePlan(self.schema, self.features, vocabulary, self.forget_after, trusts)
 
     @property
+    def counted_events(self) -> tuple[str, ...]:
+        """The kinds of context events that its features count or time, in alphabetical order."""
+        return tuple(sorted({one.event for feature in self.features for one in feature.all_parts if one.event}))
+
+    @property
     def categorical(self) -> tuple[str, ...]:
         """Fields whose values are learned as codes."""
         return tuple(feature.of or "" for feature in self.features if feature.kind == "category")
-
-
-def _first(plan: FeaturePlan, n: int) -> FeaturePlan:
-    """The plan of the first n features."""
-    return msgspec.structs.replace(plan, features=plan.features[:n])
-
-
-def _fault_of(plan: FeaturePlan) -> InvalidDefinition | None:
-    """Why a plan cannot be computed; the first n features cannot from the one on that is the reason."""
-    try:
-        compile_plan(plan)
-    except InvalidDefinition as error:
-        return error
-    return None

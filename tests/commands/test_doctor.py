@@ -1,9 +1,14 @@
 """`sentinel doctor` names what is wrong before it costs anything."""
 
-import pytest
+import shutil
 
+import pytest
+from typer.testing import CliRunner
+
+from sentinel.cli import app
 from sentinel.commands.doctor import examine
 from sentinel.commands.keys import create_key, rotate_key
+from sentinel.commands.server_process import free_port
 from sentinel.config import Settings
 
 
@@ -61,3 +66,34 @@ def test_a_server_of_strangers_without_a_key_is_named(tmp_path, more, ok):
     found = of(Settings(home=tmp_path, host="10.1.2.3", **more), "keys")
     assert found.ok == ok
     assert ok or "every caller of 10.1.2.3 needs one" in found.found
+
+
+def test_every_detector_and_tenant_of_the_home_is_looked_at(tmp_path, shop_home):
+    home = tmp_path / "home"
+    shutil.copytree(shop_home, home)
+    shutil.copytree(shop_home, home / "detectors" / "wallet")
+    shutil.copytree(shop_home, home / "tenants" / "acme")
+    found = {one.what: one for one in examine(Settings(home=home))}
+    acme, wallet = "of the detector without a name of the tenant 'acme'", "of the detector 'wallet'"
+    assert all(found[f"models{named}"].ok for named in ("", f" {wallet}", f" {acme}"))
+    assert f"keys {acme}" in found
+    assert f"keys {wallet}" not in found
+    next((home / "detectors" / "wallet" / "models" / "v1").glob("manifest.json")).write_text("{")
+    broken = [one.what for one in examine(Settings(home=home)) if not one.ok and one.what.startswith("models")]
+    assert broken == [f"models {wallet}"]
+
+
+def test_a_warning_is_shown_as_one(tmp_path, shop_home):
+    shutil.copytree(shop_home, tmp_path / "home")
+    history = of(Settings(home=tmp_path / "home"), "history")
+    assert (history.ok, history.warns) == (True, True)  # it ended long ago
+    done = CliRunner().invoke(app, ["doctor", "--home", str(tmp_path / "home"), "--port", str(free_port("127.0.0.1"))])
+    (line,) = [line for line in done.stderr.splitlines() if " history: " in line]
+    assert line.startswith("warn history: the features of v1 look back")
+
+
+def test_a_folder_that_can_be_no_detector_is_named(tmp_path):
+    (tmp_path / "detectors" / "score").mkdir(parents=True)
+    found = of(Settings(home=tmp_path), "detectors")
+    assert not found.ok
+    assert "rename it" in found.found

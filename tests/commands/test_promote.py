@@ -87,22 +87,18 @@ def test_a_model_that_cannot_read_the_log_is_refused_and_changes_nothing(home, o
     serve()
 
 
-def test_a_server_that_runs_decides_with_it_when_the_command_is_done(home, serve, post):
+def test_a_server_that_runs_decides_with_it_when_the_command_is_done_and_what_it_refuses_is_told(home, serve, post):
     server = serve()
     assert post(server.port, "/v1/score", PAYMENT)["model_version"] == "v1"
     promote(home, "v2")
     assert post(server.port, "/v1/score", PAYMENT | {"transaction_id": "u"})["model_version"] == "v2"
     assert HomeDeployment(home).champion() == "v2"
     assert owner_of(log_folder(home)).pid == server.pid
-
-
-def test_what_a_server_refuses_is_told(home, serve, post):
-    server = serve()
-    post(server.port, "/admin/ab/setup", {"candidate_version": "v2"})
-    told = promote(home, "v2", code=1)
+    post(server.port, "/admin/ab/setup", {"candidate_version": "v1"})
+    told = promote(home, "v1", code=1)
     assert f"the server at http://{HOST}:{server.port} says 409" in told
     assert "promote or abort it first" in told
-    assert HomeDeployment(home).champion() == "v1"
+    assert HomeDeployment(home).champion() == "v2"
 
 
 def test_a_server_with_a_key_wants_it(home, serve):

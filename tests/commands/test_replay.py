@@ -1,6 +1,7 @@
 """What a stored decision says follows from its features, its model and its thresholds; a changed byte is found."""
 
 import json
+import math
 import random
 import shutil
 import time
@@ -214,3 +215,21 @@ def test_an_id_says_nothing_to_the_terminal(home, post):
         if given[0] == "audit" and "--json" not in given:
             assert "[red]" in done.output
     assert replay(home, EVIL)["transaction_id"] == EVIL
+
+
+def test_a_decision_is_explained_and_what_is_shown_adds_up(served):
+    asked = CliRunner().invoke(app, ["explain", "t7", "--home", str(served), "--json"])
+    assert asked.exit_code == 0, asked.output
+    found = json.loads(asked.stdout)
+    score, why = found["fraud_probability"], found["why"]
+    total = why["expected"] + why["others"] + sum(one["contribution"] for one in why["reasons"])
+    assert 1 / (1 + math.exp(-total)) == pytest.approx(score, rel=1e-5)
+    assert why["reasons"]
+    for_people = CliRunner().invoke(app, ["explain", "t7", "--home", str(served)])
+    assert why["reasons"][0]["feature"] in for_people.output
+
+
+def test_what_rules_decided_has_no_contributions(served):
+    asked = CliRunner().invoke(app, ["explain", "t305", "--home", str(served)])
+    assert asked.exit_code != 0
+    assert "no model decided" in " ".join(asked.stderr.split())

@@ -4,6 +4,7 @@ import json
 
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,9 +22,13 @@ from sentinel.events.columns import (
     hash_text,
 )
 from sentinel.events.context import Context, ContextReader, event_schema
+from sentinel.events.context_files import with_context
+from sentinel.events.files import history_of_frame
 from sentinel.events.reader import TransactionReader
+from sentinel.events.replay import context_columns
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets, key_of
+from sentinel.events.wire import HASHED_BEFORE, ContextEvent, before_of, event_of
 
 SECRETS = Secrets(key_of("Zr8Qm1pX0vK5tB7nC3yL9wE2sD4fG6hJ"))
 PAN = "4111111111111111"
@@ -55,7 +60,7 @@ def read(event, schema=SCHEMA, seal=None):
 
 def test_an_event_has_what_its_kind_carries():
     found = read({"event": "refund", "event_id": 7, "card": 12, "amount": 1.25, "points": 0.125})
-    assert (found.kind, found.event_id, found.event_time) == ("refund", "7", WHEN_US)
+    assert (event_of(found), found.event_id, found.event_time) == ("refund", "7", WHEN_US)
     assert (found.card, found.amount, found.points, found.risk, found.channel) == ("12", 1.25, 0.125, None, None)
     assert event_schema(SCHEMA, "login").fields == (
         "event_id", "event_time", "lat", "lon", "user", "device", "user_first6", "user_last4",
@@ -67,15 +72,15 @@ def test_an_event_has_what_its_kind_carries():
     [
         ({"event": "refund", "card": "c", "amount": -1, "points": 0}, "$.amount"),
         ({"event": "refund", "card": "c", "amount": 1.005, "points": 0}, "$.amount"),
-        ({"event": "refund", "card": "c", "amount": 1}, "$"),
+        ({"event": "refund", "card": "c", "amount": 1}, "$.points"),
         ({"event": "refund", "card": "c", "amount": 1, "points": 0, "risk": 1e39}, "$.risk"),
         ({"event": "login", "user": "u", "lat": 91, "lon": 0}, "$.lat"),
         ({"event": "login", "user": "u", "lat": 1, "lon": 0, "user_last4": "1111"}, "$.user_last4"),
         ({"event": "mail_change", "card": "c", "mail": "m", "mail_sealed": "x"}, "$.mail_sealed"),
-        ({"event": "mail_change", "card": "c"}, "$"),
-        ({"event": "mail_change", "card": "c", "mail": "m", "shop": "s"}, "$"),
+        ({"event": "mail_change", "card": "c"}, "$.mail"),
+        ({"event": "mail_change", "card": "c", "mail": "m", "shop": "s"}, "$.shop"),
         ({"event": "logout", "user": "u"}, "$.event"),
-        ({}, "$"),
+        ({}, "$.event"),
     ],
 )
 def test_what_a_transaction_could_not_have_an_event_cannot(event, path):
@@ -208,14 +213,14 @@ def test_an_event_that_was_kept_is_read_again_as_it_was(data):
     schema = data.draw(schemas())
     reader, context = ContextReader(schema, Secrets(card_numbers="allow")), Context(schema)
     events = [reader.decode(json.dumps(one).encode()) for one in data.draw(st.lists(events_of(schema), max_size=6))]
-    contents = [context.schemas[one.kind].encode(one) for one in events]
+    contents = [context.schemas[event_of(one)].encode(one) for one in events]
     again = context.restore(contents)
     assert [*again.places] == [*range(len(events))]
     assert not again.misfits
-    assert [(one.kind, msgspec.to_builtins(one)) for one in again.transactions] == [
-        (one.kind, msgspec.to_builtins(one)) for one in events
+    assert [(event_of(one), msgspec.to_builtins(one)) for one in again.transactions] == [
+        (event_of(one), msgspec.to_builtins(one)) for one in events
     ]
-    assert [context.schemas[one.kind].encode(one) for one in again.transactions] == contents
+    assert [context.schemas[event_of(one)].encode(one) for one in again.transactions] == contents
     convert = columns_of_events(schema)
     for one, other in zip(convert(events, 5).columns(), convert(again.transactions, 5).columns(), strict=True):
         assert one.tobytes() == other.tobytes()
@@ -261,3 +266,68 @@ def test_transactions_outcomes_and_events_are_columns_in_their_order():
     assert found.texts[2, card] == found.texts[1, card] == hash_text("c")
     assert found.texts[:, device].tolist() == [hash_text("d"), NO_TEXT, NO_TEXT, NO_TEXT, hash_text("d")]
     assert found.labels.tolist() == [-1, -1, -1, 1, -1]
+
+
+NAMES = ("kind", "before", "event_of", "before_of", "tag", "mro", "keys", "kinds", "columns", "class", "self", "encode")
+"""What a field may be called like: what we ask of transactions, and what Python and msgspec have for themselves."""
+
+
+def test_a_transaction_has_no_attribute_that_a_field_could_hide():
+    """Every other name of the base classes begins with an underscore, and none of a field does."""
+    ours = {name for one in ContextEvent.__mro__ for name in vars(one)} | set(dir(ContextEvent))
+    assert {name for name in ours if name[0].isalpha()} == {HASHED_BEFORE}
+    with pytest.raises(InvalidDefinition, match="hashed_before is kept"):
+        Schema(keys=("card", HASHED_BEFORE))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_field_of_any_name_is_a_field(name, tmp_path):
+    """Live and from files: what a caller writes in it says nothing of what the event is, or of whose it is."""
+    schema = Schema(
+        keys=("card", name), categories=("mail",), optional=(name, "mail"), personal={"mail": "card"}, secret=("card",),
+        events={"login": ("card", name), "mail_change": ("card", "mail", name), "visit": ("card",)},
+    )  # fmt: skip
+    rotated = Secrets(key_of("2:Xr8Qm1pX0vK5tB7nC3yL9wE2sD4fG6hJ"), before=SECRETS)
+    reader = ContextReader(schema, rotated, lambda *_: "sealed")
+    context, transactions = Context(schema), TransactionReader(schema, rotated, lambda *_: "sealed")
+    events, columns_of = [], columns_of_events(schema)
+    for value in ("login", "visit", "no_kind", "card", None):
+        for kind in ("mail_change", "login", "visit"):
+            body = {"event": kind, "event_id": "e", "event_time": WHEN, "card": "c"}
+            body |= {} if kind == "visit" else {name: value}
+            body |= {"mail": "ann@private.example"} if kind == "mail_change" else {}
+            found = reader.decode(json.dumps(body).encode())
+            events.append(found)
+            assert event_of(found) == kind
+            assert "ann@private" not in context.schemas[kind].encode(found).decode()
+            assert getattr(found, name, None) == (None if kind == "visit" else value)
+            assert before_of(found, "card") == SECRETS.hidden("c")
+        body = {"transaction_id": "t", "event_time": WHEN, "amount": 1, "card": "c", name: value, "mail": "a@b"}
+        found = transactions.decode(json.dumps(body).encode())
+        assert getattr(found, name) == value
+        assert (before_of(found, "card"), before_of(found, name)) == (SECRETS.hidden("c"), None)
+        assert schema.restore(schema.encode(found)) == found
+    columns = columns_of(events, WHEN_US)
+    numbers = context_kinds(schema)
+    assert columns.kinds.tolist() == [numbers[event_of(one)] for one in events]
+    place = schema.texts.index(name)
+    assert columns.texts[:, place].tolist() == [
+        NO_TEXT if (text := getattr(one, name, None)) is None else hash_text(text) for one in events
+    ]
+    restored = context.restore([context.schemas[event_of(one)].encode(one) for one in events])
+    assert restored.misfits == []
+    assert list(map(msgspec.to_builtins, restored.transactions)) == list(map(msgspec.to_builtins, events))
+    path, frame = tmp_path / "e.jsonl", {"transaction_id": ["z"], "event_time": ["2025-03-01"], "amount": [1.0]}
+    path.write_text(
+        json.dumps(
+            {"event": "mail_change", "event_id": "e", "event_time": WHEN, "card": "c", "mail": "a@b", name: "login"}
+        )
+        + "\n"
+        + json.dumps({"event": "visit", "event_id": "e2", "event_time": WHEN, "card": "c"})
+    )
+    history = history_of_frame(
+        pl.DataFrame(frame | {"card": ["c"], name: ["login"], "mail": ["a@b"]}), schema, secrets=SECRETS
+    )
+    read_back = with_context(history, path, schema, secrets=SECRETS).context
+    assert context_columns(schema, read_back).kinds.tolist() == [numbers["mail_change"], numbers["visit"]]
+    assert (history.frame[name].to_list(), read_back[name].to_list()) == (["login"], ["login", None])

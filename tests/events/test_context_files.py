@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sentinel.errors import DataProblem, InvalidInput
 from sentinel.events.columns import FIRST_CONTEXT, OUTCOME, TRANSACTION, columns_of_events
 from sentinel.events.context import ContextReader
-from sentinel.events.context_files import with_context, with_context_of_frame
+from sentinel.events.context_files import read_whole_history, with_context, with_context_of_frame
 from sentinel.events.files import History, history_of_frame
 from sentinel.events.reading import Reading
 from sentinel.events.replay import columns_of_frame, context_columns
@@ -122,6 +122,29 @@ def test_columns_are_found_under_the_names_that_are_given(tmp_path, history):
     path = written(tmp_path / "e.csv", ["event,event_id,at,pan", f"login,1,{WHEN},c"])
     found = with_context(history, path, SCHEMA, Reading(renames={"at": "event_time", "pan": "card", "unused": "shop"}))
     assert found.context["card"].to_list() == ["c"]
+
+
+def test_the_names_that_are_given_are_those_of_either_file(tmp_path):
+    """A name need not be in both, two names may be of one field, and the event's own fields have names, too."""
+    written(tmp_path / "p.csv", ["txn,when,amount,card_no,shop", "a,2025-02-01,1,c,s", "b,2025-02-03,2,c,s"])
+    written(tmp_path / "e.csv", ["what,number,at,pan,fee", f"login,1,{WHEN},c,", f"refund,2,{WHEN},c,3.5"])
+    ours = {"txn": "transaction_id", "when": "event_time", "card_no": "card"}
+    theirs = {"what": "event", "number": "event_id", "at": "event_time", "pan": "card", "fee": "amount"}
+    reading = Reading(renames=ours | theirs, events=tmp_path / "e.csv")
+    found = read_whole_history(tmp_path / "p.csv", SCHEMA, reading)
+    assert found.frame["card"].to_list() == ["c", "c"]
+    assert found.context.select("event", "event_id", "card", "amount").rows() == [
+        ("login", "1", "c", None),
+        ("refund", "2", "c", 3.5),
+    ]
+    for wrong, says in (
+        ({"nope": "card"}, "no column nope in .* or the file of events"),
+        ({"at": "no"}, "no field no"),
+    ):
+        with pytest.raises(DataProblem, match=says):
+            read_whole_history(tmp_path / "p.csv", SCHEMA, Reading(renames=wrong, events=tmp_path / "e.csv"))
+    with pytest.raises(DataProblem, match="no field event_id"):
+        read_whole_history(tmp_path / "p.csv", SCHEMA, Reading(renames={"txn": "event_id"}))
 
 
 cells = {

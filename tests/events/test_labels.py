@@ -12,7 +12,7 @@ from sentinel.events.labels import FRAUD, LEGITIMATE, UNLABELLED, labels_of, mea
 
 def read(column, **given):
     words = label_words(column if isinstance(column, list) else pl.Series("y", column), "y")
-    known = meanings(words.unique().drop_nulls().to_list(), "y", given)
+    known = meanings(dict(words.drop_nulls().value_counts().iter_rows()), "y", given)
     return [None if word is None else known[word] for word in words]
 
 
@@ -47,6 +47,30 @@ def test_other_words_stop_and_all_are_named(column):
     with pytest.raises(DataProblem, match="--labels") as caught:
         read(column)
     assert all(repr(word_of(str(word))) in str(caught.value) for word in column)
+
+
+@pytest.mark.parametrize(
+    ("rows", "hint"),
+    [
+        ({"chargeback": 500, "ok": 500}, "chargeback=1,ok=0"),
+        ({"1": 69, "2": 2_931}, "1=1,2=0"),
+        ({"1": 2_931, "2": 69}, "1=0,2=1"),
+        ({"1": 50, "2": 60}, "1=?,2=?"),
+        ({"approved": 90, "declined by issuer": 10}, "approved=0,declined by issuer=1"),
+        ({"fraud": 9, "maybe": 9}, "fraud=1,maybe=0"),
+        ({"a": 5, "b": 100, "c": 900}, "a=?,b=?,c=?"),
+        ({"fraud_confirmed": 5, "legitimate": 100, "pending": 900}, "fraud_confirmed=1,legitimate=0,pending=?"),
+        ({"no chargeback": 9, "was chargeback": 9}, "no chargeback=0,was chargeback=1"),
+        ({"7": 3_000}, "7=?"),
+    ],
+)
+def test_what_is_proposed_is_right_or_cannot_be_pasted(rows, hint):
+    with pytest.raises(DataProblem) as caught:
+        meanings(rows, "y", {})
+    assert f"--labels {hint!r}" in str(caught.value)
+    if "?" in hint:
+        with pytest.raises(InvalidDefinition):
+            labels_of(hint)
 
 
 def test_words_of_ones_own_are_said():

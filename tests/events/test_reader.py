@@ -30,7 +30,7 @@ READER = TransactionReader(SCHEMA, Secrets(KEY))
 PAN, OTHER_PAN = "4111111111111111", "5500000000000004"
 
 
-def read(reader=READER, **fields):
+def read(reader=READER, /, **fields):
     body = {"transaction_id": "t", "event_time": 1_735_689_600, "amount": 1} | fields
     transaction = reader.decode(json.dumps(body).encode())
     found = reader.decode_array(json.dumps([body, body]).encode())
@@ -49,12 +49,13 @@ def test_a_secret_is_hashed_and_the_digits_that_are_wanted_are_kept():
     assert SCHEMA.restore(SCHEMA.encode(found)) == found
 
 
-def test_digits_cannot_be_sent_but_with_a_hash_that_they_were_kept_of():
+def test_digits_cannot_be_sent_but_from_a_file_with_a_hash_that_they_were_kept_of():
     with pytest.raises(InvalidInput, match="taken from card"):
         READER.decode(
             json.dumps({"transaction_id": "t", "event_time": 1750000000, "amount": 1, "card_first6": "1"}).encode()
         )
-    again = read(card=KEY.hash(PAN), card_first6="411111", card_last4="1111")
+    of_files = TransactionReader(SCHEMA, Secrets(KEY), takes_parts=True)
+    again = read(of_files, card=KEY.hash(PAN), card_first6="411111", card_last4="1111")
     assert again == read(card=PAN)
     for wrong in ("41111", "41111x", PAN):
         body = {
@@ -65,7 +66,7 @@ def test_digits_cannot_be_sent_but_with_a_hash_that_they_were_kept_of():
             "card_first6": wrong,
         }
         with pytest.raises(InvalidInput, match="Expected 6 digits"):
-            READER.decode(json.dumps(body).encode())
+            of_files.decode(json.dumps(body).encode())
 
 
 def test_card_numbers_elsewhere_are_hashed_and_our_own_numbers_stay():
@@ -318,7 +319,8 @@ def test_what_is_taken_from_a_field_is_taken_before_that_is_hidden():
     assert found.card == KEY.hash(PAN)  # no secret, but a card number in a text
     assert found.email == KEY.hash(" Ann@Mail.Example")
     assert TAKING.restore(TAKING.encode(found)) == found
-    again = read(TAKER, card=PAN, email=found.email, email_domain="mail.example", card_first6="411111")
+    of_files = TransactionReader(TAKING, Secrets(KEY), takes_parts=True)
+    again = read(of_files, card=PAN, email=found.email, email_domain="mail.example", card_first6="411111")
     assert again.email_domain == "mail.example"
     assert read(TAKER, email="nobody").email_domain is None
 
@@ -331,6 +333,39 @@ def test_what_was_not_taken_from_a_field_is_refused(wrong):
     with pytest.raises(InvalidInput, match="it is taken from"):
         TAKER.decode(body)
     assert TAKER.decode_array(b"[" + body + b"]") is None
+
+
+HASHES = {"card": "s1_" + "a" * 26, "email": "s1_" + "b" * 26}
+
+
+@pytest.mark.parametrize("part", [{"card_first6": "999999"}, {"card_last4": "1234"}, {"email_domain": "mail.example"}])
+def test_what_is_sent_as_a_hash_brings_nothing_that_was_taken_from_it(part):
+    """Whoever may score would choose it freely. Only what is sent on from a file may, in the form of such a part."""
+    body = json.dumps({"transaction_id": "t", "event_time": 1_735_689_600, "amount": 1} | HASHES | part).encode()
+    with pytest.raises(InvalidInput, match="nothing can be taken from") as error:
+        TAKER.decode(body)
+    assert error.value.path == f"$.{next(iter(part))}"
+    assert TAKER.decode_array(b"[" + body + b"]") is None
+    of_files = TransactionReader(TAKING, Secrets(KEY), takes_parts=True)
+    assert TAKING.encode(of_files.decode(body)).decode().count(next(iter(part.values()))) == 1
+    for wrong in ("Ann Smith, 5 Main street", "4111111111111111", "x"):
+        with pytest.raises(InvalidInput, match="Expected"):
+            of_files.decode(body.replace(next(iter(part.values())).encode(), wrong.encode()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["@john.doe private 555-1234", "@mail.example", "x@4111111111111111", "x@4111.1111.1111.1111", "a b@mail.example",
+     "ann@localhost", "ann@mail..example", "ann@-mail.example", "ann@mail.example, Main street", "ann@" + "m" * 64 + ".example",
+     "ann@" + "m." * 130 + "example", "a@b@mail.example"],
+)  # fmt: skip
+def test_of_what_is_no_address_no_domain_is_kept(text):
+    assert read(TAKER, email=text[:256]).email_domain is None
+
+
+@pytest.mark.parametrize("domain", ["mail.example", "a-b.co.uk", "bücher.example", "xn--bcher-kva.example", "почта.рф"])
+def test_domains_in_any_letters_are_kept(domain):
+    assert read(TAKER, email=f"ann.o'x+y@{domain.upper()}").email_domain == domain
 
 
 def test_further_times_are_read_as_the_time_is_and_may_be_of_long_ago():

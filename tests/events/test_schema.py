@@ -35,11 +35,11 @@ def test_a_good_transaction_is_read():
 @pytest.mark.parametrize(
     ("changes", "path", "text"),
     [
-        ({"extra": 1}, "$", "unknown field `extra`"),
-        ({"amount": ...}, "$", "missing required field `amount`"),
+        ({"extra": 1}, "$.extra", "unknown field `extra`"),
+        ({"amount": ...}, "$.amount", "missing required field `amount`"),
         ({"amount": "12.5"}, "$.amount", "Expected `float`"),
         ({"amount": None}, "$.amount", "Expected `float`"),
-        ({"amount": -1.0}, "$.amount", "float` >= 0"),
+        ({"amount": -1.0}, "$.amount", "an amount from 0 on"),
         ({"amount": 1e13}, "$.amount", "float` <="),
         ({"amount": 12.345}, "$.amount", "at most 2 decimals"),
         ({"transaction_id": ""}, "$.transaction_id", "length >= 1"),
@@ -54,7 +54,7 @@ def test_a_good_transaction_is_read():
         ({"event_time": None}, "$.event_time", "Expected `"),
         ({"risk": "high"}, "$.risk", "Expected `float`"),
         ({"lat": 90.5}, "$.lat", "<= 90"),
-        ({"is_fraud": True}, "$", "unknown field `is_fraud`"),
+        ({"is_fraud": True}, "$.is_fraud", "unknown field `is_fraud`"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_path(changes, path, text):
@@ -62,6 +62,25 @@ def test_what_is_wrong_is_named_with_its_path(changes, path, text):
         decode(**changes)
     assert error.value.path == path
     assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("sent", "meant"), [("Card", "card"), ("eventTime", "event_time"), ("amuont", "amount"), ("cards", "card")]
+)
+def test_an_unknown_field_that_is_nearly_a_known_one_is_told_so(sent, meant):
+    for name, said in ((sent, f"`{sent}`; is {meant} meant?"), ("nothing_alike", "`nothing_alike`")):
+        with pytest.raises(InvalidInput) as error:
+            decode(**{name: "x"})
+        assert error.value.path == f"$.{name}"
+        assert str(error.value).startswith(f"Object contains unknown field {said}")
+
+
+def test_of_the_name_of_an_unknown_field_little_is_said_and_no_card_number():
+    for name in ("4111111111111111", "x" * 10_000, "a`b - at `c"):
+        with pytest.raises(InvalidInput) as error:
+            decode(**{name: "x"})
+        assert "4111" not in error.value.path + str(error.value)
+        assert len(error.value.path) <= 210
 
 
 @pytest.mark.parametrize(
@@ -93,6 +112,8 @@ def test_a_text_that_utf8_cannot_say_is_refused():
         ({"keys": ("card id",)}, "no field name"),
         ({"keys": ("card",), "optional": ("shop",)}, "not declared"),
         ({"optional": ("amount",)}, "cannot be optional"),
+        ({"encoding": "hex"}, "no encoding of texts"),
+        ({"encoding": "klingon"}, "no encoding of texts"),
         ({"exact": {"points": 9}}, "0 to 6"),
         ({"rounded": ("risk",), "numbers": ("risk",)}, "rounded names risk"),
         ({"optional": ("is_fraud",)}, "not declared"),
@@ -277,3 +298,12 @@ def test_what_is_stored_without_rounding_is_compared_as_what_comes():
     assert schema.is_same(written, sent)
     assert not schema.is_same(written.replace(b"1735689600000000", b"1735689600000001"), sent)
     assert schema.is_same(written.replace(b"1735689600000000", b"1735689600000001"), sent, "event_time")
+
+
+def test_a_negative_amount_is_refused_with_what_would_take_it():
+    body = b'{"transaction_id": "t", "event_time": "2026-01-01T00:00:00Z", "amount": -1}'
+    with pytest.raises(InvalidInput, match=r"from 0 on; .* Schema\(negative_amounts=True\) - at `\$.amount`"):
+        Schema().decode(body)
+    assert Schema(negative_amounts=True).decode(body).amount == -1
+    with pytest.raises(InvalidInput, match="Expected `float` <= "):
+        Schema().decode(body.replace(b"-1", b"1e12"))

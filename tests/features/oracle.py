@@ -1,18 +1,22 @@
 """Features by brute force: the whole past in a list, every window summed afresh with Python's own integers."""
 
 import math
+import operator
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sentinel.events.times import duration_us
+from sentinel.events import times
 from sentinel.features.conditions import Where
 from sentinel.features.definitions import Feature
 
 NAN = math.nan
+duration_us = cache(times.duration_us)
 Event = dict[str, Any]
 Group = tuple[tuple[str, ...], str | None]
 """What features follow: the fields of a key, and the event of the context that is counted, if it is one."""
@@ -132,16 +136,20 @@ def holds(plan: Any, where: Where | None, event: Event) -> bool:
     found = event[where.of]
     if where.op == "missing" or found is None:
         return where.op == "missing" and found is None
-    values: list[Any] = list(where.values)
+    values: Sequence[Any] = where.values
     if where.of in plan.schema.decimals:
         scale = 10 ** plan.schema.decimals[where.of]
-        found, values = Fraction(round(found * scale), scale), [Fraction(str(one)) for one in values]
-    if where.op in ("==", "in"):
-        return found in values
-    return {
-        "!=": lambda: found != values[0], "<": lambda: found < values[0], "<=": lambda: found <= values[0],
-        ">": lambda: found > values[0], ">=": lambda: found >= values[0],
-    }[where.op]()  # fmt: skip
+        found, values = Fraction(round(found * scale), scale), fractions_of(values)
+    return found in values if where.op in ("==", "in") else COMPARED[where.op](found, values[0])
+
+
+COMPARED = {"!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
+@cache
+def fractions_of(values: tuple[float, ...]) -> list[Fraction]:
+    """The numbers as they are written."""
+    return [Fraction(str(one)) for one in values]
 
 
 def of_window(plan: Any, feature: Feature, event: Event, window: list[Event], labels: dict[str, int]) -> float:
@@ -188,6 +196,7 @@ def of_texts(kind: str, values: list[str], own: str | None) -> float:
     return found
 
 
+@cache
 def steps_of_log(n: int) -> int:
     """N log2 n in steps of 2^-30, cut off: how often 2 goes into n, and into what squaring makes of the rest."""
     whole = n.bit_length() - 1

@@ -1,10 +1,13 @@
 """A schema, a plan with every kind of feature, and streams of events for it."""
 
+from itertools import groupby
+
 import numpy as np
 from hypothesis import strategies as st
 
 from sentinel.events.columns import (
     FIRST_CONTEXT,
+    TRANSACTION,
     EventColumns,
     Outcome,
     columns_of_outcomes,
@@ -167,38 +170,43 @@ amounts = st.one_of(
 ).map(lambda cents: cents / 100)
 
 
+STARTS = st.sampled_from([0, 1_735_689_600_000_000, 86_399_000_000])
+ONE_IN_FIVE = st.integers(0, 4).map(lambda n: n == 0)
+PAUSES = st.sampled_from([0, 0, 1, 999_999, 1_000_000, 2_000_000, 3_000_000, 9_000_000, 70_000_000,
+                          HORIZON_US, HORIZON_US + 1])  # fmt: skip
+LATE = st.sampled_from([0, 0, 0, 1, 1_000_000, 3_000_000, 10_000_000, 90_000_000])
+AHEAD = st.sampled_from([0, 0, 0, 1, AHEAD_US, AHEAD_US + 1, 10_000_000, 1_800_000_000, -(10**9)])
+PLACES = st.sampled_from([(None, None), (48.137154, 11.576124), (-90.0, 180.0), (0.0, 0.0)])
+CONTEXTS = st.sampled_from([None, None, None, "login", "refund"])
+FIELDS = st.fixed_dictionaries(
+    {
+        "amount": amounts,
+        "points": st.one_of(st.none(), st.integers(-(10**12), 10**12)),
+        "risk": st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)),
+        "card": st.sampled_from(WEIRD_KEYS[:3]),
+        "shop": st.sampled_from((None, *WEIRD_KEYS[3:6])),
+        "channel": st.sampled_from([None, "web", "chip", "fax", "telex"]),
+        "status": st.sampled_from([None, "ok", "declined", "other"]),
+    }
+)
+
+
 @st.composite
 def streams(draw, length=40):
     """Transactions with ties, late ones and ones ahead of their arrival; outcomes and events of the context in between."""
     events = []
-    now = draw(st.sampled_from([0, 1_735_689_600_000_000, 86_399_000_000]))
+    now = draw(STARTS)
     for i in range(draw(st.integers(1, length))):
-        if events and draw(st.integers(0, 4)) == 0:
+        if events and draw(ONE_IN_FIVE):
             outcome = {"outcome": f"t{draw(st.integers(0, i))}", "fraud": draw(st.booleans()), "received": now}
             events.append(outcome)
             continue
-        now += draw(st.sampled_from([0, 0, 1, 999_999, 1_000_000, 2_000_000, 3_000_000, 9_000_000, 70_000_000,
-                                     HORIZON_US, HORIZON_US + 1]))  # fmt: skip
-        late = draw(st.sampled_from([0, 0, 0, 1, 1_000_000, 3_000_000, 10_000_000, 90_000_000]))
-        ahead = draw(st.sampled_from([0, 0, 0, 1, AHEAD_US, AHEAD_US + 1, 10_000_000, 1_800_000_000, -(10**9)]))
-        place = draw(st.sampled_from([(None, None), (48.137154, 11.576124), (-90.0, 180.0), (0.0, 0.0)]))
-        context = draw(st.sampled_from([None, None, None, "login", "refund"]))
-        events.append(
-            {
-                **({"context": context} if context else {"id": f"t{i}"}),
-                "time": max(now - late + ahead, 0),
-                "received": now,
-                "amount": draw(amounts),
-                "points": draw(st.one_of(st.none(), st.integers(-(10**12), 10**12))),
-                "latitude": place[0],
-                "longitude": place[1],
-                "risk": draw(st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))),
-                "card": draw(st.sampled_from(WEIRD_KEYS[:3])),
-                "shop": draw(st.sampled_from((None, *WEIRD_KEYS[3:6]))),
-                "channel": draw(st.sampled_from([None, "web", "chip", "fax", "telex"])),
-                "status": draw(st.sampled_from([None, "ok", "declined", "other"])),
-            }
-        )
+        now += draw(PAUSES)
+        time = max(now - draw(LATE) + draw(AHEAD), 0)
+        (latitude, longitude), context = draw(PLACES), draw(CONTEXTS)
+        who = {"context": context} if context else {"id": f"t{i}"}
+        at = {"time": time, "received": now, "latitude": latitude, "longitude": longitude}
+        events.append({**who, **at, **draw(FIELDS)})
     return events
 
 
@@ -210,19 +218,27 @@ def payment(i, time, received=None, **fields):
 
 
 def as_columns(events) -> EventColumns:
-    to_columns = columns_of_transactions(SCHEMA)
+    to_columns, kinds = (
+        columns_of_transactions(SCHEMA),
+        {name: n for n, name in enumerate(SCHEMA.events, FIRST_CONTEXT)},
+    )
     parts = []
-    for event in events:
-        if "outcome" in event:
-            parts.append(columns_of_outcomes(SCHEMA, [Outcome(event["outcome"], event["fraud"], 0)], event["received"]))
+    for are_outcomes, run in groupby(events, lambda event: "outcome" in event):
+        some = list(run)
+        received = np.array([event["received"] for event in some], np.int64)
+        if are_outcomes:
+            told = [Outcome(event["outcome"], event["fraud"], 0) for event in some]
+            parts.append(columns_of_outcomes(SCHEMA, told, received))
         else:
-            values = {SCHEMA.id: event.get("id", "of the context"), SCHEMA.time: event["time"]}
-            values |= {name: event[name] for name in SCHEMA.fields[2:]}
-            part = to_columns([SCHEMA.wire_type(**values)], event["received"])
-            if "context" in event:
-                part.kinds[:] = FIRST_CONTEXT + list(SCHEMA.events).index(event["context"])
+            part = to_columns([as_sent(event) for event in some], received)
+            part.kinds[:] = [kinds.get(event.get("context"), TRANSACTION) for event in some]
             parts.append(part)
     return concatenate(parts)
+
+
+def as_sent(event):
+    values = {SCHEMA.id: event.get("id", "of the context"), SCHEMA.time: event["time"]}
+    return SCHEMA.wire_type(**values, **{name: event[name] for name in SCHEMA.fields[2:]})
 
 
 def same_bits(a, b) -> bool:

@@ -18,8 +18,10 @@ from sentinel.features import definitions as f
 from sentinel.features import layout
 from sentinel.features.event_list import after, head
 from sentinel.features.forgetting import FREED_EVENTS, NEW_KEY_WEIGHT, SWEEP_EVERY, SWEPT_ROWS
+from sentinel.features.kernel import advance
 from sentinel.features.packed import pack, unpack
 from sentinel.features.plan import FeaturePlan
+from sentinel.features.profile import read_profiles
 from sentinel.features.store import MemoryStore
 from sentinel.features.table import held
 
@@ -35,6 +37,18 @@ def assert_same(plan, got, expected):
 def test_every_feature_equals_brute_force_to_the_last_bit(events):
     got = MemoryStore(PLAN).advance(as_columns(events)).rows
     assert_same(PLAN, got, oracle.replay(PLAN, events))
+
+
+def test_the_kernel_is_compiled_once_wherever_events_and_profiles_come_from():
+    """From a file or the log they are read-only: another type of array to the compiler, and ten seconds of its work."""
+    live, replayed, restored = MemoryStore(PLAN), MemoryStore(PLAN), MemoryStore(PLAN)
+    events = as_columns([payment(i, i) for i in range(3)])
+    rows = live.advance(events).rows
+    events.ids.flags.writeable = events.labels.flags.writeable = False
+    assert same_bits(replayed.advance(events).rows, rows)
+    restored.restore(live.snapshot())
+    restored.restore(unpack(pack(live.snapshot())))
+    assert len(advance.signatures) == len(read_profiles.signatures) == 1
 
 
 @settings(max_examples=100, deadline=None)

@@ -77,18 +77,22 @@ def test_a_stream_with_another_hash_key_from_anywhere_on_gives_the_same_bits(eve
     assert_goes_on(PLAN, events, rotated, len(events), sizes, restarts)
 
 
+PAUSES = st.sampled_from([0, 1_000_000, 9_000_000, 20_000_000, 50_000_000])
+SHOPS, CHANNELS = st.sampled_from([None, "s"]), st.sampled_from(["web", "chip"])
+EARLY_OR_LATE = st.sampled_from([0, 0, 0, AHEAD_US, -1_000_000, -LATE_US])
+
+
 @settings(max_examples=150, deadline=None)
 @given(streams(60), st.data())
 def test_the_former_key_can_be_taken_out_once_the_horizon_has_passed(events, data):
     """As far as nothing comes later than `max_late`; a category has the code that was learned, of its former name."""
     now_us = 0
     for event in events:  # busy keys: their windows are never empty
-        now_us += data.draw(st.sampled_from([0, 1_000_000, 9_000_000, 20_000_000, 50_000_000]))
+        now_us += data.draw(PAUSES)
         event["received"] = now_us
         if "time" in event:
-            event |= {"card": "a", "shop": data.draw(st.sampled_from([None, "s"]))}
-            event["channel"] = data.draw(st.sampled_from(["web", "chip"]))
-            event["time"] = now_us + data.draw(st.sampled_from([0, 0, 0, AHEAD_US, -1_000_000, -LATE_US]))
+            event |= {"card": "a", "shop": data.draw(SHOPS), "channel": data.draw(CHANNELS)}
+            event["time"] = now_us + data.draw(EARLY_OR_LATE)
     rotated = data.draw(st.integers(0, len(events) - 1))
     last_us = events[max(rotated - 1, 0)]["received"]
     taken_out = next((n for n, one in enumerate(events) if one["received"] > last_us + HORIZON_US), len(events))

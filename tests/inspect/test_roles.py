@@ -7,7 +7,7 @@ import pytest
 
 from sentinel.events.tables import Table
 from sentinel.inspect.columns import find_columns
-from sentinel.inspect.roles import find_roles
+from sentinel.inspect.roles import Role, find_roles
 
 ROWS = 400
 
@@ -33,9 +33,9 @@ USUAL = {
 
 def test_names_that_say_it(tmp_path):
     roles = roles_of(tmp_path, USUAL)
-    assert (roles.id, roles.time, roles.amount, roles.label) == ("transaction_id", "event_time", "amount", "is_fraud")
-    assert roles.keys == ("card_id",)
-    assert (roles.categories, roles.numbers, roles.left) == ((), (), ())
+    assert tuple(map(roles.column, list(Role)[:4])) == ("transaction_id", "event_time", "amount", "is_fraud")
+    assert roles.columns(Role.KEY) == ("card_id",)
+    assert (roles.columns(Role.CATEGORY), roles.columns(Role.NUMBER), roles.left) == ((), (), ())
     assert roles.times.has_offset
 
 
@@ -53,8 +53,8 @@ def test_names_that_say_it(tmp_path):
 )  # fmt: skip
 def test_names_of_others(tmp_path, names, expected):
     roles = roles_of(tmp_path, dict(zip(names, USUAL.values(), strict=True)))
-    assert (roles.id, roles.time, roles.amount, roles.label) == expected
-    assert roles.keys == (names[3],)
+    assert tuple(map(roles.column, list(Role)[:4])) == expected
+    assert roles.columns(Role.KEY) == (names[3],)
 
 
 def test_what_else_there_is(tmp_path):
@@ -65,19 +65,19 @@ def test_what_else_there_is(tmp_path):
         "nothing": lambda _n: None, "birth_date": lambda n: f"19{60 + n % 40}-01-01", "chargeback_date": lambda n: "2026-03-01" if n % 50 == 0 else None,
     }  # fmt: skip
     roles = roles_of(tmp_path, USUAL | further)
-    assert roles.keys == ("card_id", "merchant_id")
-    assert roles.categories == ("mcc", "channel", "recurring")
-    assert roles.numbers == ("risk", "items")
-    assert roles.place == ("lat", "long")
-    assert roles.outcome_time == "chargeback_date"
+    assert roles.columns(Role.KEY) == ("card_id", "merchant_id")
+    assert roles.columns(Role.CATEGORY) == ("mcc", "channel", "recurring")
+    assert roles.columns(Role.NUMBER) == ("risk", "items")
+    assert roles.columns(Role.PLACE) == ("lat", "long")
+    assert roles.column(Role.OUTCOME_TIME) == "chargeback_date"
     assert {one.column for one in roles.left} == {"currency", "note", "nothing", "birth_date"}
 
 
 def test_what_is_given_counts(tmp_path):
     columns = USUAL | {"fee": lambda n: n * 0.01, "booked_at": lambda n: f"2026-02-{1 + n % 28:02}"}
     roles = roles_of(tmp_path, columns, {"amount": "fee", "time": "booked_at"})
-    assert (roles.amount, roles.time) == ("fee", "booked_at")
-    assert roles.numbers == ("amount",)
+    assert (roles.column(Role.AMOUNT), roles.column(Role.TIME)) == ("fee", "booked_at")
+    assert roles.columns(Role.NUMBER) == ("amount",)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_is_given_counts(tmp_path):
 )
 def test_labels_are_read_or_asked_about(tmp_path, words, given, meanings):
     roles = roles_of(tmp_path, USUAL | {"is_fraud": lambda n: words[n % 50 == 0]}, labels=given)
-    assert roles.label == "is_fraud"
+    assert roles.column(Role.LABEL) == "is_fraud"
     assert roles.label_words == meanings
     assert (roles.label_problem is None) == (meanings is not None)
 
@@ -112,7 +112,7 @@ def test_labels_are_read_or_asked_about(tmp_path, words, given, meanings):
 )
 def test_how_times_are_written(tmp_path, write, form, has_offset):
     roles = roles_of(tmp_path, USUAL | {"event_time": write})
-    assert (roles.time, roles.times.form, roles.times.has_offset) == ("event_time", form, has_offset)
+    assert (roles.column(Role.TIME), roles.times.form, roles.times.has_offset) == ("event_time", form, has_offset)
 
 
 def test_days_and_months_that_could_be_either_are_told(tmp_path):
@@ -122,5 +122,35 @@ def test_days_and_months_that_could_be_either_are_told(tmp_path):
 
 
 def test_a_file_of_other_things_has_no_time_and_no_amount(tmp_path):
-    roles = roles_of(tmp_path, {"city": lambda n: f"city {n % 30}", "people": lambda n: n * 1_000})
-    assert (roles.time, roles.label, roles.id) == (None, None, None)
+    roles = roles_of(tmp_path, {"city": lambda n: f"city {n % 30}", "people": lambda n: n % 90 * 1_000})
+    assert (roles.column(Role.TIME), roles.column(Role.LABEL), roles.column(Role.ID)) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("tx", lambda n: 900_000 + 7 * n),
+        ("paymentReference", lambda n: f"PMT-{n}"),
+        ("c0", lambda n: f"{n * 2654435761 % 2**32:08x}"),
+        ("Beleg", lambda n: n + 1),
+    ],
+)
+def test_what_is_another_in_each_row_is_the_id_or_nothing(tmp_path, name, make):
+    others = {key: one for key, one in USUAL.items() if key != "transaction_id"}
+    assert roles_of(tmp_path, others | {name: make}).column(Role.ID) == name
+    beside = roles_of(tmp_path, USUAL | {name: make})
+    assert beside.column(Role.ID) == "transaction_id"
+    assert name not in beside.of
+
+
+@pytest.mark.parametrize("name", ["balance", "score", "total", "age_days", "lat"])
+def test_what_measures_is_no_id(tmp_path, name):
+    others = {key: one for key, one in USUAL.items() if key != "transaction_id"}
+    made = roles_of(tmp_path, others | {name: lambda n: n % 90 if name == "lat" else 3 * n})
+    assert made.column(Role.ID) is None
+
+
+def test_notes_of_people_are_no_ids(tmp_path):
+    others = {key: one for key, one in USUAL.items() if key != "transaction_id"}
+    further = {"note": lambda n: f"paid for {n}", "email": lambda n: f"a{n}@x.io", "contact": lambda n: f"a{n}@x.io"}
+    assert roles_of(tmp_path, others | further).column(Role.ID) is None

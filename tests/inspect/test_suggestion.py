@@ -6,7 +6,7 @@ import pytest
 from sentinel.detectors import load_detector
 from sentinel.events.files import read_history
 from sentinel.events.reading import Reading
-from sentinel.events.secrets import Secrets
+from sentinel.events.secrets import HashKey, Secrets
 from sentinel.inspect.inspection import inspect_file
 
 NOW_US = 1_790_000_000_000_000
@@ -76,6 +76,35 @@ def test_what_is_missing_somewhere_is_optional(tmp_path):
     assert len(history) == 1_000
 
 
+def test_na_is_missing_of_numbers_and_times_and_a_text_of_all_else(tmp_path):
+    """As files are read: `NA` is a country."""
+    rows = ["id,time,amount,card,country,risk,channel,reported,fraud"]
+    for n in range(600):
+        fraud, none = n % 40 == 7, ("NA", "None", " null ")[n % 3]
+        rows.append(
+            f"t{n},{BEGIN + n * 3_600},{n % 90}.25,{none if n % 5 == 0 else f'c{n % 30}'},{'NA' if n % 2 else 'DE'},"
+            f"{none if n % 4 == 0 else n / 9:.9},{('true', '', 'NA')[n % 3]},"
+            f"{'2026-01-01T00:00:00Z' if fraud else 'NA'},{('n', 'y')[fraud]}"
+        )
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(rows))
+    found = inspect_file(path, Reading(), secrets=Secrets(), now_us=NOW_US, stage=lambda _name, _done, _of: None)
+    of = {one.name: one for one in found.columns}
+    assert {name: of[name].missing for name in ("card", "country", "risk", "channel", "reported")} == {
+        "card": 0, "country": 0, "risk": 150, "channel": 200, "reported": 585,
+    }  # fmt: skip
+    assert of["country"].words == {"DE": 300, "NA": 300}
+    assert (of["card"].distinct, of["country"].distinct, of["reported"].distinct) == (33 - 6, 2, 1)
+    assert found.roles["reported"] == "outcome time"
+    (tmp_path / "suggested.py").write_text(found.detector)
+    detector = load_detector(str(tmp_path / "suggested.py"))
+    assert set(detector.schema.optional) == {"risk", "channel"}
+    frame = read_history(path, detector.schema, now_us=NOW_US).frame
+    assert {name: frame[name].null_count() for name in ("card", "country", "risk", "channel")} == {
+        name: of[name].missing for name in ("card", "country", "risk", "channel")
+    }
+
+
 def test_without_an_id_one_is_assigned(tmp_path):
     detector, history = suggested(tmp_path, id=lambda n: "same" if n % 2 else "other")
     assert detector.schema.optional[0] == detector.schema.id == "transaction_id"
@@ -92,3 +121,51 @@ def test_names_that_would_meet_are_told_apart(tmp_path):
     detector, history = suggested(tmp_path, **columns)
     assert len(set(detector.schema.fields)) == len(detector.schema.fields) == 8
     assert len(history) == 1_000
+
+
+def test_hours_are_those_of_the_zone_that_was_given(tmp_path):
+    path = tmp_path / "x.csv"
+    rows = [
+        {"transaction_id": f"t{n}", "event_time": f"2026-01-{1 + n // 24:02} {n % 24:02}:00:00", "amount": n % 90 + 0.25, "is_fraud": n % 9 == 0}
+        for n in range(700)
+    ]  # fmt: skip
+    pl.DataFrame(rows).write_csv(path)
+    found = inspect_file(
+        path, Reading(timezone="Europe/Madrid"), secrets=Secrets(), now_us=NOW_US, stage=lambda _name, _done, _of: None
+    )
+    assert 'hour_of_day("Europe/Madrid"),' in found.detector
+    assert 'day_of_week("Europe/Madrid"),' in found.detector
+    assert any("Europe/Madrid" in note for note in found.notes)
+    assert not any("UTC unless" in note for note in found.notes)
+
+
+def test_what_can_be_hidden_is_said_and_not_shown(tmp_path):
+    path = tmp_path / "x.csv"
+    rows = [
+        {"transaction_id": f"t{n}", "event_time": 1_767_225_600 + 3_600 * n, "amount": n % 90 - 5.25, "pan": ("4111111111111111", "5500005555555559")[n % 2],
+         "payer_email": f"ann.{n % 30}@example.com", "is_fraud": int(n % 9 == 0)}
+        for n in range(700)
+    ]  # fmt: skip
+    pl.DataFrame(rows).write_csv(path)
+    found = inspect_file(
+        path, Reading(), secrets=Secrets(HashKey("1", b"k" * 32)), now_us=NOW_US, stage=lambda _name, _done, _of: None
+    )
+    assert '# secret=("pan",), keep_digits=("pan",)' in found.detector
+    assert '# secret=("payer_email",), keep_domain=("payer_email",)' in found.detector
+    assert "# no fallback" in found.detector
+    shown = [one for column in found.columns for one in column.examples]
+    assert "...@example.com" in shown
+    assert not any("ann." in one or "4111" in one for one in shown)
+    assert any("negative_amounts" in note for note in found.notes)
+    (tmp_path / "d.py").write_text(found.detector)
+    assert load_detector(str(tmp_path / "d.py")).schema.negative_amounts
+
+
+@pytest.mark.parametrize("commas", [0, 1, 5])
+def test_some_numbers_with_a_comma_make_no_cents_of_the_others(tmp_path, commas):
+    path = tmp_path / "x.csv"
+    rows = [f"t{n},{1_767_225_600 + 3_600 * n},{chr(34)}{n % 90}{',' if n < commas else '.'}25{chr(34)},{int(n % 9 == 0)}" for n in range(700)]  # fmt: skip
+    path.write_text("\n".join(["transaction_id,event_time,amount,is_fraud", *rows]))
+    found = inspect_file(path, Reading(), secrets=Secrets(), now_us=NOW_US, stage=lambda _name, _done, _of: None)
+    (amount,) = [one for one in found.columns if one.name == "amount"]
+    assert amount.greatest == 89.25

@@ -6,6 +6,7 @@ import pytest
 from sentinel import Schema, count, field, seconds_since_last
 from sentinel.features.plan import FeaturePlan
 from sentinel.model.bundle import read_manifest
+from sentinel.record import coverage
 from sentinel.record.coverage import Coverage
 from sentinel.record.file_log import FileLog
 from sentinel.record.log import Kind
@@ -72,6 +73,40 @@ def test_a_gap_is_over_when_the_log_reaches_back_far_enough(told):
 def test_entries_that_are_no_decisions_do_not_count(told, log, manifest):
     log.write(Kind.HEARTBEAT, 1, manifest.history.last_us + DAY_US // 2, b"")
     assert told(6) is not None
+
+
+class Counted:
+    """A log that counts what is read of it."""
+
+    def __init__(self, log):
+        self._log, self.reads = log, 0
+
+    def __getattr__(self, name):
+        return getattr(self._log, name)
+
+    def read(self, position, limit):
+        self.reads += 1
+        return self._log.read(position, limit)
+
+
+def test_a_long_log_is_read_on_at_each_call_and_unknown_until_that_is_done(log, manifest, made, monkeypatch):
+    monkeypatch.setattr(coverage, "_MOST_PAGES", 2)
+    last_us = manifest.history.last_us
+    for n in range(5):
+        log.write(Kind.HEARTBEAT, 5_000, last_us + DAY_US + n, b"")
+    counted = Counted(log)
+    asked = Coverage(counted)
+
+    def told():
+        return asked.gap(manifest, last_us + 10 * DAY_US)
+
+    for _ in range(2):
+        assert "it is unknown yet what the features of v1 lack" in told()
+    assert "nothing was decided here since" in told()
+    log.write(Kind.DECIDED, 1, last_us + 6 * DAY_US, made.decided([{"id": "first"}]))
+    assert "the first decision here" in told()
+    assert "the first decision here" in told()
+    assert counted.reads == 6
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ from sentinel.events.context import ContextReader
 from sentinel.events.reader import TransactionReader
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets, key_of
+from sentinel.events.wire import Unsealed, seal_what_waits
 from sentinel.record.erasure import erase
 from sentinel.record.subjects import SubjectKeys
-from sentinel.serve.batch import Report
-from sentinel.serve.queue import Queue, Request
 
 SCHEMA = Schema(
     keys=("card", "mail", "shop"),
@@ -30,42 +29,34 @@ def subjects(tmp_path):
 
 
 def test_what_waits_while_its_subject_is_erased_can_be_read_once_it_is_recorded(subjects, fake_log):
-    reader, log = TransactionReader(SCHEMA, SECRETS, subjects.sealed), fake_log.FakeLog()
+    """A transaction and a context event that were read before: they are sealed as they are recorded, with a new key."""
+    reader, context = TransactionReader(SCHEMA, SECRETS, Unsealed), ContextReader(SCHEMA, SECRETS, Unsealed)
+    times = {"event_time": 1_738_404_000}
 
     def read(card, mail):
-        body = {"transaction_id": "t", "event_time": 1_738_404_000, "amount": 1, "card": card} | (
-            {"mail": mail} if mail else {}
-        )
+        body = times | {"transaction_id": "t", "amount": 1, "card": card} | ({"mail": mail} if mail else {})
         return reader.decode(json.dumps(body).encode())
+
+    def told(fields):
+        return context.decode(json.dumps({"event_id": "e"} | times | fields).encode())
+
+    def record(*transactions):
+        for one in transactions:
+            seal_what_waits(one, ["mail_sealed"], subjects.sealed)
+        subjects.sync(0)
 
     def shown(transaction):
         return subjects.opened(f"card={transaction.card}", "mail", transaction.mail_sealed)
 
     recorded, waiting, bare, other = read("c", "a@b"), read("c", "a@b"), read("c", None), read("d", "d@b")
-    queue = Queue(100)
-    queue.put(Request([waiting, bare, other], 0, 0, lambda _: None))
-    subjects.sync(0)
-    assert erase(log, subjects, reader, ("card", "c"), 0, waiting=queue.transactions).found
-    subjects.sync(0)
-    assert shown(recorded) is None
-    assert (shown(waiting), shown(other)) == ("a@b", "d@b")
+    change, visit = told({"event": "mail_change", "card": "c", "mail": "a@b"}), told({"event": "visit", "shop": "s"})
+    assert b"a@b" not in SCHEMA.encode(waiting)
+    assert json.loads(SCHEMA.encode(waiting))["mail_sealed"] is None
+    assert not subjects.are_new
+    record(recorded)
+    assert shown(recorded) == "a@b"
+    assert erase(fake_log.FakeLog(), subjects, reader, ("card", "c"), 0).found
+    record(waiting, bare, other, change, visit)
+    assert [shown(one) for one in (recorded, waiting, other, change)] == [None, "a@b", "d@b", "a@b"]
     assert waiting.mail_sealed != recorded.mail_sealed
     assert bare.mail_sealed is None
-
-
-def test_an_event_that_waits_while_its_subject_is_erased_can_be_read_once_it_is_recorded(subjects, fake_log):
-    context, queue = ContextReader(SCHEMA, SECRETS, subjects.sealed), Queue(100)
-
-    def read(fields):
-        return context.decode(json.dumps({"event_id": "e", "event_time": 1_738_404_000} | fields).encode())
-
-    recorded, waiting = (read({"event": "mail_change", "card": "c", "mail": "a@b"}) for _ in range(2))
-    visit = read({"event": "visit", "shop": "s"})
-    queue.put_events(Request([Report(waiting, "app"), Report(visit, "app")], 0, 0, lambda _: None))
-    subjects.sync(0)
-    assert erase(
-        fake_log.FakeLog(), subjects, TransactionReader(SCHEMA, SECRETS), ("card", "c"), 0, waiting=queue.events
-    ).found
-    subjects.sync(0)
-    shown = [subjects.opened("card=c", "mail", one.mail_sealed) for one in (recorded, waiting)]
-    assert shown == [None, "a@b"]

@@ -39,6 +39,12 @@ def ids_in(view):
     return [row.transaction_id for row in reversed(view.search(DecisionQuery(limit=500)).rows)]
 
 
+def test_it_starts_without_what_computes_features_and_scores():
+    """Every server has one, and a compiler takes as long to load as all else of it."""
+    code = "import sys, sentinel.record.projector as _; print({'numba', 'onnxruntime'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
 def test_it_follows_the_log(view, log, made):
     projector = Projector(view, log, lambda: made.SCHEMAS)
     assert not projector.step()

@@ -15,13 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import StorageProblem
+from sentinel.events.reference_tables.versions import Row
 from sentinel.events.times import instant_us
 from sentinel.features.packed import pack
 from sentinel.model.bundle import load_bundle, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.record.applied import apply, deployment_in, log_folder
 from sentinel.record.disk import RealDisk
-from sentinel.record.entries import Activation, body_of
+from sentinel.record.entries import Activation, TableRows, body_of
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history, origin_of
 from sentinel.record.file_log import FileLog
 from sentinel.record.log import Kind
@@ -29,6 +30,8 @@ from sentinel.record.log_reader import FileLogReader
 from sentinel.record.problem import problem_of
 from sentinel.record.snapshots import Snapshots
 from sentinel.record.snapshotter import AT_LATEST_S, LOOK_EVERY_S, RETRY_S, Snapshotter, kept_in
+from sentinel.record.table_state import NAME as TABLES
+from sentinel.record.table_state import TableState, append_rows, tables_origin
 
 FIRST_US = instant_us("2025-02-02T00:00:00Z")  # after the history of v1, v2 and v4, before the end of that of v3
 EVERY = 20
@@ -128,6 +131,34 @@ def assert_starts_are_as_good_as_replays(shop, snapshots, tmp_path, versions=("v
 
 
 # when it saves
+
+
+def test_the_tables_are_saved_once_there_are_any(shop, snapshotter, snapshots):
+    def saved_tables():
+        return snapshots.positions(TABLES, tables_origin(shop.log))
+
+    def told(limit):
+        append_rows(
+            shop.log, TableRows.of("cards", "exact", [Row("c", 0, b"%d" % limit)], "feed"), shop.log.clock(shop.us)
+        )
+
+    now_s = 0.0
+    for limit in range(12):
+        shop.decide(10)
+        if limit >= 6:
+            told(limit)
+        now_s += RETRY_S
+        while snapshotter.step(now_s):
+            pass
+        assert (TABLES in snapshotter.states) == (limit >= 6)
+    assert snapshotter.problem is None
+    assert len(saved_tables()) == 2
+    start = TableState.of(shop.log, snapshots)
+    assert start.tables.of("cards", "exact").values_at("c", 1) == b"11"
+    assert start.position == shop.log.durable
+    told(99)
+    snapshotter.finish()
+    assert saved_tables()[-1] == shop.log.durable
 
 
 def test_a_state_is_saved_when_enough_has_come(shop, snapshotter, snapshots, tmp_path):

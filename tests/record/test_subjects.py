@@ -84,15 +84,6 @@ def test_a_key_that_nothing_was_stored_with_yet_hinders_no_erasure(subjects, tmp
     assert not SubjectKeys(tmp_path).erase("card_id=new")
 
 
-def test_new_keys_in_memory_are_bounded(subjects, tmp_path, monkeypatch):
-    monkeypatch.setattr("sentinel.record.subjects._MOST_UNSAVED", 10)
-    sealed = {name: subjects.sealed(name, "email", name) for name in (f"card_id={n}" for n in range(25))}
-    assert len(subjects._unsaved) == 5
-    subjects.purge()
-    subjects.sync(0)
-    assert all(subjects.opened(name, "email", one) == name for name, one in sealed.items())
-
-
 def test_keys_are_forgotten_once_the_log_has_nothing_that_they_sealed(tmp_path):
     day = [100]
     subjects = SubjectKeys(tmp_path, lambda: day[0] * DAY_US)
@@ -159,3 +150,10 @@ def test_a_subject_is_known_by_its_other_names_as_long_as_its_key(tmp_path):
     subjects.sync(pruned_us=101 * DAY_US)
     assert sorted(subjects.names_of("card=s3")) == ["card=s2", "card=s3"]
     subjects.close()
+
+
+def test_the_file_is_made_before_the_first_subject_where_that_is_asked(subjects, tmp_path, monkeypatch):
+    subjects.prepare()
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+    monkeypatch.setattr("sqlite3.connect", None)  # the first transaction opens nothing any more
+    assert subjects.sealed("card_id=c", "email", "a@b.example")

@@ -1,5 +1,6 @@
 """`deploy/nginx.conf` does what it says, in front of a real server: only paths, names and ports are replaced."""
 
+import http.client
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from sentinel.commands.server_process import ServerProcess, free_port, port_is_f
 
 HOST = "127.0.0.1"
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "nginx.conf"
+ADMIN = "chosen-by-people-and-long-enough"
 INGRESS = DEPLOYED.with_name("ingress.yaml")
 PAYMENT = {"event_time": 1_767_225_600, "amount": 12.5, "card": "card-1", "shop": "shop-1", "risk": 0.5}
 
@@ -39,14 +41,14 @@ def key(home):
 
 @pytest.fixture(scope="module")
 def front(home, key, program, tmp_path_factory):
-    """A server that asks for keys, and nginx before it; the port of the latter and its authority."""
+    """A server that asks for keys, and nginx before it; the port of the latter, its authority, the server's port."""
     folder = tmp_path_factory.mktemp("nginx")
     authority = trustme.CA()
     certificate = authority.issue_cert("fraud.example")
     certificate.private_key_pem.write_to_path(folder / "key")
     for blob in certificate.cert_chain_pems:
         blob.write_to_path(folder / "pem", append=True)
-    settings = {"SENTINEL_AUTH": "required", "SENTINEL_HOSTS": "fraud.example"}
+    settings = {"SENTINEL_AUTH": "required", "SENTINEL_HOSTS": "fraud.example", "SENTINEL_ADMIN_KEY": ADMIN}
     server = ServerProcess(home, HOST, free_port(HOST), environment=settings)
     server.start()
     port = free_port(HOST)
@@ -65,10 +67,10 @@ def front(home, key, program, tmp_path_factory):
     nginx = subprocess.Popen(
         [program("nginx", "nginx-light"), "-e", folder / "first.log", "-p", folder, "-c", folder / "nginx.conf"]
     )
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end and port_is_free(HOST, port):
         time.sleep(0.05)
-    yield port, authority
+    yield port, authority, server.port
     nginx.terminate()
     nginx.wait()
     server.stop()
@@ -77,7 +79,7 @@ def front(home, key, program, tmp_path_factory):
 @pytest.fixture
 def ask(front):
     """One request through nginx; status, body."""
-    port, authority = front
+    port, authority, _ = front
     context = ssl.create_default_context()
     authority.configure_trust(context)
 
@@ -114,7 +116,24 @@ def test_an_upgrade_is_not_passed_on(ask, key):
 
 
 def test_a_body_beyond_the_limit_is_refused_at_the_door(ask, key):
-    assert ask("POST", "/v1/score", ["x" * 1_100_000], f"Authorization: Bearer {key}")[0] == 413
+    status, body = ask("POST", "/v1/score", ["x" * 1_100_000], f"Authorization: Bearer {key}")
+    assert (status, json.loads(body)["status"]) == (413, 413)
+
+
+def test_no_caller_names_a_tenant(ask, key):
+    lines = [f"Authorization: Bearer {key}", "X-Sentinel-Tenant: nobody"]
+    assert ask("POST", "/v1/score", {"transaction_id": "n4", **PAYMENT}, *lines)[0] == 200
+
+
+def test_guesses_through_the_proxy_do_not_lock_out_who_asks_at_the_machine(ask, front):
+    for n in range(12):
+        status, body = ask("GET", "/v1/decisions/n1", None, f"Authorization: Bearer guess-{n}")
+    assert (status, json.loads(body)["status"]) == (429, 429)
+    assert ask("GET", "/v1/decisions/n1", None, f"Authorization: Bearer {ADMIN}")[0] == 429
+    connection = http.client.HTTPConnection(HOST, front[2], timeout=10)
+    connection.request("GET", "/admin/version", headers={"Authorization": f"Bearer {ADMIN}"})
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -16,7 +18,13 @@ from typer.testing import CliRunner
 
 from sentinel.bench.serving_benchmark import served
 from sentinel.cli import app
+from sentinel.commands import server_process
 from sentinel.commands.server_process import free_port
+from sentinel.detectors import load_detector
+from sentinel.events.files import read_history
+from sentinel.events.reading import Reading
+from sentinel.model.registry import Registry
+from sentinel.train.pipeline import train
 
 
 def refused(*arguments):
@@ -35,6 +43,13 @@ def sentinel(*arguments, code=0):
     return done
 
 
+def said(*arguments):
+    """What a command prints that was tried as a process elsewhere."""
+    done = CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, (done.exit_code, done.output)
+    return done.stdout
+
+
 def test_from_a_file_to_a_proven_model(tmp_path, shop_file, shop_detector):
     home = tmp_path / "home"
     given = ["--detector", shop_detector, "--data", shop_file]
@@ -50,18 +65,42 @@ def test_from_a_file_to_a_proven_model(tmp_path, shop_file, shop_detector):
     assert "test part" in measured["measured_on"]
     estimate = measured["metrics"]["average_precision"]
     assert estimate["low"] < estimate["value"] < estimate["high"]
-    again = json.loads(sentinel("train", *given, "--home", home, "--json").stdout)
+    again = json.loads(said("train", *given, "--home", home, "--json"))
     assert (again["version"], again["champion"]) == ("v2", "v1")
     assert again["metrics"] == trained["metrics"]
     sentinel("models", "promote", "v2", "--home", home)
     listed = json.loads(sentinel("models", "list", "--home", home, "--json").stdout)
     assert [(one["version"], one["champion"]) for one in listed] == [("v1", False), ("v2", True)]
-    manifest = json.loads(sentinel("models", "show", "v2", "--home", home).stdout)
+    manifest = json.loads(said("models", "show", "v2", "--home", home))
     assert manifest["history"]["transactions"] == 6000
     files = {name: (home / "models" / "v2" / name).read_bytes() for name in manifest["files"]}
     assert {name: hashlib.sha256(data).hexdigest() for name, data in files.items()} == manifest["files"]
     report = json.loads(sentinel("doctor", "--home", home, "--port", free_port("127.0.0.1"), "--json").stdout)
     assert report["healthy"], report
+
+
+def test_a_home_whose_first_training_was_interrupted_takes_the_next_version(tmp_path, shop_file, shop_detector):
+    history = read_history(shop_file, load_detector(shop_detector).schema, Reading())
+    train(load_detector(shop_detector), history, Registry(tmp_path / "models"), lambda *_: None)
+    given = ["--detector", shop_detector, "--data", shop_file, "--home", tmp_path]
+    trained = sentinel("train", *given, "--json")
+    assert [json.loads(trained.stdout)[name] for name in ("version", "champion")] == ["v2", "v2"]
+
+
+def test_a_model_that_tells_nothing_is_warned_of_where_nobody_can_miss_it(tmp_path, shop_file, shop_detector):
+    source = Path(shop_detector).read_text()
+    begin, end = source.index("    features=("), source.index("    training=")
+    detector, home = tmp_path / "blind.py", tmp_path / "home"
+    detector.write_text(source[:begin] + "    features=(sentinel.hour_of_day(),),\n" + source[end:] + "\n")
+    detector.write_text("import sentinel\n" + detector.read_text())
+    given = ["--detector", detector, "--data", shop_file, "--home", home]
+    trained = sentinel("train", *given, "--json")
+    warnings = json.loads(trained.stdout)["metrics"]["warnings"]
+    assert any("AUC ROC" in one for one in warnings), warnings
+    assert "v1 can hardly work as it is" in trained.stderr
+    assert json.loads(sentinel("models", "show", "v1", "--home", home).stdout)["metrics"]["warnings"] == warnings
+    measured = sentinel("evaluate", *given)
+    assert " ".join(warnings[-1].split()[:4]) in measured.stderr
 
 
 def test_parity_through_a_server_and_a_kill(shop_file, shop_detector):
@@ -119,11 +158,11 @@ def test_simulate_writes_the_same_bytes_for_the_same_seed(tmp_path):
         )
         assert facts["transactions"] == 5000
         hashes.add(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
-    sentinel("simulate", "--transactions", 5000, "--seed", 8, "--out", tmp_path / "c.parquet")
+    said("simulate", "--transactions", 5000, "--seed", 8, "--out", tmp_path / "c.parquet")
     hashes.add(hashlib.sha256((tmp_path / "c.parquet").read_bytes()).hexdigest())
     assert len(hashes) == 2
-    sentinel("simulate", "--transactions", 50, "--out", tmp_path / "d.csv")
-    sentinel("simulate", "--transactions", 50, "--out", tmp_path / "d.jsonl")
+    said("simulate", "--transactions", 50, "--out", tmp_path / "d.csv")
+    said("simulate", "--transactions", 50, "--out", tmp_path / "d.jsonl")
     assert (tmp_path / "d.jsonl").read_text().count("\n") == 50
 
 
@@ -212,3 +251,27 @@ def test_a_detector_that_fails_names_its_file(tmp_path, shop_file):
 def test_help_and_version():
     assert "serve" in sentinel("--help").stdout
     assert sentinel("--version").stdout.startswith("sentinel 0")
+
+
+def test_a_model_of_another_detector_asks_for_its_file(shop_home, shop_file):
+    said = refused("evaluate", "--data", shop_file, "--home", shop_home)
+    assert "trained by detector 'shop', not 'payments'; give --detector FILE, where shop is declared" in said
+
+
+def test_the_audit_shows_what_was_asked(shop_home):
+    shown = CliRunner().invoke(app, ["audit", "--home", str(shop_home)]).stderr
+    assert "promote v1  " in shown
+
+
+def test_the_list_of_keys_shows_the_hour_at_which_one_ends(tmp_path):
+    sentinel("keys", "create", "shop", "--scopes", "score", "--expires", "1h", "--home", tmp_path)
+    (line,) = CliRunner().invoke(app, ["keys", "list", "--home", str(tmp_path)]).stderr.splitlines()
+    assert re.search(r" until \d{4}-\d\d-\d\d \d\d:\d\dZ$", line)
+
+
+def test_a_server_that_is_not_ready_in_time_says_what_to_try(shop_home, tmp_path, monkeypatch):
+    shutil.copytree(shop_home, tmp_path / "home")
+    monkeypatch.setattr(server_process, "_PATIENCE_S", 0.01)
+    server = server_process.ServerProcess(tmp_path / "home", "127.0.0.1", free_port("127.0.0.1"))
+    with pytest.raises(server_process.ServerFailed, match=r"takes minutes on a busy .* try again\. It said"):
+        server.start()

@@ -8,10 +8,13 @@ import random
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from sentinel.cli import app
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.record.applied import log_folder
 from sentinel.record.entries import context_rows
@@ -138,15 +141,58 @@ def simulated(tmp_path_factory):
 
 def test_from_two_files_to_a_proven_model(tmp_path, simulated):
     data, events = simulated
-    built = sentinel("features", "build", *data, "--events", events, "--out", tmp_path / "f.parquet", "--json")
+    built = sentinel("features", "build", *data, "--events-file", events, "--out", tmp_path / "f.parquet", "--json")
     assert json.loads(built.stdout)["transactions"] == 30_000
     assert "login" in built.stderr
-    trained = json.loads(sentinel("train", *data, "--events", events, "--home", tmp_path / "h", "--json").stdout)
-    measured = json.loads(sentinel("evaluate", *data, "--events", events, "--home", tmp_path / "h", "--json").stdout)
+    trained = json.loads(sentinel("train", *data, "--events-file", events, "--home", tmp_path / "h", "--json").stdout)
+    measured = json.loads(
+        sentinel("evaluate", *data, "--events-file", events, "--home", tmp_path / "h", "--json").stdout
+    )
     assert measured["metrics"] == trained["metrics"]
     assert "test part" in measured["measured_on"]
-    without = json.loads(sentinel("evaluate", *data, "--home", tmp_path / "h", "--json").stdout)
-    assert "test part" not in without["measured_on"], "a history without its events is another one"
+    without = CliRunner().invoke(app, ["evaluate", *map(str, data), "--home", str(tmp_path / "h"), "--json"])
+    assert "test part" not in json.loads(without.stdout)["measured_on"], "a history without its events is another one"
+
+
+COUNTING = f"""import msgspec
+from sentinel import count, seconds_since
+from sentinel.detectors import load_detector
+
+shop = load_detector({str(Path(__file__).parents[1] / "shop_with_events_detector.py")!r})
+since = seconds_since("refund", by="card")
+detector = msgspec.structs.replace(shop, features=(*shop.features, count(event="login", by="card", over="1d"), since))
+"""
+
+
+@pytest.fixture
+def counting(tmp_path):
+    """The arguments that name the shop's detector with features of logins and refunds."""
+    (tmp_path / "counting.py").write_text(COUNTING)
+    return ["--detector", str(tmp_path / "counting.py")]
+
+
+@pytest.mark.parametrize("command", [["train"], ["features", "build", "--out", "f.parquet"], ["parity"], ["demo"]])
+def test_events_that_features_count_are_not_left_out_in_silence(tmp_path, monkeypatch, counting, command):
+    monkeypatch.chdir(tmp_path)
+    port = ["--port", str(free_port(HOST))] if command == ["demo"] else []
+    done = CliRunner().invoke(app, [*command, *counting, "--data", "p.csv", *port])
+    said = " ".join(done.stderr.split())
+    assert done.exit_code == 1, said
+    assert "count context events (login, refund), and no file" in said
+    assert "--events-file none" in said
+
+
+def test_a_model_is_not_measured_without_the_events_it_counts_in_silence(tmp_path, monkeypatch, counting, shop_file):
+    monkeypatch.chdir(tmp_path)
+    given = [*counting, "--data", str(shop_file), "--home", "h"]
+    sentinel("train", *given, "--events-file", "none")
+    done = CliRunner().invoke(app, ["evaluate", *given])
+    assert (done.exit_code, "--events-file none" in done.stderr) == (1, True)
+    (tmp_path / "e.csv").write_text("event,event_id,event_time,card\nlogin,e1,2025-01-02T00:00:00Z,card-1\n")
+    said = " ".join(sentinel("evaluate", *given, "--events-file", "e.csv").stderr.replace("│", " ").split())
+    assert "refund is declared and the file has none of it: features count it" in said
+    assert "password_change is declared and the file has none of it: no feature counts it" in said
+    assert "login is declared" not in said
 
 
 def test_parity_sends_the_events_in_their_place(simulated):

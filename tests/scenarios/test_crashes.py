@@ -100,7 +100,7 @@ def assert_saved_to_the_end(home):
 
 
 def until(what):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not what():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.05)
@@ -152,7 +152,7 @@ def test_killed_snapshotters_cost_no_answer_and_a_server_killed_while_one_saves_
             await loop.run_in_executor(None, until, lambda: snapshotter_of(server))
         before = snapshots_in(home)
         await loop.run_in_executor(None, until, lambda: snapshots_in(home) != before)
-        assert get_json(server.port, "/health")["snapshots"]["restarts"] == 2
+        assert get_json(server.port, "/health")["snapshots"]["restarts"] >= 2
         snapshotter = snapshotter_of(server)
         await loop.run_in_executor(None, until, lambda: list((home / "snapshots").glob("*.spare")))
         await loop.run_in_executor(None, server.kill)

@@ -2,9 +2,11 @@
 
 import http.client
 import json
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,12 @@ def replay(home, name):
     return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
+def test_the_keys_file_is_there_before_the_first_transaction(home, server):
+    assert not (home / "subjects.db").exists()
+    server.start()
+    assert (home / "subjects.db").exists()
+
+
 def test_what_is_personal_is_erased_and_nothing_else_changes(home, server):
     server.start()
     begun = int(time.time()) - 1000
@@ -124,6 +132,11 @@ def test_what_is_personal_is_erased_and_nothing_else_changes(home, server):
     assert email_of(server, "t31") == EMAILS[1]
     assert {email_of(server, f"t{n}") for n in range(1, 30, 5)} == {"erased"}
 
+    noted = HomeDeployment(home).audit(1).changes[0]
+    assert json.loads(noted.after) == {"erased": "card", "value": done["value"]}
+    assert "card-1" not in str(noted)
+    assert done["value"][:3] == "s1_"
+
     server.stop()
     code, done, _ = erase(home, "card=card-2")
     assert (code, done["found"]) == (0, True)
@@ -133,6 +146,7 @@ def test_what_is_personal_is_erased_and_nothing_else_changes(home, server):
         assert said in error
     noted = HomeDeployment(home).audit(1).changes[0]
     assert (noted.what, noted.where, noted.asked) == ("erase", "command line", '{"key":"card"}')
+    assert json.loads(noted.after) == {"erased": "card", "value": done["value"], "erased_at": done["position"]}
     assert "card-2" not in str(noted)
     server.start()
     assert email_of(server, "t2") == "erased"
@@ -149,3 +163,25 @@ def test_what_is_personal_is_erased_and_nothing_else_changes(home, server):
     assert kinds.count(Kind.ERASED) == 3
     before_first = kinds[: kinds.index(Kind.ERASED)]
     assert before_first[-1] == Kind.AUDIT, "an entry too many after a crash, never one too few"
+
+
+def test_what_is_refused_leaves_no_key(home, server):
+    """Not in the file, and not once something else is stored either."""
+    server.start()
+    begun = int(time.time()) - 1000
+
+    def subjects():
+        with closing(sqlite3.connect(home / "subjects.db")) as file:
+            return {name for (name,) in file.execute("SELECT subject FROM subjects")}
+
+    assert ask(server, "POST", "/v1/score", payment(200, begun))[0] == 200
+    before = subjects()
+    for n in range(5):
+        card = {"card": f"refused-{n}"}
+        assert ask(server, "POST", "/v1/score", payment(200, begun) | card)[0] == 409
+        assert ask(server, "POST", "/v1/score", payment(210 + n, begun + 90_000) | card)[0] == 422
+        answers = ask(server, "POST", "/v1/score", [payment(200, begun) | card, payment(200, begun)])[1]
+        assert [one.get("status", 200) for one in answers] == [409, 200]
+    assert ask(server, "POST", "/v1/score", payment(220, begun) | {"card": "taken"})[0] == 200
+    assert len(subjects() - before) == 1
+    assert email_of(server, "t220") == EMAILS[0]

@@ -27,6 +27,9 @@ HOST = "127.0.0.1"
 SWAPS = int(os.environ.get("SENTINEL_SWAPS", "40"))
 BATCH = 20
 BEGIN_S = 1_738_400_000  # just after the history
+PATIENT = {"SENTINEL_DEADLINE_MS": "5000", "SENTINEL_CIRCUIT_THRESHOLD_MS": "5000"}
+"""Time to answer where something else is tested: a busy machine may stall for longer than 60 ms."""
+
 OVERLOAD_S = float(os.environ.get("SENTINEL_OVERLOAD_S", "1.5"))
 
 
@@ -115,8 +118,7 @@ def resident_mb(pid):
 
 def test_swaps_under_load_lose_and_mix_up_nothing(home, stored):
     scorers = {name: load_bundle(home / "models" / name).scorer for name in ("v1", "v2")}
-    # plenty of time to answer: what is tested is the swap, and a busy machine may stall for longer than 60 ms
-    with served(home, SENTINEL_DEADLINE_MS="5000", SENTINEL_CIRCUIT_THRESHOLD_MS="5000") as server:
+    with served(home, **PATIENT) as server:
         with Traffic(server.port, scorers["v1"].n_features) as traffic:
             for n in range(SWAPS // 4):
                 call(server.port, "/admin/reload", {"version": ("v2", "v1")[n % 2]})
@@ -201,11 +203,11 @@ def without_a_shadow(two_models_home, tmp_path_factory):
     """What is answered where there is none."""
     home = tmp_path_factory.mktemp("alone") / "home"
     shutil.copytree(two_models_home, home)
-    with served(home) as server:
+    with served(home, **PATIENT) as server:
         return answers(server, ASKED)
 
 
-def shadow_comes_to(server, what, patience_s=60):
+def shadow_comes_to(server, what, patience_s=120):
     until = time.monotonic() + patience_s
     while not what(status := call(server.port, "/admin/shadow/status")):
         assert time.monotonic() < until, status
@@ -224,7 +226,7 @@ TOLD = {
 
 @pytest.mark.parametrize("fault", ["none", *FAULTS, "no such file"])
 def test_a_shadow_changes_no_answer_whatever_happens_to_it(home, without_a_shadow, fault):
-    with served(home) as server:
+    with served(home, **PATIENT) as server:
         call(server.port, "/admin/shadow/start", {"version": "v2"})
         pid = shadow_comes_to(server, lambda status: status["running"])["pid"]
         found = answers(server, ASKED[:100])
@@ -238,9 +240,8 @@ def test_a_shadow_changes_no_answer_whatever_happens_to_it(home, without_a_shado
             status = shadow_comes_to(server, lambda status: TOLD[fault] in (status["reason"] or ""))
             assert not status["running"]
         elif fault != "none":
-            status = shadow_comes_to(server, lambda status: status["restarts"] and status["running"])
-            assert (status["restarts"], TOLD[fault] in status["reason"]) == (1, True), status
-            assert status["pid"] != pid
+            assert shadow_comes_to(server, lambda status: TOLD[fault] in (status["reason"] or ""))["restarts"] >= 1
+            assert shadow_comes_to(server, lambda status: status["running"])["pid"] != pid
         if fault != "no such file":
             shadow_comes_to(server, lambda status: status["scored"] == len(ASKED))
             assert call(server.port, "/admin/shadow/report")["compared"] == len(ASKED)

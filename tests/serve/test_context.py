@@ -14,6 +14,7 @@ from sentinel.errors import Conflict, InvalidInput, StorageProblem
 from sentinel.events.columns import Outcome
 from sentinel.events.context import Context, ContextReader, event_schema
 from sentinel.events.secrets import Secrets, key_of
+from sentinel.events.wire import Unsealed, event_of
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import load_bundle
 from sentinel.policy.model_call import Limits
@@ -23,7 +24,9 @@ from sentinel.record.ids import IdIndex
 from sentinel.record.journal import Journal
 from sentinel.record.log import Kind
 from sentinel.record.snapshots import Snapshots
+from sentinel.record.subjects import SubjectKeys
 from sentinel.serve.batch import Arrivals, Decision, Heard, Noted, Report
+from sentinel.serve.context import new_context_in
 from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Contender, Lineup
 from sentinel.serve.queue import MOST_EVENTS, Request
@@ -73,7 +76,9 @@ def test_new_ones_are_entries_in_their_order(home):
         ("e2", "app", home.now_us),
     ]
     schema = home.engine.schema
-    assert [row.content for row in rows] == [event_schema(schema, one.event.kind).encode(one.event) for one in reports]
+    assert [row.content for row in rows] == [
+        event_schema(schema, event_of(one.event)).encode(one.event) for one in reports
+    ]
     assert home.log.durable == rows[-1].position + 1
 
 
@@ -94,6 +99,23 @@ def test_twice_in_a_batch_is_once(home):
     answers = heard(home, report(home, 1), report(home, 1), report(home, 1, channel="web"), report(home, 2))
     assert [type(one) for one in answers] == [Heard, Heard, Conflict, Heard]
     assert [one.event_id for one in stored(home)] == ["e1", "e2"]
+
+
+def test_one_that_came_without_a_time_is_known_again_whatever_the_time(home):
+    own = home.engine.schema
+    schema = msgspec.structs.replace(own, optional=(*own.optional, own.time))
+    schemas, read = Context(schema).schemas, ContextReader(schema, Secrets()).decode
+
+    def told(now_us, *cards):
+        reports = [Report(read(b'{"event": "login", "event_id": "e1", "card": "%b"}' % one), "app") for one in cards]
+        new = new_context_in(Arrivals(reports, [0], [0]), home.engine.journal, schemas, now_us)
+        return new, [type(one) for one in new.answers]
+
+    new, answers = told(home.now_us, b"card-1", b"card-1", b"another")
+    assert answers == [Heard, Heard, Conflict]
+    assert [one.event_time for one in new.events] == [home.now_us]
+    heard(home, report(home, 1))
+    assert told(home.now_us + DAY_US, b"card-1", b"another")[1] == [Heard, Conflict]
 
 
 def test_more_than_a_day_ahead_is_refused_and_the_rest_is_not(home):
@@ -256,7 +278,7 @@ class Desk:
         return Request(events, time.monotonic_ns(), 2**62, tell)
 
     async def until(self, what):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not what():
             assert time.monotonic() < end, "it never came true"
             await asyncio.sleep(0.005)
@@ -313,3 +335,47 @@ def test_what_waits_when_the_server_ends_is_answered(desk):
 
     asyncio.run(run())
     assert desk.told == [("event", Heard("e1", "login", replayed=False))]
+
+
+def test_the_shape_of_a_hash_stands_for_another_one_only_where_its_key_was_used(home):
+    hashes = [f"s{n}_{'a' * 26}" for n in (1, 2, 7)]
+    told, former, strange = (report(home, 1, card=card) for card in hashes)
+    heard(home, told)
+    home.engine._hash_keys = {"1", "2"}
+    answers = heard(home, former, strange)
+    assert answers[0] == Heard("e1", "login", replayed=True)
+    assert isinstance(answers[1], Conflict)
+
+
+def test_an_event_that_is_refused_leaves_no_key_of_what_is_personal(home, tmp_path):
+    own = home.engine.schema
+    schema = msgspec.structs.replace(own, personal={"channel": "card"})
+    secrets, schemas = Secrets(key_of("Zr8Qm1pX0vK5tB7nC3yL9wE2sD4fG6hJ")), Context(schema).schemas
+    read, subjects = ContextReader(schema, secrets, Unsealed).decode, SubjectKeys(tmp_path)
+    journal = Journal(home.log, IdIndex(tmp_path / "ids", home.log), subjects)
+
+    def told(**changes):
+        event = {
+            "event": "login",
+            "event_id": "p1",
+            "event_time": home.now_us // 1_000_000,
+            "card": "c",
+            "channel": "web",
+        }
+        reports = [Report(read(json.dumps(event | changes).encode()), "app")]
+        return new_context_in(Arrivals(reports, [0], [0]), journal, schemas, home.now_us)
+
+    for n in range(3):
+        assert isinstance(told(event_time=home.now_us // 1_000_000 + 90_000, card=f"c{n}").answers[0], InvalidInput)
+    assert not subjects.are_new
+    new = told()
+    assert subjects.are_new
+    subjects.sync(0)
+    card = json.loads(new.contents[0])["card"]
+    assert subjects.opened(f"card={card}", "channel", json.loads(new.contents[0])["channel_sealed"]) == "web"
+    journal.append_context(new.entry("s"), new.hashes, home.now_us)
+    for n in range(3):
+        assert isinstance(told(card=f"c{n}").answers[0], Conflict)
+    assert told(channel="web").answers == [Heard("p1", "login", replayed=True)]
+    assert not subjects.are_new
+    journal.close()

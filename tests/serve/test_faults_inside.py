@@ -415,7 +415,7 @@ def files(home):
 
 
 def until(what):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not what():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.02)

@@ -8,10 +8,13 @@ import msgspec
 import pytest
 
 from sentinel.errors import NotFound
+from sentinel.events.reference_tables.versions import Row
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment
 from sentinel.record.applied import apply, deployment_in
+from sentinel.record.audit import SENTINEL, Change
+from sentinel.record.entries import TableRows
 from sentinel.record.projector import Projector, schemas_of
 from sentinel.record.pruning import Outlook, Pruner, Retention
 from sentinel.record.segment import bases_in
@@ -365,3 +368,30 @@ def test_a_shadow_that_begins_after_pruning_has_the_features_of_the_server(prune
             store = shadow._state.store
             held = {by: sorted(store.export(by, store.keys_of(by))) for by in store.groups}
         assert list(home.held().values()) == [held]
+
+
+def test_what_tables_say_outlives_the_segments_that_said_it(pruned):
+    def tell(limit):
+        entry = TableRows.of("cards", "exact", [Row("c", 0, b"%d" % limit)], "feed")
+        pruned.home.engine.tell(entry, pruned.home.now_us, Change.of(SENTINEL, {}, {}, pruned.home.now_us))
+
+    tell(1)
+    begin = pruned.log.first
+    pruned.pay_for_hours(0, 30, saved=False)
+    pruned.project()
+    assert pruned.prune()[-1].removed == 0
+    assert any("what the tables say needs the log from position" in why for why in pruned.held_by())
+    pruned.pay_for_hours(30, 1)
+    pruned.project()
+    pruned.prune()
+    assert any("what the tables say needs the log from position" in why for why in pruned.held_by())  # saved once
+    pruned.pay_for_hours(31, 30)
+    pruned.project()
+    pruned.prune()
+    assert pruned.log.first > begin
+    assert not any("tables" in why for why in pruned.held_by())
+    pruned.home.reopen()
+    assert pruned.home.engine.tables.tables.of("cards", "exact").values_at("c", 1) == b"1"
+    tell(2)
+    pruned.home.reopen()
+    assert pruned.home.engine.tables.tables.of("cards", "exact").values_at("c", 1) == b"2"

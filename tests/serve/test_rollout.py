@@ -108,7 +108,7 @@ class Owner(Process):
         self.log.close()
 
 
-async def until(what, patience_s=10.0):
+async def until(what, patience_s=60.0):
     end = time.monotonic() + patience_s
     while not what():
         assert time.monotonic() < end, "it never came true"

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from sentinel.errors import Conflict, InvalidInput, SentinelError
 from sentinel.events.columns import hash_texts
+from sentinel.events.reference_tables.lookup import Lookup
+from sentinel.events.reference_tables.versions import Tables
 from sentinel.events.schema import Schema
 from sentinel.events.times import FARTHEST_AHEAD_US
 from sentinel.model.bundle import load_bundle
@@ -34,9 +36,13 @@ def home(home_of, fake_log, lineup):
     return home
 
 
+def sieve_of(schema):
+    return Sieve(schema, Lookup(schema, Tables()))
+
+
 def sift(home, events):
     arrivals = Arrivals(events, list(range(len(events))), [100 + n for n in range(len(events))])
-    return Sieve(home.engine.schema).sift(arrivals, home.engine.journal, home.now_us)
+    return sieve_of(home.engine.schema).sift(arrivals, home.engine.journal, home.now_us)
 
 
 def decision(transaction_id):
@@ -101,7 +107,7 @@ def test_what_is_personal_may_be_sealed_otherwise_when_it_comes_twice(home):
     events = [schema.decode(json.dumps(payment | {sealed: text, "card": card}).encode())
               for text, card in (("before", "c"), ("after", "c"), ("after", "d"))]  # fmt: skip
     arrivals = Arrivals(events, [0] * 3, [100] * 3)
-    answers = told(Sieve(schema).sift(arrivals, home.engine.journal, home.now_us))
+    answers = told(sieve_of(schema).sift(arrivals, home.engine.journal, home.now_us))
     assert [type(one) for one in answers] == [Decision, Decision, Conflict]
     assert answers[1].replayed
 
@@ -114,7 +120,7 @@ def test_what_came_without_a_time_is_asked_again_without_one(home):
         return schema.decode(json.dumps({"transaction_id": "t10", "amount": 1.5, "card": "c"} | changes).encode())
 
     events = [asked(), asked(), asked(amount=1.51), asked(event_time=home.now_us), asked(event_time=home.now_us - 1)]
-    sifted = Sieve(schema).sift(Arrivals(events, [0] * 5, [100] * 5), home.engine.journal, home.now_us)
+    sifted = sieve_of(schema).sift(Arrivals(events, [0] * 5, [100] * 5), home.engine.journal, home.now_us)
     assert [one.event_time for one in sifted.batch.events] == [home.now_us]
     assert [type(one) for one in told(sifted)] == [Decision, Decision, Conflict, Decision, Conflict]
 

@@ -49,7 +49,7 @@ def status(home, process):
 
 
 def until(what):
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not what():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.02)

@@ -57,7 +57,7 @@ class Desk:
         await asyncio.to_thread(self.worker.stop)
 
     async def until(self, what):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not what():
             assert time.monotonic() < end, "it never came true"
             await asyncio.sleep(0.005)

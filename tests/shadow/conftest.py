@@ -16,8 +16,8 @@ from onnx import TensorProto, helper
 from sentinel.detectors import load_detector
 from sentinel.events.columns import columns_of_events, concatenate, hash_texts
 from sentinel.events.files import history_of_frame
-from sentinel.model.bundle import MANIFEST_FILE, MODEL_FILE, load_bundle, read_manifest
-from sentinel.model.registry import Registry
+from sentinel.model.bundle import MODEL_FILE, load_bundle, read_manifest
+from sentinel.model.registry import MANIFEST_FILE, Registry
 from sentinel.policy.thresholds import Policy, Thresholds
 from sentinel.record.applied import log_folder
 from sentinel.record.entries import Decided, Decider, Outcomes, body_of, decided_in, outcome_events
@@ -169,7 +169,7 @@ def add_model(home, remake):
 def until():
     """Wait for something to become true; fails after a while."""
 
-    def wait(what, patience_s=40.0):
+    def wait(what, patience_s=120.0):
         end = time.monotonic() + patience_s
         while not what():
             assert time.monotonic() < end, "it never came true"

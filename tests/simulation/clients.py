@@ -14,6 +14,7 @@ from sentinel.events.columns import Outcome
 from sentinel.events.context import Context, ContextReader
 from sentinel.events.reader import TransactionReader
 from sentinel.events.times import FARTHEST_AHEAD_US
+from sentinel.events.wire import event_of
 from sentinel.record.entries import Decider
 from sentinel.record.log import LogReader
 from sentinel.serve.batch import Decision, Heard, Noted, Report
@@ -150,7 +151,9 @@ class Clients:
         found = []
         for one in events:
             event = reader.decode(
-                _encode({"event": one.kind} | {name: v for name, v in _fields(one) if v is not None and v is not UNSET})
+                _encode(
+                    {"event": event_of(one)} | {name: v for name, v in _fields(one) if v is not None and v is not UNSET}
+                )
             )
             if getattr(event, "email_sealed", None) is not None:
                 self.witness.sealed[event.card, event.email_sealed] = len(self.witness.sealings), one.email
@@ -216,14 +219,14 @@ class Clients:
             self._check_refusal(event, answer, is_known=is_known)
 
     def _content(self, report: Report) -> bytes:
-        return bare(self.context.schemas[report.event.kind].encode(report.event))
+        return bare(self.context.schemas[event_of(report.event)].encode(report.event))
 
     def _check_heard(self, report: Report, answer: Any) -> None:
         name, words = report.event.event_id, str(answer)
         row = self.witness.heard.get(name)
         self.machine.trace(f"{name}: {words if isinstance(answer, SentinelError) else type(answer).__name__}")
         if isinstance(answer, Heard):
-            assert (answer.event_id, answer.event) == (name, report.event.kind)
+            assert (answer.event_id, answer.event) == (name, event_of(report.event))
             assert row is not None, f"the event {name} is acknowledged and not durable"
             assert bare(row.content) == self._content(report), f"the event {name} got the answer to another one"
             self.heard.add(name)

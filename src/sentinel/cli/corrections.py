@@ -31,7 +31,8 @@ def outcomes_revoke(
     done = revoke_outcomes(settings_of(home), key=key, reason=reason, since=since, until=until, dry_run=dry_run)
     verb = "would be taken back" if dry_run else "taken back"
     said = (
-        f"{done.outcomes:,} outcomes of {done.transactions:,} transactions {verb}; {done.changed:,} change their truth"
+        f"{done.outcomes:,} outcomes of {done.transactions:,} transactions {verb}; {done.changed:,} of these "
+        f"transactions {'would be' if dry_run else 'are'} judged otherwise without them"
     )
     tell(done, [said], as_json=as_json)
 

@@ -27,6 +27,10 @@ def inspect(
     """Look into a file: columns, what would be left out, labels, time, leaks, and a detector to begin with."""
     from sentinel.commands.inspect import inspect_data, lines_of, next_commands, table_of
 
+    if reading.tables:
+        raise DataProblem(
+            "--table: a file is looked into before there is a detector that declares tables; leave it out"
+        )
     found = inspect_data(settings_of(None), data, reading, html=html, detector_out=detector_out)
     if as_json:
         print_json(found)

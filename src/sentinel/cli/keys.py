@@ -36,7 +36,8 @@ def keys_list(home: Home = None, as_json: Json = False) -> None:
     rows = list_keys(settings_of(home))
     lines = [
         f"{row.id}  {row.name:<20} {','.join(row.scopes):<24} "
-        f"{'[red]expired[/red]' if row.is_over else 'until'} {row.expires[:10] if row.expires else 'it is revoked'}"
+        f"{'[red]expired[/red]' if row.is_over else 'until'} "
+        f"{_to_the_minute(row.expires) if row.expires else 'it is revoked'}"
         f"{f', {row.rate:g} a second' if row.rate else ''}"
         for row in rows
     ]
@@ -67,6 +68,15 @@ def keys_revoke(
 
     revoked = revoke_key(settings_of(home), name)
     tell({"revoked": revoked}, [f"revoked: {', '.join(revoked)}"], as_json=as_json)
+
+
+def _to_the_minute(instant: str) -> str:
+    """An instant as it is read: a key may end within the day.
+
+    >>> _to_the_minute("2026-12-01T09:30:12.5Z"), _to_the_minute("never")
+    ('2026-12-01 09:30Z', 'never')
+    """
+    return instant if "T" not in instant else f"{instant[:10]} {instant[11:16]}Z"
 
 
 def _tell_key(made: Any, *, as_json: bool) -> None:

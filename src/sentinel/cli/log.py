@@ -161,6 +161,35 @@ def replay(
         raise typer.Exit(1)
 
 
+def explain(
+    transaction: Annotated[str, typer.Argument(help="Id of the transaction.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Why a transaction got its score: how much each feature of the stored decision moved the log-odds of fraud.
+
+    What is shown adds up: the model's average, the reasons, and all other features together.
+    """
+    from sentinel.commands.replay import explain_one
+
+    found = explain_one(settings_of(home), transaction)
+    why = found.why
+    widest = max((len(one.feature) for one in why.reasons), default=0)
+    decided = f"{found.decision}, fraud probability {found.fraud_probability:.6g}"
+    lines = [
+        f"{shown(found.transaction_id)} at position {found.position}, by {found.model_version}: {decided}",
+        f"{'on average':{widest}}  {why.expected:+8.3f}",
+        *(
+            f"{one.feature:{widest}}  {one.contribution:+8.3f}  "
+            + ("missing" if one.value is None else f"{one.value:.6g}")
+            + (f"  {shown(one.words)}" if one.words else "")
+            for one in why.reasons
+        ),
+        f"{'all others':{widest}}  {why.others:+8.3f}",
+    ]
+    tell(found, lines, as_json=as_json)
+
+
 def audit(
     limit: Annotated[int, typer.Option("--limit", "-n", help="How many, the newest first.")] = 50,
     cursor: Annotated[int, typer.Option("--cursor", help="Go on from there: `next` of the page before.")] = 0,
@@ -174,7 +203,8 @@ def audit(
     page = HomeDeployment(settings.home).audit(limit, cursor)
     waiting = KeyStore(settings.home).read().changes
     lines = [
-        f"{one.at}  {shown(one.who)} ({shown(one.where)})  {shown(one.what)}  {shown(one.before)} -> {shown(one.after)}"
+        f"{one.at}  {shown(one.who)} ({shown(one.where)})  {shown(one.what)}"
+        f"{f' {shown(one.asked)}' if one.asked else ''}  {shown(one.before)} -> {shown(one.after)}"
         for one in page.changes
     ]
     if page.next is not None:

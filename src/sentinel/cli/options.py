@@ -14,9 +14,6 @@ from sentinel.events.labels import labels_of
 from sentinel.events.reading import Dialect, Reading
 
 DetectorName = Annotated[str, typer.Option("--detector", "-d", help="A preset, or a path to your detector's .py file.")]
-_EVENTS_HELP = "A second file, with the context events that the detector declares."
-EventsFile = Annotated[Path | None, typer.Option("--events", "--events-file", help=_EVENTS_HELP)]
-_LongEventsFile = Annotated[Path | None, typer.Option("--events-file", help=_EVENTS_HELP)]
 DataFile = Annotated[
     Path, typer.Option("--data", help="History: a .csv, .jsonl or .parquet file, a folder of them, or a pattern.")
 ]
@@ -24,6 +21,9 @@ Home = Annotated[
     Path | None, typer.Option("--home", help=f"Folder of models and log [$SENTINEL_HOME, {DEFAULT_HOME}].")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+WITHOUT = "none"
+"""In the place of a file: there is none, on purpose."""
+
 Port = Annotated[int | None, typer.Option("--port", "-p", help="Where to listen [$SENTINEL_PORT, 8000].")]
 
 
@@ -33,10 +33,7 @@ def settings_of(home: Path | None, **given: object) -> Settings:
 
 
 def reads_history(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the options that say how a file is read; it is given them as `reading`, a Reading.
-
-    Where `--events` is something else of the command's own, the file of context events is `--events-file` only.
-    """
+    """The command with the options that say how a file is read; it is given them as `reading`, a Reading."""
     options = inspect.signature(_reading)
 
     @functools.wraps(command)
@@ -45,8 +42,6 @@ def reads_history(command: Callable[..., None]) -> Callable[..., None]:
 
     own = [one for name, one in inspect.signature(command).parameters.items() if name != "reading"]
     after = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in options.parameters.values()]
-    if any(one.name == "events" for one in own):
-        after = [one.replace(annotation=_LongEventsFile) if one.name == "context" else one for one in after]
     first = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
     run.__signature__ = inspect.Signature(first + after)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in first + after}
@@ -73,7 +68,14 @@ def _reading(
         str | None, typer.Option("--encoding", help="Of text, as latin-1 or cp1252 [UTF-8, or UTF-16 with its mark].")
     ] = None,
     decimal: Annotated[str | None, typer.Option("--decimal", help="`,` where numbers are written as 1.234,50.")] = None,
-    context: EventsFile = None,
+    events_file: Annotated[
+        Path | None,
+        typer.Option("--events-file", help="A second file, with the context events of the detector; none without any."),
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option("--table", help="A table that the detector declares: NAME=FILE, or NAME=none to do without."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at rows that cannot be used instead of leaving them out.")
     ] = False,
@@ -88,7 +90,9 @@ def _reading(
         timezone=timezone,
         time_format=time_format,
         labels=labels_of(labels) if labels else {},
-        events=context,
+        events=None if str(events_file) == WITHOUT else events_file,
+        without_events=str(events_file) == WITHOUT,
+        tables=files_of(table or []),
         strict=strict,
     )
 
@@ -100,3 +104,14 @@ def renames_in(text: str | None) -> dict[str, str]:
     if wrong:
         raise InvalidDefinition(f"--map: {wrong[0]!r} is no pair; write COLUMN=FIELD,COLUMN=FIELD")
     return {column.strip(): field.strip() for column, _, field in pairs}
+
+
+def files_of(pairs: list[str]) -> dict[str, Path | None]:
+    """Files by the tables that they hold, of `--table`. Raises InvalidDefinition."""
+    found: dict[str, Path | None] = {}
+    for pair in pairs:
+        name, _, file = pair.partition("=")
+        if not (name and file) or name in found:
+            raise InvalidDefinition(f"--table: {pair!r} is no pair, or comes twice; write NAME=FILE, or NAME=none")
+        found[name] = None if file == "none" else Path(file)
+    return found

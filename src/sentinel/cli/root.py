@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from sentinel import __version__
-from sentinel.cli import bench, corrections, inspect, keys, log, models, serving, training, views
+from sentinel.cli import bench, corrections, inspect, keys, log, models, serving, tables, training, views
 from sentinel.cli.terminal import terminal
 from sentinel.commands.terminal import shown
 from sentinel.errors import SentinelError
@@ -58,12 +58,13 @@ app = typer.Typer(
 )
 for _name, _group in {
     "features": training.features, "models": models.models, "log": log.log, "outcomes": corrections.outcomes,
-    "views": views.views, "keys": keys.keys, "benchmark": training.benchmark, "bench": bench.bench,
+    "views": views.views, "tables": tables.tables, "keys": keys.keys, "benchmark": training.benchmark,
+    "bench": bench.bench,
 }.items():  # fmt: skip
     app.add_typer(_group, name=_name)
 for _command in (
     training.demo, training.simulate, inspect.inspect, training.train, training.evaluate, training.parity,
-    serving.serve, log.replay, log.audit, corrections.erase, serving.doctor,
+    serving.serve, log.replay, log.explain, log.audit, corrections.erase, serving.doctor,
 ):  # fmt: skip
     app.command()(_command)
 

@@ -33,13 +33,15 @@ def serve(
 
 
 def doctor(home: Home = None, port: Port = None, as_json: Json = False) -> None:
-    """Check this machine and home folder: libraries, disk, kernel cache, port, models, log, view, hash key."""
+    """Check this machine, and every detector and tenant of the home: models, history, log, view, keys, hash key."""
     from sentinel.commands.doctor import examine
 
     findings = examine(settings_of(home, port=port))
     healthy = all(one.ok for one in findings)
+    words = {True: "[green]ok  [/green]", False: "[red]FAIL[/red]"}
     lines = [
-        f"{'[green]ok  [/green]' if one.ok else '[red]FAIL[/red]'} {one.what}: {shown(one.found)}" for one in findings
+        f"{'[yellow]warn[/yellow]' if one.ok and one.warns else words[one.ok]} {shown(one.what)}: {shown(one.found)}"
+        for one in findings
     ]
     tell({"healthy": healthy, "checks": findings}, lines, as_json=as_json)
     if not healthy:

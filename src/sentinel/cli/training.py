@@ -1,5 +1,6 @@
 """Commands that make and measure models: from a history to a version that is proven."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ import msgspec
 import typer
 
 from sentinel.cli.options import DataFile, DetectorName, Home, Json, Port, reads_history, settings_of
-from sentinel.cli.terminal import print_json, tell
+from sentinel.cli.terminal import print_json, tell, terminal
 from sentinel.config import DEFAULT_HOME
 from sentinel.errors import InvalidDefinition
 from sentinel.events.reading import Reading
@@ -96,6 +97,7 @@ def train(
     if champion != manifest.version:
         lines.append(f"{champion} stays champion; `sentinel models promote {manifest.version}` changes that")
     tell({**shown, "thresholds": manifest.thresholds, "certificate": manifest.certificate}, lines, as_json=as_json)
+    warn_of(manifest.version, manifest.metrics)
 
 
 @reads_history
@@ -112,8 +114,9 @@ def evaluate(
     from sentinel.commands.history import evaluate_model
 
     report = evaluate_model(settings_of(home), detector, data, reading, version=model)
-    lines = metric_lines(str(report["version"]), msgspec.to_builtins(report["metrics"]))
-    tell(report, [f"measured on {report['measured_on']}", *lines], as_json=as_json)
+    version, metrics = str(report["version"]), msgspec.to_builtins(report["metrics"])
+    tell(report, [f"measured on {report['measured_on']}", *metric_lines(version, metrics)], as_json=as_json)
+    warn_of(version, metrics)
 
 
 @reads_history
@@ -162,6 +165,12 @@ def benchmark_handbook(
     tell(result, [said], as_json=as_json)
 
 
+def warn_of(version: str, metrics: dict[str, Any]) -> None:
+    """What speaks against a version, in a frame; nothing where nothing does."""
+    if metrics["warnings"]:
+        terminal.warn(f"{version} can hardly work as it is", metrics["warnings"])
+
+
 def metric_lines(version: str, metrics: dict[str, Any]) -> list[str]:
     """The metrics of a version for people: how it ranks, beside simple rankings, and where it draws its lines."""
     lines = [f"{version}: {metrics['frauds']:,} frauds among {metrics['transactions']:,} test transactions"]
@@ -169,8 +178,25 @@ def metric_lines(version: str, metrics: dict[str, Any]) -> list[str]:
     ranked += [(f"ranking by {name:<9}", one) for name, one in metrics["baselines"].items()]
     for name, one in ranked:
         lines.append(f"  {name} {one['value']:.4f}  (95 %: {one['low']:.4f} to {one['high']:.4f})")
+    lowest = [metrics[name] and metrics[name]["threshold"] for name in ("review", "block")]
     for name in ("review", "block"):
         one = metrics[name]
-        found = one and f"from {one['threshold']:.4f}: precision {one['precision']:.3f}, recall {one['recall']:.3f}"
+        found = one and (
+            f"from {told_apart(one['threshold'], lowest)}: precision {one['precision']:.3f}, recall {one['recall']:.3f}"
+        )
         lines.append(f"  {name} {found}" if found else f"  {name}: never")
     return lines
+
+
+def told_apart(value: float, among: Sequence[float | None]) -> str:
+    """A number with 4 decimals, or as many as it takes to differ from the others where it does.
+
+    >>> told_apart(0.01447, [0.01447, 0.01452]), told_apart(0.5, [0.5, None])
+    ('0.01447', '0.5000')
+    """
+    others = [one for one in among if one is not None and one != value]
+    for digits in range(4, 18):
+        shown = f"{value:.{digits}f}"
+        if shown not in [f"{one:.{digits}f}" for one in others]:
+            return shown
+    return repr(value)

@@ -17,7 +17,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from sentinel.commands.declared_events import check_events_given
 from sentinel.commands.live import LiveEvent, Traffic, moved_to_now, outcome_body, parts_of, traffic
+from sentinel.commands.load_table import put_tables, with_tables_read
 from sentinel.commands.progress import Stage, stages
 from sentinel.commands.server_process import ServerFailed, ServerProcess, apart, port_is_free
 from sentinel.commands.terminal import Terminal
@@ -26,8 +28,8 @@ from sentinel.detector import Detector
 from sentinel.detectors import load_detector
 from sentinel.errors import InvalidDefinition
 from sentinel.events.columns import LABEL_UNKNOWN
-from sentinel.events.context_files import with_context, with_context_of_frame
-from sentinel.events.files import History, history_of_frame, read_history
+from sentinel.events.context_files import read_whole_history, with_context_of_frame
+from sentinel.events.files import History, history_of_frame
 from sentinel.events.reading import Reading
 from sentinel.events.times import iso
 from sentinel.model.bundle import Manifest
@@ -84,11 +86,13 @@ def run_demo(
     _fresh_home(settings.home)
     with stages() as stage:
         history = _history(settings, detector, data, reading, transactions, stage)
+        history = with_tables_read(history, detector.schema, reading, settings.secrets())
         history = moved_to_now(detector.schema, history)
         older, newer = parts_of(detector.schema, history, int(len(history) * (1 - LIVE_SHARE)))
         registry = Registry(settings.models)
         manifest = train(detector, older, registry, stage, signer(settings.signing_key_file))
         HomeDeployment(settings.home).promote(manifest.version)
+        put_tables(settings.home, detector.schema, history.tables)
     live = traffic(detector, newer)
     server = ServerProcess(settings.home, settings.host, settings.port, environment=apart())
     view = View(manifest, live, f"http://{settings.host}:{settings.port}")
@@ -120,10 +124,8 @@ def _history(
     stage: Stage,
 ) -> History:
     if data is not None:
-        history = read_history(data, detector.schema, reading, secrets=settings.secrets())
-        if reading.events is None:
-            return history
-        return with_context(history, reading.events, detector.schema, reading, secrets=settings.secrets())
+        check_events_given(detector, reading)
+        return read_whole_history(data, detector.schema, reading, secrets=settings.secrets())
     if detector.name != "payments":
         raise InvalidDefinition(f"only `payments` can be simulated; give a file for {detector.name} with --data")
     stage("simulating", 0, transactions)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -16,7 +17,7 @@ from sentinel.config import Settings, age_us
 from sentinel.errors import SentinelError
 from sentinel.events.times import duration_us, iso
 from sentinel.features import kernel
-from sentinel.features.plan import compile_plan
+from sentinel.homes import Place, homes_in
 from sentinel.model.bundle import load_bundle, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.model.signing import read_trusted_keys
@@ -40,33 +41,56 @@ _OF_TRAINING = ("onnx", "polars", "scikit-learn", "xgboost-cpu")
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One check: what was looked at, whether it is well, what was found and what to do."""
+    """One check: what was looked at, whether it is well, what was found and what to do.
+
+    With `warns` nothing is broken, and something is worse than it could be.
+    """
 
     what: str
     ok: bool
     found: str
+    warns: bool = False
+
+
+Check: TypeAlias = Callable[[Settings], tuple[bool, str] | tuple[bool, str, bool]]
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Every check, in order; none of them changes anything."""
-    checks: list[tuple[str, Callable[[Settings], tuple[bool, str]]]] = [
+    """Every check, in order, of the machine and of each home that its server serves; none changes anything."""
+    of_machine: list[tuple[str, Check]] = [
         ("Python", _python),
         ("libraries", _libraries),
         ("home", _home),
         ("disk", _disk),
         ("kernel cache", _kernel_cache),
         ("port", _port),
-        ("keys", _keys),
+    ]
+    found = [_found(what, check, settings) for what, check in of_machine]
+    try:
+        homes = homes_in(settings.home)
+    except SentinelError as error:
+        return [*found, Finding("detectors", False, str(error))]
+    for place, home in homes.items():
+        found += _of_home(place, msgspec.structs.replace(settings, home=home))
+    return found
+
+
+def _of_home(place: Place, settings: Settings) -> list[Finding]:
+    """The checks of one detector's home; the keys are the tenant's."""
+    checks: list[tuple[str, Check]] = [
         ("models", _models),
         ("history", _history),
         ("log", _log),
         ("view", _view),
         ("hash key", _hash_key),
     ]
-    return [_found(what, check, settings) for what, check in checks]
+    if not place.detector:
+        checks.insert(0, ("keys", _keys))
+    named = f" of {place}" if place != Place() else ""
+    return [_found(f"{what}{named}", check, settings) for what, check in checks]
 
 
-def _found(what: str, check: Callable[[Settings], tuple[bool, str]], settings: Settings) -> Finding:
+def _found(what: str, check: Check, settings: Settings) -> Finding:
     try:
         return Finding(what, *check(settings))
     except SentinelError as error:
@@ -175,18 +199,17 @@ def _models(settings: Settings) -> tuple[bool, str]:
     )
 
 
-def _history(settings: Settings) -> tuple[bool, str]:
+def _history(settings: Settings) -> tuple[bool, str, bool]:
     """An old history breaks nothing, so it is well; what it costs is told."""
     folder, registry = log_folder(settings.home), Registry(settings.models)
     if not registry.versions() or not folder.exists():
-        return True, "none in use yet"
+        return True, "none in use yet", False
     manifest = read_manifest(registry.path(HomeDeployment(settings.home).champion()))
     with closing(FileLogReader(folder)) as log:
         gap = Coverage(log).gap(manifest, time.time_ns() // 1000)
-    return (
-        True,
-        f"that of {manifest.version} ends at {iso(manifest.history.last_us)}" if gap is None else f"warning: {gap}",
-    )
+    if gap is not None:
+        return True, str(gap), True
+    return True, f"that of {manifest.version} ends at {iso(manifest.history.last_us)}", False
 
 
 def _log(settings: Settings) -> tuple[bool, str]:
@@ -227,7 +250,7 @@ def _hash_key(settings: Settings) -> tuple[bool, str]:
     if rotation is None:
         return True, "it was never rotated"
     path = Registry(settings.models).path(HomeDeployment(settings.home).champion())
-    horizon_us = compile_plan(read_manifest(path).plan).horizon_us
+    horizon_us = read_manifest(path).plan.compiled.horizon_us
     given, keep_us = settings.given_key_before.read(), age_us(settings.keep_log)
     kept_us = None if keep_us is None else max(keep_us, duration_us(settings.remember_ids))
     return rotation.says(horizon_us, kept_us, None if given is None else given.id, time.time_ns() // 1000)

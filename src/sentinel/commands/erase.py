@@ -28,6 +28,6 @@ def erase_subject(settings: Settings, key: str, value: str) -> Erasure:
     with closing(HomeLog.open(log_folder(settings.home), now_us)) as log, closing(SubjectKeys(settings.home)) as keys:
         done = erase(log, keys, reader, (key, value), now_us)
         keys.purge()
-        asked = msgspec.json.encode({"key": key}).decode()  # the audit does not say whose
-        note_in_log(log, "erase", asked, {}, {"erased_at": done.position})
+        asked = msgspec.json.encode({"key": key}).decode()  # as it was typed it is not in the audit
+        note_in_log(log, "erase", asked, {}, {"erased": key, "value": done.value, "erased_at": done.position})
         return done

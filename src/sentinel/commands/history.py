@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import msgspec
 import polars as pl
 
+from sentinel.commands.declared_events import check_events_given, empty_kinds
+from sentinel.commands.load_table import with_tables_read
 from sentinel.commands.parity import ParityReport, parity
 from sentinel.commands.progress import stages
 from sentinel.commands.promote import promote_version
@@ -12,8 +15,8 @@ from sentinel.config import Settings
 from sentinel.detector import Detector
 from sentinel.detectors import load_detector
 from sentinel.errors import BundleProblem, DataProblem
-from sentinel.events.context_files import with_context
-from sentinel.events.files import History, read_history
+from sentinel.events.context_files import read_whole_history
+from sentinel.events.files import History
 from sentinel.events.reading import Reading
 from sentinel.events.replay import columns_of_frame
 from sentinel.events.wire import KIND
@@ -24,6 +27,7 @@ from sentinel.model.signing import read_trusted_keys, signer
 from sentinel.record.applied import HomeDeployment
 from sentinel.train import handbook
 from sentinel.train.dataset import learn_vocabulary, replay
+from sentinel.train.doubts import doubts
 from sentinel.train.evaluate import baselines, evaluate
 from sentinel.train.pipeline import train
 from sentinel.train.unseen import unseen_rows
@@ -32,9 +36,9 @@ _terminal = Terminal()
 
 
 def _read(settings: Settings, detector: Detector, data: Path, reading: Reading) -> History:
-    history = read_history(data, detector.schema, reading, secrets=settings.secrets())
-    if reading.events is not None:
-        history = with_context(history, reading.events, detector.schema, reading, secrets=settings.secrets())
+    check_events_given(detector, reading)
+    history = read_whole_history(data, detector.schema, reading, secrets=settings.secrets())
+    history = with_tables_read(history, detector.schema, reading, settings.secrets())
     for reason, n in history.skipped.items():
         first = f", first {shown(str(history.examples[reason]))}" if reason in history.examples else ""
         _terminal.print(f"[yellow]skipped {n:,} rows:[/yellow] {shown(reason)}{first}")
@@ -48,6 +52,10 @@ def _read(settings: Settings, detector: Detector, data: Path, reading: Reading) 
         _terminal.print(f"{len(history):,} transactions, none of them labelled: no column is {detector.schema.label}")
     if history.context is not None:
         _terminal.print(f"{len(history.context):,} context events{_by_kind(history.context)}")
+        if warnings := empty_kinds(detector, history.context):
+            _terminal.warn("context events that are not there", warnings)
+    for name, file in history.tables.items():
+        _terminal.print(f"{len(file.rows):,} rows of the table {name}")
     if history.relabelled:
         _terminal.print(f"{history.relabelled:,} transactions have another label in a later row: the last one counts")
     return history
@@ -81,16 +89,16 @@ def build_features(settings: Settings, name: str, data: Path, out: Path, reading
 def train_detector(
     settings: Settings, name: str, data: Path, reading: Reading, *, promote: bool
 ) -> tuple[Manifest, str]:
-    """Train and write a bundle; the manifest, and the champion afterwards."""
+    """Train and write a bundle; the manifest, and the champion afterwards, which it is where there was none."""
     sign, detector = signer(settings.signing_key_file), load_detector(name)
     history = _read(settings, detector, data, reading)
     registry = Registry(settings.models)
-    first = not registry.versions()
     with stages() as stage:
         manifest = train(detector, history, registry, stage, sign)
-    if first or promote:
+    deployment = HomeDeployment(settings.home)
+    if promote or deployment.read().champion is None:
         promote_version(settings, manifest.version)
-    return manifest, HomeDeployment(settings.home).champion()
+    return manifest, deployment.champion()
 
 
 def evaluate_model(
@@ -103,7 +111,10 @@ def evaluate_model(
     bundle = load_bundle(registry.path(version), registry.trusted)
     manifest = bundle.manifest
     if manifest.detector != detector.name:
-        raise BundleProblem(f"{version} was trained by detector {manifest.detector!r}, not {detector.name!r}")
+        raise BundleProblem(
+            f"{version} was trained by detector {manifest.detector!r}, not {detector.name!r}; give --detector FILE, "
+            f"where {manifest.detector} is declared"
+        )
     history = _read(settings, detector, data, reading)
     with stages() as stage:
         unseen = unseen_rows(bundle, detector, history, lambda done, of: stage("features", done, of))
@@ -115,7 +126,7 @@ def evaluate_model(
         "version": version,
         "measured_on": unseen.said,
         "left_out": unseen.left_out,
-        "metrics": metrics,
+        "metrics": msgspec.to_builtins(metrics) | {"warnings": doubts(metrics, manifest.training)},
         "skipped": history.skipped,
     }
 

@@ -1,6 +1,7 @@
 """`sentinel inspect`: what is in a file, for people, as a page, and as a detector that can be trained."""
 
 import shlex
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from sentinel.errors import DataProblem
 from sentinel.events.reading import Reading
 from sentinel.events.times import clock_us, iso
 from sentinel.inspect.inspection import Inspection, inspect_file
+from sentinel.inspect.leakage import LATE
 from sentinel.inspect.page import html_of
+from sentinel.inspect.roles import Role
 
 _DAY_US = 86_400_000_000
 _SOME_WORDS = 8
@@ -29,11 +32,19 @@ def inspect_data(
     if detector_out is not None and found.detector is not None:
         if detector_out.suffix != ".py":
             raise DataProblem(f"{detector_out}: a detector is a Python file; end the name in .py")
+        _check_that_it_loads(detector_out.name, found.detector)
         _write(detector_out, found.detector)
-        load_detector(str(detector_out))
     if html is not None:
         _write(html, html_of(found, next_commands(found, reading, detector_out)))
     return found
+
+
+def _check_that_it_loads(name: str, detector: str) -> None:
+    """Raise InvalidDefinition for a detector file that is none, before it takes the place of another."""
+    with tempfile.TemporaryDirectory(prefix="sentinel-") as folder:
+        path = Path(folder) / name
+        path.write_text(detector, encoding="utf-8")
+        load_detector(str(path))
 
 
 def _write(path: Path, text: str) -> None:
@@ -79,11 +90,7 @@ def lines_of(found: Inspection) -> Iterator[str]:
     yield from _words(found)
     yield from (f"not used: {shown(one.column)}: {shown(one.why)}" for one in found.left)
     yield from (f"[yellow]note:[/yellow] {shown(note)}" for note in found.notes)
-    for leak in found.suspects:
-        yield (
-            f"[red]leak?[/red] {shown(leak.column)} nearly tells the label by itself (AUC {leak.best:.3f}): "
-            "is it known when the transaction comes?"
-        )
+    yield from (f"[red]leak?[/red] {shown(leak.column)}: {leak.tells}; {LATE}" for leak in found.suspects)
     if found.problem is not None:
         yield f"[red]no detector:[/red] {shown(found.problem)}"
 
@@ -100,21 +107,15 @@ def _history(found: Inspection) -> Iterator[str]:
     for reason, n in one.left_out.items():
         example = f", first {shown(str(one.examples[reason]))}" if reason in one.examples else ""
         yield f"[yellow]left out {n:,} rows:[/yellow] {shown(reason)}{example}"
-    if one.repeated:
-        yield (
-            f"{one.repeated:,} rows repeat an id: the first row counts, with the last label, which is another one "
-            f"{one.relabelled:,} times"
-        )
-    if one.quiet_hours and found.times is not None and not found.times.has_offset:
-        first, last = one.quiet_hours[0], (one.quiet_hours[-1] + 1) % 24
-        yield f"the quietest hours are {first:02}:00 to {last:02}:00: at night, if UTC is the zone of the times"
-    for gap in one.gaps:
-        days = (gap.end_us - gap.begin_us) / _DAY_US
-        yield f"nothing from {iso(gap.begin_us)} to {iso(gap.end_us)} ({days:,.1f} days)"
+    if one.repeats is not None:
+        yield one.repeats
+    if one.quiet is not None:
+        yield one.quiet
+    yield from (gap.said for gap in one.gaps)
 
 
 def _words(found: Inspection) -> Iterator[str]:
-    label = found.column_of("label")
+    label = found.column_of(Role.LABEL)
     if label is None or not found.label_counts:
         return
     counts = sorted(found.label_counts.items(), key=lambda one: -one[1])

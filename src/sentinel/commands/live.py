@@ -74,11 +74,11 @@ def parts_of(schema: Schema, history: History, transactions: int) -> tuple[Histo
     """A history up to its transaction of this number, and the rest; the context is divided where the time is."""
     older, newer = history.frame[:transactions], history.frame[transactions:]
     if history.context is None:
-        return dataclasses.replace(history, frame=older), History(newer, {})
+        return dataclasses.replace(history, frame=older), History(newer, {}, tables=history.tables)
     is_older = history.context[schema.time] <= older[schema.time].max()
     return (
         dataclasses.replace(history, frame=older, context=history.context.filter(is_older)),
-        History(newer, {}, context=history.context.filter(~is_older)),
+        History(newer, {}, context=history.context.filter(~is_older), tables=history.tables),
     )
 
 
@@ -95,6 +95,7 @@ def moved_to_now(schema: Schema, history: History) -> History:
         history,
         frame=frame.with_columns(pl.col(times) + weeks_us),
         context=None if context is None else context.with_columns(pl.col(of_context) + weeks_us),
+        tables={name: file.moved(weeks_us) for name, file in history.tables.items()},
     )
 
 

@@ -4,7 +4,6 @@ import json
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from typing import Any
 
 from sentinel.config import Settings
@@ -15,8 +14,8 @@ from sentinel.record.lock import owner_of
 _PATIENCE_S = 60.0
 
 
-def ask_owner(settings: Settings, path: str, body: Mapping[str, Any], patience_s: float = _PATIENCE_S) -> Any:
-    """What the server says to an admin call, or None when no server owns the log.
+def ask_owner(settings: Settings, path: str, body: Any, patience_s: float = _PATIENCE_S) -> Any:
+    """What the server says to a call with this body of JSON, or None when no server owns the log.
 
     Raises DeploymentRefused when it says no, StorageProblem when it does not answer.
     """

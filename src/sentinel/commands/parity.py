@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -17,6 +17,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from sentinel.commands.live import Traffic, moved_to_now, outcome_body, parts_of, traffic
+from sentinel.commands.load_table import put_tables
 from sentinel.commands.progress import Stage
 from sentinel.commands.server_process import ServerProcess, apart, free_port
 from sentinel.config import Settings, read_settings
@@ -41,6 +42,8 @@ REPEATED_SHARE = 0.02
 FARTHEST_LATE = 3_000
 _HOST = "127.0.0.1"
 _Row: TypeAlias = DecisionRow | OutcomeRow | ContextRow
+_PATHS = {"event": "/v1/events", "transaction": "/v1/score", "outcome": "/v1/outcomes"}
+"""Where each kind of step is sent, in the order in which the server takes what came in one turn."""
 _QUICK = {"trees": 20, "patience": 20, "max_depth": 4, "tree_method": "hist"}
 
 
@@ -67,15 +70,18 @@ class ParityReport(msgspec.Struct, frozen=True):
     replayed_after_kill: int
 
 
+class Step(NamedTuple):
+    """One thing to send: `what` is a key of `_PATHS`; n is its number, of an outcome that of its transaction."""
+
+    what: str
+    n: int
+
+
 @dataclass(slots=True)
 class _Sent:
-    """What went over the wire, in order.
+    """What went over the wire, in order."""
 
-    Transactions are numbered as in the history, context events after them, and outcomes as -1 - that of the
-    transaction.
-    """
-
-    order: list[int]
+    order: list[Step]
     requests: int = 0
     repeated: int = 0
     replayed_after_kill: int = 0
@@ -98,6 +104,7 @@ def parity(detector: Detector, history: History, events: int, seed: int, stage: 
         settings = Settings(home=Path(folder))
         registry = Registry(settings.models)
         HomeDeployment(settings.home).promote(train(quick, older, registry, stage).version)
+        put_tables(settings.home, detector.schema, history.tables)
         live = traffic(detector, newer)
         server = ServerProcess(settings.home, _HOST, free_port(_HOST), environment=apart())
         try:
@@ -114,7 +121,7 @@ def _shuffled_late(frame: pl.DataFrame, rng: random.Random) -> pl.DataFrame:
     return frame[np.argsort(np.array(places), kind="stable")]
 
 
-def _plan(live: Traffic) -> list[int]:
+def _plan(live: Traffic) -> list[Step]:
     """Transactions with the context and the outcomes that become known between them; these come first, in this order.
 
     What comes after the last transaction is left out.
@@ -127,8 +134,9 @@ def _plan(live: Traffic) -> list[int]:
     begins = np.searchsorted(newest, [one.time_us for one in live.events], side="left")
     told = np.flatnonzero(begins < len(newest))
     keys = np.concatenate([np.arange(len(newest)) + 0.5, begins[told], place[due]])
-    whats = np.concatenate([np.arange(len(newest)), len(newest) + told, -1 - due])
-    return [int(one) for one in whats[np.argsort(keys, kind="stable")]]
+    steps = [Step("transaction", n) for n in range(len(newest))]
+    steps += [Step(what, int(n)) for what, some in (("event", told), ("outcome", due)) for n in some]
+    return [steps[place] for place in np.argsort(keys, kind="stable")]
 
 
 async def _send(server: ServerProcess, live: Traffic, rng: random.Random, done: Callable[[int], None]) -> _Sent:
@@ -136,15 +144,15 @@ async def _send(server: ServerProcess, live: Traffic, rng: random.Random, done: 
     sent = _Sent([])
     server.start()
     kill_after = rng.randint(len(planned) * 2 // 5, len(planned) * 3 // 5)
-    begin, killed, transactions = 0, False, 0
-    batch: list[int] = []
+    begin, killed, transactions, order = 0, False, 0, list(_PATHS)
+    batch: list[Step] = []
     while begin < len(planned):
         async with Client(_HOST, server.port, 1, read_settings({}).admin_key) as client:
             while begin < len(planned):
                 if not batch:
                     size = rng.choice((1, 2, 7, 50, 300, 900))
                     # One kind after the other: so they fill a request instead of taking turns.
-                    batch = sorted(planned[begin : begin + size], key=lambda one: _PATHS.index(_path_of(live, one)))
+                    batch = sorted(planned[begin : begin + size], key=lambda step: order.index(step.what))
                 if not killed and begin > kill_after:
                     killed = True
                     await _crash(server, client, live, batch)
@@ -152,15 +160,15 @@ async def _send(server: ServerProcess, live: Traffic, rng: random.Random, done: 
                 await _post(client, live, batch, sent, rng, after_kill=killed)
                 sent.order += batch
                 begin += len(batch)
-                transactions += sum(1 for one in batch if 0 <= one < len(live.ids))
+                transactions += sum(step.what == "transaction" for step in batch)
                 batch = []
                 done(transactions)
     return sent
 
 
-async def _crash(server: ServerProcess, client: Client, live: Traffic, batch: list[int]) -> None:
+async def _crash(server: ServerProcess, client: Client, live: Traffic, batch: list[Step]) -> None:
     """Kill the server while it works on the beginning of a batch; all of it is sent again afterwards."""
-    asked = asyncio.ensure_future(client.post(*_request(live, _leading_run(live, batch))))
+    asked = asyncio.ensure_future(client.post(*_request(live, _leading_run(batch))))
     await asyncio.sleep(0.002)
     await asyncio.to_thread(server.kill)
     with contextlib.suppress(Unreachable):
@@ -168,40 +176,32 @@ async def _crash(server: ServerProcess, client: Client, live: Traffic, batch: li
     await asyncio.to_thread(server.start)
 
 
-_PATHS = ("/v1/events", "/v1/score", "/v1/outcomes")
-"""In the order in which the server takes what came in one turn."""
-
-
-def _path_of(live: Traffic, one: int) -> str:
-    """Where what has this number is sent."""
-    return "/v1/outcomes" if one < 0 else "/v1/score" if one < len(live.ids) else "/v1/events"
-
-
-def _leading_run(live: Traffic, batch: list[int]) -> list[int]:
+def _leading_run(batch: list[Step]) -> list[Step]:
     """What of one kind a stretch of the plan begins with: what one request can hold."""
-    return list(takewhile(lambda one: _path_of(live, one) == _path_of(live, batch[0]), batch))
+    return list(takewhile(lambda step: step.what == batch[0].what, batch))
 
 
-def _request(live: Traffic, run: list[int]) -> tuple[str, bytes]:
-    """Path and body of the request for transactions, context events, or outcomes."""
-    n = len(live.ids)
-    bodies = (
-        outcome_body(live, -1 - one) if one < 0 else live.bodies[one] if one < n else live.events[one - n].body
-        for one in run
-    )
-    return _path_of(live, run[0]), b"[" + b",".join(bodies) + b"]"
+def _request(live: Traffic, run: list[Step]) -> tuple[str, bytes]:
+    """Path and body of the request for steps of one kind."""
+    return _PATHS[run[0].what], b"[" + b",".join(_body(live, step) for step in run) + b"]"
+
+
+def _body(live: Traffic, step: Step) -> bytes:
+    if step.what == "outcome":
+        return outcome_body(live, step.n)
+    return live.events[step.n].body if step.what == "event" else live.bodies[step.n]
 
 
 async def _post(
-    client: Client, live: Traffic, batch: list[int], sent: _Sent, rng: random.Random, *, after_kill: bool
+    client: Client, live: Traffic, batch: list[Step], sent: _Sent, rng: random.Random, *, after_kill: bool
 ) -> None:
     """Send a stretch of the plan; runs of one kind are requests of their own."""
     while batch:
-        run = _leading_run(live, batch)
+        run = _leading_run(batch)
         batch = batch[len(run) :]
-        again = [i for i in run if rng.random() < REPEATED_SHARE]
+        again = [step for step in run if rng.random() < REPEATED_SHARE]
         answers = await _checked(client, *_request(live, run + again))
-        named = "event_id" if _path_of(live, run[0]) == "/v1/events" else "transaction_id"
+        named = "event_id" if run[0].what == "event" else "transaction_id"
         first = {answer[named]: answer for answer in answers[: len(run)]}
         for answer in answers[len(run) :]:
             if answer != {**first[answer[named]], "replayed": True}:
@@ -222,7 +222,7 @@ async def _checked(client: Client, path: str, asked: bytes) -> list[dict[str, An
 
 
 def _offline_events(
-    detector: Detector, newer: History, live: Traffic, order: list[int], received_us: NDArray[np.int64]
+    detector: Detector, newer: History, live: Traffic, order: list[Step], received_us: NDArray[np.int64]
 ) -> EventColumns:
     """The same events in the same order, from the file, as far as their sources are trusted.
 
@@ -237,9 +237,10 @@ def _offline_events(
     outcomes = outcome_rows(schema, rows.ids, live.outcome_us, live.outcome_us, live.labels)
     context = [] if newer.context is None else [context_columns(schema, newer.context)]
     all_of_them = concatenate([blind, *context, outcomes])
-    where = np.array([one if one >= 0 else len(rows) + len(live.events) - 1 - one for one in order])
+    begins = {"transaction": 0, "event": len(rows), "outcome": len(rows) + len(live.events)}
+    where = np.array([begins[step.what] + step.n for step in order])
     plan = detector.plan({})
-    counts = np.array([one >= 0 or plan.is_trusted(live.sources[-1 - one]) for one in order])
+    counts = np.array([step.what != "outcome" or plan.is_trusted(live.sources[step.n]) for step in order])
     return replace(all_of_them.rows(where), received_us=received_us).rows(counts)
 
 
@@ -259,16 +260,14 @@ def _taken(home: Path) -> list[_Row]:
     return taken
 
 
-def _check_order(live: Traffic, sent: list[int], taken: Sequence[_Row]) -> None:
+def _check_order(live: Traffic, sent: list[Step], taken: Sequence[_Row]) -> None:
     """Raise SentinelError when something that was acknowledged is lost, there twice, or has moved."""
     numbers = {transaction_id: n for n, transaction_id in enumerate(live.ids)}
-    events = {one.event_id: len(live.ids) + n for n, one in enumerate(live.events)}
+    events = {one.event_id: n for n, one in enumerate(live.events)}
     order = [
-        events[row.event_id]
+        Step("event", events[row.event_id])
         if isinstance(row, ContextRow)
-        else numbers[row.transaction_id]
-        if isinstance(row, DecisionRow)
-        else -1 - numbers[row.transaction_id]
+        else Step("transaction" if isinstance(row, DecisionRow) else "outcome", numbers[row.transaction_id])
         for row in taken
     ]
     lost = set(sent) - set(order)

@@ -1,4 +1,4 @@
-"""`sentinel replay`: scores and actions of stored decisions are computed again from their features, and compared."""
+"""`sentinel replay` and `sentinel explain`: stored decisions are computed again from their features, and explained."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -15,7 +15,8 @@ from sentinel.errors import BundleProblem, NotFound
 from sentinel.events.card_numbers import may_hold_card_number
 from sentinel.events.reader import TransactionReader
 from sentinel.events.times import instant_us
-from sentinel.model.bundle import Bundle, load_bundle, read_manifest
+from sentinel.model.bundle import Bundle, load_bundle, read_explainer, read_manifest
+from sentinel.model.reasons import Explanation
 from sentinel.model.registry import Registry
 from sentinel.model.signing import read_trusted_keys
 from sentinel.policy.thresholds import ACTIONS, Thresholds
@@ -70,7 +71,42 @@ def replay_one(settings: Settings, transaction_id: str) -> Receipt:
     An id with a card number in it is found by what is stored in its place.
     """
     replay = _Replay(settings)
-    transaction_id = replay.stored_id(transaction_id)
+    rows = [_newest_decision(settings, replay.stored_id(transaction_id))]
+    return replay.shown(rows, replay.receipts(rows))[0]
+
+
+class Explained(msgspec.Struct, frozen=True):
+    """A stored decision of a model, and why its score is what it is."""
+
+    transaction_id: str
+    position: int
+    model_version: str
+    fraud_probability: float
+    decision: str
+    why: Explanation
+
+
+def explain_one(settings: Settings, transaction_id: str) -> Explained:
+    """The newest decision of a transaction, explained.
+
+    Raises NotFound, BundleProblem where its model is not there or cannot be explained, or rules decided.
+    """
+    replay = _Replay(settings)
+    row = _newest_decision(settings, replay.stored_id(transaction_id))
+    if row.decider.degraded is not None:
+        raise BundleProblem(
+            f"no model decided {row.transaction_id!r} but the rules of {row.decider.model_version} did "
+            f"({row.decider.degraded}): they are in the detector, under `fallback`"
+        )
+    registry = replay.registry
+    explainer = read_explainer(registry.path(row.decider.model_version), registry.trusted)
+    return Explained(
+        row.transaction_id, row.position, row.decider.model_version, row.fraud_probability, row.decision,
+        explainer.explain(row.features),
+    )  # fmt: skip
+
+
+def _newest_decision(settings: Settings, transaction_id: str) -> DecisionRow:
     with closing(FileLogReader(log_folder(settings.home))) as log:
         named, found = transaction_id.encode(errors="surrogatepass"), None
         for record in log.chained_from(log.first):
@@ -78,8 +114,7 @@ def replay_one(settings: Settings, transaction_id: str) -> Receipt:
                 found = record
         if found is None:
             raise NotFound(f"the log has no decision of {transaction_id!r}; was it pruned, or is this another --home?")
-        rows = [row for row in decision_rows(found) if row.transaction_id == transaction_id]
-        return replay.shown(rows, replay.receipts(rows))[0]
+        return next(row for row in decision_rows(found) if row.transaction_id == transaction_id)
 
 
 def replay_all(settings: Settings, since: str | None, most: int | None, stage: Stage) -> ReplayReport:
@@ -118,7 +153,7 @@ class _Replay:
     """Computes decisions again with the models of a home folder."""
 
     def __init__(self, settings: Settings) -> None:
-        self._registry = Registry(settings.models, read_trusted_keys(settings.trusted_keys_file))
+        self.registry = Registry(settings.models, read_trusted_keys(settings.trusted_keys_file))
         self._bundles: dict[str, Bundle | BundleProblem] = {}
         self._settings = settings
 
@@ -128,7 +163,7 @@ class _Replay:
             return transaction_id
         try:
             champion = HomeDeployment(self._settings.home).champion()
-            schema = read_manifest(self._registry.path(champion)).plan.schema
+            schema = read_manifest(self.registry.path(champion)).plan.schema
         except BundleProblem:
             return transaction_id
         return TransactionReader(schema, self._settings.secrets()).text(schema.id, transaction_id)
@@ -182,7 +217,7 @@ class _Replay:
     def _bundle(self, version: str) -> Bundle:
         if version not in self._bundles:
             try:
-                self._bundles[version] = load_bundle(self._registry.path(version), self._registry.trusted)
+                self._bundles[version] = load_bundle(self.registry.path(version), self.registry.trusted)
             except BundleProblem as missing:
                 self._bundles[version] = missing
         found = self._bundles[version]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sentinel.errors import SentinelError
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 240.0  # the first start of an installation compiles the kernel
 _OF_ANOTHER = ("TRUSTED_KEYS_FILE", "TLS_CERTIFICATE", "TLS_KEY", "WORKERS", "ARCHIVE", "LOG_TO", "OTLP_ENDPOINT")
 _straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not know our own server
 
@@ -56,7 +56,11 @@ class ServerProcess:
                 return time.monotonic() - begun
             time.sleep(0.05)
         self.stop()
-        raise ServerFailed(f"the server is not ready after {_PATIENCE_S:.0f} s; see {log}")
+        said = log.read_text(errors="replace")[-2000:].strip() or "nothing"
+        raise ServerFailed(
+            f"the server is not ready after {_PATIENCE_S:.0f} s. A first start compiles the features, which takes "
+            f"minutes on a busy or slow machine; what is compiled is kept, so try again. It said ({log}):\n{said}"
+        )
 
     @property
     def pid(self) -> int:
@@ -92,10 +96,10 @@ def apart(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
 
     The settings of an operator are for another server: nobody has signed the models of this one, and no key but
     `SENTINEL_ADMIN_KEY` is known there, so that without it no key can be required. How fast decisions are due, and
-    what secrets are hashed with, stays.
+    what secrets are hashed with, stays. It takes what is sent on from a file, which was hidden as it was read.
     """
     names = _OF_ANOTHER if "SENTINEL_ADMIN_KEY" in environment else (*_OF_ANOTHER, "AUTH")
-    return {f"SENTINEL_{name}": "" for name in names}
+    return {f"SENTINEL_{name}": "" for name in names} | {"SENTINEL_PARTS_OF_HASHES": "true"}
 
 
 def port_is_free(host: str, port: int) -> bool:

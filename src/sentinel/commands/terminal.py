@@ -1,11 +1,14 @@
 """What is printed to a terminal: texts of others are shown, and nothing that they say to the terminal is done."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 from rich.console import Console
 from rich.markup import escape
+from rich.panel import Panel
+from rich.text import Text
 
 
 def visible(text: str) -> str:
@@ -37,6 +40,11 @@ class Terminal(Console):
 
     def __init__(self) -> None:
         super().__init__(stderr=True, highlight=False)
+
+    def warn(self, title: str, lines: Iterable[str]) -> None:
+        """Warnings in a frame, so that none is missed among the lines around it."""
+        said = Text("\n".join(f"- {visible(line)}" for line in lines))
+        self.print(Panel(said, title=f"[bold]{shown(title)}[/bold]", title_align="left", border_style="bold red"))
 
     def print(self, *objects: Any, **how: Any) -> None:
         """See Console.print."""

@@ -20,7 +20,7 @@ from sentinel.events.times import EARLIEST_US, LATEST_US, TimeForm, instant_us, 
 _WHOLE_FLOATS = 2**53
 """From there on a float may stand for several whole numbers."""
 
-MISSING = ("", "na", "n/a", "nan", "null", "none")
+MISSING_WORDS = ("", "na", "n/a", "nan", "null", "none")
 """In place of a number or a time, in small letters."""
 
 _NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
@@ -108,11 +108,11 @@ def times(column: Column, name: str, form: TimeForm, earliest_us: int = EARLIEST
     if isinstance(column.dtype, pl.Datetime):
         if column.dtype.time_zone is None and form.zone is not UTC:
             whole = column.cast(pl.Datetime("us"))
-            return _read(column, _mapped(whole, lambda moment: micros_of(moment, form.zone), pl.Int64))
+            return _read(column, mapped(whole, lambda moment: micros_of(moment, form.zone), pl.Int64))
         return _right(column.dt.epoch("us"))
     if kind.is_integer() or kind.is_float() or isinstance(kind, pl.Decimal):
         number = numbers(column, name).values
-        return _read(number, _mapped(number, instant, pl.Int64))
+        return _read(number, mapped(number, instant, pl.Int64))
     if kind in (pl.Null, pl.Boolean):
         return Cells(pl.Series(name, [None] * len(column), pl.Int64), column.is_not_null())
     raise _no_column(column, name, "a time")
@@ -122,14 +122,14 @@ def _instants(texts: pl.Series, form: TimeForm, instant: Callable[[str], int | N
     """Of texts in the form itself, or in the plainest of ISO 8601, all at once; of others one by one, by `instant`."""
     plain = (_ISO, _ISO_PATTERN) if form.format is None else (form.format, _pattern_of(form.format))
     if form.zone is not UTC or form.from_us is not None or plain[1] is None:
-        return _mapped(texts, instant, pl.Int64)
+        return mapped(texts, instant, pl.Int64)
     is_plain = texts.str.contains(plain[1]).fill_null(value=False)
     at_once = texts.set(~is_plain, None)
     if form.format is None:
         at_once = at_once.str.strip_chars_end("Z").str.replace("T", " ", literal=True)
     found = at_once.str.to_datetime(plain[0], time_unit="us", strict=False).dt.epoch("us")
     found = found.set((found < EARLIEST_US) | (found >= LATEST_US), None)
-    others = _mapped(texts.set(found.is_not_null(), None), instant, pl.Int64)
+    others = mapped(texts.set(found.is_not_null(), None), instant, pl.Int64)
     return found.fill_null(others)
 
 
@@ -151,7 +151,7 @@ def label_words(column: Column, name: str) -> pl.Series:
         column = pl.Series(name, shown, pl.String)
     if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
         raise _no_column(column, name, "a label")
-    return _mapped(column.cast(pl.String), word_of, pl.String)
+    return mapped(column.cast(pl.String), word_of, pl.String)
 
 
 def _right(values: pl.Series) -> Cells:
@@ -170,7 +170,7 @@ def _finite(column: pl.Series, values: pl.Series) -> Cells:
 
 
 def _is_missing(text: pl.Series) -> pl.Series:
-    return text.str.to_lowercase().is_in(list(MISSING))
+    return text.str.to_lowercase().is_in(list(MISSING_WORDS))
 
 
 def _of_values(column: list[Any], read: Callable[[Any], Any], kind: type[pl.DataType]) -> Cells:
@@ -196,10 +196,10 @@ def _number_of(value: Any) -> float | None:
         return None
 
 
-def _mapped(column: pl.Series, change: Callable[[Any], Any], kind: type[pl.DataType]) -> pl.Series:
+def mapped(column: pl.Series, change: Callable[[Any], Any], kind: type[pl.DataType]) -> pl.Series:
     """Each distinct value changed once; null stays."""
     distinct = column.unique().drop_nulls()
-    made = pl.Series([change(one) for one in distinct], dtype=kind)
+    made = pl.Series([change(one) for one in distinct.to_list()], dtype=kind)
     return column.replace_strict(distinct, made, default=None, return_dtype=kind)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from sentinel.events.schema import Schema
-from sentinel.events.wire import HASHED_BEFORE, ContextEvent, Transaction
+from sentinel.events.wire import HASHED_BEFORE, ContextEvent, Transaction, event_of
 
 MISSING = np.iinfo(np.int64).min
 """A missing exact number."""
@@ -65,7 +65,7 @@ class EventColumns:
     - `time_us` int64: when it happened, by its own account, in microseconds since 1970 UTC.
     - `received_us` int64: when it arrived, by our clock.
     - `exact` int64 (n, len(schema.whole_numbers)): multiples of 10**-decimals, microseconds of times, or MISSING.
-    - `plain` float64 (n, len(schema.numbers)): NaN where missing.
+    - `plain` float64 (n, len(schema.plain_numbers)): NaN where missing.
     - `texts` uint64 (n, len(schema.texts)): hashes, NO_TEXT where missing.
     - `labels` int8: 1 fraud, 0 legitimate, LABEL_UNKNOWN. For a transaction, what delayed features may use
       once their delay has passed; for an outcome, the truth itself.
@@ -152,9 +152,9 @@ class ToColumns(Protocol):
 
 def columns_of_transactions(schema: Schema) -> ToColumns:
     """A function that turns decoded transactions of `schema` into EventColumns with unknown labels."""
-    n_exact, n_plain = len(schema.whole_numbers), len(schema.numbers)
+    n_exact, n_plain = len(schema.whole_numbers), len(schema.plain_numbers)
     scales = np.array([10.0**digits for digits in schema.whole_numbers.values()])
-    names = schema.fields
+    names = schema.kept
     values_of = operator.attrgetter(*names)
     first_plain, first_text = 2 + n_exact, 2 + n_exact + n_plain
 
@@ -232,7 +232,7 @@ def columns_of_context(schema: Schema) -> ToColumns:
     """A function that turns context events of `schema` into EventColumns; what a kind does not carry is missing."""
     kinds = context_kinds(schema)
     scales = np.array([10.0**digits for digits in schema.whole_numbers.values()])
-    columns = tuple(schema.whole_numbers), schema.numbers, schema.texts
+    columns = tuple(schema.whole_numbers), schema.plain_numbers, schema.texts
     time_of = operator.attrgetter(schema.time)
 
     def convert(
@@ -243,7 +243,7 @@ def columns_of_context(schema: Schema) -> ToColumns:
             [[getattr(event, name, None) for event in events] for name in names] for names in columns
         )
         return EventColumns(
-            kinds=np.array([kinds[event.kind] for event in events], np.uint8),
+            kinds=np.array([kinds[event_of(event)] for event in events], np.uint8),
             ids=np.full(n, NO_TEXT, np.uint64) if ids is None else ids,
             time_us=np.array(list(map(time_of, events)), np.int64),
             received_us=np.full(n, received_us, np.int64),
@@ -282,7 +282,7 @@ def outcome_rows(
         time_us=time_us,
         received_us=received_us,
         exact=np.full((n, len(schema.whole_numbers)), MISSING, np.int64),
-        plain=np.full((n, len(schema.numbers)), np.nan),
+        plain=np.full((n, len(schema.plain_numbers)), np.nan),
         texts=np.zeros((n, len(schema.texts)), np.uint64),
         labels=labels,
     )

@@ -6,15 +6,26 @@ transactions have too, which are read, hidden and kept by the same rules.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, Union, cast
 
 import msgspec
 
 from sentinel.errors import InvalidInput
-from sentinel.events.reader import Seal, TransactionReader
+from sentinel.events.reader import TransactionReader
 from sentinel.events.schema import Misfit, Restored, Schema
 from sentinel.events.secrets import Secrets
-from sentinel.events.wire import EVENT_ID, KIND, ContextEvent, Transaction, read_json, struct_of
+from sentinel.events.wire import (
+    EVENT_ID,
+    KIND,
+    ContextEvent,
+    Seal,
+    Transaction,
+    Unsealed,
+    event_of,
+    read_json,
+    struct_of,
+)
 
 _KNOWN_KIND = msgspec.defstruct("Kind", [(KIND, str)])
 
@@ -80,6 +91,7 @@ class Context:
 
     def __init__(self, schema: Schema) -> None:
         self.schemas = {event: event_schema(schema, event) for event in schema.events}
+        self._names = (KIND, EVENT_ID, *dict.fromkeys(chain.from_iterable(one.fields for one in self.schemas.values())))
         types = tuple(one.wire_type for one in self.schemas.values())
         self._decode: Callable[[Any], Any] = msgspec.json.Decoder(Union[types]).decode if types else _no_event  # noqa: UP007
         self._decode_all: Callable[[Any], Any] = (
@@ -89,12 +101,12 @@ class Context:
     def decode(self, raw: bytes | memoryview | msgspec.Raw) -> ContextEvent:
         """One event from its JSON bytes, its secrets still to be hidden (see `ContextReader`). Raises InvalidInput."""
         try:
-            event = cast("ContextEvent", read_json(self._decode, raw))
+            event = cast("ContextEvent", read_json(self._decode, raw, self._names))
         except InvalidInput as error:
             if error.path != f"$.{KIND}":
                 raise
             raise InvalidInput(f"Expected one of {', '.join(self.schemas) or 'none'}", error.path) from None
-        self.schemas[event.kind].normalise(event)
+        self.schemas[event_of(event)].normalise(event)
         return event
 
     def restore(self, contents: Sequence[bytes]) -> Restored:
@@ -120,11 +132,16 @@ class Context:
 
 
 class ContextReader:
-    """Reads the context events of one schema; `seal` and what it raises are as with a TransactionReader."""
+    """Reads the context events of one schema; all else is as with a TransactionReader."""
 
-    def __init__(self, schema: Schema, secrets: Secrets, seal: Seal | None = None) -> None:
+    def __init__(
+        self, schema: Schema, secrets: Secrets, seal: Seal | type[Unsealed] | None = None, *, takes_parts: bool = False
+    ) -> None:
         self._context = Context(schema)
-        self._readers = {name: TransactionReader(one, secrets, seal) for name, one in self._context.schemas.items()}
+        self._readers = {
+            name: TransactionReader(one, secrets, seal, takes_parts=takes_parts)
+            for name, one in self._context.schemas.items()
+        }
 
     def decode(self, raw: bytes | memoryview | msgspec.Raw) -> ContextEvent:
         """One event from its JSON bytes, with secrets and card numbers hidden.
@@ -132,7 +149,7 @@ class ContextReader:
         Raises InvalidInput that names the field and what it expects. An optional id or time that is missing stays None.
         """
         event = self._context.decode(raw)
-        self._readers[event.kind].cleaned(event, raw)
+        self._readers[event_of(event)].cleaned(event, raw)
         return event
 
 

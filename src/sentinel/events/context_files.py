@@ -9,8 +9,17 @@ import polars as pl
 
 from sentinel.errors import DataProblem
 from sentinel.events import cells
-from sentinel.events.context import EventSchema, event_schema
-from sentinel.events.files import NUMBER, Example, History, RowReader, said, skipped_lines
+from sentinel.events.context import event_schema
+from sentinel.events.files import (
+    NUMBER,
+    Example,
+    History,
+    RowReader,
+    columns_for,
+    read_history,
+    said,
+    skipped_lines,
+)
 from sentinel.events.reading import Reading
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets
@@ -18,6 +27,21 @@ from sentinel.events.tables import Column, Table
 from sentinel.events.wire import EVENT_ID, KIND
 
 _NO_KEY = Secrets()
+
+
+def read_whole_history(
+    path: Path,
+    schema: Schema,
+    reading: Reading,
+    *,
+    secrets: Secrets = _NO_KEY,
+    now_us: int | None = None,
+) -> History:
+    """The transactions of `path` with the context events of `reading.events`, where there is such a file."""
+    history = read_history(path, schema, reading, secrets=secrets, now_us=now_us)
+    if reading.events is None:
+        return history
+    return with_context(history, reading.events, schema, reading, secrets=secrets, now_us=now_us)
 
 
 def with_context(
@@ -87,15 +111,21 @@ class _ContextReader:
         """Of the file of this name, with these columns."""
         if not schema.events:
             raise DataProblem(f"{named} has events, and the schema declares none; declare their kinds in `events`")
-        if KIND not in present:
+        kind = columns_for((KIND,), schema, reading.renames, present)
+        if not kind:
             raise DataProblem(f"{named} lacks the column {KIND}, which names the kind; it has {', '.join(present)}")
         now_us = time.time_ns() // 1_000 if now_us is None else now_us
         self.time, self.strict = schema.time, reading.strict
         self._named = named
         self._schemas = {kind: event_schema(schema, kind) for kind in schema.events}
         self._readers = {kind: RowReader(one, reading, secrets, now_us) for kind, one in self._schemas.items()}
-        self._fields = {kind: _columns(one, reading, present) for kind, one in self._schemas.items()}
-        self.columns = list(dict.fromkeys([KIND, *(one for found in self._fields.values() for one in found.values())]))
+        self._fields = {
+            kind: columns_for(one.fields, one, reading.renames, present) for kind, one in self._schemas.items()
+        }
+        self._kind = kind[KIND]
+        self.columns = list(
+            dict.fromkeys([self._kind, *(one for found in self._fields.values() for one in found.values())])
+        )
         """Those that have to be read."""
 
         self._rows = 0
@@ -103,14 +133,14 @@ class _ContextReader:
         self._examples: dict[str, Example] = {}
         self.empty = pl.DataFrame(
             schema={NUMBER: pl.Int64, KIND: pl.String, EVENT_ID: pl.String, schema.time: pl.Int64}
-            | dict.fromkeys((*schema.decimals, *schema.numbers), pl.Float64)
-            | dict.fromkeys(schema.times, pl.Int64)
+            | dict.fromkeys((*schema.exact_numbers, *schema.plain_numbers), pl.Float64)
+            | dict.fromkeys(schema.instants, pl.Int64)
             | dict.fromkeys(schema.texts, pl.String)
         )
 
     def take(self, batch: Mapping[str, Column]) -> pl.DataFrame:
         """The rows of a batch that can be used, with the `NUMBER` of each in the file."""
-        column = batch[KIND]
+        column = batch[self._kind]
         n = len(column)
         numbers = pl.int_range(self._rows + 1, self._rows + n + 1, eager=True)
         kinds = cells.texts(column, KIND, takes_booleans=False).values.str.strip_chars()
@@ -158,18 +188,6 @@ class _ContextReader:
             skipped |= {f"{kind}: {reason}": n for reason, n in reader.skipped.items()}
             examples |= {f"{kind}: {reason}": one for reason, one in reader.examples.items()}
         return skipped, examples
-
-
-def _columns(schema: EventSchema, reading: Reading, present: Sequence[str]) -> dict[str, str]:
-    """Field -> column, for every field of a kind that the file has."""
-    given = {field: column for column, field in reading.renames.items()}
-    found = {}
-    for field in schema.fields:
-        for column in (given.get(field), schema.columns.get(field), field):
-            if column in present:
-                found[field] = str(column)
-                break
-    return found
 
 
 def _some(column: Column, rows: pl.Series) -> Column:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,17 +15,24 @@ from sentinel.events.cells import Cells
 from sentinel.events.hidden_columns import REFUSED, hide_columns
 from sentinel.events.labels import meanings
 from sentinel.events.reading import Reading
+from sentinel.events.reference_tables.file_content import TableFile
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets
 from sentinel.events.tables import BROKEN, REPEATED, Column, Table
 from sentinel.events.times import EARLIEST_US, FARTHEST_AHEAD_US, LATEST_US, LONG_AGO_US, SECOND_US
-from sentinel.events.wire import MAX_ID, MAX_TEXT
+from sentinel.events.wire import EVENT_ID, KIND, MAX_ID, MAX_TEXT
 
 _NO_KEY = Secrets()
 _ROW, _LINE = "_row", "_line"
+_LAST = "#last"
 NUMBER = "#row"
 """The column with the number of a row in its file, from 1 on and without the header; no field can be called so."""
 _SHOWN = 40
+
+LOOKED_UP_TYPES: dict[str, type[pl.DataType]] = {
+    "amount": pl.Float64, "category": pl.String, "number": pl.Float64, "time": pl.Int64,
+}  # fmt: skip
+"""What a column of a table is in a history, by its type."""
 
 
 class Example(NamedTuple):
@@ -48,10 +55,12 @@ class History:
     """Transactions of the past in the fields of a schema, by time.
 
     `frame` has a column per field, with texts as String, times as int64 microseconds and numbers as Float64,
-    and the label (Int8, null where it is not known) and outcome time where the file has them. `skipped` counts the rows
+    and the label (Int8, null where it is not known) and outcome time where the file has them; what tables say is null
+    until it was looked up (see `reference_tables.files`). `skipped` counts the rows
     left out, by reason, and `examples` has the first of them. `relabelled` counts the transactions that a later row
     of the file gave another label. `context` has the context events (see `context_files`) by time: `event`, `event_id`
-    and a column for the time and for all that a kind may carry, null where it does not.
+    and a column for the time and for all that a kind may carry, null where it does not. `tables` has the files that
+    it was looked up in.
     """
 
     frame: pl.DataFrame
@@ -59,6 +68,7 @@ class History:
     examples: dict[str, Example] = dataclasses.field(default_factory=dict)
     relabelled: int = 0
     context: pl.DataFrame | None = None
+    tables: Mapping[str, TableFile] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of transactions."""
@@ -84,8 +94,9 @@ def read_history(
     order of the file, from 1970 on; in a file that has the column, a row without a time is left out.
     """
     reading = reading or Reading()
-    table = Table(path, reading.dialect_of(schema))
-    column_of = columns_of_fields(path, schema, reading.renames, table.columns())
+    dialect = reading.dialect_of(schema)
+    table, beside = Table(path, dialect), None if reading.events is None else Table(reading.events, dialect).columns()
+    column_of = columns_of_fields(path, schema, reading.renames, table.columns(), beside)
     wanted = list(dict.fromkeys(column_of.values()))
     batches = ({name: batch[column] for name, column in column_of.items()} for batch in table.batches(wanted))
     return _history(batches, schema, reading, secrets, now_us, str(path))
@@ -105,21 +116,23 @@ def history_of_frame(
     return _history([columns], schema, reading or Reading(), secrets, now_us, "the history")
 
 
-def columns_of_fields(path: Path, schema: Schema, renames: Mapping[str, str], present: list[str]) -> dict[str, str]:
-    """Field -> column of the file, for every field that the file has. Raises DataProblem for one that it must have."""
-    given = {field: column for column, field in renames.items()}
-    strangers = [column for column in renames if column not in present]
+def columns_of_fields(
+    path: Path, schema: Schema, renames: Mapping[str, str], present: list[str], beside: Sequence[str] | None = None
+) -> dict[str, str]:
+    """Field -> column of the file, for every field that the file has. Raises DataProblem for one that it must have.
+
+    `beside` are the columns of a file of context events, where there is one: `renames` speaks of that as well.
+    """
     known = [*schema.fields, schema.label, *schema.outcome_columns]
-    unknown = [field for field in given if field not in known]
+    mapped = known if beside is None else [*known, KIND, EVENT_ID]
+    strangers = [column for column in renames if column not in present and column not in (beside or ())]
+    unknown = [field for field in renames.values() if field not in mapped]
     if strangers or unknown:
-        what = f"no column {', '.join(strangers)} in {path}" if strangers else f"no field {', '.join(unknown)}"
-        raise DataProblem(f"--map: {what}; columns: {', '.join(present)}; fields: {', '.join(known)}")
-    found: dict[str, str] = {}
-    for field in known:
-        for column in (given.get(field), schema.columns.get(field), field):
-            if column in present:
-                found[field] = str(column)
-                break
+        files = path if beside is None else f"{path} or the file of events"
+        what = f"no column {', '.join(strangers)} in {files}" if strangers else f"no field {', '.join(unknown)}"
+        columns = dict.fromkeys([*present, *(beside or ())])
+        raise DataProblem(f"--map: {what}; columns: {', '.join(columns)}; fields: {', '.join(mapped)}")
+    found = columns_for(known, schema, renames, present)
     shown = ", ".join(masked_ends(one, _SHOWN) if one.isprintable() else quoted(one) for one in present)
     missing = [field for field in schema.fields if field not in found and field not in schema.may_lack]
     if missing:
@@ -127,6 +140,19 @@ def columns_of_fields(path: Path, schema: Schema, renames: Mapping[str, str], pr
             f"{path} lacks {', '.join(missing)}; it has {shown}. "
             f"Say which column is which with --map COLUMN={missing[0]}"
         )
+    return found
+
+
+def columns_for(
+    fields: Iterable[str], schema: Schema, renames: Mapping[str, str], present: Sequence[str]
+) -> dict[str, str]:
+    """Field -> column, for each of these fields that is `present`: as renamed, as the schema says, or of its name."""
+    found: dict[str, str] = {}
+    for field in fields:
+        renamed = [column for column, of in renames.items() if of == field]
+        named = [one for one in (*renamed, schema.columns.get(field), field) if one in present]
+        if named:
+            found[field] = str(named[0])
     return found
 
 
@@ -166,23 +192,22 @@ def said(skipped: Mapping[str, int], examples: Mapping[str, Example]) -> str:
 
 def _one_row_each(frame: pl.DataFrame, schema: Schema, reading: Reading) -> tuple[pl.DataFrame, int]:
     """The first row of every id, with the last label that a row of it has; and how many labels that changed."""
-    about_label = [name for name in (schema.label, *schema.outcome_columns) if name in frame.columns]
     if schema.label in frame.columns:
         words = frame[schema.label]
-        known = meanings(words.unique().drop_nulls().to_list(), schema.label, {**schema.labels, **reading.labels})
+        rows = dict(words.drop_nulls().alias("word").value_counts().iter_rows())
+        known = meanings(rows, schema.label, {**schema.labels, **reading.labels})
         frame = frame.with_columns(words.replace_strict(known, default=None, return_dtype=pl.Int8).alias(schema.label))
     first = frame.unique(subset=schema.id, keep="first", maintain_order=True)
-    if len(first) == len(frame) or not about_label:
+    if len(first) == len(frame) or schema.label not in frame.columns:
         return first, 0
-    last = frame.filter(pl.col(schema.label).is_not_null()) if schema.label in about_label else frame
+    about_label = [name for name in (schema.label, *schema.outcome_columns) if name in frame.columns]
+    last = frame.filter(pl.col(schema.label).is_not_null())
     last = last.select(schema.id, *about_label).unique(subset=schema.id, keep="last", maintain_order=True)
-    joined = first.join(last, on=schema.id, how="left", suffix="_last", maintain_order="left")
-    if schema.label not in about_label:
-        return first, 0
-    has_last = pl.col(f"{schema.label}_last").is_not_null()
-    changed = has_last & pl.col(schema.label).is_not_null() & (pl.col(schema.label) != pl.col(f"{schema.label}_last"))
+    joined = first.join(last, on=schema.id, how="left", suffix=_LAST, maintain_order="left")
+    has_last = pl.col(f"{schema.label}{_LAST}").is_not_null()
+    changed = has_last & pl.col(schema.label).is_not_null() & (pl.col(schema.label) != pl.col(f"{schema.label}{_LAST}"))
     relabelled = int(joined.select(changed.sum()).item())
-    latest = [pl.when(has_last).then(f"{name}_last").otherwise(name).alias(name) for name in about_label]
+    latest = [pl.when(has_last).then(f"{name}{_LAST}").otherwise(name).alias(name) for name in about_label]
     return joined.with_columns(latest).select(first.columns), relabelled
 
 
@@ -248,8 +273,8 @@ class RowReader:
         """Columns of the types that a history has, and for each of them `_wrong_<name>`."""
         n = len(numbers)
         schema, decimal = self._schema, self._reading.decimal or self._schema.decimal
-        found: dict[str, Cells] = {}
-        for name in (schema.id, *schema.texts):
+        found = {name: _absent(n, LOOKED_UP_TYPES[kind]) for name, kind in schema.looked_up.items()}
+        for name in (schema.id, *schema.keys, *schema.categories, *schema.taken):
             booleans = name != schema.id and name not in schema.keys
             if name not in columns:
                 found[name] = _absent(n, pl.String)
@@ -262,25 +287,32 @@ class RowReader:
             found[name] = (
                 cells.numbers(columns[name], name, decimal=decimal) if name in columns else _absent(n, pl.Float64)
             )
-        found[schema.time] = self._times(columns, n)
+        found |= self._times_of(columns, n)
+        if schema.id in schema.optional:
+            found[schema.id] = _or_place(found[schema.id], numbers)
+        made = [one.values.alias(name) for name, one in found.items()]
+        made += [one.wrong.alias(f"_wrong_{name}") for name, one in found.items()]
+        made += self._told(columns)
+        return pl.DataFrame([*made, skipped_lines(next(iter(columns.values()), []), n).alias(_LINE)])
+
+    def _times_of(self, columns: Mapping[str, Column], n: int) -> dict[str, Cells]:
+        schema = self._schema
+        found = {schema.time: self._times(columns, n)}
         for name in schema.times:
             found[name] = (
                 cells.times(columns[name], name, self._form, LONG_AGO_US) if name in columns else _absent(n, pl.Int64)
             )
-        if schema.id in schema.optional:
-            places = pl.Series([f"row-{row}" for row in numbers], dtype=pl.String)
-            ids = found[schema.id]
-            found[schema.id] = Cells(ids.values.zip_with(ids.values.is_not_null(), places), ids.wrong)
         if schema.outcome_time is not None and schema.outcome_time in columns:
             found[schema.outcome_time] = cells.times(columns[schema.outcome_time], schema.outcome_time, self._form)
-        made = [one.values.alias(name) for name, one in found.items()]
-        made += [one.wrong.alias(f"_wrong_{name}") for name, one in found.items()]
-        if schema.label in columns:
-            made.append(cells.label_words(columns[schema.label], schema.label).alias(schema.label))
-        if schema.outcome_source is not None and schema.outcome_source in columns:
-            source = cells.texts(columns[schema.outcome_source], schema.outcome_source, takes_booleans=False)
-            made.append(source.values.alias(schema.outcome_source))
-        return pl.DataFrame([*made, skipped_lines(next(iter(columns.values()), []), n).alias(_LINE)])
+        return found
+
+    def _told(self, columns: Mapping[str, Column]) -> Iterator[pl.Series]:
+        """The words of the label, and whose they are."""
+        label, source = self._schema.label, self._schema.outcome_source
+        if label in columns:
+            yield cells.label_words(columns[label], label).alias(label)
+        if source is not None and source in columns:
+            yield cells.texts(columns[source], source, takes_booleans=False).values.alias(source)
 
     def _times(self, columns: Mapping[str, Column], n: int) -> Cells:
         schema = self._schema
@@ -288,6 +320,12 @@ class RowReader:
             return cells.times(columns[schema.time], schema.time, self._form)
         begin = EARLIEST_US + self.rows * SECOND_US
         return Cells(pl.int_range(begin, begin + n * SECOND_US, SECOND_US, eager=True), _absent(n, pl.String).wrong)
+
+
+def _or_place(ids: Cells, numbers: pl.Series) -> Cells:
+    """The ids, and where there is none the row's number in the file."""
+    places = pl.Series([f"row-{row}" for row in numbers], dtype=pl.String)
+    return Cells(ids.values.zip_with(ids.values.is_not_null(), places), ids.wrong)
 
 
 def _absent(n: int, kind: type[pl.DataType]) -> Cells:
@@ -311,48 +349,64 @@ class _Check(NamedTuple):
 
 def _checks(schema: Schema, latest_us: int) -> list[_Check]:
     """Why a row cannot be used: the first that holds counts."""
-    when = pl.col(schema.time)
-    found = [
+    return [
         _Check(pl.col(_LINE) == 1, "it is no JSON object"),
         _Check(pl.col(_LINE) == 2, "it has a name twice"),
         _Check(pl.col(REFUSED), "it holds a card number"),
+        _Check(pl.col(f"_wrong_{schema.id}"), f"{schema.id} is no text or whole number", schema.id),
+        *_missing(schema.id),
+        *_checks_of_time(schema, latest_us),
+        *(check for name in schema.times for check in _checks_of_further_time(schema, name)),
+        *(check for name in (*schema.decimals, *schema.numbers) for check in _checks_of_number(schema, name)),
+        *(check for name in schema.texts for check in _checks_of_text(schema, name)),
+        *_checks_of_size(schema),
     ]
-    found += [_Check(pl.col(f"_wrong_{schema.id}"), f"{schema.id} is no text or whole number", schema.id)]
-    found += _missing(schema.id)
-    time_reason = f"{schema.time} is no time from 1970 to 2100, or a number before 1980"
-    found += [
-        _Check(pl.col(f"_wrong_{schema.time}"), time_reason, schema.time),
-        _Check(when.is_null(), f"{schema.time} is missing"),
-        _Check((when < EARLIEST_US) | (when >= LATEST_US), time_reason, schema.time),
-        _Check(when > latest_us, f"{schema.time} is more than a day ahead of now", schema.time),
-    ]
-    for name in schema.times:
-        reason = f"{name} is no time from 1900 to 2100"
-        is_outside = (pl.col(name) < LONG_AGO_US) | (pl.col(name) >= LATEST_US)
-        found += [_Check(pl.col(f"_wrong_{name}"), reason, name), _Check(is_outside, reason, name)]
-        if name not in schema.may_lack:
-            found.append(_Check(pl.col(name).is_null(), f"{name} is missing"))
-    for name in (*schema.decimals, *schema.numbers):
-        found.append(_Check(pl.col(f"_wrong_{name}"), f"{name} is no number", name))
-        if name not in schema.may_lack:
-            found.append(_Check(pl.col(name).is_null(), f"{name} is missing"))
-    for name in schema.texts:
-        found.append(_Check(pl.col(f"_wrong_{name}"), f"{name} is no text or whole number", name))
-        found += _missing(name) if name not in schema.may_lack else []
+
+
+def _checks_of_time(schema: Schema, latest_us: int) -> Iterator[_Check]:
+    name, when = schema.time, pl.col(schema.time)
+    reason = f"{name} is no time from 1970 to 2100, or a number before 1980"
+    yield _Check(pl.col(f"_wrong_{name}"), reason, name)
+    yield _Check(when.is_null(), f"{name} is missing")
+    yield _Check((when < EARLIEST_US) | (when >= LATEST_US), reason, name)
+    yield _Check(when > latest_us, f"{name} is more than a day ahead of now", name)
+
+
+def _checks_of_further_time(schema: Schema, name: str) -> Iterator[_Check]:
+    reason = f"{name} is no time from 1900 to 2100"
+    yield _Check(pl.col(f"_wrong_{name}"), reason, name)
+    yield _Check((pl.col(name) < LONG_AGO_US) | (pl.col(name) >= LATEST_US), reason, name)
+    if name not in schema.may_lack:
+        yield _Check(pl.col(name).is_null(), f"{name} is missing")
+
+
+def _checks_of_number(schema: Schema, name: str) -> Iterator[_Check]:
+    yield _Check(pl.col(f"_wrong_{name}"), f"{name} is no number", name)
+    if name not in schema.may_lack:
+        yield _Check(pl.col(name).is_null(), f"{name} is missing")
+
+
+def _checks_of_text(schema: Schema, name: str) -> Iterator[_Check]:
+    yield _Check(pl.col(f"_wrong_{name}"), f"{name} is no text or whole number", name)
+    if name not in schema.may_lack:
+        yield from _missing(name)
+
+
+def _checks_of_size(schema: Schema) -> Iterator[_Check]:
+    """Numbers out of range, or with more decimals than are kept; texts that are too long."""
     for name in (*schema.decimals, *schema.numbers):
         limits = schema.limits(name)
         if limits is not None:
             outside = (pl.col(name) < limits[0]) | (pl.col(name) > limits[1])
-            found.append(_Check(outside, f"{name} is outside {limits[0]:g} to {limits[1]:g}", name))
+            yield _Check(outside, f"{name} is outside {limits[0]:g} to {limits[1]:g}", name)
     for name, digits in schema.checked_decimals.items():
         scale = 10**digits
         nearest = (pl.col(name) * scale).round(mode="half_to_even") / scale
         wrong = (nearest - pl.col(name)).abs() > 1e-12 * pl.col(name).abs()
-        found.append(_Check(wrong, f"{name} has more than {digits} decimals", name))
+        yield _Check(wrong, f"{name} has more than {digits} decimals", name)
     lengths = {schema.id: MAX_ID} | dict.fromkeys(schema.texts, MAX_TEXT)
     for name, most in lengths.items():
-        found.append(_Check(pl.col(name).str.len_chars() > most, f"{name} is longer than {most} characters", name))
-    return found
+        yield _Check(pl.col(name).str.len_chars() > most, f"{name} is longer than {most} characters", name)
 
 
 def _missing(name: str) -> list[_Check]:

@@ -1,11 +1,12 @@
 """Columns of a history with secrets and card numbers hidden, as the server hides them in a transaction."""
 
-from collections.abc import Callable
+from functools import partial
 
 import polars as pl
 
 from sentinel.errors import InvalidInput
 from sentinel.events.card_numbers import SHORTEST
+from sentinel.events.cells import mapped
 from sentinel.events.reader import TransactionReader, taken_parts
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets, is_hidden
@@ -23,16 +24,16 @@ def hide_columns(frame: pl.DataFrame, schema: Schema, secrets: Secrets) -> pl.Da
     reader = TransactionReader(schema, secrets)
     hidden: dict[str, pl.Series] = {}
     for name, parts in taken_parts(schema).items():
-        is_done = _mapped(frame[name], lambda text: "y" if is_hidden(text) else None).is_not_null()
+        is_done = mapped(frame[name], lambda text: "y" if is_hidden(text) else None, pl.String).is_not_null()
         for part, take, *_ in parts:
             came = frame[part] if part in frame.columns else pl.Series(part, [None] * len(frame), pl.String)
-            hidden[part] = _mapped(frame[name], take).zip_with(~is_done, came).alias(part)
-    hidden |= {name: _mapped(frame[name], secrets.hidden) for name in schema.hidden}
+            hidden[part] = mapped(frame[name], take, pl.String).zip_with(~is_done, came).alias(part)
+    hidden |= {name: mapped(frame[name], secrets.hidden, pl.String) for name in schema.hidden}
     refused = pl.Series(REFUSED, [False] * len(frame), pl.Boolean)
     for name in schema.searched:
         column = hidden.get(name, frame[name])
         if secrets.card_numbers != "allow" and column.str.contains(_MAY_HOLD).any():
-            scrubbed = _mapped(column, lambda text, name=name: _text_or_none(reader, name, text))  # type: ignore[misc]
+            scrubbed = mapped(column, partial(_text_or_none, reader, name), pl.String)
             refused = refused | (scrubbed.is_null() & column.is_not_null())
             hidden[name] = scrubbed
     return frame.with_columns(*hidden.values(), refused)
@@ -43,11 +44,3 @@ def _text_or_none(reader: TransactionReader, name: str, text: str) -> str | None
         return reader.text(name, text)
     except InvalidInput:
         return None
-
-
-def _mapped(column: pl.Series, change: Callable[[str], str | None]) -> pl.Series:
-    """Each distinct text changed once; null stays."""
-    distinct = column.unique().drop_nulls()
-    return column.replace_strict(
-        distinct, pl.Series([change(text) for text in distinct], dtype=pl.String), default=None, return_dtype=pl.String
-    )

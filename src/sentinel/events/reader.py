@@ -3,7 +3,7 @@
 import operator
 import re
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -12,25 +12,31 @@ from sentinel.errors import InvalidDefinition, InvalidInput
 from sentinel.events.card_numbers import LONGEST, SHORTEST, digits_of, may_hold_card_number
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets, is_hidden
-from sentinel.events.wire import HASHED_BEFORE, MAX_ID, MAX_TEXT, Transaction
+from sentinel.events.wire import HASHED_BEFORE, MAX_ID, MAX_TEXT, Seal, Transaction, Unsealed, before_of
 
 FIRST, LAST = 6, 4
 """Digits of a card number that may be kept."""
 
-Seal: TypeAlias = Callable[[str, str, str, str | None], str]
-"""Encrypts for a subject, as `card_id=c-7`, the text of a field: (subject, field, text, the subject's former name)."""
+_LONGEST_DOMAIN = 253
+_DOMAIN = r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_][\w-]{1,62}"
+"""A name of the internet, in letters of any script: two parts or more, the last of which is no number."""
 
+_BLANK = re.compile(r"[\s@]")
 _SHORTEST_FOR_LAST = 14  # fewer digits would leave too few to guess
 
 
 class TransactionReader:
     """Reads the transactions of one schema.
 
-    `seal` encrypts what is personal; without it nothing is kept of that but its hash, as of a file. Raises
-    InvalidDefinition when the schema declares secrets and the operator gave no key.
+    `seal` encrypts what is personal, or has it wait until it is recorded (`Unsealed`); without it nothing is kept of
+    that but its hash, as of a file. `takes_parts` is for who sends on what was read from a file: only there may a text
+    that is a hash already come with the digits or the domain that were taken from it before. Raises InvalidDefinition
+    when the schema declares secrets and the operator gave no key.
     """
 
-    def __init__(self, schema: Schema, secrets: Secrets, seal: Seal | None = None) -> None:
+    def __init__(
+        self, schema: Schema, secrets: Secrets, seal: Seal | type[Unsealed] | None = None, *, takes_parts: bool = False
+    ) -> None:
         if schema.hidden and not secrets.has_given_key:
             raise InvalidDefinition(
                 f"the schema declares {', '.join(schema.hidden)} secret, and there is no key to hash with; set "
@@ -39,8 +45,9 @@ class TransactionReader:
             )
         self.schema = schema
         self._secrets = secrets
-        self._seal = seal
+        self._seal, self._takes_parts = seal, takes_parts
         self._hidden = _hidden_fields(schema)
+        self._looked_up = [(f"{name}_{column}", name) for name, one in schema.tables.items() for column in one.columns]
         self._taken = [(name, operator.attrgetter(name), parts) for name, parts in taken_parts(schema).items()]
         self._searches = bool(schema.searched) and secrets.card_numbers != "allow"
         names = schema.searched
@@ -56,6 +63,8 @@ class TransactionReader:
         """What was decoded from these bytes, with secrets and card numbers hidden, in place. Raises InvalidInput."""
         if transaction.hashed_before is not UNSET:
             raise InvalidInput("Expected none: it is made when the hash key was changed", f"$.{HASHED_BEFORE}")
+        if self._looked_up:
+            self._refuse_looked_up(transaction)
         self._take(transaction)
         if self._searches and may_hold_card_number(raw if type(raw) is bytes else bytes(raw)):
             self._scrub(transaction)
@@ -70,6 +79,8 @@ class TransactionReader:
         if transactions is None or any(one.hashed_before is not UNSET for one in transactions):
             return None
         try:
+            for transaction in transactions if self._looked_up else ():
+                self._refuse_looked_up(transaction)
             for transaction in transactions if self._taken else ():
                 self._take(transaction)
             if self._searches and may_hold_card_number(raw):
@@ -107,7 +118,11 @@ class TransactionReader:
             text = text_of(transaction)
             for part, take, form, said in parts:
                 came = getattr(transaction, part)
-                if text is not None and is_hidden(text):  # it comes from a file that we wrote
+                if text is not None and is_hidden(text):
+                    if came is not None and not self._takes_parts:
+                        raise InvalidInput(
+                            f"Expected none: {name} is hashed, and nothing can be taken from it", f"$.{part}"
+                        )
                     if came is not None and re.fullmatch(form, came) is None:
                         raise InvalidInput(f"Expected {said}", f"$.{part}")
                     continue
@@ -116,6 +131,12 @@ class TransactionReader:
                     raise InvalidInput(f"Expected none: it is taken from {name}", f"$.{part}")
                 setattr(transaction, part, found)
 
+    def _refuse_looked_up(self, transaction: Transaction) -> None:
+        """Raises InvalidInput for fields that are not the sender's to say."""
+        for field, table in self._looked_up:
+            if getattr(transaction, field) is not None:
+                raise InvalidInput(f"Expected none: it is looked up in the table {table}", f"$.{field}")
+
     def _refuse_sealed(self, transaction: Transaction) -> None:
         """Raises InvalidInput for fields that are ours to make."""
         for field in self._hidden:
@@ -123,7 +144,7 @@ class TransactionReader:
                 raise InvalidInput(f"Expected none: it is made from {field.name}", f"$.{field.sealed}")
 
     def _hide(self, transaction: Transaction) -> None:
-        """Hide what is secret and seal what is personal; last, so that nothing refused leaves a subject's key."""
+        """Hide what is secret and seal what is personal; last, for what is refused."""
         for field in self._hidden:
             text = field.text_of(transaction)
             if text is None:
@@ -140,7 +161,7 @@ class TransactionReader:
         whose = getattr(transaction, subject)
         if self._seal is not None and whose is not None and not is_hidden(text):
             names = self.texts(subject, whose)
-            before = transaction.before(subject) or names[-1]
+            before = before_of(transaction, subject) or names[-1]
             former = f"{subject}={before}" if before != names[0] else None
             setattr(transaction, self.schema.sealed[name], self._seal(f"{subject}={names[0]}", name, text, former))
 
@@ -207,17 +228,19 @@ def taken_parts(schema: Schema) -> dict[str, list[Part]]:
             Part(last, lambda text: kept_of(text)[1], rf"[0-9]{{{LAST}}}", f"{LAST} digits"),
         ]
     for name, domain in schema.kept_domains.items():
-        found.setdefault(name, []).append(Part(domain, domain_of, r"[^@]+", "a domain"))
+        found.setdefault(name, []).append(Part(domain, domain_of, _DOMAIN, "a domain"))
     return found
 
 
 def domain_of(text: str) -> str | None:
-    """The domain of an e-mail address, in small letters.
+    """The domain of an e-mail address, in small letters; None for what is not one.
 
-    >>> domain_of("Ann@Mail.Example "), domain_of("ann"), domain_of("ann@")
-    ('mail.example', None, None)
+    >>> domain_of("Ann@Mail.Example "), domain_of("ann@"), domain_of("@john.doe"), domain_of("ann@x 555-1234")
+    ('mail.example', None, None, None)
     """
-    return text.rpartition("@")[2].strip().lower() or None if "@" in text else None
+    before, _, domain = text.strip().lower().rpartition("@")
+    is_address = before and not _BLANK.search(before) and len(domain) <= _LONGEST_DOMAIN
+    return domain if is_address and re.fullmatch(_DOMAIN, domain) else None
 
 
 def kept_of(text: str) -> tuple[str | None, str | None]:

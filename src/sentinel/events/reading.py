@@ -1,6 +1,5 @@
 """How files are read where they do not say so themselves; whoever gives it needs none of what reads them."""
 
-import codecs
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import msgspec
 
 from sentinel.errors import DataProblem
 from sentinel.events.card_numbers import quoted
+from sentinel.events.encodings import is_encoding
 from sentinel.events.schema import Schema
 from sentinel.events.times import TimeForm
 
@@ -21,13 +21,10 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.separator is not None and (len(self.separator) != 1 or not self.separator.isascii()):
             raise DataProblem(f"--separator {quoted(self.separator)} is no single character")
-        if self.encoding is not None:
-            try:
-                codecs.lookup(self.encoding)
-            except LookupError:
-                raise DataProblem(
-                    f"--encoding {quoted(self.encoding)} is not known; write utf-8, utf-16 or latin-1"
-                ) from None
+        if self.encoding is not None and not is_encoding(self.encoding):
+            raise DataProblem(
+                f"--encoding {quoted(self.encoding)} is no encoding of texts in files; write utf-8, utf-16 or latin-1"
+            )
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +32,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     `renames` maps a column of the file to a field of the schema, on top of `schema.columns`. `timezone`, `time_format`,
     `labels`, `decimal` and the encoding come in the place of the schema's, where they are given. `events` is a second
-    file with the context events.
+    file with the context events; `without_events` says that there is none, and that the features count none then.
+    `tables` has the files of tables by their names, None for one to do without.
     """
 
     renames: Mapping[str, str] = {}
@@ -45,12 +43,24 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     time_format: str | None = None
     labels: Mapping[str, int] = {}
     events: Path | None = None
+    without_events: bool = False
+    tables: Mapping[str, Path | None] = {}
     strict: bool = False
 
     def time_form(self, schema: Schema) -> TimeForm:
         """How times are written."""
         zone, form = self.timezone or schema.timezone, self.time_format or schema.time_format
         return TimeForm.of(zone, form, schema.time_from)
+
+    def of_tables(self) -> "Reading":
+        """How the files of tables are read: as this one, but for what is this file's own."""
+        return Reading(
+            dialect=Dialect(encoding=self.dialect.encoding),
+            decimal=self.decimal,
+            timezone=self.timezone,
+            time_format=self.time_format,
+            strict=self.strict,
+        )
 
     def dialect_of(self, schema: Schema) -> Dialect:
         """How a CSV file is written."""

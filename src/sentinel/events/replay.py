@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sentinel.events.cells import mapped
 from sentinel.events.columns import (
     LABEL_UNKNOWN,
     NO_TEXT,
@@ -71,7 +72,7 @@ def _columns(
         time_us=time_us,
         received_us=time_us,
         exact=fixed_point(exact, scales),
-        plain=_matrix(frame, schema.numbers, np.float64),
+        plain=_matrix(frame, schema.plain_numbers, np.float64),
         texts=_stack([text_hashes(frame[name]) for name in schema.texts], len(frame), np.uint64),
         labels=labels,
     )
@@ -108,9 +109,7 @@ def _with_told(transactions: EventColumns, told: EventColumns) -> EventColumns:
 
 def text_hashes(column: pl.Series) -> NDArray[np.uint64]:
     """The hash of every text of a column; each distinct text is hashed once."""
-    distinct = column.unique().drop_nulls()
-    hashes = pl.Series([hash_text(text) for text in distinct.to_list()], dtype=pl.UInt64)
-    return column.replace_strict(distinct, hashes, default=NO_TEXT, return_dtype=pl.UInt64).to_numpy()
+    return mapped(column, hash_text, pl.UInt64).fill_null(NO_TEXT).to_numpy()
 
 
 def _matrix(frame: pl.DataFrame, names: Sequence[str], kind: Any) -> NDArray[Any]:

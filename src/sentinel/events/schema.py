@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import cached_property
 from itertools import chain
 from typing import Annotated, Any, NamedTuple
@@ -11,6 +11,17 @@ import msgspec
 
 from sentinel.errors import InvalidDefinition, InvalidInput
 from sentinel.events.card_numbers import quoted
+from sentinel.events.encodings import is_encoding
+from sentinel.events.reference_tables.declaration import (
+    COLUMN_FORM,
+    COLUMN_TYPES,
+    FIRST,
+    LAST,
+    MOST_TABLES,
+    TABLE_FORM,
+    VALID_FROM,
+    LookupTable,
+)
 from sentinel.events.secrets import differ_in_keys_only
 from sentinel.events.times import USUAL, TimeForm, duration_us
 from sentinel.events.wire import (
@@ -22,6 +33,7 @@ from sentinel.events.wire import (
     TEXT,
     TEXT_OR_EMPTY,
     Transaction,
+    encoded_unsealed,
     normaliser,
     read_json,
     struct_of,
@@ -47,7 +59,15 @@ _NOT_OF_THE_WIRE = (
 )
 """What two schemas that read the same transactions may have otherwise; keys and categories together are the same."""
 
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder(enc_hook=encoded_unsealed).encode
+
+
+def _written(value: object) -> str:
+    """A value as one writes it in Python; of a long one, its begin."""
+    return f'"{value}"' if isinstance(value, str) else quoted(repr(value))[1:-1]
+
+
+_NEGATIVE = "Expected an amount from 0 on; a detector takes those below 0 with Schema(negative_amounts=True)"
 
 
 class Misfit(NamedTuple):
@@ -71,6 +91,7 @@ class Restored(NamedTuple):
 class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True, omit_defaults=True):
     """The fields of one kind of transaction. Field names are the names on the wire and in files.
 
+    - `negative_amounts`: whether the amount may be below 0, as that of a refund; it is refused else.
     - `keys`: texts that windows are counted by (card, merchant, device). They serve as categories too.
     - `categories`: texts, whole numbers or booleans with few values.
     - `numbers`: plain numbers, handed to the model as they are.
@@ -92,6 +113,8 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
       `{"email": "card_id"}`: what they were is stored encrypted, and can be erased.
     - `events`: the kinds of context events, which are not decided and which features can count, each with the fields of
       a transaction that it carries, a key among them: `{"login": ("card_id", "device_id")}` (see `events.context`).
+    - `tables`: reference tables, which a transaction is looked up in as it is taken in:
+      `{"cards": LookupTable(by="card_id", columns={"limit": "amount"})}` makes the field `cards_limit`.
     - `not_card_numbers`: fields whose numbers of your own may look like card numbers, and stay.
     - `label`, `outcome_time`, `outcome_source`: columns of a history file; never accepted in a live transaction. In a
       file with the column `outcome_source`, labels of sources that the detector does not trust, or of none, do not
@@ -125,6 +148,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     keep_domain: tuple[str, ...] = ()
     personal: dict[str, str] = {}
     events: dict[str, tuple[str, ...]] = {}
+    tables: dict[str, LookupTable] = {}
     not_card_numbers: tuple[str, ...] = ()
     label: str = "is_fraud"
     outcome_time: str | None = None
@@ -138,7 +162,9 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     decimal: str = "."
 
     def __post_init__(self) -> None:
-        fields = (*self.fields, *self.sealed.values(), self.label)
+        self._check_types()
+        looked_up = [f"{name}_{column}" for name, table in self.tables.items() for column in table.columns]
+        fields = (*self.fields, *self.sealed.values(), *looked_up, self.label)
         doubled = sorted({name for name in fields if fields.count(name) > 1})
         if doubled:
             raise InvalidDefinition(f"schema: {', '.join(doubled)} declared twice; give each field one role")
@@ -166,6 +192,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         self._refuse_unknown("keep_digits", self.keep_digits, self.keys + self.categories)
         self._refuse_unknown("keep_domain", self.keep_domain, self.keys + self.categories)
         self._check_events()
+        self._check_tables()
         self._refuse_unknown("columns", self.columns, (*fields, *self.outcome_columns))
         if self.amount in self.optional:
             raise InvalidDefinition(f"schema: the amount {quoted(str(self.amount))} cannot be optional")
@@ -179,9 +206,35 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 )
         if self.decimal not in (".", ","):
             raise InvalidDefinition(f"schema: decimal is {quoted(self.decimal)}; write . or ,")
+        if self.encoding is not None and not is_encoding(self.encoding):
+            raise InvalidDefinition(
+                f"schema: encoding {quoted(self.encoding)} is no encoding of texts in files; write utf-8 or latin-1"
+            )
         duration_us(self.max_ahead)
         duration_us(self.max_late)
         _ = self.time_form
+
+    def _check_types(self) -> None:
+        """Refuse a text where several are meant: `("card")` is no tuple, and its letters would be the fields."""
+        for one in msgspec.structs.fields(self):
+            value = getattr(self, one.name)
+            if one.default == ():
+                self._check_names(one.name, value)
+            elif one.default_factory is dict and not isinstance(value, dict):
+                raise InvalidDefinition(f"schema: {one.name} is {_written(value)}; write a dictionary, {{...}}")
+        for kind, carried in self.events.items():
+            self._check_names(f"events[{quoted(str(kind))}]", carried)
+        if self.place is not None:
+            self._check_names("place", self.place)
+
+    def _check_names(self, what: str, names: object) -> None:
+        if isinstance(names, str):
+            raise InvalidDefinition(
+                f"schema: {what} is the text {quoted(names)}, where a tuple is meant; "
+                f"write ({_written(names)},) - a tuple of one has a comma"
+            )
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            raise InvalidDefinition(f'schema: {what} is {_written(names)}; write a tuple of names, as in ("card",)')
 
     def _check_events(self) -> None:
         reserved = {KIND, EVENT_ID} & {self.time, *self.decimals, *self.numbers, *self.texts, self.label}
@@ -209,6 +262,26 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         # in one order, as their kinds are numbered: a schema that was written down may come back in another one
         msgspec.structs.force_setattr(self, "events", dict(sorted(self.events.items())))
 
+    def _check_tables(self) -> None:
+        if len(self.tables) > MOST_TABLES:
+            raise InvalidDefinition(f"schema: {len(self.tables)} tables; {MOST_TABLES} are possible")
+        for name, table in self.tables.items():
+            if not re.fullmatch(TABLE_FORM, name):
+                raise InvalidDefinition(f"schema: {quoted(name)} cannot name a table; use a-z, digits and _")
+            self._refuse_unknown(f"tables[{quoted(name)}]", [table.by], self.keys + self.categories + self.taken)
+            if table.ranges and table.by in self.hidden:
+                raise InvalidDefinition(
+                    f"schema: the table {name} has ranges of {table.by}, which is secret: its hash lies in none; look "
+                    "up another field, such as the first digits that `keep_digits` keeps"
+                )
+            for column in table.columns:
+                if column in (table.by, VALID_FROM, FIRST, LAST, self.label) or not re.fullmatch(COLUMN_FORM, column):
+                    raise InvalidDefinition(
+                        f"schema: {quoted(column)} cannot name a column of the table {name}; rows have fields of "
+                        "their own, and names are letters, digits and _"
+                    )
+        msgspec.structs.force_setattr(self, "tables", dict(sorted(self.tables.items())))
+
     def _refuse_unknown(self, what: str, names: Any, known: tuple[str, ...]) -> None:
         strangers = [name for name in names if name not in known]
         if strangers:
@@ -226,14 +299,43 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return (*self.keys, *self.categories, *self.decimals, *self.numbers)
 
     @cached_property
+    def looked_up(self) -> dict[str, str]:
+        """Every field that comes from a table -> the type of its column."""
+        tables = sorted(self.tables.items())
+        return {f"{name}_{column}": kind for name, table in tables for column, kind in table.columns.items()}
+
+    def _looked_up_as(self, kind: str) -> tuple[str, ...]:
+        return tuple(name for name, one in self.looked_up.items() if one == kind)
+
+    @cached_property
+    def exact_numbers(self) -> dict[str, int]:
+        """Every number that windows can add up -> its decimals: the exact ones, and the amounts of tables."""
+        return self.decimals | dict.fromkeys(self._looked_up_as("amount"), self.amount_decimals)
+
+    @cached_property
+    def instants(self) -> tuple[str, ...]:
+        """Every further instant: the times, and those of tables."""
+        return self.times + self._looked_up_as("time")
+
+    @cached_property
     def whole_numbers(self) -> dict[str, int]:
-        """Every field that the kernel reads as a whole number -> its decimals; the times count microseconds."""
-        return self.decimals | dict.fromkeys(self.times, 0)
+        """Every field that the kernel reads as a whole number -> its decimals; instants count microseconds."""
+        return self.exact_numbers | dict.fromkeys(self.instants, 0)
+
+    @cached_property
+    def plain_numbers(self) -> tuple[str, ...]:
+        """Every number that the kernel reads as it is: the plain ones, and those of tables."""
+        return self.numbers + self._looked_up_as("number")
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
-        """Every field that is text inside: keys, then categories, then what is taken from them."""
-        return self.keys + self.categories + self.taken
+        """Every field that is text inside: keys, then categories, what is taken from them, and what tables say."""
+        return self.keys + self.categories + self.taken + self._looked_up_as("category")
+
+    @cached_property
+    def followed(self) -> tuple[str, ...]:
+        """The texts that features can follow on their own."""
+        return self.keys + self.taken + self._looked_up_as("category")
 
     @cached_property
     def hidden(self) -> tuple[str, ...]:
@@ -268,19 +370,25 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @cached_property
     def may_lack(self) -> tuple[str, ...]:
-        """Fields that may be absent or null: the optional ones, and what is made from others."""
-        return (*self.optional, *self.taken, *self.sealed.values())
+        """Fields that may be absent or null: the optional ones, and what is made from others or looked up."""
+        return (*self.optional, *self.taken, *self.sealed.values(), *self.looked_up)
 
     @cached_property
     def searched(self) -> tuple[str, ...]:
         """The texts that card numbers are looked for in."""
         apart = (*self.hidden, *self.not_card_numbers, *chain.from_iterable(self.kept_digits.values()))
-        return tuple(name for name in (self.id, *self.texts) if name not in apart)
+        return tuple(name for name in (self.id, *self.keys, *self.categories, *self.taken) if name not in apart)
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
-        """Every field of a live transaction, in the order of the wire struct."""
-        return (self.id, self.time, *self.whole_numbers, *self.numbers, *self.texts)
+        """Every field of a live transaction that comes with it or is taken from it."""
+        texts = self.keys + self.categories + self.taken
+        return (self.id, self.time, *self.decimals, *self.times, *self.numbers, *texts)
+
+    @cached_property
+    def kept(self) -> tuple[str, ...]:
+        """Every field that features are made of, in the order of the columns: id, time, numbers, texts."""
+        return (self.id, self.time, *self.whole_numbers, *self.plain_numbers, *self.texts)
 
     @property
     def outcome_columns(self) -> tuple[str, ...]:
@@ -301,21 +409,24 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @cached_property
     def wire_type(self) -> type[Transaction]:
         """The msgspec struct of one transaction."""
-        empty = {name: TEXT_OR_EMPTY if name in self.may_lack else TEXT for name in self.texts}
-        texts = {name: one | int if name in self.keys else one | bool | int for name, one in empty.items()}
+        texts = self.keys + self.categories + self.taken
+        empty = {name: TEXT_OR_EMPTY if name in self.may_lack else TEXT for name in texts}
+        kinds = {name: one | int if name in self.keys else one | bool | int for name, one in empty.items()}
         an_id = ID_OR_EMPTY if self.id in self.optional else ID
         an_instant = str | int | float
-        return self._struct({self.id: an_id | int, self.time: an_instant}, dict.fromkeys(self.times, an_instant), texts)
+        return self._struct({self.id: an_id | int, self.time: an_instant}, dict.fromkeys(self.times, an_instant), kinds)
 
     @cached_property
     def _stored_type(self) -> type[Transaction]:
         """The same as it was kept, with texts of any length: every version accepted the same numbers."""
         times = dict.fromkeys(self.times, int)
-        return self._struct({self.id: str, self.time: int}, times, dict.fromkeys(self.texts, str))
+        texts = dict.fromkeys(self.keys + self.categories + self.taken, str)
+        return self._struct({self.id: str, self.time: int}, times, texts)
 
     def _struct(self, first: dict[str, Any], times: dict[str, Any], texts: dict[str, Any]) -> type[Transaction]:
         sealed = dict.fromkeys(self.sealed.values(), str)
-        return struct_of(first | self._number_types | times | texts | sealed, self.may_lack)
+        looked_up = {name: COLUMN_TYPES[kind] for name, kind in self.looked_up.items()}
+        return struct_of(first | self._number_types | times | texts | sealed | looked_up, self.may_lack)
 
     @cached_property
     def _number_types(self) -> dict[str, Any]:
@@ -369,7 +480,13 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         An optional id that is missing stays None until `assign`, an optional time until the transaction is sifted, and
         secrets are still to be hidden: what is read from outside is read by a `TransactionReader`.
         """
-        transaction = read_json(self._decoder.decode, raw)
+        try:
+            transaction = read_json(self._decoder.decode, raw, self.fields)
+        except InvalidInput as error:
+            of_amount = error.path == f"$.{self.amount}" and ">= 0.0" in str(error)
+            if of_amount and not self.negative_amounts and self.amount not in self.ranges:
+                raise InvalidInput(_NEGATIVE, error.path) from None
+            raise
         self.normalise(transaction)
         return transaction
 
@@ -412,12 +529,17 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """The canonical bytes of a decoded transaction: equal content gives equal bytes."""
         return _encode(transaction)
 
-    def is_same(self, stored: bytes, content: bytes, ignoring: str | None = None) -> bool:
+    def is_same(
+        self, stored: bytes, content: bytes, ignoring: str | None = None, hash_keys: Set[str] | None = None
+    ) -> bool:
         """Whether two contents are of the same transaction: it may be sealed, or hashed, with another key.
+
+        What was looked up in tables does not count: it is not what was sent.
 
         Exact numbers are compared as whole multiples of their last decimal, which is what features take: 0.3 and
         0.30000000000000004 are one amount. `ignoring` names a field that does not count. What was hashed with keys that
-        have nothing in common cannot be told apart, and counts as the same.
+        have nothing in common cannot be told apart, and counts as the same: `hash_keys` are the numbers of the keys
+        that may have, None where any may.
 
         >>> Schema().is_same(b'{"amount":0.3}', b'{"amount":0.30000000000000004}')
         True
@@ -426,12 +548,17 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             return True
         one, other = (msgspec.json.decode(text, type=dict[str, Any]) for text in (stored, content))
         before, other_before = (fields.pop(HASHED_BEFORE, {}) for fields in (one, other))
+        for name in self.looked_up:
+            one.pop(name, None)
+            other.pop(name, None)
         return one.keys() == other.keys() and all(
             value == other[name]
             or name == ignoring
             or name in self.sealed.values()
             or self._is_one_number(name, value, other[name])
-            or _are_of_one_text({value, before.get(name, value)}, {other[name], other_before.get(name, other[name])})
+            or _are_of_one_text(
+                {value, before.get(name, value)}, {other[name], other_before.get(name, other[name])}, hash_keys
+            )
             for name, value in one.items()
         )
 
@@ -472,9 +599,9 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             return msgspec.json.decode(content, type=self._stored_type)
 
 
-def _are_of_one_text(names: set[Any], others: set[Any]) -> bool:
+def _are_of_one_text(names: set[Any], others: set[Any], hash_keys: Set[str] | None) -> bool:
     """Whether two values may be of the same text, each as it is and, if it is known, as the former key hashed it."""
     if names & others:
         return True
     pairs = [(one, other) for one in names for other in others]
-    return all(isinstance(a, str) and isinstance(b, str) and differ_in_keys_only(a, b) for a, b in pairs)
+    return all(isinstance(a, str) and isinstance(b, str) and differ_in_keys_only(a, b, hash_keys) for a, b in pairs)

@@ -4,7 +4,7 @@ import contextlib
 import hmac
 import re
 import secrets as random_secrets
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -146,8 +146,10 @@ def key_of(text: str) -> HashKey:
     return HashKey(key_id, key.encode())
 
 
-def differ_in_keys_only(one: str, other: str) -> bool:
+def differ_in_keys_only(one: str, other: str, known: Set[str] | None = None) -> bool:
     """Whether two texts are equal but for keyed hashes that different keys have made: of what, nobody can tell.
+
+    `known` are the numbers of the keys that may have; None where any may.
 
     >>> first, second = HashKey("1", b"k" * 32), HashKey("2", b"l" * 32)
     >>> differ_in_keys_only(first.hash("4111"), second.hash("4111")), differ_in_keys_only("c-17", second.hash("4111"))
@@ -158,7 +160,14 @@ def differ_in_keys_only(one: str, other: str) -> bool:
     if _ANY_HIDDEN.sub("", one) != _ANY_HIDDEN.sub("", other):
         return False
     ids, others = _ANY_HIDDEN.findall(one), _ANY_HIDDEN.findall(other)
+    if known is not None and not known >= {*ids, *others}:
+        return False
     return len(ids) == len(others) > 0 and all(a != b for a, b in zip(ids, others, strict=True))
+
+
+def known_keys(home: Path) -> frozenset[str]:
+    """The numbers of the hash keys that were ever used in a home folder. Raises InvalidDefinition."""
+    return frozenset(_known(home))
 
 
 class GivenKey(NamedTuple):

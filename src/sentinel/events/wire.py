@@ -1,8 +1,9 @@
 """The wire: how a transaction is read from JSON, and brought to the form in which it is kept."""
 
+import difflib
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -23,6 +24,9 @@ _SHOWN = 40  # characters of a value, in what is said about it
 MOST_SAID = 200
 """Characters of what is said about JSON from outside, and of a path in it: both may quote the caller."""
 
+_UNKNOWN, _LACKING = "Object contains unknown field `", "Object missing required field `"  # as msgspec says it
+_FEW, _NEAR = 3, 0.8
+
 T = TypeVar("T")
 
 
@@ -33,14 +37,12 @@ class Transaction(msgspec.Struct, forbid_unknown_fields=True):
     text (or None where it is missing). After `Schema.assign` the id and the time are never None.
 
     `hashed_before` has, by field, what a text with something hashed was before the hash key was changed; it is made
-    when a transaction is read, and kept with it.
+    when a transaction is read, and kept with it. It is the one name that no field may have. All else that is asked of a
+    transaction is a function beside it: a property here would be hidden by a field of its name, whose value callers
+    choose.
     """
 
     hashed_before: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
-
-    def before(self, field: str) -> str | None:
-        """What a field was before the hash key was changed, if that is something else."""
-        return None if self.hashed_before is msgspec.UNSET else self.hashed_before.get(field)
 
 
 class ContextEvent(Transaction, forbid_unknown_fields=True):
@@ -49,10 +51,49 @@ class ContextEvent(Transaction, forbid_unknown_fields=True):
     Each kind of a schema has its own subclass with the fields that it carries; `event` on the wire names the kind.
     """
 
-    @property
-    def kind(self) -> str:
-        """The name of its kind."""
-        return str(self.__struct_config__.tag)
+
+Seal: TypeAlias = Callable[[str, str, str, str | None], str]
+"""Encrypts for a subject, as `card_id=c-7`, the text of a field: (subject, field, text, the subject's former name)."""
+
+
+class Unsealed:
+    """A personal text of a transaction that was read and may yet be refused: it is sealed when that is recorded.
+
+    To seal it makes a key of its subject, which nothing refused may leave. Until then it is encoded as null.
+    """
+
+    __slots__ = ("_former", "_name", "_subject", "_text")
+
+    def __init__(self, subject: str, name: str, text: str, former: str | None) -> None:
+        self._subject, self._name, self._text, self._former = subject, name, text, former
+
+    def sealed(self, seal: Seal) -> str:
+        """What is kept of it."""
+        return seal(self._subject, self._name, self._text, self._former)
+
+
+def encoded_unsealed(value: Any) -> None:
+    """How an encoder takes what is still to be sealed. Raises NotImplementedError for what is not that."""
+    if not isinstance(value, Unsealed):
+        raise NotImplementedError
+
+
+def seal_what_waits(transaction: Transaction, names: Iterable[str], seal: Seal) -> bool:
+    """Seal what waited for it in these fields, in place; whether there was anything."""
+    waiting = [(name, text) for name in names if isinstance(text := getattr(transaction, name, None), Unsealed)]
+    for name, text in waiting:
+        setattr(transaction, name, text.sealed(seal))
+    return bool(waiting)
+
+
+def before_of(transaction: Transaction, field: str) -> str | None:
+    """What a field was before the hash key was changed, if that is something else."""
+    return None if transaction.hashed_before is msgspec.UNSET else transaction.hashed_before.get(field)
+
+
+def event_of(event: ContextEvent) -> str:
+    """The name of the kind of a context event."""
+    return str(type(event).__struct_config__.tag)
 
 
 KIND, EVENT_ID = "event", "event_id"
@@ -119,20 +160,44 @@ def normaliser(
     return normalise
 
 
-def read_json(decode: Callable[[Any], T], raw: bytes | memoryview | msgspec.Raw) -> T:
-    """What `decode` makes of JSON from outside. Raises BadBody, or InvalidInput that names the path."""
+def read_json(decode: Callable[[Any], T], raw: bytes | memoryview | msgspec.Raw, known: Iterable[str] = ()) -> T:
+    """What `decode` makes of JSON from outside. Raises BadBody, or InvalidInput that names the path.
+
+    An unknown field that is written nearly as one of the `known` is told that name.
+    """
     try:
         return decode(raw)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `")
-        said, where = masked_ends(message, MOST_SAID), masked_ends(path.rstrip("`"), MOST_SAID)
-        raise InvalidInput(said, where or "$") from None
+        where, begin, name = path.rstrip("`") or "$", *_named(message)
+        said = masked_ends(message, MOST_SAID)
+        if begin == _UNKNOWN and (meant := _nearest(name, known)) is not None:
+            said += f"; is {meant} meant?"
+        raise InvalidInput(said, masked_ends(f"{where}.{name}" if name else where, MOST_SAID)) from None
     except msgspec.DecodeError as error:
         raise BadBody(f"No valid JSON: {error}") from None
     except UnicodeDecodeError:
         raise BadBody("Not UTF-8: send JSON encoded as UTF-8") from None
     except RecursionError:
         raise BadBody("No valid JSON: nested too deeply") from None
+
+
+def _named(message: str) -> tuple[str, str]:
+    """Which fault with a field msgspec tells, and the name of the field; two empty texts where it is another fault."""
+    begin = next((one for one in (_UNKNOWN, _LACKING) if message.startswith(one)), "")
+    return begin, message.removeprefix(begin).removesuffix("`") if begin else ""
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is the same but for signs and capitals, or is nearly so. Quick: anyone may have it done."""
+    begin, length = name[:1].lower(), len(name)
+    near = {_plain(one): one for one in known if one[:1].lower() == begin and abs(len(one) - length) <= _FEW}
+    found = difflib.get_close_matches(_plain(name[:_SHOWN]), near, 1, _NEAR)
+    return near[found[0]] if found else None
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()
 
 
 def has_decimals(value: float, scale: int) -> bool:

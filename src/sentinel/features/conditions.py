@@ -1,6 +1,6 @@
 """Conditions on the fields of an event: `where=(col("status") == "declined") & (col("amount") > 100)`.
 
-What is built is plain data; `event_columns` turns it into steps that are run once for each event. A missing value is
+What is built is plain data; `derived_plan` turns it into steps that are run once for each event. A missing value is
 neither equal to anything nor different from it, neither more nor less: only `is_missing` holds for it.
 """
 
@@ -18,6 +18,8 @@ Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">=", "in", "missing",
 
 _WORDS = {"==": "is", "!=": "is_not", "<": "below", "<=": "up_to", ">": "above", ">=": "from", "in": "in"}
 _LONGEST_NAME = 80
+MOST_NESTED = 60
+"""How deep conditions may be combined: the results that wait for others are bits of one number."""
 
 
 class Where(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -27,6 +29,17 @@ class Where(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     of: str | None = None
     values: tuple[Value, ...] = ()
     parts: tuple["Where", ...] = ()
+
+    def __post_init__(self) -> None:
+        level = self.parts
+        for _ in range(MOST_NESTED):
+            if not level:
+                return
+            level = tuple({id(one): one for part in level for one in part.parts}.values())
+        raise InvalidDefinition(
+            f"a condition is nested in more than {MOST_NESTED} others; compare with many values by "
+            'col("field").is_in(value, value, ...)'
+        )
 
     def __and__(self, other: "Where") -> "Where":
         return Where("and", parts=(self, other))
@@ -64,7 +77,7 @@ def _words(where: Where) -> str:
     return "_".join((where.of or "", _WORDS[where.op], *map(str, where.values)))
 
 
-class Column:
+class FieldRef:
     """A field of the event, to be compared: see `col`."""
 
     __hash__ = None  # type: ignore[assignment]  # nothing is looked up by it
@@ -102,7 +115,7 @@ class Column:
         return Where("missing", self._of)
 
 
-def col(of: str) -> Column:
+def col(of: str) -> FieldRef:
     """A field of the event, for the condition of a feature: compared by `==`, `!=`, `<`, `<=`, `>`, `>=` with a value.
 
     Beside these there are `.is_in(value, ...)` and `.is_missing()`; `&`, `|` and `~` combine conditions. Exact numbers
@@ -112,7 +125,7 @@ def col(of: str) -> Column:
     Where(op='and', of=None, values=(), parts=(Where(op='==', of='status', values=('declined',), parts=()), \
 Where(op='not', of=None, values=(), parts=(Where(op='missing', of='amount', values=(), parts=()),))))
     """
-    return Column(of)
+    return FieldRef(of)
 
 
 def _value(of: str, value: object) -> Value:

@@ -8,7 +8,7 @@ transactions of one card come, and what the feature (see `example.py`) is at eac
 import math
 import sys
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict, Unpack
 
 import msgspec
 
@@ -46,9 +46,19 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "_line", _line_outside())
-        for text in (self.over, self.delay, self.gap):
+        try:
+            self._check_windows()
+        except InvalidDefinition as error:
+            raise InvalidDefinition(f"{self.line}: {self.name}: {error}") from None
+
+    def _check_windows(self) -> None:
+        for name, text in (("over", self.over), ("delay", self.delay), ("gap", self.gap)):
             if text is not None:
-                duration_us(text)
+                _check_duration(name, text)
+        if self.where is not None and not isinstance(self.where, Where):
+            raise InvalidDefinition(
+                f'where is {self.where!r}, which is no condition; write one with col, as in where=col("amount") > 100'
+            )
         if self.timezone is not None:
             TimeForm.of(self.timezone, None, None)
 
@@ -63,9 +73,24 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         """The fields that it follows; none for a feature without a key."""
         return (self.by,) if isinstance(self.by, str) else self.by or ()
 
+    @property
+    def all_parts(self) -> tuple["Feature", ...]:
+        """The feature itself, and those that it is made of."""
+        return (self, *(one for part in self.parts for one in part.all_parts))
+
     def named(self, name: str) -> "Feature":
         """The same feature under another column name."""
         return msgspec.structs.replace(self, name=name)
+
+
+def _check_duration(name: str, text: object) -> None:
+    if not isinstance(text, str):
+        seconds = text if isinstance(text, int) and text is not True and text > 0 else 60
+        raise InvalidDefinition(f'{name} is {text!r}, which is no text; write {name}="{seconds}s" for seconds, or "1h"')
+    try:
+        duration_us(text)
+    except InvalidDefinition as error:
+        raise InvalidDefinition(f"{name}: {error}") from None
 
 
 def _line_outside() -> str:
@@ -186,14 +211,17 @@ def is_round(of: str, *, to: float = 10) -> Feature:
 
 def _named(kind: str, of: str | None, by: By, *rest: str | None, event: str | None, where: Where | None) -> str:
     keys = by if isinstance(by, str) else "_and_".join(by)
-    name = "_".join(part for part in (kind, of, event, "by", keys, *rest) if part)
-    return name if where is None else f"{name}_where_{where.words}"
+    # what is no text or no condition is refused with the feature, by this name
+    name = "_".join(str(part) for part in (kind, of, event, "by", keys, *rest) if part)
+    return f"{name}_where_{where.words}" if isinstance(where, Where) else name
 
 
 def _plain(by: By) -> By:
-    """A key of one field is that field."""
+    """A key of one field is that field. Raises InvalidDefinition for what names no field."""
     if isinstance(by, str):
         return by
+    if not (isinstance(by, tuple | list) and by and all(isinstance(one, str) for one in by)):
+        raise InvalidDefinition(f'by is {by!r}; write a key of the schema, by="card", or several, by=("card", "shop")')
     return by[0] if len(by) == 1 else tuple(by)
 
 
@@ -209,6 +237,19 @@ def seconds_between(begin: str, end: str) -> Feature:
     return Feature(kind="seconds_between", name=f"seconds_between_{begin}_and_{end}", parts=parts)
 
 
+class Window(TypedDict, total=False):
+    """What every window can be asked for.
+
+    `delay` moves it into the past, where the feature can be delayed; `include_current=False` leaves the current
+    transaction out; `where` says which events count; `event` counts a kind of the context in place of transactions.
+    """
+
+    delay: str | None
+    include_current: bool
+    where: Where | None
+    event: str | None
+
+
 def _window(
     kind: str, of: str | None, by: By, over: str, *, delay: str | None = None, include_current: bool = True,
     where: Where | None = None, event: str | None = None,
@@ -222,15 +263,7 @@ def _window(
     )  # fmt: skip
 
 
-def count(
-    *,
-    by: By,
-    over: str,
-    delay: str | None = None,
-    include_current: bool = True,
-    where: Where | None = None,
-    event: str | None = None,
-) -> Feature:
+def count(*, by: By, over: str, **window: Unpack[Window]) -> Feature:
     """How many transactions of this key are in the window.
 
     >>> example(count(by="card", over="10m"), [0, 5, 10])
@@ -242,94 +275,61 @@ def count(
     >>> example(count(event="login", by="user", over="1h"), [0, 5, 6], event=["login", "", ""], user=["a", "a", "b"])
     [1.0, 0.0]
     """
-    return _window("count", None, by, over, delay=delay, include_current=include_current, where=where, event=event)
+    return _window("count", None, by, over, **window)
 
 
-def total(
-    of: str,
-    *,
-    by: By,
-    over: str,
-    delay: str | None = None,
-    include_current: bool = True,
-    where: Where | None = None,
-    event: str | None = None,
-) -> Feature:
+def total(of: str, *, by: By, over: str, **window: Unpack[Window]) -> Feature:
     """Sum of an exact number over the window; 0 when it is empty.
 
     >>> example(total("amount", by="card", over="10m"), [0, 5, 10], amount=[10, 20, 60])
     [10.0, 30.0, 80.0]
     """
-    return _window("total", of, by, over, delay=delay, include_current=include_current, where=where, event=event)
+    return _window("total", of, by, over, **window)
 
 
-def mean(
-    of: str,
-    *,
-    by: By,
-    over: str,
-    delay: str | None = None,
-    include_current: bool = True,
-    where: Where | None = None,
-    event: str | None = None,
-) -> Feature:
+def mean(of: str, *, by: By, over: str, **window: Unpack[Window]) -> Feature:
     """Mean of an exact number over the window; missing when it is empty.
 
     >>> example(mean("amount", by="card", over="10m", include_current=False), [0, 5, 10], amount=[10, 20, 60])
     [nan, 10.0, 20.0]
     """
-    return _window("mean", of, by, over, delay=delay, include_current=include_current, where=where, event=event)
+    return _window("mean", of, by, over, **window)
 
 
-def std(
-    of: str,
-    *,
-    by: By,
-    over: str,
-    delay: str | None = None,
-    include_current: bool = True,
-    where: Where | None = None,
-    event: str | None = None,
-) -> Feature:
+def std(of: str, *, by: By, over: str, **window: Unpack[Window]) -> Feature:
     """Population standard deviation of an exact number over the window; missing when it is empty.
 
     >>> example(std("amount", by="card", over="10m"), [0, 5, 10], amount=[10, 20, 60])
     [0.0, 5.0, 20.0]
     """
-    return _window("std", of, by, over, delay=delay, include_current=include_current, where=where, event=event)
+    return _window("std", of, by, over, **window)
 
 
-def minimum(
-    of: str, *, by: By, over: str, include_current: bool = True, where: Where | None = None, event: str | None = None
-) -> Feature:
+def minimum(of: str, *, by: By, over: str, **window: Unpack[Window]) -> Feature:
     """Least value of an exact number in the window; missing when it is empty.
 
     >>> example(minimum("amount", by="card", over="10m"), [0, 5, 10], amount=[10, 20, 60])
     [10.0, 10.0, 20.0]
     """
-    return _window("minimum", of, by, over, include_current=include_current, where=where, event=event)
+    return _window("minimum", of, by, over, **window)
 
 
-def maximum(
-    of: str, *, by: By, over: str, include_current: bool = True, where: Where | None = None, event: str | None = None
-) -> Feature:
+def maximum(of: str, *, by: By, over: str, **window: Unpack[Window]) -> Feature:
     """Greatest value of an exact number in the window; missing when it is empty.
 
     >>> example(maximum("amount", by="card", over="10m"), [0, 5, 10], amount=[60, 20, 10])
     [60.0, 60.0, 20.0]
     """
-    return _window("maximum", of, by, over, include_current=include_current, where=where, event=event)
+    return _window("maximum", of, by, over, **window)
 
 
-def distinct(
-    of: str, *, by: By, over: str, include_current: bool = True, where: Where | None = None, event: str | None = None
-) -> Feature:
+def distinct(of: str, *, by: By, over: str, **window: Unpack[Window]) -> Feature:
     """How many different values a text takes in the window; missing values do not count.
 
     >>> example(distinct("shop", by="card", over="10m"), [0, 5, 10], shop=["x", "y", "y"])
     [1.0, 2.0, 1.0]
     """
-    return _window("distinct", of, by, over, include_current=include_current, where=where, event=event)
+    return _window("distinct", of, by, over, **window)
 
 
 def is_first(of: str, *, by: By, over: str = "90d", where: Where | None = None, event: str | None = None) -> Feature:
@@ -341,16 +341,7 @@ def is_first(of: str, *, by: By, over: str = "90d", where: Where | None = None, 
     return _window("is_first", of, by, over, where=where, event=event)
 
 
-def share(
-    of: str,
-    *,
-    by: By,
-    over: str,
-    delay: str | None = None,
-    include_current: bool = True,
-    where: Where | None = None,
-    event: str | None = None,
-) -> Feature:
+def share(of: str, *, by: By, over: str, **window: Unpack[Window]) -> Feature:
     """Share of the window's events that have this transaction's value of a text, among those that have one.
 
     Missing when this transaction has no value, or none in the window has.
@@ -358,12 +349,10 @@ def share(
     >>> example(share("shop", by="card", over="10m"), [0, 5, 6, 8], shop=["x", "y", "x", "x"])
     [1.0, 0.5, 0.667, 0.75]
     """
-    return _window("share", of, by, over, delay=delay, include_current=include_current, where=where, event=event)
+    return _window("share", of, by, over, **window)
 
 
-def entropy(
-    of: str, *, by: By, over: str, include_current: bool = True, where: Where | None = None, event: str | None = None
-) -> Feature:
+def entropy(of: str, *, by: By, over: str, **window: Unpack[Window]) -> Feature:
     """Entropy, in bits, of the values of a text in the window: 0 when all are one, log2(n) when n are as frequent.
 
     Missing when none has a value. Logarithms are taken in steps of 2^-30.
@@ -371,18 +360,16 @@ def entropy(
     >>> example(entropy("shop", by="card", over="10m"), [0, 5, 6, 7], shop=["x", "y", "x", "z"])
     [0.0, 1.0, 0.918, 1.5]
     """
-    return _window("entropy", of, by, over, include_current=include_current, where=where, event=event)
+    return _window("entropy", of, by, over, **window)
 
 
-def top_share(
-    of: str, *, by: By, over: str, include_current: bool = True, where: Where | None = None, event: str | None = None
-) -> Feature:
+def top_share(of: str, *, by: By, over: str, **window: Unpack[Window]) -> Feature:
     """Share of the most frequent value of a text in the window, among the events that have one; missing when none has.
 
     >>> example(top_share("shop", by="card", over="10m"), [0, 5, 6, 7], shop=["x", "y", "x", "x"])
     [1.0, 0.5, 0.667, 0.75]
     """
-    return _window("top_share", of, by, over, include_current=include_current, where=where, event=event)
+    return _window("top_share", of, by, over, **window)
 
 
 def fraud_count(*, by: By, over: str, delay: str, where: Where | None = None) -> Feature:
@@ -511,16 +498,19 @@ def difference(of: str | Feature, minus: str | Feature) -> Feature:
     return Feature(kind="difference", name=f"{parts[0].name}_minus_{parts[1].name}", parts=parts)
 
 
-def zscore(
-    of: str, *, by: By, over: str, delay: str | None = None, include_current: bool = False, where: Where | None = None
-) -> Feature:
+def zscore(of: str, *, by: By, over: str, **window: Unpack[Window]) -> Feature:
     """How many standard deviations an exact number is above the window's mean; missing where that has none, or is 0.
+
+    The current transaction is left out, unless `include_current=True`.
 
     >>> example(zscore("amount", by="card", over="1h"), [0, 1, 2], amount=[10, 30, 40])
     [nan, nan, 2.0]
+    >>> example(zscore("amount", by="card", over="1h", event="refund"), [0, 1, 2], event=["refund", "refund", ""],
+    ...         amount=[10, 30, 40])
+    [2.0]
     """
-    centre = mean(of, by=by, over=over, delay=delay, include_current=include_current, where=where)
-    spread = std(of, by=by, over=over, delay=delay, include_current=include_current, where=where)
+    window = Window(include_current=False) | window
+    centre, spread = mean(of, by=by, over=over, **window), std(of, by=by, over=over, **window)
     return ratio(difference(of, centre), to=spread).named(centre.name.replace("mean", "zscore", 1))
 
 

@@ -9,6 +9,7 @@ from sentinel.events.columns import MISSING, EventColumns
 from sentinel.features import derived_plan as at
 from sentinel.features.derived_plan import DerivedPlan
 from sentinel.features.jit import entry, inlined
+from sentinel.features.search import first_from
 from sentinel.features.table import FREE, mix
 
 _SALT = np.uint64(0x6B657973)
@@ -119,11 +120,5 @@ def holds(
 @inlined
 def is_among(plan: DerivedPlan, low: int, end: int, text: np.uint64) -> int:
     """Whether a hash is one of the sorted `words` from `low` up to `end`: 1 or 0."""
-    high = end
-    while low < high:
-        middle = (low + high) // 2
-        if plan.words[middle] < text:
-            low = middle + 1
-        else:
-            high = middle
-    return 1 if low < end and plan.words[low] == text else 0
+    place = first_from(plan.words, low, end, text)
+    return 1 if place < end and plan.words[place] == text else 0

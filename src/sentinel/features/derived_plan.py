@@ -15,12 +15,11 @@ from sentinel.errors import InvalidDefinition
 from sentinel.events.columns import hash_text
 from sentinel.events.schema import Schema
 from sentinel.events.wire import text_of
-from sentinel.features.conditions import Value, Where
+from sentinel.features.conditions import MOST_NESTED, Value, Where
 
 MOST_CONDITIONS, MOST_STEPS = 64, 1000
 """Conditions of a plan, and comparisons and combinations in all of them."""
 
-_MOST_DEPTH = 60  # of the results that wait for others: they are bits of one number
 _LARGEST = 2**62
 
 # What a step does: push a comparison, combine what was pushed last, or take it as a condition's.
@@ -112,8 +111,8 @@ class DerivedColumns:
         self._steps.append((do, column, low, high, int(negated)))
 
     def _compile(self, where: Where, depth: int) -> None:
-        if depth > _MOST_DEPTH:
-            raise InvalidDefinition(f"a condition is nested in more than {_MOST_DEPTH} others")
+        if depth > MOST_NESTED:
+            raise InvalidDefinition(f"a condition is nested in more than {MOST_NESTED} others")
         if where.op in ("and", "or", "not"):
             if len(where.parts) != (1 if where.op == "not" else 2):
                 raise InvalidDefinition(f"a condition combines {len(where.parts)} others by {where.op}")
@@ -131,14 +130,14 @@ class DerivedColumns:
         if name in schema.texts:
             column = schema.texts.index(name)
             self._push(STEP_NO_TEXT, column) if is_missing else self._compare_text(where, column)
-        elif name in schema.decimals:
-            column = list(schema.decimals).index(name)
+        elif name in schema.exact_numbers:
+            column = list(schema.exact_numbers).index(name)
             self._push(STEP_NO_EXACT, column) if is_missing else self._compare_exact(where, column)
-        elif name in schema.numbers:
-            column = schema.numbers.index(name)
+        elif name in schema.plain_numbers:
+            column = schema.plain_numbers.index(name)
             self._push(STEP_NO_PLAIN, column) if is_missing else self._compare_plain(where, column)
         else:
-            fields = ", ".join((*schema.texts, *schema.decimals, *schema.numbers))
+            fields = ", ".join((*schema.texts, *schema.exact_numbers, *schema.plain_numbers))
             raise InvalidDefinition(f"a condition compares {name!r}, which is no field of the schema ({fields})")
 
     def _compare_text(self, where: Where, column: int) -> None:
@@ -157,7 +156,7 @@ class DerivedColumns:
         self._push(STEP_TEXT, column, first, len(self._words), where.op == "!=")
 
     def _compare_exact(self, where: Where, column: int) -> None:
-        scale = 10 ** self.schema.decimals[where.of or ""]
+        scale = 10 ** self.schema.exact_numbers[where.of or ""]
         for n, value in enumerate(where.values):
             exact = Fraction(str(_number(where, value))) * scale
             below, above = math.floor(exact), math.ceil(exact)

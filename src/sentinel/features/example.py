@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sentinel.events.columns import FIRST_CONTEXT, TRANSACTION, columns_of_transactions
+from sentinel.events.columns import TRANSACTION, columns_of_transactions, context_kinds
 from sentinel.events.schema import Schema
 from sentinel.events.times import SECOND_US, instant_us, micros_of
 from sentinel.features.definitions import Feature
@@ -43,7 +43,8 @@ def example(feature: Feature, minutes: Sequence[float], **fields: Sequence[Any])
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     times = [MONDAY_US + round(60 * SECOND_US * minute) for minute in minutes]
     make: Any = schema.wire_type
-    kinds = [FIRST_CONTEXT + list(schema.events).index(name) if name else TRANSACTION for name in context]
+    number_of = context_kinds(schema)
+    kinds = [number_of[name] if name else TRANSACTION for name in context]
     events = [
         make(transaction_id=str(i), event_time=time, **row)
         for i, (time, row) in enumerate(zip(times, rows, strict=True))

@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import InvalidDefinition
-from sentinel.events.columns import FIRST_CONTEXT, MISSING, TRANSACTION
+from sentinel.events.columns import MISSING, TRANSACTION, context_kinds
 from sentinel.events.schema import Schema
 from sentinel.events.times import duration_us
 from sentinel.features import layout as at
 from sentinel.features.definitions import Feature
 from sentinel.features.derived_plan import DerivedColumns
+from sentinel.features.faults import blaming
 from sentinel.features.layout import WINDOW_KINDS, GroupPlan
 
 _SINCE_KINDS = {
@@ -42,7 +43,9 @@ def group_plan(derived: DerivedColumns, members: list[tuple[Feature, int]], forg
 def exact_column(schema: Schema, feature: Feature, what: str = "exact number") -> int:
     """The place of the feature's field among the exact numbers. Raises InvalidDefinition when it is none."""
     hint = "; a number that windows add up needs its decimals: exact={...} in the schema"
-    return _place(feature, tuple(schema.decimals), what, hint if feature.of in schema.numbers else "")
+    if feature.of in schema.looked_up:
+        hint = "; a column that windows add up is of the type amount"
+    return _place(feature, tuple(schema.exact_numbers), what, hint if feature.of in schema.plain_numbers else "")
 
 
 def text_column(schema: Schema, feature: Feature) -> int:
@@ -58,7 +61,7 @@ def _place(feature: Feature, known: tuple[str, ...], what: str, hint: str = "") 
 
 def scale_of(schema: Schema, feature: Feature) -> int:
     """How many of its smallest units a field's unit has; 1 for what is no exact number."""
-    return int(10 ** schema.decimals.get(feature.of or "", 0))
+    return int(10 ** schema.exact_numbers.get(feature.of or "", 0))
 
 
 class _Group:
@@ -69,8 +72,7 @@ class _Group:
         self.schema = derived.schema
         self.forget_after_us = forget_after_us
         self.key, self.event = derived.key(features[0].key), features[0].event
-        events = list(self.schema.events)
-        self.feeds = TRANSACTION if self.event is None else FIRST_CONTEXT + events.index(self.event)
+        self.feeds = TRANSACTION if self.event is None else context_kinds(self.schema)[self.event]
         self.labelled = any(_column_kind(feature) == "label" for feature in features)
         self.fresh = list(at.FRESH_KEY)
         self.event_cells = at.LABELLED_EVENT_CELLS if self.labelled else at.EVENT_CELLS
@@ -83,7 +85,8 @@ class _Group:
         self.sessions: dict[int, dict[int, int]] = {}
         self.session_cells: dict[int, int] = {}
         for feature in features:
-            self.reserve(feature)
+            with blaming(feature):
+                self.reserve(feature)
 
     def take_cells(self, *begin: int) -> int:
         """Cells of the key's row that begin with these values; the first of them."""
@@ -206,7 +209,7 @@ class _Group:
             cell = self.store(1, text_column(self.schema, feature))
         else:
             cell = self.store(0, exact_column(self.schema, feature))
-        may_be_missing = of == "exact" and (feature.of in self.schema.optional or self.event is not None)
+        may_be_missing = of == "exact" and (feature.of in self.schema.may_lack or self.event is not None)
         keeps = WINDOW_KINDS[feature.kind].keeps
         return [
             (kind, cell) for kind in (at.VALUES, *keeps) if kind != at.VALUES or (may_be_missing and at.SUM in keeps)

@@ -175,16 +175,18 @@ class GroupPlan(NamedTuple):
 class RowPlan(NamedTuple):
     """Outputs read from the row itself: `steps` (r, 5), with the columns STEP_HOW to STEP_OUTPUT.
 
-    A category's operands are its text column and its place among `ends`; its part of `known` (uint64 hashes, sorted)
-    and `codes` (float64) is from there up to the next of `ends`. A time zone's part has the moments from which on an
-    offset holds, and the offsets, in microseconds; one with nothing in it is UTC. The part of a sine or cosine has its
-    period. STEP_SCALE is that of an exact number; of a round one, the number of which it is a multiple.
+    Tables are parts of `table_keys` (uint64, each part sorted) and `table_values` (float64): number n from
+    `table_ends[n]` up to `table_ends[n + 1]`. A category's operands are its text column and its table, from hashes to
+    codes. A time zone's table has the moments from which on an offset holds, and the offsets, in microseconds; one with
+    nothing in it is UTC. A sine or cosine has its place in `periods`. STEP_SCALE is that of an exact number; of a round
+    one, the number of which it is a multiple.
     """
 
     steps: NDArray[np.int64]
-    known: NDArray[np.uint64]
-    codes: NDArray[np.float64]
-    ends: NDArray[np.int64]
+    table_keys: NDArray[np.uint64]
+    table_values: NDArray[np.float64]
+    table_ends: NDArray[np.int64]
+    periods: NDArray[np.float64]
 
 
 # Counters of a group's state: rows that were ever used, the first free one; the end of chunks that were ever used, the

@@ -9,6 +9,7 @@ from sentinel.events.columns import MISSING, TRANSACTION
 from sentinel.features import layout as at
 from sentinel.features.jit import entry, inlined
 from sentinel.features.layout import RowPlan
+from sentinel.features.search import first_from
 from sentinel.features.table import FREE
 
 _HOUR_US = 3_600_000_000
@@ -57,7 +58,7 @@ def fill_rows(
                 is_round = exact[i, first] % plan.steps[s, at.STEP_SCALE] == 0
                 value = np.nan if exact[i, first] == MISSING else 1.0 if is_round else 0.0
             elif how == at.ROW_SINE or how == at.ROW_COSINE:
-                angle = out[row, first] / plan.codes[plan.ends[second]] * _TURN
+                angle = out[row, first] / plan.periods[second] * _TURN
                 value = math.sin(angle) if how == at.ROW_SINE else math.cos(angle)
             else:
                 value = clock_part(how, first, local_time(plan, second, time_us[i]))
@@ -77,23 +78,10 @@ def code_of(plan: RowPlan, category: int, text: np.uint64) -> float:
     """The learned code of a text; one code above them all for any other; NaN when it is missing."""
     if text == FREE:
         return np.nan
-    place = first_from(plan, category, text)
-    is_known = place < plan.ends[category + 1] and plan.known[place] == text
-    return plan.codes[place] if is_known else unknown_code(plan, category)
-
-
-@inlined
-def first_from(plan: RowPlan, part: int, wanted: np.uint64) -> int:
-    """The first place of a part of `known` that is not below what is wanted; the part's end where all are."""
-    low: int = plan.ends[part]
-    high = plan.ends[part + 1]
-    while low < high:
-        middle = (low + high) // 2
-        if plan.known[middle] < wanted:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+    end = plan.table_ends[category + 1]
+    place = first_from(plan.table_keys, plan.table_ends[category], end, text)
+    is_known = place < end and plan.table_keys[place] == text
+    return plan.table_values[place] if is_known else unknown_code(plan, category)
 
 
 @inlined
@@ -101,15 +89,16 @@ def local_time(plan: RowPlan, zone: int, time_us: int) -> int:
     """An instant by the clocks of a time zone, whose first offset holds from the beginning on."""
     if zone == at.NONE:
         return time_us
-    place = first_from(plan, zone, np.uint64(max(time_us, 0) + 1)) - 1
-    offset: int = plan.codes[max(place, plan.ends[zone])]
+    begin, end = plan.table_ends[zone], plan.table_ends[zone + 1]
+    place = first_from(plan.table_keys, begin, end, np.uint64(max(time_us, 0) + 1)) - 1
+    offset: int = plan.table_values[max(place, begin)]
     return time_us + int(offset)
 
 
 @inlined
 def unknown_code(plan: RowPlan, category: int) -> float:
     """The code of a text that was not learned."""
-    return float(plan.ends[category + 1] - plan.ends[category])
+    return float(plan.table_ends[category + 1] - plan.table_ends[category])
 
 
 @inlined

@@ -18,7 +18,7 @@ from sentinel.features.forgetting import count_forgotten
 from sentinel.features.kernel import advance
 from sentinel.features.layout import GroupPlan
 from sentinel.features.memory import give_back, reserve, take_ahead
-from sentinel.features.plan import CompiledPlan, FeaturePlan, compile_plan
+from sentinel.features.plan import CompiledPlan, FeaturePlan
 from sentinel.features.profile import NO_ROOM, drop_keys, read_profiles, write_all, write_keys
 from sentinel.features.renaming import names_in_use, read_names
 from sentinel.features.rows import fill_rows
@@ -45,7 +45,7 @@ class MemoryStore:
 
     def __init__(self, plan: FeaturePlan) -> None:
         self.plan = plan
-        self.compiled: CompiledPlan = compile_plan(plan)
+        self.compiled = plan.compiled
         self._groups = [_empty_state(group) for group in self.compiled.groups]
         self._max_ahead_us = duration_us(plan.schema.max_ahead)
         self._received_us = at.NONE  # of the newest event
@@ -64,6 +64,7 @@ class MemoryStore:
         What follows a key counts an event at its own time, or at its arrival plus `max_ahead` where that is earlier.
         Raises StorageProblem when memory runs out, or a window of one key is full: the store can no longer be used.
         """
+        ids, labels = _writeable(events.ids), _writeable(events.labels)
         counted_us = np.minimum(events.time_us, events.received_us + self._max_ahead_us)
         n = int(np.count_nonzero(events.kinds == TRANSACTION))
         exact, texts, former = self.columns_of(events, former)
@@ -72,8 +73,8 @@ class MemoryStore:
         known = np.zeros(len(events), np.uint8)
         for plan, state in zip(self.compiled.groups, self._groups, strict=True):
             taken = advance(
-                plan, state, events.kinds, events.ids, counted_us, events.received_us, exact, texts, former,
-                events.labels, out, late, known,
+                plan, state, events.kinds, ids, counted_us, events.received_us, exact, texts, former, labels, out,
+                late, known,
             )  # fmt: skip
             if taken < len(events):
                 raise _no_memory()
@@ -222,7 +223,8 @@ class MemoryStore:
 
     def _read(self, groups: Sequence[GroupState], g: int, data: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
         """Profiles one after the other; where they end (n,), if that is known."""
-        end, done = 0, 0
+        data, end, done = data.view(), 0, 0
+        data.flags.writeable = False  # as bytes are: see `_writeable`
         while 0 <= end < len(data):
             end = read_profiles(self.compiled.groups[g], groups[g], data, end, ends[done : done + _STEP], _STEP)
             done += _STEP
@@ -253,6 +255,15 @@ def _fingerprint(whole: FeaturePlan, compiled: CompiledPlan, name: str, plan: Gr
 def _held_last(exact: list[Any], conditions: list[Any], column: int, cell: int, condition: int) -> tuple[Any, ...]:
     what = "time" if column == at.NONE else exact[column]
     return (what, cell) if condition == at.NONE else (what, cell, conditions[condition])
+
+
+def _writeable(column: NDArray[Any]) -> NDArray[Any]:
+    """The column, or a copy where it cannot be written to.
+
+    What is read from the log or a file cannot be, and the compiler would take that for another type: it would compile
+    the kernel once more, for ten seconds, when a start replays the log.
+    """
+    return column if column.flags.writeable else column.copy()
 
 
 def _no_memory() -> StorageProblem:

@@ -1,6 +1,7 @@
 """Columns as they are found: what kind of values each has, how many, how many are missing, and some of them."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from sentinel.errors import DataProblem
 from sentinel.events import cells
 from sentinel.events.card_numbers import masked, masked_ends
-from sentinel.events.cells import MISSING
+from sentinel.events.cells import MISSING_WORDS
 from sentinel.events.tables import BROKEN, REPEATED, Column, Table
 from sentinel.inspect.distinct import Distinct
 
@@ -22,16 +23,29 @@ MOST_WORDS = 200
 
 _EXAMPLES, _SHOWN, _LONGEST_WORD = 3, 32, 200
 _COMMA = r"^\s*[+-]?(?:[0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+),[0-9]+\s*$"
+_POINT = r"^\s*[+-]?[0-9]+\.[0-9]+\s*$"
 _LEADING_ZERO = r"^\s*0[0-9]"
+_ADDRESS = re.compile(r"[^\s<>@\"',;:]+@(?=[^\s@.]*)")
 _DECIMALS = 7
 _FEW = 0.01
+
+
+def without_addresses(text: str) -> str:
+    """The text without the names of e-mail addresses; their domains stay.
+
+    >>> without_addresses("Ann <ann.b@example.com>")
+    'Ann <...@example.com>'
+    """
+    return _ADDRESS.sub("...@", text)
 
 
 class ColumnFound(msgspec.Struct, frozen=True, kw_only=True):
     """One column of a file.
 
-    `kind` is `whole`, `decimal`, `text`, `boolean`, `time`, `other` or `empty`. `distinct` is exact up to a hundred
-    thousand. `words` counts its values where they are few. `decimals[n]` are the numbers that have n decimals, the last
+    `kind` is `whole`, `decimal`, `text`, `boolean`, `time`, `other` or `empty`. `missing` counts the cells that it is
+    read without; in texts the empty ones alone, for `NA` is a text: `none_words` counts such words among them.
+    `rows` are those that could be read: a line that is no JSON object lacks nothing. `distinct` is exact up to
+    100,000. `words` counts its values where they are few. `decimals[n]` are the numbers that have n decimals, the last
     of them those that have more. `strays` are cells of a column of numbers that are none.
     """
 
@@ -48,9 +62,24 @@ class ColumnFound(msgspec.Struct, frozen=True, kw_only=True):
     leading_zeros: int = 0
     strays: int = 0
     has_card_numbers: bool = False
+    has_addresses: bool = False
     comma_decimals: bool = False
     decimals: tuple[int, ...] = ()
     words: dict[str, int] | None = None
+    none_words: dict[str, int] = {}
+
+    def as_time(self) -> "ColumnFound":
+        """The same where its texts are times: there `NA` and its like are missing."""
+        return msgspec.structs.replace(
+            self,
+            missing=self.missing + sum(self.none_words.values()),
+            distinct=self.distinct - len(self.none_words),
+            examples=tuple(one for one in self.examples if one not in self.none_words),
+            words=None
+            if self.words is None
+            else {one: n for one, n in self.words.items() if one not in self.none_words},
+            none_words={},
+        )
 
     @property
     def present(self) -> int:
@@ -81,16 +110,26 @@ def find_columns(table: Table, progress: Callable[[int], None]) -> Found:
     found = {name: _Column(name) for name in names}
     sample, rows = Sample(SAMPLED), 0
     for raw in table.batches(names):
+        n = len(next(iter(raw.values())))
+        raw = _readable(raw)
         batch = {name: as_series(name, column) for name, column in raw.items()}
-        n = len(next(iter(batch.values())))
         for name, column in batch.items():
             found[name].add(column, is_other=_is_other(raw[name]))
-        sample.add(batch, n)
+        sample.add(batch, len(next(iter(batch.values()))))
         rows += n
         progress(rows)
     if rows == 0:
         raise DataProblem(f"{table.path} has no rows")
     return Found(rows, tuple(one.found() for one in found.values()), sample.frame())
+
+
+def _readable(batch: dict[str, Column]) -> dict[str, Column]:
+    """The batch without lines that are no object, or have a name twice: each stands in all columns."""
+    first = next(iter(batch.values()))
+    if not isinstance(first, list) or not any(one is BROKEN or one is REPEATED for one in first):
+        return batch
+    kept = [n for n, one in enumerate(first) if one is not BROKEN and one is not REPEATED]
+    return {name: [column[n] for n in kept] for name, column in batch.items()}
 
 
 def as_series(name: str, column: Column) -> pl.Series:
@@ -154,31 +193,33 @@ class _Column:
     def __init__(self, name: str) -> None:
         self.name = name
         self.type = "null"
-        self.rows = self.missing = self.numbers = self.whole = self.commas = self.leading_zeros = 0
+        self.rows = self.empty = self.none = self.numbers = self.whole = self.commas = self.leading_zeros = 0
         self.least, self.greatest = np.inf, -np.inf
         self.decimals = np.zeros(_DECIMALS + 1, np.int64)
         self.distinct = Distinct()
         self.examples: list[str] = []
         self.words: dict[str, int] | None = {}
-        self.has_card_numbers = False
+        self.none_words: dict[str, int] = {}
+        self.has_card_numbers = self.has_addresses = False
 
     def add(self, column: pl.Series, *, is_other: bool) -> None:
         """Take a batch into account."""
         self.rows += len(column)
         if column.dtype == pl.Null:
-            self.missing += len(column)
+            self.empty += len(column)
             return
         self.type = "other" if is_other or self.type == "other" else _name_of(column.dtype)
         if self.type == "other":
-            self.missing += column.null_count()
+            self.empty += column.null_count()
             return
         if column.dtype.is_float():
             column = column.fill_nan(None)
         if column.dtype == pl.String:
-            stripped = column.str.strip_chars()
-            column = column.set(stripped.str.to_lowercase().is_in(list(MISSING)), None)
+            column = column.set(column == "", None)
+        self.empty += column.null_count()
         present = column.drop_nulls()
-        self.missing += len(column) - len(present)
+        if column.dtype == pl.String:
+            present = self._without_none_words(present)
         if len(present) == 0:
             return
         self.distinct.add(present.hash().to_numpy())
@@ -186,10 +227,21 @@ class _Column:
         self._take_examples(present)
         self._take_numbers(present)
 
+    def _without_none_words(self, present: pl.Series) -> pl.Series:
+        """The cells that are a value whatever the column is; words such as `NA` are counted."""
+        is_none = present.str.strip_chars().str.to_lowercase().is_in(list(MISSING_WORDS))
+        if not is_none.any():
+            return present
+        self.none += int(is_none.sum())
+        for word, n in present.filter(is_none).alias("value").value_counts(sort=True).head(MOST_WORDS).iter_rows():
+            if word in self.none_words or len(self.none_words) < MOST_WORDS:
+                self.none_words[word] = self.none_words.get(word, 0) + n
+        return present.filter(~is_none)
+
     def _take_words(self, present: pl.Series) -> None:
         if self.words is None:
             return
-        counted = present.value_counts()
+        counted = present.alias("value").value_counts()
         if len(counted) + len(self.words) > 2 * MOST_WORDS:
             self.words = None
             return
@@ -202,8 +254,9 @@ class _Column:
     def _take_examples(self, present: pl.Series) -> None:
         head = present.head(1_000).unique(maintain_order=True).cast(pl.String).to_list()
         self.has_card_numbers = self.has_card_numbers or any(masked(one) != one for one in head)
+        self.has_addresses = self.has_addresses or any(_ADDRESS.search(one) for one in head)
         for one in head[: 4 * _EXAMPLES]:
-            shown = masked_ends(one, _SHOWN)
+            shown = without_addresses(masked_ends(one, _SHOWN))
             if len(self.examples) < _EXAMPLES and shown not in self.examples:
                 self.examples.append(shown)
 
@@ -214,7 +267,8 @@ class _Column:
             self.leading_zeros += int(present.str.contains(_LEADING_ZERO).sum())
             commas = int(present.str.contains(_COMMA).sum())
             self.commas += commas
-            values = cells.numbers(present, self.name, decimal="," if commas else ".").values.drop_nulls()
+            decimal = "," if commas > int(present.str.contains(_POINT).sum()) else "."
+            values = cells.numbers(present, self.name, decimal=decimal).values.drop_nulls()
         else:
             values = cells.numbers(present, self.name).values.drop_nulls()
         if len(values) == 0:
@@ -237,28 +291,31 @@ class _Column:
 
     def found(self) -> ColumnFound:
         """What it is."""
-        present = self.rows - self.missing
+        present = self.rows - self.empty - self.none
         kind = self._kind(present)
         is_number = kind in ("whole", "decimal")
+        none_words = self.none_words if self.type == "text" and kind in ("text", "boolean") else {}
         return ColumnFound(
             name=self.name,
             kind=kind,
             type=self.type,
             rows=self.rows,
-            missing=self.missing,
-            distinct=self.distinct.count,
+            missing=self.empty if none_words else self.empty + self.none,
+            distinct=self.distinct.count + len(none_words),
             distinct_is_exact=self.distinct.is_exact,
-            examples=tuple(self.examples),
+            examples=(*self.examples, *none_words)[:_EXAMPLES],
             least=self.least if is_number else None,
             greatest=self.greatest if is_number else None,
             leading_zeros=self.leading_zeros,
             strays=present - self.numbers if is_number else 0,
             has_card_numbers=self.has_card_numbers,
+            has_addresses=self.has_addresses,
             comma_decimals=self.commas > present / 2,
             decimals=tuple(self.decimals.tolist()),
             words=None
-            if self.words is None
-            else {masked_ends(word, _LONGEST_WORD): n for word, n in self.words.items()},
+            if self.words is None or len(self.words) + len(none_words) > MOST_WORDS
+            else {masked_ends(word, _LONGEST_WORD): n for word, n in (self.words | none_words).items()},
+            none_words=none_words,
         )
 
     def _kind(self, present: int) -> str:

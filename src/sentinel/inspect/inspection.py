@@ -14,15 +14,20 @@ from sentinel.events.tables import Table
 from sentinel.inspect.columns import ColumnFound, Found, find_columns
 from sentinel.inspect.leakage import Separation, separations
 from sentinel.inspect.overview import Overview, look_over
-from sentinel.inspect.roles import Left, Roles, find_roles
-from sentinel.inspect.suggestion import Draft, detector_file, draft_of, without
+from sentinel.inspect.roles import Left, Role, Roles, find_roles
+from sentinel.inspect.suggestion import Draft, detector_file, draft_of, with_optional, without
 from sentinel.inspect.times import TimesFound
 
 Stage = Callable[[str, int, int], None]
 """Told the name of what is going on, and how much of how much of it is done."""
 
 _MEANINGS = {1: "fraud", 0: "legitimate", None: "unlabelled"}
-_ROLE_FIELDS = {"transaction_id": "id", "event_time": "time", "amount": "amount", "is_fraud": "label"}
+_ROLE_FIELDS = {
+    "transaction_id": Role.ID, "event_time": Role.TIME, "amount": Role.AMOUNT, "is_fraud": Role.LABEL,
+}  # fmt: skip
+
+_NOT_JUDGED = (Role.ID, Role.TIME, Role.LABEL, Role.OUTCOME_TIME)
+"""What is no leak, whatever it tells."""
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,16 +40,16 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     encoding: str | None
     rows: int
     columns: tuple[ColumnFound, ...]
-    roles: dict[str, str]
+    roles: dict[str, Role]
     left: tuple[Left, ...]
-    label_words: dict[str, int | None]
-    label_counts: dict[str, int]
-    times: TimesFound | None
-    overview: Overview | None
-    separations: tuple[Separation, ...]
-    notes: tuple[str, ...]
-    detector: str | None
-    problem: str | None
+    label_words: dict[str, int | None] = {}
+    label_counts: dict[str, int] = {}
+    times: TimesFound | None = None
+    overview: Overview | None = None
+    separations: tuple[Separation, ...] = ()
+    notes: tuple[str, ...] = ()
+    detector: str | None = None
+    problem: str | None = None
 
     @property
     def suspects(self) -> list[Separation]:
@@ -55,7 +60,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         """What a label word is read as."""
         return _MEANINGS[self.label_words[word_of(word)]] if word_of(word) in self.label_words else "?"
 
-    def column_of(self, role: str) -> str | None:
+    def column_of(self, role: Role) -> str | None:
         """The column of a role that only one has."""
         return next((column for column, one in self.roles.items() if one == role), None)
 
@@ -66,6 +71,8 @@ def inspect_file(path: Path, reading: Reading, *, secrets: Secrets, now_us: int,
     `reading.renames` says which columns are `transaction_id`, `event_time`, `amount` and `is_fraud`, where that is not
     to be found out.
     """
+    if reading.events is not None:
+        raise DataProblem("inspect reads transactions; leave out --events-file")
     given = _given(reading.renames)
     reading, table, found = _read(path, reading, stage)
     for column in given.values():
@@ -74,39 +81,32 @@ def inspect_file(path: Path, reading: Reading, *, secrets: Secrets, now_us: int,
                 f"--map: no column {column} in {path}; it has {', '.join(one.name for one in found.columns)}"
             )
     roles = find_roles(found, given, reading.labels, time_format=reading.time_format)
-    draft = draft_of(found, roles, reading)
+    facts, draft = _facts(path, reading, found, roles), draft_of(found, roles, reading)
     if draft is None:
-        return _without_detector(path, reading, found, roles)
+        notes = () if roles.label_problem is None else (roles.label_problem,)
+        return msgspec.structs.replace(facts, notes=notes, problem=_lacking(roles))
     by_schema = msgspec.structs.replace(reading, renames={}, strict=False)
     looked = look_over(
         table, draft.schema, by_schema, roles.label_words or {}, secrets=secrets, now_us=now_us,
         progress=lambda rows: stage("checking", rows, found.rows),
     )  # fmt: skip
+    draft = with_optional(draft, looked.lacking, looked.overview.transactions)
     stage("leaks", 0, 1)
-    known = (roles.id, roles.time, roles.label, roles.outcome_time)
-    judged = [one for one in found.columns if one.name not in known]
-    leaks = separations(looked.sample, looked.labels, judged, roles.keys)
+    judged = [one for one in found.columns if roles.of.get(one.name) not in _NOT_JUDGED]
+    leaks = separations(looked.sample, looked.labels, judged, roles.columns(Role.KEY))
     stage("leaks", 1, 1)
-    draft = without(draft, [Left(one.column, _tells(one)) for one in leaks if one.is_suspect])
-    return Inspection(
-        path=str(path),
-        encoding=reading.dialect.encoding,
-        rows=found.rows,
-        columns=found.columns,
-        roles=_roles(found, roles),
+    draft = without(draft, [Left(one.column, one.tells) for one in leaks if one.is_suspect])
+    return msgspec.structs.replace(
+        facts,
         left=draft.left,
-        label_words=roles.label_words or {},
-        label_counts=_label_counts(found, roles),
-        times=roles.times,
         overview=looked.overview,
         separations=tuple(leaks),
         notes=(*draft.notes, *_noted(found, draft)),
         detector=detector_file(draft, looked.overview, path.name),
-        problem=None,
     )
 
 
-def _given(renames: Mapping[str, str]) -> dict[str, str]:
+def _given(renames: Mapping[str, str]) -> dict[Role, str]:
     strangers = [field for field in renames.values() if field not in _ROLE_FIELDS]
     if strangers:
         raise DataProblem(
@@ -141,32 +141,31 @@ def _check_header(path: Path, names: list[str]) -> None:
         raise DataProblem(f"the first line of {path} has a card number: it is no line of names; put one before it")
 
 
-def _without_detector(path: Path, reading: Reading, found: Found, roles: Roles) -> Inspection:
+def _facts(path: Path, reading: Reading, found: Found, roles: Roles) -> Inspection:
+    """What is known after the first reading."""
+    label = roles.column(Role.LABEL)
+    times = (Role.TIME, Role.OUTCOME_TIME)
+    return Inspection(
+        path=str(path),
+        encoding=reading.dialect.encoding,
+        rows=found.rows,
+        columns=tuple(one.as_time() if roles.of.get(one.name) in times else one for one in found.columns),
+        roles={one.name: roles.of[one.name] for one in found.columns if one.name in roles.of},
+        left=roles.left,
+        label_words=roles.label_words or {},
+        label_counts={} if label is None else found.column(label).words or {},
+        times=roles.times,
+    )
+
+
+def _lacking(roles: Roles) -> str:
+    """Why there is no detector."""
     lacking = [
         f"{what} (--map COLUMN={field})"
-        for what, field, column in (("the time", "event_time", roles.time), ("the amount", "amount", roles.amount))
-        if column is None
+        for what, field in (("the time", "event_time"), ("the amount", "amount"))
+        if roles.column(_ROLE_FIELDS[field]) is None
     ]
-    return Inspection(
-        path=str(path), encoding=reading.dialect.encoding, rows=found.rows, columns=found.columns,
-        roles=_roles(found, roles), left=roles.left, label_words=roles.label_words or {},
-        label_counts=_label_counts(found, roles), times=roles.times, overview=None, separations=(),
-        notes=(roles.label_problem,) if roles.label_problem else (), detector=None,
-        problem=f"no column could be taken for {' and '.join(lacking)}; a detector needs it: say which it is",
-    )  # fmt: skip
-
-
-def _roles(found: Found, roles: Roles) -> dict[str, str]:
-    return {one.name: role for one in found.columns if (role := roles.role_of(one.name))}
-
-
-def _label_counts(found: Found, roles: Roles) -> dict[str, int]:
-    return {} if roles.label is None else found.column(roles.label).words or {}
-
-
-def _tells(one: Separation) -> str:
-    how = "whether it is missing tells" if one.by_missing > one.by_value else "it tells"
-    return f"{how} the label nearly by itself (AUC {one.best:.3f})"
+    return f"no column could be taken for {' and '.join(lacking)}; a detector needs it: say which it is"
 
 
 def _noted(found: Found, draft: Draft) -> list[str]:
@@ -175,10 +174,9 @@ def _noted(found: Found, draft: Draft) -> list[str]:
         said.append(f"the text is not UTF-8: read as {schema.encoding}, which the detector says")
     if schema.decimal == ",":
         said.append("numbers have a decimal comma, which the detector says")
-    if draft.roles.outcome_time is not None:
-        said.append(
-            f"{draft.roles.outcome_time}: taken for the time at which an outcome was known; no feature sees it before"
-        )
+    outcome_time = draft.roles.column(Role.OUTCOME_TIME)
+    if outcome_time is not None:
+        said.append(f"{outcome_time}: taken for the time at which an outcome was known; no feature sees it before")
     cards = [one.name for one in found.columns if one.has_card_numbers]
     if cards:
         said.append(f"{', '.join(cards)}: card numbers; they are hashed as they are read (docs/security.md)")

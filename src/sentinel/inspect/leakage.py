@@ -13,6 +13,9 @@ from sentinel.inspect.columns import ColumnFound
 SUSPECT = 0.95
 """An AUC from which a single column is too good."""
 
+LATE = "is it known when the transaction comes?"
+"""What is to be asked of such a column."""
+
 _FEWEST = 10
 _SEED = 42
 
@@ -33,6 +36,12 @@ class Separation(msgspec.Struct, frozen=True):
     def best(self) -> float:
         """The better of the two."""
         return max(self.by_value, self.by_missing)
+
+    @property
+    def tells(self) -> str:
+        """How it nearly separates the classes."""
+        how = "whether it is missing tells" if self.by_missing > self.by_value else "it tells"
+        return f"{how} the label nearly by itself (AUC {self.best:.3f})"
 
     @property
     def is_suspect(self) -> bool:
@@ -56,7 +65,8 @@ def _separation(column: pl.Series, labels: NDArray[np.int8], one: ColumnFound, *
     if column.dtype.is_float():
         column = column.fill_nan(None)
     if column.dtype == pl.String:
-        column = column.set(column.str.strip_chars().str.to_lowercase().is_in(list(cells.MISSING)), None)
+        is_missing = column.str.strip_chars().str.to_lowercase().is_in(list(cells.MISSING_WORDS))
+        column = column.set(is_missing if one.is_number else column == "", None)
     missing = column.is_null().to_numpy()
     by_value, by_missing = _auc(_ranked(column, labels, one), labels), _auc(missing.astype(float), labels)
     return Separation(one.name, by_value, by_missing, is_key)

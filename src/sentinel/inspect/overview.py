@@ -13,6 +13,7 @@ from sentinel.events.reading import Reading
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets
 from sentinel.events.tables import Table
+from sentinel.events.times import iso
 from sentinel.inspect.columns import Sample, as_series
 
 HOUR_US = 3_600_000_000
@@ -42,12 +43,18 @@ class Gap(msgspec.Struct, frozen=True):
     begin_us: int
     end_us: int
 
+    @property
+    def said(self) -> str:
+        """The gap in words."""
+        days = (self.end_us - self.begin_us) / (24 * HOUR_US)
+        return f"nothing from {iso(self.begin_us)[:16]} to {iso(self.end_us)[:16]} ({days:,.1f} days)"
+
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of a file and what is left out, and the transactions over time and by amount.
 
     `amounts[c]` counts the absolute amounts of class c (0 legitimate, 1 fraud, 2 unlabelled) between `EDGES`;
-    `quiet_hours` are the hours of the day, as written, with the fewest transactions.
+    `quiet_hours` are the hours of the day, of UTC, with the fewest transactions.
     """
 
     rows: int
@@ -72,11 +79,32 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
         """From the first transaction to the last."""
         return self.last_us - self.first_us
 
+    @property
+    def repeats(self) -> str | None:
+        """What is said of rows whose id was there before; None without any."""
+        if not self.repeated:
+            return None
+        told = f", which is another one {self.relabelled:,} times" if self.relabelled else ""
+        return f"{self.repeated:,} rows repeat an id: the first row counts, with the last label{told}"
+
+    @property
+    def quiet(self) -> str | None:
+        """What is said of the quiet hours; None where all are alike."""
+        if not self.quiet_hours:
+            return None
+        first, last = self.quiet_hours[0], (self.quiet_hours[-1] + 1) % 24
+        hours = f"{first:02}:00 to {last:02}:00 in UTC"
+        return f"the quietest hours are {hours}: if that is no night, times are of another zone"
+
 
 class Looked(msgspec.Struct, frozen=True):
-    """An overview, and a sample of each class: the columns of the file as they are, and their labels (n,)."""
+    """An overview, and a sample of each class: the columns of the file as they are, and their labels (n,).
+
+    `lacking` counts the usable rows without a value, by field; a field that each of them has is not in it.
+    """
 
     overview: Overview
+    lacking: dict[str, int]
     sample: pl.DataFrame
     labels: NDArray[np.int8]
 
@@ -115,7 +143,8 @@ def look_over(
     overview = counts.overview(reader, repeated, relabelled)
     frames = {label: sample.frame() for label, sample in samples.items()}
     drawn = pl.concat(frames.values(), how="vertical_relaxed")
-    return Looked(overview, drawn, np.repeat(np.array([0, 1], np.int8), [len(frame) for frame in frames.values()]))
+    labels = np.repeat(np.array([0, 1], np.int8), [len(frame) for frame in frames.values()])
+    return Looked(overview, {name: n for name, n in counts.lacking.items() if n}, drawn, labels)
 
 
 def _labels(frame: pl.DataFrame, schema: Schema, words: Mapping[str, int | None]) -> NDArray[np.int8]:
@@ -159,19 +188,23 @@ class _Counts:
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
-        self._hours: list[pl.DataFrame] = []
+        self._hours = pl.DataFrame(schema={"hour": pl.Int64, "label": pl.Int8, "n": pl.Int64})
         self._amounts = np.zeros((3, len(EDGES) - 1), np.int64)
         self._negative = 0
+        self.lacking = dict.fromkeys(schema.optional, 0)
         self._first_us, self._last_us = np.iinfo(np.int64).max, 0
 
     def add(self, frame: pl.DataFrame, labels: NDArray[np.int8]) -> None:
         if frame.is_empty():
             return
+        for name in self.lacking:
+            self.lacking[name] += frame[name].null_count()
         times = frame[self._schema.time].to_numpy()
         self._first_us = min(self._first_us, int(times.min()))
         self._last_us = max(self._last_us, int(times.max()))
         by_hour = pl.DataFrame({"hour": times // HOUR_US, "label": labels})
-        self._hours.append(by_hour.group_by("hour", "label").len("n"))
+        counted = by_hour.group_by("hour", "label").agg(pl.len().cast(pl.Int64).alias("n"))
+        self._hours = pl.concat([self._hours, counted]).group_by("hour", "label").agg(pl.col("n").sum())
         amounts = frame[self._schema.amount].to_numpy()
         self._negative += int(np.count_nonzero(amounts < 0))
         sizes = np.clip(np.abs(amounts), EDGES[0], EDGES[-1] * 0.999)
@@ -179,12 +212,7 @@ class _Counts:
             self._amounts[label] += np.histogram(sizes[labels == label], EDGES)[0]
 
     def overview(self, reader: RowReader, repeated: int, relabelled: int) -> Overview:
-        hours = (
-            pl.concat(self._hours)
-            if self._hours
-            else pl.DataFrame(schema={"hour": pl.Int64, "label": pl.Int8, "n": pl.UInt32})
-        )
-        hours = hours.group_by("hour", "label").agg(pl.col("n").sum().cast(pl.Int64)).sort("hour")
+        hours = self._hours.sort("hour", "label")
         of_label = dict(hours.group_by("label").agg(pl.col("n").sum()).iter_rows())
         transactions = sum(of_label.values())
         span_h = _span_h(hours["hour"])

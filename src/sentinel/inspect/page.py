@@ -6,7 +6,9 @@ from html import escape
 from sentinel.events.times import iso
 from sentinel.inspect.charts import CALM, GREY, LOUD, Bar, Line, bars, meter, pairs
 from sentinel.inspect.inspection import Inspection
+from sentinel.inspect.leakage import LATE, SUSPECT
 from sentinel.inspect.overview import EDGES, HOUR_US, Overview
+from sentinel.inspect.roles import Role
 
 _SEPARATIONS = 25
 _LONGEST_WHOLE = 1e12
@@ -66,10 +68,7 @@ def _warnings(found: Inspection) -> Iterable[str]:
     if found.problem is not None:
         yield f'<p class="warn">{escape(found.problem)}</p>'
     for one in found.suspects:
-        yield (
-            f'<p class="warn"><b>{escape(one.column)}</b> nearly tells the label by itself (AUC {one.best:.3f}): '
-            "is it known when the transaction comes?</p>"
-        )
+        yield f'<p class="warn"><b>{escape(one.column)}</b>: {one.tells}; {LATE}</p>'
     yield from (f'<p class="note">{escape(note)}</p>' for note in found.notes)
 
 
@@ -78,14 +77,12 @@ def _left_out(one: Overview) -> Iterable[str]:
         (f"{n:,}", escape(reason), escape(str(one.examples[reason])) if reason in one.examples else "")
         for reason, n in one.left_out.items()
     ]
-    if one.repeated:
-        told = f"; {one.relabelled:,} of them get another label by it" if one.relabelled else ""
-        rows.append(
-            (f"{one.repeated:,}", f"its id was there before: the first row counts, with the last label{told}", "")
-        )
-    if rows:
+    if rows or one.repeats:
         yield "<h2>Rows that would be left out</h2>"
+    if rows:
         yield _table(("rows", "why", "the first of them"), rows, numbers=1)
+    if one.repeats:
+        yield f'<p class="note">{one.repeats}</p>'
 
 
 def _over_time(one: Overview) -> Iterable[str]:
@@ -100,13 +97,9 @@ def _over_time(one: Overview) -> Iterable[str]:
         rates.append(100 * period.frauds / period.labelled if period.labelled else None)
     yield f"<p>Transactions of each {what}, and the share of frauds among those with a label (line).</p>"
     yield bars(drawn, "transactions", Line(tuple(rates), "frauds") if one.frauds else None)
-    for gap in one.gaps:
-        hours = (gap.end_us - gap.begin_us) / HOUR_US
-        between = f"from {iso(gap.begin_us)[:16]} to {iso(gap.end_us)[:16]}"
-        yield f'<p class="note">nothing {between} ({hours / 24:,.1f} days)</p>'
-    if one.quiet_hours:
-        first, last = one.quiet_hours[0], (one.quiet_hours[-1] + 1) % 24
-        yield f"<p>The quietest hours, in UTC, are {first:02}:00 to {last:02}:00: at night, if the zone is right.</p>"
+    yield from (f'<p class="note">{gap.said}</p>' for gap in one.gaps)
+    if one.quiet is not None:
+        yield f'<p class="note">{escape(one.quiet)}</p>'
 
 
 def _by_class(one: Overview) -> Iterable[str]:
@@ -151,7 +144,7 @@ def _columns(found: Inspection) -> Iterable[str]:
              f"{about}{one.distinct:,}", _range(one.least, one.greatest), escape(", ".join(one.examples)))
         )  # fmt: skip
     yield _table(("column", "values", "role", "missing", "different", "from, to", "for example"), rows)
-    used = [one for one in found.columns if found.roles.get(one.name) == "key" and one.name not in why]
+    used = [one for one in found.columns if found.roles.get(one.name) is Role.KEY and one.name not in why]
     keys = [(one, one.present / max(one.distinct, 1)) for one in used]
     if keys:
         yield "<h2>Keys</h2>"
@@ -168,7 +161,7 @@ def _number(value: float) -> str:
 
 
 def _labels(found: Inspection) -> Iterable[str]:
-    label = found.column_of("label")
+    label = found.column_of(Role.LABEL)
     if label is None or not found.label_counts:
         return
     yield f"<h2>Labels: {escape(label)}</h2>"
@@ -197,8 +190,8 @@ def _separations(found: Inspection) -> Iterable[str]:
     rows = [
         (
             f"<b>{escape(one.column)}</b>",
-            f"{meter(2 * one.by_value - 1, LOUD if one.by_value >= 0.95 else CALM)}{one.by_value:.3f}",
-            f"{meter(2 * one.by_missing - 1, LOUD if one.by_missing >= 0.95 else CALM)}{one.by_missing:.3f}",
+            f"{meter(2 * one.by_value - 1, LOUD if one.by_value >= SUSPECT else CALM)}{one.by_value:.3f}",
+            f"{meter(2 * one.by_missing - 1, LOUD if one.by_missing >= SUSPECT else CALM)}{one.by_missing:.3f}",
         )
         for one in found.separations[:_SEPARATIONS]
     ]
@@ -215,7 +208,7 @@ def _detector(found: Inspection, next_commands: Sequence[str]) -> Iterable[str]:
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> str:
-    """A table of cells that are HTML; the first `numbers` columns are numbers, and those that look so."""
+    """A table of cells that are HTML; the first `numbers` columns are numbers."""
     head = "".join(f"<th{_class(n < numbers)}>{name}</th>" for n, name in enumerate(names))
     body = "".join(
         "<tr>" + "".join(f"<td{_class(n < numbers)}>{cell}</td>" for n, cell in enumerate(row)) + "</tr>"

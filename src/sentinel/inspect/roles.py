@@ -2,19 +2,23 @@
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 
 import msgspec
+import polars as pl
 
 from sentinel.errors import DataProblem
 from sentinel.events.labels import meanings, word_of
 from sentinel.events.schema import LARGEST_NUMBER
+from sentinel.events.wire import MAX_ID
 from sentinel.inspect.columns import ColumnFound, Found
 from sentinel.inspect.times import TimesFound, find_times
 
 _ID = re.compile(
     r"^(?:transaction|txn|trx|trans|tx|payment|order|event|trade|operation)_?(?:id|num|no|number|key|ref|uuid)$"
-    r"|^(?:id|uuid|reference)$"
+    r"|^(?:id|uuid|reference|(?:transaction|payment|order)_reference)$"
 )
 _TIME = re.compile(r"time|date|timestamp|(?:^|_)(?:at|ts|when|fecha|datum|datetime|dt)(?:_|$)")
 _NO_EVENT_TIME = re.compile(
@@ -43,6 +47,9 @@ _PLACE = ((r"^(?:lat|latitude)$", 90.0), (r"^(?:lon|lng|long|longitude)$", 180.0
 _FEW_VALUES = 200
 _MANY_VALUES = 5_000
 _MOST_KEYS = 5
+_ENOUGH_TO_TELL = 200
+"""Rows from which on whole numbers that are all different name rows, and measure nothing."""
+
 _COMES_BACK = 5
 """A text that is as often there as that, whatever its name, may be somebody: it can be counted by."""
 
@@ -54,35 +61,40 @@ class Left(msgspec.Struct, frozen=True):
     why: str
 
 
-class Roles(msgspec.Struct, frozen=True, kw_only=True):
-    """What the columns are. Each column has at most one role; `left` has the others.
+class Role(StrEnum):
+    """What a column can be; the first five are that of one column at most, PLACE of two or none."""
 
-    `label_words` are the words of the label and what they mean: 1 fraud, 0 legitimate, None unlabelled; None where
-    nobody can know, and `label_problem` says so.
+    ID = "id"
+    TIME = "time"
+    AMOUNT = "amount"
+    LABEL = "label"
+    OUTCOME_TIME = "outcome time"
+    KEY = "key"
+    CATEGORY = "category"
+    NUMBER = "number"
+    PLACE = "place"
+
+
+class Roles(msgspec.Struct, frozen=True, kw_only=True):
+    """What the columns are: `of` has those with a role, in the order of Role, `left` the others.
+
+    `times` is how those of TIME are written. `label_words` are the words of the label and what they mean: 1 fraud, 0
+    legitimate, None unlabelled; None where nobody can know, and `label_problem` says so.
     """
 
-    id: str | None
-    time: str | None
+    of: dict[str, Role]
     times: TimesFound | None
-    amount: str | None
-    label: str | None
     label_words: dict[str, int | None] | None = None
     label_problem: str | None = None
-    outcome_time: str | None = None
-    keys: tuple[str, ...] = ()
-    categories: tuple[str, ...] = ()
-    numbers: tuple[str, ...] = ()
-    place: tuple[str, str] | None = None
     left: tuple[Left, ...] = ()
 
-    def role_of(self, column: str) -> str:
-        """The word for it."""
-        single = {self.id: "id", self.time: "time", self.amount: "amount", self.label: "label"}
-        single |= {self.outcome_time: "outcome time"}
-        several = {"key": self.keys, "category": self.categories, "number": self.numbers, "place": self.place or ()}
-        for role, columns in several.items():
-            single |= dict.fromkeys(columns, role)
-        return single.get(column, "")
+    def columns(self, role: Role) -> tuple[str, ...]:
+        """Those of a role; a place has its latitude first."""
+        return tuple(column for column, one in self.of.items() if one is role)
+
+    def column(self, role: Role) -> str | None:
+        """The one of a role, where there is one."""
+        return next(iter(self.columns(role)), None)
 
 
 def name_of(column: str) -> str:
@@ -96,17 +108,17 @@ def name_of(column: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
 
 
-def find_roles(found: Found, given: Mapping[str, str], labels: Mapping[str, int], *, time_format: str | None) -> Roles:
-    """The roles of the columns. `given` has the columns that are known: by `id`, `time`, `amount`, `label`."""
+def find_roles(found: Found, given: Mapping[Role, str], labels: Mapping[str, int], *, time_format: str | None) -> Roles:
+    """The roles of the columns. `given` has the columns of ID, TIME, AMOUNT and LABEL as far as they are known."""
     free = {one.name: one for one in found.columns if one.name not in given.values()}
-    label = given.get("label") or _label(free.values(), labels)
+    label = given.get(Role.LABEL) or _label(free.values(), labels)
     free.pop(label or "", None)
     times = {name: form for name in free if (form := _times_of(found, free[name])) is not None}
-    time = given.get("time") or _time(free, times)
+    time = given.get(Role.TIME) or _time(free, times)
     free.pop(time or "", None)
-    an_id = given.get("id") or _id(free.values(), found.rows)
+    an_id = given.get(Role.ID) or _id(found, free.values())
     free.pop(an_id or "", None)
-    amount = given.get("amount") or _amount(free.values())
+    amount = given.get(Role.AMOUNT) or _amount(free.values())
     free.pop(amount or "", None)
     words, problem = (None, None) if label is None else _words(found.column(label), labels)
     place = _place(free.values())
@@ -121,11 +133,14 @@ def find_roles(found: Found, given: Mapping[str, str], labels: Mapping[str, int]
     form = None if time is None else times.get(time) or find_times(found.sample[time])
     if time_format is not None:
         form = TimesFound(form=time_format, has_offset=False)
-    return Roles(
-        id=an_id, time=time, times=form, amount=amount, label=label, label_words=words, label_problem=problem,
-        outcome_time=outcome_time, keys=tuple(sorted_out.keys), categories=tuple(sorted_out.categories),
-        numbers=tuple(sorted_out.numbers), place=place, left=tuple(sorted_out.left),
-    )  # fmt: skip
+    of: dict[str, Role] = {}
+    for role, columns in (
+        (Role.ID, [an_id]), (Role.TIME, [time]), (Role.AMOUNT, [amount]), (Role.LABEL, [label]),
+        (Role.OUTCOME_TIME, [outcome_time]), (Role.KEY, sorted_out.keys), (Role.CATEGORY, sorted_out.categories),
+        (Role.NUMBER, sorted_out.numbers), (Role.PLACE, place or ()),
+    ):  # fmt: skip
+        of |= {column: role for column in columns if column is not None}
+    return Roles(of=of, times=form, label_words=words, label_problem=problem, left=tuple(sorted_out.left))
 
 
 def _times_of(found: Found, one: ColumnFound) -> TimesFound | None:
@@ -147,8 +162,11 @@ def _label(columns: Iterable[ColumnFound], labels: Mapping[str, int]) -> str | N
 def _words(one: ColumnFound, labels: Mapping[str, int]) -> tuple[dict[str, int | None] | None, str | None]:
     if one.words is None:
         return None, f"{one.name} has {one.distinct:,} different values: it is no label"
+    rows: Counter[str] = Counter()
+    for word, n in one.words.items():
+        rows[word_of(word)] += n
     try:
-        return meanings(map(word_of, one.words), one.name, labels), None
+        return meanings(rows, one.name, labels), None
     except DataProblem as error:
         return None, str(error)
 
@@ -158,20 +176,43 @@ def _time(free: Mapping[str, ColumnFound], times: Mapping[str, TimesFound]) -> s
         said = name_of(name)
         return bool(_NO_EVENT_TIME.search(said)), not _TIME.search(said), -free[name].distinct
 
-    whole = [name for name in times if free[name].missing < free[name].rows / 2]
+    whole = [name for name in times if free[name].as_time().missing < free[name].rows / 2]
     return min(whole, key=rank, default=None)
 
 
-def _id(columns: Iterable[ColumnFound], rows: int) -> str | None:
+def _id(found: Found, columns: Iterable[ColumnFound]) -> str | None:
     """The column of texts or whole numbers that is another in nearly each row."""
+    rows = found.rows
     able = [one for one in columns if one.kind in ("text", "whole") and not one.comma_decimals]
     # repeated rows of an id are updates; a key of few rows each is none
     named = [one for one in able if _ID.search(name_of(one.name)) and one.distinct > 0.6 * rows]
     if named:
         return max(named, key=lambda one: one.distinct).name
-    loose = [one for one in able if one.missing == 0 and one.distinct > 0.97 * rows and rows > 20]
-    loose = [one for one in loose if _ID_LIKE.search(name_of(one.name)) and not _KEY.search(name_of(one.name))]
-    return loose[0].name if loose else None
+    loose = [one for one in able if one.missing == 0 and _is_another_each(one) and rows > 20]
+    loose = [one for one in loose if not _KEY.search(name_of(one.name))]
+    # by its name, as tx_no; else by what is in it: a counter, a reference, and no text that people write
+    by_name = [one for one in loose if _ID_LIKE.search(name_of(one.name))]
+    by_value = [one for one in loose if not any(" " in text or "@" in text for text in one.examples)]
+    by_value = [one for one in by_value if _longest(found, one) <= MAX_ID]
+    return next((one.name for one in (*by_name, *by_value)), None)
+
+
+def _is_another_each(one: ColumnFound) -> bool:
+    """Whether a text or whole number is another in nearly each row, and measures nothing."""
+    said = name_of(one.name)
+    if one.kind not in ("text", "whole") or _COUNTED.search(said) or _AMOUNT.search(said) or _is_place(said):
+        return False
+    return one.distinct > 0.97 * one.present and (one.kind == "text" or one.present >= _ENOUGH_TO_TELL)
+
+
+def _longest(found: Found, one: ColumnFound) -> int:
+    """Characters of the longest cell of the sample."""
+    length = found.sample[one.name].cast(pl.String).str.len_chars().max()
+    return length if isinstance(length, int) else 0
+
+
+def _is_place(said: str) -> bool:
+    return any(re.search(pattern, said) for pattern, _ in _PLACE)
 
 
 def _amount(columns: Iterable[ColumnFound]) -> str | None:
@@ -240,6 +281,8 @@ class _Sorted:
             return "it has no name"
         if _ID_LIKE.search(name_of(one.name)) and one.distinct > 0.5 * one.present > 9 and not self._is_key(one):
             return "nearly another in each row"
+        if one.kind == "whole" and not self._is_key(one) and _is_another_each(one):
+            return "another whole number in each row"
         if one.is_number and max(abs(one.least or 0), abs(one.greatest or 0)) > LARGEST_NUMBER:
             return "its numbers are too large for a model"
         return None
@@ -250,7 +293,9 @@ class _Sorted:
         if one.kind not in ("text", "whole") or one.distinct > 0.9 * one.present > 9 or _COUNTED.search(said):
             return False
         if _KEY.search(said) and (_ID_LIKE.search(said) or not _CATEGORY.search(said)):
-            return one.kind == "text" or bool(_ID_LIKE.search(said)) or one.distinct > _FEW_VALUES
+            return (
+                one.kind == "text" or bool(_ID_LIKE.search(said)) or one.distinct > _FEW_VALUES or one.has_card_numbers
+            )
         return bool(_ID_LIKE.search(said)) and one.distinct > _FEW_VALUES and not _CATEGORY.search(said)
 
     def _is_category(self, one: ColumnFound) -> bool:

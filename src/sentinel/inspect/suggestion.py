@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import wrap
 
 import msgspec
 
@@ -9,7 +10,7 @@ from sentinel.events.reading import Reading
 from sentinel.events.schema import MINOR_LIMIT, Schema
 from sentinel.inspect.columns import ColumnFound, Found
 from sentinel.inspect.overview import Overview
-from sentinel.inspect.roles import Left, Roles, name_of
+from sentinel.inspect.roles import Left, Role, Roles, name_of
 from sentinel.inspect.times import TimesFound
 
 _WIDTH = 118
@@ -18,34 +19,41 @@ _WINDOWS = (("10m", 1 / 144), ("1h", 1 / 24), ("6h", 0.25), ("1d", 1.0), ("7d", 
 _SHARES = (0.15, 0.2, 0.25, 0.3)
 _ENOUGH_FRAUDS = 5
 _LONGEST_NAME = 60
+_SEVERAL = {"keys": Role.KEY, "categories": Role.CATEGORY, "numbers": Role.NUMBER}
 _NEARLY_ALL = 0.999
+_NO_FALLBACK = (
+    "no fallback: while the model cannot answer, every transaction is approved; write rules for that time,",
+    "fallback=Fallback(...), or say on_fault (docs/detectors.md, docs/fail-policy.md)",
+)
 _MANY_FRAUDS = 20_000  # fewer are learned by heart by as many trees as is usual
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """What a detector file will say of a file: its schema, the columns that are left out, and why."""
+    """What a detector file will say of a file: its schema, what is to be known of it, and what is left out, and why."""
 
     schema: Schema
     roles: Roles
     left: tuple[Left, ...]
+    remarks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def draft_of(found: Found, roles: Roles, reading: Reading) -> Draft | None:
     """The schema of the file; None where it has no amount or no time, which every transaction has."""
-    if roles.amount is None or roles.time is None:
+    time, amount_name, an_id, label = map(roles.column, (Role.TIME, Role.AMOUNT, Role.ID, Role.LABEL))
+    if amount_name is None or time is None:
         return None
     fields = _fields(roles)
     notes: list[str] = []
-    amount = found.column(roles.amount)
+    amount = found.column(amount_name)
     names = {one.name for one in found.columns} | set(fields.values())
     assigned = "transaction_id" if "transaction_id" not in names else "assigned_id"
     given: dict[str, object] = {
-        "id": fields[roles.id] if roles.id else assigned,
-        "time": fields[roles.time],
-        "amount": fields[roles.amount],
-        "label": fields[roles.label] if roles.label else "is_fraud" if "is_fraud" not in names else "fraud_label",
-        **{role: tuple(fields[one] for one in getattr(roles, role)) for role in ("keys", "categories", "numbers")},
+        "id": fields[an_id] if an_id else assigned,
+        "time": fields[time],
+        "amount": fields[amount_name],
+        "label": fields[label] if label else "is_fraud" if "is_fraud" not in names else "fraud_label",
+        **{name: tuple(fields[one] for one in roles.columns(role)) for name, role in _SEVERAL.items()},
         "optional": tuple(fields[one] for one in _lacking(found, roles)),
         "columns": {field: column for column, field in fields.items() if field != column},
         "labels": dict(reading.labels),
@@ -53,15 +61,43 @@ def draft_of(found: Found, roles: Roles, reading: Reading) -> Draft | None:
         "encoding": reading.dialect.encoding,
         "decimal": reading.decimal or ("," if _has_comma_decimals(found, roles) else "."),
     }
-    if roles.id is None:
+    if an_id is None:
         given["optional"] = (assigned, *_names(given["optional"]))
-        notes.append("no column is an id: one is assigned, so a request that is sent twice is two transactions")
-    if roles.place:
-        given["place"] = tuple(fields[one] for one in roles.place)
-    if roles.outcome_time:
-        given["outcome_time"] = fields[roles.outcome_time]
-    given |= _amount(amount, fields[roles.amount]) | _times(roles.times)
-    return Draft(schema=Schema(**given), roles=roles, left=roles.left, notes=(*notes, *_said(roles, amount)))  # type: ignore[arg-type]
+        notes.append(
+            "no column is an id: one is assigned, so a request that is sent twice is two transactions; if a column "
+            f"names the transaction, say so: --map {_likely_id(found) or 'COLUMN'}=transaction_id"
+        )
+    if place := roles.columns(Role.PLACE):
+        given["place"] = tuple(fields[one] for one in place)
+    if outcome_time := roles.column(Role.OUTCOME_TIME):
+        given["outcome_time"] = fields[outcome_time]
+    given |= _amount(amount, fields[amount_name]) | _times(roles.times)
+    schema = Schema(**given)  # type: ignore[arg-type]
+    notes += _said(roles, amount, reading.timezone)
+    return Draft(
+        schema=schema, roles=roles, left=roles.left, remarks=tuple(_private(found, fields, schema)), notes=tuple(notes)
+    )
+
+
+def _private(found: Found, fields: Mapping[str, str], schema: Schema) -> Iterator[str]:
+    """What may be hidden, with a key that only the operator can give."""
+    texts = [one for one in found.columns if fields.get(one.name) in (*schema.keys, *schema.categories)]
+    cards = tuple(fields[one.name] for one in texts if one.has_card_numbers)
+    addresses = tuple(fields[one.name] for one in texts if one.has_addresses and not one.has_card_numbers)
+    if cards:
+        yield f"secret={_as_python(cards)}, keep_digits={_as_python(cards)} hides card numbers with SENTINEL_HASH_KEY"
+    if addresses:
+        yield (
+            f"secret={_as_python(addresses)}, keep_domain={_as_python(addresses)} hides e-mail addresses with "
+            "SENTINEL_HASH_KEY; personal={...} keeps them to be erased (docs/security.md)"
+        )
+
+
+def _likely_id(found: Found) -> str | None:
+    """The text or whole number that is another most often, if it is so in most rows."""
+    able = [one for one in found.columns if one.kind in ("text", "whole") and one.name.isprintable()]
+    most = max(able, key=lambda one: one.distinct, default=None)
+    return most.name if most is not None and most.distinct > 0.5 * found.rows else None
 
 
 def without(draft: Draft, suspects: Sequence[Left]) -> Draft:
@@ -81,17 +117,30 @@ def without(draft: Draft, suspects: Sequence[Left]) -> Draft:
     return msgspec.structs.replace(draft, schema=slim, left=left)
 
 
+def with_optional(draft: Draft, lacking: Mapping[str, int], transactions: int) -> Draft:
+    """The same where only those fields may be missing that usable rows lack, as `lacking` counts them by field."""
+    schema = draft.schema
+    kept = tuple(name for name in schema.optional if name in lacking or name == schema.id)
+    remarks = tuple(
+        f"the key {name} is optional, for {lacking[name]:,} of {transactions:,} usable rows lack it: a transaction "
+        "without it has no history; take it out of `optional` to have such refused"
+        for name in schema.keys
+        if name in kept
+    )
+    slim = msgspec.structs.replace(schema, optional=kept)
+    return msgspec.structs.replace(
+        draft, schema=slim, remarks=(*draft.remarks, *remarks), notes=(*draft.notes, *remarks)
+    )
+
+
 def _field_of(schema: Schema, column: str) -> str:
     return next((field for field, one in schema.columns.items() if one == column), column)
 
 
 def _fields(roles: Roles) -> dict[str, str]:
     """Column -> the name of its field: the same where it is one, else in small letters and `_`."""
-    single = (roles.id, roles.time, roles.amount, roles.label, roles.outcome_time)
-    columns = [one for one in single if one is not None]
-    columns += [*roles.keys, *roles.categories, *roles.numbers, *(roles.place or ())]
     found: dict[str, str] = {}
-    for n, column in enumerate(columns):
+    for n, column in enumerate(roles.of):
         wanted = column if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", column) else name_of(column)
         if not re.fullmatch(r"[a-zA-Z].*", wanted):
             wanted = f"column_{wanted}" if wanted else f"column_{n}"
@@ -103,13 +152,15 @@ def _fields(roles: Roles) -> dict[str, str]:
 
 
 def _lacking(found: Found, roles: Roles) -> Iterator[str]:
-    for column in (*roles.keys, *roles.categories, *roles.numbers, *(roles.place or ())):
-        if found.column(column).missing > 0:
+    """Columns that a transaction may lack, as some do."""
+    for column, role in roles.of.items():
+        if role in (*_SEVERAL.values(), Role.PLACE) and found.column(column).missing > 0:
             yield column
 
 
 def _has_comma_decimals(found: Found, roles: Roles) -> bool:
-    return any(found.column(one).comma_decimals for one in (roles.amount or "", *roles.numbers) if one)
+    numbers = (*roles.columns(Role.AMOUNT), *roles.columns(Role.NUMBER))
+    return any(found.column(one).comma_decimals for one in numbers)
 
 
 def _amount(amount: ColumnFound, field: str) -> dict[str, object]:
@@ -132,16 +183,20 @@ def _times(times: TimesFound | None) -> dict[str, object]:
     return {} if times is None or times.form is None else {"time_format": times.form}
 
 
-def _said(roles: Roles, amount: ColumnFound) -> Iterator[str]:
+def _said(roles: Roles, amount: ColumnFound, timezone: str | None) -> Iterator[str]:
     times = roles.times
     if times is not None and times.also is not None:
         yield f"times can be {times.form} and {times.also}; the first makes the shorter history: --time-format says it"
-    if times is not None and not times.has_offset:
+    if times is not None and not times.has_offset and timezone is not None:
+        yield f"times have no offset: they are read as of {timezone}, which the detector says"
+    elif times is not None and not times.has_offset:
         yield "times have no offset: they are read as UTC unless --timezone says where they were written"
-    if roles.label is None:
+    if roles.column(Role.LABEL) is None:
         yield "no column is a label: nothing can be trained until one is (--map COLUMN=is_fraud)"
     if roles.label_problem is not None:
         yield roles.label_problem
+    if amount.least is not None and amount.least < 0:
+        yield f"{amount.name} is negative in some rows: the detector says negative_amounts=True, and takes them"
     if amount.strays:
         yield f"{amount.strays:,} amounts are no numbers"
 
@@ -162,9 +217,11 @@ def detector_file(draft: Draft, overview: Overview, data: str) -> str:
     rows += _imported(names)
     rows += ["", "detector = Detector("]
     rows += _call("schema", "Schema", _settings(schema))
+    rows += [f"    # {line}" for remark in draft.remarks for line in wrap(_one_line(remark, 1_000), _WIDTH - 6)]
     rows += _left_out(draft.left)
     rows += ["    features=(", *(f"        {line}," for line in features), "    ),"]
     rows += _call("training", "Training", training) if training else []
+    rows += [f"    # {line}" for line in _NO_FALLBACK]
     rows += [")", ""]
     return "\n".join(rows)
 
@@ -178,8 +235,8 @@ def _imported(names: Sequence[str]) -> list[str]:
     return [line] if len(line) <= _WIDTH else ["from sentinel import (", *(f"    {name}," for name in names), ")"]
 
 
-def _call(name: str, made: str, settings: Mapping[str, str]) -> list[str]:
-    whole = f"    {name}={made}({', '.join(f'{one}={value}' for one, value in settings.items())}),"
+def _call(name: str, made: str, settings: Mapping[str, object]) -> list[str]:
+    whole = f"    {name}={made}({', '.join(f'{one}={_as_python(value)}' for one, value in settings.items())}),"
     if len(whole) <= _WIDTH:
         return [whole]
     return [
@@ -189,42 +246,50 @@ def _call(name: str, made: str, settings: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _setting(name: str, value: str) -> Iterator[str]:
-    line = f"        {name}={value},"
-    if len(line) <= _WIDTH or value[0] not in "({":
+def _setting(name: str, value: object) -> Iterator[str]:
+    """A setting on a line, or over several, of which each has some whole elements."""
+    line = f"        {name}={_as_python(value)},"
+    if len(line) <= _WIDTH or not isinstance(value, (tuple, dict)):
         yield line
         return
-    yield f"        {name}={value[0]}"
+    opened, closed = ("{", "}") if isinstance(value, dict) else ("(", ")")
+    yield f"        {name}={opened}"
     row = ""
-    for part in value[1:-1].rstrip(",").split(", "):
-        if len(row) + len(part) > _WIDTH - 16:
+    for element in _elements(value):
+        if row and len(row) + len(element) > _WIDTH - 16:
             yield f"            {row.rstrip()}"
             row = ""
-        row += f"{part}, "
+        row += f"{element}, "
     yield f"            {row.rstrip()}"
-    yield f"        {value[-1]},"
+    yield f"        {closed},"
 
 
-def _settings(schema: Schema) -> dict[str, str]:
-    """What of the schema is not as usual, as Python."""
+def _settings(schema: Schema) -> dict[str, object]:
+    """What of the schema is not as usual."""
     usual = Schema()
     order = (
         "id", "time", "amount", "label", "amount_decimals", "negative_amounts", "rounded", "keys", "categories",
         "numbers", "place", "optional", "outcome_time", "labels", "timezone", "time_format", "encoding", "decimal",
         "columns",
     )  # fmt: skip
-    return {name: _as_python(getattr(schema, name)) for name in order if getattr(schema, name) != getattr(usual, name)}
+    return {name: getattr(schema, name) for name in order if getattr(schema, name) != getattr(usual, name)}
 
 
 def _as_python(value: object) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' if value.isprintable() else repr(value)
     if isinstance(value, tuple):
-        inner = ", ".join(map(_as_python, value))
-        return f"({inner},)" if len(value) == 1 else f"({inner})"
+        return f"({', '.join(_elements(value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_as_python(key)}: {_as_python(one)}" for key, one in value.items()) + "}"
+        return f"{{{', '.join(_elements(value))}}}"
     return repr(value)
+
+
+def _elements(value: tuple[object, ...] | dict[object, object]) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from (f"{_as_python(key)}: {_as_python(one)}" for key, one in value.items())
+    else:
+        yield from map(_as_python, value)
 
 
 def _left_out(left: Sequence[Left]) -> Iterator[str]:
@@ -236,8 +301,8 @@ def _left_out(left: Sequence[Left]) -> Iterator[str]:
         yield f"    #   and {len(left) - 30} more"
 
 
-def _one_line(text: str) -> str:
-    return text.encode("unicode_escape").decode("ascii")[:90] if not text.isprintable() else text[:90]
+def _one_line(text: str, most: int = 90) -> str:
+    return text.encode("unicode_escape").decode("ascii")[:most] if not text.isprintable() else text[:most]
 
 
 def _features(draft: Draft, overview: Overview) -> Iterator[str]:
@@ -246,17 +311,18 @@ def _features(draft: Draft, overview: Overview) -> Iterator[str]:
     yield f'field("{amount}")'
     yield from (f'field("{name}")' for name in schema.numbers)
     yield from (f'category("{name}")' for name in schema.categories)
-    yield from _of_the_clock(overview, days)
+    yield from _of_the_clock(overview, days, schema.timezone)
     windows = _windows(days)
     for key in schema.keys:
         yield from _of_key(key, schema, windows, overview, days)
 
 
-def _of_the_clock(overview: Overview, days: float) -> Iterator[str]:
+def _of_the_clock(overview: Overview, days: float, timezone: str | None) -> Iterator[str]:
+    zone = "" if timezone is None else f'"{timezone}"'
     if overview.period_us and days >= 2:
-        yield "hour_of_day()"
+        yield f"hour_of_day({zone})"
     if days >= 14:
-        yield "day_of_week()"
+        yield f"day_of_week({zone})"
 
 
 def _windows(days: float) -> list[str]:
@@ -293,14 +359,14 @@ def _of_frauds(key: str, days: float) -> Iterator[str]:
     yield from (f'fraud_rate(by="{key}", over="{over}", delay="{delay}")' for over in spans)
 
 
-def _training(overview: Overview) -> dict[str, str]:
+def _training(overview: Overview) -> dict[str, object]:
     """What is not as usual: shares that leave frauds in each part, and fewer trees for few frauds."""
-    found: dict[str, str] = {}
+    found: dict[str, object] = {}
     share = next((one for one in _SHARES if min(_frauds_in_parts(overview, one)) >= _ENOUGH_FRAUDS), _SHARES[-1])
     if share != _SHARES[0]:
-        found |= {"validation_share": str(share), "test_share": str(share)}
+        found |= {"validation_share": share, "test_share": share}
     if overview.frauds < _MANY_FRAUDS:
-        found["trees"] = "150"
+        found["trees"] = 150
     return found
 
 

@@ -7,7 +7,7 @@ import msgspec
 import polars as pl
 
 from sentinel.errors import InvalidInput
-from sentinel.events.cells import MISSING
+from sentinel.events.cells import MISSING_WORDS
 from sentinel.events.times import USUAL, TimeForm, instant_us
 
 _DAYS = (
@@ -47,7 +47,7 @@ def find_times(column: pl.Series) -> TimesFound | None:
     if column.dtype != pl.String:
         return None
     cells = column.str.strip_chars()
-    cells = cells.filter(~cells.str.to_lowercase().is_in(list(MISSING)))
+    cells = cells.filter(~cells.str.to_lowercase().is_in(list(MISSING_WORDS)))
     texts = cells.drop_nulls().unique(maintain_order=True).head(_TRIED).to_list()
     if not texts:
         return None

@@ -22,11 +22,14 @@ from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.model import onnx_file
 from sentinel.model.certificate import Certificate
+from sentinel.model.onnx_file import OnnxFile
+from sentinel.model.reasons import Explainer
 from sentinel.model.reference import Reference
-from sentinel.model.registry import Registry, TrustedKeys
+from sentinel.model.registry import MANIFEST_FILE, Registry, TrustedKeys, manifest_bytes
 from sentinel.model.regular_file import read_regular
 from sentinel.model.scorer import Scorer
 from sentinel.model.signing import SIGNATURE_FILE, Sign, check_signed
+from sentinel.model.trees import check_trees
 from sentinel.policy.fail_policy import CompiledFailPolicy, FailPolicy
 from sentinel.policy.fallback import Fallback
 from sentinel.policy.thresholds import Thresholds
@@ -35,14 +38,19 @@ FORMAT = 2
 MODEL_FILE = "model.onnx"
 STATE_FILE = "state.npz"
 REFERENCE_FILE = "reference.json"
-MANIFEST_FILE = "manifest.json"
-_MOST_MANIFEST = 64 << 20
 _MOST_BYTES = {MODEL_FILE: lambda: onnx_file.MOST_BYTES, REFERENCE_FILE: lambda: 256 << 20, STATE_FILE: most_bytes}
 _LIBRARIES = ("numpy", "numba", "onnx", "onnxruntime", "xgboost-cpu", "polars", "msgspec")
 
 
+class TableFacts(msgspec.Struct, frozen=True):
+    """A table as the model was trained with it: a fingerprint of its rows, and how many versions of them there were."""
+
+    sha256: str
+    rows: int
+
+
 class HistoryFacts(msgspec.Struct, frozen=True):
-    """What the model was trained on, and up to when its state knows the past."""
+    """What the model was trained on, looked up in these tables, and up to when its state knows the past."""
 
     sha256: str
     transactions: int
@@ -50,6 +58,7 @@ class HistoryFacts(msgspec.Struct, frozen=True):
     first_us: int
     last_us: int
     skipped: dict[str, int]
+    tables: dict[str, TableFacts] = {}
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,6 +73,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     thresholds: dict[str, float | None]
     fallback: dict[str, Any] = {}
     on_fault: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     metrics: Any
     certificate: Certificate
     history: HistoryFacts
@@ -160,7 +170,7 @@ def accept_bundle(registry: Registry, version: str) -> str:
     Raises BundleProblem for one that would be refused for another reason than that.
     """
     folder = registry.path(version)
-    raw = _manifest_bytes(folder)
+    raw = manifest_bytes(folder)
     _checked_bundle(folder, raw, registry.trusted)
     registry.record(version, raw, "accepted")
     return hashlib.sha256(raw).hexdigest()
@@ -169,7 +179,7 @@ def accept_bundle(registry: Registry, version: str) -> str:
 def sign_bundle(registry: Registry, version: str, sign: Sign) -> None:
     """Sign a bundle that is in the registry's record. Raises BundleProblem for one that is not as it was recorded."""
     folder = registry.path(version)
-    raw = _manifest_bytes(folder)
+    raw = manifest_bytes(folder)
     registry.check_recorded(version, raw)
     _checked_bundle(folder, raw, frozenset())
     write_durably(folder / SIGNATURE_FILE, sign(raw))
@@ -180,7 +190,7 @@ def load_bundle(folder: Path, trusted: TrustedKeys = frozenset()) -> Bundle:
 
     Raises BundleProblem that says what does not match.
     """
-    raw = _manifest_bytes(folder)
+    raw = manifest_bytes(folder)
     Registry(folder.parent).check_recorded(folder.name, raw)
     bundle = _checked_bundle(folder, raw, trusted)
     bundle.manifest_sha256 = hashlib.sha256(raw).hexdigest()
@@ -194,16 +204,21 @@ def load_warm(registry: Registry, version: str) -> Bundle:
     return bundle
 
 
-def manifest_sha256(folder: Path) -> str:
-    """The SHA-256 of a bundle's manifest. Raises BundleProblem when it cannot be read."""
-    return hashlib.sha256(_manifest_bytes(folder)).hexdigest()
-
-
 def read_manifest(folder: Path) -> Manifest:
     """The manifest alone, as the registry has it on record, without looking at the other files."""
-    raw = _manifest_bytes(folder)
+    raw = manifest_bytes(folder)
     Registry(folder.parent).check_recorded(folder.name, raw)
     return _decoded(folder, raw)
+
+
+def read_explainer(folder: Path, trusted: TrustedKeys = frozenset()) -> Explainer:
+    """What says why the bundle's model came to a score. Raises BundleProblem."""
+    manifest = read_manifest(folder)
+    if trusted:
+        check_signed(folder, manifest_bytes(folder), trusted)
+    model = _read_checked(folder / MODEL_FILE, manifest.files.get(MODEL_FILE, ""))
+    check_trees(OnnxFile(model))
+    return Explainer(model, manifest.plan.names, manifest.reasons)
 
 
 def _checked_bundle(folder: Path, raw: bytes, trusted: TrustedKeys) -> Bundle:
@@ -235,18 +250,6 @@ def _checked_bundle(folder: Path, raw: bytes, trusted: TrustedKeys) -> Bundle:
     except SentinelError as error:
         raise BundleProblem(f"{folder}: {STATE_FILE} cannot be used: {error}") from error
     return bundle
-
-
-def _manifest_bytes(folder: Path) -> bytes:
-    path = folder / MANIFEST_FILE
-    if folder.is_symlink():
-        raise BundleProblem(f"{folder} is a symbolic link; put the folder itself there")
-    try:
-        return read_regular(path, _MOST_MANIFEST)
-    except FileNotFoundError:
-        raise BundleProblem(f"there is no bundle in {folder}: {MANIFEST_FILE} is missing; train one") from None
-    except (OSError, StorageProblem) as error:
-        raise BundleProblem(f"{path} cannot be read: {error}") from error
 
 
 def _decoded(folder: Path, raw: bytes) -> Manifest:

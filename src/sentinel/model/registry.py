@@ -12,12 +12,12 @@ from sentinel.durable import append_durably, make_folder
 from sentinel.errors import BundleProblem, StorageProblem
 from sentinel.model.regular_file import read_regular
 
-RECORD_FILE = "registry.jsonl"
+MANIFEST_FILE, RECORD_FILE = "manifest.json", "registry.jsonl"
 TrustedKeys: TypeAlias = frozenset[bytes]
 """Public keys of Ed25519, 32 bytes each. Where there are any, a bundle has to be signed by one of them."""
 
 _VERSION = re.compile(r"v(\d{1,9})")
-_MOST_RECORD = 64 << 20
+_MOST_MANIFEST = _MOST_RECORD = 64 << 20
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,3 +97,21 @@ class Registry:
                 continue
             entries[entry.version] = entry
         return entries
+
+
+def manifest_sha256(folder: Path) -> str:
+    """The SHA-256 of a bundle's manifest. Raises BundleProblem when it cannot be read."""
+    return hashlib.sha256(manifest_bytes(folder)).hexdigest()
+
+
+def manifest_bytes(folder: Path) -> bytes:
+    """The manifest of a bundle as it stands there. Raises BundleProblem when it cannot be read."""
+    path = folder / MANIFEST_FILE
+    if folder.is_symlink():
+        raise BundleProblem(f"{folder} is a symbolic link; put the folder itself there")
+    try:
+        return read_regular(path, _MOST_MANIFEST)
+    except FileNotFoundError:
+        raise BundleProblem(f"there is no bundle in {folder}: {MANIFEST_FILE} is missing; train one") from None
+    except (OSError, StorageProblem) as error:
+        raise BundleProblem(f"{path} cannot be read: {error}") from error

@@ -95,9 +95,10 @@ def _check_columns(given: dict[str, Any]) -> None:
         for name, column in columns.items()
     )
     below = given.get("nodes_missing_value_tracks_true") or []
-    if not is_whole or not isinstance(below, list) or not set(below) <= {0, 1}:
+    covers = given.get("nodes_hitrates") or []
+    if not is_whole or not isinstance(below, list) or not set(below) <= {0, 1} or not isinstance(covers, list):
         raise BundleProblem("the trees of the model lack something; train anew")
-    n = {len(given[f"nodes_{name}"]) for name in _NEEDED} | ({len(below)} if below else set())
+    n = {len(given[f"nodes_{name}"]) for name in _NEEDED} | {len(some) for some in (below, covers) if some}
     m = {len(given[name]) for name in kinds if name.startswith("target_")}
     if len(n) != 1 or len(m) != 1:
         raise BundleProblem("the columns of the model's trees are not of one length; train anew")
@@ -141,8 +142,8 @@ class _Test(NamedTuple):
     mask: int
 
 
-class _Node(NamedTuple):
-    """A node of a tree; a leaf has no `left`. `feature` counts in both versions of a row."""
+class TreeNode(NamedTuple):
+    """A node of a tree; a leaf has no `left`. From `n_features` on, a `feature` sends what is missing to the left."""
 
     weight: float
     feature: int
@@ -152,7 +153,7 @@ class _Node(NamedTuple):
 
 
 def _trees(given: dict[str, Any], n_features: int) -> Trees | None:
-    trees = _nodes(given, n_features)
+    trees = tree_nodes(given, n_features)
     tests: list[_Test] = []
     words: list[int] = [0]
     leaves: list[float] = []
@@ -176,12 +177,12 @@ def _trees(given: dict[str, Any], n_features: int) -> Trees | None:
     )
 
 
-def _nodes(given: dict[str, Any], n_features: int) -> list[list[_Node]] | None:
+def tree_nodes(given: dict[str, Any], n_features: int) -> list[list[TreeNode]] | None:
     """The nodes of every tree, in the order of the trees; None unless parents come before children everywhere."""
     targets = zip(given["target_treeids"], given["target_nodeids"], given["target_weights"], strict=True)
     weights = {(tree, node): weight for tree, node, weight in targets}
     below = given.get("nodes_missing_value_tracks_true") or [0] * len(given["nodes_treeids"])
-    trees: dict[int, list[_Node]] = {}
+    trees: dict[int, list[TreeNode]] = {}
     for tree, number, feature, value, mode, left, right, is_below in zip(
         *(given[f"nodes_{name}"] for name in _NEEDED), below, strict=True
     ):
@@ -189,14 +190,14 @@ def _nodes(given: dict[str, Any], n_features: int) -> list[list[_Node]] | None:
         if number != len(nodes) or tree != next(reversed(trees)) or not (is_leaf or number < min(left, right)):
             return None
         weight = weights.get((tree, number), 0.0)
-        nodes.append(_Node(weight, feature + n_features * is_below, value, None if is_leaf else left, right))
+        nodes.append(TreeNode(weight, feature + n_features * is_below, value, None if is_leaf else left, right))
     return list(trees.values())
 
 
 class _Tree:
     """The tests of a tree and its leaves from left to right."""
 
-    def __init__(self, nodes: Sequence[_Node], first_word: int) -> None:
+    def __init__(self, nodes: Sequence[TreeNode], first_word: int) -> None:
         self.tests: list[_Test] = []
         self.leaves: list[float] = []
         self.is_too_deep = False

@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from sentinel.errors import BundleProblem, DeploymentRefused
-from sentinel.model.bundle import manifest_sha256
+from sentinel.model.registry import manifest_sha256
 from sentinel.policy.deployment import Deployment
 from sentinel.record import audit
 from sentinel.record.audit import AuditPage, By, append_change, audit_page, differences

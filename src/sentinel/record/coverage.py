@@ -3,7 +3,7 @@
 from itertools import islice
 
 from sentinel.events.times import SECOND_US, iso
-from sentinel.features.plan import FeaturePlan, compile_plan
+from sentinel.features.plan import FeaturePlan
 from sentinel.model.bundle import Manifest
 from sentinel.record.log import Follower, Kind, LogReader
 
@@ -19,23 +19,30 @@ class Coverage:
 
     def __init__(self, log: LogReader) -> None:
         self._log = log
-        self._first: dict[str, int] = {}  # by state: when the first decision after its history was received
+        self._searches: dict[str, _Search] = {}  # by state, as the windows
         self._window: dict[str, int] = {}
 
     def gap(self, manifest: Manifest, now_us: int) -> str | None:
         """What is missing of the time that a model's features look back on, and what to do; None where little is.
 
-        A model whose history ended within the last day is never told so: training takes its time.
+        Of a long log some pages are read at each call; until that is done, it is not known. A model whose history ended
+        within the last day is never told so: training takes its time.
         """
         last_us = manifest.history.last_us
         if now_us - last_us <= _DAY_US or self._log.pruned_us > last_us:
             return None
         name = manifest.state_id
         window_us = self._window.setdefault(name, _window_us(manifest.plan))
+        search = self._searches.setdefault(name, _Search(self._log, last_us))
+        search.go_on()
         until_us, of_what = now_us, "now, as nothing was decided here since"
-        first_us = self._first_decided(name, last_us)
-        if first_us is not None:
-            until_us, of_what = first_us, "the first decision here"
+        if search.found_us is not None:
+            until_us, of_what = search.found_us, "the first decision here"
+        elif not search.is_over:
+            return (
+                f"it is unknown yet what the features of {manifest.version} lack: its history ends at {iso(last_us)}, "
+                "and the log after that is being read, a part whenever this is asked"
+            )
         missing_us = until_us - max(last_us, now_us - window_us)
         if missing_us <= _NOTEWORTHY * window_us:
             return None
@@ -45,20 +52,29 @@ class Coverage:
             "up to now, or wait until the log reaches back as far"
         )
 
-    def _first_decided(self, name: str, last_us: int) -> int | None:
-        if name not in self._first:
-            follower = Follower(self._log, self._log.first_after(last_us))
-            records = (record for page in islice(follower.rest(), _MOST_PAGES) for record in page)
-            found = next((record.received_us for record in records if record.kind == Kind.DECIDED), None)
-            if found is None:
-                return None
-            self._first[name] = found
-        return self._first[name]
+
+class _Search:
+    """Looks for the first decision after the end of a history: `found_us` is when it was received."""
+
+    def __init__(self, log: LogReader, last_us: int) -> None:
+        self._follower = Follower(log, log.first_after(last_us))
+        self.found_us: int | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was found, or there is none by now."""
+        return self.found_us is not None or self._follower.lag == 0
+
+    def go_on(self) -> None:
+        """Read on from where it was, so many pages at most."""
+        if self.found_us is None:
+            records = (record for page in islice(self._follower.rest(), _MOST_PAGES) for record in page)
+            self.found_us = next((record.received_us for record in records if record.kind == Kind.DECIDED), None)
 
 
 def _window_us(plan: FeaturePlan) -> int:
     """How far the features look back: the longest window, or how long a key is remembered where there is none."""
-    compiled = compile_plan(plan)
+    compiled = plan.compiled
     return max((group.reach for group in compiled.groups), default=0) or compiled.horizon_us
 
 

@@ -1,4 +1,4 @@
-"""The entries: what the log's records hold of decisions, outcomes and context events, and how."""
+"""The entries: what the log's records hold of decisions, outcomes, context events and rows of tables, and how."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sentinel.errors import StorageProblem
 from sentinel.events.columns import OPERATOR, Outcome
+from sentinel.events.reference_tables.versions import Row
 from sentinel.events.schema import Schema
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.log import Kind, Record
@@ -210,6 +211,36 @@ class ContextRow(NamedTuple):
     received_us: int
 
 
+class TableRows(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
+    """Rows of one table that were recorded together, n of them, by columns.
+
+    - `table`, `kind`: the name of the table, and how its rows are found (see `LookupTable.kind`).
+    - `keys`: the text that each is found by, or its range.  `valid_from_us` int64 (n,): since when each holds.
+    - `values`: the JSON of the columns of each; empty where it is removed.
+    - `told_by`: the name of the API key that they came with.
+    """
+
+    table: str
+    kind: str
+    keys: Sequence[str]
+    valid_from_us: bytes
+    values: Sequence[bytes]
+    told_by: str
+
+    @classmethod
+    def of(cls, table: str, kind: str, rows: Sequence[Row], told_by: str) -> "TableRows":
+        """The entry of these rows."""
+        moments = np.array([row.valid_from_us for row in rows], "<i8").tobytes()
+        keys, values = [row.key for row in rows], [row.values for row in rows]
+        return cls(table=table, kind=kind, keys=keys, valid_from_us=moments, values=values, told_by=told_by)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows one by one."""
+        moments = np.frombuffer(self.valid_from_us, "<i8").tolist()
+        return list(map(Row, self.keys, moments, self.values))
+
+
 class Activation(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """From now on a feature state is kept: what its history holds, and every entry from `begin` on."""
 
@@ -229,9 +260,10 @@ _outcomes = msgspec.msgpack.Decoder(Outcomes).decode
 _activation = msgspec.msgpack.Decoder(Activation).decode
 _revoked = msgspec.msgpack.Decoder(Revoked).decode
 _context = msgspec.msgpack.Decoder(ContextEvents).decode
+_table = msgspec.msgpack.Decoder(TableRows).decode
 
 
-def body_of(entries: Decided | Outcomes | ContextEvents | Activation | Revoked | Erased) -> bytes:
+def body_of(entries: Decided | Outcomes | ContextEvents | TableRows | Activation | Revoked | Erased) -> bytes:
     """The bytes that the log keeps."""
     return _encode(entries)
 
@@ -259,6 +291,11 @@ def revoked_in(record: Record) -> Revoked:
 def context_in(record: Record) -> ContextEvents:
     """The events in a record of the kind CONTEXT. Raises StorageProblem when they cannot be read."""
     return _read(_context, record)  # type: ignore[no-any-return]
+
+
+def table_in(record: Record) -> TableRows:
+    """The rows in a record of the kind TABLE. Raises StorageProblem when they cannot be read."""
+    return _read(_table, record)  # type: ignore[no-any-return]
 
 
 def _read(decode: Any, record: Record) -> Any:

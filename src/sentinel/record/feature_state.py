@@ -59,12 +59,17 @@ def first_after_history(log: LogReader, manifest: Manifest) -> int:
 
 def origin_of(log: LogReader, manifest: Manifest) -> Origin:
     """What snapshots bear: one of another plan, another log or another past of the log is not used."""
+    return origin_named(log, manifest.plan_sha256)
+
+
+def origin_named(log: LogReader, name: str) -> Origin:
+    """The same of a state that is made of the log alone."""
 
     def chain_at(position: int) -> str | None:
         record = log.at(position - 1) if log.first < position <= log.durable else None
         return None if record is None or record.kind == Kind.LOSS else record.chain.hex()
 
-    return Origin(f"{manifest.plan_sha256} {log.log_id}", chain_at)
+    return Origin(f"{name} {log.log_id}", chain_at)
 
 
 def check_reads(log: LogReader, manifest: Manifest) -> None:

@@ -18,6 +18,7 @@ class Kind(IntEnum):
     ERASED = 7
     ROTATED = 8
     CONTEXT = 9
+    TABLE = 10
     LOSS = 15
 
 

@@ -1,4 +1,4 @@
-"""What needs the log: the view, the feature states that may be needed again, the experiment that runs."""
+"""What needs the log: the view, the states that may be needed again, the tables, the experiment that runs."""
 
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +11,8 @@ from sentinel.policy.deployment import Deployment
 from sentinel.record.feature_state import activation_of
 from sentinel.record.log import LogReader
 from sentinel.record.retention import Need
+from sentinel.record.table_state import NAME as TABLES
+from sentinel.record.table_state import tables_origin
 from sentinel.record.views.sqlite import FILE, SqliteView
 from sentinel.record.whole_snapshots import WholeSnapshots, check_kept
 
@@ -31,6 +33,15 @@ def experiment_needs(deployment: Deployment, log: LogReader) -> list[Need]:
         return []
     position = log.first_after(instant_us(running.began_at) - 1)
     return [Need(position, f"the experiment with {running.version} is counted from position {position} on")]
+
+
+def table_needs(home: Path, log: LogReader, whole: WholeSnapshots) -> list[Need]:
+    """What tables say has to be found again after a restart. Raises StorageProblem."""
+    begin = activation_of(log, TABLES)
+    if begin is None:
+        return []
+    kept_from = whole.kept_from_of(home / "snapshots", TABLES, tables_origin(log), log, begin)
+    return [Need(kept_from.position, f"what the tables say {kept_from}")]
 
 
 class StateNeeds:

@@ -16,7 +16,7 @@ from sentinel.record.disk import RealDisk
 from sentinel.record.file_log import FileLog
 from sentinel.record.log import LogReader
 from sentinel.record.log_reader import FileLogReader
-from sentinel.record.needs import StateNeeds, experiment_needs, view_need
+from sentinel.record.needs import StateNeeds, experiment_needs, table_needs, view_need
 from sentinel.record.retention import ClosedSegment, Need, Plan, old_among, plan
 from sentinel.record.whole_snapshots import WholeSnapshots
 
@@ -129,6 +129,7 @@ class Outlook:
             view_need(self._home),
             *experiment_needs(deployment, self._log),
             *self._states.of(deployment),
+            *table_needs(self._home, self._log, self._whole),
             *self._others(self._home, deployment, self._log, self._whole),
         ]
 

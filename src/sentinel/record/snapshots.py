@@ -8,14 +8,13 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import SentinelError, StorageProblem
 from sentinel.features.packed import DAMAGE, most_bytes, read_part, unpack, write_packed
-from sentinel.features.store import MemoryStore
 from sentinel.model.regular_file import open_regular, read_regular
 from sentinel.record.disk import RealDisk, check_room
 
@@ -47,6 +46,13 @@ class Origin(NamedTuple):
         if born is None or not born.startswith(f"{self.name} "):
             return False
         return self.chain_at(position) is None or born == self.at(position)
+
+
+class Restorable(Protocol):
+    """What a snapshot can be of."""
+
+    def restore(self, taken: Mapping[str, NDArray[Any]]) -> None:
+        """Become what was taken. Raises SentinelError for what cannot be that; then nothing is changed."""
 
 
 class Snapshots:
@@ -90,7 +96,7 @@ class Snapshots:
         """The next entries of the snapshots that a start may use, the oldest first; only their beginning is read."""
         return [position for position, path in self._files(name) if origin.is_of(position, origin_in(path))]
 
-    def newest(self, name: str, origin: Origin, up_to: int, store: MemoryStore) -> int | None:
+    def newest(self, name: str, origin: Origin, up_to: int, store: Restorable) -> int | None:
         """Restore the newest snapshot that can be used into `store`; the entry that it takes next, or None.
 
         A damaged file, or one of another plan, of another log or another past of it, or ahead of the log (`up_to`), is

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import TypeAlias
 
 from sentinel.child_process import die_with_parent, yield_to_decisions
 from sentinel.errors import SentinelError, StorageProblem, UnknownVersion
@@ -26,6 +27,8 @@ from sentinel.record.log_reader import FileLogReader
 from sentinel.record.private import keep_private
 from sentinel.record.problem import tell_problem
 from sentinel.record.snapshots import REST_S, Snapshots
+from sentinel.record.table_state import NAME as TABLES
+from sentinel.record.table_state import TableState
 from sentinel.record.whole_snapshots import check_kept
 
 PROGRAM = "snapshotter"
@@ -58,13 +61,20 @@ def _cannot_return(version: str, deployment: Deployment, log: LogReader, manifes
     return False
 
 
-class _Kept:
-    """A state that is kept, loaded or not, of the first version that was found to have it."""
+_State: TypeAlias = FeatureState | TableState
 
-    def __init__(self, version: str) -> None:
+
+class _Kept:
+    """A state that is kept, loaded or not: of the first version that was found to have it, or the tables.
+
+    `make` makes it, not loaded, from the position on from which it takes the log.
+    """
+
+    def __init__(self, version: str, make: Callable[[int], _State]) -> None:
         self.version = version
+        self.make = make
         self.begin: int | None = None
-        self.state: FeatureState | None = None
+        self.state: _State | None = None
         self.saved_s = 0.0
         self.not_before_s = 0.0
         self.problem: str | None = None
@@ -75,7 +85,9 @@ class _Kept:
 
 
 class Snapshotter:
-    """Keeps the states that the deployment in the log names, and saves each whenever `every` entries have come.
+    """Keeps the states that the deployment in the log names, and the tables, if it has any.
+
+    Each is saved whenever `every` entries have come.
 
     While it is catching up, that waits until it has, for a save may take longer than to follow so many entries.
     A state is taken up once it decides (`activation_of`), for it is not known before from which entry on. Whatever is
@@ -99,8 +111,8 @@ class Snapshotter:
         return "; ".join(self._problems + [one.problem for one in self._kept.values() if one.problem]) or None
 
     @property
-    def states(self) -> dict[str, FeatureState]:
-        """The states that are loaded, by their ids."""
+    def states(self) -> dict[str, _State]:
+        """The states that are loaded, by their ids; the tables by theirs."""
         return {name: one.state for name, one in self._kept.items() if one.state is not None}
 
     def step(self, now_s: float) -> bool:
@@ -137,10 +149,17 @@ class Snapshotter:
             if _cannot_return(version, deployment, self._log, manifest, self._snapshots.folder):
                 continue
             state_id = manifest.state_id
-            one = wanted.setdefault(state_id, self._kept.get(state_id) or _Kept(version))
+            wanted.setdefault(state_id, self._kept.get(state_id) or _Kept(version, self._opener(version)))
+        if activation_of(self._log, TABLES) is not None:
+            wanted[TABLES] = self._kept.get(TABLES) or _Kept(TABLES, TableState)
+        for state_id, one in wanted.items():
             if one.begin is None:
                 one.begin = activation_of(self._log, state_id)
         self._kept = wanted
+
+    def _opener(self, version: str) -> Callable[[int], FeatureState]:
+        """What makes the state of a version."""
+        return lambda begin: FeatureState(load_bundle(self._registry.path(version), self._registry.trusted), begin)
 
     def _advance(self, one: _Kept, now_s: float) -> bool:
         """Take the next entries with a state, and save it when it is time; whether there are more at once."""
@@ -148,7 +167,7 @@ class Snapshotter:
             return False
         try:
             if one.state is None:
-                state = FeatureState(load_bundle(self._registry.path(one.version), self._registry.trusted), one.begin)
+                state = one.make(one.begin)
                 state.restore(self._log, self._snapshots)
                 one.state, one.saved_s = state, now_s
             records = one.state.take_next(self._log)
@@ -166,7 +185,7 @@ class Snapshotter:
             self._save(one, one.state, now_s)
         return had_more
 
-    def _save(self, one: _Kept, state: FeatureState, now_s: float) -> None:
+    def _save(self, one: _Kept, state: _State, now_s: float) -> None:
         try:
             state.snapshot(self._log, self._snapshots)
             one.saved_s = now_s

@@ -22,7 +22,6 @@ from sentinel.record.private import FILE_MODE
 
 FILE = "subjects.db"
 _REMEMBERED = 50_000  # keys in memory
-_MOST_UNSAVED = 50_000  # new keys in memory
 _AT_ONCE = 500  # keys that are forgotten with one sync
 _DAY_US = 86_400_000_000
 _NONCE, _PIECE = 12, 32
@@ -67,8 +66,15 @@ class SubjectKeys:
         self._writer: sqlite3.Connection | None = None
         self._failed = False
 
+    def prepare(self) -> None:
+        """Make and open the file: that takes several syncs of the disk, for which no transaction should wait."""
+        with self._changing():
+            pass
+
     def sealed(self, subject: str, field: str, text: str, former: str | None = None) -> str:
         """The text of a field, encrypted with the key of its subject; the same text gives the same again.
+
+        Ask for what will be stored at once: a new key waits in memory for that.
 
         `former` is the name of the subject before the hash key was changed, which is noted with the key.
         """
@@ -86,10 +92,6 @@ class SubjectKeys:
         if found is None:
             return None
         return _opened(AESGCM(found[0][:_PIECE]), subject, field, sealed)
-
-    def reopened(self, subject: str, field: str, sealed: str) -> str | None:
-        """What this process has encrypted and not stored yet, from the thread that did; None for what another did."""
-        return _opened(self._key_of(subject).cipher, subject, field, sealed)
 
     @property
     def are_new(self) -> bool:
@@ -161,9 +163,6 @@ class SubjectKeys:
     def _used(self, subject: str, former: str | None, today: int) -> _Key:
         """The key of a subject that is used today; a new one where there is none."""
         with self._changing() as writer:
-            if len(self._unsaved) >= _MOST_UNSAVED:  # of many that were refused: nothing else was stored meanwhile
-                self._save(writer)
-                writer.commit()
             found = self._unsaved.get(subject)
             raw, day = (found.raw, found.day) if found else writer.execute(_FIND, (subject,)).fetchone() or (None, None)
         raw = raw or token_bytes(2 * _PIECE)

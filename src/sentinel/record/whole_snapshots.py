@@ -12,7 +12,7 @@ from sentinel.model.bundle import Manifest
 from sentinel.model.regular_file import open_regular
 from sentinel.record.feature_state import activation_of, first_after_history, origin_of
 from sentinel.record.log import LogReader
-from sentinel.record.snapshots import ORIGIN
+from sentinel.record.snapshots import ORIGIN, Origin
 
 WANTED = 2
 """So many snapshots make the log before them dispensable."""
@@ -56,8 +56,11 @@ class WholeSnapshots:
 
     def kept_from(self, folder: Path, manifest: Manifest, log: LogReader, begin: int) -> KeptFrom:
         """From where on the log is needed for the state of a model, which takes its entries from `begin` on."""
-        origin = origin_of(log, manifest)
-        pattern = re.compile(re.escape(manifest.state_id) + r"-(\d+)\.npz")
+        return self.kept_from_of(folder, manifest.state_id, origin_of(log, manifest), log, begin)
+
+    def kept_from_of(self, folder: Path, name: str, origin: Origin, log: LogReader, begin: int) -> KeptFrom:
+        """The same for a state whose snapshots are called so."""
+        pattern = re.compile(re.escape(name) + r"-(\d+)\.npz")
         paths = folder.iterdir() if folder.is_dir() else ()
         named = [(int(match[1]), path) for path in paths if (match := pattern.fullmatch(path.name))]
         usable = sorted(n for n, path in named if begin < n <= log.durable and origin.is_of(n, self._origin_in(path)))

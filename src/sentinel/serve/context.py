@@ -1,9 +1,8 @@
-"""Context events: which of a batch are new, and the answers to all of them. Nothing is changed here."""
+"""Context events: which of a batch are new, and the answers to all of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,10 +11,11 @@ from sentinel.events.card_numbers import quoted
 from sentinel.events.columns import hash_texts
 from sentinel.events.context import EventSchema
 from sentinel.events.times import FARTHEST_AHEAD_US, iso
-from sentinel.events.wire import EVENT_ID, ContextEvent
+from sentinel.events.wire import EVENT_ID, ContextEvent, before_of, event_of, seal_what_waits
 from sentinel.record.entries import ContextEvents, ContextRow
 from sentinel.record.journal import Journal
 from sentinel.serve.batch import Answer, Arrivals, Heard, Report
+from sentinel.serve.timeless import assign_times
 
 
 class NewContext(NamedTuple):
@@ -46,12 +46,18 @@ class NewContext(NamedTuple):
         )
 
 
-def new_context_in(arrivals: Arrivals, journal: Journal, schemas: Mapping[str, EventSchema], now_us: int) -> NewContext:
+def new_context_in(
+    arrivals: Arrivals, journal: Journal, schemas: Mapping[str, EventSchema], now_us: int,
+    hash_keys: Set[str] | None = None,
+) -> NewContext:  # fmt: skip
     """Ask the journal which of these events, of kinds with these schemas, are not known yet.
 
-    One without a time happens now, or, where it is told again, when it was told first.
+    Nothing is changed, but that what came without a time has this one, and what is personal in new ones is sealed.
+    `hash_keys` are as for `Schema.is_same`.
     """
     reports: Sequence[Any] = arrivals.events
+    time = next(one.time for one in schemas.values())
+    timeless = assign_times([one.event for one in reports], time, now_us)
     ids = [_id_of(one.event) for one in reports]
     hashes = hash_texts(ids)
     known = _known(reports, ids, hashes, journal)
@@ -60,21 +66,23 @@ def new_context_in(arrivals: Arrivals, journal: Journal, schemas: Mapping[str, E
     new: list[int] = []
     contents: list[bytes] = []
     for n, (one, name) in enumerate(zip(reports, ids, strict=True)):
-        schema = schemas[one.event.kind]
+        schema = schemas[event_of(one.event)]
         stored = first.get(name)
         if stored is None and name in known:
             stored = known[name].content
-        if getattr(one.event, schema.time) is None:
-            setattr(one.event, schema.time, now_us if stored is None else msgspec.json.decode(stored)[schema.time])
         content = schema.encode(one.event)
         if stored is not None:
-            same = schema.is_same(stored, content)
-            answers.append(Heard(name, one.event.kind, replayed=True) if same else _conflict(name))
-        elif getattr(one.event, schema.time) > now_us + FARTHEST_AHEAD_US:
-            answers.append(_too_early(schema.time, getattr(one.event, schema.time), now_us))
+            same = schema.is_same(stored, content, time if n in timeless else None, hash_keys)
+            answers.append(Heard(name, event_of(one.event), replayed=True) if same else _conflict(name))
+        elif getattr(one.event, time) > now_us + FARTHEST_AHEAD_US:
+            answers.append(_too_early(time, getattr(one.event, time), now_us))
         else:
-            answers.append(Heard(name, one.event.kind, replayed=False))
+            answers.append(Heard(name, event_of(one.event), replayed=False))
             first[name] = content
+            if journal.subjects is not None and seal_what_waits(
+                one.event, schema.sealed.values(), journal.subjects.sealed
+            ):
+                content = schema.encode(one.event)
             contents.append(content)
             new.append(n)
     durable_from = max((row.position + 1 for row in known.values()), default=0)
@@ -86,7 +94,7 @@ def _known(
 ) -> dict[str, ContextRow]:
     """What is stored under these ids, or under what ids with a card number were hashed to before."""
     known = journal.context_of(ids, hashes)
-    former = {before: _id_of(one.event) for one in reports if (before := one.event.before(EVENT_ID))}
+    former = {before: _id_of(one.event) for one in reports if (before := before_of(one.event, EVENT_ID))}
     if former:
         found = journal.context_of(list(former), hash_texts(list(former)))
         known |= {former[name]: row for name, row in found.items() if former[name] not in known}

@@ -1,18 +1,21 @@
 """The engine: one batch from arrival to answer, in one thread and without locks."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from sentinel.events.context import Context
+from sentinel.events.reference_tables.lookup import Lookup
 from sentinel.model.bundle import Bundle
 from sentinel.policy.model_call import Limits, ModelCaller
 from sentinel.record.audit import Change, append_change
-from sentinel.record.entries import OutcomeRow, Revocation, schema_id
+from sentinel.record.entries import OutcomeRow, Revocation, TableRows, schema_id
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history, origin_of
 from sentinel.record.journal import Journal
+from sentinel.record.log import Record
 from sentinel.record.revoking import TakenBack, taken_back
 from sentinel.record.set_aside import Note, warn
 from sentinel.record.snapshots import Snapshots
+from sentinel.record.table_state import TableState, append_rows
 from sentinel.serve.batch import Answered, Arrivals, Batch
 from sentinel.serve.context import new_context_in
 from sentinel.serve.judge import answer, judge
@@ -39,15 +42,16 @@ class Engine:
 
     def __init__(
         self, lineup: Lineup, journal: Journal, snapshots: Snapshots, limits: Limits, counters: Counters,
-        note: Note = warn,
+        note: Note = warn, hash_keys: Set[str] | None = None,
     ) -> None:  # fmt: skip
         """Load the states, which may take a while; `begin` makes the engine ready.
 
-        `note` is told of transactions of the log that do not fit the schema.
+        `note` is told of transactions of the log that do not fit the schema. `hash_keys` are the numbers of the keys
+        that secrets of this log may have been hashed with; None where any may.
         """
         self.journal = journal
         self._snapshots = snapshots
-        self._note = note
+        self._note, self._hash_keys = note, hash_keys
         self.models = ModelCaller(limits)
         self.ledger = Ledger(counters)
         self.states: dict[str, FeatureState] = {}
@@ -56,6 +60,7 @@ class Engine:
         """Whether a batch was begun and did not end: states and log may differ."""
 
         self._first = self.prepare(lineup)
+        self.tables = TableState.of(journal.log, snapshots)
 
     def begin(self, now_us: int) -> None:
         """Make ready to decide. Raises StorageProblem when the log cannot be written."""
@@ -113,7 +118,8 @@ class Engine:
         self.states = {one.bundle.state_id: known[one.bundle.state_id] for one in lineup.contenders}
         self.schema = lineup.champion.bundle.manifest.plan.schema
         self._schema_id, self._detector = schema_id(self.schema), lineup.champion.bundle.manifest.detector
-        self._sieve, self._context = Sieve(self.schema), Context(self.schema)
+        lookup = Lookup(self.schema, self.tables.tables)
+        self._sieve, self._context = Sieve(self.schema, lookup, self._hash_keys), Context(self.schema)
         self.lineup = lineup
         return True
 
@@ -149,7 +155,7 @@ class Engine:
         Raises StorageProblem as `decide` does.
         """
         now_us = self.clock(now_us)
-        new = new_context_in(arrivals, self.journal, self._context.schemas, now_us)
+        new = new_context_in(arrivals, self.journal, self._context.schemas, now_us, self._hash_keys)
         if not new.reports:
             return Answered(new.answers, new.durable_from)
         self.is_ahead = True
@@ -176,6 +182,21 @@ class Engine:
             state.position = end
         self.is_ahead = False
         return Answered(new.answers, end)
+
+    def tell(self, entry: TableRows, now_us: int, note: Change) -> Record:
+        """Record rows of a table, few at a time, after `note` in the audit; transactions find them from now on.
+
+        Raises StorageProblem as `decide` does.
+        """
+        now_us = self.clock(now_us)
+        self.is_ahead = True
+        append_change(self.journal.log, note, now_us)
+        position = append_rows(self.journal.log, entry, now_us)
+        self.tables.take(entry, now_us)
+        for state in self.states.values():
+            state.position = position + len(entry.keys)
+        self.is_ahead = False
+        return self.journal.log.at(position)
 
     def revoke(
         self, revocation: Revocation, candidates: Sequence[OutcomeRow], now_us: int, note: Change | None = None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sentinel.events.wire import before_of
 from sentinel.policy.model_call import FALLBACK_ONLY, OVERLOADED, ModelAnswer, ModelCaller
 from sentinel.policy.thresholds import ACTIONS, Thresholds
 from sentinel.record.entries import Decider
@@ -44,7 +45,7 @@ def _keys(batch: Batch, lineup: Lineup) -> Sequence[str]:
     """
     schema = lineup.champion.bundle.manifest.plan.schema
     name = schema.keys[0] if schema.keys else schema.id
-    return [event.before(name) or getattr(event, name) or "" for event in batch.events]
+    return [before_of(event, name) or getattr(event, name) or "" for event in batch.events]
 
 
 def _ask(batch: Batch, lineup: Lineup, variant: str, where: _Where, models: ModelCaller) -> ModelAnswer:

@@ -6,8 +6,8 @@ decided late: nobody is judged without the model by asking for haste.
 """
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -86,16 +86,6 @@ class Queue:
     def __bool__(self) -> bool:
         """Whether anything waits."""
         return bool(self._requests or self._overdue or self._outcomes or self._events)
-
-    @property
-    def transactions(self) -> Iterator[Any]:
-        """All transactions that wait."""
-        return (event for one in self._requests for event in one.events)
-
-    @property
-    def events(self) -> Iterator[Any]:
-        """All context events that wait."""
-        return (report.event for one in self._events for report in one.events)  # type: ignore[union-attr]
 
     def put(self, request: Request) -> None:
         """Have transactions wait. Raises Overloaded when there is no room."""

@@ -14,8 +14,8 @@ from sentinel.policy.deployment import Deployment
 from sentinel.record import audit
 from sentinel.record.applied import Change, apply
 from sentinel.record.audit import By, append_change
-from sentinel.record.entries import OutcomeRow, Revocation
-from sentinel.record.log import Log
+from sentinel.record.entries import OutcomeRow, Revocation, TableRows
+from sentinel.record.log import Log, Record
 from sentinel.record.revoking import TakenBack
 from sentinel.serve.batch import Answered, Arrivals
 from sentinel.serve.engine import Engine
@@ -87,6 +87,17 @@ class RunningEngine:
         def errand(engine: Engine) -> TakenBack:
             with self._turn():
                 return engine.revoke(revocation, candidates, time.time_ns() // 1000, note)
+
+        return self.between_batches(errand)
+
+    def tell(self, engine: Engine, entry: TableRows, note: audit.Change) -> "Future[Record]":
+        """Record rows of a table, checked with this engine, between two batches; see `Engine.tell`."""
+
+        def errand(current: Engine) -> Record:
+            if current is not engine:
+                raise NotReady("The server began anew meanwhile; nothing of it was stored: send it again")
+            with self._turn():
+                return engine.tell(entry, time.time_ns() // 1000, note)
 
         return self.between_batches(errand)
 

@@ -1,7 +1,8 @@
 """Sifting: which transactions of a batch are new, and the answers to those that are not."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,14 @@ from msgspec import UNSET
 
 from sentinel.errors import InvalidInput, SentinelError
 from sentinel.events.columns import hash_texts
+from sentinel.events.reference_tables.lookup import Lookup
 from sentinel.events.schema import Schema
 from sentinel.events.times import FARTHEST_AHEAD_US, iso
+from sentinel.events.wire import before_of, seal_what_waits
 from sentinel.record.entries import DecisionRow
 from sentinel.record.journal import Journal
 from sentinel.serve.batch import Answer, Answered, Arrivals, Batch, repeated, repeated_within, twin
+from sentinel.serve.timeless import assign_times
 
 _NO_ANSWER = SentinelError("Something went wrong inside: this one got no answer; retry in a moment")
 
@@ -47,31 +51,35 @@ class Sifted:
 
 
 class Sieve:
-    """Sifts the transactions of one schema."""
+    """Sifts the transactions of one schema, and looks them up in its tables. `hash_keys`: see `Schema.is_same`."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, lookup: Lookup, hash_keys: Set[str] | None = None) -> None:
+        self._look_up = lookup.fill
         self._time = schema.time
         self._id_of: Any = operator.attrgetter(schema.id)
         self._time_of: Any = operator.attrgetter(schema.time)
-        self._encode, self._is_same = schema.encode, schema.is_same
+        self._encode, self._is_same = schema.encode, partial(schema.is_same, hash_keys=hash_keys)
         self._id = schema.id
+        self._sealed = tuple(schema.sealed.values())
         self._may_lack_time = schema.time in schema.optional
 
     def sift(self, arrivals: Arrivals, journal: Journal, now_us: int) -> Sifted:
-        """Ask the journal what was decided before; nothing is changed, but that what came without a time has this one.
+        """Ask the journal what was decided before.
 
-        Whoever sends that again has no other time to say: it is compared without.
+        Nothing is changed, but that what came without a time has this one, and what is personal in new ones is sealed.
         """
         events: Sequence[Any] = arrivals.events
         ids, last_us = list(map(self._id_of, events)), now_us + FARTHEST_AHEAD_US
         hashes = hash_texts(ids)
         stored, twins = journal.look_up(ids, hashes)
         stored |= self._found_before(events, journal)
-        timeless = self._assign_times(events, now_us) if self._may_lack_time else ()
+        timeless = assign_times(events, self._time, now_us) if self._may_lack_time else ()
+        self._look_up(events)
         contents = list(map(self._encode, events))
         times_ns = arrivals.received_ns, arrivals.due_ns
         keys = hashes.tolist()
         if not stored and not twins and len(set(keys)) == len(ids) and max(map(self._time_of, events)) <= last_us:
+            self._seal(events, contents, journal)
             return Sifted(len(ids), Batch(events, ids, hashes, contents, times_ns), None)
         answers: dict[int, Answer] = {}
         repeats: list[tuple[int, int, bool]] = []
@@ -92,8 +100,10 @@ class Sieve:
                 first[name] = len(places)
                 taken.add(keys[i])
                 places.append(i)
+        new, kept = _at(places, events), _at(places, contents)
+        self._seal(new, kept, journal)
         batch = Batch(
-            _at(places, events), _at(places, ids), hashes[np.array(places, np.int64)], _at(places, contents),
+            new, _at(places, ids), hashes[np.array(places, np.int64)], kept,
             (_at(places, arrivals.received_ns), _at(places, arrivals.due_ns)),
         )  # fmt: skip
         sifted = Sifted(len(ids), batch, places)
@@ -101,17 +111,17 @@ class Sieve:
         sifted.durable_from = max((row.position + 1 for row in stored.values()), default=0)
         return sifted
 
-    def _assign_times(self, events: Sequence[Any], now_us: int) -> set[int]:
-        """Give those without a time this one; their places."""
-        places = {i for i, one in enumerate(events) if self._time_of(one) is None}
-        for i in places:
-            setattr(events[i], self._time, now_us)
-        return places
+    def _seal(self, events: Sequence[Any], contents: list[bytes], journal: Journal) -> None:
+        """Seal what is personal in events that will be recorded, in place: only they may leave a subject's key."""
+        if self._sealed and journal.subjects is not None:
+            for n, one in enumerate(events):
+                if seal_what_waits(one, self._sealed, journal.subjects.sealed):
+                    contents[n] = self._encode(one)
 
     def _found_before(self, events: Sequence[Any], journal: Journal) -> dict[str, DecisionRow]:
         """What is stored of ids with a card number in them, by their new ids, under what they were hashed to before."""
         hashed = [one for one in events if one.hashed_before is not UNSET]
-        former = {one.before(self._id): self._id_of(one) for one in hashed if one.before(self._id)}
+        former = {name: self._id_of(one) for one in hashed if (name := before_of(one, self._id))}
         if not former:
             return {}
         names = list(former)

@@ -97,9 +97,10 @@ def learn_vocabulary(detector: Detector, frame: pl.DataFrame) -> dict[str, tuple
     """For each categorical field its frequent values, the most frequent first, ties in alphabetical order."""
     learned = {}
     for field in detector.categorical:
-        counts = frame[field].drop_nulls().value_counts().filter(pl.col("count") >= detector.training.rare_below)
-        ordered = counts.sort(["count", field], descending=[True, False])
-        learned[field] = tuple(ordered[field].to_list())
+        counts = frame[field].drop_nulls().alias("value").value_counts()
+        counts = counts.filter(pl.col("count") >= detector.training.rare_below)
+        ordered = counts.sort(["count", "value"], descending=[True, False])
+        learned[field] = tuple(ordered["value"].to_list())
     return learned
 
 

@@ -29,7 +29,7 @@ class Tree(NamedTuple):
     """One tree of a booster; arrays with an entry per node, the root first.
 
     `left` and `right` are -1 at a leaf, where `value` is what it adds; elsewhere rows with `feature` below `value`
-    go left, rows without it go where `missing_left` says.
+    go left, rows without it go where `missing_left` says. `cover` is the weight of the training rows that came by.
     """
 
     left: NDArray[np.int64]
@@ -37,6 +37,7 @@ class Tree(NamedTuple):
     feature: NDArray[np.int64]
     value: NDArray[np.float32]
     missing_left: NDArray[np.bool_]
+    cover: NDArray[np.float32]
 
     def splits(self) -> NDArray[np.int64]:
         """The nodes that split."""
@@ -54,6 +55,7 @@ def trees_of(booster: xgboost.Booster) -> list[Tree]:
             feature=np.array(tree["split_indices"], np.int64),
             value=np.array(tree["split_conditions"], np.float32),
             missing_left=np.array(tree["default_left"], bool),
+            cover=np.array(tree["sum_hessian"], np.float32),
         )
         for tree in learner["gradient_booster"]["model"]["trees"]
     ]
@@ -99,7 +101,7 @@ def to_onnx(booster: xgboost.Booster, n_features: int) -> bytes:
         raise CertificateRefused(f"the booster was trained on {booster.num_features()} features, not on {n_features}")
     nodes: dict[str, list[Any]] = {name: [] for name in _NODE_FIELDS}
     leaves: dict[str, list[Any]] = {name: [] for name in ("treeids", "nodeids", "ids", "weights")}
-    alone = Tree(*(np.array([one]) for one in (_LEAF, _LEAF, 0, base_logit(booster), False)))
+    alone = Tree(*(np.array([one]) for one in (_LEAF, _LEAF, 0, base_logit(booster), False, 0.0)))
     for number, tree in enumerate([alone, *trees_of(booster)]):
         _add_tree(nodes, leaves, number, tree)
     ensemble = helper.make_node(
@@ -136,6 +138,7 @@ def _logistic(logit: str, probability: str) -> list[onnx.NodeProto]:
 
 _NODE_FIELDS = (
     "treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids", "missing_value_tracks_true",
+    "hitrates",
 )  # fmt: skip
 
 
@@ -149,6 +152,7 @@ def _add_tree(nodes: dict[str, list[Any]], leaves: dict[str, list[Any]], number:
     nodes["modes"] += ["LEAF" if leaf else "BRANCH_LT" for leaf in is_leaf]
     nodes["truenodeids"] += np.where(is_leaf, 0, tree.left).tolist()
     nodes["falsenodeids"] += np.where(is_leaf, 0, tree.right).tolist()
+    nodes["hitrates"] += tree.cover.astype(float).tolist()
     nodes["missing_value_tracks_true"] += (tree.missing_left & ~is_leaf).astype(int).tolist()
     ends = np.flatnonzero(is_leaf)
     leaves["treeids"] += [number] * len(ends)

@@ -15,6 +15,7 @@ from sentinel.events.replay import context_columns, text_hashes
 from sentinel.model.bundle import (
     HistoryFacts,
     Manifest,
+    TableFacts,
     git_commit,
     library_versions,
     plan_sha256,
@@ -27,6 +28,7 @@ from sentinel.model.scorer import Scorer
 from sentinel.model.signing import Sign
 from sentinel.policy.thresholds import choose_thresholds
 from sentinel.train.dataset import Dataset, Part, build_dataset
+from sentinel.train.doubts import BETWEEN, doubts, rows_between
 from sentinel.train.evaluate import baselines, evaluate
 from sentinel.train.export import split_probes, to_onnx
 from sentinel.train.fit import fit, predict
@@ -49,8 +51,14 @@ def train(
     certificate = certify(
         lambda rows: predict(booster, rows), scorer, data.test.rows, split_probes(booster, _middle_row(data.train))
     )
-    thresholds = choose_thresholds(scorer.score(data.validation.rows), data.validation.labels, detector.policy)
+    validation = scorer.score(data.validation.rows)
+    thresholds = choose_thresholds(validation, data.validation.labels, detector.policy)
     metrics = evaluate(scorer.score(data.test.rows), data.test.labels, thresholds, baselines(data.plan, data.test.rows))
+    facts = {
+        "trees_used": booster.num_boosted_rounds(),
+        "rows": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        BETWEEN: rows_between(validation, thresholds),
+    }
     version = registry.next_version()
     manifest = Manifest(
         version=version,
@@ -61,14 +69,11 @@ def train(
         thresholds=msgspec.to_builtins(thresholds),
         fallback=msgspec.to_builtins(detector.fallback),
         on_fault=msgspec.to_builtins(detector.on_fault),
-        metrics=msgspec.to_builtins(metrics),
+        reasons=detector.reasons,
+        metrics=msgspec.to_builtins(metrics) | {"warnings": doubts(metrics, facts)},
         certificate=certificate,
         history=_facts(detector, history),
-        training=msgspec.to_builtins(detector.training)
-        | {
-            "trees_used": booster.num_boosted_rounds(),
-            "rows": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
-        },
+        training=msgspec.to_builtins(detector.training) | facts,
         git_commit=git_commit(),
         libraries=library_versions(),
         files={},
@@ -96,7 +101,7 @@ def history_sha256(detector: Detector, history: History) -> str:
     digest = hashlib.sha256()
     for name in (schema.id, *schema.texts):
         digest.update(name.encode() + text_hashes(frame[name]).tobytes())
-    for name in (schema.time, *schema.whole_numbers, *schema.numbers, schema.label):
+    for name in (schema.time, *schema.whole_numbers, *schema.plain_numbers, schema.label):
         digest.update(name.encode() + frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy().tobytes())
     if history.context is not None:
         context = context_columns(schema, history.context)
@@ -114,4 +119,5 @@ def _facts(detector: Detector, history: History) -> HistoryFacts:
         first_us=int(times[0]),
         last_us=int(times[-1]),
         skipped=history.skipped,
+        tables={name: TableFacts(file.sha256(), len(file.rows)) for name, file in history.tables.items()},
     )

@@ -309,8 +309,8 @@ def test_values_come_by_name_in_any_order_and_with_a_key():
         ({"features": {}}, BadBody, "expected the 3 features of model v7: missing amount, age, risk (null where a value is not known)"),
         ({"features": {**dict.fromkeys(NAMES, 1), "c": 2}}, BadBody, "expected the 3 features of model v7: unknown c"),
         ({"features": [1, "x", 3]}, InvalidInput, "Expected `float | null`, got `str` - at `$.features[1]`"),
-        ({"features": [1, 2, 3], "id": 1}, InvalidInput, "Object contains unknown field `id` - at `$`"),
-        ({"key": "card-1"}, InvalidInput, "Object missing required field `features` - at `$`"),
+        ({"features": [1, 2, 3], "id": 1}, InvalidInput, "Object contains unknown field `id` - at `$.id`"),
+        ({"key": "card-1"}, InvalidInput, "Object missing required field `features` - at `$.features`"),
     ],
 )  # fmt: skip
 def test_a_body_that_does_not_fit_the_model_is_told_why(body, fault, told):

@@ -243,6 +243,19 @@ def test_a_revoked_key_that_goes_on_asking_does_not_lock_the_admin_out(make):
     assert let_in(access, claims(key=ADMIN_KEY), AWAY).name == "admin-key"
 
 
+def test_what_a_proxy_forwards_is_counted_apart_from_who_asks_at_the_machine(make):
+    """Behind a proxy on this machine anybody's guesses come from loopback, and the operator does too."""
+    access = make(admin_key=ADMIN_KEY, auth="required")
+    for n in range(50):
+        with pytest.raises((Unauthorized, RateLimited)):
+            access.admit(claims(key=f"guess-{n}", x_forwarded_for="10.0.0.7"), HERE)
+    with pytest.raises(RateLimited):
+        access.admit(claims(key=ADMIN_KEY, x_forwarded_for="10.0.0.7"), HERE)
+    assert let_in(access, claims(key=ADMIN_KEY), HERE).name == "admin-key"
+    with pytest.raises(Unauthorized):
+        access.admit(claims(key="guess"), HERE)
+
+
 def test_addresses_are_counted_for_a_minute_and_only_so_many():
     wrong = WrongKeys()
     for n in range(MOST_TRIES):

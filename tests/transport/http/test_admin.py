@@ -153,7 +153,7 @@ def test_what_the_disk_does_not_take_is_503_and_changes_nothing(server, record, 
         refused(post("/v1/score", payment()), 503, "cannot be written")
         refused(post("/admin/thresholds", {"review": 0.5}), 503, "cannot be written")
         assert ok(post("/predict", VECTOR))["model_version"] == "v1"
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while get("/health/ready").status != 200:
         assert time.monotonic() < until, get("/health").body
         time.sleep(0.05)
@@ -389,7 +389,7 @@ def test_a_shadow_scores_beside_and_is_reported(get, post):
     assert ok(get("/admin/shadow/status"))["version"] is None
     assert ok(post("/admin/shadow/start", {"version": "v2"})) == {"status": "ok", "shadow": "v2"}
     assert ok(get("/admin/version"))["shadow"] == "v2"
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while not ok(get("/admin/shadow/status"))["running"]:
         assert time.monotonic() < until, get("/admin/shadow/status").body
         time.sleep(0.05)
@@ -418,7 +418,7 @@ def test_so_many_scores_of_shadows_are_kept_as_the_operator_says(start_server, t
         return ok(ask(server.port, method, path, body))
 
     call("POST", "/admin/shadow/start", {"version": "v2"})
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while not call("GET", "/admin/shadow/status")["running"]:
         assert time.monotonic() < until
         time.sleep(0.05)

@@ -1,6 +1,8 @@
 """The description of the API: every call with its scope and every status that it may have."""
 
 import json
+import re
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -121,3 +123,10 @@ def test_what_comes_is_described(server, ask, description, method, path):
     for wrong in ({"content_type": "text/plain"}, {"origin": "null"}, {"content_encoding": "gzip"}):
         answer = ask(server.port, method, path, json.dumps({}).encode(), **wrong)
         assert str(answer.status) in described, (wrong, answer)
+
+
+def test_the_page_of_serving_lists_every_admin_call(description):
+    page = (Path(__file__).parents[3] / "docs" / "serving.md").read_text()
+    table = page[page.index("| `GET /admin/version`") :].split("\n\n")[0]
+    listed = {(method.lower(), path) for method, path in re.findall(r"`(GET|POST) (/admin/[^ `]+)", table)}
+    assert listed == {(method, path) for method, path, _ in calls_of(description) if path.startswith("/admin/")}

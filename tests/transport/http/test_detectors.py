@@ -32,7 +32,7 @@ def payment(n, **more):
 
 def asked_until_ready(ask, *asked, **headers):
     """The answer, once the detector has opened its state: the server is ready before all of its detectors are."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while (answer := ask(*asked, **headers)).status == 503 and time.monotonic() < until:
         time.sleep(0.05)
     return answer

@@ -105,7 +105,9 @@ def test_a_request_id_comes_back_up_to_its_length(told):
 def test_what_to_do_stands_in_a_long_error_too(told):
     said = told("POST", "/v1/score", {**PAYMENT, "transaction_id": "t", LONG: 1}).json
     assert said["error"].startswith("Object contains unknown field `longlong")
-    assert said["error"].endswith("at `$`")
+    assert said["error"].endswith("...`")
+    assert said["path"].startswith("$.longlong")
+    assert said["path"].endswith("...")
 
 
 def test_why_an_experiment_ends_has_a_length(told):

@@ -98,7 +98,7 @@ def test_an_event_may_have_the_id_of_a_transaction(post, get):
     ("changes", "path"),
     [
         ({"event": "nope"}, "$.event"), ({"event": 1}, "$.event"), ({"card": None}, "$.card"), ({"card": ""}, "$.card"),
-        ({"shop": "s"}, "$"), ({"event_id": ""}, "$.event_id"), ({"event_id": None}, "$.event_id"),
+        ({"shop": "s"}, "$.shop"), ({"event_id": ""}, "$.event_id"), ({"event_id": None}, "$.event_id"),
         ({"event_id": "x" * 129}, "$.event_id"), ({"event_time": "today"}, "$.event_time"),
         ({"event_time": "2099-01-01"}, "$.event_time"), ({"event_time": None}, "$.event_time"),
         ({"card": "x" * 257}, "$.card"), ({"hashed_before": {}}, "$.hashed_before"),

@@ -74,7 +74,7 @@ def test_a_category_is_one_that_the_model_knows():
 )  # fmt: skip
 def test_the_line_for_a_shell_names_where_the_server_is(shop_home, settings, address):
     champion = Contender(load_bundle(shop_home / "models" / "v1"))
-    made = example_of(champion, settings, "/v1/score", NOW_US)
+    made = example_of(champion, settings, "", NOW_US)
     assert made.curl.startswith(f"curl {address} ")
     assert ("$SENTINEL_KEY" in made.curl) == settings.needs_keys
 
@@ -85,6 +85,25 @@ def server(start_server, shop_home, tmp_path_factory):
     shutil.copytree(shop_home, home)
     shutil.copytree(shop_home, home / "detectors" / "wallet")
     return start_server(home, {"SENTINEL_ADMIN_KEY": KEY, "SENTINEL_AUTH": "required"})
+
+
+def sent(call, environment):
+    """What is answered to the line for a shell of a call."""
+    line = re.search(r"```\n(curl .*)\n```", call["description"])[1]
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=environment)
+    return json.loads(done.stdout)
+
+
+def test_the_event_that_the_page_shows_is_of_this_detector_and_can_be_sent(
+    start_server, event_shop_home, tmp_path, ask
+):
+    shutil.copytree(event_shop_home, tmp_path / "home")
+    server = start_server(tmp_path / "home")
+    call = ask(server.port, "GET", "/openapi.json").json["paths"]["/v1/events"]["post"]
+    example = call["requestBody"]["content"]["application/json"]["example"]
+    assert example.keys() == {"event", "event_id", "event_time", "card", "channel"}
+    told = sent(call, {"PATH": "/usr/bin:/bin"})
+    assert (told["event_id"], told["event"], told["replayed"]) == (example["event_id"], "login", False)
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1/wallet"])
@@ -101,6 +120,12 @@ def test_what_the_page_shows_of_a_detector_can_be_sent(server, ask, prefix):
     assert (told["transaction_id"], told["decided_by"], told["replayed"]) == (body["transaction_id"], "model", False)
     assert told.keys() == call["responses"]["200"]["content"]["application/json"]["example"].keys()
     assert told.keys() == described["components"]["schemas"]["Decision"]["properties"].keys()
+    outcomes = described["paths"][f"{prefix}/outcomes" if prefix else "/v1/outcomes"]["post"]
+    assert sent(outcomes, environment)["transaction_id"] == body["transaction_id"]
+    events = described["paths"][f"{prefix}/events" if prefix else "/v1/events"]["post"]
+    assert "curl" not in events["description"]
+    assert "declares no kind of events" in events["description"]
+    assert "example" not in events["requestBody"]["content"]["application/json"]
     assert ask(server.port, "POST", path, body, **bearer).json["replayed"]
     lines = call["requestBody"]["content"]["application/x-ndjson"]["example"].encode()
     assert ask(server.port, "POST", path, lines, content_type="application/x-ndjson", **bearer).json["replayed"]

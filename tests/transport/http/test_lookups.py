@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sqlite3
 import time
 import urllib.parse
@@ -114,7 +115,7 @@ def shown(rows):
 
 def caught_up(get):
     """Wait until the view has everything."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while get("/health").json["view"].get("lag") != 0:
         assert time.monotonic() < until, get("/health").body
         time.sleep(0.05)
@@ -249,6 +250,10 @@ def test_outcomes_and_features_are_with_the_decision(get, post):
     found = get(f"/v1/decisions/{name}").json
     assert [one["is_fraud"] for one in found["outcomes"]] == [True, False]
     assert found["features"]["amount"] == 12.5
+    why = found["why"]
+    log_odds = why["expected"] + why["others"] + sum(one["contribution"] for one in why["reasons"])
+    assert 1 / (1 + math.exp(-log_odds)) == pytest.approx(found["fraud_probability"], rel=1e-4)
+    assert {one["feature"]: one["value"] for one in why["reasons"]}.items() <= found["features"].items()
     assert found["transaction"] == asked
     assert (found["detector"], found["degraded"], found["shadow"]) == ("shop", None, [])
     assert get(f"/v1/decisions/{name}?position={found['position']}").json == found

@@ -17,8 +17,8 @@ WITH_GET = [
 
 
 @pytest.fixture(scope="module")
-def server(start_server, shop_home):
-    return start_server(shop_home)
+def server(start_server, event_shop_home):
+    return start_server(event_shop_home)
 
 
 def payment(**changes):
@@ -32,13 +32,25 @@ def payment(**changes):
     return {name: value for name, value in (fields | changes).items() if value is not None}
 
 
+def login(name):
+    return {"event": "login", "event_id": name, "event_time": "2025-02-01T10:00:00Z", "card": "c"}
+
+
 @pytest.mark.parametrize("name", IDS)
 @pytest.mark.parametrize("safe", ["", "/"], ids=["all encoded", "slashes as they are"])
-def test_a_decision_is_found_by_any_id(server, ask, name, safe):
-    assert ask(server.port, "POST", "/v1/score", payment(transaction_id=name)).status == 200
-    found = ask(server.port, "GET", f"/v1/decisions/{quote(name, safe=safe)}")
-    assert (found.status, found.json["transaction_id"]) == (200, name)
-    head = ask(server.port, "HEAD", f"/v1/decisions/{quote(name, safe=safe)}")
+@pytest.mark.parametrize(
+    ("told", "to", "found_at", "named"),
+    [
+        (lambda name: payment(transaction_id=name), "/v1/score", "/v1/decisions", "transaction_id"),
+        (login, "/v1/events", "/v1/events", "event_id"),
+    ],
+    ids=["decision", "event"],
+)
+def test_what_was_told_is_found_by_any_id(server, ask, name, safe, told, to, found_at, named):
+    assert ask(server.port, "POST", to, told(name)).status == 200
+    found = ask(server.port, "GET", f"{found_at}/{quote(name, safe=safe)}")
+    assert (found.status, found.json[named]) == (200, name)
+    head = ask(server.port, "HEAD", f"{found_at}/{quote(name, safe=safe)}")
     assert (head.status, head.body) == (200, b"")
 
 

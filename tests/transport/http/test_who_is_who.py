@@ -47,7 +47,7 @@ class Guarded:
         begun = time.monotonic()
         wanted = status if isinstance(status, tuple) else (status,)
         while (answer := self.call(*call, **headers)).status not in wanted:
-            assert time.monotonic() < begun + 10, answer
+            assert time.monotonic() < begun + 60, answer
             time.sleep(0.05)
         return time.monotonic() - begun
 
@@ -325,7 +325,7 @@ def test_keys_that_are_made_on_the_command_line_are_in_the_audit_of_the_server_a
 
     begun = time.monotonic()
     while ("keys create", "first") not in whats():
-        assert time.monotonic() < begun + 10
+        assert time.monotonic() < begun + 60
         time.sleep(0.05)
     server.kill()
     found.make("second", "score")  # no server: the command writes to the log itself
@@ -386,7 +386,7 @@ def test_several_processes_ask_for_keys_too(start_server, shop_home, ask):
     assert found.call(None, "POST", "/predict", VECTOR).status == 401
     begun = time.monotonic()
     while not found.call("admin-key", "GET", "/admin/audit").json["changes"]:
-        assert time.monotonic() < begun + 20
+        assert time.monotonic() < begun + 60
         time.sleep(0.1)
     revoke_key(found.settings, "shop")
     time.sleep(2.5)

@@ -1,4 +1,7 @@
-"""The tables that every view has, in whatever database."""
+"""The tables that every view has, in whatever database.
+
+Which rows a partial index has is said in each database's own words, and for those all that speaks with it is loaded.
+"""
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
@@ -35,8 +38,8 @@ decisions = Table(
     Column("latency_us", Integer, nullable=False),
     Column("keys", Text, nullable=False),  # JSON: name -> value
     Column("content", Text, nullable=False),  # the JSON of the transaction
-    Index("decisions_not_approved", "decision", "position", sqlite_where=NOT_APPROVED, postgresql_where=NOT_APPROVED),
-    Index("decisions_degraded", "position", sqlite_where=DEGRADED, postgresql_where=DEGRADED),
+    Index("decisions_not_approved", "decision", "position", sqlite_where=NOT_APPROVED),
+    Index("decisions_degraded", "position", sqlite_where=DEGRADED),
 )
 """One row a decision. Only what is rare has an index: times grow with positions, and `models` says where a model is."""
 

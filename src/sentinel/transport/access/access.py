@@ -145,7 +145,7 @@ class Access:
         if claims.needs is None:
             return Pass(ANYONE, None)
         if claims.authorization is not None:
-            holder = self._of_key(claims.authorization, peer)
+            holder = self._of_key(claims.authorization, _network_of(claims, peer), peer)
         elif self._is_operator(claims, peer):
             holder = Holder(self._operator, None, None, None)
         else:
@@ -166,16 +166,16 @@ class Access:
             raise NotFound(f"There is no tenant {quoted(named, 80)} here")
         return named
 
-    def _of_key(self, authorization: str, peer: Peer) -> Holder:
-        """Whose key it is. Raises Unauthorized, and RateLimited after too many that were wrong."""
+    def _of_key(self, authorization: str, network: str, peer: Peer) -> Holder:
+        """Whose key it is. Raises Unauthorized, and RateLimited after too many that were wrong from this network."""
         scheme, _, token = authorization.partition(" ")
         token, now_s = token.strip(), monotonic()
         digest = digest_of(token)
         found = self._holder(digest) if scheme.lower() == "bearer" else None
-        if digest == self._admin and self._guesses.wait_s(peer.network, now_s):
+        if digest == self._admin and self._guesses.wait_s(network, now_s):
             found = None  # it may be of people's making, and to be guessed in the end
         if found is None:
-            raise self._wrong_key(token, peer, now_s)
+            raise self._wrong_key(token, network, peer, now_s)
         if found.expires_us is not None and found.expires_us <= clock_us():
             self._counters.add(Slot.REFUSED_WRONG_KEY)
             raise Unauthorized(
@@ -188,17 +188,17 @@ class Access:
             return Holder(Caller(ADMIN_KEY, OPERATOR, EVERYTHING), None, None, None)
         return self._holders.find(digest)
 
-    def _wrong_key(self, token: str, peer: Peer, now_s: float) -> SentinelError:
+    def _wrong_key(self, token: str, network: str, peer: Peer, now_s: float) -> SentinelError:
         self._counters.add(Slot.REFUSED_WRONG_KEY)
-        wait_s = self._wrong.wait_s(peer.network, now_s)
-        tries = self._wrong.count(peer.network, now_s)
+        wait_s = self._wrong.wait_s(network, now_s)
+        tries = self._wrong.count(network, now_s)
         if self._admin is not None and token.startswith(PREFIX) == self._admin_is_made:
-            self._guesses.count(peer.network, now_s)  # others could not be it, whatever else is wrong with them
+            self._guesses.count(network, now_s)  # others could not be it, whatever else is wrong with them
         if tries in (1, 10, 100) or tries % 1_000 == 0:
             _log.warning("a wrong key from %s, %d within a minute", peer.address, tries)
         if wait_s:
             return RateLimited(
-                f"More than {MOST_TRIES} wrong keys a minute from {peer.network}; come again in {wait_s} s", wait_s
+                f"More than {MOST_TRIES} wrong keys a minute from {network}; come again in {wait_s} s", wait_s
             )
         return Unauthorized(f"This key is not known here; {_CHALLENGE}, or ask for another one")
 
@@ -219,6 +219,11 @@ class Access:
             "Without a key calls are answered to this machine only: from loopback, to loopback, through no proxy and "
             f"from no other page. `sentinel keys create` makes a key with the scope '{needs}'; {_CHALLENGE}"
         )
+
+
+def _network_of(claims: Claims, peer: Peer) -> str:
+    """What wrong keys are counted by. All that a proxy forwards is one more network: not that of who asks beside it."""
+    return f"{peer.network}, forwarded" if claims.is_forwarded else peer.network
 
 
 def _lacks(caller: Caller, needs: Scope) -> str:

@@ -13,6 +13,7 @@ class Scope(StrEnum):
     SCORE = "score"
     OUTCOMES = "outcomes"
     EVENTS = "events"
+    TABLES = "tables"
     READ = "read"
     RULES = "rules"
     OPERATE = "operate"
@@ -23,6 +24,7 @@ MEANING = {
     Scope.SCORE: "have transactions decided and vectors scored",
     Scope.OUTCOMES: "report what turned out to be true",
     Scope.EVENTS: "report context events",
+    Scope.TABLES: "change reference tables, and by that decisions",
     Scope.READ: "read decisions, health, metrics and the description of the API",
     Scope.RULES: "change thresholds, and have the rules decide alone",
     Scope.OPERATE: "change models, experiments and shadows, and prune the log",
@@ -52,6 +54,7 @@ _BEGINNINGS = (
     ("/admin/audit", Scope.ADMIN),
     ("/admin", Scope.OPERATE),
 )
+_TABLES = "/v1/tables"  # everyone who reads may look at them
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -62,6 +65,8 @@ def needed_scope(method: str, path: str) -> Scope | None:
 
     >>> needed_scope("POST", "/v1/score"), needed_scope("POST", "/admin/reload"), needed_scope("GET", "/metrics")
     (<Scope.SCORE: 'score'>, <Scope.OPERATE: 'operate'>, <Scope.READ: 'read'>)
+    >>> needed_scope("POST", "/v1/tables/cards"), needed_scope("GET", "/v1/tables/cards/c-1")
+    (<Scope.TABLES: 'tables'>, <Scope.READ: 'read'>)
     >>> needed_scope("GET", "/health/live"), needed_scope("POST", "/what/is/new")
     (None, <Scope.ADMIN: 'admin'>)
     """
@@ -70,7 +75,9 @@ def needed_scope(method: str, path: str) -> Scope | None:
     for beginning, scope in _BEGINNINGS:
         if path.startswith(beginning):
             return scope
-    return Scope.READ if method in SAFE_METHODS else Scope.ADMIN
+    if method in SAFE_METHODS:
+        return Scope.READ
+    return Scope.TABLES if path.startswith(_TABLES) else Scope.ADMIN
 
 
 def scopes_of(names: Iterable[str]) -> tuple[Scope, ...]:

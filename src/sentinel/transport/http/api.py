@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from sentinel.config import Settings
-from sentinel.errors import BadBody, InvalidInput, NotFound, NotReady, SentinelError, TooLarge
+from sentinel.errors import BadBody, InvalidInput, NotFound, NotReady, SentinelError
 from sentinel.events.context import ContextReader
 from sentinel.events.reader import TransactionReader
 from sentinel.events.secrets import Secrets
-from sentinel.events.wire import EVENT_ID, Transaction, read_json
+from sentinel.events.wire import EVENT_ID, Transaction, Unsealed
 from sentinel.serve.batch import Answer, Answers, Decision, Event, Noted, Report
 from sentinel.serve.engine import Engine
 from sentinel.serve.queue import Request
@@ -22,6 +22,7 @@ from sentinel.serve.vectors.predictor import Predictor
 from sentinel.serve.watch import waiting_in
 from sentinel.serve.worker import Worker
 from sentinel.transport.access.access import Pass
+from sentinel.transport.http.bodies import items_in
 from sentinel.transport.http.calls import Call, Route, wrong_media
 from sentinel.transport.http.outcomes import read_outcome, teller_of
 from sentinel.transport.http.replies import JSON, NDJSON, Respond, reply_to_batch
@@ -30,7 +31,6 @@ from sentinel.transport.http.wire.turns import Turns
 
 _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger(__name__)
-_split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 _WAITING_NS_PER_MS = 500_000
 """Of a deadline. The rest is for recording the decision and sending the answer: a request that has waited longer
@@ -223,9 +223,8 @@ class Api:
             respond(self._broken(call))
 
     def _broken(self, call: Call) -> SentinelError:
-        """The answer where a fault of ours was raised, which the log has."""
-        _log.exception("a request was not answered", extra={"request_id": call.shown_id})
-        return self.counted(call.route, SentinelError("Something went wrong inside; nothing was stored"))
+        """The answer where a fault of ours was raised, counted."""
+        return self.counted(call.route, _fault(call))
 
     def _begin_batch(
         self, call: Call, items: Sequence[Any], read: Callable[[Any], Event], times_ns: tuple[int, int],
@@ -253,6 +252,10 @@ class Api:
                     places.append(place)
                 except (BadBody, InvalidInput) as error:
                     answers[place] = _without_frames(error)
+                except SentinelError:
+                    raise  # of the server: it would be the answer to every item
+                except Exception:  # noqa: BLE001 - a fault of ours with one item is not the others' either
+                    answers[place] = _fault(call)
                 if time.monotonic_ns() > end_ns and place + 1 < len(items):
                     go_on = partial(self._go_on, call, respond, partial(read_share, place + 1))
                     self._turns.take(let_in.who, go_on)
@@ -266,29 +269,16 @@ class Api:
 
     def _items(self, body: bytes, call: Call) -> Sequence[Any] | None:
         """The parts of a batch, or None for a body that is one object."""
-        if call.kind == "lines":
-            items: Sequence[Any] = [line for line in body.split(b"\n") if line.strip()]
-        elif body[:64].lstrip()[:1] == b"[":
-            items = read_json(_split_array, body)
-        elif body.strip():
-            return None
-        else:
-            raise BadBody(
-                f"The body is empty; send a transaction, an array of up to {self.settings.max_batch}, or lines"
-            )
-        if not items:
-            raise BadBody("The batch is empty; send at least one")
-        if len(items) > self.settings.max_batch:
-            raise TooLarge(f"{len(items)} in one batch; send at most {self.settings.max_batch}")
-        return items
+        return items_in(body, call.kind or "json", self.settings.max_batch)
 
     def reader(self, engine: Engine) -> TransactionReader:
         """What reads transactions for an engine, of the schema in force."""
         if self._engine is not engine or self._reader is None or self._reader.schema is not engine.schema:
             self._engine, subjects = engine, engine.journal.subjects
-            seal = subjects.sealed if subjects else None
-            self._reader = TransactionReader(engine.schema, self.secrets, seal)
-            self._context_reader = ContextReader(engine.schema, self.secrets, seal)
+            seal = Unsealed if subjects else None
+            takes = self.settings.parts_of_hashes
+            self._reader = TransactionReader(engine.schema, self.secrets, seal, takes_parts=takes)
+            self._context_reader = ContextReader(engine.schema, self.secrets, seal, takes_parts=takes)
         return self._reader
 
     def _context_reader_of(self, engine: Engine) -> ContextReader:
@@ -323,6 +313,12 @@ class Api:
                 "only. Transactions need one process (--workers 1)"
             )
         return self.worker
+
+
+def _fault(call: Call) -> SentinelError:
+    """The answer where a fault of ours was raised, which the server's log has."""
+    _log.exception("a request was not answered", extra={"request_id": call.shown_id})
+    return SentinelError("Something went wrong inside; nothing was stored")
 
 
 def _without_frames(error: SentinelError) -> SentinelError:

@@ -1,5 +1,6 @@
 """Bodies of requests on the lane of the framework: never more of one than its limit."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -10,6 +11,8 @@ from sentinel.events.wire import read_json
 
 MOST_OF_ADMIN = 65_536
 """Bytes of the body of an admin call."""
+
+_split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 VERSION = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 """The name of a model's version."""
@@ -37,6 +40,26 @@ async def read_as(request: Request, kind: type[Any]) -> Any:
         return read_json(msgspec.json.Decoder(kind).decode, request.state.asked or b"{}")
     except InvalidInput as error:
         raise BadBody(str(error)) from None
+
+
+def items_in(body: bytes, kind: str, most: int, what: str = "a transaction") -> Sequence[Any] | None:
+    """The parts of a batch, lines or a JSON array by its `kind`, or None for a body that is one object.
+
+    Raises BadBody, InvalidInput, and TooLarge for more than `most`.
+    """
+    if kind == "lines":
+        items: Sequence[Any] = [line for line in body.split(b"\n") if line.strip()]
+    elif body[:64].lstrip()[:1] == b"[":
+        items = read_json(_split_array, body)
+    elif body.strip():
+        return None
+    else:
+        raise BadBody(f"The body is empty; send {what}, an array of up to {most}, or lines")
+    if not items:
+        raise BadBody("The batch is empty; send at least one")
+    if len(items) > most:
+        raise TooLarge(f"{len(items)} in one batch; send at most {most}")
+    return items
 
 
 def shown_body(kind: type[msgspec.Struct], *, required: bool = True) -> dict[str, Any]:

@@ -19,12 +19,16 @@ _NDJSON_TYPES = (NDJSON, "application/jsonl", "application/jsonlines", "applicat
 
 
 class Route(StrEnum):
-    """The calls that need a model, and come often."""
+    """The calls that the `Api` answers."""
 
     PREDICT = "/predict"
     SCORE = "/v1/score"
     OUTCOMES = "/v1/outcomes"
     EVENTS = "/v1/events"
+
+
+FAST = frozenset(Route) - {Route.EVENTS}
+"""Those that come often: the fast lane takes them."""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -62,7 +66,7 @@ class Call(msgspec.Struct, frozen=True):
         )
 
     def __post_init__(self) -> None:
-        kind, traced = _kind_of(self.media), self.request_id is not None or self.traceparent is not None
+        kind, traced = kind_of(self.media), self.request_id is not None or self.traceparent is not None
         remembered = self.route is Route.PREDICT and kind is not None and not traced
         for name, value in {"kind": kind, "is_traced": traced, "may_be_remembered": remembered}.items():
             msgspec.structs.force_setattr(self, name, value)
@@ -85,7 +89,8 @@ def wrong_media(media: str, *understood: str) -> WrongMedia:
     return WrongMedia(f"{wrong}; send {' or '.join(understood)}")
 
 
-def _kind_of(media: str) -> str | None:
+def kind_of(media: str) -> str | None:
+    """What a body of this type holds: `json`, `lines` of it, or None for what is not understood."""
     kind = media.partition(";")[0].strip().lower()
     if kind in _NDJSON_TYPES:
         return "lines"

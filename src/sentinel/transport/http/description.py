@@ -47,6 +47,8 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("post", "/v1/outcomes"): (404, 409, 422),
     ("post", "/v1/events"): (404, 409, 422),
     ("get", "/v1/events/{event_id}"): (404, 422),
+    ("post", "/v1/tables/{name}"): (404, 422),
+    ("get", "/v1/tables/{name}/{key}"): (404, 422),
     ("get", "/v1/decisions"): (422,),
     ("get", "/v1/decisions/{transaction_id}"): (404, 422),
     ("post", "/admin/erase"): (409, 422),
@@ -115,23 +117,48 @@ def _described(description: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _with_example(description: dict[str, Any], prefix: str, example: Example) -> dict[str, Any]:
-    """The description with the transaction of the detector, and what is answered to it."""
+    """The description with the transaction of the detector, what is answered to it, and what is told beside it."""
     paths, schemas = description["paths"], description["components"]["schemas"]
-    score, predict = (address_below(prefix, path) for path in ("/v1/score", "/predict"))
+
+    def call(path: str) -> dict[str, Any]:
+        shown: dict[str, Any] = paths[address_below(prefix, path)]["post"]
+        return shown
+
     one = {"$ref": "#/components/schemas/Transaction"}
     transactions = {"oneOf": [one, {"type": "array", "items": one}]}
-    lines = json.dumps(example.transaction) + "\n"
-    bodies = {JSON: {"schema": transactions, "example": example.transaction}, NDJSON: {"example": lines}}
-    shown = paths[score]["post"]
+    bodies = {JSON: {"schema": transactions, "example": example.transaction}, NDJSON: _lines(example.transaction)}
     answered = {JSON: {"schema": _ANSWER, "example": example.answer}}
-    told = f"{shown['description']}\n\n```\n{example.curl}\n```"
     changed = {
-        score: _with_bodies(shown, bodies, answered) | {"description": told},
-        predict: _with_bodies(paths[predict]["post"], {JSON: {"example": example.vector}}, {}),
+        "/v1/score": _with_line(_with_bodies(call("/v1/score"), bodies, answered), example.curl),
+        "/predict": _with_bodies(call("/predict"), {JSON: {"example": example.vector}}, {}),
+        "/v1/outcomes": _with_line(
+            _with_bodies(call("/v1/outcomes"), _body(example.outcome), {}), example.outcome_curl
+        ),
     }
+    if example.event is None or example.event_curl is None:
+        none = {"description": f"{call('/v1/events')['description']}\n\nThis detector declares no kind of events."}
+        changed["/v1/events"] = call("/v1/events") | none
+    else:
+        changed["/v1/events"] = _with_line(
+            _with_bodies(call("/v1/events"), _body(example.event), {}), example.event_curl
+        )
+    replaced = {address_below(prefix, path): {"post": one} for path, one in changed.items()}
     components = {**description["components"], "schemas": {**schemas, "Transaction": example.shape}}
-    described = {path: {**calls, "post": changed[path]} if path in changed else calls for path, calls in paths.items()}
+    described = {path: {**calls, **replaced.get(path, {})} for path, calls in paths.items()}
     return {**description, "paths": described, "components": components}
+
+
+def _body(example: dict[str, Any]) -> dict[str, Any]:
+    return {JSON: {"example": example}, NDJSON: _lines(example)}
+
+
+def _lines(example: dict[str, Any]) -> dict[str, Any]:
+    return {"example": json.dumps(example) + "\n"}
+
+
+def _with_line(call: dict[str, Any], curl: str) -> dict[str, Any]:
+    """The call with a line for a shell that makes it."""
+    return call | {"description": f"{call['description']}\n\n```\n{curl}\n```"}
 
 
 def _with_bodies(call: dict[str, Any], asked: dict[str, Any], answered: dict[str, Any]) -> dict[str, Any]:

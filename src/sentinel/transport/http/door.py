@@ -15,8 +15,9 @@ from sentinel.homes import Place
 from sentinel.transport.access.claims import Peer
 from sentinel.transport.http.calls import Route, asked_of, wrong_media
 from sentinel.transport.http.detectors import Detectors
-from sentinel.transport.http.replies import JSON, reply_to, response_of
+from sentinel.transport.http.replies import JSON, NDJSON, reply_to, response_of
 
+TABLES = "/v1/tables/"
 _SCORING = frozenset(Route)
 
 
@@ -54,7 +55,7 @@ class Door:
             return self._applications[Place()], {**scope, "path": below, "state": state}
         let_in, place = self._detectors.admit(claims, peer, detector)
         if claims.writes:
-            _check_media(headers)
+            _check_media(headers, JSON, *([NDJSON] if below.startswith(TABLES) else []))
         state["caller"], prefix = let_in.caller, place.prefix
         asked = {"method": "GET" if method == "HEAD" else method, "path": prefix + below, "root_path": prefix}
         return self._applications[place], {**scope, **asked, "state": state}
@@ -74,10 +75,10 @@ def _without_card_numbers(send: Send) -> Send:
     return sending
 
 
-def _check_media(headers: Headers) -> None:
-    """Raise WrongMedia unless the body is said to be JSON; a call without a body needs no type."""
+def _check_media(headers: Headers, *understood: str) -> None:
+    """Raise WrongMedia unless the body is said to be what is understood; a call without a body needs no type."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-    if kind == JSON or (not kind and not has_body):
+    if kind in understood or (not kind and not has_body):
         return
-    raise wrong_media(kind, JSON)
+    raise wrong_media(kind, *understood)

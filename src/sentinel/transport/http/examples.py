@@ -10,11 +10,12 @@ import msgspec
 from sentinel.config import Settings
 from sentinel.events.schema import Schema
 from sentinel.events.times import SECOND_US, iso
-from sentinel.events.wire import MAX_ID, MAX_TEXT
+from sentinel.events.wire import EVENT_ID, KIND, MAX_ID, MAX_TEXT
 from sentinel.model.bundle import Manifest
 from sentinel.model.reference import ColumnReference
 from sentinel.serve.batch import Decision
 from sentinel.serve.lineup import Contender
+from sentinel.transport.http.addresses import address_below
 
 _NUMBER = 12.5
 _PLACE = (40.4168, -3.7038)
@@ -23,22 +24,52 @@ _EVERYWHERE = ("//0.0.0.0:", "//[::]:")
 
 
 class Example(NamedTuple):
-    """What the description shows of one detector; all of it is plain JSON, `curl` a line for a shell."""
+    """What the description shows of one detector; all of it is plain JSON, `curl` and the like a line for a shell.
+
+    The outcome is that of the transaction; there is no event where the detector declares none.
+    """
 
     shape: dict[str, Any]
     transaction: dict[str, Any]
     answer: dict[str, Any]
     vector: dict[str, Any]
+    outcome: dict[str, Any]
+    event: dict[str, Any] | None
     curl: str
+    outcome_curl: str
+    event_curl: str | None
 
 
-def example_of(champion: Contender, settings: Settings, path: str, now_us: int) -> Example:
-    """The example of a detector whose transactions are sent to `path`, at that moment: each second has another id."""
+def example_of(champion: Contender, settings: Settings, prefix: str, now_us: int) -> Example:
+    """The example of a detector whose addresses begin with `prefix`, at that moment: each second has another id."""
     manifest = champion.bundle.manifest
     schema, transaction = manifest.plan.schema, transaction_of(manifest, now_us)
     vector = {"features": {one.name: _usual(one) for one in champion.bundle.reference.features}}
-    answer = _answer_of(champion, transaction[schema.id])
-    return Example(shape_of(schema), transaction, answer, vector, _curl(settings, path, transaction))
+    outcome = {"transaction_id": transaction[schema.id], "is_fraud": True, "reason": "the cardholder disputes it"}
+    event = event_of(schema, transaction)
+
+    def curl(path: str, body: dict[str, Any]) -> str:
+        return _curl(settings, address_below(prefix, path), body)
+
+    return Example(
+        shape=shape_of(schema),
+        transaction=transaction,
+        answer=_answer_of(champion, transaction[schema.id]),
+        vector=vector,
+        outcome=outcome,
+        event=event,
+        curl=curl("/v1/score", transaction),
+        outcome_curl=curl("/v1/outcomes", outcome),
+        event_curl=None if event is None else curl("/v1/events", event),
+    )
+
+
+def event_of(schema: Schema, transaction: dict[str, Any]) -> dict[str, Any] | None:
+    """A context event of the first kind that is declared, of the subjects of that transaction; None without kinds."""
+    for kind, carried in schema.events.items():
+        named = {KIND: kind, EVENT_ID: f"{kind}-{transaction[schema.id]}", schema.time: transaction[schema.time]}
+        return named | {name: transaction[name] for name in carried}
+    return None
 
 
 def shape_of(schema: Schema) -> dict[str, Any]:
@@ -116,10 +147,10 @@ def _answer_of(champion: Contender, transaction_id: str) -> dict[str, Any]:
     return shown
 
 
-def _curl(settings: Settings, path: str, transaction: dict[str, Any]) -> str:
+def _curl(settings: Settings, path: str, content: dict[str, Any]) -> str:
     url = settings.url
     for everywhere in _EVERYWHERE:
         url = url.replace(everywhere, "//localhost:")
     key = ' -H "authorization: Bearer $SENTINEL_KEY"' if settings.needs_keys else ""
-    body = shlex.quote(msgspec.json.encode(transaction).decode())
+    body = shlex.quote(msgspec.json.encode(content).decode())
     return f"curl {url}{path} -H 'content-type: application/json'{key} -d {body}"

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from sentinel.errors import InvalidInput, NotFound
+from sentinel.errors import BundleProblem, InvalidInput, NotFound
 from sentinel.events.card_numbers import quoted
 from sentinel.events.columns import hash_text, hash_texts
 from sentinel.events.context import event_schema
@@ -19,7 +19,8 @@ from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets
 from sentinel.events.times import bound_us, iso
 from sentinel.events.wire import EVENT_ID, HASHED_BEFORE
-from sentinel.model.bundle import Manifest, read_manifest
+from sentinel.model.bundle import Manifest, read_explainer, read_manifest
+from sentinel.model.reasons import Explainer, Explanation
 from sentinel.model.registry import Registry
 from sentinel.policy.thresholds import ACTIONS, Action
 from sentinel.record.entries import DecisionRow, OutcomeRow, revoked_in
@@ -38,6 +39,7 @@ from sentinel.transport.http.replies import Reply
 
 _encode = msgspec.json.Encoder().encode
 _MOST_OUTCOMES = 100
+_MOST_EXPLAINERS = 4  # the models of champion, challenger and shadow, and one from before
 _MOST_QUERIES = 16  # for one: each key of it has two hashes while a hash key follows another one
 ERASED = "erased"
 _NAMED = ("from", "to", "action", "model", "degraded", "limit", "cursor")
@@ -52,9 +54,10 @@ class Lookups:
         self._secrets = secrets
         self._registry = Registry(home / "models")
         self._manifests: dict[str, Manifest] = {}
+        self._explainers: dict[str, Explainer | BundleProblem] = {}
 
     def decision(self, transaction_id: str, position: str | None = None) -> Reply:
-        """The stored decision with its transaction, its features by name, its outcomes, and what shadows said.
+        """The stored decision with its transaction, its features by name, its outcomes, what shadows said, and why.
 
         `position` is what lists show: with it a decision is found whose id is no longer remembered.
         Raises NotFound, NotReady, InvalidInput.
@@ -87,6 +90,7 @@ class Lookups:
                     **self._shown(row, journal.subjects),
                     "outcomes": [_outcome(one, journal) for one in outcomes],
                     "shadow": self._shadow_scores(transaction_id),
+                    "why": self._why(row),
                 }
             ),
         )
@@ -143,6 +147,22 @@ class Lookups:
         if version not in self._manifests:
             self._manifests[version] = read_manifest(self._registry.path(version))
         return self._manifests[version]
+
+    def _why(self, row: DecisionRow) -> Explanation | None:
+        """Why the model came to its score; None where rules decided, or the model cannot be explained."""
+        version = row.decider.model_version
+        if row.decider.degraded is not None:
+            return None
+        explainer = self._explainers.get(version)
+        if explainer is None:
+            try:
+                explainer = read_explainer(self._registry.path(version))
+            except BundleProblem as problem:
+                explainer = problem
+            if len(self._explainers) >= _MOST_EXPLAINERS:
+                self._explainers.clear()
+            self._explainers[version] = explainer
+        return None if isinstance(explainer, BundleProblem) else explainer.explain(row.features)
 
     def _shadow_scores(self, transaction_id: str) -> list[dict[str, Any]]:
         if not (self._home / FILE).exists():

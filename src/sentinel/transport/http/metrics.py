@@ -62,7 +62,7 @@ class Metrics:
         watch.settle()
         told = list(self._tellers.gauges(time.monotonic()))
         of_log = await asyncio.to_thread(self._log)  # it looks at every segment
-        return render(watch.counters, [*self._models(), *self._state(), *told, *of_log])
+        return render(watch.counters, [*self._models(), *self._state(), *self._tables(), *told, *of_log])
 
     def _models(self) -> list[Gauge]:
         lineup = self._watch.predictor.lineup
@@ -82,6 +82,20 @@ class Metrics:
             Gauge("sentinel_state_keys_forgotten", "Keys forgotten so far", sum(one.forgotten() for one in stores)),
             Gauge("sentinel_state_bytes", "Memory of the features' state", sum(one.nbytes() for one in stores)),
         ]
+
+    def _tables(self) -> list[Gauge]:
+        engine = self._watch.worker.engine if self._watch.worker else None
+        if engine is None:
+            return []
+        gauges = []
+        for name, table in engine.schema.tables.items():
+            found, of_table = engine.tables.tables.of(name, table.kind), {"table": name}
+            changed = "Unix time when the newest row of a table was received; 0 where there is none"
+            gauges += [
+                Gauge("sentinel_table_versions", "Versions of rows in a table", found.n_versions, of_table),
+                Gauge("sentinel_table_changed_seconds", changed, found.changed_us / 1e6, of_table),
+            ]
+        return gauges
 
     def _log(self) -> list[Gauge]:
         worker = self._watch.worker

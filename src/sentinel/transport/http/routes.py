@@ -41,6 +41,7 @@ from sentinel.transport.http.lookups import Lookups
 from sentinel.transport.http.metrics import Metrics
 from sentinel.transport.http.outcomes import OutcomeBody
 from sentinel.transport.http.replies import JSON, NDJSON, Reply, encode_error, ok, reply_to, response_of
+from sentinel.transport.http.tables import TableCalls
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
@@ -99,15 +100,17 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
     _add_scoring(app, detectors)
     if api.worker is not None:
         _add_lookups(app, Lookups(home, api.worker, api.secrets))
+        _add_tables(app, TableCalls(api))
     _add_health(app, Health(home, watch), place, detectors)
     _add_metrics(app, Metrics(home, watch, api.tellers))
     app.include_router(admin_routes(api, watch))
     add_docs(app)
-    path = address_below(place.prefix, Route.SCORE)
 
     def example() -> Example | None:
         lineup = watch.predictor.lineup
-        return example_of(lineup.champion, detectors.settings, path, clock_us()) if lineup and api.worker else None
+        return (
+            example_of(lineup.champion, detectors.settings, place.prefix, clock_us()) if lineup and api.worker else None
+        )
 
     describe(app, place.prefix, example)
     return app
@@ -228,6 +231,9 @@ class _AnyText(Convertor[str]):
         return value
 
 
+register_url_convertor("any_text", _AnyText())
+
+
 def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
     @app.get("/v1/decisions", tags=["decisions"])
     def decisions(request: Request) -> Response:
@@ -238,8 +244,6 @@ def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
         """
         return response_of(lookups.search(dict(request.query_params)))
 
-    register_url_convertor("any_text", _AnyText())
-
     @app.get("/v1/decisions/{transaction_id:any_text}", tags=["decisions"])
     def decision(transaction_id: str, position: str | None = None) -> Response:
         """The stored decision with its transaction, its features by name, and its outcomes.
@@ -248,10 +252,38 @@ def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
         """
         return response_of(lookups.decision(transaction_id, position))
 
-    @app.get("/v1/events/{event_id:path}", tags=["decisions"])
+    @app.get("/v1/events/{event_id:any_text}", tags=["decisions"])
     def event(event_id: str) -> Response:
         """The stored context event, who told it, and when it was received."""
         return response_of(lookups.event(event_id))
+
+
+def _add_tables(app: FastAPI, calls: TableCalls) -> None:
+    row = {"type": "object", "properties": {"valid_from": {"type": "string"}}}
+
+    @app.get("/v1/tables", tags=["tables"])
+    def tables() -> Response:
+        """The tables that the detector looks transactions up in, and how much is in each."""
+        return ok({"tables": calls.tables()})
+
+    @app.post(
+        "/v1/tables/{name}",
+        openapi_extra=_takes({JSON: _one_or_many(row), NDJSON: {"type": "string"}}),
+        tags=["tables"],
+    )
+    async def tell(request: Request, name: str) -> Response:
+        """Tell rows of a table, one or up to 1,000: all are taken, or none. They count from `valid_from` on, or now.
+
+        `{"card_id": .., "limit": 500}`, with the field that the table is looked up by and its columns; a table of
+        ranges has `first` and `last`, or a network as `first`. A row without any column is removed. What is told again
+        changes nothing.
+        """
+        return ok(await calls.tell(request, name))
+
+    @app.get("/v1/tables/{name}/{key:any_text}", tags=["tables"])
+    def row_of(name: str, key: str, as_of: str | None = None) -> Response:
+        """The row that a transaction with this text would find now, or at the moment `as_of`."""
+        return ok(calls.row(name, key, as_of))
 
 
 def _add_metrics(app: FastAPI, metrics: Metrics) -> None:

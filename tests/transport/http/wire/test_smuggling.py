@@ -270,7 +270,7 @@ def proxy(request, server, program, tmp_path_factory):
         ["-c", str(configuration), "-p", str(folder)] if request.param == "nginx" else ["-db", "-f", str(configuration)]
     )
     process = subprocess.Popen([path, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while True:
         with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
             break

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from itertools import chain
 from typing import Annotated
 
 import msgspec
@@ -46,15 +45,15 @@ def add_corrections(router: APIRouter, changes: Changes) -> None:
         It is durable when this is answered.
         """
         asked = await read_as(request, EraseBody)
-        request.state.asked = msgspec.json.encode({"key": asked.key})  # the audit does not say whose
+        request.state.asked = msgspec.json.encode({"key": asked.key})  # the audit has the value as it is stored only
         worker, now_us = api.deciding(), time.time_ns() // 1000
-        note = Change.of(by_caller(request), {}, {"erased": asked.key}, now_us)
 
         def errand(engine: Engine) -> tuple[Erasure, Record, SubjectKeys]:
             log, subjects = engine.journal.log, engine.journal.subjects
             assert subjects is not None  # noqa: S101 - a server's journal has them
-            about, waiting = (asked.key, asked.value), chain(worker.queue.transactions, worker.queue.events)
-            done = erase(log, subjects, api.reader(engine), about, now_us, note, waiting)
+            reader, by = api.reader(engine), by_caller(request)
+            note = Change.of(by, {}, {"erased": asked.key, "value": reader.text(asked.key, asked.value)}, now_us)
+            done = erase(log, subjects, reader, (asked.key, asked.value), now_us, note)
             return done, log.at(done.position), subjects
 
         done, written, subjects = await asyncio.wrap_future(worker.between_batches(errand))

@@ -14,7 +14,7 @@ import msgspec
 from sentinel.errors import LongHead, Malformed
 from sentinel.transport.access.claims import Claims
 from sentinel.transport.http.addresses import address_of
-from sentinel.transport.http.calls import Call, Route, asked_of
+from sentinel.transport.http.calls import FAST, Call, Route, asked_of
 
 LONGEST_HEAD, LONGEST_LINE, MOST_FIELDS = 32_768, 8_192, 128
 """Bytes of a whole head, bytes of one of its lines, and lines after the first."""
@@ -36,7 +36,7 @@ _ONCE = (b"host", b"content-length", b"transfer-encoding", b"content-type", b"co
 _WITHOUT_BODY = {b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE"}
 _OF_THE_APPLICATION = {b"expect", b"content-encoding", b"origin"}
 _NEVER_OF_CONNECTION = {b"content-length", b"transfer-encoding", b"host", b"authorization", b"origin"}
-_ROUTES = {route.value.encode(): route for route in Route if route is not Route.EVENTS}
+_ROUTES = {route.value.encode(): route for route in FAST}
 _COMMON_LINES = {b"POST %s HTTP/1.1" % path: (b"POST", path, "1.1") for path in _ROUTES}
 
 

@@ -1,0 +1,1 @@
+"""Reference tables: what a team knows beside its transactions, looked up as each is taken in."""

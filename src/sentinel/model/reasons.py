@@ -1,0 +1,64 @@
+"""Reasons: why a model came to a score, in the detector's own words."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.errors import BundleProblem
+from sentinel.model.contributions import paths_of
+from sentinel.model.onnx_file import OnnxFile
+
+MOST_REASONS = 10
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """What one feature added to the log-odds of fraud: above 0 it spoke for fraud. A `value` of None is missing.
+
+    `words` are what the detector says of the feature, or None.
+    """
+
+    feature: str
+    value: float | None
+    contribution: float
+    words: str | None = None
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Why a score is what it is: `expected` + the contributions of the reasons + `others` = the log-odds of fraud.
+
+    `expected` is what the model says on average over its training rows. The reasons are those that moved the score
+    most, in either direction; `others` is what all other features added together.
+    """
+
+    expected: float
+    reasons: Sequence[Reason]
+    others: float
+
+
+class Explainer:
+    """Explains the scores of one model; may be used from any thread.
+
+    `names` are the model's features in their order, `words` what the detector says of some of them. Raises
+    BundleProblem for a model that cannot be explained.
+    """
+
+    def __init__(self, model: bytes, names: Sequence[str], words: Mapping[str, str]) -> None:
+        self._paths = paths_of(OnnxFile(model))
+        self._names = tuple(names)
+        self._words = words
+        if self._paths.n_features != len(self._names):
+            raise BundleProblem(f"the model takes {self._paths.n_features} features, and {len(self._names)} are named")
+
+    def explain(self, row: NDArray[np.float64], most: int = MOST_REASONS) -> Explanation:
+        """Why a row (n_features,) has its score, with so many reasons at most; none that added nothing."""
+        added = self._paths.contributions(row[None].astype(np.float32))[0]
+        order = [int(n) for n in np.argsort(-np.abs(added), kind="stable") if added[n] != 0]
+        reasons = [self._reason(n, float(row[n]), float(added[n])) for n in order[:most]]
+        return Explanation(self._paths.expected, reasons, float(added[order[most:]].sum()))
+
+    def _reason(self, n: int, value: float, contribution: float) -> Reason:
+        name = self._names[n]
+        return Reason(name, None if math.isnan(value) else value, contribution, self._words.get(name))
