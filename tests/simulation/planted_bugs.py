@@ -447,7 +447,7 @@ FOUND_BY = {
     "a_failed_sync_is_forgotten": 3,
     "a_known_outcome_is_answered_before_it_is_durable": 6,
     "a_new_state_lacks_what_came_while_it_was_loaded": 4,
-    "a_revocation_about_a_forgotten_decision_reaches_the_newer_one": 216,
+    "a_revocation_about_a_forgotten_decision_reaches_the_newer_one": 330,
     "a_revocation_is_not_told_to_the_features": 34,
     "a_revocation_takes_all_sources_back": 10,
     "a_shadow_forgets_a_score": 4,
