@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import BundleProblem
-from sentinel.model.contributions import COVERS, Paths, paths_of
+from sentinel.model.bundle import read_explainer, read_manifest
+from sentinel.model.contributions import Paths, paths_of
 from sentinel.model.onnx_file import OnnxFile
 from sentinel.model.reasons import Explainer
+from sentinel.model.signing import make_key_pair, read_trusted_keys
+from sentinel.model.trees import COVERS
 from sentinel.train.export import to_onnx, trees_of
 
 N_FEATURES = 5
@@ -107,7 +110,7 @@ def test_long_paths_are_exact_too():
 
 def test_an_explanation_adds_up_and_has_the_detectors_words():
     model, rows = booster()
-    explainer = Explainer(to_onnx(model, N_FEATURES), NAMES, {"f0": "far from home"})
+    explainer = Explainer(OnnxFile(to_onnx(model, N_FEATURES)), NAMES, {"f0": "far from home"})
     margin = model.predict(xgboost.DMatrix(rows[:50]), output_margin=True)
     for row, wanted in zip(rows[:50].astype(np.float64), margin, strict=True):
         why = explainer.explain(row, most=2)
@@ -134,4 +137,12 @@ def test_a_model_without_covers_says_so():
 def test_other_names_than_the_models_are_refused():
     model, _ = booster()
     with pytest.raises(BundleProblem, match="takes 5 features, and 2 are named"):
-        Explainer(to_onnx(model, N_FEATURES), ["a", "b"], {})
+        Explainer(OnnxFile(to_onnx(model, N_FEATURES)), ["a", "b"], {})
+
+
+def test_with_trusted_keys_a_model_without_a_signature_is_not_parsed(shop_home, tmp_path):
+    trusted, _ = make_key_pair(tmp_path / "key")
+    folder = shop_home / "models" / "v1"
+    assert read_explainer(folder).explain(np.zeros(len(read_manifest(folder).plan.names))).reasons
+    with pytest.raises(BundleProblem, match="sign"):
+        read_explainer(folder, read_trusted_keys(trusted))

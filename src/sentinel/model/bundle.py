@@ -212,12 +212,15 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_explainer(folder: Path, trusted: TrustedKeys = frozenset()) -> Explainer:
-    """What says why the bundle's model came to a score. Raises BundleProblem."""
+    """What says why the bundle's model came to a score. The model is parsed: with trusted keys it has to be signed.
+
+    Raises BundleProblem.
+    """
     manifest = read_manifest(folder)
     if trusted:
         check_signed(folder, manifest_bytes(folder), trusted)
-    model = _read_checked(folder / MODEL_FILE, manifest.files.get(MODEL_FILE, ""))
-    check_trees(OnnxFile(model))
+    model = OnnxFile(_read_checked(folder / MODEL_FILE, manifest.files.get(MODEL_FILE, "")))
+    check_trees(model)
     return Explainer(model, manifest.plan.names, manifest.reasons)
 
 

@@ -20,13 +20,10 @@ from numpy.typing import NDArray
 
 from sentinel.errors import BundleProblem
 from sentinel.model.onnx_file import OnnxFile
-from sentinel.model.trees import DEEPEST, TreeNode, tree_nodes
+from sentinel.model.trees import COVERS, DEEPEST, TreeNode, tree_nodes
 
 LANES = 4
 """Points of a rule that are computed together: enough for eight features on a path."""
-
-COVERS = "nodes_hitrates"
-"""The attribute of an ensemble that has, for every node, the weight of the training rows that came by."""
 
 
 class Paths(NamedTuple):

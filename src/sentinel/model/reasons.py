@@ -45,8 +45,8 @@ class Explainer:
     BundleProblem for a model that cannot be explained.
     """
 
-    def __init__(self, model: bytes, names: Sequence[str], words: Mapping[str, str]) -> None:
-        self._paths = paths_of(OnnxFile(model))
+    def __init__(self, model: OnnxFile, names: Sequence[str], words: Mapping[str, str]) -> None:
+        self._paths = paths_of(model)
         self._names = tuple(names)
         self._words = words
         if self._paths.n_features != len(self._names):

@@ -24,6 +24,9 @@ from sentinel.model.quickscorer import LEAVES, ROWS, exit_leaves
 MOST_TESTS, DEEPEST = 256, 100
 """Tests in a tree, on average: with more, walking is cheaper. Levels of a tree."""
 
+COVERS = "nodes_hitrates"
+"""The attribute of an ensemble that has, for every node, the weight of the training rows that came by."""
+
 _MODES = {b"BRANCH_LT", b"LEAF"}
 _PLAIN = {"aggregate_function": b"SUM", "n_targets": 1, "post_transform": b"NONE"}
 _NEEDED = ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")
@@ -95,7 +98,7 @@ def _check_columns(given: dict[str, Any]) -> None:
         for name, column in columns.items()
     )
     below = given.get("nodes_missing_value_tracks_true") or []
-    covers = given.get("nodes_hitrates") or []
+    covers = given.get(COVERS) or []
     if not is_whole or not isinstance(below, list) or not set(below) <= {0, 1} or not isinstance(covers, list):
         raise BundleProblem("the trees of the model lack something; train anew")
     n = {len(given[f"nodes_{name}"]) for name in _NEEDED} | {len(some) for some in (below, covers) if some}

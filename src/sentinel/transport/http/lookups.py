@@ -21,7 +21,7 @@ from sentinel.events.times import bound_us, iso
 from sentinel.events.wire import EVENT_ID, HASHED_BEFORE
 from sentinel.model.bundle import Manifest, read_explainer, read_manifest
 from sentinel.model.reasons import Explainer, Explanation
-from sentinel.model.registry import Registry
+from sentinel.model.registry import Registry, TrustedKeys
 from sentinel.policy.thresholds import ACTIONS, Action
 from sentinel.record.entries import DecisionRow, OutcomeRow, revoked_in
 from sentinel.record.erasure import personal_in
@@ -48,11 +48,11 @@ _NAMED = ("from", "to", "action", "model", "degraded", "limit", "cursor")
 class Lookups:
     """Finds decisions for people and programs; may be called from any thread, and may wait for a disk."""
 
-    def __init__(self, home: Path, worker: Worker, secrets: Secrets) -> None:
+    def __init__(self, home: Path, worker: Worker, secrets: Secrets, trusted: TrustedKeys = frozenset()) -> None:
         self._home = home
         self._worker = worker
         self._secrets = secrets
-        self._registry = Registry(home / "models")
+        self._registry = Registry(home / "models", trusted)
         self._manifests: dict[str, Manifest] = {}
         self._explainers: dict[str, Explainer | BundleProblem] = {}
 
@@ -156,7 +156,7 @@ class Lookups:
         explainer = self._explainers.get(version)
         if explainer is None:
             try:
-                explainer = read_explainer(self._registry.path(version))
+                explainer = read_explainer(self._registry.path(version), self._registry.trusted)
             except BundleProblem as problem:
                 explainer = problem
             if len(self._explainers) >= _MOST_EXPLAINERS:

@@ -23,6 +23,7 @@ from sentinel.errors import SentinelError, WrongMedia
 from sentinel.events.card_numbers import quoted
 from sentinel.events.times import clock_us
 from sentinel.homes import Place
+from sentinel.model.signing import read_trusted_keys
 from sentinel.serve.watch import Watch
 from sentinel.transport.http.addresses import address_below
 from sentinel.transport.http.admin import admin_routes
@@ -99,7 +100,9 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
     tell_faults(app)
     _add_scoring(app, detectors)
     if api.worker is not None:
-        _add_lookups(app, Lookups(home, api.worker, api.secrets))
+        _add_lookups(
+            app, Lookups(home, api.worker, api.secrets, read_trusted_keys(detectors.settings.trusted_keys_file))
+        )
         _add_tables(app, TableCalls(api))
     _add_health(app, Health(home, watch), place, detectors)
     _add_metrics(app, Metrics(home, watch, api.tellers))
