@@ -1,6 +1,7 @@
 # Every command a person or CI runs. Needs Python 3.11 or newer, make and a package index; all else goes to .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+EXTRAS := train catboost s3 mlflow
 ARGS ?=
 
 .PHONY: demo test check audit attack bench walk clean
@@ -29,7 +30,7 @@ bench: .venv/ready  ## Every figure of the README; takes a while
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --inexact --extra train --compile-bytecode --quiet
+	UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --inexact $(EXTRAS:%=--extra %) --compile-bytecode --quiet
 	touch $@
 
 .venv-audit/ready: .venv/ready
