@@ -1,10 +1,12 @@
 # Every command a person or CI runs. Needs Python 3.11 or newer, make and a package index; all else goes to .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := train catboost s3 mlflow
+EXTRAS := train catboost s3 mlflow postgres
 ARGS ?=
 
-.PHONY: demo test check audit attack bench walk clean
+.PHONY: demo test check audit attack bench walk gate services services-status services-stop services-clean clean
+NAMES ?=
+YES ?=
 
 demo: .venv/ready  ## The whole product in one command: make demo ARGS="--seconds 30"
 	$(BIN)/sentinel demo $(ARGS)
@@ -39,6 +41,21 @@ bench: .venv/ready  ## Every figure of the README; takes a while
 
 walk: .venv/ready  ## The README's "Your own data" with a stopwatch: ten minutes at most
 	$(BIN)/python walk/walk.py $(ARGS)
+
+services: .venv/ready  ## Servers to try things with: make services NAMES="postgres redis s3 mlflow"
+	$(BIN)/python -m services up $(NAMES)
+
+services-status: .venv/ready  ## Which of them run, and where: make services-status ARGS=--json
+	@$(BIN)/python -m services status $(ARGS)
+
+services-stop: .venv/ready  ## End them, or those in NAMES; their data stay
+	$(BIN)/python -m services stop $(NAMES)
+
+services-clean: .venv/ready  ## End them and delete all they have; YES=1 does not ask
+	@$(BIN)/python -m services clean $(YES:%=--yes)
+
+gate: .venv/ready  ## Generate, train, gate, evaluate: the promotion policy on simulated payments
+	$(BIN)/python walk/gate_walk.py $(ARGS)
 
 clean:  ## Remove what make made, and the demo's folder
 	rm -rf .venv .venv-audit .sentinel/demo

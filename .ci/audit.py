@@ -29,6 +29,8 @@ PERMISSIVE = {
 EXCEPTIONS = {
     "catboost": "Apache-2.0, as its metadata says in a field that the bill of materials does not read",
     "tqdm": "MIT, and MPL-2.0 for files that nobody changes here; Optuna imports it",
+    "psycopg": "LGPL-3.0, used as it is; comes with the extra `postgres` only",
+    "psycopg-binary": "the same",
     "protobuf": "BSD-3-Clause, as its LICENSE file says; its metadata says nothing",
     "certifi": "MPL-2.0, used as it is; comes with the extra `tracing` only",
 }

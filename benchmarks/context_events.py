@@ -15,9 +15,9 @@ from sentinel.detectors.payments import detector as payments
 from sentinel.events.context_files import with_context_of_frame
 from sentinel.events.files import History, history_of_frame
 from sentinel.simulate.payments import simulate_all
-from sentinel.train.dataset import build_dataset, split
+from sentinel.train.dataset import build_dataset, parts_of
 from sentinel.train.evaluate import recall_at_fpr
-from sentinel.train.fit import fit, predict
+from sentinel.train.fit import code_columns, fit
 
 TRANSACTIONS, SEED, REPLICATES = 250_000, 42, 1_000
 WITH_CONTEXT = msgspec.structs.replace(
@@ -68,9 +68,12 @@ def main() -> None:
 def scores_of(detector: Detector, history: History) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """The scores of the test part by a model that learned from the rest, and the labels."""
     data = build_dataset(detector, history, lambda _done, _of: None)
-    begin = split(detector, history.frame[detector.schema.time].to_numpy())[3]
-    assert len(data.test) == len(history) - begin, "every simulated payment has a label"
-    return predict(fit(data.train, data.validation, detector.training), data.test.rows), data.test.labels
+    schema, frame = detector.schema, history.frame
+    labels = frame[schema.label].fill_null(-1).to_numpy().astype(np.int8)
+    test = parts_of(detector.training, frame[schema.time].to_numpy(), labels)[2]
+    assert len(data.test) == len(test), "every simulated payment has a label"
+    fitted = fit(data.train, data.validation, detector.training, code_columns(data.plan))
+    return fitted.predict(data.test.rows), data.test.labels
 
 
 def paired_differences(

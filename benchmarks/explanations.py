@@ -9,7 +9,7 @@ import xgboost
 from report import publish
 from sentinel.model.contributions import paths_of
 from sentinel.model.onnx_file import OnnxFile
-from sentinel.train.export import to_onnx
+from sentinel.train.learners.xgboost import FittedXGBoost
 
 FEATURES, TREES, DEPTH, ROWS = 40, 200, 6, 300
 
@@ -24,7 +24,7 @@ def main() -> None:
     parameters = {"objective": "binary:logistic", "max_depth": DEPTH, "tree_method": "hist", "nthread": 1}
     booster = xgboost.train(parameters, xgboost.DMatrix(rows, labels), num_boost_round=TREES)
     began_s = time.perf_counter()
-    paths = paths_of(OnnxFile(to_onnx(booster, FEATURES)))
+    paths = paths_of(OnnxFile(FittedXGBoost(booster).to_onnx(FEATURES)))
     ready_s = time.perf_counter() - began_s
     paths.contributions(rows[:1])  # compiled
     ours, theirs, largest = [], [], 0.0

@@ -92,7 +92,9 @@ def fill(home: Path, rows: int) -> dict[str, Any]:
     """Have the engine decide so many."""
     settings = Settings(home=home)
     log = FileLog.open(log_folder(home), time.time_ns() // 1000)
-    engine: Engine = open_engine(settings, log, load_lineup(deployment_in(log), Registry(settings.models)), Counters())
+    engine: Engine = open_engine(
+        settings, log, load_lineup(deployment_in(log), Registry(settings.models_folder)), Counters()
+    )
     engine.begin(time.time_ns() // 1000)
     rng, begun = np.random.default_rng(rows), time.perf_counter()
     decode = SCORE_DETECTOR.schema.decode

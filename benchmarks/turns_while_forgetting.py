@@ -24,6 +24,7 @@ from sentinel.detector import Detector, Training
 from sentinel.events.files import history_of_frame
 from sentinel.events.schema import Schema
 from sentinel.features.definitions import count, field, mean, seconds_since_last
+from sentinel.learner import XGBoost
 from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment
 from sentinel.simulate.payments import simulate
@@ -41,7 +42,7 @@ DETECTOR = Detector(
         *(mean("amount", by=by, over=over) for by in ("card_id", "device_id") for over in ("3s", "5s")),
     ),
     forget_after="5s",
-    training=Training(trees=50, patience=50, max_depth=4),
+    training=Training(learner=XGBoost(trees=50, patience=50, max_depth=4)),
 )  # fmt: skip
 KEPT = {"SENTINEL_SNAPSHOT_EVERY": "50000", "SENTINEL_KEEP_LOG": "30s", "SENTINEL_REMEMBER_IDS": "30s"}
 

@@ -28,10 +28,10 @@ from sentinel import Detector, FailPolicy
 Detector(..., on_fault=FailPolicy(no_time="review", failed="block"))
 ```
 
-Each field is `rules` (the detector's fallback rules, as long as nothing else is declared), `approve`, `review` or
-`block`. A detector without rules approves everything by its fallback, so choose. An unknown fault or answer is an
-error when the file is loaded; so is `block` in a detector whose policy never blocks. The choice is saved in the
-bundle, a challenger brings its own, and `POST /predict` follows it too.
+Each field is `rules` (the detector's fallback rules, as long as nothing else is declared), `approve`, `challenge`,
+`review` or `block`. A detector without rules approves everything by its fallback, so choose. An unknown fault or answer
+is an error when the file is loaded; so are `block` and `challenge` in a detector whose policy never does that. The
+choice is saved in the bundle, a challenger brings its own, and `POST /predict` follows it too.
 
 | field | when | `degraded` |
 |---|---|---|
@@ -39,10 +39,10 @@ bundle, a challenger brings its own, and `POST /predict` follows it too.
 
 _AFTER_CHOICE = """
 The answer says `"decided_by": "on_fault"` then (`rules` where these decided, `model` otherwise), with a
-`fraud_probability` that is a constant and no probability (0, 0.5 or 1), and thresholds that lead from it to the action.
-It is stored like any other, and a transaction that is sent again gets it again. `sentinel_on_fault_decisions{answer}`
-counts what decided, `sentinel_shed_decisions{reason}` why. `POST /admin/fallback {"only": true}` is no fault but an
-order: the rules decide, whatever is declared here.
+`fraud_probability` that is a constant and no probability (0, 0.25, 0.5 or 1), and thresholds that lead from it to the
+action. It is stored like any other, and a transaction that is sent again gets it again.
+`sentinel_on_fault_decisions{answer}` counts what decided, `sentinel_shed_decisions{reason}` why. `POST /admin/fallback
+{"only": true}` is no fault but an order: the rules decide, whatever is declared here.
 
 No caller brings about `no_time` by a header: `x-deadline-ms` counts from `SENTINEL_LEAST_DEADLINE_MS` (20) to
 `SENTINEL_LONGEST_DEADLINE_MS` (60,000), half of a deadline is for waiting, and a server that keeps up has nobody

@@ -23,6 +23,9 @@ from sentinel.record.entries import DecisionRow, OutcomeRow, decision_rows, outc
 from sentinel.record.log import Follower, Kind
 from sentinel.record.log_reader import FileLogReader
 from sentinel.train.pipeline import train
+from services.catalog import CATALOG, PACKAGES
+from services.keeper import Keeper
+from services.service import Running, ServiceFailed
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -174,12 +177,15 @@ def table_shop_home(tmp_path_factory, table_shop_files) -> Path:
     return home
 
 
-def train_more(home: Path, history: pl.DataFrame, *, features: int | None = None, **training: int) -> str:
+def train_more(
+    home: Path, history: pl.DataFrame, *, features: int | None = None, seed: int = 42, **learner: int
+) -> str:
     """One more version of the small detector, or of one with only its first `features`."""
+    learner = msgspec.structs.replace(SHOP.training.learner, **learner)
     detector = msgspec.structs.replace(
         SHOP,
         features=SHOP.features[:features],
-        training=msgspec.structs.replace(SHOP.training, **training),
+        training=msgspec.structs.replace(SHOP.training, learner=learner, seed=seed),
     )
     return train(detector, history_of_frame(history, SHOP.schema), Registry(home / "models"), lambda *_: None).version
 
@@ -245,6 +251,53 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no benchmark data in {folder}; set SENTINEL_DATA_DIR")
     return folder
+
+
+@pytest.fixture(scope="session")
+def service():
+    """Finds a service that `make services` started: its address, and what its clients set in their environment.
+
+    Where it does not run the test is skipped. One that SENTINEL_TEST_REQUIRE names (`s3,mlflow`) is started, and the test
+    fails where that cannot be done.
+    """
+    keeper = Keeper(CATALOG)
+    required = os.environ.get("SENTINEL_TEST_REQUIRE", "").replace(",", " ").split()
+
+    def find(name: str) -> Running:
+        found = keeper.running(name)
+        if found is not None:
+            return found
+        if name not in required:
+            pytest.skip(f'{name} does not run here; make services NAMES="{name}", or SENTINEL_TEST_REQUIRE={name}')
+        try:
+            return keeper.up(name, lambda _said: None)
+        except ServiceFailed as problem:
+            pytest.fail(str(problem))
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def environment_of():
+    """Finds the environment of a program that is not ours, such as Airflow's.
+
+    Where it was not made the test is skipped. One that SENTINEL_TEST_REQUIRE names is made.
+    """
+    keeper = Keeper(CATALOG)
+    required = os.environ.get("SENTINEL_TEST_REQUIRE", "").replace(",", " ").split()
+
+    def find(name: str) -> Path:
+        folder = keeper.folder / f"venv-{name}"
+        if (folder / "packages.txt").exists():
+            return folder
+        if name not in required:
+            pytest.skip(f"{name} is not installed here; .venv/bin/python -m services install {name}")
+        try:
+            return keeper.install(name, PACKAGES[name], lambda _said: None)
+        except ServiceFailed as problem:
+            pytest.fail(str(problem))
+
+    return find
 
 
 def _record_helper(name: str):

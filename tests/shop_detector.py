@@ -4,6 +4,7 @@ from sentinel import (
     Detector,
     Schema,
     Training,
+    XGBoost,
     category,
     count,
     field,
@@ -37,5 +38,5 @@ detector = Detector(
         count(by="shop", over="1h"),
         fraud_rate(by="shop", over="7d", delay="1d"),
     ),
-    training=Training(trees=30, patience=30, max_depth=4, rare_below=5),
+    training=Training(rare_below=5, learner=XGBoost(trees=30, patience=30, max_depth=4)),
 )

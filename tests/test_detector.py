@@ -14,6 +14,7 @@ from sentinel.events.files import read_history
 from sentinel.events.reading import Reading
 from sentinel.events.times import instant_us
 from sentinel.features import definitions
+from sentinel.policy.thresholds import Action
 
 AMOUNT = {"schema": Schema(), "features": (field("amount"),)}
 LARGE = (Rule((Condition("amount", ">", 900.0),), 0.9, "large"),)
@@ -55,6 +56,18 @@ def test_rules_may_not_block_where_the_policy_never_does():
     with pytest.raises(InvalidDefinition, match="the policy never blocks; set block_at=None"):
         Detector(**AMOUNT, policy=never, fallback=Fallback(rules=LARGE))
     assert Detector(**AMOUNT, policy=never, fallback=Fallback(rules=LARGE, block_at=None))
+
+
+def test_a_challenge_has_to_be_declared():
+    declared = Policy(challenge_at_fpr=0.05)
+    assert Detector(**AMOUNT, policy=declared, fallback=Fallback(rules=LARGE, challenge_at=0.2))
+    with pytest.raises(InvalidDefinition, match=r"challenges from 0\.2, but the policy never challenges"):
+        Detector(**AMOUNT, fallback=Fallback(rules=LARGE, challenge_at=0.2))
+
+
+def test_no_preset_answers_what_its_callers_may_not_know():
+    assert all(Action.CHALLENGE not in load_detector(name).policy.actions for name in preset_names())
+    assert load_detector("velocity").policy.actions == {Action.APPROVE, Action.REVIEW}
 
 
 PUBLISHED = ("Time", *(f"V{i}" for i in range(1, 29)), "Amount")

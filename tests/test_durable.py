@@ -9,7 +9,8 @@ from sentinel.config import Settings
 from sentinel.durable import append_durably, create_durably, make_folder, write_durably
 from sentinel.events.secrets import KEY_FILE, KNOWN_FILE
 from sentinel.model.bundle import MODEL_FILE, load_bundle, sign_bundle, write_bundle
-from sentinel.model.registry import RECORD_FILE, Registry
+from sentinel.model.registry import Registry
+from sentinel.model.registry_record import RECORD_FILE
 from sentinel.model.signing import SIGNATURE_FILE, make_key_pair, signer
 from sentinel.record.applied import log_folder
 from sentinel.record.home_log import MARK, HomeLog
@@ -97,7 +98,7 @@ def test_a_bundle_its_record_and_its_signature_are_durable(power, shop_home, tmp
     assert power.keeps(public)
     first = shop_home / "models" / "v1"
     bundle, model = load_bundle(first), (first / MODEL_FILE).read_bytes()
-    write_bundle(registry.folder / "v1", bundle.manifest, model, bundle.reference, bundle.new_store())
+    write_bundle(registry, bundle.manifest, model, bundle.reference, bundle.new_store())
     for path in (registry.folder, registry.folder / "v1", *(registry.folder / "v1").iterdir()):
         assert power.keeps(path), path
     assert power.keeps(registry.folder / RECORD_FILE)

@@ -31,10 +31,12 @@ from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.homes import Place, homes_in, tenants_in
 from sentinel.model.bundle import read_manifest
+from sentinel.model.open_registry import open_registry
 from sentinel.model.registry import Registry
 from sentinel.model.signing import read_trusted_keys
 from sentinel.policy.deployment import Deployment
 from sentinel.policy.model_call import Limits
+from sentinel.policy.retraining import Triggers
 from sentinel.record.applied import Change, HomeDeployment, deployment_in, log_folder
 from sentinel.record.audit import SENTINEL, By
 from sentinel.record.coverage import Coverage
@@ -49,12 +51,14 @@ from sentinel.record.rotation import note_rotation
 from sentinel.record.set_aside import SetAside
 from sentinel.record.snapshots import Snapshots
 from sentinel.record.subjects import SubjectKeys
+from sentinel.record.views.place import ViewPlace
 from sentinel.review.drift import DriftSettings
 from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Lineup
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.observers import Observers
 from sentinel.serve.projector_process import ProjectorProcess
+from sentinel.serve.retrainer import Retrainer, Work
 from sentinel.serve.rollout import Rollout
 from sentinel.serve.snapshotter_process import SnapshotterProcess
 from sentinel.serve.vectors.predictor import Predictor
@@ -143,6 +147,7 @@ def warm(plan: FeaturePlan) -> None:
 def serve(settings: Settings) -> None:
     """Run the server until SIGTERM or Ctrl-C; then finish what has arrived and have the state saved."""
     _registry(settings)  # a trusted-keys file without a key is refused before anything is opened
+    Triggers.of(settings.retrain, settings.retrain_on)
     places = homes_in(settings.home)
     if settings.workers == 1:
         run_worker(settings, {place: Counters() for place in places}, leads=True)
@@ -169,7 +174,7 @@ def run_worker(
     gc.set_threshold(20_000, 1_000, 50)  # requests make no circles, and looking through all that waits takes 0.1 s
     sys.setswitchinterval(_SWITCH_INTERVAL_S)  # the loop shares the interpreter with a few threads: hand over quickly
     folders = homes_in(settings.home)
-    homes = {place: msgspec.structs.replace(settings, home=folders[place]) for place in counters}
+    homes = {place: _settings_of(settings, place, folders[place]) for place in counters}
     if listener is not None:
         watches = {place: _scoring_vectors(one, counters[place], guards=leads) for place, one in homes.items()}
         _run(homes, watches, listener)
@@ -187,6 +192,13 @@ def run_worker(
                     raise
                 _log.error("%s is not served: %s", place, error)  # the others are
         _run(homes, watches, listener)
+
+
+def _settings_of(settings: Settings, place: Place, home: Path) -> Settings:
+    """The settings of one detector: one without a name alone is retrained by the server."""
+    if place == Place():
+        return settings
+    return msgspec.structs.replace(settings, home=home, retrain=None, retrain_on=())
 
 
 def _opened(place: Place, settings: Settings, counters: Counters, opened: contextlib.ExitStack) -> Watch:
@@ -213,9 +225,9 @@ def _refuse_older(home: Path) -> None:
 def _refuse_without_key(settings: Settings, champion: str | None) -> None:
     """Raise InvalidDefinition where the champion's schema declares secrets and no key is given, or a wrong one."""
     secrets = settings.secrets()
-    with contextlib.suppress(BundleProblem):  # which is told while the server runs
+    with contextlib.suppress(BundleProblem, StorageProblem):  # which is told while the server runs
         if champion is not None:
-            TransactionReader(read_manifest(Registry(settings.models).path(champion)).plan.schema, secrets)
+            TransactionReader(read_manifest(_registry(settings).path(champion)).plan.schema, secrets)
 
 
 def _deciding(settings: Settings, of_loop: Counters, log: FileLog) -> Watch:
@@ -228,7 +240,9 @@ def _deciding(settings: Settings, of_loop: Counters, log: FileLog) -> Watch:
     async def change(how: Change, by: By = SENTINEL) -> Deployment:
         return worker.apply(how, by)
 
-    rollout = Rollout(lambda: deployment_in(log), change, _registry(settings), of_rollout)
+    rollout = Rollout(
+        lambda: deployment_in(log), change, _registry(settings), of_rollout, inline_shadow=settings.shadow_inline
+    )
     worker = Worker(
         log,
         lambda: open_engine(settings, log, rollout.first_lineup(), of_engine),
@@ -242,9 +256,18 @@ def _deciding(settings: Settings, of_loop: Counters, log: FileLog) -> Watch:
         ShadowSettings(keep_scores=settings.shadow_scores, trusted_keys_file=None if keys is None else str(keys)),
     )
     snapshotter = SnapshotterProcess(settings.home, log, settings.snapshot_every, settings.last_snapshot_s, keys)
-    keeper = LogKeeper(settings.home, log, retention_of(settings))
-    children = Children(shadow, ProjectorProcess(settings.home, log), snapshotter, keeper)
+    view = ViewPlace(settings.home, settings.database_url)
+    keeper = LogKeeper(settings.home, log, retention_of(settings), view)
+    projector = ProjectorProcess(settings.home, log, view, settings.database_url)
+    children = Children(shadow, projector, snapshotter, keeper, _retrainer(settings, log))
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
+
+
+def _retrainer(settings: Settings, log: Log) -> Retrainer | None:
+    """What has new models trained, where that is wanted."""
+    triggers = Triggers.of(settings.retrain, settings.retrain_on)
+    work = Work(settings.retrain_detector, settings.retrain_data, settings.retrain_memory_mb)
+    return Retrainer(settings.home, log, triggers, work) if triggers.wanted else None
 
 
 def _scoring_vectors(settings: Settings, of_loop: Counters, *, guards: bool) -> Watch:
@@ -261,7 +284,7 @@ def _scoring_vectors(settings: Settings, of_loop: Counters, *, guards: bool) -> 
 
 
 def _registry(settings: Settings) -> Registry:
-    return Registry(settings.models, read_trusted_keys(settings.trusted_keys_file))
+    return open_registry(settings.models_folder, settings.models, read_trusted_keys(settings.trusted_keys_file))
 
 
 def _predictor(settings: Settings, counters: Counters, observers: Observers) -> Predictor:

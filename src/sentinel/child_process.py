@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import MappingProxyType
 
 from sentinel.errors import SentinelError
 
@@ -49,17 +50,21 @@ def yield_to_decisions() -> None:
 class Child:
     """One run of a Python module as a process, and the last it wrote to standard error where that is a pipe.
 
-    Its niceness is that from the first moment: to import what it needs takes seconds.
+    Its niceness is that from the first moment: to import what it needs takes seconds. It has this process' environment
+    and what is given beside.
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], stderr: int | None = None, *, niceness: int = 19) -> None:
+    def __init__(
+        self, module: str, arguments: Sequence[str], stderr: int | None = None, *, niceness: int = 19,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             bufsize=0,
-            env=os.environ | _ONE_THREAD,
+            env={**os.environ, **_ONE_THREAD, **environment},
             process_group=0,  # no Ctrl-C for it; in a session of its own, Linux would weigh its niceness against itself
         )
         with contextlib.suppress(ProcessLookupError):

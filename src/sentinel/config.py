@@ -19,9 +19,9 @@ SHORTEST_KEY = 16
 
 _KEYS = ("admin_key", "key")
 _HASH_KEYS = ("hash_key", "hash_key_before")
-_SWITCHES = {"force_circuit_open"}
+_SWITCHES = {"force_circuit_open", "shadow_inline"}
 _ON_OFF = {"yes": True, "on": True, "no": False, "off": False}  # besides true, false, 1 and 0
-_LISTS = ("cors_origins", "hosts")
+_LISTS = ("cors_origins", "hosts", "retrain_on")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `circuit_threshold_ms`: how long one model call may take. `force_circuit_open` and `inject_latency_ms` are there
       to try what happens when the model is away or slow.
     - `cache_entries`, `cache_ttl_s`: scores of feature vectors that are remembered, and for how long.
+    - `shadow_inline`: answers of `/v1/score` have the shadow's score, where it is there in time.
     - `false_alarm_cost`: what a false alarm costs, in the unit of the amount, for experiments.
     - `drift_window`: transactions that are compared with the training history.
     - `shadow_scores`: the newest scores of shadows that are kept in `shadow.db`, about 160 bytes each.
@@ -69,6 +70,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `keep_log`: how long the log is kept, such as `180d`, or `forever`.  `remember_ids`: how long a transaction that
       is sent again gets its stored answer; the log is never kept for less.  `archive`: a folder that what leaves the
       log is copied to.
+    - `database_url`: the PostgreSQL database that views are in, `postgresql://user:password@host:5432/database`, each
+      in a schema of its own; without it a view is a file in its home folder. Needs the extra `postgres`.
+    - `models`: `s3://bucket/prefix`, where models are kept instead of in the home folder, which then has copies of
+      those in use. The AWS_... variables say where that is and with which keys.
     - `log_style`: `text` or `json`.  `log_level`: the lowest that is logged.  `log_to`: a file for the
       own messages, instead of standard error; rotated at 5 MB, five older ones are kept.
     - `hash_key`, `hash_key_file`: the key of what is secret, or the file it is in; at least 32 random characters, with
@@ -80,6 +85,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       it before, as `demo` and `parity` send on from a file to the server that they start. Others could write there what
       they like.
     - `otlp_endpoint`: where to send traces; needs the extra `tracing`.
+    - `label_delay`: after which time a decision without an outcome counts as no fraud, in the report on drift.
+    - `retrain`: when the server has a new model trained, as cron writes it, in UTC (`0 3 * * *`).  `retrain_on`: other
+      reasons for that, `drift` and `labels:500` (so many new outcomes).  `retrain_detector`, `retrain_data`: what of,
+      and from which history; `retrain_memory_mb`: how much memory that may take.  Only of the detector without a name.
+    - `feast_python`: the interpreter of an environment that has Feast, for `sentinel feast apply` and `materialize`.
     - `shutdown_s`: how long requests in flight may take to finish after SIGTERM.
     """
 
@@ -114,6 +124,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     inject_latency_ms: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     cache_entries: Annotated[int, msgspec.Meta(ge=0)] = 10_000
     cache_ttl_s: Annotated[float, msgspec.Meta(ge=0)] = 2.0
+    shadow_inline: bool = False
     false_alarm_cost: Annotated[float, msgspec.Meta(ge=0)] = 10.0
     drift_window: Annotated[int, msgspec.Meta(ge=500)] = 5000
     shadow_scores: Annotated[int, msgspec.Meta(ge=1)] = 5_000_000
@@ -122,6 +133,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     keep_log: str = "180d"
     remember_ids: str = "180d"
     archive: Path | None = None
+    database_url: str | None = None
+    models: str | None = None
     log_style: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"
     log_to: Path | None = None
@@ -132,6 +145,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     card_numbers: CardNumbers = "hash"
     parts_of_hashes: bool = False
     otlp_endpoint: str | None = None
+    label_delay: str = "30d"
+    retrain: str | None = None
+    retrain_on: tuple[str, ...] = ()
+    retrain_detector: str = "payments"
+    retrain_data: Path | None = None
+    retrain_memory_mb: Annotated[int, msgspec.Meta(ge=256)] = 3_000
+    feast_python: Path | None = None
     shutdown_s: int = 10
 
     def __post_init__(self) -> None:
@@ -142,6 +162,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 f"least_deadline_ms ({self.least_deadline_ms:g}) is above longest_deadline_ms "
                 f"({self.longest_deadline_ms:g}); a caller's deadline has to lie between them"
             )
+        if (self.retrain or self.retrain_on) and self.workers > 1:
+            raise InvalidDefinition(
+                "retrain and retrain_on need workers=1: several processes keep no log to learn from"
+            )
         for name in _KEYS:
             _check_key(f"SENTINEL_{name.upper()}", getattr(self, name))
         if self.auth == "off" and not is_loopback(self.host):
@@ -150,6 +174,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 "with `sentinel keys create`, or listen on 127.0.0.1"
             )
         duration_us(self.remember_ids)
+        duration_us(self.label_delay)
         age_us(self.keep_log)
 
     def secrets(self) -> Secrets:
@@ -179,9 +204,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return self.key or self.admin_key
 
     @property
-    def models(self) -> Path:
-        """Folder of the bundles."""
+    def models_folder(self) -> Path:
+        """Folder of the bundles, or of their copies where `models` says that they are kept elsewhere."""
         return self.home / "models"
+
+    @property
+    def studies(self) -> Path:
+        """Folder of what searches for a training have tried."""
+        return self.home / "studies"
 
     @property
     def snapshots(self) -> Path:

@@ -1,5 +1,7 @@
 """A detector: one kind of transaction, its features, its policy and how it is trained, in one Python file."""
 
+from typing import Literal
+
 import msgspec
 
 from sentinel.errors import InvalidDefinition
@@ -8,42 +10,45 @@ from sentinel.events.schema import Schema
 from sentinel.features.definitions import Feature
 from sentinel.features.faults import WrongFeature
 from sentinel.features.plan import FORGET_AFTER, FeaturePlan, compile_plan
+from sentinel.learner import Imbalance, Learner, XGBoost
 from sentinel.policy.fail_policy import FailPolicy
 from sentinel.policy.fallback import Fallback
-from sentinel.policy.thresholds import Policy
+from sentinel.policy.policies import AnyPolicy, Policy
+from sentinel.policy.thresholds import Action
 
 
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the model is fitted. The names from `max_depth` on are XGBoost's own.
+    """How the model is fitted: what is learned from, and the learner with its own settings.
 
     History is split by time: the last `test_share` is only ever reported on, the `validation_share` before it
     stops the fit early and sets the thresholds, the rest is learned from. `gap` leaves out as much time before
-    the validation and before the test part, for histories whose labels come late. Categories seen fewer than
-    `rare_below` times in training share the code of the unknown.
+    the validation and before the test part, for histories whose labels come late. With `split="random"` the parts
+    are drawn whatever the time, by `seed`: what a model learns from is then partly newer than what it is measured on,
+    and figures are better than live ones. It is there to compare with figures that were made so. Categories seen fewer
+    than `rare_below` times in training share the code of the unknown.
+
+    `imbalance` is what is done about frauds being few, on the training part alone: `class_weight` gives each fraud the
+    weight of as many legitimate transactions as there are for it, `smote` adds synthetic frauds until there are as many
+    as legitimate transactions, `undersample` leaves out legitimate ones until there are as few. All of them raise every
+    score: what is a probability with `none` is only an order then.
     """
 
+    split: Literal["time", "random"] = "time"
     validation_share: float = 0.15
     test_share: float = 0.15
     gap: str | None = None
     rare_below: int = 20
-    trees: int = 600
-    patience: int = 50
     seed: int = 42
-    max_depth: int = 6
-    learning_rate: float = 0.05
-    subsample: float = 0.9
-    colsample_bytree: float = 0.8
-    min_child_weight: float = 1.0
-    reg_lambda: float = 1.0
-    gamma: float = 0.0
-    scale_pos_weight: float = 1.0
-    eval_metric: str = "aucpr"
-    tree_method: str = "hist"
-    max_bin: int = 256
+    imbalance: Imbalance = "none"
+    learner: Learner = XGBoost()
 
     def __post_init__(self) -> None:
         if not (self.validation_share > 0 and self.test_share > 0 and self.validation_share + self.test_share < 0.9):
             raise InvalidDefinition("training: validation_share and test_share must be positive and below 0.9 together")
+        if self.imbalance != "none" and isinstance(self.learner, XGBoost) and self.learner.scale_pos_weight != 1:
+            raise InvalidDefinition(
+                f"training: scale_pos_weight and imbalance={self.imbalance!r} both weigh frauds; choose one"
+            )
 
 
 class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,7 +64,7 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     schema: Schema
     features: tuple[Feature, ...]
-    policy: Policy = Policy()
+    policy: AnyPolicy = Policy()
     fallback: Fallback = Fallback()
     on_fault: FailPolicy = FailPolicy()
     training: Training = Training()
@@ -87,12 +92,25 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 f"reasons: {', '.join(sorted(unknown))} is no feature; there are {', '.join(plan.names)}"
             )
         self.fallback.compile(plan.names)
-        if self.policy.block_at_fpr is None and self.fallback.can_block:
-            raise InvalidDefinition(
-                f"fallback: blocks from {self.fallback.block_at}, but the policy never blocks; set block_at=None"
-            )
-        if self.policy.block_at_fpr is None and self.on_fault.can_block:
-            raise InvalidDefinition("on_fault: blocks, but the policy never does; choose review instead")
+        self._check_stand_ins()
+
+    def _check_stand_ins(self) -> None:
+        """Rules and fixed answers do nothing that the policy never does."""
+        if Action.BLOCK not in self.policy.actions:
+            if self.fallback.can_block:
+                raise InvalidDefinition(
+                    f"fallback: blocks from {self.fallback.block_at}, but the policy never blocks; set block_at=None"
+                )
+            if self.on_fault.can_block:
+                raise InvalidDefinition("on_fault: blocks, but the policy never does; choose review instead")
+        if Action.CHALLENGE not in self.policy.actions:
+            if self.fallback.challenge_at is not None:
+                raise InvalidDefinition(
+                    f"fallback: challenges from {self.fallback.challenge_at}, but the policy never challenges; "
+                    "leave challenge_at out, or give the policy a challenge"
+                )
+            if self.on_fault.can_challenge:
+                raise InvalidDefinition("on_fault: challenges, but the policy never does; choose review instead")
 
     def plan(self, vocabulary: dict[str, tuple[str, ...]]) -> FeaturePlan:
         """The feature plan, once the categories are known."""

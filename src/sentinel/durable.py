@@ -1,6 +1,8 @@
 """Durable files: written whole or not at all, and still there, under their names, after a power cut."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
@@ -43,6 +45,27 @@ def append_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The path of a draft beside a file, to be written; it takes the file's place, durable, when the block ends.
+
+    When it ends with an error the draft is removed, and the file is as it was. Raises OSError.
+    """
+    draft = path.with_name(f".{path.name}.{token_hex(4)}")
+    try:
+        yield draft
+        descriptor = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

@@ -37,8 +37,19 @@ class BundleProblem(SentinelError):
     """A model bundle is missing, incomplete, altered, or does not fit this version of Sentinel."""
 
 
+class VersionTaken(SentinelError):
+    """Another training took the number of a version first."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(f"{version} is taken; train again, which takes the next")
+
+
 class CertificateRefused(SentinelError):
     """The exported model does not answer as the trained one does."""
+
+
+class GateRefused(SentinelError):
+    """A model that does not meet the promotion policy it was held against."""
 
 
 class DeploymentRefused(SentinelError):
@@ -50,7 +61,7 @@ class NoExperiment(SentinelError):
 
 
 class StorageProblem(SentinelError):
-    """The log, a snapshot, a view or what shadows scored cannot be read or written."""
+    """The log, a snapshot, a view, models in S3 or what shadows scored cannot be read or written."""
 
 
 class LogDamaged(StorageProblem):

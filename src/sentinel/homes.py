@@ -39,6 +39,16 @@ class Place(NamedTuple):
         """
         return f"/v1/{self.detector}" if self.detector else ""
 
+    @property
+    def below(self) -> str:
+        """Where its own things are below those of the server's first home.
+
+        >>> Place("acme", "wallet").below, Place().below
+        ('/tenants/acme/detectors/wallet', '')
+        """
+        tenant = f"/{TENANTS}/{self.tenant}" if self.tenant else ""
+        return f"{tenant}/{DETECTORS}/{self.detector}" if self.detector else tenant
+
     def __str__(self) -> str:
         of = f" of the tenant {self.tenant!r}" if self.tenant else ""
         return f"the detector {self.detector!r}{of}" if self.detector else f"the detector without a name{of}"
@@ -69,6 +79,17 @@ def keys_home_of(home: Path) -> Path:
     ('data/tenants/acme', 'data')
     """
     return home.parent.parent if home.parent.name == DETECTORS and home.parent.parent != home.parent else home
+
+
+def place_of(home: Path) -> Place:
+    """Whose home a folder is, by the folders that it is in.
+
+    >>> place_of(Path("data/tenants/acme/detectors/wallet")), place_of(Path("data"))
+    (Place(tenant='acme', detector='wallet'), Place(tenant='', detector=''))
+    """
+    of_tenant = keys_home_of(home)
+    detector = "" if of_tenant == home else home.name
+    return Place(of_tenant.name if of_tenant.parent.name == TENANTS else "", detector)
 
 
 def _detectors_of(tenant: str, home: Path) -> dict[Place, Path]:

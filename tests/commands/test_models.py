@@ -59,7 +59,7 @@ def test_a_broken_version_is_listed_as_broken_and_hides_no_other(home):
     (models / "v2" / MODEL_FILE).write_bytes(b"nothing")
     rows = {row["version"]: row for row in json.loads(run(home, "models", "list", "--json").stdout)}
     assert rows["v1"] | {"average_precision": 0, "created_at": ""} == {
-        "version": "v1", "champion": True, "detector": "shop", "created_at": "", "average_precision": 0, "signed": False, "problem": None,
+        "version": "v1", "champion": True, "aliases": ["champion"], "here": True, "detector": "shop", "created_at": "", "average_precision": 0, "signed": False, "problem": None,
     }  # fmt: skip
     assert "model.onnx was altered" in rows["v2"]["problem"]
     assert "models accept v3" in rows["v3"]["problem"]

@@ -35,17 +35,20 @@ def replay(plan: Any, events: list[Event]) -> list[list[float]]:
     """Rows of `plan.features` for the transactions among `events`.
 
     An event is {"id", "time", "received", <field>: int, float, text or None}, one of the context with its name as
-    "context", or {"outcome": id, "fraud": bool}.
+    "context", or {"outcome": id, "fraud": bool}, which is about the newest transaction of that id.
     """
     most_ahead = duration_us(plan.schema.max_ahead)
     horizons = horizons_of(plan)
     keys: dict[tuple[Group, tuple[Any, ...]], Key] = {}
     labels: dict[str, int] = {}
-    rows = []
-    for event in events:
+    rows, newest = [], {}
+    for n, event in enumerate(events):
         if "outcome" in event:
-            labels[event["outcome"]] = int(event["fraud"])
+            labels[newest.get(event["outcome"], "of nothing")] = int(event["fraud"])
             continue
+        if "id" in event:
+            newest[event["id"]] = f"{event['id']}, given at {n}"
+            event = {**event, "id": newest[event["id"]]}
         at = event["time"] if event["time"] - event["received"] < most_ahead else event["received"] + most_ahead
         seen = {}
         for group, horizon in horizons.items():

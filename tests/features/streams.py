@@ -171,6 +171,7 @@ amounts = st.one_of(
 
 
 STARTS = st.sampled_from([0, 1_735_689_600_000_000, 86_399_000_000])
+NEVER = st.just(False)
 ONE_IN_FIVE = st.integers(0, 4).map(lambda n: n == 0)
 PAUSES = st.sampled_from([0, 0, 1, 999_999, 1_000_000, 2_000_000, 3_000_000, 9_000_000, 70_000_000,
                           HORIZON_US, HORIZON_US + 1])  # fmt: skip
@@ -192,8 +193,11 @@ FIELDS = st.fixed_dictionaries(
 
 
 @st.composite
-def streams(draw, length=40):
-    """Transactions with ties, late ones and ones ahead of their arrival; outcomes and events of the context in between."""
+def streams(draw, length=40, again=NEVER):
+    """Transactions with ties, late ones and ones ahead of their arrival; outcomes and events of the context in between.
+
+    `again` says whether an id is given another time.
+    """
     events = []
     now = draw(STARTS)
     for i in range(draw(st.integers(1, length))):
@@ -204,7 +208,7 @@ def streams(draw, length=40):
         now += draw(PAUSES)
         time = max(now - draw(LATE) + draw(AHEAD), 0)
         (latitude, longitude), context = draw(PLACES), draw(CONTEXTS)
-        who = {"context": context} if context else {"id": f"t{i}"}
+        who = {"context": context} if context else {"id": f"t{draw(st.integers(0, i)) if draw(again) else i}"}
         at = {"time": time, "received": now, "latitude": latitude, "longitude": longitude}
         events.append({**who, **at, **draw(FIELDS)})
     return events

@@ -80,6 +80,17 @@ def test_looking_at_a_key_does_not_keep_it():
     assert np.isnan(found[3][1])
 
 
+def test_transactions_before_the_first_event_leave_no_row_that_two_keys_share():
+    """They look at rows to free, in turn, once there are some."""
+    store = MemoryStore(LOGINS)
+    rows(store, *(payment(n, n * 3_600 * SECOND) for n in range(600)))
+    late = 600 * 3_600 * SECOND
+    rows(store, *(login(late + n, card=f"c{n}") for n in range(3)))
+    found = rows(store, *(payment(1_000 + n, late + 9 * SECOND, card=f"c{n}") for n in range(3)))
+    assert [row[0] for row in found] == [1, 1, 1]
+    assert store.keys() == 3
+
+
 def test_no_more_keys_are_followed_than_a_snapshot_can_hold():
     keys = tuple(f"k{n}" for n in range(81))
     features = tuple(f.count(by=key, over="1h") for key in keys)

@@ -90,7 +90,7 @@ def test_a_profile_is_the_same_whoever_makes_it():
     assert [one.hex() for one in store.export("card", CARD)] == [PROFILE]
 
 
-PROFILE = "02835a62d7a55847ea1f4e961eb632c6e68080f2818389850600020000a413b080cf50"
+PROFILE = "03835a62d7a55847ea1f4e961eb632c6e68080f2818389850600020000a41329e43cba"
 
 
 def test_what_is_dropped_is_as_new_and_leaves_nothing_behind():

@@ -25,7 +25,8 @@ from sentinel.model.bundle import (
     read_manifest,
     sign_bundle,
 )
-from sentinel.model.registry import RECORD_FILE, Registry
+from sentinel.model.registry import Registry
+from sentinel.model.registry_record import RECORD_FILE
 from sentinel.model.signing import SIGNATURE_FILE, make_key_pair, read_trusted_keys, signer
 
 

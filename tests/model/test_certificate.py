@@ -9,8 +9,7 @@ import xgboost
 from sentinel.errors import CertificateRefused
 from sentinel.model.certificate import EDGES, LIMIT, Certificate, certify
 from sentinel.model.scorer import Scorer
-from sentinel.train.export import split_probes, to_onnx
-from sentinel.train.fit import predict
+from sentinel.train.learners.xgboost import FittedXGBoost
 
 N_FEATURES = 6
 
@@ -85,7 +84,7 @@ def trained(fraud, missing):
 def model(request):
     """A booster, its rows, its probes and its graph; with missing values or none, with much fraud or little."""
     booster, rows = trained(*request.param)
-    return booster, rows, list(split_probes(booster, rows)), to_onnx(booster, N_FEATURES)
+    return booster, rows, list(FittedXGBoost(booster).split_probes(rows)), FittedXGBoost(booster).to_onnx(N_FEATURES)
 
 
 class Graph:
@@ -109,7 +108,7 @@ def refused(model, graph):
     """Whether the edges alone, with a single row beside them, give the change away."""
     booster, rows, probes, _ = model
     try:
-        certify(lambda given: predict(booster, given), graph.scorer(), rows[:1], probes)
+        certify(FittedXGBoost(booster).predict, graph.scorer(), rows[:1], probes)
     except CertificateRefused:
         return True
     return False
@@ -122,7 +121,7 @@ def some(items, n=60):
 def test_an_honest_export_is_certified(model):
     booster, rows, probes, exported = model
     graph = Graph(exported)
-    found = certify(lambda given: predict(booster, given), graph.scorer(), rows, probes)
+    found = certify(FittedXGBoost(booster).predict, graph.scorer(), rows, probes)
     assert found.largest <= 2e-7
     assert found.splits == len(graph.splits)
     assert found.test_rows == len(rows)

@@ -16,7 +16,7 @@ from sentinel.model.onnx_file import OnnxFile
 from sentinel.model.reasons import Explainer
 from sentinel.model.signing import make_key_pair, read_trusted_keys
 from sentinel.model.trees import COVERS
-from sentinel.train.export import to_onnx, trees_of
+from sentinel.train.learners.xgboost import FittedXGBoost, trees_of
 
 N_FEATURES = 5
 NAMES = [f"f{n}" for n in range(N_FEATURES)]
@@ -33,7 +33,7 @@ def booster(seed=1, *, rounds=15, n=800, **parameters):
 
 
 def paths(model):
-    return paths_of(OnnxFile(to_onnx(model, N_FEATURES)))
+    return paths_of(OnnxFile(FittedXGBoost(model).to_onnx(N_FEATURES)))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_long_paths_are_exact_too():
 
 def test_an_explanation_adds_up_and_has_the_detectors_words():
     model, rows = booster()
-    explainer = Explainer(OnnxFile(to_onnx(model, N_FEATURES)), NAMES, {"f0": "far from home"})
+    explainer = Explainer(OnnxFile(FittedXGBoost(model).to_onnx(N_FEATURES)), NAMES, {"f0": "far from home"})
     margin = model.predict(xgboost.DMatrix(rows[:50]), output_margin=True)
     for row, wanted in zip(rows[:50].astype(np.float64), margin, strict=True):
         why = explainer.explain(row, most=2)
@@ -128,7 +128,7 @@ def test_an_explanation_adds_up_and_has_the_detectors_words():
 
 def test_a_model_without_covers_says_so():
     model, _ = booster()
-    file = OnnxFile(to_onnx(model, N_FEATURES))
+    file = OnnxFile(FittedXGBoost(model).to_onnx(N_FEATURES))
     del file.nodes[0].attributes[COVERS]
     with pytest.raises(BundleProblem, match="cannot say why"):
         paths_of(file)
@@ -137,7 +137,7 @@ def test_a_model_without_covers_says_so():
 def test_other_names_than_the_models_are_refused():
     model, _ = booster()
     with pytest.raises(BundleProblem, match="takes 5 features, and 2 are named"):
-        Explainer(OnnxFile(to_onnx(model, N_FEATURES)), ["a", "b"], {})
+        Explainer(OnnxFile(FittedXGBoost(model).to_onnx(N_FEATURES)), ["a", "b"], {})
 
 
 def test_with_trusted_keys_a_model_without_a_signature_is_not_parsed(shop_home, tmp_path):

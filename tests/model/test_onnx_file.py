@@ -47,7 +47,7 @@ def test_what_is_read_is_what_the_library_of_the_format_reads():
 
 def test_the_rest_of_a_model_is_what_the_library_of_the_format_makes_of_it():
     made = model_of(stump("z"), helper.make_node("Neg", ["z"], ["y"]))
-    rest = onnx.load_from_string(OnnxFile(made.SerializeToString()).after_first())
+    rest = onnx.load_from_string(OnnxFile(made.SerializeToString()).after(1))
     onnx.checker.check_model(rest)
     del made.graph.node[0]
     del made.graph.input[:]

@@ -12,7 +12,7 @@ from sentinel.errors import BundleProblem
 from sentinel.model.onnx_file import OnnxFile
 from sentinel.model.scorer import Scorer
 from sentinel.model.trees import take_out_trees
-from sentinel.train.export import to_onnx
+from sentinel.train.learners.xgboost import FittedXGBoost
 
 N_FEATURES = 8
 
@@ -24,7 +24,7 @@ def trained(trees):
     rows[rng.random(rows.shape) < 0.1] = np.nan
     labels = np.nan_to_num(rows).sum(axis=1) + rng.normal(size=len(rows)) > 2
     parameters = {"objective": "binary:logistic", "nthread": 1, "eta": 0.1}
-    return to_onnx(xgboost.train(parameters, xgboost.DMatrix(rows, labels), trees), N_FEATURES), rows
+    return FittedXGBoost(xgboost.train(parameters, xgboost.DMatrix(rows, labels), trees)).to_onnx(N_FEATURES), rows
 
 
 @pytest.fixture(scope="module")
@@ -157,9 +157,22 @@ def test_any_trees_give_the_bits_of_onnx_runtime(seed, depth, missing, policy):
     labels = rng.random(300) < 0.3
     parameters = {"objective": "binary:logistic", "nthread": 1, "max_depth": depth, "grow_policy": policy,
                   "tree_method": "hist", "min_child_weight": 0, "seed": seed}  # fmt: skip
-    graph = to_onnx(xgboost.train(parameters, xgboost.DMatrix(rows, labels), 12), 4)
+    graph = FittedXGBoost(xgboost.train(parameters, xgboost.DMatrix(rows, labels), 12)).to_onnx(4)
     assert take_out_trees(OnnxFile(graph), 4) is not None
     assert Scorer(graph).score(rows).tobytes() == Scorer(graph, own_trees=False).score(rows).tobytes()
+
+
+def test_a_threshold_above_all_sends_every_number_to_the_left(model):
+    """Infinity itself is on the right, and what is missing goes as the node says."""
+    graph = onnx.load_from_string(model[0])
+    fields = {one.name: one for one in graph.graph.node[0].attribute}
+    fields["nodes_values"].floats[1] = np.inf
+    changed = graph.SerializeToString()
+    assert take_out_trees(OnnxFile(changed), N_FEATURES) is not None
+    rows = model[1].copy()
+    for n, value in enumerate((np.inf, -np.inf, np.finfo(np.float32).max, np.nan)):
+        rows[n::9] = value
+    assert Scorer(changed).score(rows).tobytes() == Scorer(changed, own_trees=False).score(rows).tobytes()
 
 
 def test_trees_that_are_too_large_are_left_to_onnx_runtime():
@@ -167,19 +180,19 @@ def test_trees_that_are_too_large_are_left_to_onnx_runtime():
     rows = rng.normal(size=(3000, 2)).astype(np.float32)
     parameters = {"objective": "binary:logistic", "nthread": 1, "max_depth": 0, "max_leaves": 400, "grow_policy": "lossguide",
                   "tree_method": "hist", "min_child_weight": 0, "eta": 1.0}  # fmt: skip
-    graph = to_onnx(xgboost.train(parameters, xgboost.DMatrix(rows, rng.random(3000) < 0.5), 3), 2)
+    graph = FittedXGBoost(xgboost.train(parameters, xgboost.DMatrix(rows, rng.random(3000) < 0.5), 3)).to_onnx(2)
     assert take_out_trees(OnnxFile(graph), 2) is None
     assert Scorer(graph).score(rows).shape == (3000,)
 
 
-@pytest.mark.parametrize("change", ["mode", "infinite threshold", "order of nodes", "maximum"])
+@pytest.mark.parametrize("change", ["mode", "threshold below all", "order of nodes", "maximum"])
 def test_other_trees_are_left_to_onnx_runtime(model, change):
     graph = onnx.load_from_string(model[0])
     fields = {one.name: one for one in graph.graph.node[0].attribute}
     if change == "mode":
         fields["nodes_modes"].strings[0 if fields["nodes_modes"].strings[0] != b"LEAF" else 1] = b"BRANCH_LEQ"
-    elif change == "infinite threshold":
-        fields["nodes_values"].floats[1] = np.inf
+    elif change == "threshold below all":
+        fields["nodes_values"].floats[1] = -np.inf
     elif change == "order of nodes":
         for name in ("treeids", "nodeids", "featureids", "truenodeids", "falsenodeids", "missing_value_tracks_true"):
             numbers = fields[f"nodes_{name}"].ints

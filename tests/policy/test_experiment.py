@@ -106,9 +106,23 @@ def test_decisions_are_counted_by_action_latency_and_failure():
     tally.note_decision(Action.APPROVE, latency_us=1_000, deadline_us=5_000)
     tally.note_decision(Action.REVIEW, latency_us=5_000, deadline_us=5_000)
     tally.note_decision(Action.BLOCK, latency_us=6_000, deadline_us=5_000, failed=True)
+    tally.note_decision(Action.CHALLENGE, latency_us=0, deadline_us=5_000)
     assert tally == Tally(
-        decisions=3, reviewed=1, blocked=1, errors=1, latency_us_sum=12_000, latency_us_squares=62e6, late=1
+        decisions=4,
+        challenged=1,
+        reviewed=1,
+        blocked=1,
+        errors=1,
+        latency_us_sum=12_000,
+        latency_us_squares=62e6,
+        late=1,
     )
+
+
+def test_a_challenge_is_an_alarm():
+    a, b = Tally(decisions=100, reviewed=10, blocked=5), Tally(decisions=100, challenged=20, reviewed=10, blocked=5)
+    assert (compare(a, b).flag_rate.a, compare(a, b).flag_rate.b) == (0.15, 0.35)
+    assert compare(a, b).block_rate.difference == 0
 
 
 @pytest.mark.parametrize(
@@ -116,6 +130,8 @@ def test_decisions_are_counted_by_action_latency_and_failure():
     [
         (Action.APPROVE, True, 80.0, "missed_fraud"),
         (Action.APPROVE, False, 0.0, None),
+        (Action.CHALLENGE, True, 0.0, "flagged_fraud"),
+        (Action.CHALLENGE, False, 5.0, "flagged_legitimate"),
         (Action.REVIEW, True, 0.0, "flagged_fraud"),
         (Action.BLOCK, False, 5.0, "flagged_legitimate"),
     ],

@@ -37,7 +37,9 @@ def test_what_may_be_chosen_is_exactly_what_a_detector_can_declare():
 
 @pytest.mark.parametrize("name", FailPolicy.__struct_fields__)
 def test_an_answer_that_there_is_not_fails_at_the_declaration(name):
-    with pytest.raises(InvalidDefinition, match=f"on_fault: {name} is 'aprove'; choose one of rules, approve, review"):
+    with pytest.raises(
+        InvalidDefinition, match=f"on_fault: {name} is 'aprove'; choose one of rules, approve, challenge, review"
+    ):
         FailPolicy(**{name: "aprove"})
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({name: 3}, FailPolicy)
@@ -55,6 +57,13 @@ def test_a_fault_may_not_block_where_the_policy_never_does():
     assert Detector(**AMOUNT, **never, on_fault=FailPolicy(no_time="review"))
     with pytest.raises(InvalidDefinition, match="on_fault: blocks, but the policy never does"):
         Detector(**AMOUNT, **never, on_fault=FailPolicy(failed="block"))
+
+
+def test_a_fault_challenges_only_where_the_policy_does():
+    declared = Policy(challenge_at_fpr=0.05)
+    assert Detector(**AMOUNT, policy=declared, on_fault=FailPolicy(no_time="challenge"))
+    with pytest.raises(InvalidDefinition, match="on_fault: challenges, but the policy never does"):
+        Detector(**AMOUNT, on_fault=FailPolicy(no_time="challenge"))
 
 
 @given(

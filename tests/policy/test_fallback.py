@@ -95,6 +95,13 @@ def test_a_sum_that_is_a_threshold_in_decimals_reaches_it():
     assert fallback.thresholds.action(fallback.compile(("x",)).score(np.array([[1.0]]))[0]) == Action.REVIEW
 
 
+def test_points_may_lead_to_a_challenge():
+    rules = (Rule((Condition("x", ">", 0),), 0.2, "some"), Rule((Condition("x", ">", 1),), 0.2, "much"))
+    fallback = Fallback(base=0.0, rules=rules, challenge_at=0.2, review_at=0.4)
+    scores = fallback.compile(("x",)).score(np.array([[0.0], [1.0], [2.0]]))
+    assert [fallback.thresholds.action(one) for one in scores] == [Action.APPROVE, Action.CHALLENGE, Action.REVIEW]
+
+
 def test_it_has_thresholds_of_its_own():
     assert Fallback().thresholds == Thresholds(review=0.35, block=0.75)
     assert VELOCITY.thresholds == Thresholds(review=0.35, block=None)
@@ -127,6 +134,8 @@ def test_an_unknown_field_is_refused(text):
         (lambda: Fallback(base=1.5), "base"),
         (lambda: Fallback(review_at=-0.1), "review_at"),
         (lambda: Fallback(review_at=0.8), "at most block_at"),
+        (lambda: Fallback(challenge_at=0.5), r"challenge_at \(0.5\) must be from 0 to review_at \(0.35\)"),
+        (lambda: Fallback(challenge_at=-0.5), "challenge_at"),
     ],
 )
 def test_rules_that_cannot_work_say_why(make, text):

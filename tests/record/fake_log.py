@@ -24,6 +24,7 @@ class FakeLog:
         self._calls = []
         self._broken = self._fenced = self._failing = False
         self._changing = threading.Lock()
+        self.leaving = threading.Lock()
 
     @property
     def end(self) -> int:

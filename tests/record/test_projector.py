@@ -16,6 +16,7 @@ from sentinel.record.log import Kind
 from sentinel.record.problem import problem_of
 from sentinel.record.projector import Projector, follow, schemas_of
 from sentinel.record.views import DecisionQuery
+from sentinel.record.views.place import ViewPlace
 from sentinel.record.views.sqlite import FILE, SqliteView, rebuild
 
 
@@ -87,13 +88,17 @@ def test_a_step_that_failed_is_made_again(view, log, made, tmp_path):
     assert ids_in(view) == ["a"]
 
 
-def test_of_two_projectors_the_slower_one_is_refused(view, log, made):
+def test_two_projectors_share_the_work(view, log, made):
     one, other = (Projector(view, log, lambda: made.SCHEMAS) for _ in range(2))
     decide(log, made, "a")
     one.step()
-    with pytest.raises(StorageProblem, match="another projector"):
-        other.step()
-    assert ids_in(view) == ["a"]
+    decide(log, made, "b")
+    assert other.step(), "it has stored nothing, and looks again"
+    assert not other.step()
+    decide(log, made, "c")
+    while one.step():
+        pass
+    assert ids_in(view) == ["a", "b", "c"]
 
 
 def test_a_view_of_another_log_is_refused(view, log, made, fake_log):
@@ -195,7 +200,7 @@ def test_a_view_that_is_damaged_is_told_of_until_it_is_rebuilt(home, made, monke
             rebuild(home / FILE)
         return len(told) < 10
 
-    follow(home, wanted)
+    follow(home, ViewPlace(home), wanted)
     assert told[0] is None
     assert "file is not a database" in told[3]
     assert told[-1] is None

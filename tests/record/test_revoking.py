@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sentinel.errors import Conflict, NotFound
+from sentinel.errors import Conflict
 from sentinel.events.columns import OPERATOR, Outcome, hash_text, hash_texts
 from sentinel.events.files import history_of_frame
 from sentinel.events.replay import columns_of_frame
@@ -92,9 +92,9 @@ class Shop:
         self.us += SECOND_US
         outcome = Outcome(f"t{n}", is_fraud, self.us, source or told_by, told_by, "because")
         new = new_outcomes_in(Arrivals([outcome], [0], [0]), self.journal)
-        if new.outcomes:
-            self.state.position = self.journal.append_outcomes(new.entry(), new.hashes, self.us) + 1
-            self.state.learn(new.outcomes, self.us)
+        if new.matched.outcomes:
+            self.state.position = self.journal.append_outcomes(new.matched.entry(), new.matched.hashes, self.us) + 1
+            self.state.learn(new.matched.outcomes, self.us)
             self.told.append(SimpleNamespace(n=n, says=is_fraud, by=told_by, source=outcome.source, us=self.us))
             if self.plan.is_trusted(outcome.source):
                 self.events.append({"outcome": f"t{n}", "fraud": is_fraud})
@@ -365,10 +365,6 @@ def test_a_key_that_changes_its_mind_without_end_is_stopped_and_another_is_not(s
     assert isinstance(shop.tell(0, True, "good"), Noted)
     shop.revoke("bad")
     assert isinstance(shop.tell(0, False, "bad"), Noted)
-
-
-def test_an_outcome_of_what_was_not_decided_here_is_refused(shop):
-    assert isinstance(shop.tell(7), NotFound)
 
 
 def test_the_entry_keeps_source_key_and_reason_and_older_entries_are_the_operators(shop, made):

@@ -4,14 +4,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from sentinel.errors import UnknownVersion
+from sentinel.errors import DeploymentRefused, UnknownVersion
 from sentinel.events.times import instant_us
 from sentinel.model.bundle import load_bundle
 from sentinel.record.entries import Activation, body_of
 from sentinel.record.feature_state import origin_of
 from sentinel.record.log import Kind
 from sentinel.record.snapshots import Origin, Snapshots
-from sentinel.record.whole_snapshots import WholeSnapshots, check_kept
+from sentinel.record.whole_snapshots import StillKept, WholeSnapshots, check_kept
 
 STATE = {"numbers": np.arange(100_000)}
 
@@ -121,6 +121,15 @@ def test_a_model_whose_entries_are_gone_is_refused_unless_a_snapshot_has_them(lo
         check_kept(log, manifest, snapshots.folder)
     save(101)
     check_kept(log, manifest, snapshots.folder)
+
+
+def test_what_was_checked_is_checked_again_once_entries_have_left(log, manifest, snapshots):
+    log.write(Kind.HEARTBEAT, 9, 5, b"")
+    kept = StillKept(log, manifest, snapshots.folder)
+    kept.check()
+    log.prune(101)
+    with pytest.raises(DeploymentRefused, match=r"old entries left the log while v1 was checked.*ask again"):
+        kept.check()
 
 
 def test_a_model_that_was_never_served_is_refused_when_what_came_after_its_history_is_gone(

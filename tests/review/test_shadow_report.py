@@ -14,7 +14,7 @@ from sentinel.review.shadow_report import ACTIONS, LARGEST, shadow_report
 from sentinel.review.shadow_scores import ShadowProgress, ShadowRecord, ShadowScore, ShadowScores
 
 N = 6_000  # more than a page
-BOUNDS = np.array([0.3, 0.6])
+BOUNDS = np.array([0.3, 0.45, 0.7])
 
 
 def drawn(n, seed=0):

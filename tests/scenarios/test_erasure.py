@@ -10,12 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import Settings
 from sentinel.detectors import load_detector
-from sentinel.events.files import history_of_frame
+from sentinel.events.files import history_of_frame, read_history
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment, log_folder
@@ -107,7 +108,7 @@ def test_the_keys_file_is_there_before_the_first_transaction(home, server):
     assert (home / "subjects.db").exists()
 
 
-def test_what_is_personal_is_erased_and_nothing_else_changes(home, server):
+def test_what_is_personal_is_erased_and_nothing_else_changes(home, server, tmp_path):
     server.start()
     begun = int(time.time()) - 1000
     first = [ask(server, "POST", "/v1/score", payment(n, begun)) for n in range(30)]
@@ -131,6 +132,28 @@ def test_what_is_personal_is_erased_and_nothing_else_changes(home, server):
     assert ask(server, "POST", "/v1/score", payment(31, begun))[0] == 200
     assert email_of(server, "t31") == EMAILS[1]
     assert {email_of(server, f"t{n}") for n in range(1, 30, 5)} == {"erased"}
+
+    command = [
+        sys.executable,
+        "-m",
+        "sentinel",
+        "history",
+        "export",
+        str(tmp_path / "h.parquet"),
+        "--home",
+        str(home),
+        "--json",
+    ]
+    exported = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    history = pl.read_parquet(tmp_path / "h.parquet")
+    assert (exported["erased"], exported["transactions"]) == (6, 25)
+    assert set(history["transaction_id"]) == {f"t{n}" for n in range(30) if n % 5 != 1} | {"t31"}
+    assert "channel_sealed" not in history.columns
+    assert history["channel"].str.starts_with("s1_").all(), "the text of somebody is nowhere"
+    secrets = Settings(home=home, hash_key=KEY["SENTINEL_HASH_KEY"]).secrets()
+    schema = load_bundle(home / "models" / "v1").manifest.plan.schema
+    read = read_history(tmp_path / "h.parquet", schema, secrets=secrets)
+    assert read.frame["card"].to_list() == history["card"].to_list()
 
     noted = HomeDeployment(home).audit(1).changes[0]
     assert json.loads(noted.after) == {"erased": "card", "value": done["value"]}

@@ -24,6 +24,7 @@ from sentinel import (
     Detector,
     Schema,
     Training,
+    XGBoost,
     count,
     distinct,
     field,
@@ -136,7 +137,7 @@ async def wait_ready(port):
         with contextlib.suppress(Unreachable, OSError):
             async with Client(HOST, port, 1) as client:
                 status, _, _ = await client.post("/v1/outcomes", b'{"transaction_id":"none","is_fraud":true}')
-                if status == 404:
+                if status == 202:
                     return
         await asyncio.sleep(0.05)
     pytest.fail("the server was not ready again within a minute")
@@ -215,7 +216,7 @@ SHORT = Detector(
         std("amount", by="shop", over="2s"), fraud_rate(by="shop", over="2s", delay="1s"),
     ),
     forget_after="2s",
-    training=Training(trees=10, patience=10, max_depth=3),
+    training=Training(learner=XGBoost(trees=10, patience=10, max_depth=3)),
 )  # fmt: skip
 KEPT = {"SENTINEL_KEEP_LOG": "4s", "SENTINEL_REMEMBER_IDS": "4s", "SENTINEL_SNAPSHOT_EVERY": "100"}
 

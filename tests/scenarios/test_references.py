@@ -35,7 +35,8 @@ EXAMPLE = {
 
 
 def quick(detector):
-    return msgspec.structs.replace(detector, training=msgspec.structs.replace(detector.training, trees=20, patience=20))
+    learner = msgspec.structs.replace(detector.training.learner, trees=20, patience=20)
+    return msgspec.structs.replace(detector, training=msgspec.structs.replace(detector.training, learner=learner))
 
 
 def train_home(home, detector, history):

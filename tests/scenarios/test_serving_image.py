@@ -11,7 +11,9 @@ import pytest
 from sentinel.commands.server_process import ServerProcess, free_port
 
 HOST = "127.0.0.1"
-TRAINING = ("matplotlib", "onnx", "pandas", "polars", "pyarrow", "scipy", "sklearn", "xgboost")
+TRAINING = (
+    "catboost", "imblearn", "lightgbm", "matplotlib", "onnx", "pandas", "polars", "pyarrow", "scipy", "sklearn", "xgboost",
+)  # fmt: skip
 BLOCKED = f"""
 import sys
 

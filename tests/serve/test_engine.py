@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentinel.detectors import load_detector
-from sentinel.errors import Conflict, InvalidInput, NotFound, StorageProblem
+from sentinel.errors import Conflict, InvalidInput, StorageProblem
 from sentinel.events.columns import Outcome, columns_of_outcomes
 from sentinel.events.files import history_of_frame
 from sentinel.events.replay import columns_of_frame
@@ -164,8 +164,8 @@ def test_live_features_are_those_of_a_replay_of_the_file(home, lineup):
 def test_outcomes_are_noted_once_and_can_be_corrected(home):
     home.pay([1])
     answers = home.handle([home.outcome(1), home.outcome(1), home.outcome(1, is_fraud=False), home.outcome(77)])
-    assert [type(one) for one in answers] == [Noted, Noted, Noted, NotFound]
-    assert [one.replayed for one in answers[:3]] == [False, True, False]
+    assert [one.known for one in answers] == [True, True, True, False]
+    assert [one.replayed for one in answers] == [False, True, False, False]
     (decision,) = home.decisions()
     assert [(row.is_fraud, row.about) for row in home.outcomes()] == [
         (True, decision.position),
@@ -196,10 +196,10 @@ def test_an_outcome_that_only_the_history_can_place_changes_no_state(home_of, un
     calm.open()
     for one in home, calm:
         one.pay(range(30))
-    assert isinstance(home.handle([told])[0], NotFound)
+    assert home.handle([told]) == [Noted("h1-5999", True, replayed=False, known=False)]
     assert home.held() == calm.held()
     answers = home.handle([home.outcome(3), told, home.outcome(5)])
-    assert [type(one) for one in answers] == [Noted, NotFound, Noted]
+    assert [(one.known, one.replayed) for one in answers] == [(True, False), (False, True), (True, False)]
     calm.handle([home.outcome(3), home.outcome(5)])
     assert home.held() == calm.held()
     assert [row.transaction_id for row in home.outcomes()] == ["t3", "t5"]
@@ -233,8 +233,9 @@ def test_an_outcome_of_an_unknown_transaction_changes_no_state(home):
     home.pay(range(30))
     before, end = home.held(), home.log.durable
     (answer,) = home.handle([home.outcome(77)])
-    assert isinstance(answer, NotFound)
-    assert (home.held(), home.log.durable) == (before, end)
+    assert not answer.known
+    assert home.held() == before
+    assert home.log.durable == end + 1
 
 
 def test_an_outcome_among_unknown_ones_counts_alone(home, home_of, lineup):
@@ -425,7 +426,6 @@ def test_answers_wait_for_what_they_rest_on(home_of, fake_log, lineup):
 
 
 def test_what_comes_in_waits_for_nothing_that_it_does_not_rest_on(home):
-    assert home.answered([home.outcome(7)]).durable_from == 0
     assert home.answered([home.payment(7, event_time=home.now_us + 2 * DAY_US)]).durable_from == 0
 
 

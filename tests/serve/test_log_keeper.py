@@ -13,6 +13,7 @@ from sentinel.record.log import Kind
 from sentinel.record.projector import Projector
 from sentinel.record.pruning import Retention
 from sentinel.record.segment import segment_name
+from sentinel.record.views.place import ViewPlace
 from sentinel.record.views.sqlite import FILE, SqliteView
 from sentinel.serve import log_keeper
 from sentinel.serve.log_keeper import LogKeeper
@@ -35,7 +36,7 @@ class Desk:
             self.log.write(Kind.HEARTBEAT, 1, n + 1, b"x" * 500)
         with closing(SqliteView(home / FILE)) as view:
             Projector(view, self.log, dict).step()
-        self.keeper = LogKeeper(home, self.log, retention)
+        self.keeper = LogKeeper(home, self.log, retention, ViewPlace(home))
         self._worker = Worker(self.log, no_engine, 10)
 
     async def __aenter__(self):
@@ -176,7 +177,7 @@ def test_it_ends_in_the_middle_of_copying(tmp_path, monkeypatch):
 def test_the_longer_the_log_is_kept_the_rarer_it_is_looked_at(tmp_path):
     log = FileLog.open(tmp_path / "log", 1)
     every_s = [
-        LogKeeper(tmp_path, log, Retention(keep_us, 1))._every_s()
+        LogKeeper(tmp_path, log, Retention(keep_us, 1), ViewPlace(tmp_path))._every_s()
         for keep_us in (None, 180 * 86_400_000_000, 3_600_000_000, 1_000_000)
     ]
     assert every_s == [3_600, 3_600, 150, 1]

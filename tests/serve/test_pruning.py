@@ -1,13 +1,13 @@
 """Pruning the log of an engine: what leaves is missed by nobody, and what is needed stays and is named."""
 
 import shutil
+import threading
 import time
 from contextlib import closing
 
 import msgspec
 import pytest
 
-from sentinel.errors import NotFound
 from sentinel.events.reference_tables.versions import Row
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
@@ -21,6 +21,7 @@ from sentinel.record.segment import bases_in
 from sentinel.record.snapshots import Snapshots
 from sentinel.record.snapshotter import Snapshotter
 from sentinel.record.verify import verify
+from sentinel.record.views.place import ViewPlace
 from sentinel.record.views.sqlite import FILE, SqliteView
 from sentinel.serve.lineup import Contender, Lineup
 from sentinel.shadow.needs import fingerprint, shadow_needs, snapshot_folder
@@ -80,7 +81,7 @@ class PrunedHome:
         self.home.engine.journal.forget_before(before)
 
     def outlook(self):
-        return Outlook(self.home.folder, self.log, shadow_needs)
+        return Outlook(self.home.folder, self.log, ViewPlace(self.home.folder), shadow_needs)
 
     def prune(self, retention=KEPT, rest=time.sleep):
         pruner, steps = Pruner(self.home.folder, self.log, self.outlook(), self, rest), []
@@ -144,8 +145,7 @@ def test_what_is_forgotten_is_new_and_what_is_remembered_is_not(pruned):
     assert [one.replayed for one in pruned.home.pay([199, 150])] == [False, False]  # in the log, and forgotten
     assert [one.replayed for one in pruned.home.pay(range(200, 300))] == [True] * 100
     (unknown,) = pruned.home.handle([pruned.home.outcome(5)])
-    assert isinstance(unknown, NotFound)
-    assert "outcomes of older transactions belong into the history file" in str(unknown)
+    assert not unknown.known
 
 
 def test_an_outcome_of_a_decision_that_is_forgotten_is_none_of_the_next_one(pruned):
@@ -155,6 +155,44 @@ def test_an_outcome_of_a_decision_that_is_forgotten_is_none_of_the_next_one(prun
     pruned.prune(Retention(20 * HOUR_US, 10 * HOUR_US))
     assert [one.replayed for one in pruned.home.pay([150])] == [False]
     assert [one.replayed for one in pruned.home.handle([pruned.home.outcome(150)] * 2)] == [False, True]
+
+
+def test_nothing_leaves_on_the_strength_of_a_plan_that_a_change_came_after(pruned, monkeypatch):
+    """The plan knows nobody who needs the oldest entries; then, before they leave, a change names somebody who may."""
+    pruned.pay_for_hours(0, 30)
+    pruned.project()
+    plan, changes = Outlook.plan, iter(["none yet", "now"])
+
+    def changed_after(outlook, *args):
+        made = plan(outlook, *args)
+        if next(changes, None) == "now":
+            apply(pruned.log, lambda now: msgspec.structs.replace(now, fallback_only=True), pruned.home.now_us)
+        return made
+
+    monkeypatch.setattr(Outlook, "plan", changed_after)
+    pruner = Pruner(pruned.home.folder, pruned.log, pruned.outlook(), pruned, time.sleep)
+    assert pruner.step(KEPT, pruned.home.now_us).removed == 0
+    assert pruned.log.first == 1
+    assert pruner.step(KEPT, pruned.home.now_us).removed == 4
+
+
+def test_a_change_and_a_removal_do_not_happen_at_once(pruned):
+    pruned.pay_for_hours(0, 30)
+    pruned.project()
+    seen = []
+
+    def change(now):
+        pruning = threading.Thread(target=pruned.prune)
+        pruning.start()
+        pruning.join(0.3)
+        seen.append((pruning.is_alive(), pruned.log.first))
+        waiting.append(pruning)
+        return msgspec.structs.replace(now, fallback_only=True)
+
+    waiting = []
+    apply(pruned.log, change, pruned.home.now_us)
+    waiting[0].join()
+    assert seen == [(True, 1)]
 
 
 def test_nothing_young_leaves(pruned):

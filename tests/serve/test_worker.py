@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import uvloop
 
-from sentinel.errors import NotFound, NotReady, Overloaded, StorageProblem
+from sentinel.errors import NotReady, Overloaded, StorageProblem
 from sentinel.events.columns import Outcome
 from sentinel.model.bundle import load_bundle
 from sentinel.policy.deployment import Deployment
@@ -226,7 +226,7 @@ def test_outcomes_are_learned_after_the_transactions_of_their_turn(desk):
 
     asyncio.run(run())
     assert [(name, type(answer)) for name, answer in desk.told] == [
-        ("a", Decision), ("a", Noted), ("unknown", NotFound),
+        ("a", Decision), ("a", Noted), ("unknown", Noted),
     ]  # fmt: skip
 
 
@@ -375,18 +375,48 @@ def test_answers_and_repeats_wait_for_what_they_rest_on_in_their_order(desk):
                          lambda: desk.tell_outcome("a"), lambda: desk.tell_outcome("unknown")):  # fmt: skip
                 step()
                 await desk.turns()
-            assert desk.names == ["unknown"], "which rests on nothing"
+            assert desk.names == []
             desk.log.advance()
             await desk.turns()
-            assert desk.names == ["unknown", "a", "a"]
+            assert desk.names == ["a", "a"]
             desk.log.advance()
             await desk.turns()
-            assert desk.names == ["unknown", "a", "a", "b", "a", "a"]
+            assert desk.names == ["a", "a", "b", "a", "a"]
             assert [answer.replayed for answer in desk.of("a")] == [False, False, True, True]
             desk.log.advance()
             await desk.turns()
             assert (desk.names[-1], type(desk.told[-1][1])) == ("a", Noted)
+            desk.log.advance()
+            await desk.turns()
+            assert (desk.names[-1], desk.told[-1][1].known) == ("unknown", False)
             desk.assert_the_state_is_that_of_a_replay()
+
+    asyncio.run(run())
+
+
+def test_the_end_waits_for_what_is_not_durable_yet(desk):
+    async def run():
+        async with desk:
+            desk.log.delayed = True
+            desk.ask("a")
+            await desk.turns()
+            asyncio.get_running_loop().call_later(0.05, desk.log.advance)
+        assert [type(answer) for _, answer in desk.told] == [Decision]
+
+    asyncio.run(run())
+
+
+def test_who_waits_for_what_does_not_become_durable_is_told_so_at_the_end(desk, monkeypatch):
+    monkeypatch.setattr(worker_module, "_PATIENCE_S", 0.05)
+
+    async def run():
+        async with desk:
+            desk.log.delayed = True
+            desk.ask("a")
+            await desk.turns()
+        (answer,) = desk.of("a")
+        assert isinstance(answer, NotReady)
+        assert "it is not known whether this was stored" in str(answer)
 
     asyncio.run(run())
 
@@ -539,6 +569,29 @@ def test_what_was_durable_when_the_fault_came_is_told_as_decided(desk):
 
     asyncio.run(run())
     assert [(name, type(answer)) for name, answer in desk.told] == [("durable", Decision), ("refused", NotReady)]
+
+
+def test_a_fault_while_an_engine_is_opened_is_looked_after_before_that_decides(desk, monkeypatch):
+    """Else the log would be recovered under it, and what it has written and is not durable be void."""
+    monkeypatch.setattr(opener_module, "_RETRY_S", 0.01)
+    opened = desk.open_engine
+
+    def open_with_a_fault():
+        engine = opened()
+        if len(desk.engines) == 2:
+            desk.worker._in_loop(lambda: desk.worker._fail(StorageProblem("once more"), [])).result()
+        return engine
+
+    monkeypatch.setattr(desk.worker._opener, "_open_engine", open_with_a_fault)
+
+    async def run():
+        async with desk:
+            desk.worker._fail(StorageProblem("of a test"), [])
+            await desk.until(lambda: desk.worker.engine)
+            assert desk.worker.engine is desk.engines[2]
+            assert not desk.worker._opener.has_faults
+
+    asyncio.run(run())
 
 
 def test_a_log_that_cannot_recover_leaves_it_open_and_comes_back_by_itself(desk, monkeypatch):

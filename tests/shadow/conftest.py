@@ -18,7 +18,8 @@ from sentinel.events.columns import columns_of_events, concatenate, hash_texts
 from sentinel.events.files import history_of_frame
 from sentinel.model.bundle import MODEL_FILE, load_bundle, read_manifest
 from sentinel.model.registry import MANIFEST_FILE, Registry
-from sentinel.policy.thresholds import Policy, Thresholds
+from sentinel.policy.policies import Policy
+from sentinel.policy.thresholds import Thresholds
 from sentinel.record.applied import log_folder
 from sentinel.record.entries import Decided, Decider, Outcomes, body_of, decided_in, outcome_events
 from sentinel.record.file_log import FileLog
@@ -142,6 +143,7 @@ def remake(home):
         if model is not None:
             (folder / MODEL_FILE).write_bytes(model)
             changes["files"] = manifest.files | {MODEL_FILE: hashlib.sha256(model).hexdigest()}
+            changes["known_rows"] = ()
         manifest = msgspec.structs.replace(manifest, version=version, **changes)
         (folder / MANIFEST_FILE).write_bytes(msgspec.json.encode(manifest))
         Registry(folder.parent).record(version, msgspec.json.encode(manifest), "accepted")

@@ -9,7 +9,7 @@ from machine import Machine
 from msgspec import UNSET
 from witness import Witness, bare, said
 
-from sentinel.errors import Conflict, InvalidInput, NotFound, NotReady, Overloaded, SentinelError, StorageProblem
+from sentinel.errors import Conflict, InvalidInput, NotReady, Overloaded, SentinelError, StorageProblem
 from sentinel.events.columns import Outcome
 from sentinel.events.context import Context, ContextReader
 from sentinel.events.reader import TransactionReader
@@ -59,7 +59,8 @@ class Clients:
         self.told: dict[str, set[tuple[object, ...]]] = {}
         self.unanswered: set[str] = set()
         self.waiting = 0
-        self.counts = dict.fromkeys(("answered", "repeated", "refused", "unknown", "noted", "heard", "conflicts"), 0)
+        counted = ("answered", "challenged", "repeated", "refused", "unknown", "noted", "heard", "conflicts")
+        self.counts = dict.fromkeys(counted, 0)
         self.revision = 0
 
     def payments(self) -> list[Any]:
@@ -213,10 +214,14 @@ class Clients:
             assert event.is_fraud == answer.is_fraud
             known = said(event) in stored if not answer.replayed else said(event)[:3] in [one[:3] for one in stored]
             assert known, f"an outcome of {event.transaction_id} was acknowledged and is not durable"
+            if not answer.known:
+                row = self.witness.decisions.get(event.transaction_id)
+                is_here = row is not None and is_known and not self.is_old(row.received_us)
+                assert not is_here, f"{event.transaction_id} was decided, and its outcome is of nothing"
             self.told.setdefault(event.transaction_id, set()).add(said(event)[:3])
             self.counts["noted"] += 1
         else:
-            self._check_refusal(event, answer, is_known=is_known)
+            self._check_refusal(event, answer)
 
     def _content(self, report: Report) -> bytes:
         return bare(self.context.schemas[event_of(report.event)].encode(report.event))
@@ -252,12 +257,14 @@ class Clients:
         assert row is not None, f"{name} is answered and not durable"
         assert bare(row.content) == bare(self.schema.encode(event)), f"{name} got the answer to other content"
         stored = (
-            row.decision, row.fraud_probability, row.decider.review, row.decider.block, row.decider.model_version,
+            row.decision, row.fraud_probability, row.decider.review, row.decider.block,
+            row.decider.challenge, row.decider.model_version,
             row.detector, row.late, row.batch_size, row.latency_us, row.decider.degraded, row.decider.circuit,
             row.decider.variant, _who(row.decider),
         )  # fmt: skip
         assert stored == (
             answer.decision, answer.fraud_probability, answer.thresholds.review, answer.thresholds.block,
+            answer.thresholds.challenge,
             answer.model_version, answer.detector, answer.features_state == "late", answer.batch_size,
             answer.latency_us, answer.degraded, answer.circuit_breaker_state, answer.variant,
             answer.decided_by,
@@ -272,8 +279,9 @@ class Clients:
         self.answers[name] = repeat
         self.unanswered.discard(name)
         self.counts["answered"] += 1
+        self.counts["challenged"] += answer.decision == "challenge"
 
-    def _check_refusal(self, event: Any, answer: SentinelError, *, is_known: bool) -> None:
+    def _check_refusal(self, event: Any, answer: SentinelError) -> None:
         assert isinstance(answer, SentinelError), f"not an answer: {answer!r}"
         name, words = event.transaction_id, str(answer)
         if isinstance(answer, Conflict) and isinstance(event, Outcome):
@@ -285,9 +293,6 @@ class Clients:
             assert row is not None, f"{name} conflicts with nothing"
             assert bare(row.content) != bare(self.schema.encode(event)), f"{name} conflicts with itself"
             self.counts["conflicts"] += 1
-        elif isinstance(answer, NotFound):
-            row = self.witness.decisions.get(name)
-            assert row is None or not is_known or self.is_old(row.received_us), f"{name} was decided, and is not found"
         elif isinstance(answer, InvalidInput):
             assert event.event_time > self.machine.wall_us + FARTHEST_AHEAD_US // 2, words
         elif not isinstance(answer, Overloaded) and not any(one in words for one in _VOID):

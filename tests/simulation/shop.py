@@ -8,8 +8,10 @@ import polars as pl
 
 from sentinel import (
     Detector,
+    Policy,
     Schema,
     Training,
+    XGBoost,
     category,
     count,
     distinct,
@@ -57,7 +59,8 @@ V1 = Detector(
         distinct("channel", by="shop", over="1d"),
         fraud_rate(by="shop", over="1d", delay="30m"),
     ),
-    training=Training(trees=8, patience=8, max_depth=3, rare_below=2),
+    policy=Policy(review_at_fpr=0.1, block_at_fpr=0.05, challenge_at_fpr=0.5),
+    training=Training(rare_below=2, learner=XGBoost(trees=8, patience=8, max_depth=3)),
 )
 V2 = msgspec.structs.replace(
     V1,

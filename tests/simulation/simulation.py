@@ -41,8 +41,9 @@ from sentinel.record.segment import bases_in
 from sentinel.record.set_aside import SetAside
 from sentinel.record.snapshots import Snapshots
 from sentinel.record.subjects import SubjectKeys
+from sentinel.record.views.place import ViewPlace
 from sentinel.record.views.sqlite import FILE
-from sentinel.record.whole_snapshots import check_kept
+from sentinel.record.whole_snapshots import StillKept
 from sentinel.review import shadow_scores
 from sentinel.serve import lineup
 from sentinel.serve.engine import Engine
@@ -143,7 +144,7 @@ class Server:
             registry = Registry(run.home / "models")
             rollout = Rollout(lambda: deployment_in(self.log), change, registry, Counters())
             worker = Worker(self.log, lambda: self._engine(rollout), 64)
-            keeper = LogKeeper(run.home, self.log, Retention(run.keep_us, run.remember_us))
+            keeper = LogKeeper(run.home, self.log, Retention(run.keep_us, run.remember_us), ViewPlace(run.home))
             machine.spawn(self.process, "loop", lambda: self.loop.run(machine))
             self.loop.call_soon(self._start, rollout, worker, keeper)
             machine.block(lambda: self.is_stopping and self.worker is not None)
@@ -289,7 +290,7 @@ class Run:
         self.machine.spawn(process, name, lambda: main(process))
 
     def _project(self, process: Process) -> None:
-        projector.follow(self.home, lambda: not process.ended)
+        projector.follow(self.home, ViewPlace(self.home), lambda: not process.ended)
 
     def _save(self, process: Process) -> None:
         snapshotter.follow(self.home, self.snapshot_every, lambda: not process.ended)
@@ -433,8 +434,14 @@ class Run:
         def arrive() -> None:
             try:
                 change = how(self.random.random())
-                self._check_kept(change(deployment_in(server.log)), server.log)
-                clients.revision = server.worker.apply(change, by).revision
+                kept = self._check_kept(change(deployment_in(server.log)), server.log)
+
+                def checked(before: Deployment) -> Deployment:
+                    for one in kept:
+                        one.check()
+                    return change(before)
+
+                clients.revision = server.worker.apply(checked, by).revision
                 self.machine.trace(f"revision {clients.revision}")
             except SentinelError as error:
                 self.machine.trace(f"not changed: {type(error).__name__}")
@@ -496,11 +503,11 @@ class Run:
         if server.worker is not None and not server.is_stopping:
             self.machine.spawn(server.process, "eraser", erase_it)
 
-    def _check_kept(self, wanted: Deployment, log: HomeLog) -> None:
+    def _check_kept(self, wanted: Deployment, log: HomeLog) -> list[StillKept]:
         """As the admin API: a model is refused of whose features the log has not enough any more."""
         named = wanted.champion, wanted.experiment.version if wanted.experiment else None, wanted.shadow
-        for version in filter(None, named):
-            check_kept(log, self.witness.models.bundles[version].manifest, self.home / "snapshots")
+        manifests = [self.witness.models.bundles[version].manifest for version in filter(None, named)]
+        return [StillKept(log, one, self.home / "snapshots") for one in manifests]
 
     def _pass_time(self) -> None:
         machine = self.machine

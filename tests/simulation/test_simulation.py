@@ -29,6 +29,7 @@ MOST_SEEDS = 60
 def test_every_seed_keeps_what_was_promised(run_of, capsys):
     counts = all_of(range(FIRST, FIRST + RUNS), run_of, capsys)
     assert counts["answered"] > 10 * RUNS
+    assert counts["challenged"] > RUNS
     assert counts["values"] > 50 * RUNS
 
 

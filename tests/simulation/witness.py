@@ -20,6 +20,7 @@ from sentinel.model.bundle import Bundle
 from sentinel.policy.deployment import Deployment
 from sentinel.policy.thresholds import ACTIONS, Thresholds
 from sentinel.record.entries import (
+    NO_DECISION,
     ContextRow,
     DecisionRow,
     Erased,
@@ -225,6 +226,8 @@ class Witness:
             self._take_decisions(record)
         elif record.kind == Kind.OUTCOMES:
             self._take_outcomes(record)
+        elif record.kind == Kind.UNMATCHED:
+            self._take_unmatched(record)
         elif record.kind == Kind.REVOKED:
             self._take_revoked(record)
         elif record.kind == Kind.CONTEXT:
@@ -279,7 +282,8 @@ class Witness:
                     kept.oracle.hear(row)
             elif earlier.kind == Kind.REVOKED:
                 for row, sources in zip(revoked_rows(earlier), revoked_in(earlier).sources, strict=True):
-                    kept.oracle.unlearn(row, sources, self._newest(row))
+                    if row.about != NO_DECISION:
+                        kept.oracle.unlearn(row, sources, self._newest(row))
             kept.replay.take(earlier)
 
     def _take_decisions(self, record: Record) -> None:
@@ -314,7 +318,9 @@ class Witness:
             bundle = self.models.bundles[decider.model_version]
             score = float(bundle.scorer.score(row.features.reshape(1, -1))[0])
             assert score == row.fraud_probability, f"{row.transaction_id} has another score than its features"
-        level = Thresholds(decider.review, decider.block).levels(np.array([row.fraud_probability]))[0]
+        level = Thresholds(decider.review, decider.block, decider.challenge).levels(np.array([row.fraud_probability]))[
+            0
+        ]
         assert row.decision == str(ACTIONS[level]), f"{row.transaction_id} has another action than its score"
 
     def _show(self, kept: Kept, row: DecisionRow) -> None:
@@ -340,6 +346,22 @@ class Witness:
             for kept in self.kept.values():
                 if row.position >= kept.begin:
                     kept.oracle.hear(row)
+
+    def _take_unmatched(self, record: Record) -> None:
+        """Of what was never decided, or was forgotten by then; no feature hears of it."""
+        for row in outcome_rows(record):
+            decision = self.decisions.get(row.transaction_id)
+            is_forgotten = decision is None or record.received_us - decision.received_us >= self.remember_us
+            assert is_forgotten, f"{row.transaction_id} was decided, and its outcome is of nothing"
+            assert row.about == NO_DECISION
+            assert self.maybe_told[row.transaction_id][said(row)] > 0, (
+                f"an outcome of {row.transaction_id} is kept at {row.position}, and nobody was told that"
+            )
+            known = [one for one in self._counting(row) if record.received_us - one.received_us < self.remember_us]
+            mine = [one for one in known if one.told_by == row.told_by]
+            assert len(mine) < _MOST_OF_ONE, f"{row.told_by} has told too many outcomes of {row.transaction_id}"
+            assert not mine or said(mine[-1])[:3] != said(row)[:3] or known[-1].is_fraud != row.is_fraud, "told twice"
+            self.outcomes[row.transaction_id].append(row)
 
     def _take_context(self, record: Record) -> None:
         for row in context_rows(record):
@@ -368,18 +390,22 @@ class Witness:
             counting = self._counting(row)
             gone = [one for one in counting if _is_covered(one, of)]
             left = [one for one in counting if one not in gone]
-            is_old = record.received_us - self._received_us[row.about] >= self.remember_us
+            is_unmatched = row.about == NO_DECISION
+            is_old = not is_unmatched and record.received_us - self._received_us[row.about] >= self.remember_us
             newest = {one.source: one for one in left}
             in_order = sorted(newest.values(), key=lambda one: one.position)
             expected = tuple(Standing(one.source, one.is_fraud, one.time_us) for one in in_order)
             if not is_old:
                 assert gone, f"nothing of {row.transaction_id} is left to take back"
-                assert sources == tuple(sorted({one.source for one in gone})), f"other sources of {row.transaction_id}"
+                of_features = () if is_unmatched else tuple(sorted({one.source for one in gone}))
+                assert sources == of_features, f"other sources of {row.transaction_id}"
                 assert row.standing == expected, f"what counts of {row.transaction_id} is not what is left"
+            self.revoked |= {one.position: row.position for one in gone}
+            if is_unmatched:
+                continue
             newest_at = self._newest(row)
             if newest_at != row.about and record.received_us - self._received_us[newest_at] < self.remember_us:
                 assert not sources, f"features know {row.transaction_id} as it was decided again"
-            self.revoked |= {one.position: row.position for one in gone}
             for kept in self.kept.values():
                 if row.position >= kept.begin:
                     kept.oracle.unlearn(row, sources, newest_at)

@@ -44,7 +44,13 @@ def test_names_and_labels_that_dashboards_know(counters):
     assert samples[("sentinel_decisions_total", ("decision", "allow"))] == 100 + Slot.APPROVE
     assert samples[("sentinel_decisions_total", ("decision", "review"))] == 100 + Slot.REVIEW
     assert samples[("sentinel_decisions_total", ("decision", "block"))] == 100 + Slot.BLOCK
-    for action, slot in (("approve", Slot.APPROVE), ("review", Slot.REVIEW), ("block", Slot.BLOCK)):
+    assert samples[("sentinel_decisions_total", ("decision", "challenge"))] == 100 + Slot.CHALLENGE
+    for action, slot in (
+        ("approve", Slot.APPROVE),
+        ("challenge", Slot.CHALLENGE),
+        ("review", Slot.REVIEW),
+        ("block", Slot.BLOCK),
+    ):
         assert samples[("sentinel_actions_total", ("action", action))] == 100 + slot
     assert samples[("sentinel_cache_total", ("result", "hit"))] == 100 + Slot.CACHE_HITS
     assert samples[("sentinel_cache_total", ("result", "miss"))] == 100 + Slot.CACHE_MISSES

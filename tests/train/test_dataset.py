@@ -8,6 +8,7 @@ from sentinel.detector import Detector, Training
 from sentinel.events.files import history_of_frame
 from sentinel.events.schema import Schema
 from sentinel.features.definitions import count, field, fraud_rate
+from sentinel.learner import XGBoost
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.train.dataset import build_dataset
@@ -16,7 +17,7 @@ from sentinel.train.pipeline import train
 DETECTOR = Detector(
     schema=Schema(keys=("card",)),
     features=(field("amount"), count(by="card", over="1h"), fraud_rate(by="card", over="30d", delay="1h")),
-    training=Training(trees=5),
+    training=Training(learner=XGBoost(trees=5)),
 )
 ROWS = 3_000
 

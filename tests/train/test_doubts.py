@@ -34,6 +34,7 @@ def test_nothing_is_said_of_a_model_that_works():
         ({"amount": LABELS + 0.0}, "ranking by amount alone is as good as the model: average precision 1"),
         ({"scores": RNG.random(N, np.float32)}, "AUC ROC"),
         ({"scores": -GOOD, "thresholds": Thresholds(0, None)}, "no fraud that chance would not"),
+        ({"thresholds": Thresholds(0.3, None)}, "take 50% of the legitimate transactions of the test part"),
         ({"thresholds": Thresholds(1.0, None)}, "find 0 of 40 frauds: allow more false alarms by review_at_fpr"),
         ({"thresholds": Thresholds(0.58, 1.0)}, "block finds no fraud"),
         ({"training": TRAINED | {"trees_used": 3}}, "only 3 trees"),

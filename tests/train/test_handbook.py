@@ -12,11 +12,14 @@ from sentinel.detectors.handbook import HANDBOOK_FEATURES, detector
 from sentinel.errors import DataProblem
 from sentinel.events.files import history_of_frame, read_history
 from sentinel.events.reading import Reading
+from sentinel.learner import XGBoost
 from sentinel.train.handbook import TEST_FOLDS, VALIDATION_FOLDS, WEEK, Prepared, benchmark, card_precision
 
 FOLD = date(2020, 3, 2)
 DAYS = 24  # three days before the fold, and its three weeks
-SMALL = msgspec.structs.replace(detector, features=HANDBOOK_FEATURES, training=Training(trees=3, max_depth=2))
+SMALL = msgspec.structs.replace(
+    detector, features=HANDBOOK_FEATURES, training=Training(learner=XGBoost(trees=3, max_depth=2))
+)
 
 
 def frame(seed, n=600, cards=25):

@@ -12,6 +12,7 @@ from sentinel.events.files import history_of_frame
 from sentinel.events.replay import columns_of_frame
 from sentinel.events.times import iso
 from sentinel.features.store import MemoryStore
+from sentinel.learner import XGBoost
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.train.dataset import replay
@@ -23,7 +24,7 @@ SHOP = load_detector(str(Path(__file__).parents[1] / "shop_detector.py"))
 DAY_US = 86_400_000_000
 TOLD = msgspec.structs.replace(
     SHOP, name="told", schema=msgspec.structs.replace(SHOP.schema, outcome_time="known_at"),
-    training=msgspec.structs.replace(SHOP.training, trees=5),
+    training=msgspec.structs.replace(SHOP.training, learner=XGBoost(trees=5)),
 )  # fmt: skip
 LABELLED = msgspec.structs.replace(SHOP, name="labelled", training=TOLD.training)
 

@@ -16,6 +16,7 @@ from sentinel.detector import Detector, Training
 from sentinel.events.files import History, history_of_frame
 from sentinel.events.schema import Schema
 from sentinel.features.definitions import count, field, mean, total
+from sentinel.learner import XGBoost
 from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment
 from sentinel.simulate.payments import simulate
@@ -26,7 +27,9 @@ TREES = 200
 VECTORS = 100_000
 HOT = 100
 _HISTORY = 60_000
-_TRAINING = Training(trees=TREES, patience=TREES, learning_rate=0.01, max_depth=5, eval_metric="logloss")
+_TRAINING = Training(
+    learner=XGBoost(trees=TREES, patience=TREES, learning_rate=0.01, max_depth=5, eval_metric="logloss")
+)
 
 VECTOR_FIELDS = tuple(f"V{i}" for i in range(1, 30))
 VECTOR_DETECTOR = Detector(

@@ -1,15 +1,20 @@
-"""Commands that correct what the log says: outcomes are taken back, and what is personal is erased."""
+"""Commands that correct what the log says: outcomes are recorded or taken back, and what is personal is erased."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sentinel.cli.options import Home, Json, settings_of
+from sentinel.cli.options import Home, Json, renames_in, settings_of
 from sentinel.cli.terminal import tell
 from sentinel.commands.terminal import shown
 from sentinel.errors import InvalidDefinition
+from sentinel.events.labels import labels_of
+from sentinel.events.reading import Dialect, Reading
 
-outcomes = typer.Typer(help="Take back outcomes that should not have been told.", no_args_is_help=True)
+outcomes = typer.Typer(
+    help="Record outcomes of a file, and take back what should not have been told.", no_args_is_help=True
+)
 
 
 @outcomes.command("revoke")
@@ -35,6 +40,57 @@ def outcomes_revoke(
         f"transactions {'would be' if dry_run else 'are'} judged otherwise without them"
     )
     tell(done, [said], as_json=as_json)
+
+
+@outcomes.command("import")
+def outcomes_import(
+    file: Annotated[Path, typer.Argument(help="Chargebacks: a .csv, .jsonl or .parquet file.")],
+    match: Annotated[
+        str, typer.Option("--match", help="What names a transaction: id, or amount,card,date and other fields.")
+    ] = "id",
+    columns: Annotated[
+        str | None,
+        typer.Option("--map", help="COLUMN=FIELD,..; beside fields: outcome_time, stage, is_fraud, reason."),
+    ] = None,
+    stages: Annotated[
+        str | None, typer.Option("--stages", help="Stages of your own: STAGE=1 (fraud), STAGE=0, STAGE=none.")
+    ] = None,
+    labels: Annotated[str | None, typer.Option("--labels", help="What words of is_fraud mean, as yes=1,no=0.")] = None,
+    source: Annotated[str, typer.Option("--source", help="Whose word it is.")] = "chargebacks",
+    batch: Annotated[str | None, typer.Option("--batch", help="Its name [made of what the file holds].")] = None,
+    days: Annotated[int, typer.Option("--days", help="How many days a date may be off its transaction's.")] = 0,
+    report: Annotated[Path | None, typer.Option("--report", help="CSV file for what becomes of each row.")] = None,
+    timezone: Annotated[str | None, typer.Option("--timezone", help="Of times without an offset [UTC].")] = None,
+    time_format: Annotated[str | None, typer.Option("--time-format", help="Of times that are not ISO 8601.")] = None,
+    separator: Annotated[str | None, typer.Option("--separator", help="Of CSV columns [found in the head].")] = None,
+    encoding: Annotated[str | None, typer.Option("--encoding", help="Of text, as latin-1 [UTF-8].")] = None,
+    decimal: Annotated[str | None, typer.Option("--decimal", help="`,` where numbers are written as 1.234,50.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what it would record, and record nothing.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Record the outcomes of a file of disputes: a chargeback is fraud, one that was won is none; the last word counts.
+
+    The same file again adds nothing. `sentinel outcomes revoke --key import:BATCH` takes all of it back. A server that
+    runs is asked.
+    """
+    from sentinel.commands.chargebacks.importing import Asked, import_outcomes
+    from sentinel.commands.progress import stages as bars
+
+    reading = Reading(
+        renames=renames_in(columns),
+        dialect=Dialect(separator="\t" if separator == "tab" else separator, encoding=encoding),
+        decimal=decimal, timezone=timezone, time_format=time_format, labels=labels_of(labels) if labels else {},
+    )  # fmt: skip
+    asked = Asked(file, match, stages, source, batch, days, report, dry_run)
+    with bars() as stage:
+        done = import_outcomes(settings_of(home), asked, reading, stage)
+    verb = "would be recorded" if dry_run else "recorded"
+    kept = f", {done.unmatched:,} of them kept for the next history" if done.unmatched else ""
+    lines = [f"{done.recorded:,} outcomes {verb}{kept}; {done.known:,} were known; told by {done.told_by}"]
+    lines += [f"  {n:,} of {done.rows:,} rows: {fate}" for fate, n in sorted(done.fates.items()) if fate != "told"]
+    lines += [f"  refused: {shown(why)}" for why in done.refused.values()]
+    tell(done, lines, as_json=as_json)
 
 
 def erase(

@@ -168,7 +168,8 @@ def explain(
 ) -> None:
     """Why a transaction got its score: how much each feature of the stored decision moved the log-odds of fraud.
 
-    What is shown adds up: the model's average, the reasons, and all other features together.
+    What is shown adds up: the model's average, the reasons, and all other features together. Of a random forest they
+    are probabilities.
     """
     from sentinel.commands.replay import explain_one
 
@@ -176,6 +177,7 @@ def explain(
     why = found.why
     widest = max((len(one.feature) for one in why.reasons), default=0)
     decided = f"{found.decision}, fraud probability {found.fraud_probability:.6g}"
+    decided += f"; in {'log-odds' if why.unit == 'log_odds' else why.unit} of fraud:"
     lines = [
         f"{shown(found.transaction_id)} at position {found.position}, by {found.model_version}: {decided}",
         f"{'on average':{widest}}  {why.expected:+8.3f}",

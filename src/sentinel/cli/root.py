@@ -9,7 +9,25 @@ import typer
 from typer.core import TyperGroup
 
 from sentinel import __version__
-from sentinel.cli import bench, corrections, inspect, keys, log, models, serving, tables, training, views
+from sentinel.cli import (
+    bench,
+    corrections,
+    data,
+    evaluation,
+    feast,
+    gate,
+    history,
+    inspect,
+    keys,
+    log,
+    models,
+    retraining,
+    serving,
+    tables,
+    thresholds,
+    training,
+    views,
+)
 from sentinel.cli.terminal import terminal
 from sentinel.commands.terminal import shown
 from sentinel.errors import SentinelError
@@ -18,7 +36,7 @@ from sentinel.record.private import keep_private
 from sentinel.telemetry.logs import configure_logging
 
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
-TRAINING_MODULES = ("matplotlib", "onnx", "polars", "scipy", "sklearn", "xgboost")
+TRAINING_MODULES = ("imblearn", "lightgbm", "matplotlib", "onnx", "polars", "scipy", "sklearn", "xgboost")
 """What the extra `train` brings: a server is installed without."""
 
 
@@ -56,17 +74,27 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+for _name, _of_models in {
+    "gate": gate.models_gate, "compare": gate.models_compare, "rollback": gate.models_rollback,
+    "report": gate.models_report,
+}.items():  # fmt: skip
+    models.models.command(_name)(_of_models)
 for _name, _group in {
     "features": training.features, "models": models.models, "log": log.log, "outcomes": corrections.outcomes,
-    "views": views.views, "tables": tables.tables, "keys": keys.keys, "benchmark": training.benchmark,
-    "bench": bench.bench,
+    "history": history.history, "views": views.views, "tables": tables.tables, "keys": keys.keys,
+    "benchmark": training.benchmark, "bench": bench.bench,
+    "data": data.data, "feast": feast.feast,
 }.items():  # fmt: skip
     app.add_typer(_group, name=_name)
 for _command in (
-    training.demo, training.simulate, inspect.inspect, training.train, training.evaluate, training.parity,
-    serving.serve, log.replay, log.explain, log.audit, corrections.erase, serving.doctor,
+    training.demo, training.simulate, inspect.inspect, training.train, retraining.retrain, evaluation.evaluate,
+    training.parity, serving.serve, log.replay, log.explain, log.audit, corrections.erase, serving.doctor,
 ):  # fmt: skip
     app.command()(_command)
+
+
+models.models.command("thresholds")(thresholds.thresholds)
+models.models.command("what-if")(thresholds.what_if)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Commands that serve, and look whether that can be done."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,9 +24,24 @@ def serve(
         int | None,
         typer.Option("--workers", help="Processes; more than one answers /predict only [$SENTINEL_WORKERS, 1]."),
     ] = None,
+    retrain: Annotated[
+        str | None, typer.Option("--retrain", help="When to train a new model, as cron writes it [$SENTINEL_RETRAIN].")
+    ] = None,
+    retrain_on: Annotated[
+        str | None, typer.Option("--retrain-on", help="Other reasons to: drift,labels:500 [$SENTINEL_RETRAIN_ON].")
+    ] = None,
+    retrain_data: Annotated[
+        Path | None, typer.Option("--retrain-data", help="The history to learn from [$SENTINEL_RETRAIN_DATA].")
+    ] = None,
+    retrain_detector: Annotated[
+        str | None, typer.Option("--retrain-detector", help="A preset or a .py file [$SENTINEL_RETRAIN_DETECTOR].")
+    ] = None,
 ) -> None:
     """Answer transactions over HTTP until Ctrl-C or SIGTERM; see /docs once it runs."""
-    settings = settings_of(home, port=port, host=host, workers=workers)
+    settings = settings_of(
+        home, port=port, host=host, workers=workers,
+        retrain=retrain, retrain_on=retrain_on, retrain_data=retrain_data, retrain_detector=retrain_detector,
+    )  # fmt: skip
     for told in strangers_in(os.environ, Settings.__struct_fields__):
         terminal.print(f"[yellow]{told}[/yellow]", soft_wrap=True)
     terminal.print(f"{settings.url} (docs at /docs), home {settings.home}")

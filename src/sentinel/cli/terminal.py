@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from sentinel.commands.terminal import Terminal
+from sentinel.commands.terminal import Terminal, visible
 from sentinel.commands.terminal import as_json as encoded
 
 terminal = Terminal()
@@ -13,6 +13,11 @@ terminal = Terminal()
 def print_json(value: Any) -> None:
     """One JSON object on standard output."""
     sys.stdout.write(encoded(value) + "\n")
+
+
+def print_text(text: str) -> None:
+    """A text of several lines on standard output, to be kept in a file; what could move a terminal is escaped."""
+    sys.stdout.write("\n".join(map(visible, text.split("\n"))))
 
 
 def tell_lines(lines: Iterable[str]) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
+import numpy as np
 import typer
 
 from sentinel.cli.options import DataFile, DetectorName, Home, Json, Port, reads_history, settings_of
 from sentinel.cli.terminal import print_json, tell, terminal
+from sentinel.cli.verdict import verdict_lines
 from sentinel.config import DEFAULT_HOME
 from sentinel.errors import InvalidDefinition
 from sentinel.events.reading import Reading
@@ -41,20 +42,35 @@ def demo(
 
 def simulate(
     out: Annotated[Path, typer.Option("--out", help="File to write: .parquet, .csv or .jsonl.")],
-    transactions: Annotated[int, typer.Option("--transactions", "-n", help="How many.")] = 100_000,
+    transactions: Annotated[int | None, typer.Option("--transactions", "-n", help="How many [100,000].")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same bytes.")] = 42,
     detector: Annotated[
-        str, typer.Option("--detector", "-d", help="Whose fields to write: payments or velocity.")
+        str, typer.Option("--detector", "-d", help="Whose fields to write: payments, velocity or creditcard.")
     ] = "payments",
+    legit: Annotated[
+        int | None, typer.Option("--legit", help="Draw so many legitimate rows on their own (velocity, creditcard).")
+    ] = None,
+    fraud: Annotated[int | None, typer.Option("--fraud", help="And so many frauds.")] = None,
     events_out: Annotated[
         Path | None, typer.Option("--events-out", help="File for the logins and changes of passwords beside them.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make card payments with seven kinds of fraud, outcomes that arrive late, and the logins beside them."""
-    from sentinel.commands.simulate import simulate_to_file
+    """Make card payments with seven kinds of fraud, outcomes that arrive late, and the logins beside them.
 
-    facts = simulate_to_file(out, transactions, seed, detector, events_out)
+    With --legit and --fraud, rows that have nothing to do with each other: the numbers of `velocity` by the
+    distributions of Sentinel-Stream, or a file of the shape of the European card data.
+    """
+    from sentinel.commands.simulate import draw_to_file, simulate_to_file
+
+    if legit is None and fraud is None:
+        facts = simulate_to_file(out, 100_000 if transactions is None else transactions, seed, detector, events_out)
+    elif legit is None or fraud is None or transactions is not None or events_out is not None:
+        raise InvalidDefinition(
+            "--legit and --fraud belong together, and leave no place for --transactions or --events-out"
+        )
+    else:
+        facts = draw_to_file(out, legit, fraud, seed, detector)
     said = f"{facts['transactions']:,} transactions, {facts['frauds']:,} of them fraud, in {out}"
     beside = [] if events_out is None else [f"{facts['events']:,} context events in {events_out}"]
     tell(facts, [said, *beside], as_json=as_json)
@@ -82,41 +98,78 @@ def train(
     data: DataFile,
     detector: DetectorName = "payments",
     home: Home = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Search for a better training for so long, as 10m.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One fit: no folds, no calibration, no refit.")] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of every chance in training [the detector's].")] = None,
+    target_fpr: Annotated[
+        float | None, typer.Option("--target-fpr", help="Largest share of false alarms, as 0.01 [the detector's].")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="`time`, or `random`: stratified 80/20, to compare [the detector's].")
+    ] = None,
+    refit: Annotated[
+        str | None, typer.Option("--refit", help="What the model learns from in the end: none, validation, all.")
+    ] = None,
+    calibration: Annotated[
+        str | None, typer.Option("--calibration", help="What makes scores probabilities: beta, isotonic, none [beta].")
+    ] = None,
     promote: Annotated[bool, typer.Option("--promote", help="Promote it even when there is a champion.")] = False,
+    learner: Annotated[
+        str | None,
+        typer.Option(
+            "--learner",
+            help="What to learn with instead of the detector's: xgboost, lightgbm, catboost, random_forest or "
+            "logistic_regression.",
+        ),
+    ] = None,
+    mlflow: Annotated[
+        bool | None, typer.Option("--mlflow/--no-mlflow", help="Tell MLflow of it [if its address is given].")
+    ] = None,
+    mlflow_tracking_uri: Annotated[
+        str | None,
+        typer.Option("--mlflow-tracking-uri", help="Its address [$MLFLOW_TRACKING_URI, sqlite:///mlflow.db]."),
+    ] = None,
+    mlflow_experiment: Annotated[
+        str | None, typer.Option("--mlflow-experiment", help="The experiment there [sentinel].")
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Write no version that misses promotion_policy.yaml of the home folder.")
+    ] = False,
     as_json: Json = False,
     *,
     reading: Reading,
 ) -> None:
     """Train on a history, prove the model, and write it as a new version."""
+    from sentinel.commands.experiment import asked_of, experiment_of, leaderboard_lines
     from sentinel.commands.history import train_detector
+    from sentinel.commands.tracking import tracking_of
 
-    settings = settings_of(home)
-    manifest, champion = train_detector(settings, detector, data, reading, promote=promote)
-    shown = {"version": manifest.version, "champion": champion, "metrics": manifest.metrics}
-    lines = metric_lines(manifest.version, manifest.metrics)
+    settings, how = settings_of(home), experiment_of(budget, quick=quick, refit=refit, calibration=calibration)
+    tracking = tracking_of(mlflow, mlflow_tracking_uri, mlflow_experiment)
+    asked = asked_of(detector, learner=learner, seed=seed, target_fpr=target_fpr, split=split)
+    manifest, champion, verdict, report = train_detector(
+        settings, asked, data, reading, how, promote=promote, gate=gate, tracking=tracking
+    )
+    board = manifest.training["experiment"]["leaderboard"]
+    shown = {
+        "version": manifest.version,
+        "champion": champion,
+        "gate": verdict,
+        "report": str(report),
+        "metrics": manifest.metrics,
+        "leaderboard": board,
+    }
+    lines = [*leaderboard_lines(board), *metric_lines(manifest.version, manifest.metrics)]
+    if verdict is not None:
+        lines += verdict_lines(verdict)
     if champion != manifest.version:
-        lines.append(f"{champion} stays champion; `sentinel models promote {manifest.version}` changes that")
+        stays = f"{champion} stays champion" if champion else "there is no champion"
+        lines.append(f"{stays}; `sentinel models promote {manifest.version}` changes that")
+    lines.append(f"its report: {report}")
     tell({**shown, "thresholds": manifest.thresholds, "certificate": manifest.certificate}, lines, as_json=as_json)
     warn_of(manifest.version, manifest.metrics)
-
-
-@reads_history
-def evaluate(
-    data: DataFile,
-    detector: DetectorName = "payments",
-    home: Home = None,
-    model: Annotated[str | None, typer.Option("--model", help="Version; the champion when left out.")] = None,
-    as_json: Json = False,
-    *,
-    reading: Reading,
-) -> None:
-    """Measure a trained model: on the test part of its own history, or on what is later than that in another file."""
-    from sentinel.commands.history import evaluate_model
-
-    report = evaluate_model(settings_of(home), detector, data, reading, version=model)
-    version, metrics = str(report["version"]), msgspec.to_builtins(report["metrics"])
-    tell(report, [f"measured on {report['measured_on']}", *metric_lines(version, metrics)], as_json=as_json)
-    warn_of(version, metrics)
 
 
 @reads_history
@@ -178,25 +231,46 @@ def metric_lines(version: str, metrics: dict[str, Any]) -> list[str]:
     ranked += [(f"ranking by {name:<9}", one) for name, one in metrics["baselines"].items()]
     for name, one in ranked:
         lines.append(f"  {name} {one['value']:.4f}  (95 %: {one['low']:.4f} to {one['high']:.4f})")
-    lowest = [metrics[name] and metrics[name]["threshold"] for name in ("review", "block")]
-    for name in ("review", "block"):
+    actions = [name for name in ("challenge", "review", "block") if name != "challenge" or metrics.get(name)]
+    lowest = [metrics[name] and metrics[name]["threshold"] for name in actions]
+    for name in actions:
         one = metrics[name]
         found = one and (
             f"from {told_apart(one['threshold'], lowest)}: precision {one['precision']:.3f}, recall {one['recall']:.3f}"
         )
         lines.append(f"  {name} {found}" if found else f"  {name}: never")
-    return lines
+    return [*lines, *_effect_lines(metrics["effects"])] if "effects" in metrics else lines
+
+
+def _effect_lines(effects: dict[str, Any]) -> list[str]:
+    """What the thresholds do a day, in money and in work."""
+    cost, saved = effects["cost_a_day"], effects["saved_a_day"]
+    work = [
+        f"{name} {effects[f'{name}_a_day']['value']:,.1f} ({effects[f'{name}_a_day']['low']:,.1f} to "
+        f"{effects[f'{name}_a_day']['high']:,.1f})"
+        for name in ("challenges", "reviews", "blocks")
+        if effects[f"{name}_a_day"]["value"]
+    ]
+    return [
+        f"  cost a day           {cost['value']:,.2f}  (95 %: {cost['low']:,.2f} to {cost['high']:,.2f})",
+        f"  saved a day          {saved['value']:,.2f}  (95 %: {saved['low']:,.2f} to {saved['high']:,.2f})",
+        f"  work a day           {', '.join(work) or 'none'}",
+    ]
 
 
 def told_apart(value: float, among: Sequence[float | None]) -> str:
-    """A number with 4 decimals, or as many as it takes to differ from the others where it does.
+    """A number with four significant digits, or as many as it takes to differ from the others where it does.
 
-    >>> told_apart(0.01447, [0.01447, 0.01452]), told_apart(0.5, [0.5, None])
-    ('0.01447', '0.5000')
+    >>> told_apart(0.01447, [0.01447, 0.014471]), told_apart(0.5, [0.5, None]), told_apart(0.0000123456, [])
+    ('0.01447', '0.5', '0.00001235')
     """
     others = [one for one in among if one is not None and one != value]
     for digits in range(4, 18):
-        shown = f"{value:.{digits}f}"
-        if shown not in [f"{one:.{digits}f}" for one in others]:
+        shown = _significant(value, digits)
+        if shown not in [_significant(one, digits) for one in others]:
             return shown
     return repr(value)
+
+
+def _significant(value: float, digits: int) -> str:
+    return np.format_float_positional(value, digits, fractional=False, trim="-")

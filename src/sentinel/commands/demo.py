@@ -89,7 +89,7 @@ def run_demo(
         history = with_tables_read(history, detector.schema, reading, settings.secrets())
         history = moved_to_now(detector.schema, history)
         older, newer = parts_of(detector.schema, history, int(len(history) * (1 - LIVE_SHARE)))
-        registry = Registry(settings.models)
+        registry = Registry(settings.models_folder)
         manifest = train(detector, older, registry, stage, signer(settings.signing_key_file))
         HomeDeployment(settings.home).promote(manifest.version)
         put_tables(settings.home, detector.schema, history.tables)
@@ -244,8 +244,9 @@ def _delay_us(live: Traffic) -> int:
 
 
 def _bar(actions: Counter[str]) -> Text:
-    colours = {"approve": "green", "review": "yellow", "block": "red"}
-    parts = [(f"{name} {actions[name]:,}   ", colour) for name, colour in colours.items()]
+    colours = {"approve": "green", "challenge": "cyan", "review": "yellow", "block": "red"}
+    shown = [name for name in colours if name != "challenge" or actions[name]]
+    parts = [(f"{name} {actions[name]:,}   ", colours[name]) for name in shown]
     return Text.assemble(*parts)
 
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from sentinel.commands.registry_of_home import registry_of
 from sentinel.commands.server_process import port_is_free
 from sentinel.config import Settings, age_us
 from sentinel.errors import SentinelError
@@ -19,8 +20,6 @@ from sentinel.events.times import duration_us, iso
 from sentinel.features import kernel
 from sentinel.homes import Place, homes_in
 from sentinel.model.bundle import load_bundle, read_manifest
-from sentinel.model.registry import Registry
-from sentinel.model.signing import read_trusted_keys
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.coverage import Coverage
 from sentinel.record.feature_state import check_reads
@@ -30,14 +29,13 @@ from sentinel.record.log_reader import FileLogReader
 from sentinel.record.problem import problem_of
 from sentinel.record.rotation import rotation_in
 from sentinel.record.verify import verify
-from sentinel.record.views.sqlite import FILE as VIEW_FILE
-from sentinel.record.views.sqlite import SqliteView
+from sentinel.record.views.place import ViewPlace
 from sentinel.transport.access.store import KeyStore
 
 _SLOW_FSYNC_MS = 20.0
 _SOON_US = 14 * 86_400_000_000
 _LIBRARIES = ("cryptography", "fastapi", "msgspec", "numba", "numpy", "onnxruntime", "sqlalchemy", "uvicorn")
-_OF_TRAINING = ("onnx", "polars", "scikit-learn", "xgboost-cpu")
+_OF_TRAINING = ("imbalanced-learn", "lightgbm", "onnx", "polars", "scikit-learn", "xgboost-cpu")
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -185,7 +183,7 @@ def _keys(settings: Settings) -> tuple[bool, str]:
 
 
 def _models(settings: Settings) -> tuple[bool, str]:
-    registry = Registry(settings.models, read_trusted_keys(settings.trusted_keys_file))
+    registry = registry_of(settings)
     if not registry.versions():
         return True, "none yet; `sentinel train` makes the first"
     champion = HomeDeployment(settings.home).champion()
@@ -193,15 +191,17 @@ def _models(settings: Settings) -> tuple[bool, str]:
     if log_folder(settings.home).exists():
         with closing(FileLogReader(log_folder(settings.home))) as log:
             check_reads(log, bundle.manifest)
+    known = ", ".join(f"{one.score:.4f} of its known {one.was} row" for one in bundle.manifest.known_rows)
+    said = f"; it says {known}" if known else "; it was trained before models knew two rows"
     return (
         True,
-        f"{len(registry.versions())} trained; {champion} ({bundle.manifest.detector}) is the champion and whole",
+        f"{len(registry.versions())} trained; {champion} ({bundle.manifest.detector}) is the champion and whole{said}",
     )
 
 
 def _history(settings: Settings) -> tuple[bool, str, bool]:
     """An old history breaks nothing, so it is well; what it costs is told."""
-    folder, registry = log_folder(settings.home), Registry(settings.models)
+    folder, registry = log_folder(settings.home), registry_of(settings)
     if not registry.versions() or not folder.exists():
         return True, "none in use yet", False
     manifest = read_manifest(registry.path(HomeDeployment(settings.home).champion()))
@@ -236,9 +236,10 @@ def _view(settings: Settings) -> tuple[bool, str]:
         return False, problem
     if not folder.exists():
         return True, "none yet; the first start makes it"
-    with closing(FileLogReader(folder)) as log, closing(SqliteView(settings.home / VIEW_FILE)) as view:
+    place = ViewPlace(settings.home, settings.database_url)
+    with closing(FileLogReader(folder)) as log, closing(place.open()) as view:
         lag = Follower(log, view.position.position).lag
-    return True, f"{lag:,} entries behind the log" if lag else "it has all that the log has"
+    return True, f"{place.name}: {f'{lag:,} entries behind the log' if lag else 'it has all that the log has'}"
 
 
 def _hash_key(settings: Settings) -> tuple[bool, str]:
@@ -249,7 +250,7 @@ def _hash_key(settings: Settings) -> tuple[bool, str]:
         rotation = rotation_in(log)
     if rotation is None:
         return True, "it was never rotated"
-    path = Registry(settings.models).path(HomeDeployment(settings.home).champion())
+    path = registry_of(settings).path(HomeDeployment(settings.home).champion())
     horizon_us = read_manifest(path).plan.compiled.horizon_us
     given, keep_us = settings.given_key_before.read(), age_us(settings.keep_log)
     kept_us = None if keep_us is None else max(keep_us, duration_us(settings.remember_ids))

@@ -7,10 +7,10 @@ import msgspec
 
 from sentinel.commands.audited import note_in_log
 from sentinel.commands.owner import ask_owner
+from sentinel.commands.registry_of_home import registry_of
 from sentinel.config import Settings
 from sentinel.events.reader import TransactionReader
 from sentinel.model.bundle import read_manifest
-from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.erasure import Erasure, erase
 from sentinel.record.home_log import HomeLog
@@ -23,7 +23,7 @@ def erase_subject(settings: Settings, key: str, value: str) -> Erasure:
     if said is not None:
         return msgspec.convert(said, Erasure)
     champion = HomeDeployment(settings.home).champion()
-    schema = read_manifest(Registry(settings.models).path(champion)).plan.schema
+    schema = read_manifest(registry_of(settings).path(champion)).plan.schema
     reader, now_us = TransactionReader(schema, settings.secrets()), time.time_ns() // 1000
     with closing(HomeLog.open(log_folder(settings.home), now_us)) as log, closing(SubjectKeys(settings.home)) as keys:
         done = erase(log, keys, reader, (key, value), now_us)

@@ -26,6 +26,7 @@ from sentinel.errors import SentinelError
 from sentinel.events.columns import LABEL_UNKNOWN, EventColumns, concatenate, outcome_rows
 from sentinel.events.files import History
 from sentinel.events.replay import columns_of_frame, context_columns
+from sentinel.learner import XGBoost
 from sentinel.model.bundle import Bundle, load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.model_call import OVERLOADED
@@ -44,7 +45,7 @@ _HOST = "127.0.0.1"
 _Row: TypeAlias = DecisionRow | OutcomeRow | ContextRow
 _PATHS = {"event": "/v1/events", "transaction": "/v1/score", "outcome": "/v1/outcomes"}
 """Where each kind of step is sent, in the order in which the server takes what came in one turn."""
-_QUICK = {"trees": 20, "patience": 20, "max_depth": 4, "tree_method": "hist"}
+_QUICK = XGBoost(trees=20, patience=20, max_depth=4)
 
 
 class ParityReport(msgspec.Struct, frozen=True):
@@ -95,14 +96,14 @@ def parity(detector: Detector, history: History, events: int, seed: int, stage: 
     the wire.
     """
     events = min(events, len(history) // 2)
-    quick = msgspec.structs.replace(detector, training=msgspec.structs.replace(detector.training, **_QUICK))
+    quick = msgspec.structs.replace(detector, training=msgspec.structs.replace(detector.training, learner=_QUICK))
     rng = random.Random(seed)  # noqa: S311 - not for secrets
     history = moved_to_now(detector.schema, history)
     older, newer = parts_of(detector.schema, history, len(history) - events)
     newer = replace(newer, frame=_shuffled_late(newer.frame, rng))
     with tempfile.TemporaryDirectory(prefix="sentinel-parity-") as folder:
         settings = Settings(home=Path(folder))
-        registry = Registry(settings.models)
+        registry = Registry(settings.models_folder)
         HomeDeployment(settings.home).promote(train(quick, older, registry, stage).version)
         put_tables(settings.home, detector.schema, history.tables)
         live = traffic(detector, newer)

@@ -17,6 +17,7 @@ from sentinel.record.file_log import FileLog
 from sentinel.record.home_log import HomeLog
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.pruning import Outlook, Pruned, Pruner, Retention
+from sentinel.record.views.place import ViewPlace
 from sentinel.shadow.needs import shadow_needs
 
 _PATIENCE_S = 3_600.0  # of one step: segments may have to be copied to a slow disk
@@ -40,7 +41,7 @@ def look_at_log(settings: Settings, keep: str | None) -> Pruned:
     if said is not None:
         return msgspec.convert(said, Pruned)
     with closing(FileLogReader(log_folder(settings.home))) as log:
-        return Outlook(settings.home, log, shadow_needs).look(retention, clock_us())
+        return Outlook(settings.home, log, _view(settings), shadow_needs).look(retention, clock_us())
 
 
 def _steps(settings: Settings, keep: str | None, archive: Path | None) -> Iterator[Pruned]:
@@ -55,7 +56,7 @@ def _steps(settings: Settings, keep: str | None, archive: Path | None) -> Iterat
     with closing(FileLogReader(log_folder(settings.home))):
         pass  # a folder without a log is not made one
     with closing(HomeLog.open(log_folder(settings.home), clock_us())) as log:
-        outlook = Outlook(settings.home, log, shadow_needs)
+        outlook = Outlook(settings.home, log, _view(settings), shadow_needs)
         pruner = Pruner(settings.home, log, outlook, _Here(log), time.sleep)
         first, more = log.first, True
         while more:
@@ -64,6 +65,10 @@ def _steps(settings: Settings, keep: str | None, archive: Path | None) -> Iterat
             yield step
         if log.first != first:  # only now: an entry before it would keep the newest segment
             note_in_log(log, "log prune", "", {"first": first}, {"first": log.first})
+
+
+def _view(settings: Settings) -> ViewPlace:
+    return ViewPlace(settings.home, settings.database_url)
 
 
 class _Here:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.commands.progress import Stage
+from sentinel.commands.registry_of_home import registry_of
 from sentinel.config import Settings
 from sentinel.errors import BundleProblem, NotFound
 from sentinel.events.card_numbers import may_hold_card_number
@@ -17,8 +18,6 @@ from sentinel.events.reader import TransactionReader
 from sentinel.events.times import instant_us
 from sentinel.model.bundle import Bundle, load_bundle, read_explainer, read_manifest
 from sentinel.model.reasons import Explanation
-from sentinel.model.registry import Registry
-from sentinel.model.signing import read_trusted_keys
 from sentinel.policy.thresholds import ACTIONS, Thresholds
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.entries import Decider, DecisionRow, decided_in, decision_rows
@@ -153,7 +152,7 @@ class _Replay:
     """Computes decisions again with the models of a home folder."""
 
     def __init__(self, settings: Settings) -> None:
-        self.registry = Registry(settings.models, read_trusted_keys(settings.trusted_keys_file))
+        self.registry = registry_of(settings)
         self._bundles: dict[str, Bundle | BundleProblem] = {}
         self._settings = settings
 
@@ -202,7 +201,7 @@ class _Replay:
             return [_receipt(row, None, str(missing)) for row in rows]
         actions = [str(ACTIONS[level]) for level in thresholds.levels(scores)]
         judged = map(Judged, scores.tolist(), actions)
-        stored = Thresholds(decider.review, decider.block)
+        stored = Thresholds(decider.review, decider.block, decider.challenge)
         problem = None if stored == thresholds else f"the rules' thresholds are {thresholds}, and {stored} is stored"
         return [_receipt(row, one, problem) for row, one in zip(rows, judged, strict=True)]
 
@@ -210,7 +209,9 @@ class _Replay:
         """As the engine does: by the model and the stored thresholds, or by the rules and theirs."""
         bundle = self._bundle(decider.model_version)
         if decider.degraded is None:
-            return Thresholds(decider.review, decider.block), bundle.scorer.score(features).astype(np.float64)
+            return Thresholds(decider.review, decider.block, decider.challenge), bundle.scorer.score(features).astype(
+                np.float64
+            )
         rules, _ = bundle.on_fault.stand_in(decider.degraded)
         return rules.thresholds, rules.score(features)
 

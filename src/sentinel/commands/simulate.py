@@ -13,7 +13,9 @@ from sentinel.events.schema import Schema
 from sentinel.features.definitions import count, distinct, field, hour_of_day, mean, seconds_since_last
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
+from sentinel.simulate.creditcard import creditcard_rows
 from sentinel.simulate.payments import simulate_all
+from sentinel.simulate.velocity import velocity_numbers
 
 _ENDINGS = (".parquet", ".csv", ".jsonl")
 _LONGEST_PAUSE_DAYS = 30.0
@@ -48,6 +50,10 @@ _SHAPES: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
     "payments": lambda payments: payments,
     "velocity": velocity_rows,
 }
+_DRAWN: dict[str, Callable[[int, int, int], pl.DataFrame]] = {
+    "velocity": velocity_numbers,
+    "creditcard": creditcard_rows,
+}
 
 
 def simulate_to_file(
@@ -58,8 +64,7 @@ def simulate_to_file(
     The context events beside them go to `events_out`.
     """
     for path in (out, *([events_out] if events_out else [])):
-        if path.suffix not in _ENDINGS:
-            raise DataProblem(f"{path}: end the name in {', '.join(_ENDINGS)} to say what to write")
+        _check_ending(path)
     if detector not in _SHAPES:
         raise InvalidDefinition(f"payments cannot be simulated for {detector!r}; take {' or '.join(_SHAPES)}")
     with stages() as stage:
@@ -78,6 +83,29 @@ def simulate_to_file(
         "out": str(out),
         **({} if events_out is None else {"events": len(events), "events_out": str(events_out)}),
     }
+
+
+def draw_to_file(out: Path, legit: int, fraud: int, seed: int, detector: str) -> dict[str, object]:
+    """Write so many legitimate payments and frauds of that detector, each drawn on its own; what is in the file.
+
+    No payment has to do with another one: there is no card in it, and nothing to count.
+    """
+    _check_ending(out)
+    if detector not in _DRAWN:
+        raise InvalidDefinition(
+            f"--legit and --fraud draw rows for {' and '.join(_DRAWN)}; for {detector!r} say --transactions"
+        )
+    if legit < 1 or fraud < 1:
+        raise InvalidDefinition(f"{legit} legitimate payments and {fraud} frauds; draw at least one of each")
+    frame = _DRAWN[detector](legit, fraud, seed)
+    _write(frame, out)
+    label = frame.columns[-1]
+    return {"transactions": len(frame), "frauds": int(frame[label].sum()), "out": str(out)}
+
+
+def _check_ending(path: Path) -> None:
+    if path.suffix not in _ENDINGS:
+        raise DataProblem(f"{path}: end the name in {', '.join(_ENDINGS)} to say what to write")
 
 
 def _write(frame: pl.DataFrame, out: Path) -> None:

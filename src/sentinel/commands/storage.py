@@ -16,17 +16,17 @@ from sentinel.record.log_reader import FileLogReader
 from sentinel.record.projector import Projector, schemas_of
 from sentinel.record.set_aside import MOST, Odd, odd_in
 from sentinel.record.views import Counts
-from sentinel.record.views.sqlite import FILE, SqliteView, rebuild
+from sentinel.record.views.place import ViewPlace
 
 _PAUSE_S = 0.1
 
 
 def rebuild_views(settings: Settings, stage: Stage) -> Counts:
     """Delete the view and derive it anew from the log, or have the server that runs do so. What it holds then."""
-    folder, path = log_folder(settings.home), settings.home / FILE
+    folder, place = log_folder(settings.home), ViewPlace(settings.home, settings.database_url)
     with closing(FileLogReader(folder)) as log:
-        rebuild(path)
-        with closing(SqliteView(path)) as view:
+        place.rebuild()
+        with closing(place.open()) as view:
             is_owned = owner_of(folder) is not None
             step = _server_at_work(folder) if is_owned else Projector(view, log, lambda: schemas_of(settings.home)).step
             end = log.durable

@@ -3,6 +3,7 @@
 from contextlib import closing
 from typing import Any
 
+from sentinel.commands.registry_of_home import registry_of
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition, NotFound
 from sentinel.events.card_numbers import quoted
@@ -12,7 +13,6 @@ from sentinel.events.reference_tables.versions import Tables
 from sentinel.events.schema import Schema
 from sentinel.events.times import clock_us, instant_us, iso
 from sentinel.model.bundle import read_manifest
-from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.snapshots import Snapshots
@@ -40,7 +40,7 @@ def row_of(settings: Settings, name: str, text: str, as_of: str | None) -> dict[
 def schema_of(settings: Settings, name: str | None) -> Schema:
     """The champion's schema, which has a table of this name."""
     champion = HomeDeployment(settings.home).champion()
-    schema = read_manifest(Registry(settings.models).path(champion)).plan.schema
+    schema = read_manifest(registry_of(settings).path(champion)).plan.schema
     if name is not None and name not in schema.tables:
         raise InvalidDefinition(
             f"the detector of {champion} has no table {quoted(name, 80)}; it has {', '.join(schema.tables) or 'none'}"

@@ -4,7 +4,7 @@ The file is read as it is published (`Time`, `V1` to `V28`, `Amount`, `Class`), 
 its order. `Time` is a feature, and in the file when a payment happened as well; live that is `event_time`, or now.
 """
 
-from sentinel import Detector, Schema, Training, field
+from sentinel import Detector, Schema, Training, XGBoost, field
 
 COMPONENTS = tuple(f"V{i}" for i in range(1, 29))
 
@@ -18,5 +18,5 @@ detector = Detector(
         columns={"event_time": "Time"},
     ),
     features=tuple(field(name) for name in ("Time", *COMPONENTS, "Amount")),
-    training=Training(trees=400, max_depth=5),
+    training=Training(learner=XGBoost(trees=400, max_depth=5)),
 )

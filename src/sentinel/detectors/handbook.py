@@ -10,6 +10,7 @@ from sentinel import (
     Feature,
     Schema,
     Training,
+    XGBoost,
     count,
     field,
     fraud_count,
@@ -89,15 +90,17 @@ TERMINAL_FEATURES = (
 )
 
 ONE_WEEK = Training(
-    trees=120,
-    learning_rate=0.03,
-    max_depth=4,
-    min_child_weight=3,
-    subsample=0.7,
-    colsample_bytree=0.3,
-    scale_pos_weight=2,
-    gamma=2,
-    max_bin=1024,
+    learner=XGBoost(
+        trees=120,
+        learning_rate=0.03,
+        max_depth=4,
+        min_child_weight=3,
+        subsample=0.7,
+        colsample_bytree=0.3,
+        scale_pos_weight=2,
+        gamma=2,
+        max_bin=1024,
+    ),
 )
 """For the published protocol, which learns from a week of about 67,000 transactions, some 600 of them frauds.
 
@@ -117,12 +120,14 @@ detector = Detector(
     ),
     features=(*HANDBOOK_FEATURES, *AMOUNT_FEATURES, *TERMINAL_FEATURES),
     training=Training(
-        trees=250,
-        learning_rate=0.05,
-        max_depth=6,
-        min_child_weight=5,
-        subsample=0.8,
-        colsample_bytree=0.4,
-        max_bin=1024,
+        learner=XGBoost(
+            trees=250,
+            learning_rate=0.05,
+            max_depth=6,
+            min_child_weight=5,
+            subsample=0.8,
+            colsample_bytree=0.4,
+            max_bin=1024,
+        ),
     ),
 )

@@ -6,7 +6,6 @@ from sentinel import (
     Fallback,
     Rule,
     Schema,
-    Training,
     category,
     count,
     distance_since_last,
@@ -99,5 +98,4 @@ detector = Detector(
         fraud_rate(by="card_id", over="30d", delay="1h"),
     ),
     fallback=Fallback(rules=RULES),
-    training=Training(max_depth=6, min_child_weight=2.0),
 )

@@ -3,7 +3,7 @@
 Nothing is counted here: `hour_of_day` is a number like the others. Without an id and a time both are assigned.
 """
 
-from sentinel import Condition, Detector, Fallback, Policy, Rule, Schema, Training, field
+from sentinel import Condition, Detector, Fallback, Policy, Rule, Schema, Training, XGBoost, field
 
 MOST = 1e9
 """Above any day's payments; the contract itself names no greatest value."""
@@ -41,10 +41,12 @@ detector = Detector(
     policy=Policy(review_at_fpr=0.01, block_at_fpr=None),
     fallback=Fallback(rules=RULES, block_at=None),
     training=Training(
-        trees=200,
-        patience=25,
-        max_depth=6,
-        learning_rate=0.08,
-        colsample_bytree=0.9,
+        learner=XGBoost(
+            trees=200,
+            patience=25,
+            max_depth=6,
+            learning_rate=0.08,
+            colsample_bytree=0.9,
+        ),
     ),
 )

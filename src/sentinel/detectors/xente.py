@@ -1,6 +1,6 @@
 """Real mobile-money payments in Uganda (the Xente competition on Zindi): signed amounts, and their value."""
 
-from sentinel import Detector, Schema, Training, category, count, field, seconds_since_last, total
+from sentinel import Detector, Schema, Training, XGBoost, category, count, field, seconds_since_last, total
 
 detector = Detector(
     schema=Schema(
@@ -28,14 +28,16 @@ detector = Detector(
     training=Training(
         test_share=0.3,
         validation_share=0.2,
-        trees=150,
-        eval_metric="logloss",
-        max_depth=4,
-        learning_rate=0.05,
-        min_child_weight=0.1,
-        reg_lambda=0.1,
-        subsample=0.8,
-        colsample_bytree=1.0,
-        max_bin=1024,
+        learner=XGBoost(
+            trees=150,
+            eval_metric="logloss",
+            max_depth=4,
+            learning_rate=0.05,
+            min_child_weight=0.1,
+            reg_lambda=0.1,
+            subsample=0.8,
+            colsample_bytree=1.0,
+            max_bin=1024,
+        ),
     ),
 )

@@ -23,6 +23,7 @@ from sentinel.events.files import (
 from sentinel.events.reading import Reading
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets
+from sentinel.events.stamps import EVENT_STAMPS, POSITION, stamps_of
 from sentinel.events.tables import Column, Table
 from sentinel.events.wire import EVENT_ID, KIND
 
@@ -57,8 +58,9 @@ def with_context(
 
     A file has the columns `event` (the kind), `event_id`, and the schema's names of the time and of what the kinds
     carry; what a kind does not carry is not looked at. Events after the last transaction are left out: they belong to
-    what comes next. Rows that cannot be used are counted in `skipped`, after `events: `; with `reading.strict` they are
-    an error. Raises DataProblem, and what `read_history` raises.
+    what comes next; those of a log (see `stamps`) stay, in the order in which they came in there. Rows that cannot be
+    used are counted in `skipped`, after `events: `; with `reading.strict` they are an error. Raises DataProblem, and
+    what `read_history` raises.
     """
     reading = reading or Reading()
     table = Table(path, reading.dialect_of(schema))
@@ -91,7 +93,9 @@ def _with(history: History, batches: Iterable[Mapping[str, Column]], reader: "_C
         raise DataProblem(f"events that cannot be used ({said(skipped, examples)}); mend them, or leave out --strict")
     when = pl.col(reader.time)
     last_us = history.frame[reader.time].max()
-    kept = first.filter(when <= last_us).drop(NUMBER).sort(reader.time, maintain_order=True)
+    is_of_log = pl.col(POSITION).is_not_null() if POSITION in first.columns else pl.lit(value=False)
+    order = [name for name in (POSITION, reader.time) if name in first.columns]
+    kept = first.filter((when <= last_us) | is_of_log).drop(NUMBER).sort(order, maintain_order=True, nulls_last=False)
     if len(kept) < len(first):
         skipped["later than the last transaction"] = len(first) - len(kept)
     return dataclasses.replace(
@@ -123,8 +127,11 @@ class _ContextReader:
             kind: columns_for(one.fields, one, reading.renames, present) for kind, one in self._schemas.items()
         }
         self._kind = kind[KIND]
+        self._stamps = stamps_of(present, EVENT_STAMPS)
         self.columns = list(
-            dict.fromkeys([self._kind, *(one for found in self._fields.values() for one in found.values())])
+            dict.fromkeys(
+                [self._kind, *self._stamps, *(one for found in self._fields.values() for one in found.values())]
+            )
         )
         """Those that have to be read."""
 
@@ -136,6 +143,7 @@ class _ContextReader:
             | dict.fromkeys((*schema.exact_numbers, *schema.plain_numbers), pl.Float64)
             | dict.fromkeys(schema.instants, pl.Int64)
             | dict.fromkeys(schema.texts, pl.String)
+            | dict.fromkeys(self._stamps, pl.Int64)
         )
 
     def take(self, batch: Mapping[str, Column]) -> pl.DataFrame:
@@ -162,7 +170,7 @@ class _ContextReader:
         missing = [field for field in needed if field not in found]
         if missing:
             raise DataProblem(f"{self._named} has events of the kind {kind}, and lacks {', '.join(missing)}")
-        return found
+        return found | {name: name for name in self._stamps}
 
     def _count(self, column: Column, kinds: pl.Series, numbers: pl.Series) -> None:
         """Count the rows that are of no kind."""

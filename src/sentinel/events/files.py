@@ -18,6 +18,7 @@ from sentinel.events.reading import Reading
 from sentinel.events.reference_tables.file_content import TableFile
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets
+from sentinel.events.stamps import POSITION, stamps_in, stamps_of
 from sentinel.events.tables import BROKEN, REPEATED, Column, Table
 from sentinel.events.times import EARLIEST_US, FARTHEST_AHEAD_US, LATEST_US, LONG_AGO_US, SECOND_US
 from sentinel.events.wire import EVENT_ID, KIND, MAX_ID, MAX_TEXT
@@ -52,7 +53,7 @@ class Example(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class History:
-    """Transactions of the past in the fields of a schema, by time.
+    """Transactions of the past in the fields of a schema, by time; those of a log (see `stamps`) as they came in there.
 
     `frame` has a column per field, with texts as String, times as int64 microseconds and numbers as Float64,
     and the label (Int8, null where it is not known) and outcome time where the file has them; what tables say is null
@@ -111,7 +112,7 @@ def history_of_frame(
     now_us: int | None = None,
 ) -> History:
     """The same for a frame that is already in memory, under the names of the fields."""
-    known = (*schema.fields, schema.label, *schema.outcome_columns)
+    known = (*schema.fields, schema.label, *schema.outcome_columns, *stamps_of(frame.columns))
     columns: dict[str, Column] = {name: frame[name] for name in known if name in frame.columns}
     return _history([columns], schema, reading or Reading(), secrets, now_us, "the history")
 
@@ -140,7 +141,7 @@ def columns_of_fields(
             f"{path} lacks {', '.join(missing)}; it has {shown}. "
             f"Say which column is which with --map COLUMN={missing[0]}"
         )
-    return found
+    return found | {name: name for name in stamps_of(present)}
 
 
 def columns_for(
@@ -179,7 +180,8 @@ def _history(
         raise DataProblem(f"rows that cannot be used ({said(skipped, examples)}); mend them, or leave out --strict")
     if found.is_empty():
         raise DataProblem(f"no usable row: {said(skipped, examples)}")
-    return History(found.sort(schema.time, maintain_order=True), skipped, examples, relabelled)
+    order = [name for name in (POSITION, schema.time) if name in found.columns]
+    return History(found.sort(order, maintain_order=True, nulls_last=False), skipped, examples, relabelled)
 
 
 def said(skipped: Mapping[str, int], examples: Mapping[str, Example]) -> str:
@@ -293,6 +295,7 @@ class RowReader:
         made = [one.values.alias(name) for name, one in found.items()]
         made += [one.wrong.alias(f"_wrong_{name}") for name, one in found.items()]
         made += self._told(columns)
+        made += stamps_in(columns)
         return pl.DataFrame([*made, skipped_lines(next(iter(columns.values()), []), n).alias(_LINE)])
 
     def _times_of(self, columns: Mapping[str, Column], n: int) -> dict[str, Cells]:

@@ -21,6 +21,7 @@ from sentinel.events.columns import (
     outcome_rows,
 )
 from sentinel.events.schema import Schema
+from sentinel.events.stamps import POSITION, RECEIVED, TOLD, told_in
 from sentinel.events.wire import KIND
 
 
@@ -37,8 +38,48 @@ def columns_of_frame(
     has passed. Events of `context` (see `files.History`) are placed as outcomes are, before those of the same moment;
     kinds that the schema does not declare are left out. With an `outcome_source` only outcomes of the sources in
     `trusts` count (None: all).
-    An event arrived at its own time, or with the one before it if that is later: a history has no other clock.
+    An event arrived at its own time, or with the one before it if that is later: a history has no other clock. What
+    was exported from a log has one: it follows on the rest as it came in there, with all that features were told.
     """
+    if POSITION not in frame.columns:
+        return _by_time(schema, frame, trusts, context)
+    before, logged = _parted(frame)
+    context_before, context_logged = _parted(context) if context is not None else (None, None)
+    parts = [_by_time(schema, before, trusts, context_before)] if len(before) else []
+    return _never_back(concatenate([*parts, _as_received(schema, logged, context_logged)]))
+
+
+def _parted(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows that come from no log, and those that do."""
+    if POSITION not in frame.columns:
+        return frame, frame.clear()
+    is_logged = pl.col(POSITION).is_not_null() & pl.col(RECEIVED).is_not_null()
+    return frame.filter(~is_logged), frame.filter(is_logged)
+
+
+def _as_received(schema: Schema, frame: pl.DataFrame, context: pl.DataFrame | None) -> EventColumns:
+    """What a log has, in its order, each event received when it was received there."""
+    n = len(frame)
+    unknown = np.full(n, LABEL_UNKNOWN, np.int8)
+    ids = text_hashes(frame[schema.id])
+    told = told_in(frame[TOLD])
+    outcomes = outcome_rows(schema, ids[told.rows], told.received_us, told.received_us, told.labels)
+    parts = [_columns(schema, frame, np.full(n, TRANSACTION, np.uint8), ids, unknown), outcomes]
+    positions = [frame[POSITION].to_numpy(), told.positions]
+    received = [frame[RECEIVED].to_numpy(), told.received_us]
+    if context is not None and len(context):
+        context = context.filter(pl.col(KIND).is_in(list(context_kinds(schema))))
+        parts.append(context_columns(schema, context))
+        positions.append(context[POSITION].to_numpy())
+        received.append(context[RECEIVED].to_numpy())
+    events = replace(concatenate(parts), received_us=np.concatenate(received))
+    return events.rows(np.argsort(np.concatenate(positions), kind="stable"))
+
+
+def _by_time(
+    schema: Schema, frame: pl.DataFrame, trusts: Collection[str] | None, context: pl.DataFrame | None
+) -> EventColumns:
+    """What has no other order than that of time."""
     n = len(frame)
     ids, kinds = text_hashes(frame[schema.id]), np.full(n, TRANSACTION, np.uint8)
     transactions = _columns(schema, frame, kinds, ids, _labels(schema, frame, trusts))
@@ -46,7 +87,11 @@ def columns_of_frame(
     if schema.outcome_time is not None and schema.outcome_time in frame.columns:
         told.append(_outcomes(schema, transactions, frame))
         transactions = replace(transactions, labels=np.full(n, LABEL_UNKNOWN, np.int8))
-    events = _with_told(transactions, concatenate(told)) if told else transactions
+    return _never_back(_with_told(transactions, concatenate(told)) if told else transactions)
+
+
+def _never_back(events: EventColumns) -> EventColumns:
+    """The same, each received with the one before it if that is later."""
     return replace(events, received_us=np.maximum.accumulate(events.received_us))
 
 

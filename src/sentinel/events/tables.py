@@ -52,7 +52,7 @@ class Table:
     def __init__(self, path: Path, dialect: Dialect | None = None) -> None:
         self.path = path
         self._dialect = dialect or Dialect()
-        self._files = _files_of(path)
+        self._files = files_of(path)
         self._copies = Copies()
         self._checked: set[Path] = set()
 
@@ -85,7 +85,8 @@ class Table:
             yield _open(file, self._dialect, self._copies)
 
 
-def _files_of(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
+    """The files that a path stands for: itself, those of a folder, or those of a pattern. Raises DataProblem."""
     if path.is_dir():
         found = sorted(one for one in path.rglob("*") if one.is_file() and _format_of(one) is not None)
         if not found:

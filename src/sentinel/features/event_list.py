@@ -90,7 +90,7 @@ def release(plan: GroupPlan, state: GroupState, cells: NDArray[np.int64], event:
         event_id = np.uint64(events[event + at.EVENT_ID])
         place = locate(state.ids, event_id, hash_of(state.ids, event_id))
         if not is_free(state.ids, place) and state.ids.places[place, VALUE] == event:
-            remove(state.ids, place)
+            remove(state.ids, place)  # an id that was given again is of the later event
     if following == at.NONE:
         cells[at.TAIL] = at.NONE
     if following == at.NONE or is_last_in_chunk(plan, event):
@@ -113,3 +113,11 @@ def label(state: GroupState, event: int, slot: int, event_id: np.uint64, truth: 
     events[event + at.LABEL] = truth
     if event_id != NO_TEXT:
         put(state.ids, locate(state.ids, event_id, hash_of(state.ids, event_id)), event_id, event)
+
+
+@inlined
+def let_go(state: GroupState, event_id: np.uint64) -> None:
+    """Have no event found by this id: it was given to a later transaction, which is not among the events."""
+    place = locate(state.ids, event_id, hash_of(state.ids, event_id))
+    if not is_free(state.ids, place):
+        remove(state.ids, place)

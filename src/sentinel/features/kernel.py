@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sentinel.events.columns import LABEL_UNKNOWN, MISSING, OUTCOME, TRANSACTION
 from sentinel.features import layout as at
-from sentinel.features.event_list import append, label
+from sentinel.features.event_list import append, label, let_go
 from sentinel.features.forgetting import NEW_KEY_WEIGHT, SWEEP_EVERY, is_forgotten, move_windows, renew, sweep
 from sentinel.features.jit import entry, inlined
 from sentinel.features.layout import GroupPlan
@@ -79,11 +79,13 @@ def advance(
                 for o in range(len(plan.outputs)):
                     out[row, plan.outputs[o, at.OUTPUT]] = np.nan
                 row += 1
+            if feeds and plan.labelled:
+                let_go(state, ids[i])
             continue
         if not fits(plan, state):
             return i
         state.counters[at.SINCE_SWEEP] += 1
-        if state.counters[at.SINCE_SWEEP] >= SWEEP_EVERY:
+        if state.counters[at.SINCE_SWEEP] >= SWEEP_EVERY and state.counters[at.N_KEYS] > 0:  # no row is one before
             sweep(plan, state, received_us[i])
             if is_renaming:
                 sweep_names(plan, state, received_us[i])
@@ -127,6 +129,8 @@ def advance(
             if plan.labelled:
                 label(state, event, slot, ids[i] if labels[i] == LABEL_UNKNOWN else FREE, labels[i])
             enter_current(plan, state, cells, event)
+        elif feeds and plan.labelled:
+            let_go(state, ids[i])
         if feeds:
             remember(plan, cells, now - before, first, now, exact, i)
             cells[at.HEARD] = received_us[i]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 LOOKED_AHEAD = 16
 """How many keys that come next are known at a time; a power of two."""
 
-KERNEL_VERSION = 2
+KERNEL_VERSION = 3
 """Raised with every change that gives a state other bits: states and snapshots of another version are not used."""
 
 NONE = -1

@@ -5,6 +5,7 @@ from html import escape
 
 from sentinel.events.times import iso
 from sentinel.inspect.charts import CALM, GREY, LOUD, Bar, Line, bars, meter, pairs
+from sentinel.inspect.html_parts import facts_box, table, whole_page
 from sentinel.inspect.inspection import Inspection
 from sentinel.inspect.leakage import LATE, SUSPECT
 from sentinel.inspect.overview import EDGES, HOUR_US, Overview
@@ -12,26 +13,6 @@ from sentinel.inspect.roles import Role
 
 _SEPARATIONS = 25
 _LONGEST_WHOLE = 1e12
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #223; margin: 2rem auto; max-width: 1000px; padding: 0 1.2rem; }
-h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.12rem; margin: 2rem 0 .5rem }
-table { border-collapse: collapse; width: 100%; font-size: 13.5px }
-th { text-align: left; border-bottom: 2px solid #d5dae2; padding: .25rem .6rem .25rem 0; white-space: nowrap }
-td { border-bottom: 1px solid #eceff3; padding: .25rem .6rem .25rem 0; vertical-align: top }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-td.x { color: #556; overflow-wrap: anywhere }
-.facts { display: flex; flex-wrap: wrap; gap: .6rem; margin: 1rem 0 }
-.facts div { background: #f4f6f9; padding: .5rem .9rem }
-.facts b { display: block; font-size: 1.15rem } .facts span { color: #556; font-size: 13px }
-.plot { width: 100%; height: auto; display: block } .plot text { font-size: 11px; fill: #445 }
-.warn { border-left: 4px solid #c2413b; background: #fdf3f2; padding: .4rem .9rem; margin: .5rem 0 }
-.note { border-left: 4px solid #c9ced6; background: #f7f8fa; padding: .4rem .9rem; margin: .5rem 0 }
-.role { background: #e6edf5; padding: 0 .45rem; white-space: nowrap }
-.meter { vertical-align: middle; margin-right: .4rem }
-pre { background: #f4f6f9; padding: .9rem; overflow-x: auto; font-size: 12.5px; line-height: 1.45 }
-.s, td:has(.s) { white-space: nowrap }
-.key { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 .9em } p { margin: .4rem 0 }
-"""
 
 
 def html_of(found: Inspection, next_commands: Sequence[str]) -> str:
@@ -40,12 +21,7 @@ def html_of(found: Inspection, next_commands: Sequence[str]) -> str:
     if found.overview is not None:
         parts += [*_left_out(found.overview), *_over_time(found.overview), *_by_class(found.overview)]
     parts += [*_columns(found), *_labels(found), *_separations(found), *_detector(found, next_commands)]
-    title = f"{escape(found.path)}: what is in it"
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f"{''.join(parts)}</body></html>\n"
-    )
+    return whole_page(f"{found.path}: what is in it", parts)
 
 
 def _head(found: Inspection) -> Iterable[str]:
@@ -60,8 +36,7 @@ def _head(found: Inspection) -> Iterable[str]:
             (f"{one.frauds:,}", f"frauds, {share} of the labelled"),
             (f"{iso(one.first_us)[:10]} to {iso(one.last_us)[:10]}", f"{one.span_us / 24 / HOUR_US:,.1f} days"),
         ]
-    shown = (f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in facts)
-    yield f'<div class="facts">{"".join(shown)}</div>'
+    yield facts_box(facts)
 
 
 def _warnings(found: Inspection) -> Iterable[str]:
@@ -80,7 +55,7 @@ def _left_out(one: Overview) -> Iterable[str]:
     if rows or one.repeats:
         yield "<h2>Rows that would be left out</h2>"
     if rows:
-        yield _table(("rows", "why", "the first of them"), rows, numbers=1)
+        yield table(("rows", "why", "the first of them"), rows, numbers=1)
     if one.repeats:
         yield f'<p class="note">{one.repeats}</p>'
 
@@ -143,13 +118,13 @@ def _columns(found: Inspection) -> Iterable[str]:
             (f"<b>{escape(one.name)}</b>", escape(one.kind), told, bar if one.missing else "",
              f"{about}{one.distinct:,}", _range(one.least, one.greatest), escape(", ".join(one.examples)))
         )  # fmt: skip
-    yield _table(("column", "values", "role", "missing", "different", "from, to", "for example"), rows)
+    yield table(("column", "values", "role", "missing", "different", "from, to", "for example"), rows)
     used = [one for one in found.columns if found.roles.get(one.name) is Role.KEY and one.name not in why]
     keys = [(one, one.present / max(one.distinct, 1)) for one in used]
     if keys:
         yield "<h2>Keys</h2>"
         shown = [(f"<b>{escape(one.name)}</b>", f"{one.distinct:,}", f"{each:,.1f}") for one, each in keys]
-        yield _table(("key", "different", "transactions of each"), shown)
+        yield table(("key", "different", "transactions of each"), shown)
 
 
 def _range(least: float | None, greatest: float | None) -> str:
@@ -176,7 +151,7 @@ def _labels(found: Inspection) -> Iterable[str]:
     missing = next(one.missing for one in found.columns if one.name == label)
     if missing:
         rows.append(("<i>missing</i>", f"{missing:,}", "unlabelled"))
-    yield _table(("word", "rows", "is read as"), rows)
+    yield table(("word", "rows", "is read as"), rows)
 
 
 def _separations(found: Inspection) -> Iterable[str]:
@@ -195,7 +170,7 @@ def _separations(found: Inspection) -> Iterable[str]:
         )
         for one in found.separations[:_SEPARATIONS]
     ]
-    yield _table(("column", "by its value", "by whether it is missing"), rows)
+    yield table(("column", "by its value", "by whether it is missing"), rows)
 
 
 def _detector(found: Inspection, next_commands: Sequence[str]) -> Iterable[str]:
@@ -205,17 +180,3 @@ def _detector(found: Inspection, next_commands: Sequence[str]) -> Iterable[str]:
     yield f"<pre>{escape(found.detector)}</pre>"
     if next_commands:
         yield f"<p>Train and serve it:</p><pre>{escape(chr(10).join(next_commands))}</pre>"
-
-
-def _table(names: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> str:
-    """A table of cells that are HTML; the first `numbers` columns are numbers."""
-    head = "".join(f"<th{_class(n < numbers)}>{name}</th>" for n, name in enumerate(names))
-    body = "".join(
-        "<tr>" + "".join(f"<td{_class(n < numbers)}>{cell}</td>" for n, cell in enumerate(row)) + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _class(is_number: bool) -> str:
-    return ' class="n"' if is_number else ""

@@ -211,7 +211,8 @@ def detector_file(draft: Draft, overview: Overview, data: str) -> str:
     features = list(_features(draft, overview))
     used = sorted({name for line in features for name in re.findall(r"([a-z_]+)\(", line)})
     training, rows = _training(overview), []
-    names = ["Detector", "Schema", *(["Training"] if training else []), *used]
+    names = ["Detector", "Schema"]
+    names += [*(["Training"] if training else []), *(["XGBoost"] if "learner" in training else []), *used]
     rows += [f'"""A detector for {_plain(data)[:90]}.', ""]
     rows += ["As `sentinel inspect` suggests it: change it as you know better.", '"""', ""]
     rows += _imported(names)
@@ -275,7 +276,15 @@ def _settings(schema: Schema) -> dict[str, object]:
     return {name: getattr(schema, name) for name in order if getattr(schema, name) != getattr(usual, name)}
 
 
+class _Expression(str):
+    """Python that stands in the file as it is."""
+
+    __slots__ = ()
+
+
 def _as_python(value: object) -> str:
+    if isinstance(value, _Expression):
+        return value
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' if value.isprintable() else repr(value)
     if isinstance(value, tuple):
@@ -366,7 +375,7 @@ def _training(overview: Overview) -> dict[str, object]:
     if share != _SHARES[0]:
         found |= {"validation_share": share, "test_share": share}
     if overview.frauds < _MANY_FRAUDS:
-        found["trees"] = 150
+        found["learner"] = _Expression("XGBoost(trees=150)")
     return found
 
 

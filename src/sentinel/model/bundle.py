@@ -4,7 +4,7 @@ import hashlib
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -14,14 +14,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.durable import make_folder, sync_folder, write_durably
-from sentinel.errors import BundleProblem, InvalidDefinition, SentinelError, StorageProblem
+from sentinel.errors import BundleProblem, InvalidDefinition, SentinelError, StorageProblem, VersionTaken
 from sentinel.features.layout import KERNEL_VERSION
 from sentinel.features.packed import most_bytes, pack, unpack
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.model import onnx_file
 from sentinel.model.certificate import Certificate
+from sentinel.model.known_rows import KnownRow, check_known_rows
+from sentinel.model.lineage import Lineage
 from sentinel.model.onnx_file import OnnxFile
 from sentinel.model.reasons import Explainer
 from sentinel.model.reference import Reference
@@ -39,7 +40,7 @@ MODEL_FILE = "model.onnx"
 STATE_FILE = "state.npz"
 REFERENCE_FILE = "reference.json"
 _MOST_BYTES = {MODEL_FILE: lambda: onnx_file.MOST_BYTES, REFERENCE_FILE: lambda: 256 << 20, STATE_FILE: most_bytes}
-_LIBRARIES = ("numpy", "numba", "onnx", "onnxruntime", "xgboost-cpu", "polars", "msgspec")
+_LIBRARIES = ("numpy", "numba", "onnx", "onnxruntime", "polars", "msgspec")
 
 
 class TableFacts(msgspec.Struct, frozen=True):
@@ -50,7 +51,10 @@ class TableFacts(msgspec.Struct, frozen=True):
 
 
 class HistoryFacts(msgspec.Struct, frozen=True):
-    """What the model was trained on, looked up in these tables, and up to when its state knows the past."""
+    """What the model was trained on, looked up in these tables, and up to when its state knows the past.
+
+    Of a history that was exported from the log `log_id` the state knows the entries before position `log_end`.
+    """
 
     sha256: str
     transactions: int
@@ -59,6 +63,8 @@ class HistoryFacts(msgspec.Struct, frozen=True):
     last_us: int
     skipped: dict[str, int]
     tables: dict[str, TableFacts] = {}
+    log_id: str | None = None
+    log_end: int | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,6 +77,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     plan: FeaturePlan
     plan_sha256: str
     thresholds: dict[str, float | None]
+    policy: dict[str, Any] = {}
     fallback: dict[str, Any] = {}
     on_fault: dict[str, str] = {}
     reasons: dict[str, str] = {}
@@ -78,6 +85,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     certificate: Certificate
     history: HistoryFacts
     training: dict[str, Any]
+    lineage: Lineage = Lineage()
+    known_rows: tuple[KnownRow, ...] = ()
     git_commit: str | None
     libraries: dict[str, str]
     files: dict[str, str]
@@ -138,30 +147,37 @@ def plan_sha256(plan: FeaturePlan) -> str:
 
 
 def write_bundle(
-    folder: Path, manifest: Manifest, model: bytes, reference: Reference, store: MemoryStore, sign: Sign | None = None
+    registry: Registry,
+    manifest: Manifest,
+    model: bytes,
+    reference: Reference,
+    store: MemoryStore,
+    sign: Sign | None = None,
+    beside: Callable[[Manifest], Mapping[str, bytes]] = lambda _: {},
 ) -> Manifest:
-    """Write a bundle that appears whole or not at all, and in the registry's record; the manifest with file hashes."""
+    """Keep a bundle as the next version of a registry, whole or not at all; its manifest, with version and file hashes.
+
+    `beside` makes further files of the manifest, which vouches for none of them, such as a page for people.
+
+    Raises StorageProblem where the registry cannot be reached.
+    """
     files = {
         MODEL_FILE: model,
         REFERENCE_FILE: msgspec.json.encode(reference),
         STATE_FILE: pack(store.snapshot()),
     }
-    manifest = msgspec.structs.replace(
-        manifest, files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    )
-    text = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2)
-    files[MANIFEST_FILE] = text
-    if sign is not None:
-        files[SIGNATURE_FILE] = sign(text)
-    draft = folder.with_name(f".{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    make_folder(draft)
-    for name, data in files.items():
-        write_durably(draft / name, data)
-    Registry(folder.parent).record(folder.name, text, "trained")
-    draft.rename(folder)
-    sync_folder(folder.parent)
-    return manifest
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    while True:
+        manifest = msgspec.structs.replace(manifest, version=registry.next_version(), files=hashes)
+        text = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2)
+        signed = {} if sign is None else {SIGNATURE_FILE: sign(text)}
+        try:
+            registry.publish(
+                manifest.version, {**beside(_manifest_decoder.decode(text)), **files, **signed, MANIFEST_FILE: text}
+            )
+        except VersionTaken:  # by another training, between two lines
+            continue
+        return manifest
 
 
 def accept_bundle(registry: Registry, version: str) -> str:
@@ -169,7 +185,7 @@ def accept_bundle(registry: Registry, version: str) -> str:
 
     Raises BundleProblem for one that would be refused for another reason than that.
     """
-    folder = registry.path(version)
+    folder = registry.path_of_copied(version)
     raw = manifest_bytes(folder)
     _checked_bundle(folder, raw, registry.trusted)
     registry.record(version, raw, "accepted")
@@ -182,7 +198,7 @@ def sign_bundle(registry: Registry, version: str, sign: Sign) -> None:
     raw = manifest_bytes(folder)
     registry.check_recorded(version, raw)
     _checked_bundle(folder, raw, frozenset())
-    write_durably(folder / SIGNATURE_FILE, sign(raw))
+    registry.add(version, SIGNATURE_FILE, sign(raw))
 
 
 def load_bundle(folder: Path, trusted: TrustedKeys = frozenset()) -> Bundle:
@@ -209,6 +225,11 @@ def read_manifest(folder: Path) -> Manifest:
     raw = manifest_bytes(folder)
     Registry(folder.parent).check_recorded(folder.name, raw)
     return _decoded(folder, raw)
+
+
+def look_up_manifest(registry: Registry, version: str) -> Manifest:
+    """The manifest of a version, on this machine or not, whose other files are not fetched for it."""
+    return _decoded(registry.folder / version, registry.manifest(version))
 
 
 def read_explainer(folder: Path, trusted: TrustedKeys = frozenset()) -> Explainer:
@@ -240,6 +261,10 @@ def _checked_bundle(folder: Path, raw: bytes, trusted: TrustedKeys) -> Bundle:
         raise BundleProblem(
             f"{folder}: the model takes {scorer.n_features} features, the plan makes {len(manifest.plan.features)}"
         )
+    try:
+        check_known_rows(scorer, manifest.known_rows)
+    except BundleProblem as error:
+        raise BundleProblem(f"{folder}: {error}") from None
     try:
         reference, state = _reference_decoder.decode(data[REFERENCE_FILE]), unpack(data[STATE_FILE])
     except (SentinelError, msgspec.MsgspecError) as error:
@@ -282,9 +307,9 @@ def _read_checked(path: Path, expected: str) -> bytes:
     return data
 
 
-def library_versions() -> dict[str, str]:
-    """The versions of the libraries that made this bundle."""
-    return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
+def library_versions(*learners: str) -> dict[str, str]:
+    """The versions of the libraries that made a bundle: those that make every one, and those that it learned with."""
+    return {"python": platform.python_version()} | {name: version(name) for name in (*_LIBRARIES, *learners)}
 
 
 def git_commit() -> str | None:

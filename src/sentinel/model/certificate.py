@@ -71,6 +71,6 @@ def _differences(
         raise CertificateRefused(
             f"the exported model is not the trained one: on {name(row)} it says {served[row]:.9g}, the trained "
             f"one {trained[row]:.9g}; {int((~sound).sum())} of {len(rows)} rows differ by more than {LIMIT} or are no "
-            "probability. No model was written; check the versions of xgboost and onnxruntime"
+            "probability. No model was written; check the versions of the learner's library and of onnxruntime"
         )
     return differences

@@ -1,7 +1,9 @@
-"""Contributions: how much each feature has moved a row's log-odds, exactly, from the model's own trees.
+"""Contributions: how much each feature has moved the sum of the trees, exactly, from the model's own trees.
+
+The sum is the log-odds of fraud, or the probability where the trees are a forest's.
 
 These are the SHAP values of trees (Lundberg et al., Nature Machine Intelligence 2020), path-dependent: a feature that
-is not known follows each branch as often as the training rows did. They and the expected log-odds add up to the row's.
+is not known follows each branch as often as the training rows did. They and the expected sum add up to the row's.
 
 A leaf is reached when every feature on its path is inside the room that the path leaves it. With `o` 1 where it is
 inside and `z` the share of training rows that go the path's way at the splits of this feature, its Shapley value in the
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from sentinel.errors import BundleProblem
 from sentinel.model.onnx_file import OnnxFile
-from sentinel.model.trees import COVERS, DEEPEST, TreeNode, tree_nodes
+from sentinel.model.trees import COVERS, DEEPEST, TreeNode, first_trees, tree_nodes
 
 LANES = 4
 """Points of a rule that are computed together: enough for eight features on a path."""
@@ -29,7 +31,7 @@ LANES = 4
 class Paths(NamedTuple):
     """The ways from the roots of all trees to their leaves, each as one step for every feature that it asks for.
 
-    - `expected`: the log-odds of a row of which nothing is known. `n_features`: features of a row.
+    - `expected`: the sum for a row of which nothing is known. `n_features`: features of a row.
     - `begins` int64 (paths + 1,): where the steps of a path begin. `leaves` float64 (paths,): what its leaf adds.
     - `features` int32, `low`, `high` float32, `missing` bool, `shares` float64 (steps,): a row is inside a step when
       its feature is at least `low` and below `high`, or missing where it may be; of the training rows this share was.
@@ -46,9 +48,9 @@ class Paths(NamedTuple):
     shares: NDArray[np.float64]
 
     def contributions(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """What each feature adds to the log-odds, float64 (n, n_features), of rows float32 (n, n_features).
+        """What each feature adds to the sum of the trees, float64 (n, n_features), of rows float32 (n, n_features).
 
-        NaN is missing. The sum of a row and `expected` is the row's log-odds.
+        NaN is missing. All of a row and `expected` are the row's sum.
         """
         out = np.zeros((len(rows), self.n_features))
         longest = int(np.diff(self.begins).max(initial=1))
@@ -62,11 +64,11 @@ class Paths(NamedTuple):
 
 def paths_of(model: OnnxFile) -> Paths:
     """The paths of a model that begins with trees. Raises BundleProblem for any other, or one without covers."""
-    first = model.nodes[0]
-    covers = first.attributes.get(COVERS)
-    if first.operator != "TreeEnsembleRegressor" or not covers:
+    first = first_trees(model)
+    covers = first and first.node.attributes.get(COVERS)
+    if first is None or not covers:
         raise BundleProblem("this model cannot say why: it has no trees with their covers; train anew")
-    trees = tree_nodes(first.attributes, model.width)
+    trees = tree_nodes(first.node.attributes, model.width)
     if trees is None:
         raise BundleProblem("this model cannot say why: its trees are of another form; train anew")
     paths = _Paths(model.width)

@@ -8,9 +8,11 @@ operators of other libraries. How much a model computes is not bounded here, but
 
 import struct
 from collections.abc import Iterator
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sentinel.errors import BundleProblem
 from sentinel.model.onnx_shapes import check_sizes
@@ -25,6 +27,7 @@ _ARITHMETIC = {
     "Div",
     "Exp",
     "Identity",
+    "IsNaN",
     "Log",
     "Max",
     "Min",
@@ -33,13 +36,14 @@ _ARITHMETIC = {
     "Sub",
 }
 _REDUCING = {"Gemm", "MatMul", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"}
-_LEARNED = {"LinearRegressor", "Relu", "Scaler", "Sigmoid", "Tanh", "TreeEnsembleRegressor"}
+_LEARNED = {"Imputer", "LinearRegressor", "Relu", "Scaler", "Sigmoid", "Tanh", "TreeEnsembleRegressor"}
 OPERATORS = _ARITHMETIC | _REDUCING | _LEARNED
 DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml"))
 
 _INT_TAG, _FLOAT_TAG = 8 << 3, 7 << 3 | 5  # what stands before one of the `ints` and `floats` of an attribute
 _MOST_RUNS, _LONGEST = 16, 10
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
+_DOUBLE = 11  # the type of a tensor
 # The numbers of the fields of each message, as in onnx.proto; only those that are listed may be there.
 _MODEL = {"ir_version": 1, "producer": 2, "producer_version": 3, "domain": 4, "version": 5, "doc": 6, "graph": 7,
           "opsets": 8, "metadata": 14}  # fmt: skip
@@ -104,12 +108,26 @@ class OnnxFile:
         tensors = [one.value for one in self._graph if one.number == _GRAPH["tensor"]]
         check_sizes(self.nodes, dict(map(_named_sizes, tensors)), {_name(one): _width(one) for one in taken})
 
-    def after_first(self) -> bytes:
-        """The model of what follows the first node, whose output (rows, 1), float32, it takes as its only input."""
-        first, *others = [one.raw for one in self._graph if one.number == _GRAPH["node"]]
-        del first
+    def constant(self, name: str) -> NDArray[np.float64]:
+        """The numbers of a tensor of float64 that is written as raw bytes. Raises BundleProblem for any other."""
+        for one in self._graph:
+            if one.number == _GRAPH["tensor"] and _named_sizes(one.value)[0] == name:
+                found = list(_fields(one.value))
+                raw = [part.value for part in found if part.number == _TENSOR["raw"]]
+                is_wide = [part.value for part in found if part.number == _TENSOR["type"]] == [_DOUBLE]
+                sizes = _sizes(found)
+                if is_wide and len(raw) == 1 and isinstance(raw[0], bytes) and len(raw[0]) == 8 * prod(sizes):
+                    return np.frombuffer(raw[0], "<f8").reshape(sizes)
+        raise _refused(f"it has no float64 numbers {name}")
+
+    def after(self, n: int) -> bytes:
+        """The model of what follows the first `n` nodes.
+
+        The output of the last of these, (rows, 1), float32, is its only input.
+        """
+        others = [one.raw for one in self._graph if one.number == _GRAPH["node"]][n:]
         rest = [one.raw for one in self._graph if one.number not in (_GRAPH["node"], _GRAPH["input"])]
-        taken = _bytes_field(_GRAPH["input"], _column(self.nodes[0].outputs[0]))
+        taken = _bytes_field(_GRAPH["input"], _column(self.nodes[n - 1].outputs[0]))
         graph = _bytes_field(_MODEL["graph"], b"".join([*others, *rest, taken]))
         return b"".join(graph if one.number == _MODEL["graph"] else one.raw for one in self._fields)
 

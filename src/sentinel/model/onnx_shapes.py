@@ -82,7 +82,9 @@ def _constant(_: Sequence[Size], attributes: Attributes) -> Size:
 
 
 _OF = {
-    **dict.fromkeys(("Abs", "Cast", "Exp", "Identity", "Log", "Neg", "Relu", "Scaler", "Sigmoid", "Tanh"), _same),
+    **dict.fromkeys(
+        ("Abs", "Cast", "Exp", "Identity", "Imputer", "IsNaN", "Log", "Neg", "Relu", "Scaler", "Sigmoid", "Tanh"), _same
+    ),
     **dict.fromkeys(("Add", "Clip", "Div", "Max", "Min", "Mul", "Sub"), _spread_all),
     **dict.fromkeys(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), _reduced),
     "MatMul": _product, "Gemm": _product, "Constant": _constant,

@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sentinel.errors import BundleProblem
-from sentinel.model.onnx_file import OnnxFile
+from sentinel.model.onnx_file import Node, OnnxFile
 from sentinel.model.quickscorer import LEAVES, ROWS, exit_leaves
 
 MOST_TESTS, DEEPEST = 256, 100
@@ -27,6 +27,7 @@ MOST_TESTS, DEEPEST = 256, 100
 COVERS = "nodes_hitrates"
 """The attribute of an ensemble that has, for every node, the weight of the training rows that came by."""
 
+_DOUBLE = 11  # the type of a tensor of float64
 _MODES = {b"BRANCH_LT", b"LEAF"}
 _PLAIN = {"aggregate_function": b"SUM", "n_targets": 1, "post_transform": b"NONE"}
 _NEEDED = ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")
@@ -41,7 +42,7 @@ class Trees(NamedTuple):
       the test is false and only the leaves of its mask remain in the word. A feature from `n_features` on is the
       version in which missing is below every threshold.
     - `tests` int64 (words + 1,): where the tests of a word begin. `words` int64 (trees + 1,): where the words of a tree
-      begin. `leaves` float32 (words * 32,): the value of each leaf.
+      begin. `leaves` float32 (words * 32,): the value of each leaf. `sum_type`: in which they are added.
     """
 
     n_features: int
@@ -51,6 +52,7 @@ class Trees(NamedTuple):
     tests: NDArray[np.int64]
     words: NDArray[np.int64]
     leaves: NDArray[np.float32]
+    sum_type: type[np.floating[Any]]
 
     def sums(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """The sum of the exit leaves, float32 (n, 1), of rows float32 (n, n_features); NaN is missing."""
@@ -58,9 +60,33 @@ class Trees(NamedTuple):
         _sum(
             rows, self.features, self.thresholds, self.masks, self.tests, self.words, self.leaves,
             np.zeros((2 * self.n_features + 1) * ROWS, np.float32), np.zeros(ROWS, np.int32), np.zeros(ROWS, np.int64),
-            np.zeros(ROWS, np.float32), out,
+            np.zeros(ROWS, self.sum_type), out,
         )  # fmt: skip
         return out
+
+
+class FirstTrees(NamedTuple):
+    """The trees that a model begins with: their node, and how many nodes they are, of which the last one is theirs.
+
+    Where the row is cast to float64 before it comes to them (`is_wide`), ONNX Runtime adds in float64.
+    """
+
+    node: Node
+    n_nodes: int
+    is_wide: bool
+
+
+def first_trees(model: OnnxFile) -> FirstTrees | None:
+    """The trees of a model that begins with them; None for any other."""
+    first = model.nodes[0]
+    if first.operator == "TreeEnsembleRegressor" and first.inputs == model.inputs[:1]:
+        return FirstTrees(first, 1, is_wide=False)
+    if first.operator != "Cast" or first.attributes.get("to") != _DOUBLE or first.inputs != model.inputs[:1]:
+        return None
+    second = model.nodes[1] if len(model.nodes) > 1 else first
+    if second.operator != "TreeEnsembleRegressor" or second.inputs != first.outputs:
+        return None
+    return FirstTrees(second, 2, is_wide=True)
 
 
 def take_out_trees(model: OnnxFile, n_features: int) -> tuple[Trees, bytes, str] | None:
@@ -68,14 +94,14 @@ def take_out_trees(model: OnnxFile, n_features: int) -> tuple[Trees, bytes, str]
 
     None for any other model: no ensemble in first place, splits of another kind, trees that are too large.
     """
-    first = model.nodes[0]
-    if first.operator != "TreeEnsembleRegressor" or first.inputs != model.inputs[:1] or len(first.outputs) != 1:
+    first = first_trees(model)
+    if first is None or len(first.node.outputs) != 1 or not _is_plain(first.node.attributes):
         return None
-    trees = _trees(first.attributes, n_features) if _is_plain(first.attributes) else None
-    reads = {name for node in model.nodes[1:] for name in node.inputs}
-    if trees is None or first.inputs[0] in reads:
+    reads = {name for node in model.nodes[first.n_nodes :] for name in node.inputs}
+    if reads & {*model.inputs, *first.node.inputs}:
         return None
-    return trees, model.after_first(), first.outputs[0]
+    trees = _trees(first.node.attributes, n_features, np.float64 if first.is_wide else np.float32)
+    return None if trees is None else (trees, model.after(first.n_nodes), first.node.outputs[0])
 
 
 def check_trees(model: OnnxFile) -> None:
@@ -133,7 +159,8 @@ def _is_plain(given: dict[str, Any]) -> bool:
     if not set(given["nodes_modes"]) <= _MODES or any(given["target_ids"]):
         return False
     plain = all(given.get(name, value) == value for name, value in _PLAIN.items())
-    return plain and bool(np.isfinite(given["nodes_values"]).all())
+    values = np.array(given["nodes_values"])
+    return plain and bool((values > -np.inf).all())  # below infinity is every number, below minus infinity none is
 
 
 class _Test(NamedTuple):
@@ -155,7 +182,7 @@ class TreeNode(NamedTuple):
     right: int
 
 
-def _trees(given: dict[str, Any], n_features: int) -> Trees | None:
+def _trees(given: dict[str, Any], n_features: int, sum_type: type[np.floating[Any]]) -> Trees | None:
     trees = tree_nodes(given, n_features)
     tests: list[_Test] = []
     words: list[int] = [0]
@@ -177,6 +204,7 @@ def _trees(given: dict[str, Any], n_features: int) -> Trees | None:
         tests=np.searchsorted([one.word for one in tests], np.arange(words[-1] + 1)).astype(np.int64),
         words=np.array(words),
         leaves=np.array(leaves, np.float32),
+        sum_type=sum_type,
     )
 
 
@@ -233,7 +261,7 @@ def _compiled(function: F) -> F:
 def _sum(
     rows: NDArray[np.float32], features: NDArray[np.int32], thresholds: NDArray[np.float32], masks: NDArray[np.uint32],
     tests: NDArray[np.int64], words: NDArray[np.int64], leaves: NDArray[np.float32], room: NDArray[np.float32],
-    first: NDArray[np.int32], places: NDArray[np.int64], sums: NDArray[np.float32], out: NDArray[np.float32],
+    first: NDArray[np.int32], places: NDArray[np.int64], sums: NDArray[Any], out: NDArray[np.float32],
 ) -> None:  # fmt: skip
     n_features, infinity = rows.shape[1], np.float32(np.inf)
     line = 4 * ROWS  # sixteen lanes fill a cache line; one that straddles two takes twice the time

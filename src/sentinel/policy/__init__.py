@@ -1,1 +1,1 @@
-"""What we do: from a probability to approve, review or block."""
+"""What we do: from a probability to approve, challenge, review or block, and what that costs."""

@@ -64,8 +64,8 @@ def _seed(experiment_id: str) -> int:
 class Tally(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What happened in one variant; add the tallies of several processes, keep them as JSON.
 
-    Amounts and costs are in the currency's unit, latencies in microseconds. `reviewed` leaves out the blocked.
-    Sums of floats are associative up to rounding.
+    Amounts and costs are in the currency's unit, latencies in microseconds. A decision is
+    counted as one of `challenged`, `reviewed` and `blocked` at most. Sums of floats are associative up to rounding.
 
     >>> here, there = Tally(), Tally()
     >>> here.note_decision(Action.BLOCK, latency_us=800, deadline_us=5_000)
@@ -76,6 +76,7 @@ class Tally(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """
 
     decisions: Count = 0
+    challenged: Count = 0
     reviewed: Count = 0
     blocked: Count = 0
     errors: Count = 0  # model calls that failed; the decision came from the fallback
@@ -92,6 +93,7 @@ class Tally(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     def note_decision(self, action: Action, latency_us: int, deadline_us: int, failed: bool = False) -> None:
         """Count a decision; `failed` when the model did not answer and the fallback did."""
         self.decisions += 1
+        self.challenged += action is Action.CHALLENGE
         self.reviewed += action is Action.REVIEW
         self.blocked += action is Action.BLOCK
         self.errors += failed
@@ -286,7 +288,7 @@ def _eventful(pooled: Sums, design_effect: float) -> NDArray[np.bool_]:
 
 def _sums(tally: Tally) -> Sums:
     """Block rate, flag rate, precision and cost, (4,)."""
-    flagged = tally.reviewed + tally.blocked
+    flagged = tally.challenged + tally.reviewed + tally.blocked
     known = tally.flagged_fraud + tally.flagged_legitimate
     count = np.array([tally.decisions, tally.decisions, known, tally.outcomes_known], float)
     total = np.array([tally.blocked, flagged, tally.flagged_fraud, tally.cost_sum], float)

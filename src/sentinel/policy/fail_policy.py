@@ -13,7 +13,7 @@ from sentinel.errors import InvalidDefinition
 from sentinel.policy.fallback import CompiledFallback, Fallback
 from sentinel.policy.fault_matrix import CHOICE_OF
 
-InItsPlace: TypeAlias = Literal["rules", "approve", "review", "block"]
+InItsPlace: TypeAlias = Literal["rules", "approve", "challenge", "review", "block"]
 
 
 class FailPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -23,7 +23,7 @@ class FailPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     - `left_alone`: it failed so often that it is not asked for a while.
     - `no_time`: the transaction has waited too long for others, or would have by its turn.
 
-    Saved in the bundle. The scores of a fixed action are constants and no probabilities: 0, 0.5 or 1.
+    Saved in the bundle. The scores of a fixed action are constants and no probabilities: 0, 0.25, 0.5 or 1.
 
     >>> FailPolicy(no_time="review").no_time
     'review'
@@ -46,9 +46,15 @@ class FailPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         """Whether any fault blocks every transaction."""
         return "block" in msgspec.structs.astuple(self)
 
+    @property
+    def can_challenge(self) -> bool:
+        """Whether any fault challenges every transaction."""
+        return "challenge" in msgspec.structs.astuple(self)
+
 
 _FIXED: Mapping[str, Fallback] = {
     "approve": Fallback(base=0.0, review_at=1.0, block_at=None),
+    "challenge": Fallback(base=0.25, challenge_at=0.25, review_at=1.0, block_at=None),
     "review": Fallback(base=0.5, review_at=0.5, block_at=None),
     "block": Fallback(base=1.0, review_at=1.0, block_at=1.0),
 }

@@ -48,14 +48,15 @@ class Fallback(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """A score without a model: `base`, plus what each rule that holds adds, held between 0 and 1.
 
     It is no probability, so it has thresholds of its own: reviewed from `review_at`, blocked from `block_at`,
-    never blocked where that is None. The default has no rules: it approves everything. `base=1.0` blocks
-    everything.
+    challenged from `challenge_at`; never blocked or challenged where that is None. The default has no rules: it
+    approves everything. `base=1.0` blocks everything.
     """
 
     base: Share = 0.05
     rules: tuple[Rule, ...] = ()
     review_at: Share = 0.35
     block_at: Share | None = 0.75
+    challenge_at: Share | None = None
 
     def __post_init__(self) -> None:
         shares = (self.base, self.review_at, 1.0 if self.block_at is None else self.block_at)
@@ -64,11 +65,15 @@ class Fallback(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 f"fallback: base ({self.base}), review_at ({self.review_at}) and block_at ({self.block_at}) "
                 "must be from 0 to 1, and review_at at most block_at"
             )
+        if self.challenge_at is not None and not 0.0 <= self.challenge_at <= self.review_at:
+            raise InvalidDefinition(
+                f"fallback: challenge_at ({self.challenge_at}) must be from 0 to review_at ({self.review_at})"
+            )
 
     @property
     def thresholds(self) -> Thresholds:
-        """From which scores it reviews and blocks."""
-        return Thresholds(review=self.review_at, block=self.block_at)
+        """From which scores it challenges, reviews and blocks."""
+        return Thresholds(review=self.review_at, block=self.block_at, challenge=self.challenge_at)
 
     @property
     def can_block(self) -> bool:

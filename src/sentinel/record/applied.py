@@ -23,6 +23,8 @@ from sentinel.record.log_reader import FileLogReader
 NAME = "applied"
 _T = TypeVar("_T")
 Change = Callable[[Deployment], Deployment]
+Check = Callable[[LogReader], None]
+"""Raises what speaks against a change, of the log as it is then."""
 
 _decode = msgspec.json.Decoder(Deployment).decode  # made once, before there are threads
 
@@ -44,22 +46,24 @@ def deployment_in(log: LogReader) -> Deployment:
 def apply(log: Log, change: Change, now_us: int, by: By = audit.SENTINEL) -> Deployment:
     """Replace what is in force by what `change` makes of it, durable when this returns if the log writes at once.
 
-    Its entry of the audit comes first: there is no change without one. From the thread of the log's writer. Raises
-    DeploymentRefused for a share or a split outside its range, StorageProblem when the log cannot be written, and
-    whatever `change` raises; then nothing is changed.
+    Its entry of the audit comes first: there is no change without one. From the thread of the log's writer. No entry
+    leaves the log meanwhile: `change` can look at what the log still has. Raises DeploymentRefused for a share or a
+    split outside its range, StorageProblem when the log cannot be written, and whatever `change` raises; then nothing
+    is changed.
     """
-    before = deployment_in(log)
-    after = change(before)
-    if after == before:
-        return before
-    body = msgspec.json.encode(msgspec.structs.replace(after, revision=before.revision + 1))
-    try:
-        after = _decode(body)
-    except msgspec.ValidationError as error:
-        raise DeploymentRefused(f"this deployment could not be read back ({error}); nothing is changed") from error
-    append_change(log, audit.Change.of(by, *differences(before, after), now_us), now_us)
-    log.write(Kind.APPLIED, 1, now_us, body, standing=NAME)
-    return after
+    with log.leaving:
+        before = deployment_in(log)
+        after = change(before)
+        if after == before:
+            return before
+        body = msgspec.json.encode(msgspec.structs.replace(after, revision=before.revision + 1))
+        try:
+            after = _decode(body)
+        except msgspec.ValidationError as error:
+            raise DeploymentRefused(f"this deployment could not be read back ({error}); nothing is changed") from error
+        append_change(log, audit.Change.of(by, *differences(before, after), now_us), now_us)
+        log.write(Kind.APPLIED, 1, now_us, body, standing=NAME)
+        return after
 
 
 class HomeDeployment:
@@ -90,17 +94,25 @@ class HomeDeployment:
             )
         return champion
 
-    def change(self, change: Change, by: By | None = None) -> Deployment:
-        """Take the writer's lock, change what is in force, and release it; see `apply` for what is raised.
+    def change(self, change: Change, by: By | None = None, check: Check = lambda _log: None) -> Deployment:
+        """Take the writer's lock, change what is in force once `check` has let it pass, and release it.
 
-        It is this user's change unless `by` says whose. Raises StorageProblem as well while another process owns the
-        log.
+        It is this user's change unless `by` says whose. Raises StorageProblem while another process owns the log, what
+        `check` raises, and what `apply` does.
         """
         by = by or by_this_user("change of the deployment")
-        return self._as_writer(lambda log, now_us: apply(log, change, now_us, by))
 
-    def promote(self, version: str) -> None:
-        """Make a version the champion, as it is here now. Raises DeploymentRefused while an experiment runs."""
+        def write(log: FileLog, now_us: int) -> Deployment:
+            check(log)  # with the writer's lock: nobody prunes what it looks at
+            return apply(log, change, now_us, by)
+
+        return self._as_writer(write)
+
+    def promote(self, version: str, forced_because: str | None = None, check: Check = lambda _log: None) -> None:
+        """Make a version the champion, as it is here now; the audit has why it was forced, if it was.
+
+        Raises DeploymentRefused while an experiment runs, and what `check` raises.
+        """
         try:
             seen = manifest_sha256(self._folder.parent / "models" / version)
         except BundleProblem:  # whoever loads it is told
@@ -110,7 +122,8 @@ class HomeDeployment:
             after = deployment.with_champion(version)
             return after.vouching(version, seen) if seen else after
 
-        self.change(promoted, by_this_user("promote", version))
+        asked = version if forced_because is None else f"{version}, forced because {forced_because}"
+        self.change(promoted, by_this_user("promote", asked), check)
 
     def note(self, changes: Sequence[audit.Change]) -> None:
         """Take the writer's lock and append entries of the audit; raises StorageProblem as `change` does."""

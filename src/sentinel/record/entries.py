@@ -17,6 +17,9 @@ from sentinel.record.log import Kind, Record
 
 _OUTCOME_SALT, _CONTEXT_SALT = np.uint64(0x6F7574636F6D6573), np.uint64(0x636F6E7465787473)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
+NO_DECISION = -1
+"""What an outcome is about whose transaction was not decided here."""
+
 _WORDS = tuple(map(str, ACTIONS))  # plain texts: they are compared and written more quickly than an enumeration's
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -24,7 +27,8 @@ _encode = msgspec.msgpack.Encoder().encode
 class Decider(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What decided: a model with its thresholds, or what stands in for it with others (`degraded` is the reason).
 
-    `review` and `block` are the probabilities from which a transaction is reviewed and blocked (None: never blocked).
+    `review`, `block` and `challenge` are its thresholds (None: never blocked, never challenged); what was written
+    before there was a challenge has none.
     `features` is how many features a row has, `circuit` the state of the circuit breaker,
     `is_fixed` whether the detector's `on_fault` fixed the action, and no rule was asked.
     """
@@ -39,6 +43,7 @@ class Decider(msgspec.Struct, frozen=True, array_like=True, gc=False):
     variant: str | None = None
     experiment: str | None = None
     is_fixed: bool = False
+    challenge: float | None = None
 
     @property
     def decided_by(self) -> str:
@@ -103,8 +108,9 @@ class DecisionRow(NamedTuple):
 class Outcomes(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """Outcomes that were recorded together, n of them: uint8 `is_fraud`, int64 `times_us` and `about` (n,).
 
-    `about` has the position of the decision that each is about; the rest is as in `Outcome`. Entries without
-    sources were written before there were any: they are the operator's.
+    `about` has the position of the decision that each is about, NO_DECISION where there is none (the kind UNMATCHED);
+    the rest is as in `Outcome`. Entries without sources were written before there were any: they are the operator's.
+    `kept` is how many of the kind UNMATCHED the log had of this teller, with these.
     """
 
     ids: Sequence[str]
@@ -115,10 +121,11 @@ class Outcomes(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     sources: Sequence[str] = ()
     told_by: Sequence[str] = ()
     reasons: Sequence[str] = ()
+    kept: int = 0
 
 
 class OutcomeRow(NamedTuple):
-    """One stored outcome; `about` is the position of the decision.
+    """One stored outcome; `about` is the position of the decision, or NO_DECISION.
 
     `revoked_at` is the position of the entry that took it back, None while it counts; the record itself does not know.
     """
@@ -274,7 +281,7 @@ def decided_in(record: Record) -> Decided:
 
 
 def outcomes_in(record: Record) -> Outcomes:
-    """The outcomes in a record of the kind OUTCOMES. Raises StorageProblem when they cannot be read."""
+    """The outcomes in a record of the kind OUTCOMES, or UNMATCHED. Raises StorageProblem when they cannot be read."""
     return _read(_outcomes, record)  # type: ignore[no-any-return]
 
 
@@ -393,7 +400,7 @@ def index_keys(record: Record) -> NDArray[np.uint64]:
     """
     if record.kind == Kind.DECIDED:
         return np.frombuffer(decided_in(record).hashes, "<u8")
-    if record.kind == Kind.OUTCOMES:
+    if record.kind in (Kind.OUTCOMES, Kind.UNMATCHED):
         return outcome_keys(np.frombuffer(outcomes_in(record).hashes, "<u8"))
     if record.kind == Kind.REVOKED:
         return outcome_keys(np.frombuffer(revoked_in(record).hashes, "<u8"))

@@ -46,8 +46,17 @@ def activation_of(log: LogReader, state_id: str) -> int | None:
 def first_after_history(log: LogReader, manifest: Manifest) -> int:
     """The first entry that came in after a model's training history, for a state that was never kept.
 
-    Raises StorageProblem when the log no longer has all that came in after it.
+    A history that was exported from this log ends at a position of it, any other one at a moment. Raises
+    StorageProblem when the log no longer has all that came in after it.
     """
+    facts = manifest.history
+    if facts.log_end is not None and facts.log_id == log.log_id:
+        if facts.log_end < log.first:
+            raise StorageProblem(
+                f"the history of model {manifest.version} was exported up to position {facts.log_end} of the log, and "
+                f"the log begins at {log.first} by now; train on a newer export"
+            )
+        return min(facts.log_end, log.durable)
     last_us = min(manifest.history.last_us, instant_us(manifest.created_at))
     if log.pruned_us > last_us:
         raise StorageProblem(

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from itertools import pairwise
 from pathlib import Path
 from secrets import token_hex
-from typing import Self
+from threading import Lock
+from typing import Any, Self
 
 from sentinel.errors import StorageProblem
 from sentinel.record.checked import CheckedSegments
@@ -39,6 +40,7 @@ class FileLog(FileLogReader):
         disk = disk or RealDisk()
         self.warnings: list[str] = []
         self.lock: WriterLock | None = None
+        self.leaving: AbstractContextManager[Any] = Lock()
         self._segment_bytes = segment_bytes
         self._fault: OSError | None = None
         with naming_faults(folder, "opened"), ExitStack() as opened:
@@ -152,14 +154,21 @@ class FileLog(FileLogReader):
         """By name, the newest record of those that were written with a `standing` name."""
         return dict(self._writer.standing)
 
-    def prune(self, before: int) -> None:
-        """Remove the oldest segments that hold nothing but entries before this position; from any thread."""
+    def prune(self, before: int, may_go: Callable[[], bool] = lambda: True) -> bool:
+        """Remove the oldest segments that hold nothing but entries before this position; from any thread.
+
+        `may_go` is asked before each of them while nothing can be applied, and has to be quick; False once it said no.
+        """
         with naming_faults(self._folder, "pruned"):
             for base, until in pairwise(bases_in(self._disk.names(self._folder))):
                 if until > before:
-                    return
-                self._published.publish_oldest(until)
+                    break
+                with self.leaving:
+                    if not may_go():
+                        return False
+                    self._published.publish_oldest(until)
                 self.upkeep.remove(base)  # one by one: none may be missing between two others
+        return True
 
     def close(self) -> None:
         """End the upkeep, and let another process become the writer."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence, Set
 from typing import NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,6 +57,7 @@ class Journal:
         self.log = log
         self._ids = ids
         self.subjects = subjects
+        self._unmatched: dict[str, int] = {}
         self._remembered: tuple[tuple[Record, _Entries | None], ...] = ()
 
     def close(self) -> None:
@@ -91,6 +93,24 @@ class Journal:
         position = self.log.write(Kind.OUTCOMES, len(outcomes.ids), now_us, body_of(outcomes))
         self._ids.add(outcome_keys(hashes), position)
         return position
+
+    def append_unmatched(self, outcomes: Outcomes, hashes: NDArray[np.uint64], now_us: int) -> int:
+        """Append outcomes of one teller whose transactions were not decided here; the position of the first."""
+        teller = outcomes.told_by[0]
+        kept = self.unmatched_of(teller) + len(outcomes.ids)
+        body = body_of(msgspec.structs.replace(outcomes, kept=kept))
+        position = self.log.write(Kind.UNMATCHED, len(outcomes.ids), now_us, body, standing=_standing_of(teller))
+        self._ids.add(outcome_keys(hashes), position)
+        self._unmatched[_standing_of(teller)] = kept
+        return position
+
+    def unmatched_of(self, teller: str) -> int:
+        """How many outcomes of transactions that were not decided here this teller has told; of one thread."""
+        name = _standing_of(teller)
+        if name not in self._unmatched:
+            record = self.log.standing().get(name)
+            self._unmatched[name] = 0 if record is None else outcomes_in(record).kept
+        return self._unmatched[name]
 
     def append_revoked(self, revoked: Revoked, now_us: int) -> int:
         """Append what is taken back; the position of the first transaction."""
@@ -212,10 +232,15 @@ class Journal:
         return record, entries
 
 
+def _standing_of(teller: str) -> str:
+    """Under which name the log keeps how much was told; imports share one, for each has a teller of its own."""
+    return f"unmatched:{teller.partition(':')[0]}"
+
+
 def _entries_in(record: Record) -> _Entries | None:
     if record.kind == Kind.DECIDED:
         return decided_in(record)
-    if record.kind == Kind.OUTCOMES:
+    if record.kind in (Kind.OUTCOMES, Kind.UNMATCHED):
         return outcomes_in(record)
     if record.kind == Kind.CONTEXT:
         return context_in(record)

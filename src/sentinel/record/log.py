@@ -1,6 +1,7 @@
 """The log: the one durable path. Everything that changes what Sentinel knows is an entry of it, in one order."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +20,7 @@ class Kind(IntEnum):
     ROTATED = 8
     CONTEXT = 9
     TABLE = 10
+    UNMATCHED = 11
     LOSS = 15
 
 
@@ -95,6 +97,10 @@ class Log(LogReader, Protocol):
 
     A reader that is its writer's own sees what is written and not durable yet with `at`, and with `at` only.
     """
+
+    @property
+    def leaving(self) -> AbstractContextManager[Any]:
+        """Held while entries leave the log, and while something is applied that may need them."""
 
     def write(self, kind: int, rows: int, received_us: int, body: bytes, standing: str | None = None) -> int:
         """Append a record; the position of its first entry. It may become durable later: see `durable`.

@@ -13,17 +13,17 @@ from sentinel.record.log import LogReader
 from sentinel.record.retention import Need
 from sentinel.record.table_state import NAME as TABLES
 from sentinel.record.table_state import tables_origin
-from sentinel.record.views.sqlite import FILE, SqliteView
+from sentinel.record.views.place import ViewPlace
 from sentinel.record.whole_snapshots import WholeSnapshots, check_kept
 
 
-def view_need(home: Path) -> Need:
+def view_need(place: ViewPlace) -> Need:
     """The projector has to read on. Raises StorageProblem."""
     position = 0
-    if (home / FILE).exists():
-        with closing(SqliteView(home / FILE)) as view:
+    if place.is_there:
+        with closing(place.open()) as view:
             position = view.position.position
-    return Need(position, f"the view, {FILE}, has read up to position {position}")
+    return Need(position, f"the view, {place.name}, has read up to position {position}")
 
 
 def experiment_needs(deployment: Deployment, log: LogReader) -> list[Need]:

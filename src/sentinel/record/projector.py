@@ -23,12 +23,15 @@ from sentinel.record.log import Follower, Kind, LogReader
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.private import keep_private
 from sentinel.record.problem import tell_problem
-from sentinel.record.views import View
+from sentinel.record.views import View, ViewMoved
+from sentinel.record.views.place import ViewPlace
 from sentinel.record.views.rows import KeyReader, rows_of
-from sentinel.record.views.sqlite import FILE, SqliteView
 
 STEP = 4_096
 """About how many entries are stored in one transaction."""
+
+DATABASE = "SENTINEL_DATABASE_URL"
+"""The variable with the address of the database, which has a password: arguments are seen by everyone at a machine."""
 
 _PAUSE_S, _RETRY_S = 0.5, 2.0
 _REBUILD = "if that log was replaced, `sentinel views rebuild` makes the view anew"
@@ -58,7 +61,11 @@ class Projector:
         records = Follower(self._log, self._position).next(STEP)
         if records:
             rows = rows_of(records, self._reader_of)
-            self._view.project(rows, self._log.log_id, self._position, time.time_ns() // 1_000)
+            try:
+                self._view.project(rows, self._log.log_id, self._position, time.time_ns() // 1_000)
+            except ViewMoved:  # others project too, or a copy of the database was put back
+                self._position = _checked_position(self._view, self._log)
+                return True
             self._position = rows.end
         return self._view.prune(first) or sum(record.rows for record in records) >= STEP
 
@@ -113,14 +120,14 @@ def schemas_of(home: Path) -> dict[str, Schema]:
     return {schema_id(schema): schema for schema in found}
 
 
-def follow(home: Path, wanted: Callable[[], bool]) -> None:
+def follow(home: Path, place: ViewPlace, wanted: Callable[[], bool]) -> None:
     """Keep the view of a home folder up to date while it is wanted, whatever happens to the view or the log.
 
     After a StorageProblem everything is opened anew, again and again; `problem_of` tells of it meanwhile.
     """
     while wanted():
         try:
-            with closing(FileLogReader(log_folder(home))) as log, closing(SqliteView(home / FILE)) as view:
+            with closing(FileLogReader(log_folder(home))) as log, closing(place.open()) as view:
                 projector = Projector(view, log, lambda: schemas_of(home))
                 while wanted():
                     check_room(home)
@@ -146,7 +153,8 @@ def main() -> int:
     keep_private()
     logging.basicConfig(level="WARNING", format="%(levelname)s %(message)s")
     _step_back()
-    follow(given.home, die_with_parent(given.parent))
+    place = ViewPlace(given.home, os.environ.get(DATABASE))
+    follow(given.home, place, die_with_parent(given.parent))
     return 0
 
 

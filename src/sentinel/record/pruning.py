@@ -18,6 +18,7 @@ from sentinel.record.log import LogReader
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.needs import StateNeeds, experiment_needs, table_needs, view_need
 from sentinel.record.retention import ClosedSegment, Need, Plan, old_among, plan
+from sentinel.record.views.place import ViewPlace
 from sentinel.record.whole_snapshots import WholeSnapshots
 
 _AT_ONCE = 4
@@ -74,8 +75,8 @@ Needs = Callable[[Path, Deployment, LogReader, WholeSnapshots], list[Need]]
 class Outlook:
     """Knows what needs the log of a home folder; `others` tells what this package does not. Use it from one thread."""
 
-    def __init__(self, home: Path, log: FileLogReader, others: Needs) -> None:
-        self._home, self._log, self._others = home, log, others
+    def __init__(self, home: Path, log: FileLogReader, view: ViewPlace, others: Needs) -> None:
+        self._home, self._log, self._view, self._others = home, log, view, others
         self._whole = WholeSnapshots()
         self._states = StateNeeds(home, log, self._whole)
 
@@ -126,7 +127,7 @@ class Outlook:
         )
         return [
             remembered,
-            view_need(self._home),
+            view_need(self._view),
             *experiment_needs(deployment, self._log),
             *self._states.of(deployment),
             *table_needs(self._home, self._log, self._whole),
@@ -160,13 +161,18 @@ class Pruner:
             except StorageProblem as problem:
                 held = Plan([], [Need(one.base, str(problem))])
                 return self._outlook.report(removed, held, now_us, dry_run=False)
+            revision = deployment_in(self._log).revision
             if not self._outlook.plan(retention, 1, now_us).may_go:
                 break  # somebody began to need it meanwhile
-            self._log.prune(one.until)
+            if not self._log.prune(one.until, self._still_at(revision)):
+                break  # or may have begun to
             removed.append(one)
             self._rest(_PAUSE_S)
         left = self._outlook.plan(retention, _AT_ONCE, now_us)
         return self._outlook.report(removed, left, now_us, dry_run=False)
+
+    def _still_at(self, revision: int) -> Callable[[], bool]:
+        return lambda: deployment_in(self._log).revision == revision
 
     def _copy(self, segment: ClosedSegment, archive: Path | None) -> None:
         if archive is not None:

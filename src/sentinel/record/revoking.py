@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from sentinel.events.columns import OPERATOR, hash_text, hash_texts
-from sentinel.record.entries import OutcomeRow, Revocation, Revoked, Standing, outcome_rows, outcomes_in
+from sentinel.record.entries import NO_DECISION, OutcomeRow, Revocation, Revoked, Standing, outcome_rows, outcomes_in
 from sentinel.record.journal import Journal
 from sentinel.record.log import Follower, Kind, LogReader, Record
 
@@ -102,10 +102,10 @@ def taken_back(journal: Journal, revocation: Revocation, candidates: Sequence[Ou
 
 
 def _by_decision(rows: Sequence[OutcomeRow]) -> list[list[OutcomeRow]]:
-    """The outcomes of each decision, in their order."""
-    groups: dict[int, list[OutcomeRow]] = {}
+    """The outcomes of each decision, in their order; of a transaction that was not decided here, those of its id."""
+    groups: dict[tuple[int, str], list[OutcomeRow]] = {}
     for row in rows:
-        groups.setdefault(row.about, []).append(row)
+        groups.setdefault((row.about, row.transaction_id if row.about == NO_DECISION else ""), []).append(row)
     return list(groups.values())
 
 
@@ -129,7 +129,12 @@ def _told(journal: Journal, candidates: Sequence[OutcomeRow]) -> list[OutcomeRow
 
 
 def _sources(journal: Journal, revocation: Revocation, row: OutcomeRow, told: Sequence[OutcomeRow]) -> tuple[str, ...]:
-    """Whose outcomes count no longer for features, which know a transaction by its id: none if it was decided again."""
+    """Whose outcomes count no longer for features, which know a transaction by its id: none if it was decided again.
+
+    Nor did they hear of what was told of a transaction that was not decided here.
+    """
+    if row.about == NO_DECISION:
+        return ()
     newest = journal.position_of(row.transaction_id, np.uint64(hash_text(row.transaction_id)))
     if newest is not None and newest != row.about:
         return ()
@@ -157,7 +162,8 @@ def _candidates(log: LogReader, revocation: Revocation, position: int) -> tuple[
     for _ in range(_PAGES):
         records = follower.next()
         for record in records:
-            if record.kind == Kind.OUTCOMES and revocation.told_by in (outcomes_in(record).told_by or (OPERATOR,)):
+            is_told = record.kind in (Kind.OUTCOMES, Kind.UNMATCHED)
+            if is_told and revocation.told_by in (outcomes_in(record).told_by or (OPERATOR,)):
                 rows += [row for row in outcome_rows(record) if revocation.covers(row)]
         is_last = not records or records[-1].received_us >= revocation.to_us
         if is_last or follower.position >= revocation.before:

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from sentinel.errors import StorageProblem, UnknownVersion
+from sentinel.errors import DeploymentRefused, StorageProblem, UnknownVersion
 from sentinel.features.packed import DAMAGE, read_part
 from sentinel.model.bundle import Manifest
 from sentinel.model.regular_file import open_regular
@@ -31,6 +31,23 @@ def check_kept(log: LogReader, manifest: Manifest, folder: Path) -> None:
             raise UnknownVersion(
                 f"the features of {manifest.version} need the log from position {newest} on, and it begins at "
                 f"{log.first} by now; choose a model that was trained on a newer history"
+            )
+
+
+class StillKept:
+    """That `check_kept` has let a model pass, for a while: segments may leave the log before the model is applied."""
+
+    def __init__(self, log: LogReader, manifest: Manifest, folder: Path) -> None:
+        """Raises what `check_kept` raises."""
+        self._log, self._first, self._version = log, log.first, manifest.version
+        check_kept(log, manifest, folder)
+
+    def check(self) -> None:
+        """Raise DeploymentRefused if any has left since. Ask while none can leave: in a change that is applied."""
+        if self._log.first != self._first:
+            raise DeploymentRefused(
+                f"old entries left the log while {self._version} was checked, so it may lack what its features need; "
+                "ask again"
             )
 
 

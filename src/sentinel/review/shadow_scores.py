@@ -23,9 +23,9 @@ shadow_scores = Table(
     Column("seq", BigInteger, primary_key=True, autoincrement=False),  # of the decision in the log
     Column("transaction_id", String(128), nullable=False),
     Column("fraud_probability", Float),  # null: the model failed, or gave no probability
-    Column("decision", String(8)),  # under the shadow's own thresholds
+    Column("decision", String(16)),  # under the shadow's own thresholds
     Column("live_fraud_probability", Float, nullable=False),
-    Column("live_decision", String(8), nullable=False),
+    Column("live_decision", String(16), nullable=False),
     Column("live_version", String(64), nullable=False),
     Column("live_degraded", Boolean, nullable=False),  # no model decided
     Column("decided_at_us", BigInteger, nullable=False),

@@ -1,7 +1,7 @@
 """A batch on its way through the engine: it gains columns from step to step, and its answers at the end."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
@@ -34,6 +34,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     `threshold` is the probability from which it is not approved. `degraded` says why the model did not decide,
     `variant` which side of an experiment did, and `decided_by` who: `model`, `rules`, or `on_fault`, which fixed it.
+    `shadow_fraud_probability` is what the shadow says, where that is asked for and was there in time; it decides
+    nothing.
     """
 
     transaction_id: str
@@ -51,14 +53,16 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     circuit_breaker_state: str
     variant: str | None
     decided_by: str
+    shadow_fraud_probability: float | msgspec.UnsetType = msgspec.UNSET
 
 
-class Noted(msgspec.Struct, frozen=True, gc=False):
-    """The answer to an outcome."""
+class Noted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The answer to an outcome; `known` is false where no decision of its transaction is remembered here."""
 
     transaction_id: str
     is_fraud: bool
     replayed: bool
+    known: bool = True
 
 
 class Heard(msgspec.Struct, frozen=True, gc=False):
@@ -84,11 +88,22 @@ class Arrivals(NamedTuple):
     due_ns: Sequence[int]
 
 
+class Late(Protocol):
+    """What may be added to answers by the time they are sent."""
+
+    def joined(self, answers: Answers) -> Answers:
+        """The answers, with it if it is there."""
+
+
 class Answered(NamedTuple):
-    """The answers to a batch, in its order. They may be sent once every entry before `durable_from` is durable."""
+    """The answers to a batch, in its order. They may be sent once every entry before `durable_from` is durable.
+
+    `late` joins them then, if it is there.
+    """
 
     answers: Answers
     durable_from: int
+    late: Late | None = None
 
 
 class Group(NamedTuple):
@@ -170,8 +185,8 @@ def repeated(row: DecisionRow, *, same: bool) -> Decision | Conflict:
         transaction_id=row.transaction_id,
         decision=row.decision,
         fraud_probability=row.fraud_probability,
-        threshold=decider.review,
-        thresholds=Thresholds(decider.review, decider.block),
+        threshold=decider.review if decider.challenge is None else decider.challenge,
+        thresholds=Thresholds(decider.review, decider.block, decider.challenge),
         model_version=decider.model_version,
         detector=row.detector,
         features_state=FEATURES_STATE[row.late],

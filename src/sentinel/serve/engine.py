@@ -16,10 +16,11 @@ from sentinel.record.revoking import TakenBack, taken_back
 from sentinel.record.set_aside import Note, warn
 from sentinel.record.snapshots import Snapshots
 from sentinel.record.table_state import TableState, append_rows
-from sentinel.serve.batch import Answered, Arrivals, Batch
+from sentinel.serve.batch import Answered, Arrivals, Batch, Late
 from sentinel.serve.context import new_context_in
+from sentinel.serve.inline_shadow import InlineShadow
 from sentinel.serve.judge import answer, judge
-from sentinel.serve.learn import new_outcomes_in
+from sentinel.serve.learn import new_outcomes_in, record
 from sentinel.serve.ledger import Ledger
 from sentinel.serve.lineup import Lineup
 from sentinel.serve.sift import Sieve
@@ -53,6 +54,7 @@ class Engine:
         self._snapshots = snapshots
         self._note, self._hash_keys = note, hash_keys
         self.models = ModelCaller(limits)
+        self._inline_shadow = InlineShadow()
         self.ledger = Ledger(counters)
         self.states: dict[str, FeatureState] = {}
         self.lineup = lineup
@@ -143,11 +145,21 @@ class Engine:
             known_ns = time.monotonic_ns()
             judge(batch, self.lineup, self.models)
             answer(batch, self._detector)
+            late = self._ask_shadow(batch)
             judged_ns = time.monotonic_ns()
             sifted.durable_from = self._record(batch, now_us)
             self._count(batch, (begun_ns, known_ns, judged_ns))
             self.is_ahead = False
+            return sifted.answered()._replace(late=late)
         return sifted.answered()
+
+    def _ask_shadow(self, batch: Batch) -> Late | None:
+        """Ask the shadow, if there is one beside, on the features of the champion; not where time has run out."""
+        shadow = self.lineup.shadow
+        if shadow is None or min(batch.due_ns) < time.monotonic_ns():
+            return None
+        rows = batch.features[self.lineup.champion.bundle.state_id].rows
+        return self._inline_shadow.ask(shadow.scorer, rows, batch.ids)
 
     def hear(self, arrivals: Arrivals, now_us: int) -> Answered:
         """Record every new context event, and let the features know.
@@ -167,18 +179,20 @@ class Engine:
         return Answered(new.answers, end)
 
     def learn(self, arrivals: Arrivals, now_us: int) -> Answered:
-        """Record every new outcome of a transaction that was decided here, and let the features know.
+        """Record every new outcome, and let the features know of those of transactions that were decided here.
 
         Raises StorageProblem as `decide` does.
         """
         now_us = self.clock(now_us)
         new = new_outcomes_in(arrivals, self.journal)
-        if not new.outcomes:
+        matched = new.matched
+        if not matched.outcomes and not new.unmatched.outcomes:
             return Answered(new.answers, new.durable_from)
         self.is_ahead = True
-        end = self.journal.append_outcomes(new.entry(), new.hashes, now_us) + len(new.outcomes)
+        end = record(new, self.journal, now_us)
         for state in self.states.values():
-            state.learn(new.outcomes, now_us)
+            if matched.outcomes:
+                state.learn(matched.outcomes, now_us)
             state.position = end
         self.is_ahead = False
         return Answered(new.answers, end)
@@ -248,5 +262,6 @@ class Engine:
     def close(self) -> None:
         """Release everything but the log. Nothing is saved: the log has it."""
         self.models.stop()
+        self._inline_shadow.stop()
         self.journal.close()
         self.ledger.settle()

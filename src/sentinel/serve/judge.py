@@ -67,7 +67,7 @@ def _judged(batch: Batch, lineup: Lineup, variant: str, where: _Where, answer: M
     decider = Decider(
         contender.version, contender.bundle.state_id, values.shape[1], thresholds.review, thresholds.block,
         str(answer.circuit), answer.degraded, variant if experiment else None, experiment.id if experiment else None,
-        is_fixed,
+        is_fixed, thresholds.challenge,
     )  # fmt: skip
     return Group(decider, where, values, scores, thresholds.levels(scores))
 
@@ -90,11 +90,12 @@ def answer(batch: Batch, detector: str) -> None:
 
 def _answers(batch: Batch, group: Group, ids: Sequence[str], detector: str) -> list[Decision]:
     decider, always = group.decider, itertools.repeat
+    alarm = decider.review if decider.challenge is None else decider.challenge
     late: list[Any] = batch.features[decider.state_id].late[group.where].tolist()
     return list(map(
-        Decision, ids, map(_WORDS.__getitem__, group.levels.tolist()), group.scores.tolist(), always(decider.review),
-        always(Thresholds(decider.review, decider.block)), always(decider.model_version), always(detector),
-        map(FEATURES_STATE.__getitem__, late), always(len(batch)), batch.latencies_us[group.where].tolist(),
-        always(False), always(decider.degraded), always(decider.circuit), always(decider.variant),
-        always(decider.decided_by),
+        Decision, ids, map(_WORDS.__getitem__, group.levels.tolist()), group.scores.tolist(), always(alarm),
+        always(Thresholds(decider.review, decider.block, decider.challenge)), always(decider.model_version),
+        always(detector), map(FEATURES_STATE.__getitem__, late), always(len(batch)),
+        batch.latencies_us[group.where].tolist(), always(False), always(decider.degraded), always(decider.circuit),
+        always(decider.variant), always(decider.decided_by),
     ))  # fmt: skip

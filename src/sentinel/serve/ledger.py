@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sentinel.policy.breaker import Circuit
 from sentinel.policy.model_call import CIRCUIT_OPEN, FAILED, OVERLOADED, TOO_SLOW, ModelCaller
-from sentinel.policy.thresholds import ACTIONS
+from sentinel.policy.thresholds import ACTIONS, Action
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
 SETTLE_ROWS = 256
@@ -20,9 +20,9 @@ _SHED = {
     OVERLOADED: Slot.SHED_OVERLOAD,
 }
 _STATE = {Circuit.CLOSED: 0, Circuit.HALF_OPEN: 1, Circuit.OPEN: 2}
-_FIXED_AT = (Slot.ON_FAULT_APPROVE, Slot.ON_FAULT_REVIEW, Slot.ON_FAULT_BLOCK)
-_BY_LEVEL = (Slot.APPROVE, Slot.REVIEW, Slot.BLOCK)
-_BLOCK = len(ACTIONS) - 1
+_FIXED_AT = tuple(Slot[f"ON_FAULT_{action.name}"] for action in ACTIONS)
+_BY_LEVEL = tuple(Slot[action.name] for action in ACTIONS)
+_BLOCK = ACTIONS.index(Action.BLOCK)
 
 
 class Ledger:

@@ -46,13 +46,17 @@ class Contender:
 
 
 class Lineup(NamedTuple):
-    """A champion, and while an experiment runs its challenger."""
+    """A champion, and while an experiment runs its challenger.
+
+    `shadow` is scored beside them for the answers, where that is asked for; it decides nothing.
+    """
 
     revision: int
     champion: Contender
     challenger: Contender | None = None
     experiment: Experiment | None = None
     fallback_only: bool = False
+    shadow: Contender | None = None
 
     def variant(self, key: str | bytes) -> Literal["a", "b"]:
         """The variant that decides for this card; a when there is no experiment."""
@@ -92,6 +96,27 @@ def load_lineup(deployment: Deployment, registry: Registry, loaded: Lineup | Non
     challenger = _meant(deployment, registry, experiment.version, bundles)
     check_comparable(champion, challenger)
     return lineup._replace(challenger=Contender(challenger, experiment.thresholds), experiment=experiment)
+
+
+def with_inline_shadow(
+    lineup: Lineup, deployment: Deployment, registry: Registry, loaded: Lineup | None = None
+) -> Lineup:
+    """The lineup with the shadow of the deployment, to be scored on the features of the champion.
+
+    Raises BundleProblem for one that cannot be loaded, UnknownVersion for one that was trained on other features: its
+    own would have to be kept as well, which is what the shadow's process does.
+    """
+    if deployment.shadow is None:
+        return lineup
+    before = loaded.shadow if loaded is not None else None
+    bundles = {} if before is None else {before.version: before.bundle}
+    shadow = _meant(deployment, registry, deployment.shadow, bundles)
+    if shadow.manifest.plan_sha256 != lineup.champion.bundle.manifest.plan_sha256:
+        raise UnknownVersion(
+            f"the shadow {deployment.shadow} takes other features than the champion {lineup.champion.version}, or has "
+            "learned other categories: answers go without its score, and its report has it"
+        )
+    return lineup._replace(shadow=Contender(shadow))
 
 
 def _meant(deployment: Deployment, registry: Registry, version: str, loaded: Mapping[str, Bundle]) -> Bundle:

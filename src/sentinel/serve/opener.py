@@ -57,6 +57,11 @@ class Opener:
         self.reason, self.code = "shutting down", STOPPING
         self._give_up()
 
+    @property
+    def has_faults(self) -> bool:
+        """Whether an engine is to be replaced, or the log recovered, that was not looked after yet."""
+        return bool(self._faults)
+
     def replace(self, engine: Engine | None, error: Exception, settled: Settled) -> None:
         """Open another engine instead of one that can no longer be used, if there was one."""
         self.reason, self.code = _words_of(error), code_of(error)

@@ -15,7 +15,7 @@ from sentinel.record.applied import Change
 from sentinel.record.audit import SENTINEL, By
 from sentinel.record.feature_state import FeatureState
 from sentinel.serve.engine import Engine
-from sentinel.serve.lineup import Lineup, load_lineup
+from sentinel.serve.lineup import Lineup, load_lineup, with_inline_shadow
 from sentinel.serve.opener import code_of
 from sentinel.serve.vectors.predictor import Predictor
 from sentinel.serve.worker import Worker
@@ -42,12 +42,13 @@ class Rollout:
     """Keeps one process at the deployment in force. One that cannot be loaded changes nothing but `problem`.
 
     `read` says what is in force, from any thread; `change` changes it for whoever asks, from the event loop, and
-    raises what `record.applied.apply` raises. `worker` is None in a process that scores vectors only.
+    raises what `record.applied.apply` raises. `worker` is None in a process that scores vectors only. With
+    `inline_shadow` the shadow is loaded beside what decides, for the answers (see `inline_shadow.py`).
     """
 
     def __init__(
         self, read: Callable[[], Deployment], change: Changing, registry: Registry,
-        counters: Counters,
+        counters: Counters, *, inline_shadow: bool = False,
     ) -> None:  # fmt: skip
         self.read = read
         self.change = change
@@ -58,6 +59,7 @@ class Rollout:
         self.lineup: Lineup | None = None
         self.problem: str | None = _LOADING
         self._counters = counters
+        self._inline_shadow = inline_shadow
         self._reached = -1
         self._retry_at = self._renew_at = 0.0
         self._wake = threading.Event()
@@ -68,7 +70,7 @@ class Rollout:
         """Load what is in force before anyone can ask; what is wrong with it is found again by the thread."""
         try:
             deployment = self.read()
-            self.lineup = load_lineup(deployment, self.registry)
+            self.lineup = self._load(deployment, None)
             self.deployment = deployment
         except SentinelError as error:
             _log.warning("not ready: %s", error)
@@ -146,10 +148,7 @@ class Rollout:
 
     def _go_to(self, deployment: Deployment) -> None:
         before = self.lineup
-        if before is None or self.deployment != deployment:
-            lineup = load_lineup(deployment, self.registry, before)
-        else:
-            lineup = before
+        lineup = before if before is not None and self.deployment == deployment else self._load(deployment, before)
         if self._worker is not None and self._worker.engine is not None:
             self._switch_engine(self._worker, self._worker.engine, lineup)
         if lineup is before:
@@ -161,6 +160,17 @@ class Rollout:
         if before is not None and before.champion.version != lineup.champion.version:
             self._counters.add(Slot.SWAPS)
             _log.warning("%s is the champion now, %s was", lineup.champion.version, before.champion.version)
+
+    def _load(self, deployment: Deployment, before: Lineup | None) -> Lineup:
+        """The lineup, with the shadow beside it if that is asked for and can be: without it all goes on."""
+        lineup = load_lineup(deployment, self.registry, before)
+        if not self._inline_shadow:
+            return lineup
+        try:
+            return with_inline_shadow(lineup, deployment, self.registry, before)
+        except SentinelError as error:
+            _log.warning("%s", error)
+            return lineup
 
     def _switch_predictor(self, lineup: Lineup, switched: "Future[None]") -> None:
         self._predictor.switch(lineup)

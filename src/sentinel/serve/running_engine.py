@@ -143,6 +143,10 @@ class RunningEngine:
         self._in_loop(lambda: self._begin(engine)).result()
 
     def _begin(self, engine: Engine) -> None:
+        if (
+            self._opener.has_faults
+        ):  # since it was opened: the log is recovered once more, which voids what is not durable
+            raise StorageProblem(self.reason)
         engine.begin(time.time_ns() // 1000)
         self.engine = engine
 
@@ -173,6 +177,19 @@ class RunningEngine:
         durable = self.log.durable
         while self._undelivered and self._undelivered[0][0].durable_from <= durable:
             _reply(*self._undelivered.popleft())
+
+    def _has_answered(self) -> bool:
+        """Whether all that was decided is durable and answered."""
+        self._reply_durable()
+        return not self._undelivered
+
+    def _give_up_undelivered(self) -> None:
+        """Answer those whose entries did not become durable."""
+        for _, callers in self._undelivered:
+            refuse(
+                callers, self._not_ready("; it is not known whether this was stored: send it again with the same id")
+            )
+        self._undelivered.clear()
 
     def _fail(self, error: Exception, requests: Sequence[Request]) -> None:
         """Give up the engine. Callers whose batch may or may not be stored are answered after recovery."""
@@ -210,7 +227,8 @@ def refuse(requests: Sequence[Request], error: SentinelError) -> None:
 
 def _reply(answered: Answered, requests: Sequence[Request]) -> None:
     begin = 0
+    answers = answered.answers if answered.late is None else answered.late.joined(answered.answers)
     for one in requests:
         end = begin + len(one.events)
-        one.reply(answered.answers[begin:end])
+        one.reply(answers[begin:end])
         begin = end

@@ -13,6 +13,7 @@ from sentinel.review.drift import DriftReport
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.observers import Observers
 from sentinel.serve.projector_process import ProjectorProcess
+from sentinel.serve.retrainer import Retrainer
 from sentinel.serve.rollout import Rollout
 from sentinel.serve.snapshotter_process import SnapshotStatus, SnapshotterProcess
 from sentinel.serve.vectors.counting import tally_of_vectors
@@ -33,6 +34,7 @@ class Children(NamedTuple):
     projector: ProjectorProcess
     snapshotter: SnapshotterProcess
     log_keeper: LogKeeper
+    retrainer: Retrainer | None = None
 
 
 def waiting_in(predictor: Predictor, worker: Worker | None) -> int:
@@ -59,6 +61,7 @@ class Watch:
         self._projector = children.projector if children else None
         self._snapshotter = children.snapshotter if children else None
         self.log_keeper = children.log_keeper if children else None
+        self.retrainer = children.retrainer if children else None
         self.counters = counters
         self.view_lag: int | None = None
         """How many entries the view was behind a moment ago; None while it is not known."""
@@ -83,6 +86,8 @@ class Watch:
             self._projector.start()
         if self.log_keeper is not None and self.worker is not None:
             self.log_keeper.start(self.worker)
+        if self.retrainer is not None:
+            self.retrainer.start()
         self._task = asyncio.get_running_loop().create_task(self._look_around())
 
     def stop(self) -> None:
@@ -91,6 +96,8 @@ class Watch:
             self._task.get_loop().call_soon_threadsafe(self._task.cancel)
         self.rollout.stop()
         self.observers.stop()
+        if self.retrainer is not None:
+            self.retrainer.stop()
         if self.log_keeper is not None:
             self.log_keeper.stop()
         if self.shadow is not None:
@@ -188,8 +195,11 @@ class Watch:
         if waiting == 0:
             gc.collect(1)  # here, as it leaves the older objects alone while there is something to do
         report = await self.drift()
-        if isinstance(report, DriftReport) and report.drift_detected:
-            self._log_drift(report)
+        if isinstance(report, DriftReport):
+            if self.retrainer is not None:
+                self.retrainer.drifted = report.drift_detected
+            if report.drift_detected:
+                self._log_drift(report)
         if self.leads:
             await self._guard()
         if self.shadow is not None:

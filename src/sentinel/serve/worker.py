@@ -18,6 +18,7 @@ MOST_LOOKS = 8
 
 _LOOKS = 2  # of the loop for input: the first finds what came in, and new connections, the second what came with these
 _OWN_REQUESTS = "Your own requests wait: there was no time for this one behind the others; send less at once"
+_PATIENCE_S, _LOOK_S = 5.0, 0.01  # at the end, with what is not durable yet
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +43,7 @@ class Worker(RunningEngine):
         """Answer what has arrived. Call it from another thread than the loop's."""
         self._opener.stop()
         engine = self._in_loop(self._end).result()
+        self._wait_until_answered()
         if engine is not None:
             try:
                 engine.close()
@@ -145,6 +147,14 @@ class Worker(RunningEngine):
             self._loop.call_soon(self._note_idleness, looks - 1)
         else:
             self.is_behind = False
+
+    def _wait_until_answered(self) -> None:
+        """Let a log that makes entries durable after they are written do so for the last ones, for a bounded time."""
+        for _ in range(round(_PATIENCE_S / _LOOK_S)):
+            if self._in_loop(self._has_answered).result():
+                return
+            time.sleep(_LOOK_S)
+        self._in_loop(self._give_up_undelivered).result()
 
     def _end(self) -> Engine | None:
         while self.engine is not None and self.queue:

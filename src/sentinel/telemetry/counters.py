@@ -46,6 +46,7 @@ class Slot(IntEnum):
     QUEUE_LENGTH = Across.SUM  # transactions in the queue
 
     APPROVE = Across.COUNT
+    CHALLENGE = Across.COUNT
     REVIEW = Across.COUNT
     BLOCK = Across.COUNT
     PREDICTIONS_A = Across.COUNT  # A is the champion, B the challenger
@@ -54,11 +55,13 @@ class Slot(IntEnum):
     BLOCKS_B = Across.COUNT
 
     EXPERIMENT_A_DECISIONS = Across.SUM  # vectors of the experiment that runs, by variant
+    EXPERIMENT_A_CHALLENGES = Across.SUM
     EXPERIMENT_A_REVIEWS = Across.SUM
     EXPERIMENT_A_BLOCKS = Across.SUM
     EXPERIMENT_A_ERRORS = Across.SUM
     EXPERIMENT_A_LATE = Across.SUM
     EXPERIMENT_B_DECISIONS = Across.SUM
+    EXPERIMENT_B_CHALLENGES = Across.SUM
     EXPERIMENT_B_REVIEWS = Across.SUM
     EXPERIMENT_B_BLOCKS = Across.SUM
     EXPERIMENT_B_ERRORS = Across.SUM
@@ -74,6 +77,7 @@ class Slot(IntEnum):
     SHED_OVERLOAD = Across.COUNT
     ON_FAULT_RULES = Across.COUNT  # the same decisions, by what decided
     ON_FAULT_APPROVE = Across.COUNT
+    ON_FAULT_CHALLENGE = Across.COUNT
     ON_FAULT_REVIEW = Across.COUNT
     ON_FAULT_BLOCK = Across.COUNT
     BREAKER_STATE = Across.MAX  # 0 closed, 1 half open, 2 open

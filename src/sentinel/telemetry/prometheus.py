@@ -22,13 +22,13 @@ _LABELLED = (
         "sentinel_decisions",
         "Decisions by what happens to the transaction",
         "decision",
-        {"allow": Slot.APPROVE, "review": Slot.REVIEW, "block": Slot.BLOCK},
+        {"allow": Slot.APPROVE, "challenge": Slot.CHALLENGE, "review": Slot.REVIEW, "block": Slot.BLOCK},
     ),
     (
         "sentinel_actions",
         "The same, in the words of /v1/score",
         "action",
-        {"approve": Slot.APPROVE, "review": Slot.REVIEW, "block": Slot.BLOCK},
+        {"approve": Slot.APPROVE, "challenge": Slot.CHALLENGE, "review": Slot.REVIEW, "block": Slot.BLOCK},
     ),
     (
         "sentinel_cache",
@@ -66,6 +66,7 @@ _LABELLED = (
         {
             "rules": Slot.ON_FAULT_RULES,
             "approve": Slot.ON_FAULT_APPROVE,
+            "challenge": Slot.ON_FAULT_CHALLENGE,
             "review": Slot.ON_FAULT_REVIEW,
             "block": Slot.ON_FAULT_BLOCK,
         },

@@ -1,4 +1,4 @@
-"""The training set: a history replayed through the feature kernel, split by time."""
+"""The training set: a history replayed through the feature kernel, and split by time, or at random."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,15 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
 
-from sentinel.detector import Detector
+from sentinel.detector import Detector, Training
 from sentinel.errors import DataProblem
 from sentinel.events.columns import EventColumns
 from sentinel.events.files import History
-from sentinel.events.replay import columns_of_frame
+from sentinel.events.replay import columns_of_frame, text_hashes
+from sentinel.events.schema import Schema
 from sentinel.events.times import duration_us
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
+from sentinel.policy.sample import Sample
 
 Progress = Callable[[int, int], None]
 """Called with how many events are done, and how many there are."""
@@ -25,13 +28,17 @@ _CHUNK = 50_000
 class Part:
     """The labelled rows of one part of the history: features float32 (n, f), labels int8 (n,), microseconds (n,).
 
-    `all_rows` (m, f) has those without a label too: what comes live has none yet.
+    `all_rows` (m, f) has those without a label too: what comes live has none yet. `cards` (n,) says whose each row is
+    (see `cards_of`); None where the schema has no key. `amounts` float64 (n,) have no sign; None of a part on which
+    nothing is chosen by what it costs.
     """
 
     rows: NDArray[np.float32]
     labels: NDArray[np.int8]
     time_us: NDArray[np.int64]
     all_rows: NDArray[np.float32]
+    cards: NDArray[np.uint64] | None = None
+    amounts: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         """Number of labelled transactions."""
@@ -41,6 +48,35 @@ class Part:
     def frauds(self) -> int:
         """Number of frauds."""
         return int(np.count_nonzero(self.labels == 1))
+
+    def take(self, rows: NDArray[np.int64]) -> "Part":
+        """The labelled rows of these numbers."""
+        taken = self.rows[rows]
+        cards = None if self.cards is None else self.cards[rows]
+        amounts = None if self.amounts is None else self.amounts[rows]
+        return Part(taken, self.labels[rows], self.time_us[rows], taken, cards, amounts)
+
+    def sample(self, scores: NDArray[np.float32], share: float = 1.0) -> Sample:
+        """The part with these scores (n,), to choose thresholds by or to judge them on.
+
+        `share` is how many of the transactions of its time it has, where it has not all.
+        """
+        assert self.amounts is not None  # noqa: S101 - the parts of a dataset have theirs
+        return Sample(scores, self.labels, self.amounts, self.time_us, round(len(self.all_rows) / share))
+
+
+def joined(*parts: Part) -> Part:
+    """All rows of the parts, one part after the other."""
+    cards = [part.cards for part in parts if part.cards is not None]
+    amounts = [part.amounts for part in parts if part.amounts is not None]
+    return Part(
+        rows=np.concatenate([part.rows for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        time_us=np.concatenate([part.time_us for part in parts]),
+        all_rows=np.concatenate([part.all_rows for part in parts]),
+        cards=np.concatenate(cards) if len(cards) == len(parts) else None,
+        amounts=np.concatenate(amounts) if len(amounts) == len(parts) else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +89,29 @@ class Dataset:
     test: Part
     store: MemoryStore
 
+    @property
+    def transactions(self) -> int:
+        """How many there are in all parts, labelled or not."""
+        return sum(len(part.all_rows) for part in (self.train, self.validation, self.test))
+
 
 def build_dataset(detector: Detector, history: History, progress: Progress) -> Dataset:
-    """Split by time, learn the categories on the training part, replay everything once."""
+    """Split, learn the categories on the training part, replay everything once."""
     frame = history.frame
     if detector.schema.label not in frame.columns:
         raise DataProblem(f"the history has no {detector.schema.label}; say which column it is with --map")
-    bounds = split(detector, frame[detector.schema.time].to_numpy())
-    plan = detector.plan(learn_vocabulary(detector, frame[: bounds[0]]))
+    labels = frame[detector.schema.label].fill_null(-1).to_numpy().astype(np.int8)
+    times = np.maximum.accumulate(frame[detector.schema.time].to_numpy())  # what came late is of when it came
+    places = parts_of(detector.training, times, labels)
+    plan = detector.plan(learn_vocabulary(detector, frame[places[0]]))
     store = MemoryStore(plan)
     rows = replay(store, columns_of_frame(detector.schema, frame, detector.trusts, history.context), progress)
-    labels = frame[detector.schema.label].fill_null(-1).to_numpy().astype(np.int8)
-    times = frame[detector.schema.time].to_numpy()
-    slices = (slice(0, bounds[0]), slice(bounds[1], bounds[2]), slice(bounds[3], len(frame)))
-    train, validation, test = (_part(rows[one], labels[one], times[one]) for one in slices)
+    amounts = np.abs(frame[detector.schema.amount].cast(pl.Float64).to_numpy())
+    cards = cards_of(detector.schema, frame) if detector.schema.keys else None
+    train, validation, test = (
+        _part(rows[place], labels[place], times[place], None if cards is None else cards[place], amounts[place])
+        for place in places
+    )
     for name, part in (("training", train), ("validation", validation), ("test", test)):
         if part.frauds == 0 or part.frauds == len(part):
             raise DataProblem(
@@ -76,12 +121,24 @@ def build_dataset(detector: Detector, history: History, progress: Progress) -> D
     return Dataset(plan, train, validation, test, store)
 
 
-def split(detector: Detector, time_us: NDArray[np.int64]) -> tuple[int, int, int, int]:
-    """End of training, begin and end of validation, begin of test, as row numbers of a history in time order.
+def parts_of(
+    training: Training, time_us: NDArray[np.int64], labels: NDArray[np.int8]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers, ascending, of the training, validation and test part of n rows in order of time.
+
+    `labels` (n,) are 1, 0, or -1 where there is none. Raises DataProblem where there is too little for three parts.
+    """
+    if training.split == "random":
+        return _at_random(labels, training)
+    first, second, third, fourth = _borders(training, time_us)
+    return np.arange(first), np.arange(second, third), np.arange(fourth, len(time_us))
+
+
+def _borders(training: Training, time_us: NDArray[np.int64]) -> tuple[int, int, int, int]:
+    """End of training, begin and end of validation, begin of test, as row numbers.
 
     A transaction of the same instant as a border is on its later side.
     """
-    training = detector.training
     n = len(time_us)
     validation_at = time_us[int(n * (1 - training.test_share - training.validation_share))]
     test_at = time_us[int(n * (1 - training.test_share))]
@@ -91,6 +148,22 @@ def split(detector: Detector, time_us: NDArray[np.int64]) -> tuple[int, int, int
     if not 0 < first <= second < third <= fourth < n:
         raise DataProblem(f"{n} transactions do not split into three parts by time; bring a longer history")
     return first, second, third, fourth
+
+
+def _at_random(
+    labels: NDArray[np.int8], training: Training
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Stratified, as scikit-learn's `train_test_split` does it: the test part first, then validation of the rest."""
+    rows = np.arange(len(labels))
+    try:
+        rest, test = train_test_split(rows, test_size=training.test_share, stratify=labels, random_state=training.seed)
+        share = training.validation_share / (1 - training.test_share)
+        train, validation = train_test_split(rest, test_size=share, stratify=labels[rest], random_state=training.seed)
+    except ValueError as error:
+        raise DataProblem(
+            f"{len(labels)} transactions do not split at random: {error}; bring a longer history"
+        ) from None
+    return np.sort(train), np.sort(validation), np.sort(test)
 
 
 def learn_vocabulary(detector: Detector, frame: pl.DataFrame) -> dict[str, tuple[str, ...]]:
@@ -113,8 +186,21 @@ def replay(store: MemoryStore, events: EventColumns, progress: Progress) -> NDAr
     return np.concatenate(parts)
 
 
-def _part(rows: NDArray[np.float64], labels: NDArray[np.int8], times: NDArray[np.int64]) -> Part:
+def cards_of(schema: Schema, frame: pl.DataFrame) -> NDArray[np.uint64]:
+    """Whose each row of a history is: a hash of its first key, and a number of its own where it has none."""
+    own = np.arange(len(frame), dtype=np.uint64)
+    if not schema.keys:
+        return own
+    keys = frame[schema.keys[0]]
+    return np.where(keys.is_null().to_numpy(), own, text_hashes(keys))
+
+
+def _part(
+    rows: NDArray[np.float64], labels: NDArray[np.int8], times: NDArray[np.int64], cards: NDArray[np.uint64] | None,
+    amounts: NDArray[np.float64],
+) -> Part:  # fmt: skip
     all_rows, labelled = rows.astype(np.float32), labels >= 0
     if labelled.all():
-        return Part(all_rows, labels, times, all_rows)
-    return Part(all_rows[labelled], labels[labelled], times[labelled], all_rows)
+        return Part(all_rows, labels, times, all_rows, cards, amounts)
+    of_labelled = None if cards is None else cards[labelled]
+    return Part(all_rows[labelled], labels[labelled], times[labelled], all_rows, of_labelled, amounts[labelled])

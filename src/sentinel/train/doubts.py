@@ -7,14 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.policy.thresholds import Thresholds
+from sentinel.train.advice import FEWEST_BETWEEN, LEAST_RECALL, shown_score
 from sentinel.train.evaluate import Metrics
 
 LEAST_AUC = 0.6
-LEAST_RECALL = 0.05
+MOST_ALARMS = 0.2
 FEWEST_TREES = 10
-FEWEST_BETWEEN = 5
 BETWEEN = "rows_between_thresholds"
 """Where the training facts of a manifest have what `rows_between` counts."""
+
+ADVICE = "policy_advice"
+"""Where they have what `advice` says of the policy on the validation part."""
+
+REVIEWS = "policy_reviews"
+"""Where they have whether the policy means anything to be reviewed."""
 
 
 def rows_between(scores: NDArray[np.float32], thresholds: Thresholds) -> int | None:
@@ -27,9 +33,15 @@ def rows_between(scores: NDArray[np.float32], thresholds: Thresholds) -> int | N
 def doubts(metrics: Metrics, training: Mapping[str, Any]) -> tuple[str, ...]:
     """Why this model, or its policy, can hardly work; empty where nothing says so.
 
-    `training` has `trees_used`, and `rows_between_thresholds` of the validation part where it was counted.
+    `training` has `trees_used`, None for a model without trees, and of the rows that thresholds were chosen on, where
+    that was looked at, `rows_between_thresholds` and `policy_advice`.
     """
-    return (*_of_ranking(metrics), *_of_thresholds(metrics, training.get(BETWEEN)), *_of_trees(training["trees_used"]))
+    return (
+        *_of_ranking(metrics),
+        *_of_thresholds(metrics, training.get(BETWEEN), reviews=training.get(REVIEWS, True)),
+        *training.get(ADVICE, ()),
+        *_of_trees(training["trees_used"]),
+    )
 
 
 def _of_ranking(metrics: Metrics) -> list[str]:
@@ -51,8 +63,13 @@ def _of_ranking(metrics: Metrics) -> list[str]:
     return found
 
 
-def _of_thresholds(metrics: Metrics, between: int | None) -> list[str]:
+def _of_thresholds(metrics: Metrics, between: int | None, *, reviews: bool) -> list[str]:
     found, review, block = [], metrics.review, metrics.block
+    if review.false_positive_rate > MOST_ALARMS:
+        found.append(
+            f"review and block together take {review.false_positive_rate:.0%} of the legitimate transactions of the "
+            "test part: what came later scores higher than what the thresholds were chosen on"
+        )
     if review.recall < LEAST_RECALL:
         found.append(
             f"review and block together find {review.caught:,} of {metrics.frauds:,} frauds: allow more false alarms "
@@ -60,9 +77,11 @@ def _of_thresholds(metrics: Metrics, between: int | None) -> list[str]:
         )
     if block is None:
         return found
-    if block.threshold == review.threshold:
-        found.append(f"review and block begin at the same score ({review.threshold:g}): nothing is ever reviewed")
-    elif between is not None and between < FEWEST_BETWEEN:
+    if reviews and block.threshold == review.threshold:
+        found.append(
+            f"review and block begin at the same score ({shown_score(review.threshold)}): nothing is ever reviewed"
+        )
+    elif reviews and between is not None and between < FEWEST_BETWEEN:
         found.append(
             f"review and block begin at nearly the same score: {between:,} validation rows lie between, so next to "
             "nothing is reviewed"
@@ -72,7 +91,7 @@ def _of_thresholds(metrics: Metrics, between: int | None) -> list[str]:
     return found
 
 
-def _of_trees(trees: int) -> list[str]:
-    if trees >= FEWEST_TREES:
+def _of_trees(trees: int | None) -> list[str]:
+    if trees is None or trees >= FEWEST_TREES:
         return []
     return [f"the model has only {trees} trees, so few different scores: it learned little before validation got worse"]

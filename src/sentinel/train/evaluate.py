@@ -1,7 +1,7 @@
 """Evaluation: the metrics of a model with confidence intervals, beside those of simple rankings."""
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,35 +11,37 @@ from sklearn.metrics import roc_auc_score
 from sentinel.features.plan import FeaturePlan
 from sentinel.policy.thresholds import Thresholds
 from sentinel.review.average_precision import average_precision
-
-REPLICATES = 200
-Scores: TypeAlias = NDArray[np.floating[Any]]
-
-
-class Estimate(msgspec.Struct, frozen=True):
-    """A figure and its 95 % confidence interval (percentiles of a bootstrap over transactions)."""
-
-    value: float
-    low: float
-    high: float
+from sentinel.train.reliability import calibration_error
+from sentinel.train.resampling import SEED, Estimate, Ranking, Scores, card_weights, estimate, numbered
 
 
 class AtThreshold(msgspec.Struct, frozen=True):
-    """Precision, recall and false-positive rate when everything from `threshold` on is an alarm."""
+    """What follows when everything from `threshold` on is an alarm. `confusion` is ((tn, fp), (fn, tp))."""
 
     threshold: float
     precision: float
     recall: float
+    f1: float
+    accuracy: float
     false_positive_rate: float
     caught: int
     false_alarms: int
+    confusion: tuple[tuple[int, int], tuple[int, int]]
 
 
 class Metrics(msgspec.Struct, frozen=True):
-    """Metrics on rows the model has not seen. `block` is None where the policy never blocks."""
+    """Metrics on rows the model has not seen.
+
+    Each threshold is judged as if everything from it on were an alarm. `block` and `challenge` are None where the
+    policy never does that. `cards` are the values of the first key, by which the intervals are drawn. `expected_frauds`
+    is the sum of the scores, and `calibration_error` how far they are from what happened (see `reliability`).
+    """
 
     transactions: int
     frauds: int
+    cards: int
+    expected_frauds: float
+    calibration_error: float
     average_precision: Estimate
     auc_roc: Estimate
     recall_at_1pct_fpr: Estimate
@@ -47,33 +49,52 @@ class Metrics(msgspec.Struct, frozen=True):
     block: AtThreshold | None
     baselines: dict[str, Estimate]
     lift_over_best_baseline: Estimate | None
+    challenge: AtThreshold | None = None
 
 
 def evaluate(
-    scores: Scores, labels: NDArray[np.int8], thresholds: Thresholds, rankings: Mapping[str, Scores], seed: int = 42
+    scores: Scores,
+    labels: NDArray[np.int8],
+    thresholds: Thresholds,
+    rankings: Mapping[str, Scores],
+    cards: NDArray[Any] | None = None,
+    *,
+    seed: int = SEED,
 ) -> Metrics:
     """Metrics of scores (n,) against labels (n,), 0 or 1, both kinds present.
 
     `rankings` are other scores of the same rows, such as the amount alone: their average precision is the
-    baseline, and the lift over the best of them is estimated on the same resamples.
+    baseline, and the lift over the best of them is estimated on the same resamples. `cards` (n,) says whose each row
+    is; None takes each row for a card of its own.
     """
-    samples = _resamples(scores, labels, seed)
+    numbers = numbered(cards, len(labels))
+    model, others = Ranking(scores, labels), {name: Ranking(one, labels) for name, one in rankings.items()}
+    drawn, drawn_of_others = [], []
+    for weights in card_weights(numbers, seed):
+        drawn.append(model.figures(weights))
+        drawn_of_others.append([one.figures(weights).average_precision for one in others.values()])
+    samples, samples_of_others = np.array(drawn).T, np.array(drawn_of_others).T
     points = (average_precision(scores, labels), auc_roc(scores, labels), recall_at_fpr(scores, labels, 0.01))
-    estimates = [_estimate(point, sample) for point, sample in zip(points, samples, strict=True)]
-    others = {
-        name: (average_precision(one, labels), _resamples(one, labels, seed)[0]) for name, one in rankings.items()
+    precision, area, recall = (estimate(point, sample) for point, sample in zip(points, samples, strict=True))
+    simple = {
+        name: (average_precision(one, labels), sample)
+        for (name, one), sample in zip(rankings.items(), samples_of_others, strict=True)
     }
-    best = max(others.values(), key=lambda one: one[0], default=None)
+    best = max(simple.values(), key=lambda one: one[0], default=None)
     return Metrics(
         transactions=len(labels),
         frauds=int(labels.sum()),
-        average_precision=estimates[0],
-        auc_roc=estimates[1],
-        recall_at_1pct_fpr=estimates[2],
+        cards=int(numbers.max(initial=-1)) + 1,
+        expected_frauds=float(scores.sum(dtype=np.float64)),
+        calibration_error=calibration_error(scores, labels),
+        average_precision=precision,
+        auc_roc=area,
+        recall_at_1pct_fpr=recall,
         review=at_threshold(scores, labels, thresholds.review),
         block=None if thresholds.block is None else at_threshold(scores, labels, thresholds.block),
-        baselines={name: _estimate(*one) for name, one in others.items()},
-        lift_over_best_baseline=None if best is None else _estimate(points[0] - best[0], samples[0] - best[1]),
+        baselines={name: estimate(*one) for name, one in simple.items()},
+        lift_over_best_baseline=None if best is None else estimate(points[0] - best[0], samples[0] - best[1]),
+        challenge=None if thresholds.challenge is None else at_threshold(scores, labels, thresholds.challenge),
     )
 
 
@@ -85,11 +106,6 @@ def baselines(plan: FeaturePlan, rows: NDArray[np.float32]) -> dict[str, Scores]
         for i, feature in enumerate(plan.features)
         if feature.kind == "field" and feature.of in exact
     }
-
-
-def _estimate(point: float, sample: NDArray[np.float64]) -> Estimate:
-    low, high = np.nanpercentile(sample, [2.5, 97.5])
-    return Estimate(point, float(low), float(high))
 
 
 def auc_roc(scores: Scores, labels: NDArray[np.int8]) -> float:
@@ -105,40 +121,18 @@ def recall_at_fpr(scores: Scores, labels: NDArray[np.int8], share: float) -> flo
 
 
 def at_threshold(scores: Scores, labels: NDArray[np.int8], threshold: float) -> AtThreshold:
-    """The metrics at one threshold."""
-    alarms = scores >= threshold
-    caught, false_alarms = int(np.sum(alarms & (labels == 1))), int(np.sum(alarms & (labels == 0)))
+    """The metrics at one threshold. What has nothing to be a share of is 0."""
+    alarms, fraud = scores >= threshold, labels == 1
+    caught, false_alarms = int(np.sum(alarms & fraud)), int(np.sum(alarms & ~fraud))
+    missed, passed = int(np.sum(fraud)) - caught, int(np.sum(~fraud)) - false_alarms
     return AtThreshold(
         threshold=threshold,
         precision=caught / max(caught + false_alarms, 1),
-        recall=caught / max(int(np.sum(labels == 1)), 1),
-        false_positive_rate=false_alarms / max(int(np.sum(labels == 0)), 1),
+        recall=caught / max(caught + missed, 1),
+        f1=2 * caught / max(2 * caught + false_alarms + missed, 1),
+        accuracy=(caught + passed) / max(len(labels), 1),
+        false_positive_rate=false_alarms / max(false_alarms + passed, 1),
         caught=caught,
         false_alarms=false_alarms,
+        confusion=((passed, false_alarms), (missed, caught)),
     )
-
-
-def _resamples(scores: Scores, labels: NDArray[np.int8], seed: int) -> NDArray[np.float64]:
-    """Average precision, AUC ROC and recall at 1 % (3, replicates) on resamples of the transactions.
-
-    Rows are drawn by Poisson weights in their given order, so that the same seed draws the same rows whatever
-    the scores; each set of scores is sorted only once.
-    """
-    order = np.argsort(-scores, kind="stable")
-    ranked, truth = scores[order], labels[order] == 1
-    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # last row of each distinct score
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(REPLICATES):
-        weights = rng.poisson(1.0, len(ranked))[order]
-        hits, misses = np.cumsum(weights * truth)[ends], np.cumsum(weights * ~truth)[ends]
-        if hits[-1] == 0 or misses[-1] == 0:
-            found.append((np.nan, np.nan, np.nan))
-            continue
-        precision = hits / np.maximum(hits + misses, 1)
-        average = np.sum(precision * np.diff(hits, prepend=0)) / hits[-1]
-        between = (hits + np.concatenate([[0], hits[:-1]])) / 2
-        area = np.sum(np.diff(misses, prepend=0) * between) / (hits[-1] * misses[-1])
-        within = np.searchsorted(misses, 0.01 * misses[-1], side="right") - 1
-        found.append((average, area, hits[within] / hits[-1] if within >= 0 else 0.0))
-    return np.array(found).T

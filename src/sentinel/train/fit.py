@@ -1,81 +1,95 @@
-"""Fitting: XGBoost on the training part, stopped early by the validation part."""
+"""Fitting: the detector's learner on the training part, stopped early by the validation part."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from importlib.util import find_spec
 
 import numpy as np
-import xgboost
-from numpy.typing import NDArray
+from lightgbm.basic import LightGBMError
 
 from sentinel.detector import Training
+from sentinel.errors import InvalidDefinition
+from sentinel.features.plan import FeaturePlan
+from sentinel.learner import CatBoost, Learner, LightGBM, LogisticRegression, RandomForest, XGBoost
 from sentinel.train.dataset import Part
+from sentinel.train.imbalance import balanced, fraud_weight, with_weights
+from sentinel.train.learners.fit_rows import FitRows, Progress
+from sentinel.train.learners.fitted import Fitted
+from sentinel.train.learners.lightgbm import fit_lightgbm
+from sentinel.train.learners.logistic_regression import fit_logistic_regression
+from sentinel.train.learners.random_forest import fit_random_forest
+from sentinel.train.learners.xgboost import fit_xgboost
+
+LIBRARIES = {
+    XGBoost: "xgboost-cpu", LightGBM: "lightgbm", CatBoost: "catboost", RandomForest: "scikit-learn",
+    LogisticRegression: "scikit-learn",
+}  # fmt: skip
+"""The distribution that each learner is from."""
 
 
-class _Report(xgboost.callback.TrainingCallback):
-    def __init__(self, progress: Callable[[int, int], None], trees: int) -> None:
-        self.progress = progress
-        self.trees = trees
-
-    def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: object) -> bool:
-        """Report the progress; never stop the fit."""
-        del model, evals_log
-        self.progress(epoch + 1, self.trees)
-        return False
+def is_installed(learner: Learner) -> bool:
+    """Whether the learner's library is there; CatBoost's is an extra of its own."""
+    return not isinstance(learner, CatBoost) or find_spec("catboost") is not None
 
 
 def fit(
-    train: Part, validation: Part, training: Training, progress: Callable[[int, int], None] = lambda _done, _of: None
-) -> xgboost.Booster:
-    """The booster, cut to its best number of trees by `eval_metric` on the validation part."""
-    booster = xgboost.train(
-        parameters(training),
-        training_matrix(train, training),
-        num_boost_round=training.trees,
-        evals=[(xgboost.DMatrix(validation.rows, validation.labels, missing=np.nan), "validation")],
-        early_stopping_rounds=training.patience,
-        verbose_eval=False,
-        callbacks=[_Report(progress, training.trees)],
-    )
-    best: xgboost.Booster = booster[: booster.best_iteration + 1]
-    progress(training.trees, training.trees)
-    return best
+    train: Part,
+    validation: Part | None,
+    training: Training,
+    codes: Mapping[int, int],
+    progress: Progress = lambda _done, _of: None,
+) -> Fitted:
+    """The fitted model; without a validation part it is not stopped early, and has all trees of its learner.
 
-
-def training_matrix(train: Part, training: Training) -> xgboost.DMatrix:
-    """The training rows as XGBoost's matrix, every row with the same weight.
-
-    The bins of `hist` are cut as if there were as many frauds as legitimate payments: plain quantiles separate the
-    legitimate ones, and the frauds, one in a hundred or fewer, would share a bin with them.
+    `codes` are those of `code_columns`. Frauds weigh in the validation part what they weigh in training, so that both
+    are after the same thing; its rows are as they are. Raises InvalidDefinition where the learner's library is missing
+    or refuses these settings, and DataProblem where it can make no model of these rows.
     """
-    if training.tree_method != "hist" or train.frauds == 0:
-        return xgboost.DMatrix(train.rows, train.labels, missing=np.nan, nthread=training_threads())
-    balance = np.where(train.labels == 1, (len(train) - train.frauds) / train.frauds, 1.0)
-    matrix = xgboost.QuantileDMatrix(
-        train.rows, train.labels, weight=balance, missing=np.nan, max_bin=training.max_bin, nthread=training_threads()
-    )
-    matrix.set_weight(np.ones(len(train), np.float32))
-    return matrix
+    learned = _rows(train, codes)
+    held = None if validation is None else _rows(validation, codes)
+    if held is not None and training.imbalance != "none":
+        held = with_weights(held, fraud_weight(learned))
+    learned = balanced(learned, training.imbalance, training.seed)
+    try:
+        return _fit_with(training.learner, learned, held, training.seed, progress)
+    except (ValueError, LightGBMError) as error:  # XGBoost's and scikit-learn's own are kinds of ValueError
+        library, told = LIBRARIES[type(training.learner)], str(error).partition("\n")[0]
+        raise InvalidDefinition(f"training: {library} refuses these settings: {told}") from error
 
 
-def parameters(training: Training) -> dict[str, object]:
-    """The parameters of XGBoost."""
-    given = {
-        name: getattr(training, name)
-        for name in (
-            "max_depth", "learning_rate", "subsample", "colsample_bytree", "min_child_weight", "reg_lambda",
-            "gamma", "scale_pos_weight", "tree_method", "eval_metric", "seed",
-        )
-    }  # fmt: skip
-    if training.tree_method == "hist":
-        given["max_bin"] = training.max_bin
-    return {**given, "objective": "binary:logistic", "nthread": training_threads()}
+def _fit_with(learner: Learner, train: FitRows, validation: FitRows | None, seed: int, progress: Progress) -> Fitted:
+    match learner:
+        case XGBoost():
+            return fit_xgboost(learner, train, validation, seed, progress)
+        case LightGBM():
+            return fit_lightgbm(learner, train, validation, seed, progress)
+        case CatBoost():
+            return _fit_catboost(learner, train, validation, seed, progress)
+        case RandomForest():
+            return fit_random_forest(learner, train, seed, progress)
+        case LogisticRegression():
+            return fit_logistic_regression(learner, train, seed, progress)
 
 
-def training_threads() -> int:
-    """Threads for fitting: XGBoost's histogram sums depend on their number, so it is always the same."""
-    return 2
+def _fit_catboost(
+    learner: CatBoost, train: FitRows, validation: FitRows | None, seed: int, progress: Progress
+) -> Fitted:
+    try:
+        from sentinel.train.learners.catboost import fit_catboost  # an extra of its own
+    except ModuleNotFoundError as error:
+        if error.name != "catboost":
+            raise
+        raise InvalidDefinition("catboost is not installed: pip install 'sentinel-fraud[catboost]'") from error
+    return fit_catboost(learner, train, validation, seed, progress)
 
 
-def predict(booster: xgboost.Booster, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Fraud probabilities (n,) of rows (n, features)."""
-    scores: NDArray[np.float32] = booster.inplace_predict(rows, missing=np.nan)
-    return scores
+def code_columns(plan: FeaturePlan) -> dict[int, int]:
+    """The columns that hold the codes of categories, and how many codes each has, that of unknown values included."""
+    return {
+        column: len(plan.vocabulary.get(feature.of or "", ())) + 1
+        for column, feature in enumerate(plan.features)
+        if feature.kind == "category"
+    }
+
+
+def _rows(part: Part, codes: Mapping[int, int]) -> FitRows:
+    return FitRows(part.rows, part.labels, np.ones(len(part), np.float32), codes)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import xgboost
 from numpy.typing import NDArray
 
 from sentinel.detector import Detector, Training
@@ -23,8 +22,9 @@ from sentinel.events.replay import columns_of_frame, text_hashes
 from sentinel.features.store import MemoryStore
 from sentinel.review.average_precision import average_precision
 from sentinel.train.dataset import Part, Progress, learn_vocabulary, replay
-from sentinel.train.evaluate import Scores, auc_roc
-from sentinel.train.fit import parameters, predict, training_matrix
+from sentinel.train.evaluate import auc_roc
+from sentinel.train.fit import code_columns, fit
+from sentinel.train.resampling import Scores
 
 VALIDATION_FOLDS = (date(2018, 6, 20), date(2018, 6, 27), date(2018, 7, 4), date(2018, 7, 11))
 TEST_FOLDS = (date(2018, 7, 25), date(2018, 8, 1), date(2018, 8, 8), date(2018, 8, 15))
@@ -67,14 +67,17 @@ class Prepared:
     """A history with its features, ready to be cut into folds; n transactions in time order.
 
     `rows` float32 (n, features), `labels` int8 (n,), `day` int64 (n,) days since 1970, `card` uint64 (n,) hashes of
-    the schema's first key. The transactions carry their labels, and a feature sees one when its delay has passed.
+    the schema's first key; `codes` are those of `code_columns`. The transactions carry their labels, and a feature
+    sees one when its delay has passed.
     """
 
     def __init__(self, detector: Detector, history: History) -> None:
         schema, frame = detector.schema, history.frame
         if schema.label not in frame.columns or frame[schema.label].null_count() > 0:
             raise DataProblem(f"the protocol needs {schema.label} on every transaction of the history")
-        store = MemoryStore(detector.plan(learn_vocabulary(detector, frame)))
+        plan = detector.plan(learn_vocabulary(detector, frame))
+        self.codes = code_columns(plan)
+        store = MemoryStore(plan)
         self.rows = replay(store, columns_of_frame(schema, frame), lambda _done, _of: None).astype(np.float32)
         self.labels = frame[schema.label].to_numpy().astype(np.int8)
         self.day = frame[schema.time].to_numpy() // _DAY_US
@@ -150,8 +153,8 @@ def measure(prepared: Prepared, training: Training, train_days: int | None, fold
     if len(train) == 0 or len(tested) == 0 or train.frauds == 0:
         raise DataProblem(f"the fold of {fold} has nothing to learn or test; the handbook's data spans all of it")
     # all the trees that are asked for: a fold has no rows to stop early on
-    booster = xgboost.train(parameters(training), training_matrix(train, training), num_boost_round=training.trees)
-    scores, labels = predict(booster, prepared.rows[tested]), prepared.labels[tested]
+    fitted = fit(train, None, training, prepared.codes)
+    scores, labels = fitted.predict(prepared.rows[tested]), prepared.labels[tested]
     return Fold(
         begins=fold.isoformat(),
         trained_from=(_EPOCH + timedelta(days=int(prepared.day[learned.start]))).isoformat(),
@@ -162,7 +165,7 @@ def measure(prepared: Prepared, training: Training, train_days: int | None, fold
         auc_roc=auc_roc(scores, labels),
         average_precision=average_precision(scores, labels),
         card_precision_100=card_precision(scores, labels, prepared.day[tested], prepared.card[tested], TOP_CARDS),
-        trees=booster.num_boosted_rounds(),
+        trees=fitted.trees_used or 0,
     )
 
 

@@ -1,18 +1,27 @@
 """The training pipeline: a history in, a certified bundle out."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
 
 import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sentinel.detector import Detector
+from sentinel.detector import Detector, Training
+from sentinel.errors import CertificateRefused
 from sentinel.events.files import History
 from sentinel.events.replay import context_columns, text_hashes
+from sentinel.events.stamps import part_of
+from sentinel.features.plan import FeaturePlan
+from sentinel.learner import CatBoost, Learner, LightGBM, LogisticRegression, RandomForest, XGBoost
 from sentinel.model.bundle import (
+    Bundle,
     HistoryFacts,
     Manifest,
     TableFacts,
@@ -21,43 +30,74 @@ from sentinel.model.bundle import (
     plan_sha256,
     write_bundle,
 )
-from sentinel.model.certificate import certify
+from sentinel.model.card_pages import card_files
+from sentinel.model.certificate import Certificate, certify
+from sentinel.model.known_rows import choose_known_rows
+from sentinel.model.lineage import Lineage
 from sentinel.model.reference import Reference, kind_of
 from sentinel.model.registry import Registry
 from sentinel.model.scorer import Scorer
 from sentinel.model.signing import Sign
-from sentinel.policy.thresholds import choose_thresholds
-from sentinel.train.dataset import Dataset, Part, build_dataset
-from sentinel.train.doubts import BETWEEN, doubts, rows_between
+from sentinel.policy.score_curve import ScoreCurve
+from sentinel.policy.thresholds import Action
+from sentinel.train.advice import advice
+from sentinel.train.cross_fit import Clock
+from sentinel.train.dataset import Dataset, Part, build_dataset, joined
+from sentinel.train.doubts import ADVICE, BETWEEN, REVIEWS, doubts, rows_between
+from sentinel.train.effects import effects
 from sentinel.train.evaluate import baselines, evaluate
-from sentinel.train.export import split_probes, to_onnx
-from sentinel.train.fit import fit, predict
+from sentinel.train.experiment import QUICK, Experiment, Found, Refit, Report, Setting, explore, fitted_on
+from sentinel.train.fit import LIBRARIES, code_columns, is_installed
+from sentinel.train.search import study_file
 
-Report = Callable[[str, int, int], None]
-"""Called with the name of a step, how much of it is done, and how much there is to do."""
+SEARCHED: tuple[Learner, ...] = (XGBoost(), LightGBM(), CatBoost(), RandomForest(), LogisticRegression())
+"""The learners that a search tries beside the detector's own, as each comes."""
+
+Tested = Callable[[NDArray[np.float32], NDArray[np.int8]], None]
+"""Given the scores (n,) and labels (n,) of the test part."""
+NEWEST = "newest_learned_us"
+"""Where the training facts of a manifest have the time of the newest row that was learned from."""
 
 
 def train(
-    detector: Detector, history: History, registry: Registry, report: Report, sign: Sign | None = None
-) -> Manifest:
-    """Train, choose thresholds on the validation part, report on the test part, certify, write the bundle, and sign it.
+    detector: Detector, history: History, registry: Registry, report: Report, sign: Sign | None = None, *,
+    how: Experiment = QUICK, studies: Path | None = None, clock: Clock = monotonic,
+    lineage: Lineage = Lineage(),  # noqa: B008 - it is frozen
+    tested: Tested = lambda _scores, _labels: None, admit: Callable[[Bundle], None] = lambda _bundle: None,
+) -> Manifest:  # fmt: skip
+    """Train, choose thresholds out of fold, report on the test part, certify, write the bundle, and sign it.
 
-    Raises CertificateRefused, and writes nothing, when the exported model differs from the trained one.
+    `how` says what is tried and learned from; with a budget, trials are remembered in the folder `studies`. Raises
+    CertificateRefused, and writes nothing, when the exported model differs from the trained one; the same holds for
+    what `admit` raises, which is shown the bundle before it is written.
     """
     data = build_dataset(detector, history, lambda done, of: report("features", done, of))
-    booster = fit(data.train, data.validation, detector.training, lambda done, of: report("trees", done, of))
-    model = to_onnx(booster, len(data.plan.features))
-    scorer = Scorer(model)
-    certificate = certify(
-        lambda rows: predict(booster, rows), scorer, data.test.rows, split_probes(booster, _middle_row(data.train))
-    )
-    validation = scorer.score(data.validation.rows)
-    thresholds = choose_thresholds(validation, data.validation.labels, detector.policy)
-    metrics = evaluate(scorer.score(data.test.rows), data.test.labels, thresholds, baselines(data.plan, data.test.rows))
-    facts = {
-        "trees_used": booster.num_boosted_rounds(),
+    facts = _facts(detector, history)
+    codes = code_columns(data.plan)
+    learners = [one for one in SEARCHED if is_installed(one)]
+    study = studies and study_of(studies, facts.sha256, data.plan, detector.training, how, learners)
+    setting = Setting(codes, learners, study, clock, report)
+    found = explore(data, detector.training, how, setting)
+    scorer, model, certificate, found = _certified(found, data)
+    policy, chosen_on = detector.policy, found.sample()
+    thresholds = policy.choose(chosen_on)
+    share = len(data.test.all_rows) / data.transactions if detector.training.split == "random" else 1.0
+    test = data.test.sample(scorer.score(data.test.rows), share)
+    rankings = baselines(data.plan, data.test.rows)
+    metrics = evaluate(test.scores, test.labels, thresholds, rankings, data.test.cards)
+    reference = _reference(data, scorer, found)
+    if how.refit == "all" and found.is_refitted:
+        everything = joined(data.train, data.validation, data.test)
+        found = replace(found, model=fitted_on(everything, found.trainings, setting))
+        scorer, model, certificate, found = _certified(found, data)
+    training = {
+        "trees_used": found.model.trees_used,
         "rows": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
-        BETWEEN: rows_between(validation, thresholds),
+        BETWEEN: rows_between(chosen_on.scores, thresholds),
+        REVIEWS: Action.REVIEW in policy.actions,
+        ADVICE: advice(policy, chosen_on, thresholds),
+        NEWEST: max(int(part.time_us[-1]) for part in learned_from(data, how.refit if found.is_refitted else "none")),
+        "experiment": _told(how, found),
     }
     version = registry.next_version()
     manifest = Manifest(
@@ -67,25 +107,84 @@ def train(
         plan=data.plan,
         plan_sha256=plan_sha256(data.plan),
         thresholds=msgspec.to_builtins(thresholds),
+        policy=msgspec.to_builtins(policy),
         fallback=msgspec.to_builtins(detector.fallback),
         on_fault=msgspec.to_builtins(detector.on_fault),
         reasons=detector.reasons,
-        metrics=msgspec.to_builtins(metrics) | {"warnings": doubts(metrics, facts)},
+        metrics=msgspec.to_builtins(metrics)
+        | {
+            "warnings": doubts(metrics, training),
+            "effects": msgspec.to_builtins(effects(test, thresholds, policy.costs, data.test.cards)),
+            "score_curve": msgspec.to_builtins(ScoreCurve.of(test, thresholds.begins)),
+        },
         certificate=certificate,
-        history=_facts(detector, history),
-        training=msgspec.to_builtins(detector.training) | facts,
+        history=facts,
+        training=msgspec.to_builtins(found.trainings[0]) | training,
+        lineage=lineage,
+        known_rows=choose_known_rows(data.test.rows, data.test.labels, scorer.score(data.test.rows)),
         git_commit=git_commit(),
-        libraries=library_versions(),
+        libraries=library_versions(*sorted({LIBRARIES[type(one.learner)] for one in found.trainings})),
         files={},
     )
-    return write_bundle(registry.folder / version, manifest, model, _reference(data, scorer), data.store, sign)
+    tested(test.scores, test.labels)
+    admit(Bundle(manifest, scorer, reference, data.store.snapshot()))
+    return write_bundle(registry, manifest, model, reference, data.store, sign, card_files)
 
 
-def _reference(data: Dataset, scorer: Scorer) -> Reference:
-    """The reference for drift: features of the training part and scores of the validation part, labelled or not."""
+def learned_from(data: Dataset, refit: Refit) -> tuple[Part, ...]:
+    """The parts of the history that a model has learned from in the end."""
+    return (data.train, data.validation, data.test)[: {"none": 1, "validation": 2, "all": 3}[refit]]
+
+
+def study_of(
+    folder: Path, history_sha256: str, plan: FeaturePlan, training: Training, how: Experiment,
+    learners: Sequence[Learner],
+) -> Path:  # fmt: skip
+    """The file of the trials that were made on this history, of these features, in these folds."""
+    return study_file(
+        folder,
+        history=history_sha256,
+        plan=plan_sha256(plan),
+        training=msgspec.to_builtins(training),
+        folds=how.folds,
+        libraries=library_versions(*sorted({LIBRARIES[type(one)] for one in learners})),
+    )
+
+
+def _certified(found: Found, data: Dataset) -> tuple[Scorer, bytes, Certificate, Found]:
+    """The exported model and its certificate; without the calibration where that cannot be exported exactly enough."""
+    fitted = found.calibrated()
+    model = fitted.to_onnx(len(data.plan.features))
+    scorer = Scorer(model)
+    try:
+        probes = fitted.split_probes(_middle_row(data.train))
+        return scorer, model, certify(fitted.predict, scorer, data.test.rows, probes), found
+    except CertificateRefused:
+        if found.calibration is None:
+            raise
+        return _certified(found.without_calibration(), data)
+
+
+def _told(how: Experiment, found: Found) -> dict[str, Any]:
+    """What a manifest has of the experiment: what was asked for, on what it was tried, and what came of it."""
+    return {
+        **msgspec.to_builtins(how),
+        "refit": how.refit if found.is_refitted else "none",
+        "folds": found.folds,
+        "trials": found.trials,
+        "models": msgspec.to_builtins(found.trainings),
+        "calibrated": msgspec.to_builtins(found.calibration),
+        "leaderboard": msgspec.to_builtins(found.board),
+    }
+
+
+def _reference(data: Dataset, scorer: Scorer, found: Found) -> Reference:
+    """The reference for drift: features of what is learned from, and scores of the part after it, labelled or not."""
     names, kinds = data.plan.names, [kind_of(feature) for feature in data.plan.features]
-    learned = Reference.learn(names, kinds, data.train.all_rows, np.zeros(len(data.train.all_rows), np.float32))
-    unseen = Reference.learn(names, kinds, data.validation.all_rows, scorer.score(data.validation.all_rows))
+    parts = (data.train, data.validation)
+    part, after = (joined(*parts), data.test) if found.is_refitted else parts
+    learned = Reference.learn(names, kinds, part.all_rows, np.zeros(len(part.all_rows), np.float32))
+    unseen = Reference.learn(names, kinds, after.all_rows, scorer.score(after.all_rows))
     return msgspec.structs.replace(learned, score=unseen.score)
 
 
@@ -111,13 +210,16 @@ def history_sha256(detector: Detector, history: History) -> str:
 
 
 def _facts(detector: Detector, history: History) -> HistoryFacts:
-    times = history.frame[detector.schema.time]
+    times = history.frame[detector.schema.time].to_numpy()
+    part = part_of(history.frame)
     return HistoryFacts(
         sha256=history_sha256(detector, history),
         transactions=len(history),
         frauds=int(history.frame[detector.schema.label].fill_null(0).sum()),
-        first_us=int(times[0]),
-        last_us=int(times[-1]),
+        first_us=int(times.min()),
+        last_us=int(times.max()),
         skipped=history.skipped,
+        log_id=None if part is None else part.log_id,
+        log_end=None if part is None else part.end,
         tables={name: TableFacts(file.sha256(), len(file.rows)) for name, file in history.tables.items()},
     )

@@ -1,7 +1,9 @@
 """A view shows what the log holds, in whatever pages and through whatever crashes it came; every database the same."""
 
 import contextlib
+import itertools
 import os
+import secrets
 import shutil
 import sqlite3
 import tempfile
@@ -12,6 +14,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +22,7 @@ from sentinel.errors import InvalidInput, StorageProblem
 from sentinel.record.entries import body_of, decided_in
 from sentinel.record.log import Kind, Record
 from sentinel.record.views import DecisionQuery, merged
+from sentinel.record.views.postgres import Database, PostgresView
 from sentinel.record.views.rows import KeyReader, hash_of, rows_of
 from sentinel.record.views.sqlite import SqliteView, rebuild
 
@@ -53,10 +57,49 @@ class SqliteCase:
         shutil.rmtree(self.path.parent)
 
 
-@pytest.fixture(params=[SqliteCase], ids=["sqlite"], scope="session")
+class PostgresCase:
+    """A schema of its own in a PostgreSQL server that runs."""
+
+    def __init__(self, url):
+        self.database = Database(url, f"sentinel${secrets.token_hex(6)}")
+        self.view = PostgresView(self.database)
+
+    def open_again(self):
+        self.view = PostgresView(self.database)
+
+    @contextlib.contextmanager
+    def failing_after(self, steps):
+        """The database ends the connection when it has had so many statements of the transaction, if it has so many."""
+        seen = itertools.count(1)
+
+        def end(connection, *_):
+            if next(seen) == steps:
+                connection.connection.driver_connection.close()
+
+        sa.event.listen(self.database.engine, "before_cursor_execute", end)
+        try:
+            yield
+        finally:
+            sa.event.remove(self.database.engine, "before_cursor_execute", end)
+
+    def close(self):
+        self.database.drop()
+        self.database.engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgres"], scope="session")
 def case(request):
     """A view of its own for each example of a law, too: `with case() as ...`."""
-    return lambda: contextlib.closing(request.param())
+    if request.param == "sqlite":
+        return lambda: contextlib.closing(SqliteCase())
+    url = url_of(request.getfixturevalue("service")("postgres"))
+    return lambda: contextlib.closing(PostgresCase(url))
+
+
+def url_of(running):
+    """The address of a PostgreSQL server with its password."""
+    address = sa.make_url(running.url).set(drivername="postgresql", password=running.environment["PGPASSWORD"])
+    return address.render_as_string(hide_password=False)
 
 
 @pytest.fixture

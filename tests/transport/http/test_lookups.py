@@ -23,6 +23,7 @@ from sentinel.policy.model_call import Limits
 from sentinel.record.ids import IdIndex
 from sentinel.record.journal import Journal
 from sentinel.record.snapshots import Snapshots
+from sentinel.record.views.place import ViewPlace
 from sentinel.record.views.sqlite import FILE
 from sentinel.serve.batch import Arrivals
 from sentinel.serve.engine import Engine
@@ -219,7 +220,7 @@ def test_what_was_answered_is_found_at_once_though_the_view_stands_still(server,
     [
         ("colour=red", "$.colour", "There is no search by colour; give card, shop, from, to, action, model"),
         ("card=c&card_id=c", "$.card_id", "There is no search by card_id"),
-        ("action=decline", "$.action", "Expected one of approve, review, block, got 'decline'"),
+        ("action=decline", "$.action", "Expected one of approve, challenge, review, block, got 'decline'"),
         ("degraded=maybe", "$.degraded", "Expected true or false, got 'maybe'"),
         ("limit=0", "$.limit", "from 1 to 500"),
         ("limit=501", "$.limit", "from 1 to 500"),
@@ -288,7 +289,9 @@ def test_what_is_not_durable_is_not_shown_yet(two_models_home, fake_log, tmp_pat
     journal, snapshots = Journal(log, IdIndex(tmp_path / "ids", log)), Snapshots(tmp_path / "snapshots")
     engine = Engine(lineup, journal, snapshots, Limits(deadline_s=10.0), Counters())
     engine.begin(LATER_US)
-    lookups = Lookups(two_models_home, SimpleNamespace(ready_engine=lambda: engine), Secrets())
+    lookups = Lookups(
+        two_models_home, SimpleNamespace(ready_engine=lambda: engine), Secrets(), ViewPlace(two_models_home)
+    )
 
     def handle(step, event):
         step(Arrivals([event], [0], [2**62]), LATER_US)

@@ -12,6 +12,7 @@ from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.detectors import load_detector
 from sentinel.events.columns import columns_of_events
 from sentinel.events.files import history_of_frame
+from sentinel.learner import XGBoost
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.train.pipeline import train
@@ -24,7 +25,7 @@ BY_CHANNEL = msgspec.structs.replace(
         field("amount"), count(by="channel", over="1h"), distinct("card", by="channel", over="24h"), count(by="card", over="24h"),
         seconds_since_last(by="channel"),
     ),
-    training=msgspec.structs.replace(SHOP.training, trees=10),
+    training=msgspec.structs.replace(SHOP.training, learner=XGBoost(trees=10)),
 )  # fmt: skip
 HOST = "127.0.0.1"
 BEGIN_S = 1_738_400_000

@@ -261,3 +261,11 @@ def test_on_the_command_line_it_is_one_line(tmp_path):
             pass
         assert "from is not before to" in revoke(tmp_path, "--key", "k", "--reason", "r", *options, code=1)
     assert "give a key, and a reason" in revoke(tmp_path, "--key", "", "--reason", "r", code=1)
+
+
+def test_an_outcome_of_what_was_not_decided_here_is_kept_and_said_so(post):
+    kept = post("/v1/outcomes", {"transaction_id": "of-last-year", "is_fraud": True})
+    assert (kept.status, kept.json["known"], kept.json["replayed"]) == (202, False, False)
+    again = post("/v1/outcomes", [{"transaction_id": "of-last-year", "is_fraud": True}])
+    assert again.status == 200
+    assert [(one["known"], one["replayed"]) for one in again.json] == [(False, True)]

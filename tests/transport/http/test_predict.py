@@ -27,7 +27,7 @@ TYPES = {
 FIGURES = [
     "total_requests", "allow", "block", "errors", "batches_run", "avg_batch_size", "cache_hits", "cache_misses",
     "cache_hit_rate", "cache_size", "predictions_a", "predictions_b", "ab_active", "split_percent", "drift_detected",
-    "baseline_locked", "uptime_seconds", "avg_rps", "threshold", "approve", "review",
+    "baseline_locked", "uptime_seconds", "avg_rps", "threshold", "approve", "review", "challenge",
 ]  # fmt: skip
 LATENCY_BOUNDS = ["50", "100", "250", "500", "1000", "2500", "5000", "10000", "25000", "50000", "+Inf"]
 
@@ -101,9 +101,9 @@ def test_the_example_request_is_answered_with_its_fields_and_types(server, wire,
 def test_the_decision_follows_the_thresholds_and_the_class_does_not(predict, bundle):
     review, block = bundle.manifest.thresholds["review"], bundle.manifest.thresholds["block"]
     seen = set()
-    for amount in (0.5, 20, 60, 119, 121, 300, 900, 5000):
-        for shop_rate in (0.0, 0.1, 0.4):
-            answer = predict({"features": [float(amount), *VALUES[1:11], shop_rate]}).json
+    for amount in (0.5, 20, 60, 119, 121, 138, 300, 900, 5000):
+        for ratio, shop_rate in ((1.0, 0.0), (1.0, 0.1), (1.0, 0.4), (2.6, 0.32)):
+            answer = predict({"features": [float(amount), -0.75, 0, *VALUES[3:8], ratio, 15_000, 1, shop_rate]}).json
             probability = answer["fraud_probability"]
             wanted = "block" if probability >= block else "review" if probability >= review else "allow"
             assert answer["decision"] == wanted

@@ -234,7 +234,6 @@ def test_outcomes(lane):
 @pytest.mark.parametrize(
     ("body", "status", "text"),
     [
-        ({"transaction_id": "nobody", "is_fraud": True}, 404, "No transaction 'nobody'"),
         ({"transaction_id": "x"}, 422, "is_fraud"),
         ({"transaction_id": "x", "is_fraud": "yes"}, 422, "Expected `bool | int`"),
         ({"transaction_id": "x", "is_fraud": True, "time": "2099-01-01"}, 422, "a day ahead"),

@@ -93,8 +93,8 @@ def test_a_client_that_breaks_off_the_greeting_disturbs_no_one(secure, wire, tru
 
 def test_addresses_that_the_server_tells_are_https(secure, wire, trusting):
     with wire(secure.port, trusting) as connection:
-        connection.send(post(b"/predict/", VECTOR))
-        assert connection.answer().headers["location"] == "https://localhost/predict"
+        connection.send(post(b"/v1/outcomes/", VECTOR))
+        assert connection.answer().headers["location"] == "https://localhost/v1/outcomes"
 
 
 # CORS

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from sentinel.errors import InvalidInput
+from sentinel.errors import InvalidInput, StorageProblem
 from sentinel.policy.thresholds import Action
 from sentinel.record.entries import OutcomeRow
 from sentinel.record.views.rows import Rows
@@ -25,6 +25,10 @@ class ViewPosition(NamedTuple):
     position: int
     chain: bytes
     projected_at_us: int
+
+
+class ViewMoved(StorageProblem):
+    """Another projector has moved the view on, or it was put back: nothing was stored. Look where it is, and go on."""
 
 
 class DecisionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -98,6 +102,15 @@ def merged(pages: Sequence[Page], limit: int) -> Page:
     return Page(rows, f"{rows[-1].position:x}" if has_more else None, min(page.position for page in pages))
 
 
+class LabelCounts(NamedTuple):
+    """Decisions of a stretch of the log, how many have an outcome, and how many were blocked and have none."""
+
+    decisions: int
+    labelled: int
+    frauds: int
+    blocked_without_outcome: int
+
+
 class Counts(msgspec.Struct, frozen=True):
     """How many rows a view has. `without_keys` counts the decisions whose schema was not known."""
 
@@ -121,7 +134,7 @@ class View(Protocol):
     def project(self, rows: Rows, log_id: str, since: int, now_us: int) -> None:
         """Store the rows of all records from position `since` on, and move on behind them: both, or neither.
 
-        Raises StorageProblem, and stores nothing, unless the view is at `since` of this log.
+        Raises ViewMoved, and stores nothing, unless the view is at `since`; StorageProblem when it is of another log.
         """
 
     def search(self, query: DecisionQuery) -> Page:
@@ -132,6 +145,9 @@ class View(Protocol):
 
     def outcomes_about(self, positions: Sequence[int]) -> dict[int, bool]:
         """Decision position -> whether it was fraud, by its newest outcome that counts, for those that have one."""
+
+    def labels_between(self, begin: int, end: int) -> LabelCounts:
+        """What is known of the decisions from one position to another, by the newest outcome of each that counts."""
 
     def outcomes(self, after: int, limit: int) -> list[OutcomeRow]:
         """The next outcomes, by position, after this one."""

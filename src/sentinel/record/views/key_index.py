@@ -1,8 +1,8 @@
-"""By which keys decisions are found in SQLite, where a tree over millions of keys in any order is too slow to fill."""
+"""By which keys decisions are found: a tree over millions of keys in any order is too slow to fill."""
 
-import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sentinel.record.views.rows import Rows, hash_of
 from sentinel.record.views.search import Span
-from sentinel.record.views.tables import metadata
+from sentinel.record.views.tables import Position, metadata
 
 PLACE_BITS, HASH_BITS = 14, 22
 """Of a position, how many of its lower bits count within a bucket; of a key's hash, how many are kept."""
@@ -18,11 +18,21 @@ PLACE_BITS, HASH_BITS = 14, 22
 _BUCKET_BITS, _PLACES = PLACE_BITS + HASH_BITS, 1 << PLACE_BITS
 _MOST_POSITIONS = 1 << (63 - HASH_BITS)
 
-key_entries = sa.Table("key_entries", metadata, sa.Column("entry", sa.Integer, primary_key=True))
+key_entries = sa.Table("key_entries", metadata, sa.Column("entry", Position, primary_key=True, autoincrement=False))
 """One number for each key of a decision: its bucket (the upper bits of the position), the key's hash, its place in it.
 
 All that is new goes into the newest bucket, which is small; a search takes one after the other. Keys may share a hash.
 """
+
+
+class Driver(Protocol):
+    """A connection below SQLAlchemy, with `?` for values: what is done often goes past it, as that costs half."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Any:
+        """A cursor with the rows."""
+
+    def executemany(self, statement: str, values: Iterable[Any], /) -> Any:
+        """The same for many values."""
 
 
 def entries_of(rows: Rows) -> NDArray[np.int64]:
@@ -34,7 +44,7 @@ def entries_of(rows: Rows) -> NDArray[np.int64]:
     return np.unique(positions >> PLACE_BITS << _BUCKET_BITS | kept << PLACE_BITS | positions & (_PLACES - 1))
 
 
-def positions_with(reader: sqlite3.Connection, keys: Mapping[str, str], span: Span) -> Iterator[list[int]]:
+def positions_with(reader: Driver, keys: Mapping[str, str], span: Span) -> Iterator[list[int]]:
     """Where in a span decisions may have all of these keys: newest first, those of one bucket at a time."""
     parts = [hash_of(name, value) >> (64 - HASH_BITS) << PLACE_BITS for name, value in keys.items()]
     end = (min(span[1], _MOST_POSITIONS) - 1 >> PLACE_BITS) + 1
@@ -55,11 +65,11 @@ def positions_with(reader: sqlite3.Connection, keys: Mapping[str, str], span: Sp
         end = bucket
 
 
-def _places(reader: sqlite3.Connection, begin: int) -> set[int]:
+def _places(reader: Driver, begin: int) -> set[int]:
     having = reader.execute("SELECT entry FROM key_entries WHERE entry >= ? AND entry < ?", (begin, begin + _PLACES))
     return {entry - begin for (entry,) in having}
 
 
-def forget(writer: sqlite3.Connection, before: int) -> None:
-    """Delete the buckets in which all positions are older than this one."""
-    writer.execute("DELETE FROM key_entries WHERE entry < ?", (before >> PLACE_BITS << _BUCKET_BITS,))
+def first_entry(position: int) -> int:
+    """Entries before this one are of buckets in which all positions are older than this one."""
+    return position >> PLACE_BITS << _BUCKET_BITS

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sentinel.events.columns import hash_text, hash_texts
 from sentinel.events.schema import Schema
 from sentinel.policy.thresholds import ACTIONS
-from sentinel.record.entries import Decided, OutcomeRow, RevokedRow, decided_in, outcome_rows, revoked_rows
+from sentinel.record.entries import NO_DECISION, Decided, OutcomeRow, RevokedRow, decided_in, outcome_rows, revoked_rows
 from sentinel.record.log import Kind, Record
 
 _WORDS = tuple(map(str, ACTIONS))
@@ -91,7 +91,7 @@ def rows_of(records: Sequence[Record], reader_of: Callable[[str], KeyReader | No
         elif record.kind == Kind.OUTCOMES:
             rows.outcomes.extend(outcome_rows(record))
         elif record.kind == Kind.REVOKED:
-            rows.revoked.extend(revoked_rows(record))
+            rows.revoked.extend(row for row in revoked_rows(record) if row.about != NO_DECISION)
     return rows._replace(without_keys=without_keys)
 
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData()
-_Position = BigInteger().with_variant(Integer, "sqlite")
+Position = BigInteger().with_variant(Integer, "sqlite")
 NOT_APPROVED = sa.text("decision <> 'approve'")
 DEGRADED = sa.text("degraded IS NOT NULL")
 
@@ -24,18 +24,18 @@ progress = Table(
 decisions = Table(
     "decisions",
     metadata,
-    Column("position", _Position, primary_key=True, autoincrement=False),
+    Column("position", Position, primary_key=True, autoincrement=False),
     Column("transaction_id", String(128), nullable=False),
     Column("received_us", BigInteger, nullable=False),
     Column("amount", Float),
-    Column("decision", String(8), nullable=False),
+    Column("decision", String(16), nullable=False),
     Column("fraud_probability", Float, nullable=False),
     Column("model_version", String(64), nullable=False),
     Column("degraded", String(256)),
     Column("late", Boolean, nullable=False),
     Column("variant", String(1)),
     Column("experiment", String(64)),
-    Column("latency_us", Integer, nullable=False),
+    Column("latency_us", BigInteger, nullable=False),
     Column("keys", Text, nullable=False),  # JSON: name -> value
     Column("content", Text, nullable=False),  # the JSON of the transaction
     Index("decisions_not_approved", "decision", "position", sqlite_where=NOT_APPROVED),
@@ -46,7 +46,7 @@ decisions = Table(
 outcomes = Table(
     "outcomes",
     metadata,
-    Column("position", _Position, primary_key=True, autoincrement=False),
+    Column("position", Position, primary_key=True, autoincrement=False),
     Column("transaction_id", String(128), nullable=False),
     Column("is_fraud", Boolean, nullable=False),
     Column("time_us", BigInteger, nullable=False),

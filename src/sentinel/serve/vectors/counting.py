@@ -8,13 +8,21 @@ import numpy as np
 
 from sentinel.policy.experiment import Tally
 from sentinel.policy.model_call import MODEL_FAULTS, ModelAnswer, ModelCaller
-from sentinel.policy.thresholds import ACTIONS
+from sentinel.policy.thresholds import ACTIONS, Action
 from sentinel.serve.ledger import Ledger
 from sentinel.telemetry.counters import Counters, Slot, Totals
 
 Observe: TypeAlias = Callable[[Any, Any], None]
 
-_SLOT_ENDS = {"decisions": "DECISIONS", "reviewed": "REVIEWS", "blocked": "BLOCKS", "errors": "ERRORS", "late": "LATE"}
+_BLOCK = ACTIONS.index(Action.BLOCK)
+_SLOT_ENDS = {
+    "decisions": "DECISIONS",
+    "challenged": "CHALLENGES",
+    "reviewed": "REVIEWS",
+    "blocked": "BLOCKS",
+    "errors": "ERRORS",
+    "late": "LATE",
+}
 _SLOTS = {
     variant: {field: Slot[f"EXPERIMENT_{variant.upper()}_{end}"] for field, end in _SLOT_ENDS.items()}
     for variant in ("a", "b")
@@ -71,7 +79,7 @@ class VectorCounts:
             self._counters.add(Slot.CACHE_HITS, len(hits))
             by_level = [hits.count(level) for level in range(len(ACTIONS))]
             self._ledger.count_levels(by_level)
-            self._ledger.count_variant(None, len(hits), by_level[-1])
+            self._ledger.count_variant(None, len(hits), by_level[_BLOCK])
         answered, self._answered, rows, self.rows = self._answered, [], self.rows, 0
         if answered:
             self._counters.add(Slot.CACHE_MISSES, rows)

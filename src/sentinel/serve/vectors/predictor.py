@@ -12,7 +12,7 @@ import numpy as np
 
 from sentinel.errors import NotReady, Overloaded, SentinelError
 from sentinel.policy.model_call import FALLBACK_ONLY, OVERLOADED, Limits, ModelAnswer, ModelCaller
-from sentinel.policy.thresholds import Thresholds
+from sentinel.policy.thresholds import ACTIONS, Action, Thresholds
 from sentinel.serve.ledger import SETTLE_ROWS
 from sentinel.serve.lineup import Contender, Lineup
 from sentinel.serve.vectors.counting import AnsweredVectors, Observe, VectorCounts
@@ -24,8 +24,10 @@ ROWS_AT_ONCE = 512
 SETTLE_S = 0.05
 """After so many seconds what was answered is counted, and observed, however little it is."""
 
-_SHOWN = ("allow", "review", "block")
-_LIKELY = 0.5
+_SHOWN = tuple("allow" if action is Action.APPROVE else str(action) for action in ACTIONS)
+"""How an answer names the action of each level."""
+
+LIKELY = 0.5
 _SHOWN_VARIANT = {"a": "A", "b": "B"}
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -216,7 +218,7 @@ class Predictor:
         for n in np.flatnonzero(until_ns).tolist():
             one, score = batch[n], float(scores[n])
             level = champion.thresholds.level(score)
-            answer, text = answers[2 * level + (score >= _LIKELY)], _encode(score)
+            answer, text = answers[2 * level + (score >= LIKELY)], _encode(score)
             self._note_hit(level)
             repeat = Repeat(int(until_ns[n]), level, self.models.circuit, answer, text)
             self.repeats.keep(one.body, repeat, now_ns)
@@ -253,7 +255,7 @@ class Predictor:
         latencies_us = [(now_ns - one.received_ns) // 1000 for one in batch]
         for one, score, level, text, latency_us in zip(batch, scores, levels, texts, latencies_us, strict=True):
             one.waits = False
-            one.respond(answers[2 * level + (score >= _LIKELY)] % (text, latency_us, size))
+            one.respond(answers[2 * level + (score >= LIKELY)] % (text, latency_us, size))
         is_observed = answer.scores is not None and contender is lineup.champion
         self._settle_soon()
         self.counts.note(
@@ -292,9 +294,12 @@ def _forms(
     thresholds: Thresholds, cache_hit: bool, version: str, variant: str, degraded: str | None, circuit: str
 ) -> tuple[bytes, ...]:
     block = thresholds.review if thresholds.block is None else thresholds.block
+    used = {Action.REVIEW: thresholds.review, Action.BLOCK: block}
     return tuple(
-        _form(predicted_class, level, used, cache_hit, version, variant, degraded, circuit)
-        for level, used in enumerate((thresholds.review, thresholds.review, block))
+        _form(
+            predicted_class, level, used.get(action, thresholds.alarm), cache_hit, version, variant, degraded, circuit
+        )
+        for level, action in enumerate(ACTIONS)
         for predicted_class in (0, 1)
     )
 

@@ -15,6 +15,7 @@ from sentinel.events.context import ContextReader
 from sentinel.events.reader import TransactionReader
 from sentinel.events.secrets import Secrets
 from sentinel.events.wire import EVENT_ID, Transaction, Unsealed
+from sentinel.record.views.place import ViewPlace
 from sentinel.serve.batch import Answer, Answers, Decision, Event, Noted, Report
 from sentinel.serve.engine import Engine
 from sentinel.serve.queue import Request
@@ -25,7 +26,7 @@ from sentinel.transport.access.access import Pass
 from sentinel.transport.http.bodies import items_in
 from sentinel.transport.http.calls import Call, Route, wrong_media
 from sentinel.transport.http.outcomes import read_outcome, teller_of
-from sentinel.transport.http.replies import JSON, NDJSON, Respond, reply_to_batch
+from sentinel.transport.http.replies import JSON, NDJSON, Respond, reply_to_batch, reply_to_outcome
 from sentinel.transport.http.tellers import Tellers
 from sentinel.transport.http.wire.turns import Turns
 
@@ -62,6 +63,7 @@ class Api:
         self.worker = worker
         self.tellers = Tellers(settings.outcomes_per_minute, settings.events_per_minute)
         self.secrets = secrets
+        self.view = ViewPlace(settings.home, settings.database_url)
         self._engine: Engine | None = None
         self._reader: TransactionReader | None = None
         self._context_reader: ContextReader | None = None
@@ -152,8 +154,7 @@ class Api:
             return
 
         def finish_one(answers: Answers) -> None:
-            answer = answers[0]
-            respond(answer if isinstance(answer, SentinelError) else _encode(answer))
+            respond(reply_to_outcome(answers[0]))
 
         self._put_outcomes(Request([read_outcome(reader, body, teller)], *times_ns, finish_one, let_in.caller.name))
 

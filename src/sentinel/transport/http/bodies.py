@@ -16,6 +16,8 @@ _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 VERSION = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 """The name of a model's version."""
+REASON = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+"""Why somebody overrules what stands against a change."""
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from sentinel.policy.thresholds import ACTIONS
+from sentinel.policy.thresholds import Action
 from sentinel.serve.batch import Decision
 from sentinel.transport.access.scopes import MEANING, SAFE_METHODS, Scope, needed_scope
 from sentinel.transport.http.addresses import address_below
@@ -51,6 +51,7 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("get", "/v1/tables/{name}/{key}"): (404, 422),
     ("get", "/v1/decisions"): (422,),
     ("get", "/v1/decisions/{transaction_id}"): (404, 422),
+    ("get", "/predict/{transaction_id}"): (404, 409, 422),
     ("post", "/admin/erase"): (409, 422),
     ("get", "/admin/audit"): (404, 422),
     ("get", "/admin/shadow/report"): (404,),
@@ -60,7 +61,7 @@ _TEXT, _NUMBER = {"type": "string"}, {"type": "integer", "minimum": 0}
 _PAGE = {"limit": {"type": "integer", "minimum": 1, "maximum": 500}}
 _ASKED: Mapping[str, dict[str, Any]] = {  # by path: what may be asked in a query, which no signature says
     "/v1/decisions": {
-        "from": _TEXT, "to": _TEXT, "action": {"enum": [str(one) for one in ACTIONS]}, "model": _TEXT,
+        "from": _TEXT, "to": _TEXT, "action": {"enum": [str(one) for one in Action]}, "model": _TEXT,
         "degraded": {"type": "boolean"}, **_PAGE, "cursor": _TEXT,
     },
     "/admin/audit": {**_PAGE, "cursor": _NUMBER},

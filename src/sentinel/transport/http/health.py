@@ -15,7 +15,7 @@ from sentinel.record.applied import log_folder
 from sentinel.record.coverage import Coverage
 from sentinel.record.problem import problem_of
 from sentinel.record.set_aside import named_in
-from sentinel.record.views.sqlite import FILE, SqliteView
+from sentinel.record.views.place import ViewPlace
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.watch import Watch, waiting_in
 from sentinel.serve.worker import Worker
@@ -28,9 +28,10 @@ _SHOWN = 20  # transactions of the log that do not fit the schema; all are named
 class Health:
     """Looks at what this process needs."""
 
-    def __init__(self, home: Path, watch: Watch) -> None:
+    def __init__(self, home: Path, watch: Watch, place: ViewPlace) -> None:
         self.started_s = time.monotonic()
         self._home = home
+        self._place = place
         self._watch = watch
         self._predictor, self._worker, self._keeper = watch.predictor, watch.worker, watch.log_keeper
         self._coverage = None if watch.worker is None else Coverage(watch.worker.log)
@@ -125,7 +126,7 @@ class Health:
 
     def _view(self, worker: Worker) -> dict[str, Any]:
         try:
-            with closing(SqliteView(self._home / FILE)) as view:
+            with closing(self._place.open()) as view:
                 position = view.position.position
         except SentinelError as error:
             return {"status": str(error)}

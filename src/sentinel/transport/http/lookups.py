@@ -22,17 +22,18 @@ from sentinel.events.wire import EVENT_ID, HASHED_BEFORE
 from sentinel.model.bundle import Manifest, read_explainer, read_manifest
 from sentinel.model.reasons import Explainer, Explanation
 from sentinel.model.registry import Registry, TrustedKeys
-from sentinel.policy.thresholds import ACTIONS, Action
+from sentinel.model.stored_rows import carried_over
+from sentinel.policy.thresholds import Action, Thresholds
 from sentinel.record.entries import DecisionRow, OutcomeRow, revoked_in
 from sentinel.record.erasure import personal_in
 from sentinel.record.journal import Journal
 from sentinel.record.subjects import SubjectKeys
 from sentinel.record.views import DecisionQuery, ListedDecision, Page, merged
-from sentinel.record.views.sqlite import FILE as VIEW_FILE
-from sentinel.record.views.sqlite import SqliteView
+from sentinel.record.views.place import ViewPlace
 from sentinel.record.views.unprojected import with_unprojected
 from sentinel.review.shadow_scores import FILE, ShadowScores
 from sentinel.serve.batch import FEATURES_STATE
+from sentinel.serve.vectors.predictor import LIKELY
 from sentinel.serve.worker import Worker
 from sentinel.transport.http.queries import whole_number
 from sentinel.transport.http.replies import Reply
@@ -48,8 +49,10 @@ _NAMED = ("from", "to", "action", "model", "degraded", "limit", "cursor")
 class Lookups:
     """Finds decisions for people and programs; may be called from any thread, and may wait for a disk."""
 
-    def __init__(self, home: Path, worker: Worker, secrets: Secrets, trusted: TrustedKeys = frozenset()) -> None:
-        self._home = home
+    def __init__(
+        self, home: Path, worker: Worker, secrets: Secrets, view: ViewPlace, trusted: TrustedKeys = frozenset()
+    ) -> None:
+        self._home, self._view = home, view
         self._worker = worker
         self._secrets = secrets
         self._registry = Registry(home / "models", trusted)
@@ -62,6 +65,44 @@ class Lookups:
         `position` is what lists show: with it a decision is found whose id is no longer remembered.
         Raises NotFound, NotReady, InvalidInput.
         """
+        journal = self._worker.ready_engine().journal
+        row = self._stored(transaction_id, position)
+        end, key = journal.log.durable, np.uint64(hash_text(row.transaction_id))
+        outcomes = [one for one in journal.outcomes_of(row.transaction_id, key, _MOST_OUTCOMES) if one.position < end]
+        return Reply(
+            200,
+            _encode(
+                {
+                    **self._shown(row, journal.subjects),
+                    "outcomes": [_outcome(one, journal) for one in outcomes],
+                    "shadow": self._shadow_scores(row.transaction_id),
+                    "why": self._why(row),
+                }
+            ),
+        )
+
+    def prediction(self, transaction_id: str) -> Reply:
+        """What the champion says now of the features that were stored with a decision; nothing is stored or counted.
+
+        Raises NotFound, NotReady, InvalidInput, and Conflict where the champion asks for features that are not stored.
+        """
+        champion = self._worker.ready_engine().lineup.champion
+        row = self._stored(transaction_id, None)
+        made_by, wanted = self._manifest(row.decider.model_version).plan, champion.bundle.manifest.plan
+        features = carried_over(row.features, made_by, wanted, _sent_fields(row.content))
+        score = float(champion.scorer.score(features[None])[0])
+        shown = {
+            "transaction_id": row.transaction_id,
+            "is_fraud": score >= LIKELY,
+            "fraud_probability": score,
+            "status": "Success",
+            "model_version": champion.version,
+            "decision": champion.thresholds.action(score),
+        }
+        return Reply(200, _encode(shown))
+
+    def _stored(self, transaction_id: str, position: str | None) -> DecisionRow:
+        """The newest decision of an id, or the one at a position. Raises NotFound, NotReady, InvalidInput."""
         engine = self._worker.ready_engine()
         journal, reader = engine.journal, TransactionReader(engine.schema, self._secrets)
         end, names = journal.log.durable, reader.texts(engine.schema.id, transaction_id)
@@ -81,19 +122,7 @@ class Lookups:
                     else f" at position {position}"
                 )
             )
-        key = np.uint64(hash_text(transaction_id))
-        outcomes = [one for one in journal.outcomes_of(transaction_id, key, _MOST_OUTCOMES) if one.position < end]
-        return Reply(
-            200,
-            _encode(
-                {
-                    **self._shown(row, journal.subjects),
-                    "outcomes": [_outcome(one, journal) for one in outcomes],
-                    "shadow": self._shadow_scores(transaction_id),
-                    "why": self._why(row),
-                }
-            ),
-        )
+        return row
 
     def event(self, event_id: str) -> Reply:
         """The stored context event. Raises NotFound, NotReady, InvalidInput."""
@@ -123,7 +152,7 @@ class Lookups:
             "transaction_id": row.transaction_id,
             "decision": row.decision,
             "fraud_probability": row.fraud_probability,
-            "thresholds": {"review": decider.review, "block": decider.block},
+            "thresholds": Thresholds(decider.review, decider.block, decider.challenge),
             "model_version": decider.model_version,
             "detector": row.detector,
             "features_state": FEATURES_STATE[row.late],
@@ -186,7 +215,7 @@ class Lookups:
         if len(each) > _MOST_QUERIES:
             raise InvalidInput("Expected fewer keys: each may be stored under two hashes while the hash key is changed")
         queries = [_query({**asked, **values}, engine.schema.keys) for values in each]
-        with closing(SqliteView(self._home / VIEW_FILE)) as view:
+        with closing(self._view.open()) as view:
             pages = [view.search(query) for query in queries]
         log = engine.journal.log
         found = [with_unprojected(*one, log, engine.schema) for one in zip(pages, queries, strict=True)]
@@ -226,6 +255,14 @@ def _stored_fields(content: bytes, schema: Schema, subjects: SubjectKeys | None)
         return content.decode("utf-8", "replace")
 
 
+def _sent_fields(content: bytes) -> dict[str, Any]:
+    """The fields of a transaction as they are kept; none where they do not fit."""
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+
+
 def _texts_of_event(schema: Schema, secrets: Secrets, event_id: str) -> list[str]:
     """What an event is found by: its id as it is stored, with or without the hash of a card number in it."""
     if not schema.events:
@@ -241,8 +278,8 @@ def _query(asked: Mapping[str, str], keys: Sequence[str]) -> DecisionQuery:
             f"There is no search by {', '.join(unknown)}; give {', '.join((*keys, *_NAMED))}", f"$.{unknown[0]}"
         )
     action = asked.get("action")
-    if action is not None and action not in tuple(map(str, ACTIONS)):
-        raise InvalidInput(f"Expected one of {', '.join(map(str, ACTIONS))}, got {quoted(action)}", "$.action")
+    if action is not None and action not in tuple(map(str, Action)):
+        raise InvalidInput(f"Expected one of {', '.join(map(str, Action))}, got {quoted(action)}", "$.action")
     degraded = asked.get("degraded", "false")
     if degraded not in ("true", "false"):
         raise InvalidInput(f"Expected true or false, got {quoted(degraded)}", "$.degraded")

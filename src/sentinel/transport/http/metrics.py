@@ -10,6 +10,7 @@ from sentinel.events.times import instant_us
 from sentinel.record.applied import log_folder
 from sentinel.record.set_aside import named_in
 from sentinel.serve.log_keeper import LogKeeper
+from sentinel.serve.retrainer import ENDS, Retrainer
 from sentinel.serve.watch import Watch
 from sentinel.telemetry.counters import Slot
 from sentinel.telemetry.prometheus import Gauge, model_info, render
@@ -51,9 +52,10 @@ class Metrics:
             "baseline_locked": lineup is not None,
             "uptime_seconds": uptime_s,
             "avg_rps": _share(totals[Slot.REQUESTS], uptime_s),
-            "threshold": lineup.champion.thresholds.review if lineup else 0.0,
+            "threshold": lineup.champion.thresholds.alarm if lineup else 0.0,
             "approve": totals[Slot.APPROVE],
             "review": totals[Slot.REVIEW],
+            "challenge": totals[Slot.CHALLENGE],
         }
 
     async def prometheus(self) -> tuple[bytes, str]:
@@ -121,7 +123,7 @@ class Metrics:
             ),
             Gauge("sentinel_log_writable", "1 while decisions can be recorded", float(worker.engine is not None)),
         ]
-        gauges += _pruning(self._watch.log_keeper, first)
+        gauges += [*_pruning(self._watch.log_keeper, first), *_retraining(self._watch.retrainer)]
         lag, snapshots = self._watch.view_lag, self._watch.snapshots
         if lag is not None:
             gauges.append(Gauge("sentinel_view_lag", "Entries the view is behind", lag))
@@ -142,6 +144,17 @@ def _pruning(keeper: LogKeeper | None, first: int) -> list[Gauge]:
         pruned_s = instant_us(keeper.pruned_at) / 1e6
         gauges.append(Gauge("sentinel_log_pruned_seconds", "Unix time when segments were removed last", pruned_s))
     return gauges
+
+
+def _retraining(retrainer: Retrainer | None) -> list[Gauge]:
+    if retrainer is None:
+        return []
+    running = Gauge("sentinel_retraining_running", "1 while the server has a model trained", retrainer.why is not None)
+    ended = "Retrainings that the server began and that ended so, since its start"
+    return [
+        running,
+        *(Gauge("sentinel_retrainings", ended, retrainer.ended[how], {"ended": how}) for how in ENDS),
+    ]
 
 
 def _share(part: float, whole: float) -> float:

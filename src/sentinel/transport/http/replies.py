@@ -30,7 +30,7 @@ from sentinel.errors import (
     WrongMedia,
 )
 from sentinel.events.card_numbers import masked_ends
-from sentinel.serve.batch import Answer, Answers, Decision
+from sentinel.serve.batch import Answer, Answers, Decision, Noted
 
 STATUS: dict[type[SentinelError], int] = {
     BadBody: 400,
@@ -97,6 +97,13 @@ def _as_json(answer: Answer) -> Any:
     if isinstance(answer, InvalidInput):
         shown["path"] = masked_ends(answer.path, _BEGINNING, _END)
     return shown
+
+
+def reply_to_outcome(answer: Answer) -> Outgoing:
+    """The answer to one outcome: 202 where it is kept for the next training, for what it is about is not known here."""
+    if isinstance(answer, SentinelError):
+        return answer
+    return Reply(202, _encode(answer)) if isinstance(answer, Noted) and not answer.known else _encode(answer)
 
 
 def reply_to_batch(answers: Answers, *, lines: bool) -> Outgoing:

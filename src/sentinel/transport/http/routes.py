@@ -101,10 +101,11 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
     _add_scoring(app, detectors)
     if api.worker is not None:
         _add_lookups(
-            app, Lookups(home, api.worker, api.secrets, read_trusted_keys(detectors.settings.trusted_keys_file))
+            app,
+            Lookups(home, api.worker, api.secrets, api.view, read_trusted_keys(detectors.settings.trusted_keys_file)),
         )
         _add_tables(app, TableCalls(api))
-    _add_health(app, Health(home, watch), place, detectors)
+    _add_health(app, Health(home, watch, api.view), place, detectors)
     _add_metrics(app, Metrics(home, watch, api.tellers))
     app.include_router(admin_routes(api, watch))
     add_docs(app)
@@ -176,12 +177,14 @@ def _add_scoring(app: FastAPI, detectors: Detectors) -> None:
 
     of_outcomes = _takes({JSON: _one_or_many(schema_of(OutcomeBody)), NDJSON: lines})
 
-    @app.post("/v1/outcomes", openapi_extra=of_outcomes, tags=["decisions"])
+    kept: dict[int | str, dict[str, Any]] = {202: {"description": "Kept: its transaction was not decided here"}}
+
+    @app.post("/v1/outcomes", openapi_extra=of_outcomes, responses=kept, tags=["decisions"])
     async def outcomes(request: Request) -> Response:
         """Report outcomes: `{"transaction_id": .., "is_fraud": true, "time": .., "reason": ..}`, one or many.
 
         Only `transaction_id` and `is_fraud` are needed. The source is that of the API key; without a key it may be said
-        as `source`.
+        as `source`. One whose transaction was not decided here is kept for the next training: 202, `known` is false.
         """
         return await _through(Route.OUTCOMES, request)
 
@@ -254,6 +257,15 @@ def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
         `position`, as lists show it, finds one whose id is no longer remembered.
         """
         return response_of(lookups.decision(transaction_id, position))
+
+    @app.get("/predict/{transaction_id:any_text}", tags=["decisions"])
+    def prediction(transaction_id: str) -> Response:
+        """What the champion says now of a transaction that was decided, by the features that were stored with it.
+
+        `is_fraud` is true from a probability of 0.5 on, as `predicted_class` of `POST /predict`; `decision` goes by the
+        thresholds. Nothing is stored.
+        """
+        return response_of(lookups.prediction(transaction_id))
 
     @app.get("/v1/events/{event_id:any_text}", tags=["decisions"])
     def event(event_id: str) -> Response:

@@ -10,13 +10,15 @@ from fastapi.concurrency import run_in_threadpool
 
 from sentinel.errors import BundleProblem, InvalidDefinition, UnknownVersion
 from sentinel.events.reader import TransactionReader
-from sentinel.model.bundle import Bundle, load_warm
+from sentinel.model.bundle import load_warm
+from sentinel.model.gate_verdicts import check_may_promote
+from sentinel.model.registry import manifest_sha256
 from sentinel.policy.deployment import Deployment
 from sentinel.record import audit
 from sentinel.record.applied import HomeDeployment
 from sentinel.record.audit import By
 from sentinel.record.feature_state import check_reads
-from sentinel.record.whole_snapshots import check_kept
+from sentinel.record.whole_snapshots import StillKept
 from sentinel.serve.lineup import check_comparable
 from sentinel.serve.watch import Watch
 from sentinel.transport.http.api import Api
@@ -49,20 +51,54 @@ class Changes:
     ) -> tuple[Deployment, Deployment]:
         """The same for a version that may not have been loaded yet, once it is allowed and checked."""
         how(self.rollout.read())
-        bundle = await self._check(version, beside_champion=beside_champion)
-        return await self.make(request, lambda before: how(before).vouching(version, bundle.manifest_sha256))
+        sha256, still_kept = await self._check(version, beside_champion=beside_champion)
+
+        def chosen(before: Deployment) -> Deployment:
+            still_kept()
+            return how(before).vouching(version, sha256)
+
+        return await self.make(request, chosen)
+
+    async def promote(self, request: Request, version: str, *, forced: bool) -> tuple[Deployment, Deployment]:
+        """The same for a version that becomes the champion, which has to have passed the gate unless it is forced."""
+        before = self.rollout.read()
+        before.with_champion(version)
+        sha256, still_kept = await self._check(version, beside_champion=False)
+        if not forced:
+            await run_in_threadpool(check_may_promote, self.api.settings.home, version, sha256, before.champion)
+
+        def chosen(now: Deployment) -> Deployment:
+            still_kept()
+            return now.with_champion(version).vouching(version, sha256)
+
+        return await self.make(request, chosen)
+
+    async def promote_challenger(self, request: Request, *, forced: bool) -> tuple[Deployment, Deployment]:
+        """The same for the challenger of the experiment that runs."""
+        before = self.rollout.read()
+        challenger = before.promoted().champion
+        assert challenger is not None  # noqa: S101 - refused otherwise
+        if not forced:
+            seen = manifest_sha256(self.rollout.registry.path(challenger))
+            await run_in_threadpool(check_may_promote, self.api.settings.home, challenger, seen, before.champion)
+        return await self.make(request, lambda deployment: deployment.promoted())
 
     async def bring_back(
         self, request: Request, version: str, how: Callable[[Deployment], Deployment]
     ) -> tuple[Deployment, Deployment]:
         """The same for a version that was chosen before: it has to be the model that it was then."""
         deployment = how(self.rollout.read())
-        bundle = await self._check(version, beside_champion=False)
+        sha256, still_kept = await self._check(version, beside_champion=False)
         try:
-            deployment.check_is_meant(version, bundle.manifest_sha256)
+            deployment.check_is_meant(version, sha256)
         except BundleProblem as error:
             raise UnknownVersion(str(error)) from None
-        return await self.make(request, how)
+
+        def chosen(before: Deployment) -> Deployment:
+            still_kept()
+            return how(before)
+
+        return await self.make(request, chosen)
 
     async def note(self, request: Request, before: Any, after: Any) -> None:
         """Write a change that is none of the deployment to the audit. Raises StorageProblem."""
@@ -77,12 +113,12 @@ class Changes:
         for one in changes:
             worker.note(one)
 
-    async def _check(self, version: str, *, beside_champion: bool) -> Bundle:
-        """The bundle; it stands beside the champion if it must.
+    async def _check(self, version: str, *, beside_champion: bool) -> tuple[str, Callable[[], None]]:
+        """The SHA-256 of its manifest, and what says by DeploymentRefused that the log has less by now than it had.
 
-        Raises UnknownVersion unless it can be loaded with its features.
+        Raises UnknownVersion unless it can be loaded with its features, and stands beside the champion if it must.
         """
-        lineup = self.api.predictor.lineup
+        lineup, still_kept = self.api.predictor.lineup, _always
         try:
             bundle = await run_in_threadpool(load_warm, self.rollout.registry, version)
         except BundleProblem as error:
@@ -93,10 +129,15 @@ class Changes:
             except InvalidDefinition as error:
                 raise UnknownVersion(str(error)) from None
             await run_in_threadpool(check_reads, self.api.worker.log, bundle.manifest)
-            await run_in_threadpool(check_kept, self.api.worker.log, bundle.manifest, self.api.settings.snapshots)
+            log, snapshots = self.api.worker.log, self.api.settings.snapshots
+            still_kept = (await run_in_threadpool(StillKept, log, bundle.manifest, snapshots)).check
         if beside_champion and lineup is not None:
             check_comparable(lineup.champion.bundle, bundle)
-        return bundle
+        return bundle.manifest_sha256, still_kept
+
+
+def _always() -> None:
+    """Of vectors nothing is kept."""
 
 
 def by_caller(request: Request) -> By:

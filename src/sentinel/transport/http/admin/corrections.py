@@ -17,6 +17,7 @@ from sentinel.record.subjects import SubjectKeys
 from sentinel.serve.engine import Engine
 from sentinel.transport.http.admin.changes import Changes, by_caller
 from sentinel.transport.http.bodies import read_as, shown_body
+from sentinel.transport.http.imports import ImportBody, Imported, import_here
 from sentinel.transport.http.replies import ok
 from sentinel.transport.http.revocations import RevokeBody, revoke
 
@@ -37,6 +38,21 @@ def add_corrections(router: APIRouter, changes: Changes) -> None:
         """Take back what an API key has told, a bounded part of the log at a time: go on while there is `more`."""
         asked = await read_as(request, RevokeBody)
         return ok(await run_in_threadpool(revoke, api.deciding(), asked, by_caller(request)))
+
+    @router.post("/outcomes/import", openapi_extra=shown_body(ImportBody))
+    async def import_outcomes(request: Request) -> Response:
+        """Record outcomes of a file, up to 100 a call, told by `import:<batch>`; what is known is left as it is."""
+        asked = await read_as(request, ImportBody)
+        request.state.asked = msgspec.json.encode({"batch": asked.batch, "source": asked.source})
+        worker, by = api.deciding(), by_caller(request)
+
+        def errand(engine: Engine) -> tuple[Imported, Record | None]:
+            return import_here(engine.journal, engine.learn, api.reader(engine), asked, by, time.time_ns() // 1000)
+
+        done, written = await asyncio.wrap_future(worker.between_batches(errand))
+        if written is not None:
+            await run_in_threadpool(wait_until_it_stands, worker.log, written)
+        return ok(done)
 
     @router.post("/erase", openapi_extra=shown_body(EraseBody))
     async def erase_subject(request: Request) -> Response:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from sentinel.events.card_numbers import masked
 from sentinel.policy.deployment import Percent
 from sentinel.transport.http.admin.changes import Changes
-from sentinel.transport.http.bodies import VERSION, read_as, shown_body
+from sentinel.transport.http.bodies import REASON, VERSION, read_as, shown_body
 from sentinel.transport.http.replies import ok
 
 
@@ -22,6 +22,12 @@ class SplitBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The share of the traffic that the challenger decides."""
 
     percent: Percent
+
+
+class PromoteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why a challenger that has not passed the gate is promoted; kept in the audit."""
+
+    forced_because: REASON | None = None
 
 
 class AbortBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,10 +56,15 @@ def add_experiments(router: APIRouter, changes: Changes) -> None:
         await changes.make(request, lambda deployment: deployment.with_split(percent))
         return ok({"status": "ok", "split_percent": percent})
 
-    @router.post("/ab/promote")
+    @router.post("/ab/promote", openapi_extra=shown_body(PromoteBody, required=False))
     async def promote(request: Request) -> Response:
-        """The challenger becomes the champion."""
-        before, after = await changes.make(request, lambda deployment: deployment.promoted())
+        """The challenger becomes the champion.
+
+        409 where the home folder has a promotion policy that it has not passed, unless `forced_because` says why it is
+        promoted all the same.
+        """
+        forced = (await read_as(request, PromoteBody)).forced_because is not None
+        before, after = await changes.promote_challenger(request, forced=forced)
         return ok({"status": "ok", "promoted_to_a": after.champion, "old_a_version": before.champion})
 
     @router.post("/ab/abort", openapi_extra=shown_body(AbortBody))

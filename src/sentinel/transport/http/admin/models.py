@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from sentinel.errors import UnknownVersion
 from sentinel.events.card_numbers import quoted
@@ -11,22 +12,27 @@ from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment
 from sentinel.policy.thresholds import Share, Thresholds
 from sentinel.transport.http.admin.changes import Changes
-from sentinel.transport.http.bodies import VERSION, read_as, shown_body
+from sentinel.transport.http.bodies import REASON, VERSION, read_as, shown_body
 from sentinel.transport.http.replies import ok
 
 
 class ReloadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Names a version; without one it is the newest of the home folder."""
+    """Names a version; without one it is the newest of the home folder.
+
+    `forced_because` promotes a model that has not passed the gate, and is kept in the audit.
+    """
 
     version: VERSION | None = None
+    forced_because: REASON | None = None
 
 
 class ThresholdsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Thresholds of a variant; with neither of them those of the bundle count again."""
+    """Thresholds of a variant; with none of them those of the bundle count again."""
 
     variant: Annotated[str, msgspec.Meta(max_length=64)] = "a"
     review: Share | None = None
     block: Share | None = None
+    challenge: Share | None = None
 
 
 class FallbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +55,7 @@ def add_models(router: APIRouter, changes: Changes) -> None:
             shown |= {"version_b": experiment.version, "path_b": _path(experiment.version)}
             shown["split_percent"] = experiment.split_percent
         shown |= {"revision": deployment.revision, "shadow": deployment.shadow, "problem": changes.rollout.problem}
-        return ok({**shown, "versions": registry.versions()})
+        return ok({**shown, "versions": await run_in_threadpool(registry.versions)})
 
     def _path(version: str | None) -> str | None:
         return str(registry.folder / version) if version else None
@@ -58,14 +64,12 @@ def add_models(router: APIRouter, changes: Changes) -> None:
     async def reload(request: Request) -> Response:
         """Make a version the champion without interrupting traffic: the newest there is, unless the body names one.
 
-        409 while an experiment runs; 400 when the version is not there or cannot be loaded.
+        409 while an experiment runs, or where the home folder has a promotion policy that the version has not passed,
+        unless `forced_because` says why it is promoted all the same; 400 when it is not there or cannot be loaded.
         """
-        wanted = (await read_as(request, ReloadBody)).version or _newest(registry)
-        return _shown(
-            await changes.bring_in(
-                request, wanted, lambda deployment: deployment.with_champion(wanted), beside_champion=False
-            )
-        )
+        asked = await read_as(request, ReloadBody)
+        wanted = asked.version or await run_in_threadpool(_newest, registry)
+        return _shown(await changes.promote(request, wanted, forced=asked.forced_because is not None))
 
     @router.post("/rollback")
     async def rollback(request: Request) -> Response:
@@ -92,13 +96,9 @@ def add_models(router: APIRouter, changes: Changes) -> None:
         asked = await read_as(request, ThresholdsBody)
         if asked.variant not in ("a", "b"):
             raise UnknownVersion(f"variant is {quoted(asked.variant)}; give a, the champion, or b, the challenger")
-        chosen = None
-        if asked.review is not None:
-            if asked.block is not None and asked.block < asked.review:
-                raise UnknownVersion(f"block ({asked.block}) must be at least review ({asked.review})")
-            chosen = Thresholds(asked.review, asked.block)
-        elif asked.block is not None:
-            raise UnknownVersion("give review as well: the probability from which a transaction is not approved")
+        chosen = _chosen(asked)
+        if asked.challenge is not None:
+            _check_challenges(changes, asked.variant)
         await changes.make(request, lambda deployment: deployment.with_thresholds(chosen, asked.variant))
         return await thresholds()
 
@@ -112,8 +112,33 @@ def add_models(router: APIRouter, changes: Changes) -> None:
         return ok({"status": "ok", "fallback_only": after.fallback_only})
 
 
+def _chosen(asked: ThresholdsBody) -> Thresholds | None:
+    if asked.review is None:
+        if asked.block is not None or asked.challenge is not None:
+            raise UnknownVersion("give review as well: the probability from which a transaction is reviewed")
+        return None
+    if asked.block is not None and asked.block < asked.review:
+        raise UnknownVersion(f"block ({asked.block}) must be at least review ({asked.review})")
+    if asked.challenge is not None and asked.challenge > asked.review:
+        raise UnknownVersion(f"challenge ({asked.challenge}) must be at most review ({asked.review})")
+    return Thresholds(asked.review, asked.block, asked.challenge)
+
+
+def _check_challenges(changes: Changes, variant: str) -> None:
+    """Raise UnknownVersion where the variant's detector never challenges: its callers know no such answer."""
+    lineup = changes.api.predictor.lineup
+    if lineup is None:
+        raise UnknownVersion("no model is loaded yet; ask again in a moment")
+    contender = lineup.champion if variant == "a" else lineup.challenger
+    if contender is not None and contender.bundle.thresholds.challenge is None:
+        raise UnknownVersion(
+            f"{contender.version} never challenges, so its callers do not know that answer: leave challenge out, or "
+            "declare it in the detector's policy and train anew"
+        )
+
+
 def _newest(registry: Registry) -> str:
     versions = registry.versions()
     if not versions:
-        raise UnknownVersion(f"there is no model in {registry.folder} yet; run `sentinel train`")
+        raise UnknownVersion(f"there is no model in {registry.at} yet; run `sentinel train`")
     return versions[-1]

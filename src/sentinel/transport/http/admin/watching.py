@@ -8,13 +8,15 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from sentinel.errors import NotFound
-from sentinel.record.views.sqlite import FILE as VIEW_FILE
-from sentinel.record.views.sqlite import SqliteView
+from sentinel.events.times import SECOND_US, clock_us, duration_us, iso
+from sentinel.record.views.place import ViewPlace
+from sentinel.review.matured_fraud import WINDOW_DAYS, MaturedFraud, matured_fraud
 from sentinel.review.shadow_report import ShadowReport, shadow_report
 from sentinel.review.shadow_scores import FILE as SHADOW_FILE
 from sentinel.review.shadow_scores import ShadowScores
 from sentinel.shadow.supervisor import ShadowStatus
 from sentinel.transport.http.admin.changes import Changes
+from sentinel.transport.http.api import Api
 from sentinel.transport.http.bodies import VERSION, read_as, shown_body
 from sentinel.transport.http.replies import ok
 
@@ -57,12 +59,17 @@ def add_watching(router: APIRouter, changes: Changes) -> None:
     async def shadow_report() -> Response:
         """Champion and shadow on the same transactions: agreement, scores, what it would have decided, precision."""
         api.deciding().ready_engine()
-        return ok(await run_in_threadpool(_shadow_report, api.settings.home))
+        return ok(await run_in_threadpool(_shadow_report, api.settings.home, api.view))
 
     @router.get("/drift")
     async def drift() -> Response:
-        """Live transactions against the training history, by feature and for the score."""
-        return ok(await watch.drift())
+        """Live transactions against the training history, by feature and for the score.
+
+        `matured_fraud` has the share of fraud among the decisions of 30 days that are older than `label_delay`, beside
+        that of the training history; null where nothing is decided here.
+        """
+        found = msgspec.to_builtins(await watch.drift())
+        return ok(found | {"matured_fraud": await run_in_threadpool(_matured_fraud, api)})
 
     @router.post("/drift/reset")
     async def reset_drift(request: Request) -> Response:
@@ -72,8 +79,20 @@ def add_watching(router: APIRouter, changes: Changes) -> None:
         return ok({"status": "ok"})
 
 
-def _shadow_report(home: Path) -> ShadowReport:
+def _matured_fraud(api: Api) -> MaturedFraud | None:
+    lineup = api.predictor.lineup
+    if api.worker is None or lineup is None:
+        return None
+    until_us = clock_us() - duration_us(api.settings.label_delay)
+    since_us, log = until_us - WINDOW_DAYS * 86_400 * SECOND_US, api.worker.log
+    history = lineup.champion.bundle.manifest.history
+    with closing(api.view.open()) as view:
+        counts = view.labels_between(log.first_after(since_us), log.first_after(until_us))
+    return matured_fraud(counts, history.frauds / history.transactions, iso(since_us), iso(until_us))
+
+
+def _shadow_report(home: Path, place: ViewPlace) -> ShadowReport:
     if not (home / SHADOW_FILE).exists():
         raise NotFound("No shadow has scored anything here yet; POST /admin/shadow/start begins with one")
-    with closing(ShadowScores(home / SHADOW_FILE)) as scores, closing(SqliteView(home / VIEW_FILE)) as view:
+    with closing(ShadowScores(home / SHADOW_FILE)) as scores, closing(place.open()) as view:
         return shadow_report(view, scores)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sentinel.errors import CertificateRefused
 from sentinel.model.certificate import LIMIT, certify
 from sentinel.model.scorer import Scorer
-from sentinel.train.export import Tree, base_logit, split_probes, to_onnx, trees_of
-from sentinel.train.fit import predict
+from sentinel.train.learners.tree import Tree
+from sentinel.train.learners.xgboost import FittedXGBoost, base_logit, trees_of
 
 N_FEATURES = 6
 
@@ -35,8 +35,8 @@ def booster(seed, *, rounds=20, missing=0.2, **parameters):
 
 
 def certificate(model, rows):
-    scorer = Scorer(to_onnx(model, N_FEATURES))
-    return certify(lambda given: predict(model, given), scorer, rows, split_probes(model, rows))
+    scorer = Scorer(FittedXGBoost(model).to_onnx(N_FEATURES))
+    return certify(FittedXGBoost(model).predict, scorer, rows, FittedXGBoost(model).split_probes(rows))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_any_booster_is_exported_as_it_is(seed, depth, method, missing, base_sco
 
 
 def logits(model, rows):
-    graph = onnx.load_from_string(to_onnx(model, N_FEATURES))
+    graph = onnx.load_from_string(FittedXGBoost(model).to_onnx(N_FEATURES))
     del graph.graph.node[1:]
     graph.graph.node[0].output[0] = "fraud_probability"
     return Scorer(graph.SerializeToString()).score(rows)
@@ -92,7 +92,7 @@ def test_the_sums_are_those_of_xgboost_bit_for_bit(base_score):
 @pytest.mark.parametrize("base_score", [1e-6, 1e-5])
 def test_small_scores_keep_their_digits(base_score):
     model, rows = booster(9, base_score=base_score, eta=0.01)
-    native, served = predict(model, rows), Scorer(to_onnx(model, N_FEATURES)).score(rows)
+    native, served = FittedXGBoost(model).predict(rows), Scorer(FittedXGBoost(model).to_onnx(N_FEATURES)).score(rows)
     assert native.max() < 0.01
     assert (np.abs(served - native) / native).max() < 1e-6
 
@@ -111,7 +111,7 @@ def leaf_of(tree, row):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_probes_reach_their_split_and_both_its_sides(seed):
     model, rows = booster(seed, rounds=8, tree_method="exact" if seed % 2 else "hist")
-    for tree, probes in zip(trees_of(model), split_probes(model, rows), strict=True):
+    for tree, probes in zip(trees_of(model), FittedXGBoost(model).split_probes(rows), strict=True):
         reached, sides, leaves = set(), {}, set()
         for probe in probes:
             passed, leaf = leaf_of(tree, probe)
@@ -126,7 +126,7 @@ def test_the_probes_reach_their_split_and_both_its_sides(seed):
 
 def test_the_four_probes_of_a_split_stand_on_its_edges():
     model, rows = booster(2, rounds=5, missing=0.0)
-    for tree, probes in zip(trees_of(model), split_probes(model, rows), strict=True):
+    for tree, probes in zip(trees_of(model), FittedXGBoost(model).split_probes(rows), strict=True):
         for four in probes.reshape(-1, 4, N_FEATURES):
             assert any(stands_on(tree, node, four) for node in leaf_of(tree, four[0])[0])
 
@@ -146,8 +146,10 @@ def stands_on(tree: Tree, node, four):
 
 def test_probes_start_from_the_most_doubtful_row():
     model, rows = booster(2, rounds=5)
-    doubtful = rows[np.abs(predict(model, rows) - 0.5).argmin()]
-    for of_all, of_one in zip(split_probes(model, rows), split_probes(model, doubtful), strict=True):
+    doubtful = rows[np.abs(FittedXGBoost(model).predict(rows) - 0.5).argmin()]
+    for of_all, of_one in zip(
+        FittedXGBoost(model).split_probes(rows), FittedXGBoost(model).split_probes(doubtful), strict=True
+    ):
         assert np.array_equal(of_all, of_one, equal_nan=True)
 
 
@@ -157,7 +159,7 @@ def test_probes_of_a_large_model_take_seconds_at_most():
     parameters = {"objective": "binary:logistic", "nthread": 1, "max_depth": 6, "min_child_weight": 0}
     model = xgboost.train(parameters, xgboost.DMatrix(rows, rng.random(6000) < 0.5), 300)
     begun = time.process_time()
-    splits = sum(len(probes) // 4 for probes in split_probes(model, rows))
+    splits = sum(len(probes) // 4 for probes in FittedXGBoost(model).split_probes(rows))
     assert splits > 10_000
     assert time.process_time() - begun < 5
 
@@ -172,13 +174,17 @@ def test_a_walk_by_hand_gives_the_scores():
             total = np.float32(total + tree.value[leaf_of(tree, row)[1]])
         sums.append(float(total))
     by_hand = 1 / (1 + np.exp(-np.array(sums)))
-    assert np.abs(by_hand - Scorer(to_onnx(model, N_FEATURES)).score(rows[:200])).max() < 2e-7
+    assert np.abs(by_hand - Scorer(FittedXGBoost(model).to_onnx(N_FEATURES)).score(rows[:200])).max() < 2e-7
 
 
 def test_export_is_the_same_every_time():
     model, _ = booster(1)
     again = xgboost.Booster(model_file=model.save_raw("ubj"))
-    assert to_onnx(model, N_FEATURES) == to_onnx(model, N_FEATURES) == to_onnx(again, N_FEATURES)
+    assert (
+        FittedXGBoost(model).to_onnx(N_FEATURES)
+        == FittedXGBoost(model).to_onnx(N_FEATURES)
+        == FittedXGBoost(again).to_onnx(N_FEATURES)
+    )
 
 
 def test_a_model_that_stopped_early_is_exported_as_cut():
@@ -197,13 +203,18 @@ def test_a_model_that_stopped_early_is_exported_as_cut():
     assert 1 < len(trees_of(cut)) == model.best_iteration + 1 < len(trees_of(model))
     assert certificate(cut, rows).largest <= 2e-7
     with pytest.raises(CertificateRefused):
-        certify(lambda given: predict(cut, given), Scorer(to_onnx(model, N_FEATURES)), rows, split_probes(cut, rows))
+        certify(
+            FittedXGBoost(cut).predict,
+            Scorer(FittedXGBoost(model).to_onnx(N_FEATURES)),
+            rows,
+            FittedXGBoost(cut).split_probes(rows),
+        )
 
 
 def test_another_kind_of_model_is_refused():
     model, _ = booster(1, objective="reg:squarederror")
     with pytest.raises(CertificateRefused, match="binary:logistic"):
-        to_onnx(model, N_FEATURES)
+        FittedXGBoost(model).to_onnx(N_FEATURES)
 
 
 def test_several_labels_are_refused():
@@ -212,7 +223,7 @@ def test_several_labels_are_refused():
         {"objective": "binary:logistic", "nthread": 1}, xgboost.DMatrix(rows, np.c_[labels, ~labels]), 2
     )
     with pytest.raises(CertificateRefused, match="one label"):
-        to_onnx(model, N_FEATURES)
+        FittedXGBoost(model).to_onnx(N_FEATURES)
 
 
 def test_splits_by_category_are_refused():
@@ -222,11 +233,11 @@ def test_splits_by_category_are_refused():
     data = xgboost.DMatrix(rows, labels, feature_types=kinds, enable_categorical=True)
     model = xgboost.train({"objective": "binary:logistic", "nthread": 1}, data, 3)
     with pytest.raises(CertificateRefused, match="category"):
-        to_onnx(model, N_FEATURES)
+        FittedXGBoost(model).to_onnx(N_FEATURES)
 
 
 @pytest.mark.parametrize("n_features", [N_FEATURES - 1, N_FEATURES + 1])
 def test_another_number_of_features_is_refused(n_features):
     model, _ = booster(1, rounds=1)
     with pytest.raises(CertificateRefused, match="trained on 6 features"):
-        to_onnx(model, n_features)
+        FittedXGBoost(model).to_onnx(n_features)

@@ -1,0 +1,98 @@
+"""What `sentinel train` is asked for on the command line, and how its leaderboard is printed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+import msgspec
+
+from sentinel.commands.terminal import shown
+from sentinel.detector import Detector, Training
+from sentinel.detectors import load_detector
+from sentinel.errors import InvalidDefinition
+from sentinel.events.times import duration_us
+from sentinel.learner import LEARNERS
+from sentinel.policy.policies import AnyPolicy, LegitimateQuantile, Policy
+from sentinel.train.calibrate import Method
+from sentinel.train.experiment import QUICK, Experiment, Refit
+
+
+def experiment_of(budget: str | None, *, quick: bool, refit: str | None, calibration: str | None) -> Experiment:
+    """The experiment of these options. Raises InvalidDefinition."""
+    if quick and (budget, refit, calibration) != (None, None, None):
+        raise InvalidDefinition("--quick is one fit; leave --budget, --refit and --calibration out")
+    if quick:
+        return QUICK
+    for option, value, values in (("refit", refit, get_args(Refit)), ("calibration", calibration, get_args(Method))):
+        if value not in (None, *values):
+            raise InvalidDefinition(
+                f"--{option} is {shown(str(value))}; write {', '.join(values[:-1])} or {values[-1]}"
+            )
+    budget_s = None if budget is None else duration_us(budget) / 1e6
+    given = {"budget_s": budget_s, "refit": refit, "calibration": calibration}
+    return msgspec.convert({name: value for name, value in given.items() if value is not None}, Experiment)
+
+
+def asked_of(
+    name: str, *, learner: str | None, seed: int | None, target_fpr: float | None, split: str | None
+) -> Detector:
+    """The detector of that name with the learner, seed, largest share of false alarms and split that are asked for.
+
+    A random split is that of the reference systems: a test part of 20 %, and a validation part of 20 % of the rest.
+    Raises InvalidDefinition.
+    """
+    detector = load_detector(name)
+    training, policy = detector.training, detector.policy
+    if learner is not None:
+        training = with_learner(training, learner)
+    if seed is not None:
+        if not 0 <= seed < 2**31:
+            raise InvalidDefinition(f"--seed is {seed}; give a whole number from 0 to 2,147,483,647")
+        training = msgspec.structs.replace(training, seed=seed)
+    if split == "random":
+        training = msgspec.structs.replace(training, split=split, test_share=0.2, validation_share=0.16)
+    elif split not in (None, "time"):
+        raise InvalidDefinition(f"--split is {split!r}; write time or random")
+    if target_fpr is not None:
+        policy = _with_fpr(policy, target_fpr)
+    return msgspec.structs.replace(detector, training=training, policy=policy)
+
+
+def _with_fpr(policy: AnyPolicy, share: float) -> AnyPolicy:
+    """The policy with another largest share of false alarms. Raises InvalidDefinition for one that has none."""
+    if isinstance(policy, LegitimateQuantile):
+        return msgspec.structs.replace(policy, target_fpr=share)
+    if isinstance(policy, Policy):
+        block = policy.block_at_fpr and min(policy.block_at_fpr, share)
+        return msgspec.structs.replace(policy, review_at_fpr=share, block_at_fpr=block)
+    raise InvalidDefinition(
+        f"--target-fpr is for thresholds by a share of false alarms, and this detector has {type(policy).__name__}; "
+        "leave it out"
+    )
+
+
+def with_learner(training: Training, name: str) -> Training:
+    """The same training with another learner, as it usually is; with its own where that has the name.
+
+    Raises InvalidDefinition for a name that no learner has.
+    """
+    if name not in LEARNERS:
+        raise InvalidDefinition(f"there is no learner {shown(name)}; there are {', '.join(LEARNERS)}")
+    kind = LEARNERS[name]
+    return training if isinstance(training.learner, kind) else msgspec.structs.replace(training, learner=kind())
+
+
+def leaderboard_lines(board: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The leaderboard of a manifest for people, a line each; empty where nothing was compared."""
+    if not board:
+        return []
+    lines = ["leaderboard, on what the models of each fold had not seen:"]
+    for one in board:
+        precision, fpr = one["average_precision"], max(one["recall"], key=float)
+        cards = "" if one["card_precision_100"] is None else f"  card precision@100 {one['card_precision_100']:.3f}"
+        row = "" if one["row_us"] is None else f"  {one['row_us']:.1f} us a row"
+        lines.append(
+            f"  {one['name']:<28} average precision {precision['value']:.4f} ({precision['low']:.4f} to "
+            f"{precision['high']:.4f})  recall at {float(fpr):.1%} false alarms {one['recall'][fpr]:.3f}{cards}"
+            f"  {one['fit_s']:.1f} s a fit{row}"
+        )
+    return lines

@@ -1,0 +1,1 @@
+"""`sentinel history`: the log and its outcomes as the history of the next training."""

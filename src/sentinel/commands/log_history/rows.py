@@ -1,0 +1,248 @@
+"""Decisions and context events of a log as rows of a history: fields as sent, label, features, and stamps."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from sentinel.commands.log_history.survey import Survey
+from sentinel.events.schema import Schema
+from sentinel.events.stamps import PART, POSITION, RECEIVED, TOLD, told_text
+from sentinel.events.wire import EVENT_ID, KIND
+from sentinel.policy.thresholds import ACTIONS
+from sentinel.record.entries import Decided, batches_of, context_rows
+from sentinel.record.known_outcomes import Truth
+from sentinel.record.log import Kind, Record
+
+_TIME = pl.Datetime("us", "UTC")
+FEATURE = "feature."
+"""In front of the names of features: no field can be called so."""
+
+DECISION, SCORE, VERSION = "log.decision", "log.fraud_probability", "log.model_version"
+DEGRADED, VARIANT, LATE, BLOCKED = "log.degraded", "log.variant", "log.late", "log.blocked"
+OUTCOME_TIME = "log.outcome_time"
+"""The column of the outcome's time where the schema names none."""
+
+_WORDS = tuple(map(str, ACTIONS))
+_decode_fields = msgspec.json.Decoder(list[dict[str, Any]]).decode
+_decode_one = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+@dataclasses.dataclass(slots=True)
+class Counts:
+    """What became of the transactions: how many have which label or none, and how many are left out."""
+
+    fraud: int = 0
+    legitimate: int = 0
+    immature: int = 0
+    blocked_unknown: int = 0
+    erased: int = 0
+    early_outcomes: int = 0
+    matched: int = 0
+
+    def count(self, label: int | None, *, is_mature: bool) -> None:
+        """One more transaction with this label, or none."""
+        if label is None:
+            self.immature += not is_mature
+        else:
+            self.fraud += label == 1
+            self.legitimate += label == 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Labelling:
+    """How truth becomes a label: what is younger than `mature_us` at `as_of_us` has none.
+
+    Silence about what is older means legitimate, but of what was blocked nobody could tell.
+    """
+
+    as_of_us: int
+    mature_us: int
+
+    def is_mature(self, time_us: int) -> bool:
+        """Whether a transaction of this moment is old enough for its silence to say something."""
+        return time_us + self.mature_us <= self.as_of_us
+
+    def label(self, truth: Truth | None, time_us: int, *, was_blocked: bool) -> int | None:
+        """1 fraud, 0 legitimate, or None for not known."""
+        if not self.is_mature(time_us):
+            return None
+        if truth is None:
+            return None if was_blocked else 0
+        return truth.is_fraud
+
+
+class HistoryRows:
+    """Makes frames of records, all with the same `columns`; `counts` says what became of them."""
+
+    def __init__(self, schema: Schema, survey: Survey, labelling: Labelling) -> None:
+        self.counts = Counts()
+        self._schema = schema
+        self._survey = survey
+        self._labelling = labelling
+        self._types = field_types(schema)
+        self.outcome_time = schema.outcome_time or OUTCOME_TIME
+        self._names = list(dict.fromkeys(name for names in survey.names.values() for name in names or ()))
+        self._words = label_words(schema)
+        self._subjects = sorted({key for key, _ in survey.erased})
+        self.columns = pl.Schema(
+            self._types
+            | {schema.label: pl.String, self.outcome_time: _TIME}
+            | ({schema.outcome_source: pl.String} if schema.outcome_source else {})
+            | {POSITION: pl.Int64, RECEIVED: pl.Int64, TOLD: pl.String, PART: pl.String}
+            | {DECISION: pl.String, SCORE: pl.Float64, VERSION: pl.String, DEGRADED: pl.String, VARIANT: pl.String}
+            | {LATE: pl.Boolean, BLOCKED: pl.Boolean}
+            | {f"{FEATURE}{name}": pl.Float64 for name in self._names}
+        )
+
+    def of_log(self, pages: Iterator[Sequence[Record]]) -> Iterator[pl.DataFrame]:
+        """The decisions of these records, in their order; nothing of erased subjects."""
+        for page in pages:
+            parts = [self._of_batch(record, decided) for record, decided in batches_of(page)]
+            if parts:
+                yield pl.concat(parts)
+
+    def _of_batch(self, record: Record, decided: Decided) -> pl.DataFrame:
+        n = record.rows
+        fields = _decode_fields(b"[%b]" % b",".join(decided.contents))
+        kept = [not self._is_erased(one, record.position) for one in fields]
+        scores = np.frombuffer(decided.scores, "<f8")
+        deciders = [decided.deciders[which] for which in decided.by]
+        columns = {
+            name: pl.Series(name, [_as_told(one.get(name), kind) for one in fields], kind, strict=False)
+            for name, kind in self._types.items()
+        }
+        columns |= {
+            POSITION: pl.Series(range(record.position, record.position + n), dtype=pl.Int64),
+            RECEIVED: pl.repeat(record.received_us, n, dtype=pl.Int64, eager=True),
+            PART: pl.repeat(str(self._survey.part), n, dtype=pl.String, eager=True),
+            DECISION: pl.Series([_WORDS[level] for level in decided.levels], dtype=pl.String),
+            SCORE: pl.Series(scores, dtype=pl.Float64),
+            VERSION: pl.Series([one.model_version for one in deciders], dtype=pl.String),
+            DEGRADED: pl.Series([one.degraded for one in deciders], dtype=pl.String),
+            VARIANT: pl.Series([one.variant for one in deciders], dtype=pl.String),
+            LATE: pl.Series([bool(one) for one in decided.late], dtype=pl.Boolean),
+            BLOCKED: pl.Series([_WORDS[level] == "block" for level in decided.levels], dtype=pl.Boolean),
+        }
+        columns |= self._truths(record, fields, columns[BLOCKED].to_list(), kept)
+        columns |= self._features(decided, n)
+        return pl.DataFrame([columns[name].alias(name) for name in self.columns]).filter(pl.Series(kept))
+
+    def _truths(
+        self, record: Record, fields: Sequence[dict[str, Any]], blocked: Sequence[bool], kept: Sequence[bool]
+    ) -> dict[str, pl.Series]:
+        schema, known = self._schema, self._survey.known
+        labels: list[str | None] = []
+        truths: list[Truth | None] = []
+        told = []
+        for n, one in enumerate(fields):
+            truth = known.truth(record.position + n)
+            if truth is None and (truth := known.truth_of_id(one[schema.id])) is not None:
+                self.counts.matched += 1
+            time_us = int(one[schema.time])
+            label = self._labelling.label(truth, time_us, was_blocked=blocked[n])
+            told.append(told_text(known.told(record.position + n)))
+            truths.append(truth if label is not None else None)
+            labels.append(None if label is None else self._words[label])
+            if kept[n]:
+                self._count(label, truth, time_us, was_blocked=blocked[n])
+            else:
+                self.counts.erased += 1
+        found = {
+            schema.label: pl.Series(labels, dtype=pl.String),
+            TOLD: pl.Series(told, dtype=pl.String),
+            self.outcome_time: pl.Series([one and one.time_us for one in truths], dtype=pl.Int64).cast(_TIME),
+        }
+        if schema.outcome_source:
+            found[schema.outcome_source] = pl.Series([one and one.source for one in truths], dtype=pl.String)
+        return found
+
+    def _count(self, label: int | None, truth: Truth | None, time_us: int, *, was_blocked: bool) -> None:
+        counts, is_mature = self.counts, self._labelling.is_mature(time_us)
+        counts.early_outcomes += truth is not None and truth.time_us < time_us
+        counts.count(label, is_mature=is_mature)
+        counts.blocked_unknown += label is None and is_mature and was_blocked
+
+    def _features(self, decided: Decided, n: int) -> dict[str, pl.Series]:
+        """By column, what was known then; null where the model had no such feature."""
+        by = np.frombuffer(decided.by, np.uint8)
+        values = {name: np.full(n, np.nan) for name in self._names}
+        present = {name: np.zeros(n, bool) for name in self._names}
+        for which, decider in enumerate(decided.deciders):
+            names = self._survey.names[decider.model_version]
+            if names is None or len(names) != decider.features:
+                continue
+            where = by == which
+            rows = np.frombuffer(decided.features[which], "<f8").reshape(-1, decider.features)
+            for column, name in enumerate(names):
+                values[name][where] = rows[:, column]
+                present[name][where] = True
+        return {
+            f"{FEATURE}{name}": pl.Series(values[name]).set(~pl.Series(present[name]), None) for name in self._names
+        }
+
+    def _is_erased(self, fields: Mapping[str, Any], position: int) -> bool:
+        erased = self._survey.erased
+        return any(position < erased.get((key, fields.get(key) or ""), -1) for key in self._subjects)
+
+
+class EventRows:
+    """Makes frames of the context events among records, all with the same `columns`."""
+
+    def __init__(self, schema: Schema, erased: Mapping[tuple[str, str], int]) -> None:
+        self._types = {
+            name: kind for name, kind in field_types(schema).items() if name in _carried(schema) or name == schema.time
+        }
+        self._erased, self._subjects = erased, sorted({key for key, _ in erased})
+        self.columns = pl.Schema(
+            {KIND: pl.String, EVENT_ID: pl.String} | self._types | {POSITION: pl.Int64, RECEIVED: pl.Int64}
+        )
+
+    def of_log(self, pages: Iterator[Sequence[Record]]) -> Iterator[pl.DataFrame]:
+        """The context events of these records, in their order; nothing of erased subjects."""
+        for page in pages:
+            rows = [row for record in page if record.kind == Kind.CONTEXT for row in context_rows(record)]
+            found = [(row, _decode_one(row.content)) for row in rows]
+            found = [(row, one) for row, one in found if not self._is_erased(one, row.position)]
+            if found:
+                told = [{**one, POSITION: row.position, RECEIVED: row.received_us} for row, one in found]
+                yield pl.DataFrame(
+                    {
+                        name: pl.Series(name, [_as_told(one.get(name), kind) for one in told], kind, strict=False)
+                        for name, kind in self.columns.items()
+                    }
+                )
+
+    def _is_erased(self, fields: Mapping[str, Any], position: int) -> bool:
+        return any(position < self._erased.get((key, fields.get(key) or ""), -1) for key in self._subjects)
+
+
+def field_types(schema: Schema) -> dict[str, Any]:
+    """The fields of a transaction as they are exported, with what tables said of it: name -> type of the column."""
+    times = (schema.time, *schema.instants)
+    numbers = (*schema.exact_numbers, *schema.plain_numbers)
+    kinds: dict[str, Any] = {schema.id: pl.String}
+    kinds |= dict.fromkeys(times, _TIME) | dict.fromkeys(numbers, pl.Float64) | dict.fromkeys(schema.texts, pl.String)
+    return kinds
+
+
+def label_words(schema: Schema) -> tuple[str, str]:
+    """The words for legitimate and fraud that the schema reads as such."""
+    own = {meaning: word for word, meaning in schema.labels.items()}
+    return own.get(0, "0"), own.get(1, "1")
+
+
+def _carried(schema: Schema) -> set[str]:
+    return {name for kind in schema.events for name in schema.fields_of(kind)}
+
+
+def _as_told(value: Any, kind: Any) -> Any:
+    """A value of the canonical JSON for a column: texts stay as they are, booleans are `true` and `false`."""
+    if kind == pl.String and isinstance(value, bool):
+        return "true" if value else "false"
+    if kind == pl.Float64 and isinstance(value, int):
+        return float(value)
+    return value

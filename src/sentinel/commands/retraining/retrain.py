@@ -1,0 +1,136 @@
+"""One retraining from its first step to its last, or on from where it stopped."""
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sentinel.commands.progress import Stage
+from sentinel.commands.retraining import steps
+from sentinel.commands.retraining.record import (
+    STEPS,
+    Asked,
+    Failure,
+    Run,
+    Step,
+    folder_of,
+    one_at_a_time,
+    read_run,
+    runs_of,
+    write_run,
+)
+from sentinel.config import Settings
+from sentinel.errors import InvalidDefinition, SentinelError
+from sentinel.events.reading import Reading
+from sentinel.record.applied import log_folder
+from sentinel.record.log import Follower, Kind
+from sentinel.record.log_reader import FileLogReader
+
+Now = Callable[[], datetime]
+_OF_HISTORY = frozenset((Kind.DECIDED, Kind.OUTCOMES, Kind.REVOKED, Kind.UNMATCHED, Kind.CONTEXT))
+
+
+def now() -> datetime:
+    """This moment, in UTC."""
+    return datetime.now(UTC)
+
+
+def retrain(
+    settings: Settings, detector: str, data: str | None, reading: Reading, stage: Stage, *,
+    earlier: str | None = None, name: str | None = None, until: str = STEPS[-1], clock: Now = now,
+) -> Run:  # fmt: skip
+    """Do every step up to `until` that is not done yet, and write each down.
+
+    Without a name, a run that was begun with the same things and did not end is taken up, and one on the same data that
+    did end is what is answered; else a new one is named after the moment. A step that fails leaves all before it, and
+    the champion, as they were. Raises SentinelError, StorageProblem while another retraining runs.
+    """
+    if data is not None and earlier is not None:
+        raise InvalidDefinition("--with is for what came before the log; with --data all is in that file")
+    if until not in STEPS:
+        raise InvalidDefinition(f"--until is {until!r}; take one of {', '.join(STEPS)}")
+    asked = Asked(detector, data, msgspec.to_builtins(reading, enc_hook=str), earlier)
+    began = f"{clock():%Y-%m-%dT%H-%M-%S}"
+    with one_at_a_time(settings.home, name or began, _iso(clock)):
+        run = _begun(settings, asked, name, began, clock)
+        if run.ended is not None:
+            return run
+        work = steps.Work(settings, folder_of(settings.home, run.name), detector, reading, stage)
+        for step in STEPS[: STEPS.index(until) + 1]:
+            if run.ended is None and run.found(step) is None:
+                run = _done(settings, work, run, step, clock)
+        return run
+
+
+def _begun(settings: Settings, asked: Asked, name: str | None, began: str, clock: Now) -> Run:
+    """The run that goes on, that has ended, or that begins. Raises InvalidDefinition for one of other things."""
+    if name is not None:
+        known = read_run(settings.home, name)
+        if known is not None and known.asked != asked:
+            raise InvalidDefinition(f"the run {name} was begun with other data or options; name another one")
+        if known is not None:
+            return known
+    else:
+        alike = [one for one in runs_of(settings.home) if one.asked == asked and _is_current(settings, one)]
+        if alike:
+            return alike[-1]
+    return write_run(settings.home, Run(name or began, _iso(clock), _log_end(settings), asked))
+
+
+def _is_current(settings: Settings, run: Run) -> bool:
+    """Whether the data are still what the run collected, or would collect."""
+    collected = run.found("collect")
+    if run.asked.data is None:
+        return run.ended is None or not _has_news(settings, run.position)
+    return collected is None or steps.fingerprint(Path(run.asked.data)) == collected["sha256"]
+
+
+def _has_news(settings: Settings, position: int) -> bool:
+    """Whether the log has anything since a position that a history is made of."""
+    with closing(FileLogReader(log_folder(settings.home))) as log:
+        pages = Follower(log, position).rest()
+        return any(record.kind in _OF_HISTORY for page in pages for record in page)
+
+
+def _done(settings: Settings, work: steps.Work, run: Run, step: str, clock: Now) -> Run:
+    """The run with one more step done, written down."""
+    began = time.monotonic()
+    try:
+        found = _do(work, run, step)
+    except SentinelError as error:
+        write_run(settings.home, msgspec.structs.replace(run, failed=Failure(step, _iso(clock), str(error))))
+        raise
+    done = Step(step, _iso(clock), round(time.monotonic() - began, 3), found)
+    ended = "refused" if step == "gate" and not found["passed"] else "shadow" if step == STEPS[-1] else None
+    return write_run(settings.home, msgspec.structs.replace(run, steps=[*run.steps, done], ended=ended, failed=None))
+
+
+def _do(work: steps.Work, run: Run, step: str) -> dict[str, Any]:
+    collected, fitted = run.found("collect") or {}, run.found("train") or {}
+    match step:
+        case "collect":
+            return steps.collect(work, run.asked.data, run.asked.earlier)
+        case "train":
+            return steps.fit(work, collected)
+        case "gate":
+            return steps.judge(work, collected, fitted)
+        case "register":
+            return steps.register(work, fitted)
+        case _:
+            return steps.watch(work, run.found("register") or {})
+
+
+def _log_end(settings: Settings) -> int:
+    folder = log_folder(settings.home)
+    if not folder.exists():
+        return 0
+    with closing(FileLogReader(folder)) as log:
+        return log.durable
+
+
+def _iso(clock: Now) -> str:
+    return clock().isoformat(timespec="seconds")

@@ -1,0 +1,121 @@
+"""What a model has scored in a stored period, and what became of it: the log, ready to ask what if."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.errors import InvalidInput
+from sentinel.events.schema import Schema
+from sentinel.events.times import iso
+from sentinel.policy.sample import Sample
+from sentinel.record.entries import Decided, decided_in, outcome_rows, revoked_rows, schema_id
+from sentinel.record.log import Follower, Kind, LogReader, Record
+from sentinel.record.views.rows import KeyReader
+
+UNKNOWN = -1
+
+
+class PastScores(NamedTuple):
+    """The transactions that a model scored in a period, n of them in the order of the log.
+
+    - `scores` float64 (n,), `levels` uint8 (n,): what was decided then.  `received_us` int64 (n,).
+    - `amounts` float64 (n,) have no sign, NaN where the content does not fit the model's schema.
+    - `labels` int8 (n,): by the newest outcome that was not taken back, -1 where there is none.
+    """
+
+    scores: NDArray[np.float64]
+    levels: NDArray[np.uint8]
+    received_us: NDArray[np.int64]
+    amounts: NDArray[np.float64]
+    labels: NDArray[np.int8]
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """Of which of them it is known what they cost (n,)."""
+        known: NDArray[np.bool_] = (self.labels != UNKNOWN) & ~np.isnan(self.amounts)
+        return known
+
+    def sample(self) -> Sample:
+        """Those of which it is known what they cost, standing for all of the same time. At least one is needed."""
+        known = self.judged
+        times = self.received_us[known]
+        meanwhile = (self.received_us >= times.min()) & (self.received_us <= times.max())
+        return Sample(
+            self.scores[known], self.labels[known], self.amounts[known], times, int(np.count_nonzero(meanwhile))
+        )
+
+
+def past_scores(
+    log: LogReader, version: str, schema: Schema, period_us: tuple[int, int], progress: Callable[[int, int], None]
+) -> PastScores:
+    """What this version scored of what was received in [from, to), and all outcomes of it so far.
+
+    What rules or a fixed action decided has no score of the model, and is left out. Raises InvalidInput where nothing
+    is left.
+    """
+    since_us, until_us = period_us
+    follower = Follower(log, log.first_after(since_us - 1))
+    period = _Period(version, schema, until_us)
+    begin, end = follower.position, log.durable
+    for page in follower.rest():
+        for record in page:
+            period.take(record)
+        progress(follower.position - begin, max(end - begin, 1))
+    if not period.positions:
+        raise InvalidInput(
+            f"{version} scored nothing from {iso(since_us)} to {iso(until_us)}; choose another period or version, "
+            f"the log begins at {iso(_begins_us(log))}",
+            "$.from",
+        )
+    return period.found()
+
+
+def _begins_us(log: LogReader) -> int:
+    return next((record.received_us for record in log.read(log.first, 1)), 0)
+
+
+class _Period:
+    def __init__(self, version: str, schema: Schema, until_us: int) -> None:
+        self._version, self._until_us = version, until_us
+        self._schema_id, self._reader = schema_id(schema), KeyReader(schema)
+        self.positions: list[NDArray[np.int64]] = []
+        self._columns: list[tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64]]] = []
+        self._truth: dict[int, int] = {}  # by the position of the decision
+
+    def take(self, record: Record) -> None:
+        if record.kind == Kind.DECIDED and record.received_us < self._until_us:
+            self._take_decisions(record, decided_in(record))
+        elif record.kind == Kind.OUTCOMES:
+            self._truth |= {row.about: int(row.is_fraud) for row in outcome_rows(record)}
+        elif record.kind == Kind.REVOKED:
+            for row in revoked_rows(record):
+                self._truth[row.about] = int(row.standing[-1].is_fraud) if row.standing else UNKNOWN
+
+    def _take_decisions(self, record: Record, decided: Decided) -> None:
+        mine = [one.model_version == self._version and one.degraded is None for one in decided.deciders]
+        where = np.flatnonzero(np.array(mine)[np.frombuffer(decided.by, np.uint8)])
+        if len(where) == 0:
+            return
+        self.positions.append(record.position + where)
+        self._columns.append(
+            (
+                np.frombuffer(decided.scores, "<f8")[where],
+                np.frombuffer(decided.levels, np.uint8)[where],
+                np.full(len(where), record.received_us),
+                self._amounts(decided, where),
+            )
+        )
+
+    def _amounts(self, decided: Decided, where: NDArray[np.int64]) -> NDArray[np.float64]:
+        if decided.schema_id != self._schema_id:
+            return np.full(len(where), np.nan)
+        found, _ = self._reader.columns([decided.contents[n] for n in where.tolist()])
+        return np.abs(np.array([np.nan if one is None else one for one in found], np.float64))
+
+    def found(self) -> PastScores:
+        columns = list(zip(*self._columns, strict=True))
+        scores, levels, received_us, amounts = map(np.concatenate, columns)
+        truth = [self._truth.get(one, UNKNOWN) for one in np.concatenate(self.positions).tolist()]
+        return PastScores(scores, levels, received_us, amounts, np.array(truth, np.int8))
