@@ -12,7 +12,7 @@ demo: .venv/ready  ## The whole product in one command: make demo ARGS="--second
 	$(BIN)/sentinel demo $(ARGS)
 
 test: .venv/ready  ## The tests: make test ARGS="-k journal"
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/ready  ## Format, lint, types
 	$(BIN)/ruff format --check .
