@@ -130,8 +130,11 @@ def twins(arena: Arena) -> Tried:
             first, later = (target.ask("POST", "/v1/score", payment(name)).status for name in (one, other))
             if (first, later) != (200, 409):
                 broken.append(f"{one} was answered {first}, its twin {later}")
-            if target.ask("POST", "/v1/outcomes", {"transaction_id": other, "is_fraud": True}).status != 404:
-                broken.append(f"an outcome of the twin of {one} is taken")
+            told = target.ask("POST", "/v1/outcomes", {"transaction_id": other, "is_fraud": True})
+            if (told.status, told.body.get("known")) != (202, False):
+                broken.append(f"an outcome of the twin of {one} is taken for that of a decision")
+            if target.ask("GET", f"/v1/decisions/{one}").body["outcomes"]:
+                broken.append(f"an outcome of the twin of {one} is shown as its own")
     return Tried(len(pairs) * 2, broken)
 
 
