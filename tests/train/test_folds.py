@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.errors import DataProblem
-from sentinel.train.folds import merged, random_folds, still_unknown, time_folds
+from sentinel.train.folds import merged, random_folds, time_folds
 
 
 def history(seed, n=400):
@@ -68,19 +68,3 @@ def test_random_folds_have_each_their_share_and_validate_on_a_row_once(seed, fol
 def test_random_folds_need_frauds_on_both_sides():
     with pytest.raises(DataProblem, match="1 frauds are too few"):
         random_folds(np.array([0, 0, 0, 1], np.int8), folds=3, size=2, seed=1)
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_a_card_leaves_when_a_fraud_of_it_is_known(seed):
-    times, labels, cards = history(seed)
-    labels[cards < 5] = 0  # some cards without any
-    expected = [
-        not any(
-            cards[other] == cards[row] and labels[other] == 1 and times[other] + 20 <= times[row]
-            for other in range(len(times))
-        )
-        for row in range(len(times))
-    ]
-    assert still_unknown(times, labels, cards, 20).tolist() == expected
-    assert 0 < sum(expected) < len(times)
-    assert still_unknown(times, np.zeros_like(labels), cards, 20).all()

@@ -68,25 +68,6 @@ def random_folds(labels: NDArray[np.int8], *, folds: int, size: int, seed: int) 
     return found
 
 
-def still_unknown(
-    time_us: NDArray[np.int64], labels: NDArray[np.int8], cards: NDArray[np.uint64], delay_us: int
-) -> NDArray[np.bool_]:
-    """Which of n rows are of a card that had no fraud known by then: bool (n,).
-
-    A fraud is known `delay_us` after it happened. Nobody is asked about a card that is blocked already, so a measure
-    that counts its further frauds as found counts what was not there to be found.
-    """
-    blocked = np.full(len(time_us), np.iinfo(np.int64).max)
-    fraudulent = labels == 1
-    names, which = np.unique(cards[fraudulent], return_inverse=True)
-    first = np.full(len(names), np.iinfo(np.int64).max)
-    np.minimum.at(first, which, time_us[fraudulent])
-    place = np.searchsorted(names, cards)
-    of_known = (place < len(names)) & (names[np.minimum(place, len(names) - 1)] == cards) if len(names) else blocked < 0
-    blocked[of_known] = first[place[of_known]] + delay_us
-    return time_us < blocked
-
-
 def merged(folds: Sequence[Fold]) -> NDArray[np.int64]:
     """The rows that are validated on in any of the folds, fold by fold."""
     return np.concatenate([fold.validation for fold in folds])
