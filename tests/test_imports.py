@@ -19,7 +19,7 @@ READS = {
     "config": "errors environment events",
     "homes": "errors",
     "features": "errors events",
-    "policy": "errors",
+    "policy": "errors events features",
     "model": "errors durable homes events features policy",
     "record": "errors durable child_process homes events features model policy",
     "review": "errors events model policy record",

@@ -48,12 +48,12 @@ from sentinel.features.definitions import (
 from sentinel.learner import CatBoost, LightGBM, LogisticRegression, RandomForest, XGBoost
 from sentinel.policy.costs import Costs
 from sentinel.policy.fail_policy import FailPolicy
-from sentinel.policy.fallback import Condition, Fallback, Rule
+from sentinel.policy.fallback import Fallback, Rule
 from sentinel.policy.policies import CostGrid, LeastLoss, LegitimateQuantile, Policy, ReviewCapacity
 
 __version__ = "0.1.0"
 __all__ = [
-    "CatBoost", "Condition", "CostGrid", "Costs", "Detector", "FailPolicy", "Fallback", "Feature", "LeastLoss",
+    "CatBoost", "CostGrid", "Costs", "Detector", "FailPolicy", "Fallback", "Feature", "LeastLoss",
     "LegitimateQuantile", "LightGBM", "LogisticRegression", "LookupTable", "Policy", "RandomForest", "ReviewCapacity",
     "Rule", "Schema", "Training", "Where", "XGBoost",
     "category", "col", "cosine", "count", "day_of_week", "difference", "distance_since_last", "distinct", "entropy",

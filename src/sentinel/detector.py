@@ -91,7 +91,7 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise InvalidDefinition(
                 f"reasons: {', '.join(sorted(unknown))} is no feature; there are {', '.join(plan.names)}"
             )
-        self.fallback.compile(plan.names)
+        self.fallback.check(plan.names)
         self._check_stand_ins()
 
     def _check_stand_ins(self) -> None:

@@ -12,13 +12,13 @@ from hypothesis.extra.numpy import arrays
 
 from sentinel import Detector, FailPolicy, Fallback, Policy, Schema, field
 from sentinel.errors import InvalidDefinition
-from sentinel.policy.fail_policy import CompiledFailPolicy
-from sentinel.policy.fallback import Condition, Rule
+from sentinel.policy.fallback import Rule
 from sentinel.policy.fault_matrix import CHOICE_OF, MATRIX, MEANING, Dependency, Fault, Then
 from sentinel.policy.model_call import FALLBACK_ONLY
+from sentinel.policy.stand_ins import CompiledFailPolicy
 from sentinel.policy.thresholds import ACTIONS
 
-RULES = Fallback(rules=(Rule((Condition("amount", ">", 100.0),), 0.5, "large"),))
+RULES = Fallback(rules=(Rule("amount > 100.0", 0.5, "large"),))
 DOCS = Path(__file__).parents[2] / "docs"
 AMOUNT = {"schema": Schema(), "features": (field("amount"),)}
 

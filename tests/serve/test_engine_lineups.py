@@ -19,9 +19,10 @@ from sentinel.model.registry import Registry
 from sentinel.policy.breaker import BreakerSettings
 from sentinel.policy.deployment import Deployment, Experiment
 from sentinel.policy.experiment import variant_of
-from sentinel.policy.fail_policy import CompiledFailPolicy, FailPolicy
-from sentinel.policy.fallback import Condition, Fallback, Rule
+from sentinel.policy.fail_policy import FailPolicy
+from sentinel.policy.fallback import Fallback, Rule
 from sentinel.policy.model_call import CIRCUIT_OPEN, FAILED, FALLBACK_ONLY, OVERLOADED, TOO_SLOW, Limits
+from sentinel.policy.stand_ins import CompiledFailPolicy
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.feature_state import FeatureState, activation_of
 from sentinel.review.experiment_tallies import ExperimentTallies
@@ -482,7 +483,7 @@ def test_a_switch_that_cannot_be_written_changes_nothing(home_of, fake_log, regi
     assert stored(home)[30:] == replayed(home, bundle_of(home), range(60))[30:]
 
 
-RULES = Fallback(base=0.1, rules=(Rule((Condition("amount", ">", 100.0),), 0.5, "large"),), review_at=0.3, block_at=0.6)
+RULES = Fallback(base=0.1, rules=(Rule("amount > 100.0", 0.5, "large"),), review_at=0.3, block_at=0.6)
 
 
 def with_champion(home, **changes):

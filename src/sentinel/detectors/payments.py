@@ -1,7 +1,6 @@
 """Card payments with merchant, device and place: the schema of `sentinel simulate`, and the default."""
 
 from sentinel import (
-    Condition,
     Detector,
     Fallback,
     Rule,
@@ -29,24 +28,24 @@ from sentinel import (
 
 # Round figures, not fitted. One sign alone is reviewed only where hardly any legitimate payment shows it.
 RULES = (
-    Rule((Condition("amount", ">", 2500),), 0.18, "large amount"),
+    Rule("amount > 2500", 0.18, "large amount"),
     Rule(
-        (Condition("amount", ">", 250), Condition("ratio_amount_to_mean_amount_by_card_id_30d", ">", 8)),
+        "amount > 250 and ratio_amount_to_mean_amount_by_card_id_30d > 8",
         0.15,
         "far above what the card usually pays",
     ),
-    Rule((Condition("count_by_card_id_10m", ">", 3),), 0.35, "burst of payments by the card"),
-    Rule((Condition("count_by_card_id_24h", ">", 8),), 0.22, "many payments by the card within a day"),
-    Rule((Condition("distinct_merchant_id_by_card_id_24h", ">", 6),), 0.12, "many merchants within a day"),
+    Rule("count_by_card_id_10m > 3", 0.35, "burst of payments by the card"),
+    Rule("count_by_card_id_24h > 8", 0.22, "many payments by the card within a day"),
+    Rule("distinct_merchant_id_by_card_id_24h > 6", 0.12, "many merchants within a day"),
     Rule(
-        (Condition("distinct_country_by_card_id_24h", ">", 1), Condition("kmh_since_last_by_card_id", ">", 900)),
+        "distinct_country_by_card_id_24h > 1 and kmh_since_last_by_card_id > 900",
         0.20,
         "another country sooner than a flight gets there",
     ),
-    Rule((Condition("distinct_card_id_by_device_id_24h", ">", 4),), 0.15, "many cards on one device"),
-    Rule((Condition("count_by_device_id_1h", ">", 5),), 0.20, "burst of payments from one device"),
-    Rule((Condition("fraud_rate_by_device_id_30d_delayed_1h", ">", 0.2),), 0.50, "device known for fraud"),
-    Rule((Condition("fraud_rate_by_merchant_id_30d_delayed_1d", ">", 0.2),), 0.12, "merchant known for fraud"),
+    Rule("distinct_card_id_by_device_id_24h > 4", 0.15, "many cards on one device"),
+    Rule("count_by_device_id_1h > 5", 0.20, "burst of payments from one device"),
+    Rule("fraud_rate_by_device_id_30d_delayed_1h > 0.2", 0.50, "device known for fraud"),
+    Rule("fraud_rate_by_merchant_id_30d_delayed_1d > 0.2", 0.12, "merchant known for fraud"),
 )
 
 detector = Detector(

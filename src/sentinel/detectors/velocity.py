@@ -3,7 +3,7 @@
 Nothing is counted here: `hour_of_day` is a number like the others. Without an id and a time both are assigned.
 """
 
-from sentinel import Condition, Detector, Fallback, Policy, Rule, Schema, Training, XGBoost, field
+from sentinel import Detector, Fallback, Policy, Rule, Schema, Training, XGBoost, field
 
 MOST = 1e9
 """Above any day's payments; the contract itself names no greatest value."""
@@ -13,20 +13,20 @@ NUMBERS = (
 )  # fmt: skip
 
 RULES = (
-    Rule((Condition("amount", ">", 2500),), 0.18, "large amount"),
-    Rule((Condition("amount", ">", 8000),), 0.15, "very large amount"),
-    Rule((Condition("txn_count_24h", ">", 15),), 0.22, "many payments within a day"),
+    Rule("amount > 2500", 0.18, "large amount"),
+    Rule("amount > 8000", 0.15, "very large amount"),
+    Rule("txn_count_24h > 15", 0.22, "many payments within a day"),
     Rule(
-        (Condition("distinct_merchants_24h", ">", 8), Condition("txn_count_24h", ">", 8)),
+        "distinct_merchants_24h > 8 and txn_count_24h > 8",
         0.12,
         "many merchants within a day",
     ),
     Rule(
-        (Condition("days_since_last_txn", "<", 0.05), Condition("amount", ">", 200)),
+        "days_since_last_txn < 0.05 and amount > 200",
         0.15,
         "soon after the last payment, and no small amount",
     ),
-    Rule((Condition("channel_online", ">=", 0.5), Condition("amount", ">", 1500)), 0.08, "large amount online"),
+    Rule("channel_online >= 0.5 and amount > 1500", 0.08, "large amount online"),
 )
 """The rules Sentinel-Stream published for its seven fields; all of them together give 0.95."""
 

@@ -31,8 +31,9 @@ from sentinel.model.regular_file import read_regular
 from sentinel.model.scorer import Scorer
 from sentinel.model.signing import SIGNATURE_FILE, Sign, check_signed
 from sentinel.model.trees import check_trees
-from sentinel.policy.fail_policy import CompiledFailPolicy, FailPolicy
+from sentinel.policy.fail_policy import FailPolicy
 from sentinel.policy.fallback import Fallback
+from sentinel.policy.stand_ins import CompiledFailPolicy
 from sentinel.policy.thresholds import Thresholds
 
 FORMAT = 2

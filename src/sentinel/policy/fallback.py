@@ -2,46 +2,56 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from sentinel.errors import InvalidDefinition
+from sentinel.policy.rules import tree
+from sentinel.policy.rules.reading import Names, column_text, read_condition
+from sentinel.policy.rules.words import RuleFault
 from sentinel.policy.thresholds import Share, Thresholds
 
-Op: TypeAlias = Literal[">", ">=", "<", "<="]
-_COMPARE = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}
-_DECIMALS = 9  # so that 0.05 + 0.18 + 0.12 is 0.35, and reaches a threshold of 0.35
+DECIMALS = 9  # so that 0.05 + 0.18 + 0.12 is 0.35, and reaches a threshold of 0.35
 
 
 class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A feature compared with a constant. A missing feature satisfies no condition."""
+    """A feature compared with a constant: how bundles of before had conditions."""
 
     feature: str
-    op: Op
+    op: Literal[">", ">=", "<", "<="]
     value: float
 
-    def __post_init__(self) -> None:
-        if self.op not in _COMPARE:
-            raise InvalidDefinition(f"fallback: {self.op!r} compares nothing; use one of {', '.join(_COMPARE)}")
-        if not math.isfinite(self.value):
-            raise InvalidDefinition(f"fallback: {self.feature} is compared with {self.value}; give a number")
+    @property
+    def text(self) -> str:
+        """It in the language of rules."""
+        return f"{column_text(self.feature)} {self.op} {self.value!r}"
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to add to the score when every condition holds, and why, in words for an analyst."""
+    """What to add to the score when a condition over the features holds, and why, in words for an analyst.
 
-    when: tuple[Condition, ...]
+    `when` is in the language of rules: `amount > 250 and count_by_card_id_10m > 3`.
+    """
+
+    when: str | tuple[Condition, ...]
     add: float
     reason: str
 
     def __post_init__(self) -> None:
         if not self.when:
             raise InvalidDefinition(f"fallback: rule {self.reason!r} has no condition; raise the base instead")
+        if not isinstance(self.when, str):
+            msgspec.structs.force_setattr(self, "when", " and ".join(one.text for one in self.when))
         if not math.isfinite(self.add):
             raise InvalidDefinition(f"fallback: rule {self.reason!r} adds {self.add}; give a number")
+
+    def read(self, names: Sequence[str]) -> tree.Condition:
+        """The condition over features of these names. Raises InvalidDefinition."""
+        try:
+            return read_condition(str(self.when), Names(names))
+        except RuleFault as fault:
+            raise InvalidDefinition(f"fallback: rule {self.reason!r}: {fault}") from None
 
 
 class Fallback(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -79,40 +89,9 @@ class Fallback(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def can_block(self) -> bool:
         """Whether its greatest possible score is blocked."""
         greatest = min(self.base + sum(max(rule.add, 0.0) for rule in self.rules), 1.0)
-        return self.block_at is not None and round(greatest, _DECIMALS) >= self.block_at
+        return self.block_at is not None and round(greatest, DECIMALS) >= self.block_at
 
-    def compile(self, names: Sequence[str]) -> "CompiledFallback":
-        """The rules over rows whose columns are `names`. Raises InvalidDefinition for a feature that is not there."""
-        strangers = sorted({one.feature for rule in self.rules for one in rule.when} - set(names))
-        if strangers:
-            raise InvalidDefinition(
-                f"fallback: no feature {', '.join(strangers)}; the features are {', '.join(names) or 'none'}"
-            )
-        return CompiledFallback(self, {name: i for i, name in enumerate(names)})
-
-
-class CompiledFallback:
-    """The rules with their features looked up; made by `Fallback.compile`.
-
-    >>> late = Rule((Condition("hour", "<", 5), Condition("amount", ">", 500)), 0.4, "much at night")
-    >>> compiled = Fallback(rules=(late,)).compile(("amount", "hour"))
-    >>> compiled.score(np.array([[900.0, 3.0], [900.0, 12.0], [np.nan, 3.0]])).tolist()
-    [0.45, 0.05, 0.05]
-    """
-
-    def __init__(self, fallback: Fallback, column_of: dict[str, int]) -> None:
-        self.base = fallback.base
-        self.thresholds = fallback.thresholds
-        self._rules = [
-            (rule.add, [(_COMPARE[one.op], column_of[one.feature], one.value) for one in rule.when])
-            for rule in fallback.rules
-        ]
-
-    def score(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Scores float64 (n,) from 0 to 1 of rows (n, features), where NaN is missing."""
-        wide, scores = np.asarray(rows, np.float64), np.full(len(rows), self.base, np.float64)
-        for add, conditions in self._rules:
-            holds = np.logical_and.reduce([compare(wide[:, column], value) for compare, column, value in conditions])
-            scores[holds] += add
-        clamped: NDArray[np.float64] = np.clip(np.round(scores, _DECIMALS), 0.0, 1.0) + 0.0  # no negative zero
-        return clamped
+    def check(self, names: Sequence[str]) -> None:
+        """Raise InvalidDefinition for a rule that cannot be read over features of these names."""
+        for rule in self.rules:
+            rule.read(names)
