@@ -22,6 +22,7 @@ from sentinel.cli import (
     log,
     models,
     retraining,
+    rules,
     serving,
     tables,
     thresholds,
@@ -81,7 +82,7 @@ for _name, _of_models in {
     models.models.command(_name)(_of_models)
 for _name, _group in {
     "features": training.features, "models": models.models, "log": log.log, "outcomes": corrections.outcomes,
-    "history": history.history, "views": views.views, "tables": tables.tables, "keys": keys.keys,
+    "history": history.history, "views": views.views, "tables": tables.tables, "keys": keys.keys, "rules": rules.rules,
     "benchmark": training.benchmark, "bench": bench.bench,
     "data": data.data, "feast": feast.feast,
 }.items():  # fmt: skip

@@ -11,9 +11,9 @@ from sentinel.cli.terminal import tell
 from sentinel.cli.training import told_apart
 
 _Version = Annotated[str, typer.Argument(help="Which model, as v3.")]
-_From = Annotated[str | None, typer.Option("--from", help="Of the log: received from then on (ISO 8601 or Unix).")]
-_To = Annotated[str | None, typer.Option("--to", help="Of the log: received before that.")]
-_Costs = Annotated[
+From = Annotated[str | None, typer.Option("--from", help="Of the log: received from then on (ISO 8601 or Unix).")]
+To = Annotated[str | None, typer.Option("--to", help="Of the log: received before that.")]
+GivenCosts = Annotated[
     str | None, typer.Option("--costs", help="Other costs than the policy's, as review=4,false_alarm=12.")
 ]
 
@@ -23,9 +23,9 @@ def thresholds(
     move: Annotated[
         str, typer.Option("--move", help="Which threshold to move: challenge, review or block.")
     ] = "review",
-    since: _From = None,
-    until: _To = None,
-    costs: _Costs = None,
+    since: From = None,
+    until: To = None,
+    costs: GivenCosts = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="PNG file for the picture of it.")] = None,
     home: Home = None,
     as_json: Json = False,
@@ -54,12 +54,12 @@ def thresholds(
 
 def what_if(
     version: _Version,
-    since: _From = None,
-    until: _To = None,
+    since: From = None,
+    until: To = None,
     challenge: Annotated[float | None, typer.Option("--challenge", help="Challenge from this probability on.")] = None,
     review: Annotated[float | None, typer.Option("--review", help="Review from this probability on.")] = None,
     block: Annotated[float | None, typer.Option("--block", help="Block from this probability on.")] = None,
-    costs: _Costs = None,
+    costs: GivenCosts = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -103,14 +103,24 @@ def _share(value: float | None) -> str:
 
 
 def _told(found: Any) -> Iterator[str]:
+    yield from told_period(found)
+    begins = {name: getattr(found.thresholds, name) for name in ("challenge", "review", "block")}
+    shown = [f"{name} from {told_apart(at, list(begins.values()))}" for name, at in begins.items() if at is not None]
+    yield f"with {', '.join(shown)}:"
+    yield from told_against(found)
+
+
+def told_period(found: Any) -> Iterator[str]:
+    """Which transactions are spoken of, and what they cost, as lines."""
     yield (
         f"{found.transactions:,} transactions scored by {found.version} from {found.since} to {found.until}; outcome "
         f"and amount are known of {found.judged:,}, {found.frauds:,} of them fraud"
     )
     yield _COSTS.format(costs=found.costs)
-    begins = {name: getattr(found.thresholds, name) for name in ("challenge", "review", "block")}
-    shown = [f"{name} from {told_apart(at, list(begins.values()))}" for name, at in begins.items() if at is not None]
-    yield f"with {', '.join(shown)}:"
+
+
+def told_against(found: Any) -> Iterator[str]:
+    """What was decided beside what would have been, as lines."""
     yield f"{'':<24}{'as it was':>14}{'would be':>14}"
     for action in found.was.decisions:
         yield f"{action:<24}{found.was.decisions[action]:>14,}{found.would_be.decisions[action]:>14,}"
@@ -125,6 +135,6 @@ def _told(found: Any) -> Iterator[str]:
         yield f"{was.date:<12}" + "".join(f"{pair:>20}" for pair in pairs)
     if found.blocked_unknown:
         yield (
-            f"note: {found.blocked_unknown:,} were blocked and have no outcome: what milder thresholds would have cost "
+            f"note: {found.blocked_unknown:,} were blocked and have no outcome: what milder decisions would have cost "
             "is told from the others"
         )

@@ -19,7 +19,7 @@ from sentinel.policy.score_curve import Consequences, ScoreCurve
 from sentinel.policy.thresholds import Action, Thresholds
 from sentinel.record.applied import log_folder
 from sentinel.record.log_reader import FileLogReader
-from sentinel.review.past_scores import PastScores, past_scores
+from sentinel.review.past_scores import Beside, PastScores, past_scores
 from sentinel.review.what_if import WhatIf, what_if
 
 MOVABLE = (Action.CHALLENGE, Action.REVIEW, Action.BLOCK)
@@ -54,11 +54,11 @@ def sweep_thresholds(
     if moved not in MOVABLE:
         raise InvalidDefinition(f"--move is {moved!r}; choose one of {', '.join(MOVABLE)}")
     manifest = _manifest(settings, version)
-    own, priced = _thresholds(manifest), _costs(manifest, costs)
+    own, priced = _thresholds(manifest), costs_of(manifest, costs)
     if period == (None, None):
         curve, on = _stored_curve(manifest), "the test part of its history"
     else:
-        past, (since, until) = _past(settings, manifest, period)
+        past, (since, until) = past_of(settings, manifest, period)
         if not past.judged.any():
             raise InvalidDefinition(f"of what {version} scored from {since} to {until} no outcome is known yet")
         curve = ScoreCurve.of(past.sample(), own.begins)
@@ -99,8 +99,8 @@ def ask_what_if(
     """
     manifest = _manifest(settings, version)
     thresholds = _given(given) or _thresholds(manifest)
-    past, said = _past(settings, manifest, period)
-    return what_if(past, version, said, thresholds, _costs(manifest, costs))
+    past, said = past_of(settings, manifest, period)
+    return what_if(past, version, said, thresholds, costs_of(manifest, costs))
 
 
 def _given(given: dict[Action, float | None]) -> Thresholds | None:
@@ -123,7 +123,8 @@ def _thresholds(manifest: Manifest) -> Thresholds:
     return _read(manifest, manifest.thresholds, Thresholds)  # type: ignore[no-any-return]
 
 
-def _costs(manifest: Manifest, given: str | None) -> Costs:
+def costs_of(manifest: Manifest, given: str | None) -> Costs:
+    """The costs of a version's policy, with those that are given in their place. Raises InvalidDefinition."""
     policy = _read(manifest, manifest.policy, AnyPolicy) if manifest.policy else None
     costs: Costs = policy.costs if policy else Costs()
     if given is None:
@@ -156,15 +157,16 @@ def _read(manifest: Manifest, found: Any, kind: Any) -> Any:
         raise BundleProblem(f"the manifest of {manifest.version} cannot be read: {error}; train anew") from error
 
 
-def _past(
-    settings: Settings, manifest: Manifest, period: tuple[str | None, str | None]
+def past_of(
+    settings: Settings, manifest: Manifest, period: tuple[str | None, str | None], beside: Beside | None = None
 ) -> tuple[PastScores, tuple[str, str]]:
+    """What a version scored in a period of the log, and the period in words; `beside` takes the same decisions."""
     since = 0 if period[0] is None else bound_us(period[0], "--from")
     until = _LATEST_US if period[1] is None else bound_us(period[1], "--to")
     if until <= since:
         raise InvalidDefinition(f"--to ({period[1]}) must be later than --from ({period[0]})")
     with closing(FileLogReader(log_folder(settings.home))) as log, stages() as stage:
         told: Callable[[int, int], None] = lambda done, of: stage("entries", done, of)  # noqa: E731
-        past = past_scores(log, manifest.version, manifest.plan.schema, (since, until), told)
+        past = past_scores(log, manifest.version, manifest.plan.schema, (since, until), told, beside)
     said = (iso(int(past.received_us[0])), iso(int(past.received_us[-1])))
     return past, (iso(since) if period[0] else said[0], iso(until) if period[1] else said[1])

@@ -4,22 +4,20 @@ Every field is a demand, and a model that misses one is refused; a field that is
 those of the file. Shares are from 0 to 1, durations as `30d`.
 """
 
-import difflib
 import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 
 from sentinel.errors import InvalidDefinition
 from sentinel.policy.costs import Costs
 from sentinel.policy.thresholds import Share
+from sentinel.policy.written_files import check_known, read_yaml
 
 FILE = "promotion_policy.yaml"
 """Name of the policy in a home folder; where it is, no model is promoted without having passed it."""
 
-MOST_BYTES = 1 << 20
 Duration = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]*[smhdw]$")]
 _AtLeast0 = Annotated[float, msgspec.Meta(ge=0.0)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -110,36 +108,16 @@ class PromotionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
         return tuple(name for name, one in fields.items() if one is not None and one is not False and one != ())
 
 
-class _Strict(yaml.SafeLoader):
-    """A safe loader that takes no name twice: the last one would win without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """See SafeLoader. Raises ConstructorError."""
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{name} stands there twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def read_policy(path: Path) -> PromotionPolicy:
     """The policy of a file. Raises FileNotFoundError, and InvalidDefinition for what cannot be meant."""
-    with path.open("rb") as file:
-        raw = file.read(MOST_BYTES + 1)
-    if len(raw) > MOST_BYTES:
-        raise InvalidDefinition(f"{path} is larger than 1 MB; it is no promotion policy")
-    try:
-        found = yaml.load(raw, Loader=_Strict)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidDefinition(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    return policy_of(found, str(path))
+    return policy_of(read_yaml(path), str(path))
 
 
 def policy_of(found: Any, named: str = FILE) -> PromotionPolicy:
     """The policy that a mapping says. Raises InvalidDefinition, which names the nearest field for an unknown one."""
     if not isinstance(found, dict):
         raise InvalidDefinition(f"{named} has no fields; write one a line, as in min_pr_auc_val: 0.72")
-    _check_known(found, PromotionPolicy, named)
+    check_known(found, PromotionPolicy, named, _INNER)
     try:
         policy = msgspec.convert(found, PromotionPolicy)
     except msgspec.ValidationError as error:
@@ -147,24 +125,6 @@ def policy_of(found: Any, named: str = FILE) -> PromotionPolicy:
     if not policy.demands:
         raise InvalidDefinition(f"{named} demands nothing, so every model would pass; write min_pr_auc_val: 0.72")
     return policy
-
-
-def _check_known(found: Any, kind: Any, where: str) -> None:
-    """Raise InvalidDefinition for a field that `kind` does not have, also inside of its fields."""
-    if isinstance(found, list):
-        for number, one in enumerate(found):
-            _check_known(one, kind, f"{where}[{number}]")
-        return
-    if not isinstance(found, dict):
-        return
-    known = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    for name, value in found.items():
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
-            raise InvalidDefinition(f"{where} has no field {str(name)[:80]!r}; the nearest is {near}")
-        inner = _INNER.get(name)
-        if inner is not None:
-            _check_known(value, inner, f"{where}: {name}")
 
 
 _INNER: dict[str, type[msgspec.Struct]] = {

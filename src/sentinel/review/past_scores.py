@@ -1,7 +1,7 @@
 """What a model has scored in a stored period, and what became of it: the log, ready to ask what if."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,12 @@ class PastScores(NamedTuple):
         known: NDArray[np.bool_] = (self.labels != UNKNOWN) & ~np.isnan(self.amounts)
         return known
 
+    def part(self, rows: slice) -> "PastScores":
+        """Some of them."""
+        return PastScores(
+            self.scores[rows], self.levels[rows], self.received_us[rows], self.amounts[rows], self.labels[rows]
+        )
+
     def sample(self) -> Sample:
         """Those of which it is known what they cost, standing for all of the same time. At least one is needed."""
         known = self.judged
@@ -47,9 +53,17 @@ class PastScores(NamedTuple):
         )
 
 
+class Beside(Protocol):
+    """Takes from the log what else is wanted of the same decisions, in the same order."""
+
+    def take(self, decided: Decided, where: NDArray[np.int64]) -> None:
+        """These decisions of a record are among them."""
+
+
 def past_scores(
-    log: LogReader, version: str, schema: Schema, period_us: tuple[int, int], progress: Callable[[int, int], None]
-) -> PastScores:
+    log: LogReader, version: str, schema: Schema, period_us: tuple[int, int], progress: Callable[[int, int], None],
+    beside: Beside | None = None,
+) -> PastScores:  # fmt: skip
     """What this version scored of what was received in [from, to), and all outcomes of it so far.
 
     What rules or a fixed action decided has no score of the model, and is left out. Raises InvalidInput where nothing
@@ -57,7 +71,7 @@ def past_scores(
     """
     since_us, until_us = period_us
     follower = Follower(log, log.first_after(since_us - 1))
-    period = _Period(version, schema, until_us)
+    period = _Period(version, schema, until_us, beside)
     begin, end = follower.position, log.durable
     for page in follower.rest():
         for record in page:
@@ -77,8 +91,8 @@ def _begins_us(log: LogReader) -> int:
 
 
 class _Period:
-    def __init__(self, version: str, schema: Schema, until_us: int) -> None:
-        self._version, self._until_us = version, until_us
+    def __init__(self, version: str, schema: Schema, until_us: int, beside: Beside | None) -> None:
+        self._version, self._until_us, self._beside = version, until_us, beside
         self._schema_id, self._reader = schema_id(schema), KeyReader(schema)
         self.positions: list[NDArray[np.int64]] = []
         self._columns: list[tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64]]] = []
@@ -98,6 +112,8 @@ class _Period:
         where = np.flatnonzero(np.array(mine)[np.frombuffer(decided.by, np.uint8)])
         if len(where) == 0:
             return
+        if self._beside is not None:
+            self._beside.take(decided, where)
         self.positions.append(record.position + where)
         self._columns.append(
             (

@@ -1,6 +1,7 @@
-"""What if other thresholds had been in force: actions, money and work, beside what was decided."""
+"""What if something else had been in force: actions, money and work, beside what was decided."""
 
 from collections.abc import Mapping
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -40,19 +41,18 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
     days: list[Day]
 
 
-class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
-    """What was decided in a period, and what these thresholds would have decided from the same scores.
+class Against(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided in a period, and what else would have been decided of the same transactions.
 
     - `transactions`, `judged`: how many, and of how many of them outcome and amount are known.
-    - `moved`: action then -> action with these thresholds -> how many; `moved_frauds` the known frauds among them.
+    - `moved`: action then -> action otherwise -> how many; `moved_frauds` the known frauds among them.
     - `blocked_unknown`: how many were blocked and have no outcome. Of what was blocked or challenged it is rarely
-      known whether it was fraud, so what milder thresholds would have cost is told from those where it is.
+      known whether it was fraud, so what milder decisions would have cost is told from those where it is.
     """
 
     version: str
     since: str
     until: str
-    thresholds: Thresholds
     costs: Costs
     transactions: int
     judged: int
@@ -63,26 +63,40 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     moved: dict[str, dict[str, int]]
     moved_frauds: dict[str, dict[str, int]]
 
+    @classmethod
+    def of(
+        cls, past: PastScores, version: str, period: tuple[str, str], levels: NDArray[np.uint8], costs: Costs,
+        **more: Any,
+    ) -> Self:  # fmt: skip
+        """What was decided beside these levels (n,)."""
+        fraud = past.judged & (past.labels == 1)
+        blocked = past.levels == ACTIONS.index(Action.BLOCK)
+        return cls(
+            version=version,
+            since=period[0],
+            until=period[1],
+            costs=costs,
+            transactions=len(past.scores),
+            judged=int(np.count_nonzero(past.judged)),
+            frauds=int(np.count_nonzero(fraud)),
+            blocked_unknown=int(np.count_nonzero(blocked & ~past.judged)),
+            was=_decided(past, past.levels, costs),
+            would_be=_decided(past, levels, costs),
+            moved=_moved(past.levels, levels),
+            moved_frauds=_moved(past.levels[fraud], levels[fraud]),
+            **more,
+        )
+
+
+class WhatIf(Against, frozen=True, kw_only=True):
+    """What these thresholds would have decided from the same scores."""
+
+    thresholds: Thresholds
+
 
 def what_if(past: PastScores, version: str, period: tuple[str, str], thresholds: Thresholds, costs: Costs) -> WhatIf:
     """What these thresholds would have done with what was scored in a period."""
-    levels, fraud = thresholds.levels(past.scores), past.judged & (past.labels == 1)
-    blocked = past.levels == ACTIONS.index(Action.BLOCK)
-    return WhatIf(
-        version=version,
-        since=period[0],
-        until=period[1],
-        thresholds=thresholds,
-        costs=costs,
-        transactions=len(past.scores),
-        judged=int(np.count_nonzero(past.judged)),
-        frauds=int(np.count_nonzero(fraud)),
-        blocked_unknown=int(np.count_nonzero(blocked & ~past.judged)),
-        was=_decided(past, past.levels, costs),
-        would_be=_decided(past, levels, costs),
-        moved=_moved(past.levels, levels),
-        moved_frauds=_moved(past.levels[fraud], levels[fraud]),
-    )
+    return WhatIf.of(past, version, period, thresholds.levels(past.scores), costs, thresholds=thresholds)
 
 
 def _decided(past: PastScores, levels: NDArray[np.uint8], costs: Costs) -> Decided:

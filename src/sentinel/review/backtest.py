@@ -1,0 +1,160 @@
+"""A backtest: what a book of rules would have done with a stored period, from the stored features and scores."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.events.schema import Schema
+from sentinel.policy.costs import Costs
+from sentinel.policy.rules.book import Book, decided_levels
+from sentinel.policy.rules.hits import BookHits
+from sentinel.policy.thresholds import ACTIONS, Action
+from sentinel.record.entries import Decided, schema_id
+from sentinel.review.past_scores import PastScores
+from sentinel.review.what_if import Against
+
+_AT_ONCE = 10_000
+
+
+class RuleInPeriod(msgspec.Struct, frozen=True, kw_only=True):
+    """What one rule would have done.
+
+    - `hits`: how many transactions it holds for; `alone` those that no other rule of the book holds for.
+    - `judged`, `frauds`, `precision`: of how many of them the outcome is known, how many were fraud, and the share.
+    - `approved_frauds`, `approved_amount`: the frauds among them that had been approved, and their amounts.
+    - `busiest_day`: the most hits on one day (UTC).  `overlaps`: other rules -> how many hits they share.
+    """
+
+    name: str
+    do: Action
+    state: str
+    hits: int
+    alone: int
+    judged: int
+    frauds: int
+    precision: float | None
+    approved_frauds: int
+    approved_amount: float
+    busiest_day: int
+    overlaps: dict[str, int]
+
+
+class Backtest(Against, frozen=True, kw_only=True):
+    """What was decided, and what would have been decided with these rules upon it."""
+
+    rules: list[RuleInPeriod]
+
+
+class PastHits:
+    """Where the rules of a book hold among decisions of the log, packed (n, r bits); gathered beside their scores."""
+
+    def __init__(self, hits: BookHits, schema: Schema) -> None:
+        self._hits, self._schema_id = hits, schema_id(schema)
+        numbers: list[Any] = [(name, float | None, None) for name in hits.numbers]
+        texts: list[Any] = [(name, str | None, None) for name in hits.texts]
+        asked = msgspec.defstruct("Asked", [*numbers, *texts], gc=False)
+        self._decode, self._unknown = msgspec.json.Decoder(asked).decode, asked()
+        self._packed: list[NDArray[np.uint8]] = []
+
+    def take(self, decided: Decided, where: NDArray[np.int64]) -> None:
+        """See `Beside`."""
+        asked = [self._read(decided, n) for n in where.tolist()]
+        features, scores = _features(decided, where), np.frombuffer(decided.scores, "<f8")[where]
+        self._packed.append(np.packbits(self._hits.of(asked, features, scores), axis=1))
+
+    def _read(self, decided: Decided, n: int) -> Any:
+        """What is asked of a transaction; all of it is missing where it follows another schema."""
+        if decided.schema_id != self._schema_id:
+            return self._unknown
+        try:
+            return self._decode(decided.contents[n])
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return self._unknown
+
+    def found(self, begin: int, end: int) -> NDArray[np.bool_]:
+        """Where the rules hold for transactions [begin, end), (n, r)."""
+        if len(self._packed) > 1:
+            self._packed = [np.concatenate(self._packed)]
+        return np.unpackbits(self._packed[0][begin:end], axis=1, count=len(self._hits.book.rules)).astype(np.bool_)
+
+
+def _features(decided: Decided, where: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The features (n, f) of decisions of one model; they are stored by who decided."""
+    by = np.frombuffer(decided.by, np.uint8)
+    whose = by[where]
+    width = decided.deciders[int(whose[0])].features
+    found = np.empty((len(where), width))
+    for one in np.unique(whose).tolist():
+        rows = np.frombuffer(decided.features[one], "<f8").reshape(-1, width)
+        place = np.cumsum(by == one) - 1
+        found[whose == one] = rows[place[where[whose == one]]]
+    return found
+
+
+def backtest(
+    past: PastScores, hits: PastHits, book: Book, version: str, period: tuple[str, str], costs: Costs
+) -> Backtest:
+    """What this book would have done with what was scored in a period, upon what was decided then."""
+    levels, tallies = np.empty_like(past.levels), _Tallies(book)
+    days, day_of = np.unique(past.received_us // 86_400_000_000, return_inverse=True)
+    for begin in range(0, len(levels), _AT_ONCE):
+        part = slice(begin, begin + _AT_ONCE)
+        found = hits.found(begin, begin + _AT_ONCE)
+        levels[part] = decided_levels(book, found, past.levels[part], past.received_us[part])
+        tallies.add(found, past.part(part), day_of[part], len(days))
+    return Backtest.of(past, version, period, levels, costs, rules=tallies.rules())
+
+
+class _Tallies:
+    """Counts by rule, added up over the period."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        count = len(book.rules)
+        self._together = np.zeros((count, count), np.int64)
+        self._alone, self._judged, self._frauds, self._approved = np.zeros((4, count), np.int64)
+        self._amount = np.zeros(count)
+        self._by_day: NDArray[np.int64] | None = None
+
+    def add(self, found: NDArray[np.bool_], past: PastScores, day_of: NDArray[np.int64], days: int) -> None:
+        """Take some transactions, where the rules hold for them (n, r), and the number of the day of each (n,)."""
+        ones = found.astype(np.float64)
+        self._together += np.rint(ones.T @ ones).astype(np.int64)
+        self._alone += found[found.sum(axis=1) == 1].sum(axis=0)
+        fraud = past.judged & (past.labels == 1)
+        approved = fraud & (past.levels == ACTIONS.index(Action.APPROVE))
+        self._judged += found[past.judged].sum(axis=0)
+        self._frauds += found[fraud].sum(axis=0)
+        self._approved += found[approved].sum(axis=0)
+        self._amount += past.amounts[approved] @ ones[approved]
+        if self._by_day is None:
+            self._by_day = np.zeros((days, found.shape[1]), np.int64)
+        np.add.at(self._by_day, day_of, found)
+
+    def rules(self) -> list[RuleInPeriod]:
+        """What each rule would have done."""
+        names: Sequence[str] = [rule.name for rule in self._book.rules]
+        found = []
+        for n, rule in enumerate(self._book.rules):
+            judged, frauds = int(self._judged[n]), int(self._frauds[n])
+            shared = {names[other]: int(self._together[n, other]) for other in range(len(names)) if other != n}
+            found.append(
+                RuleInPeriod(
+                    name=rule.name,
+                    do=rule.do,
+                    state=rule.state,
+                    hits=int(self._together[n, n]),
+                    alone=int(self._alone[n]),
+                    judged=judged,
+                    frauds=frauds,
+                    precision=frauds / judged if judged else None,
+                    approved_frauds=int(self._approved[n]),
+                    approved_amount=float(self._amount[n]),
+                    busiest_day=0 if self._by_day is None else int(self._by_day[:, n].max()),
+                    overlaps={name: count for name, count in shared.items() if count},
+                )
+            )
+        return found

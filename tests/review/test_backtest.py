@@ -1,0 +1,96 @@
+"""What rules would have done with a stored period, against going through it by hand."""
+
+import random
+
+import pytest
+
+from sentinel import Costs
+from sentinel.policy.rules.book import Book, BookRule
+from sentinel.policy.rules.hits import BookHits
+from sentinel.policy.thresholds import Action
+from sentinel.record.log import Kind
+from sentinel.review import backtest as under_test
+from sentinel.review.backtest import PastHits, backtest
+from sentinel.review.past_scores import past_scores
+
+DAY_US = 86_400_000_000
+BOOK = Book((
+    BookRule(name="large", when="amount > 100", do=Action.REVIEW, reason="large"),
+    BookRule(name="shop", when="shop == 's2' and score < 0.9", do=Action.BLOCK, reason="shop"),
+    BookRule(name="known", when="card in ('c1', 'c9')", do=Action.APPROVE, reason="known", until="1970-01-11T00:00:00Z"),
+    BookRule(name="quiet", when="height >= 250", do=Action.BLOCK, reason="a feature", state="shadow"),
+    BookRule(name="never", when="false", do=Action.CHALLENGE, reason="never"),
+))  # fmt: skip
+HOLDS = {
+    "large": lambda row: row["amount"] > 100, "shop": lambda row: row["shop"] == "s2" and row["score"] < 0.9,
+    "known": lambda row: row["card"] in ("c1", "c9"), "quiet": lambda row: row["amount"] >= 250,
+    "never": lambda _: False,
+}  # fmt: skip
+
+
+def by_hand(row):
+    held = {name for name, holds in HOLDS.items() if holds(row)}
+    if "known" in held and row["day"] < 10:
+        return "approve"
+    if "shop" in held:
+        return "block"
+    return "review" if "large" in held and row["action"] in ("approve", "challenge") else row["action"]
+
+
+@pytest.fixture
+def told(fake_log, made):
+    log, rng, rows, truth = fake_log.FakeLog(), random.Random(7), {}, {}
+    for day in range(20):
+        batch = [
+            {"id": f"t{day}-{n}", "score": rng.choice([0.1, 0.5, 0.95]), "amount": rng.choice([10.0, 120.0, 250.0]),
+             "action": rng.choice(["approve", "approve", "challenge", "review", "block"]),
+             "version": rng.choice(["v1", "v1", "v2"]), "variant": rng.choice([None, "a"]),
+             "degraded": rng.choice([None, None, None, "overloaded"]),
+             "shop": rng.choice(["s1", "s2", None]), "card": rng.choice(["c1", "c2", None])}
+            for n in range(9)
+        ]  # fmt: skip
+        position = log.write(Kind.DECIDED, len(batch), day * DAY_US + 1, made.decided(batch))
+        rows |= {position + n: row | {"day": day} for n, row in enumerate(batch)}
+        about = [position + n for n in range(len(batch)) if rng.random() < 0.6]
+        outcomes = [{"id": rows[one]["id"], "is_fraud": rng.random() < 0.5, "about": one} for one in about]
+        log.write(Kind.OUTCOMES, len(about), day * DAY_US + 2, made.outcomes(outcomes))
+        truth |= {one["about"]: one["is_fraud"] for one in outcomes}
+    return log, {at: row for at, row in rows.items() if row["version"] == "v1" and row["degraded"] is None}, truth
+
+
+@pytest.mark.parametrize("at_once", [7, 10_000])
+def test_it_is_what_one_finds_by_hand(told, made, monkeypatch, at_once):
+    monkeypatch.setattr(under_test, "_AT_ONCE", at_once)
+    log, rows, truth = told
+    hits = PastHits(BookHits(BOOK, made.SCHEMA, ("height",)), made.SCHEMA)
+    past = past_scores(log, "v1", made.SCHEMA, (0, 2**60), lambda *_: None, hits)
+    found = backtest(past, hits, BOOK, "v1", ("a", "b"), Costs())
+    would = {at: by_hand(row) for at, row in rows.items()}
+    assert found.transactions == len(rows)
+    assert found.would_be.decisions == {str(one): [*would.values()].count(one) for one in Action}
+    alarms = [at for at in would if at in truth and would[at] != "approve"]
+    assert found.would_be.caught == sum(truth[at] for at in alarms)
+    for rule in found.rules:
+        held = {at: row for at, row in rows.items() if HOLDS[rule.name](row)}
+        frauds = [at for at in held if truth.get(at)]
+        approved = [at for at in frauds if rows[at]["action"] == "approve"]
+        assert (rule.hits, rule.judged, rule.frauds) == (len(held), len(held.keys() & truth), len(frauds))
+        assert rule.alone == sum(sum(holds(row) for holds in HOLDS.values()) == 1 for row in held.values())
+        assert (rule.approved_frauds, rule.approved_amount) == (
+            len(approved),
+            sum(rows[at]["amount"] for at in approved),
+        )
+        days = [row["day"] for row in held.values()]
+        assert rule.busiest_day == max(map(days.count, days), default=0)
+        both = {name: sum(map(holds, held.values())) for name, holds in HOLDS.items() if name != rule.name}
+        assert rule.overlaps == {name: count for name, count in both.items() if count}
+        assert rule.precision == (pytest.approx(len(frauds) / rule.judged) if rule.judged else None)
+
+
+def test_fields_of_another_schema_are_missing_and_features_are_not(fake_log, made):
+    log = fake_log.FakeLog()
+    log.write(Kind.DECIDED, 1, 5, made.decided([{"id": "x", "amount": 300.0}], "another"))
+    hits = PastHits(BookHits(BOOK, made.SCHEMA, ("height",)), made.SCHEMA)
+    past = past_scores(log, "v1", made.SCHEMA, (0, 2**60), lambda *_: None, hits)
+    assert hits.found(0, 1).tolist() == [[False, False, False, True, False]]
+    assert len(past.scores) == 1
