@@ -14,8 +14,10 @@ from sentinel.events.reference_tables.versions import Row
 from sentinel.events.schema import Schema
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.log import Kind, Record
+from sentinel.record.reasons import Reasons, reasons_in
 
 _OUTCOME_SALT, _CONTEXT_SALT = np.uint64(0x6F7574636F6D6573), np.uint64(0x636F6E7465787473)
+_REASON_SALT = np.uint64(0x726561736F6E7321)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 NO_DECISION = -1
 """What an outcome is about whose transaction was not decided here."""
@@ -270,7 +272,9 @@ _context = msgspec.msgpack.Decoder(ContextEvents).decode
 _table = msgspec.msgpack.Decoder(TableRows).decode
 
 
-def body_of(entries: Decided | Outcomes | ContextEvents | TableRows | Activation | Revoked | Erased) -> bytes:
+def body_of(
+    entries: Decided | Outcomes | ContextEvents | TableRows | Activation | Revoked | Erased | Reasons,
+) -> bytes:
     """The bytes that the log keeps."""
     return _encode(entries)
 
@@ -394,7 +398,7 @@ def outcome_events(record: Record) -> list[Outcome]:
 
 
 def index_keys(record: Record) -> NDArray[np.uint64]:
-    """What the entries of a record are found by (n,): the hash of the id; of outcomes and context events another one.
+    """What the entries of a record are found by (n,): the hash of the id; but for decisions, another one for each kind.
 
     What is revoked is found as the outcomes are.
     """
@@ -406,6 +410,8 @@ def index_keys(record: Record) -> NDArray[np.uint64]:
         return outcome_keys(np.frombuffer(revoked_in(record).hashes, "<u8"))
     if record.kind == Kind.CONTEXT:
         return context_keys(np.frombuffer(context_in(record).hashes, "<u8"))
+    if record.kind == Kind.REASONS:
+        return reason_keys(np.frombuffer(reasons_in(record).hashes, "<u8"))
     return np.empty(0, np.uint64)
 
 
@@ -417,6 +423,11 @@ def outcome_keys(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def context_keys(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """What context events are found by, (n,), from the hashes of their ids (n,): a transaction may have the same id."""
     return _spread(hashes, _CONTEXT_SALT)
+
+
+def reason_keys(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """What reasons are found by, (n,), from the hashes of the ids of their transactions (n,)."""
+    return _spread(hashes, _REASON_SALT)
 
 
 def _spread(hashes: NDArray[np.uint64], salt: np.uint64) -> NDArray[np.uint64]:

@@ -12,6 +12,7 @@ from sentinel.record.entries import OutcomeRow, Revocation, TableRows, schema_id
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history, origin_of
 from sentinel.record.journal import Journal
 from sentinel.record.log import Record
+from sentinel.record.reasons import Reasons
 from sentinel.record.revoking import TakenBack, taken_back
 from sentinel.record.set_aside import Note, warn
 from sentinel.record.snapshots import Snapshots
@@ -232,6 +233,21 @@ class Engine:
             state.position = position + taken.transactions
         self.is_ahead = False
         return taken._replace(record=self.journal.log.at(position))
+
+    def explain(self, reasons: Reasons, now_us: int) -> bool:
+        """Record why decisions are as they are; nothing, and false, unless they begin where the log is explained up to.
+
+        Raises StorageProblem as `decide` does.
+        """
+        if reasons.since != self.journal.explained_upto:
+            return False
+        now_us = self.clock(now_us)
+        self.is_ahead = True
+        end = self.journal.append_reasons(reasons, now_us) + len(reasons.ids)
+        for state in self.states.values():
+            state.position = end
+        self.is_ahead = False
+        return True
 
     def _know(self, batch: Batch, now_us: int) -> None:
         """Each row counts its own transaction."""

@@ -76,7 +76,7 @@ class Lookups:
                     **self._shown(row, journal.subjects),
                     "outcomes": [_outcome(one, journal) for one in outcomes],
                     "shadow": self._shadow_scores(row.transaction_id),
-                    "why": self._why(row),
+                    **self._reasons(row, journal),
                 }
             ),
         )
@@ -192,6 +192,14 @@ class Lookups:
                 self._explainers.clear()
             self._explainers[version] = explainer
         return None if isinstance(explainer, BundleProblem) else explainer.explain(row.features)
+
+    def _reasons(self, row: DecisionRow, journal: Journal) -> dict[str, Any]:
+        """Why the model came to its score, stored or else computed now, which is the same; and where it is stored."""
+        key = np.uint64(hash_text(row.transaction_id))
+        stored = journal.reasons_of(row.transaction_id, key, row.position)
+        if stored is None or stored[0] >= journal.log.durable:
+            return {"why": self._why(row), "why_position": None}
+        return {"why": msgspec.Raw(stored[1]), "why_position": stored[0]}
 
     def _shadow_scores(self, transaction_id: str) -> list[dict[str, Any]]:
         if not (self._home / FILE).exists():
