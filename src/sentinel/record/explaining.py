@@ -135,7 +135,9 @@ def _unapproved(record: Record, since: int) -> list[DecisionRow]:
     if record.kind != Kind.DECIDED:
         return []
     decided = decided_in(record)
-    places = [n for n, level in enumerate(decided.levels) if level != _APPROVE and record.position + n >= since]
+    held_out = {one.place for one in decided.drawn}
+    places = [n for n, level in enumerate(decided.levels) if level != _APPROVE or n in held_out]
+    places = [n for n in places if record.position + n >= since]
     rows = [decision_row(record, decided, n) for n in places]
     return [row for row in rows if row.decider.degraded is None]
 

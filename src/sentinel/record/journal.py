@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.events.columns import hash_text
+from sentinel.policy.holdout import Spent
 from sentinel.record.entries import (
     Activation,
     ContextEvents,
@@ -29,12 +30,14 @@ from sentinel.record.entries import (
     outcomes_in,
     reason_keys,
     revoked_in,
+    spent_in,
 )
 from sentinel.record.ids import IdIndex
 from sentinel.record.log import Kind, Log, Record
 from sentinel.record.reasons import STANDING, Reasons, explained_upto, reasons_in
 from sentinel.record.subjects import SubjectKeys
 
+_HELD_OUT = "held out"
 _REMEMBERED = 64  # records: repeats tend to fall into the same records
 _Entries: TypeAlias = Decided | Outcomes | Revoked | ContextEvents | Reasons
 
@@ -130,6 +133,16 @@ class Journal:
     def explained_upto(self) -> int:
         """Before which position the log is explained."""
         return explained_upto(self.log)
+
+    def append_spent(self, spent: Spent, now_us: int) -> int:
+        """Append what an approval holdout has approved that day; before those decisions: it is never too little."""
+        return self.log.write(Kind.HELD_OUT, 1, now_us, body_of(spent), standing=_HELD_OUT)
+
+    @property
+    def spent(self) -> Spent:
+        """What an approval holdout has approved, on the newest day on which it did."""
+        record = self.log.standing().get(_HELD_OUT)
+        return Spent(0, 0.0) if record is None else spent_in(record)
 
     def append_heartbeat(self, now_us: int) -> int:
         """Append a heartbeat, which proves that the log can be written."""

@@ -24,7 +24,7 @@ from sentinel.model.reasons import Explainer, Explanation
 from sentinel.model.registry import Registry, TrustedKeys
 from sentinel.model.stored_rows import carried_over
 from sentinel.policy.thresholds import Action, Thresholds
-from sentinel.record.entries import DecisionRow, OutcomeRow, revoked_in
+from sentinel.record.entries import DecisionRow, Drawn, OutcomeRow, revoked_in
 from sentinel.record.erasure import personal_in
 from sentinel.record.journal import Journal
 from sentinel.record.subjects import SubjectKeys
@@ -161,6 +161,7 @@ class Lookups:
             "degraded": decider.degraded,
             "decided_by": decider.decided_by,
             "circuit_breaker_state": decider.circuit,
+            "holdout": None if row.drawn is None else _draw(row.drawn),
             "experiment": decider.experiment,
             "variant": decider.variant,
             "decided_at": iso(row.received_us),
@@ -228,6 +229,10 @@ class Lookups:
         log = engine.journal.log
         found = [with_unprojected(*one, log, engine.schema) for one in zip(pages, queries, strict=True)]
         return Reply(200, _encode(_listed(merged(found, queries[0].limit))))
+
+
+def _draw(drawn: Drawn) -> dict[str, Any]:
+    return {"approved": drawn.is_approved, "would_be": drawn.would_be, "propensity": drawn.propensity}
 
 
 def _outcome(row: OutcomeRow, journal: Journal) -> dict[str, Any]:
