@@ -55,8 +55,8 @@ from sentinel.policy.policies import CostGrid, LeastLoss, LegitimateQuantile, Po
 __version__ = "0.1.0"
 __all__ = [
     "CatBoost", "Condition", "CostGrid", "Costs", "Detector", "FailPolicy", "Fallback", "Feature", "Holdout",
-    "LeastLoss", "LegitimateQuantile", "LightGBM", "LogisticRegression", "LookupTable", "Policy", "RandomForest", "ReviewCapacity",
-    "Rule", "Schema", "Training", "Where", "XGBoost",
+    "LeastLoss", "LegitimateQuantile", "LightGBM", "LogisticRegression", "LookupTable", "Policy", "RandomForest",
+    "ReviewCapacity", "Rule", "Schema", "Training", "Where", "XGBoost",
     "category", "col", "cosine", "count", "day_of_week", "difference", "distance_since_last", "distinct", "entropy",
     "field", "fraud_count", "fraud_rate", "hour_of_day", "is_first", "is_night", "is_round", "is_weekend", "last",
     "maximum", "mean", "minimum", "ratio", "seconds_between", "seconds_since", "seconds_since_last", "session_count",
