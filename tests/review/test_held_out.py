@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.review.held_out import estimate_blocked, estimate_total
+from sentinel.review.held_out import estimate_blocked
 from sentinel.review.matured_fraud import wilson
 
 
@@ -50,13 +50,11 @@ def test_each_counts_as_often_as_it_stands_for(drawn):
     copies = [label for p, label in drawn for _ in range(round(1 / p))]
     assert found.share == pytest.approx(sum(copies) / len(copies))
     assert found.low - 1e-12 <= found.share <= found.high + 1e-12
-    assert estimate_total(propensities, is_fraud.astype(float), 1_000).estimate == pytest.approx(1_000 * found.share)
 
 
 def test_nothing_held_out_says_nothing():
     found = estimate_blocked(np.empty(0), np.empty(0, bool), 50)
     assert (found.eligible, found.share, found.fraud_share(3, 100), found.recall(3)) == (50, None, None, None)
-    assert estimate_total(np.empty(0), np.empty(0), 50) is None
 
 
 def test_recall_and_share_of_all_are_of_what_is_blocked_and_what_got_through():

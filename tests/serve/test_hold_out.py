@@ -8,9 +8,11 @@ from sentinel.detector import Detector
 from sentinel.detectors import load_detector
 from sentinel.errors import InvalidDefinition
 from sentinel.model.bundle import load_bundle
+from sentinel.model.registry import Registry
 from sentinel.policy.holdout import DAY_US, Holdout
 from sentinel.policy.thresholds import Action, Thresholds
 from sentinel.record.entries import decided_in
+from sentinel.record.explaining import Explaining
 from sentinel.record.log import Kind
 from sentinel.serve.lineup import Contender, Lineup
 from sentinel.telemetry.counters import Slot
@@ -105,6 +107,13 @@ def test_entries_of_before_there_was_a_holdout_are_read(open_home):
 def test_a_wrong_declaration_is_refused(declared, said):
     with pytest.raises(InvalidDefinition, match=said):
         Holdout(**{"share": 0.1, "most_amount": 5.0, "budget_a_day": 10.0, "seed": SEED} | declared)
+
+
+def test_what_was_held_out_gets_its_reasons_too(open_home, shop_home):
+    home = open_home(share=0.5)
+    home.pay(range(40))
+    reasons = Explaining(home.log, Registry(shop_home / "models")).step()
+    assert reasons.ids == [row.transaction_id for row in home.decisions()]
 
 
 def test_velocity_never_has_one():

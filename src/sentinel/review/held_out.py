@@ -5,7 +5,6 @@ that were approved stand for all of them, each for 1 / probability (Horvitz and 
 weights: Hajek 1971). The draws are independent, so the payments of one card need no care of their own.
 """
 
-import math
 from collections.abc import Callable
 
 import msgspec
@@ -74,28 +73,3 @@ def estimate_blocked(propensities: NDArray[np.float64], is_fraud: NDArray[np.boo
     return BlockedEstimate(
         eligible=eligible, held_out=n, frauds_held_out=frauds, effective=effective, share=share, low=low, high=high
     )
-
-
-def estimate_total(propensities: NDArray[np.float64], values: NDArray[np.float64], eligible: int) -> Span | None:
-    """The sum of a value (n,) over all eligible ones, such as what blocking them has saved; None of fewer than two.
-
-    With the variance of a ratio, and Student's distribution; it is too short where it hangs on few large values.
-    """
-    n = len(propensities)
-    if n < 2:
-        return None
-    weights = 1.0 / propensities
-    mean = float((weights * values).sum() / weights.sum())
-    error = math.sqrt(float((weights**2 * (values - mean) ** 2).sum()) * n / (n - 1)) / float(weights.sum())
-    reach = _t95(n - 1) * error
-    return Span(eligible * mean, eligible * (mean - reach), eligible * (mean + reach))
-
-
-def _t95(freedom: int) -> float:
-    """How many standard errors 95 % lie within, by Student's distribution (Abramowitz and Stegun, 26.7.5).
-
-    >>> [round(_t95(n), 3) for n in (9, 30, 1_000)]
-    [2.258, 2.042, 1.962]
-    """
-    z = 1.959963984540054
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
