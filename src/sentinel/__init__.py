@@ -49,13 +49,14 @@ from sentinel.learner import CatBoost, LightGBM, LogisticRegression, RandomFores
 from sentinel.policy.costs import Costs
 from sentinel.policy.fail_policy import FailPolicy
 from sentinel.policy.fallback import Fallback, Rule
+from sentinel.policy.holdout import Holdout
 from sentinel.policy.policies import CostGrid, LeastLoss, LegitimateQuantile, Policy, ReviewCapacity
 
 __version__ = "0.1.0"
 __all__ = [
-    "CatBoost", "CostGrid", "Costs", "Detector", "FailPolicy", "Fallback", "Feature", "LeastLoss",
-    "LegitimateQuantile", "LightGBM", "LogisticRegression", "LookupTable", "Policy", "RandomForest", "ReviewCapacity",
-    "Rule", "Schema", "Training", "Where", "XGBoost",
+    "CatBoost", "CostGrid", "Costs", "Detector", "FailPolicy", "Fallback", "Feature", "Holdout",
+    "LeastLoss", "LegitimateQuantile", "LightGBM", "LogisticRegression", "LookupTable", "Policy", "RandomForest",
+    "ReviewCapacity", "Rule", "Schema", "Training", "Where", "XGBoost",
     "category", "col", "cosine", "count", "day_of_week", "difference", "distance_since_last", "distinct", "entropy",
     "field", "fraud_count", "fraud_rate", "hour_of_day", "is_first", "is_night", "is_round", "is_weekend", "last",
     "maximum", "mean", "minimum", "ratio", "seconds_between", "seconds_since", "seconds_since_last", "session_count",

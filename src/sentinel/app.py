@@ -58,6 +58,7 @@ from sentinel.serve.lineup import Lineup
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.observers import Observers
 from sentinel.serve.projector_process import ProjectorProcess
+from sentinel.serve.reasons_process import ReasonsProcess
 from sentinel.serve.retrainer import Retrainer, Work
 from sentinel.serve.rollout import Rollout
 from sentinel.serve.snapshotter_process import SnapshotterProcess
@@ -259,7 +260,8 @@ def _deciding(settings: Settings, of_loop: Counters, log: FileLog) -> Watch:
     view = ViewPlace(settings.home, settings.database_url)
     keeper = LogKeeper(settings.home, log, retention_of(settings), view)
     projector = ProjectorProcess(settings.home, log, view, settings.database_url)
-    children = Children(shadow, projector, snapshotter, keeper, _retrainer(settings, log))
+    reasons = ReasonsProcess(settings.home, log, worker, keys) if settings.reasons else None
+    children = Children(shadow, projector, snapshotter, keeper, _retrainer(settings, log), reasons)
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
 
 

@@ -51,17 +51,18 @@ class Child:
     """One run of a Python module as a process, and the last it wrote to standard error where that is a pipe.
 
     Its niceness is that from the first moment: to import what it needs takes seconds. It has this process' environment
-    and what is given beside.
+    and what is given beside. With `talks` its standard input and output are pipes: see `send` and `hear`.
     """
 
     def __init__(
         self, module: str, arguments: Sequence[str], stderr: int | None = None, *, niceness: int = 19,
-        environment: Mapping[str, str] = MappingProxyType({}),
+        environment: Mapping[str, str] = MappingProxyType({}), talks: bool = False,
     ) -> None:  # fmt: skip
+        stream = subprocess.PIPE if talks else subprocess.DEVNULL
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdin=stream,
+            stdout=stream,
             stderr=stderr,
             bufsize=0,
             env={**os.environ, **_ONE_THREAD, **environment},
@@ -74,6 +75,28 @@ class Child:
             os.set_blocking(self._errors.fileno(), False)
         self.pid = self._process.pid
         self._said = b""
+
+    def hear(self, size: int) -> bytes:
+        """So many bytes of what it says, or fewer at its end; waits for them."""
+        said = self._process.stdout
+        assert said is not None  # noqa: S101 - it talks
+        parts: list[bytes] = []
+        while size > 0 and (part := said.read(size)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def send(self, data: bytes) -> None:
+        """Tell it something. Raises OSError when it is gone."""
+        heard = self._process.stdin
+        assert heard is not None  # noqa: S101 - it talks
+        heard.write(data)
+
+    def hang_up(self) -> None:
+        """Close the pipes of one that talks; by who hears it."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
     @property
     def exit_code(self) -> int | None:

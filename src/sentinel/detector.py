@@ -13,6 +13,7 @@ from sentinel.features.plan import FORGET_AFTER, FeaturePlan, compile_plan
 from sentinel.learner import Imbalance, Learner, XGBoost
 from sentinel.policy.fail_policy import FailPolicy
 from sentinel.policy.fallback import Fallback
+from sentinel.policy.holdout import Holdout
 from sentinel.policy.policies import AnyPolicy, Policy
 from sentinel.policy.thresholds import Action
 
@@ -55,6 +56,7 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Everything a team declares about one kind of transaction.
 
     `fallback` are the rules that decide where the model cannot, and `on_fault` says where one action takes their place.
+    With a `holdout` a small share of what would be blocked is approved, to learn what it is.
     `forget_after` is how long a key is remembered after its last transaction for features that have no window, such as
     `seconds_since_last`; for those that have one it is remembered as long as that reaches back. `trusts` are the
     sources whose outcomes count in fraud counts and rates (`("bank", "analyst")`), None for all; the model that is
@@ -67,6 +69,7 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     policy: AnyPolicy = Policy()
     fallback: Fallback = Fallback()
     on_fault: FailPolicy = FailPolicy()
+    holdout: Holdout | None = None
     training: Training = Training()
     forget_after: str = FORGET_AFTER
     trusts: tuple[str, ...] | None = None
@@ -93,6 +96,11 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             )
         self.fallback.check(plan.names)
         self._check_stand_ins()
+        for action in self.holdout.actions if self.holdout else ():
+            if action not in self.policy.actions:
+                raise InvalidDefinition(f"holdout: the policy never does what it is of: {action}; leave that out")
+        if self.holdout and {self.schema.id, self.schema.time} & {*self.schema.optional}:
+            raise InvalidDefinition("holdout: needs transactions that have ids of their own; make the id required")
 
     def _check_stand_ins(self) -> None:
         """Rules and fixed answers do nothing that the policy never does."""

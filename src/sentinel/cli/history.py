@@ -64,6 +64,7 @@ def history_export(
         lines.append(f"{done.context_events:,} context events in {reading.events}")
     if done.erased:
         lines.append(f"{done.erased:,} transactions of erased subjects are left out")
+    lines += done.said_of_blocked
     if done.models_gone:
         lines.append(f"no features of {', '.join(done.models_gone)}: these models are gone, and the names with them")
     if done.early_outcomes:

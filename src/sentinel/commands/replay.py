@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,7 +18,8 @@ from sentinel.events.reader import TransactionReader
 from sentinel.events.times import instant_us
 from sentinel.model.bundle import Bundle, load_bundle, read_explainer, read_manifest
 from sentinel.model.reasons import Explanation
-from sentinel.policy.thresholds import ACTIONS, Thresholds
+from sentinel.policy.holdout import Holdout
+from sentinel.policy.thresholds import ACTIONS, Action, Thresholds
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.entries import Decider, DecisionRow, decided_in, decision_rows
 from sentinel.record.erasure import personal_in
@@ -199,7 +200,8 @@ class _Replay:
             thresholds, scores = self._judge(decider, np.stack([row.features for row in rows]))
         except BundleProblem as missing:
             return [_receipt(row, None, str(missing)) for row in rows]
-        actions = [str(ACTIONS[level]) for level in thresholds.levels(scores)]
+        called_for = [str(ACTIONS[level]) for level in thresholds.levels(scores)]
+        actions = map(_after_holdout, called_for, rows, repeat(self._bundle(decider.model_version).holdout))
         judged = map(Judged, scores.tolist(), actions)
         stored = Thresholds(decider.review, decider.block, decider.challenge)
         problem = None if stored == thresholds else f"the rules' thresholds are {thresholds}, and {stored} is stored"
@@ -225,6 +227,18 @@ class _Replay:
         if isinstance(found, BundleProblem):
             raise found
         return found
+
+
+def _after_holdout(called_for: str, row: DecisionRow, holdout: Holdout | None) -> str:
+    """The action that a stored draw leads to, drawn again; a draw that should not have been gives none."""
+    drawn = row.drawn
+    if drawn is None:
+        return called_for
+    if holdout is None or called_for not in holdout.actions:
+        return f"{called_for}, and the model has no holdout of that"
+    if (drawn.would_be, drawn.propensity) != (called_for, holdout.share):
+        return f"{called_for} with {holdout.share}, and {drawn.would_be} with {drawn.propensity} is stored"
+    return str(Action.APPROVE) if holdout.chooses(row.transaction_id) else called_for
 
 
 def _receipt(row: DecisionRow, replayed: Judged | None, problem: str | None) -> Receipt:

@@ -33,6 +33,7 @@ from sentinel.model.signing import SIGNATURE_FILE, Sign, check_signed
 from sentinel.model.trees import check_trees
 from sentinel.policy.fail_policy import FailPolicy
 from sentinel.policy.fallback import Fallback
+from sentinel.policy.holdout import Holdout
 from sentinel.policy.stand_ins import CompiledFailPolicy
 from sentinel.policy.thresholds import Thresholds
 
@@ -81,6 +82,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     policy: dict[str, Any] = {}
     fallback: dict[str, Any] = {}
     on_fault: dict[str, str] = {}
+    holdout: dict[str, Any] | None = None
     reasons: dict[str, str] = {}
     metrics: Any
     certificate: Certificate
@@ -102,15 +104,15 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 # Made here: msgspec prepares a type at its first use, and two threads that do so at once crash the process.
 _manifest_decoder = msgspec.json.Decoder(Manifest)
 _reference_decoder = msgspec.json.Decoder(Reference)
-for _kind in (Fallback, FailPolicy, Thresholds):
+for _kind in (Fallback, FailPolicy, Holdout, Thresholds):
     msgspec.json.Decoder(_kind)
 
 
 class Bundle:
     """A loaded bundle: manifest, scorer, training distribution, and the features' state at the end of the history.
 
-    `thresholds` and `on_fault` are what the manifest says, ready to decide. Raises msgspec.ValidationError or
-    InvalidDefinition where they cannot.
+    `thresholds`, `on_fault` and `holdout` are what the manifest says, ready to decide. Raises
+    msgspec.ValidationError or InvalidDefinition where they cannot.
     """
 
     manifest_sha256 = ""
@@ -128,6 +130,7 @@ class Bundle:
             msgspec.convert(manifest.on_fault, FailPolicy),
         )
         self.on_fault = CompiledFailPolicy(on_fault, fallback, manifest.plan.names)
+        self.holdout = None if manifest.holdout is None else msgspec.convert(manifest.holdout, Holdout)
         self._state = state
 
     @cached_property

@@ -12,10 +12,13 @@ from sentinel.errors import StorageProblem
 from sentinel.events.columns import OPERATOR, Outcome
 from sentinel.events.reference_tables.versions import Row
 from sentinel.events.schema import Schema
+from sentinel.policy.holdout import Spent
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.log import Kind, Record
+from sentinel.record.reasons import Reasons, reasons_in
 
 _OUTCOME_SALT, _CONTEXT_SALT = np.uint64(0x6F7574636F6D6573), np.uint64(0x636F6E7465787473)
+_REASON_SALT = np.uint64(0x726561736F6E7321)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 NO_DECISION = -1
 """What an outcome is about whose transaction was not decided here."""
@@ -51,6 +54,24 @@ class Decider(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return "model" if self.degraded is None else "on_fault" if self.is_fixed else "rules"
 
 
+class Drawn(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A transaction that an approval holdout could have approved: its place among those it was decided with.
+
+    `level` is the action that the model's score calls for, `propensity` the probability with which it was approved
+    instead, and `is_approved` whether it was.
+    """
+
+    place: int
+    level: int
+    propensity: float
+    is_approved: bool
+
+    @property
+    def would_be(self) -> str:
+        """The action that the model's score calls for."""
+        return _WORDS[self.level]
+
+
 class Decided(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """Transactions that were decided together, n of them, by columns. Numbers are little endian.
 
@@ -62,6 +83,7 @@ class Decided(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tr
     - `scores` float64 (n,), `levels` uint8 (n,): the fraud probability, and the place of the action among `ACTIONS`.
     - `late` uint8 (n,): 1 where a newer transaction of one of its keys had come before.
     - `latencies_us` uint32 (n,): from the arrival until it was decided.
+    - `drawn`: those that an approval holdout could have approved; what was written before there was one has none.
     """
 
     schema_id: str
@@ -77,6 +99,7 @@ class Decided(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tr
     levels: bytes
     late: bytes
     latencies_us: bytes
+    drawn: Sequence[Drawn] = ()
 
 
 def schema_id(schema: Schema) -> str:
@@ -103,6 +126,7 @@ class DecisionRow(NamedTuple):
     batch_size: int
     latency_us: int
     received_us: int
+    drawn: Drawn | None = None
 
 
 class Outcomes(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -268,9 +292,12 @@ _activation = msgspec.msgpack.Decoder(Activation).decode
 _revoked = msgspec.msgpack.Decoder(Revoked).decode
 _context = msgspec.msgpack.Decoder(ContextEvents).decode
 _table = msgspec.msgpack.Decoder(TableRows).decode
+_spent = msgspec.msgpack.Decoder(Spent).decode
 
 
-def body_of(entries: Decided | Outcomes | ContextEvents | TableRows | Activation | Revoked | Erased) -> bytes:
+def body_of(
+    entries: Decided | Outcomes | ContextEvents | TableRows | Activation | Revoked | Erased | Reasons | Spent,
+) -> bytes:
     """The bytes that the log keeps."""
     return _encode(entries)
 
@@ -303,6 +330,11 @@ def context_in(record: Record) -> ContextEvents:
 def table_in(record: Record) -> TableRows:
     """The rows in a record of the kind TABLE. Raises StorageProblem when they cannot be read."""
     return _read(_table, record)  # type: ignore[no-any-return]
+
+
+def spent_in(record: Record) -> Spent:
+    """What a record of the kind HELD_OUT says. Raises StorageProblem when it cannot be read."""
+    return _read(_spent, record)  # type: ignore[no-any-return]
 
 
 def _read(decode: Any, record: Record) -> Any:
@@ -340,6 +372,7 @@ def decision_row(record: Record, decided: Decided, n: int) -> DecisionRow:
         batch_size=record.rows,
         latency_us=int(np.frombuffer(decided.latencies_us, "<u4", 1, 4 * n)[0]),
         received_us=record.received_us,
+        drawn=next((one for one in decided.drawn if one.place == n), None),
     )
 
 
@@ -394,7 +427,7 @@ def outcome_events(record: Record) -> list[Outcome]:
 
 
 def index_keys(record: Record) -> NDArray[np.uint64]:
-    """What the entries of a record are found by (n,): the hash of the id; of outcomes and context events another one.
+    """What the entries of a record are found by (n,): the hash of the id; but for decisions, another one for each kind.
 
     What is revoked is found as the outcomes are.
     """
@@ -406,6 +439,8 @@ def index_keys(record: Record) -> NDArray[np.uint64]:
         return outcome_keys(np.frombuffer(revoked_in(record).hashes, "<u8"))
     if record.kind == Kind.CONTEXT:
         return context_keys(np.frombuffer(context_in(record).hashes, "<u8"))
+    if record.kind == Kind.REASONS:
+        return reason_keys(np.frombuffer(reasons_in(record).hashes, "<u8"))
     return np.empty(0, np.uint64)
 
 
@@ -417,6 +452,11 @@ def outcome_keys(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def context_keys(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """What context events are found by, (n,), from the hashes of their ids (n,): a transaction may have the same id."""
     return _spread(hashes, _CONTEXT_SALT)
+
+
+def reason_keys(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """What reasons are found by, (n,), from the hashes of the ids of their transactions (n,)."""
+    return _spread(hashes, _REASON_SALT)
 
 
 def _spread(hashes: NDArray[np.uint64], salt: np.uint64) -> NDArray[np.uint64]:

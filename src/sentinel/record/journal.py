@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.events.columns import hash_text
+from sentinel.policy.holdout import Spent
 from sentinel.record.entries import (
     Activation,
     ContextEvents,
@@ -27,14 +28,18 @@ from sentinel.record.entries import (
     outcome_keys,
     outcome_row,
     outcomes_in,
+    reason_keys,
     revoked_in,
+    spent_in,
 )
 from sentinel.record.ids import IdIndex
 from sentinel.record.log import Kind, Log, Record
+from sentinel.record.reasons import STANDING, Reasons, explained_upto, reasons_in
 from sentinel.record.subjects import SubjectKeys
 
+_HELD_OUT = "held out"
 _REMEMBERED = 64  # records: repeats tend to fall into the same records
-_Entries: TypeAlias = Decided | Outcomes | Revoked | ContextEvents
+_Entries: TypeAlias = Decided | Outcomes | Revoked | ContextEvents | Reasons
 
 
 class Known(NamedTuple):
@@ -118,6 +123,27 @@ class Journal:
         self._ids.add(outcome_keys(np.frombuffer(revoked.hashes, "<u8")), position)
         return position
 
+    def append_reasons(self, reasons: Reasons, now_us: int) -> int:
+        """Append why decisions are as they are; the position of the first."""
+        position = self.log.write(Kind.REASONS, len(reasons.ids), now_us, body_of(reasons), standing=STANDING)
+        self._ids.add(reason_keys(np.frombuffer(reasons.hashes, np.uint64)), position)
+        return position
+
+    @property
+    def explained_upto(self) -> int:
+        """Before which position the log is explained."""
+        return explained_upto(self.log)
+
+    def append_spent(self, spent: Spent, now_us: int) -> int:
+        """Append what an approval holdout has approved that day; before those decisions: it is never too little."""
+        return self.log.write(Kind.HELD_OUT, 1, now_us, body_of(spent), standing=_HELD_OUT)
+
+    @property
+    def spent(self) -> Spent:
+        """What an approval holdout has approved, on the newest day on which it did."""
+        record = self.log.standing().get(_HELD_OUT)
+        return Spent(0, 0.0) if record is None else spent_in(record)
+
     def append_heartbeat(self, now_us: int) -> int:
         """Append a heartbeat, which proves that the log can be written."""
         return self.log.write(Kind.HEARTBEAT, 1, now_us, b"")
@@ -197,6 +223,19 @@ class Journal:
                 rows.append(row._replace(revoked_at=at))
         return rows[::-1]
 
+    def reasons_of(self, transaction_id: str, key: np.uint64, about: int) -> tuple[int, bytes] | None:
+        """The position of the reasons of the decision at position `about`, and their JSON; None where there are none.
+
+        `key` is the hash of its transaction's id.
+        """
+        for position in reversed(self._ids.find(reason_keys(np.array([key], np.uint64)))):
+            record, entries = self._read(position)
+            if isinstance(entries, Reasons):
+                place = position - record.position
+                if entries.ids[place] == transaction_id and np.frombuffer(entries.about, np.int64)[place] == about:
+                    return position, entries.why[place]
+        return None
+
     def revocations_of(self, transaction_id: str, key: np.uint64, about: int) -> list[Revocation]:
         """What took back outcomes of the decision at position `about`; `key` is the hash of its transaction's id."""
         found = []
@@ -244,4 +283,6 @@ def _entries_in(record: Record) -> _Entries | None:
         return outcomes_in(record)
     if record.kind == Kind.CONTEXT:
         return context_in(record)
+    if record.kind == Kind.REASONS:
+        return reasons_in(record)
     return revoked_in(record) if record.kind == Kind.REVOKED else None

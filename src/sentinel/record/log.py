@@ -21,6 +21,8 @@ class Kind(IntEnum):
     CONTEXT = 9
     TABLE = 10
     UNMATCHED = 11
+    REASONS = 12
+    HELD_OUT = 13
     LOSS = 15
 
 

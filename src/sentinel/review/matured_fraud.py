@@ -33,7 +33,7 @@ class MaturedFraud(msgspec.Struct, frozen=True, kw_only=True):
 def matured_fraud(counts: LabelCounts, training_share: float, since: str, until: str) -> MaturedFraud:
     """The share of fraud in these counts beside that of the training history."""
     n = counts.decisions - counts.blocked_without_outcome
-    low, high = _wilson(counts.frauds, n) if n else (None, None)
+    low, high = wilson(counts.frauds, n) if n else (None, None)
     return MaturedFraud(
         since=since,
         until=until,
@@ -48,10 +48,10 @@ def matured_fraud(counts: LabelCounts, training_share: float, since: str, until:
     )
 
 
-def _wilson(hits: int, n: int) -> tuple[float, float]:
+def wilson(hits: float, n: float) -> tuple[float, float]:
     """Wilson's interval of a share (1927): it holds for few hits too, where the normal one reaches below zero.
 
-    >>> [round(one, 4) for one in _wilson(0, 100)], [round(one, 4) for one in _wilson(50, 100)]
+    >>> [round(one, 4) for one in wilson(0, 100)], [round(one, 4) for one in wilson(50, 100)]
     ([0.0, 0.037], [0.4038, 0.5962])
     """
     share, z2 = hits / n, _Z95**2

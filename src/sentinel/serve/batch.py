@@ -13,7 +13,7 @@ from sentinel.events.columns import Outcome
 from sentinel.events.wire import ContextEvent, Transaction
 from sentinel.features.store import Features
 from sentinel.policy.thresholds import Thresholds
-from sentinel.record.entries import Decided, Decider, DecisionRow
+from sentinel.record.entries import Decided, Decider, DecisionRow, Drawn
 
 FEATURES_STATE = ("fresh", "late")
 """How an answer names the column `late`: whether a newer transaction of one of its keys had come before."""
@@ -35,7 +35,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     `threshold` is the probability from which it is not approved. `degraded` says why the model did not decide,
     `variant` which side of an experiment did, and `decided_by` who: `model`, `rules`, or `on_fault`, which fixed it.
     `shadow_fraud_probability` is what the shadow says, where that is asked for and was there in time; it decides
-    nothing.
+    nothing. With `holdout` it is approved to learn what it is, and `would_be` is what its score calls for.
     """
 
     transaction_id: str
@@ -54,6 +54,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     variant: str | None
     decided_by: str
     shadow_fraud_probability: float | msgspec.UnsetType = msgspec.UNSET
+    holdout: bool | msgspec.UnsetType = msgspec.UNSET
+    would_be: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Noted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -126,11 +128,13 @@ class Batch:
     - sift: `events`, `ids`, `hashes` uint64 (n,) of the ids, `contents` (canonical bytes), `received_ns`, `due_ns`.
     - know: `features` by the id of the state they are of.
     - judge: `groups`, one for each decider.
+    - hold out: `drawn`, those that could have been approved to learn what they are.
     - decide: `answers`.
     """
 
     __slots__ = (
-        "answers", "contents", "due_ns", "events", "features", "groups", "hashes", "ids", "latencies_us", "received_ns",
+        "answers", "contents", "drawn", "due_ns", "events", "features", "groups", "hashes", "ids", "latencies_us",
+        "received_ns",
     )  # fmt: skip
 
     def __init__(
@@ -144,6 +148,7 @@ class Batch:
         self.received_ns, self.due_ns = times_ns
         self.features: dict[str, Features] = {}
         self.groups: list[Group] = []
+        self.drawn: list[Drawn] = []
         self.answers: list[Decision] = []
         self.latencies_us: NDArray[np.uint32] = np.empty(0, np.uint32)
 
@@ -173,6 +178,7 @@ class Batch:
             levels=levels.tobytes(),
             late=late.tobytes(),
             latencies_us=self.latencies_us.tobytes(),
+            drawn=self.drawn,
         )
 
 
@@ -181,6 +187,7 @@ def repeated(row: DecisionRow, *, same: bool) -> Decision | Conflict:
     if not same:
         return _conflict(row.transaction_id)
     decider = row.decider
+    is_held_out = row.drawn is not None and row.drawn.is_approved
     return Decision(
         transaction_id=row.transaction_id,
         decision=row.decision,
@@ -197,6 +204,8 @@ def repeated(row: DecisionRow, *, same: bool) -> Decision | Conflict:
         circuit_breaker_state=decider.circuit,
         variant=decider.variant,
         decided_by=decider.decided_by,
+        holdout=True if is_held_out else msgspec.UNSET,
+        would_be=row.drawn.would_be if row.drawn is not None and is_held_out else msgspec.UNSET,
     )
 
 

@@ -2,22 +2,26 @@
 
 import time
 from collections.abc import Sequence, Set
+from operator import attrgetter
 
 from sentinel.events.context import Context
 from sentinel.events.reference_tables.lookup import Lookup
 from sentinel.model.bundle import Bundle
+from sentinel.policy.holdout import Spent
 from sentinel.policy.model_call import Limits, ModelCaller
 from sentinel.record.audit import Change, append_change
 from sentinel.record.entries import OutcomeRow, Revocation, TableRows, schema_id
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history, origin_of
 from sentinel.record.journal import Journal
 from sentinel.record.log import Record
+from sentinel.record.reasons import Reasons
 from sentinel.record.revoking import TakenBack, taken_back
 from sentinel.record.set_aside import Note, warn
 from sentinel.record.snapshots import Snapshots
 from sentinel.record.table_state import TableState, append_rows
 from sentinel.serve.batch import Answered, Arrivals, Batch, Late
 from sentinel.serve.context import new_context_in
+from sentinel.serve.hold_out import hold_out, say_held_out
 from sentinel.serve.inline_shadow import InlineShadow
 from sentinel.serve.judge import answer, judge
 from sentinel.serve.learn import new_outcomes_in, record
@@ -58,6 +62,7 @@ class Engine:
         self.ledger = Ledger(counters)
         self.states: dict[str, FeatureState] = {}
         self.lineup = lineup
+        self._spent = journal.spent
         self.is_ahead = False
         """Whether a batch was begun and did not end: states and log may differ."""
 
@@ -121,6 +126,7 @@ class Engine:
         self.schema = lineup.champion.bundle.manifest.plan.schema
         self._schema_id, self._detector = schema_id(self.schema), lineup.champion.bundle.manifest.detector
         lookup = Lookup(self.schema, self.tables.tables)
+        self._amount_of = attrgetter(self.schema.amount)
         self._sieve, self._context = Sieve(self.schema, lookup, self._hash_keys), Context(self.schema)
         self.lineup = lineup
         return True
@@ -144,10 +150,12 @@ class Engine:
             self._know(batch, now_us)
             known_ns = time.monotonic_ns()
             judge(batch, self.lineup, self.models)
+            spent = hold_out(batch, self.lineup, self._spent.on(now_us), self._amount_of)
             answer(batch, self._detector)
+            say_held_out(batch)
             late = self._ask_shadow(batch)
             judged_ns = time.monotonic_ns()
-            sifted.durable_from = self._record(batch, now_us)
+            sifted.durable_from = self._record(batch, spent, now_us)
             self._count(batch, (begun_ns, known_ns, judged_ns))
             self.is_ahead = False
             return sifted.answered()._replace(late=late)
@@ -233,13 +241,31 @@ class Engine:
         self.is_ahead = False
         return taken._replace(record=self.journal.log.at(position))
 
+    def explain(self, reasons: Reasons, now_us: int) -> bool:
+        """Record why decisions are as they are; nothing, and false, unless they begin where the log is explained up to.
+
+        Raises StorageProblem as `decide` does.
+        """
+        if reasons.since != self.journal.explained_upto:
+            return False
+        now_us = self.clock(now_us)
+        self.is_ahead = True
+        end = self.journal.append_reasons(reasons, now_us) + len(reasons.ids)
+        for state in self.states.values():
+            state.position = end
+        self.is_ahead = False
+        return True
+
     def _know(self, batch: Batch, now_us: int) -> None:
         """Each row counts its own transaction."""
         for name, state in self.states.items():
             batch.features[name] = state.advance(batch.events, now_us, batch.hashes)
 
-    def _record(self, batch: Batch, now_us: int) -> int:
-        """Append the batch; return the position before which all must be durable before any answer is sent."""
+    def _record(self, batch: Batch, spent: Spent, now_us: int) -> int:
+        """Append the batch, after what the holdout has spent; answers may be sent once all before this is durable."""
+        if any(one.is_approved for one in batch.drawn):
+            self.journal.append_spent(spent, now_us)
+        self._spent = spent
         decided = batch.entry(self._schema_id, self.lineup.revision, self._detector)
         end = self.journal.append_decided(decided, batch.hashes, now_us) + len(batch)
         for state in self.states.values():
@@ -254,6 +280,7 @@ class Engine:
         ledger.took(Stage.COMMIT, judged_ns, time.monotonic_ns())
         ledger.counters.add(Slot.LOG_WRITES)
         ledger.show_circuit(self.models)
+        ledger.counters.add(Slot.HELD_OUT, sum(one.is_approved for one in batch.drawn))
         for group in batch.groups:
             by = group.decider
             ledger.count_group(by.variant, group.levels, by.degraded, is_fixed=by.is_fixed)

@@ -16,6 +16,7 @@ from sentinel.record.applied import Change, apply
 from sentinel.record.audit import By, append_change
 from sentinel.record.entries import OutcomeRow, Revocation, TableRows
 from sentinel.record.log import Log, Record
+from sentinel.record.reasons import Reasons
 from sentinel.record.revoking import TakenBack
 from sentinel.serve.batch import Answered, Arrivals
 from sentinel.serve.engine import Engine
@@ -87,6 +88,15 @@ class RunningEngine:
         def errand(engine: Engine) -> TakenBack:
             with self._turn():
                 return engine.revoke(revocation, candidates, time.time_ns() // 1000, note)
+
+        return self.between_batches(errand)
+
+    def explain(self, reasons: Reasons) -> "Future[bool]":
+        """Record why decisions are as they are, between two batches; see `Engine.explain`."""
+
+        def errand(engine: Engine) -> bool:
+            with self._turn():
+                return engine.explain(reasons, time.time_ns() // 1000)
 
         return self.between_batches(errand)
 

@@ -13,6 +13,7 @@ from sentinel.review.drift import DriftReport
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.observers import Observers
 from sentinel.serve.projector_process import ProjectorProcess
+from sentinel.serve.reasons_process import ReasonsProcess
 from sentinel.serve.retrainer import Retrainer
 from sentinel.serve.rollout import Rollout
 from sentinel.serve.snapshotter_process import SnapshotStatus, SnapshotterProcess
@@ -35,6 +36,7 @@ class Children(NamedTuple):
     snapshotter: SnapshotterProcess
     log_keeper: LogKeeper
     retrainer: Retrainer | None = None
+    reasons: ReasonsProcess | None = None
 
 
 def waiting_in(predictor: Predictor, worker: Worker | None) -> int:
@@ -62,6 +64,7 @@ class Watch:
         self._snapshotter = children.snapshotter if children else None
         self.log_keeper = children.log_keeper if children else None
         self.retrainer = children.retrainer if children else None
+        self.reasons = children.reasons if children else None
         self.counters = counters
         self.view_lag: int | None = None
         """How many entries the view was behind a moment ago; None while it is not known."""
@@ -102,6 +105,8 @@ class Watch:
             self.log_keeper.stop()
         if self.shadow is not None:
             self.shadow.close()
+        if self.reasons is not None:
+            self.reasons.close()
         if self.worker is not None:
             self.worker.stop()
         if self._snapshotter is not None:  # by now everything that was answered is durable
@@ -213,6 +218,8 @@ class Watch:
         engine = self.worker.engine if self.worker else None
         if engine is not None and self._snapshotter is not None:
             self._snapshotter.start()
+            if self.reasons is not None:
+                self.reasons.start()
             states = list(engine.states.values())
             self.snapshots = await asyncio.to_thread(self._snapshotter.status, states)
 

@@ -90,6 +90,7 @@ class Slot(IntEnum):
     DRIFT_DETECTED = Across.MAX  # 0 or 1
     DRIFTED_FEATURES = Across.MAX
 
+    HELD_OUT = Across.COUNT  # approved by the holdout, to learn what they are
     LOG_WRITES = Across.COUNT
     SWAPS = Across.COUNT  # changes of the champion
 

@@ -14,6 +14,7 @@ _ALONE = (
     ("sentinel_requests", "Transactions that asked for a decision", Slot.REQUESTS),
     ("sentinel_errors", "Transactions that got no decision", Slot.ERRORS),
     ("sentinel_breaker_openings", "Times the circuit breaker opened", Slot.BREAKER_OPENINGS),
+    ("sentinel_held_out", "Approved to learn what they are, and not blocked", Slot.HELD_OUT),
     ("sentinel_log_writes", "Batches that were made durable", Slot.LOG_WRITES),
     ("sentinel_model_swaps", "Changes of the champion", Slot.SWAPS),
 )

@@ -110,6 +110,7 @@ def train(
         policy=msgspec.to_builtins(policy),
         fallback=msgspec.to_builtins(detector.fallback),
         on_fault=msgspec.to_builtins(detector.on_fault),
+        holdout=None if detector.holdout is None else msgspec.to_builtins(detector.holdout),
         reasons=detector.reasons,
         metrics=msgspec.to_builtins(metrics)
         | {

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from sentinel.errors import InvalidInput, StorageProblem
 from sentinel.record.entries import body_of, decided_in
 from sentinel.record.log import Kind, Record
+from sentinel.record.reasons import Reasons
 from sentinel.record.views import DecisionQuery, merged
 from sentinel.record.views.postgres import Database, PostgresView
 from sentinel.record.views.rows import KeyReader, hash_of, rows_of
@@ -401,6 +403,20 @@ def test_a_damaged_file_is_named(tmp_path, made):
     rebuild(path)
     with contextlib.closing(SqliteView(path)) as view:
         assert view.counts().decisions == 0
+
+
+def test_reasons_are_found_by_the_position_of_their_decision_and_go_with_the_oldest_entries(view, made):
+    about = np.array([0, 2], "<i8").tobytes()
+    entry = Reasons(since=0, upto=3, ids=["a", "c"], hashes=b"", about=about, why=[b'{"a":1}', b'{"c":2}'])
+    records = [made.decided_record(0, [{"id": name, "action": "block"} for name in "abc"])]
+    records.append(Record(3, Kind.REASONS, 2, 1, body_of(entry)))
+    records.append(made.decided_record(50_000, [{"id": "d"}]))
+    project(view, made, records)
+    assert view.reasons_about([0, 1, 2, 50_000]) == {0: '{"a":1}', 2: '{"c":2}'}
+    while view.prune(50_000):
+        pass
+    assert view.reasons_about([0, 2]) == {}
+    assert view.counts().decisions == 1
 
 
 def test_a_locked_view_loses_nothing(made):

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from sentinel.commands.log_history.data_file import check_name, write_frames
-from sentinel.commands.log_history.rows import EventRows, HistoryRows, Labelling, field_types, label_words
+from sentinel.commands.log_history.rows import WEIGHT, EventRows, HistoryRows, Labelling, field_types, label_words
 from sentinel.commands.log_history.survey import Ages, Survey, ages, records_of, survey
 from sentinel.commands.progress import Stage
 from sentinel.commands.registry_of_home import registry_of
@@ -29,6 +29,7 @@ from sentinel.model.bundle import read_manifest
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.log import LogReader
 from sentinel.record.log_reader import FileLogReader
+from sentinel.review.held_out import BlockedEstimate, Span
 
 _EARLIER_AT_ONCE = 100_000  # rows
 
@@ -55,7 +56,9 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
 
     `immature` ones are younger than `label_delay_days` at `as_of`, and `blocked_unknown` were blocked: they have no
     label. `erased` ones are left out. `unmatched` outcomes are of transactions that were not decided here, `matched`
-    of them of one in the file. `models_gone` are those whose features have no names any more.
+    of them of one in the file. `blocked` is what a holdout says of what was turned away, `fraud_share` that among
+    all that are old enough with it, and `fraud_share_known` that among those with a label, which most blocks have not.
+    `models_gone` are those whose features have no names any more.
     """
 
     out: str
@@ -74,7 +77,25 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
     delay_is_assumed: bool
     as_of: str
     models_gone: list[str]
+    blocked: BlockedEstimate
+    fraud_share: Span | None
+    fraud_share_known: float
     skipped: dict[str, int]
+
+    @property
+    def said_of_blocked(self) -> list[str]:
+        """What a holdout says of what was turned away, and of all, in words; nothing without one."""
+        blocked, share = self.blocked, self.fraud_share
+        if not blocked.eligible:
+            return []
+        said = f"{blocked.eligible:,} could have been held out, {blocked.held_out:,} were and are known"
+        if share is None or blocked.share is None or blocked.low is None or blocked.high is None:
+            return [said]
+        of_all = f"with them {share.estimate:.2%} of all are fraud ({share.low:.2%} to {share.high:.2%})"
+        return [
+            f"{said}: {blocked.share:.1%} of them are fraud (95 %: {blocked.low:.1%} to {blocked.high:.1%})",
+            f"{of_all}, by the labels alone {self.fraud_share_known:.2%}",
+        ]
 
 
 def export_history(settings: Settings, asked: Asked, reading: Reading, stage: Stage) -> Exported:
@@ -115,6 +136,7 @@ def _write(
         pages = records_of(log, begin, end, lambda done: stage("events", done, end - begin))
         heard = write_frames([asked.events_out], events.columns, events.of_log(pages))
     counts, known = rows.counts, found.known
+    labelled = counts.fraud + counts.legitimate
     return Exported(
         out=str(asked.out),
         transactions=written,
@@ -133,6 +155,11 @@ def _write(
         as_of=iso(labelling.as_of_us),
         models_gone=sorted(version for version, names in found.names.items() if names is None),
         skipped=earlier.history.skipped if earlier else {},
+        blocked=counts.blocked,
+        fraud_share=counts.blocked.fraud_share(
+            counts.fraud - counts.fraud_eligible, labelled - counts.labelled_eligible
+        ),
+        fraud_share_known=counts.fraud / labelled if labelled else 0.0,
     )
 
 
@@ -193,6 +220,7 @@ class _Earlier:
         words = label_words(schema)
         columns = {name: frame[name].cast(kind).alias(name) for name, kind in field_types(schema).items()}
         columns[schema.label] = pl.Series([None if one is None else words[int(one)] for one in labels], dtype=pl.String)
+        columns[WEIGHT] = pl.Series([None if one is None else 1.0 for one in labels], dtype=pl.Float64)
         columns[when] = pl.Series(times, dtype=pl.Int64).cast(rows.columns[when])
         if source:
             columns[source] = pl.Series(sources, dtype=pl.String)

@@ -13,9 +13,10 @@ from sentinel.events.schema import Schema
 from sentinel.events.stamps import PART, POSITION, RECEIVED, TOLD, told_text
 from sentinel.events.wire import EVENT_ID, KIND
 from sentinel.policy.thresholds import ACTIONS
-from sentinel.record.entries import Decided, batches_of, context_rows
+from sentinel.record.entries import Decided, Drawn, batches_of, context_rows
 from sentinel.record.known_outcomes import Truth
 from sentinel.record.log import Kind, Record
+from sentinel.review.held_out import BlockedEstimate, estimate_blocked
 
 _TIME = pl.Datetime("us", "UTC")
 FEATURE = "feature."
@@ -23,6 +24,7 @@ FEATURE = "feature."
 
 DECISION, SCORE, VERSION = "log.decision", "log.fraud_probability", "log.model_version"
 DEGRADED, VARIANT, LATE, BLOCKED = "log.degraded", "log.variant", "log.late", "log.blocked"
+HOLDOUT, PROPENSITY, WEIGHT = "log.holdout", "log.propensity", "log.weight"
 OUTCOME_TIME = "log.outcome_time"
 """The column of the outcome's time where the schema names none."""
 
@@ -42,6 +44,24 @@ class Counts:
     erased: int = 0
     early_outcomes: int = 0
     matched: int = 0
+    eligible: int = 0
+    fraud_eligible: int = 0
+    labelled_eligible: int = 0
+    held_out: list[tuple[float, bool]] = dataclasses.field(default_factory=list)
+
+    def draw(self, drawn: Drawn, label: int | None) -> None:
+        """One that could have been held out, and is old enough to be known."""
+        self.eligible += 1
+        self.fraud_eligible += label == 1
+        self.labelled_eligible += label is not None
+        if drawn.is_approved and label is not None:
+            self.held_out.append((drawn.propensity, label == 1))
+
+    @property
+    def blocked(self) -> BlockedEstimate:
+        """What is known of all that could have been held out, by those that were."""
+        propensities, labels = zip(*self.held_out, strict=True) if self.held_out else ((), ())
+        return estimate_blocked(np.array(propensities, np.float64), np.array(labels, np.bool_), self.eligible)
 
     def count(self, label: int | None, *, is_mature: bool) -> None:
         """One more transaction with this label, or none."""
@@ -95,6 +115,7 @@ class HistoryRows:
             | {POSITION: pl.Int64, RECEIVED: pl.Int64, TOLD: pl.String, PART: pl.String}
             | {DECISION: pl.String, SCORE: pl.Float64, VERSION: pl.String, DEGRADED: pl.String, VARIANT: pl.String}
             | {LATE: pl.Boolean, BLOCKED: pl.Boolean}
+            | {HOLDOUT: pl.Boolean, PROPENSITY: pl.Float64, WEIGHT: pl.Float64}
             | {f"{FEATURE}{name}": pl.Float64 for name in self._names}
         )
 
@@ -128,6 +149,7 @@ class HistoryRows:
             BLOCKED: pl.Series([_WORDS[level] == "block" for level in decided.levels], dtype=pl.Boolean),
         }
         columns |= self._truths(record, fields, columns[BLOCKED].to_list(), kept)
+        columns |= self._draws(decided, columns[self._schema.label].to_list(), fields, kept)
         columns |= self._features(decided, n)
         return pl.DataFrame([columns[name].alias(name) for name in self.columns]).filter(pl.Series(kept))
 
@@ -159,6 +181,25 @@ class HistoryRows:
         if schema.outcome_source:
             found[schema.outcome_source] = pl.Series([one and one.source for one in truths], dtype=pl.String)
         return found
+
+    def _draws(
+        self, decided: Decided, labels: Sequence[str | None], fields: Sequence[dict[str, Any]], kept: Sequence[bool]
+    ) -> dict[str, pl.Series]:
+        """Who was held out, and for how many transactions each stands: one that could have been, for none beside."""
+        by_place = {one.place: one for one in decided.drawn}
+        weights: list[float | None] = [None if label is None else 1.0 for label in labels]
+        for place, drawn in by_place.items():
+            label = None if labels[place] is None else int(labels[place] == self._words[1])
+            if label is not None:
+                weights[place] = 1 / drawn.propensity if drawn.is_approved else 0.0
+            if kept[place] and self._labelling.is_mature(int(fields[place][self._schema.time])):
+                self.counts.draw(drawn, label)
+        found = [by_place.get(place) for place in range(len(labels))]
+        return {
+            HOLDOUT: pl.Series([one is not None and one.is_approved for one in found], dtype=pl.Boolean),
+            PROPENSITY: pl.Series([one and one.propensity for one in found], dtype=pl.Float64),
+            WEIGHT: pl.Series(weights, dtype=pl.Float64),
+        }
 
     def _count(self, label: int | None, truth: Truth | None, time_us: int, *, was_blocked: bool) -> None:
         counts, is_mature = self.counts, self._labelling.is_mature(time_us)

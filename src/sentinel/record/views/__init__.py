@@ -146,6 +146,9 @@ class View(Protocol):
     def outcomes_about(self, positions: Sequence[int]) -> dict[int, bool]:
         """Decision position -> whether it was fraud, by its newest outcome that counts, for those that have one."""
 
+    def reasons_about(self, positions: Sequence[int]) -> dict[int, str]:
+        """Decision position -> the JSON of its reasons, for those that have some."""
+
     def labels_between(self, begin: int, end: int) -> LabelCounts:
         """What is known of the decisions from one position to another, by the newest outcome of each that counts."""
 

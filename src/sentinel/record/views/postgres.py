@@ -14,7 +14,7 @@ from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.record.views.key_index import Driver, first_entry, key_entries
 from sentinel.record.views.rows import Rows
 from sentinel.record.views.sql_view import SqlView
-from sentinel.record.views.tables import DEGRADED, NOT_APPROVED, decisions, metadata, progress
+from sentinel.record.views.tables import DEGRADED, NOT_APPROVED, decisions, metadata, progress, reasons
 
 VERSION = 1
 _CONNECT_S, _STATEMENT_MS, _LOCK_MS = 5, 60_000, 10_000
@@ -186,6 +186,8 @@ def _prepare(connection: sa.Connection, schema: str) -> None:
         raise StorageProblem(
             f"the view {schema} is of another version of Sentinel; `sentinel views rebuild` rebuilds it"
         )
+    else:
+        reasons.create(connection, checkfirst=True)  # a log that was read before there were any has none
 
 
 def _storable(value: Any) -> Any:

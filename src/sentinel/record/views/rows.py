@@ -14,6 +14,7 @@ from sentinel.events.schema import Schema
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.entries import NO_DECISION, Decided, OutcomeRow, RevokedRow, decided_in, outcome_rows, revoked_rows
 from sentinel.record.log import Kind, Record
+from sentinel.record.reasons import reasons_in
 
 _WORDS = tuple(map(str, ACTIONS))
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -25,6 +26,7 @@ class Rows(NamedTuple):
     - `end`, `chain`: the position behind the last record, and its hash.
     - `decisions`: the values of `tables.decisions`.
     - `revoked`: what was taken back; outcomes that a revocation covers stand before it.
+    - `reasons`: the values of `tables.reasons`.
     - `keyed`: by what decisions are found, `hash_of(name, value)` uint64 (n,) with their positions int64 (n,).
     - `models`: version -> the first and the last position that it decided.
     - `without_keys`: decisions of a schema that is not known, or that they do not fit; their amounts are unknown too.
@@ -35,6 +37,7 @@ class Rows(NamedTuple):
     decisions: list[tuple[Any, ...]]
     outcomes: list[OutcomeRow]
     revoked: list[RevokedRow]
+    reasons: list[tuple[int, int, str]]
     keyed: list[tuple[NDArray[np.uint64], NDArray[np.int64]]]
     models: dict[str, tuple[int, int]]
     without_keys: int
@@ -81,7 +84,7 @@ def hash_of(name: str, value: str) -> int:
 def rows_of(records: Sequence[Record], reader_of: Callable[[str], KeyReader | None]) -> Rows:
     """The rows of some records, at least one; `reader_of` a schema id."""
     last = records[-1]
-    rows = Rows(last.position + last.rows, last.chain, [], [], [], [], {}, 0)
+    rows = Rows(last.position + last.rows, last.chain, [], [], [], [], [], {}, 0)
     without_keys = 0
     for record in records:
         if record.kind == Kind.DECIDED:
@@ -92,6 +95,8 @@ def rows_of(records: Sequence[Record], reader_of: Callable[[str], KeyReader | No
             rows.outcomes.extend(outcome_rows(record))
         elif record.kind == Kind.REVOKED:
             rows.revoked.extend(row for row in revoked_rows(record) if row.about != NO_DECISION)
+        elif record.kind == Kind.REASONS:
+            rows.reasons.extend(reasons_in(record).rows(record.position))
     return rows._replace(without_keys=without_keys)
 
 

@@ -26,7 +26,7 @@ from sentinel.record.views import (
 from sentinel.record.views.key_index import Driver
 from sentinel.record.views.rows import Rows
 from sentinel.record.views.search import Span
-from sentinel.record.views.tables import decisions, models, outcomes, progress, totals
+from sentinel.record.views.tables import decisions, models, outcomes, progress, reasons, totals
 
 _AT_ONCE = 10_000  # values in one statement
 _DECISION = decisions.c.keys().index("decision")
@@ -87,6 +87,7 @@ class SqlView(ABC):
             self._insert(writer, decisions, rows.decisions)
             self._insert(writer, outcomes, rows.outcomes)
             self._take_back(writer, rows.revoked)
+            self._insert(writer, reasons, rows.reasons)
             self._insert(writer, key_index.key_entries, [(entry,) for entry in key_index.entries_of(rows).tolist()])
             for version, span in rows.models.items():
                 _extend(writer, version, *span)
@@ -138,6 +139,15 @@ class SqlView(ABC):
         with self._reading() as reader:
             return LabelCounts._make(reader.execute(query).one())
 
+    def reasons_about(self, positions: Sequence[int]) -> dict[int, str]:
+        """Decision position -> the JSON of its reasons, for those that have some."""
+        query = sa.select(reasons.c.about, reasons.c.why)
+        with self._reading() as reader:
+            found: dict[int, str] = {}
+            for n in range(0, len(positions), _AT_ONCE):
+                found |= dict(reader.execute(query.where(reasons.c.about.in_(positions[n : n + _AT_ONCE]))).all())
+            return found
+
     def outcomes(self, after: int, limit: int) -> list[OutcomeRow]:
         """The next outcomes, by position, after this one."""
         query = sa.select(outcomes).where(outcomes.c.position > after).order_by(outcomes.c.position).limit(limit)
@@ -176,6 +186,7 @@ class SqlView(ABC):
         gone["outcomes"] = writer.execute(outcomes.delete().where(outcomes.c.position < end)).rowcount
         self._count(writer, {what: -n for what, n in gone.items()})
         writer.execute(models.delete().where(models.c.last < end))
+        writer.execute(reasons.delete().where(reasons.c.position < end))
         self._drop_before(writer, end)
 
     def _find_by_keys(self, reader: sa.Connection, query: DecisionQuery, span: Span) -> Iterator[Any]:

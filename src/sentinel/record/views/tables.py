@@ -60,6 +60,16 @@ outcomes = Table(
 )
 """One row an outcome; the newest about a decision that was not taken back is the truth."""
 
+reasons = Table(
+    "reasons",
+    metadata,
+    Column("position", Position, primary_key=True, autoincrement=False),
+    Column("about", BigInteger, nullable=False),  # the position of the decision
+    Column("why", Text, nullable=False),  # JSON, as `why` of a decision
+    Index("reasons_about", "about"),
+)
+"""One row for the reasons of a decision that was no approval."""
+
 models = Table(
     "models",
     metadata,

@@ -24,7 +24,7 @@ from sentinel.model.reasons import Explainer, Explanation
 from sentinel.model.registry import Registry, TrustedKeys
 from sentinel.model.stored_rows import carried_over
 from sentinel.policy.thresholds import Action, Thresholds
-from sentinel.record.entries import DecisionRow, OutcomeRow, revoked_in
+from sentinel.record.entries import DecisionRow, Drawn, OutcomeRow, revoked_in
 from sentinel.record.erasure import personal_in
 from sentinel.record.journal import Journal
 from sentinel.record.subjects import SubjectKeys
@@ -76,7 +76,7 @@ class Lookups:
                     **self._shown(row, journal.subjects),
                     "outcomes": [_outcome(one, journal) for one in outcomes],
                     "shadow": self._shadow_scores(row.transaction_id),
-                    "why": self._why(row),
+                    **self._reasons(row, journal),
                 }
             ),
         )
@@ -161,6 +161,7 @@ class Lookups:
             "degraded": decider.degraded,
             "decided_by": decider.decided_by,
             "circuit_breaker_state": decider.circuit,
+            "holdout": None if row.drawn is None else _draw(row.drawn),
             "experiment": decider.experiment,
             "variant": decider.variant,
             "decided_at": iso(row.received_us),
@@ -193,6 +194,14 @@ class Lookups:
             self._explainers[version] = explainer
         return None if isinstance(explainer, BundleProblem) else explainer.explain(row.features)
 
+    def _reasons(self, row: DecisionRow, journal: Journal) -> dict[str, Any]:
+        """Why the model came to its score, stored or else computed now, which is the same; and where it is stored."""
+        key = np.uint64(hash_text(row.transaction_id))
+        stored = journal.reasons_of(row.transaction_id, key, row.position)
+        if stored is None or stored[0] >= journal.log.durable:
+            return {"why": self._why(row), "why_position": None}
+        return {"why": msgspec.Raw(stored[1]), "why_position": stored[0]}
+
     def _shadow_scores(self, transaction_id: str) -> list[dict[str, Any]]:
         if not (self._home / FILE).exists():
             return []
@@ -220,6 +229,10 @@ class Lookups:
         log = engine.journal.log
         found = [with_unprojected(*one, log, engine.schema) for one in zip(pages, queries, strict=True)]
         return Reply(200, _encode(_listed(merged(found, queries[0].limit))))
+
+
+def _draw(drawn: Drawn) -> dict[str, Any]:
+    return {"approved": drawn.is_approved, "would_be": drawn.would_be, "propensity": drawn.propensity}
 
 
 def _outcome(row: OutcomeRow, journal: Journal) -> dict[str, Any]:

@@ -127,6 +127,11 @@ class Metrics:
         lag, snapshots = self._watch.view_lag, self._watch.snapshots
         if lag is not None:
             gauges.append(Gauge("sentinel_view_lag", "Entries the view is behind", lag))
+        if self._watch.reasons is not None and (reasons := self._watch.reasons.status) is not None:
+            gauges += [
+                Gauge("sentinel_reasons_lag", "Entries that were not looked at for reasons yet", reasons.lag),
+                Gauge("sentinel_reasons_left_out", "Decisions of models that are gone", reasons.left_out),
+            ]
         if snapshots is not None:
             gauges += [
                 Gauge("sentinel_snapshot_lag", "Entries that a start would have to replay", snapshots.lag),
