@@ -152,7 +152,8 @@ def train(
     manifest, champion, verdict, report = train_detector(
         settings, asked, data, reading, how, promote=promote, gate=gate, tracking=tracking
     )
-    board = manifest.training["experiment"]["leaderboard"]
+    experiment = manifest.training["experiment"]
+    board = experiment["leaderboard"]
     shown = {
         "version": manifest.version,
         "champion": champion,
@@ -160,8 +161,9 @@ def train(
         "report": str(report),
         "metrics": manifest.metrics,
         "leaderboard": board,
+        "chosen": experiment["chosen"],
     }
-    lines = [*leaderboard_lines(board), *metric_lines(manifest.version, manifest.metrics)]
+    lines = [*leaderboard_lines(board, experiment["chosen"]), *metric_lines(manifest.version, manifest.metrics)]
     if verdict is not None:
         lines += verdict_lines(verdict)
     if champion != manifest.version:
