@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from sentinel.detector import Detector, Training
+from sentinel.errors import DataProblem
 from sentinel.events.files import history_of_frame
 from sentinel.events.schema import Schema
 from sentinel.features.definitions import count, field, fraud_rate
@@ -39,6 +40,22 @@ def history(labels):
 
 def labels(unlabelled):
     return [None if unlabelled(n) else int(n % 50 == 0) for n in range(ROWS)]
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ([0] * ROWS, "all of the 3,000 labelled transactions are legitimate"),
+        ([1] * ROWS, "all of the 3,000 labelled transactions are fraud"),
+        ([None] * ROWS, "labelled transactions are"),
+        ([1] * 9 + [0] * (ROWS - 9), "the validation part has 0 frauds among 450"),
+    ],
+)
+def test_labels_of_one_kind_are_refused_before_the_replay(given, text):
+    seen = []
+    with pytest.raises(DataProblem, match=text):
+        build_dataset(DETECTOR, history(given), lambda done, _of: seen.append(done))
+    assert seen == []
 
 
 def test_rows_without_a_label_are_not_learned_from_and_are_compared_with():
