@@ -142,11 +142,15 @@ def parts_of(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Row numbers, ascending, of the training, validation and test part of n rows in order of time.
 
-    `labels` (n,) are 1, 0, or -1 where there is none. Raises DataProblem where there is too little for three parts.
+    `labels` (n,) are 1, 0, or -1 where there is none. What is newer than all labels, because none can be there yet,
+    belongs to the test part, and takes nothing of its share. Raises DataProblem where there is too little for three
+    parts.
     """
     if training.split == "random":
         return _at_random(labels, training)
-    first, second, third, fourth = _borders(training, time_us)
+    known = np.flatnonzero(labels != -1)
+    upto = int(known[-1]) + 1 if len(known) else len(labels)
+    first, second, third, fourth = _borders(training, time_us[:upto])
     return np.arange(first), np.arange(second, third), np.arange(fourth, len(time_us))
 
 
