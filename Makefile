@@ -39,8 +39,9 @@ bench: .venv/ready  ## Every figure of the README; takes a while
 	UV_PROJECT_ENVIRONMENT=.venv-audit $(BIN)/uv sync --frozen --only-group audit --python $(BIN)/python --quiet
 	touch $@
 
-walk: .venv/ready  ## The README's "Your own data" with a stopwatch: ten minutes at most
-	$(BIN)/python walk/walk.py $(ARGS)
+walk: .venv/ready  ## The README's "Your own data", and docs/learning.md, with a stopwatch: ten minutes at most each
+	$(BIN)/python walk/walk.py
+	$(BIN)/python walk/learning_walk.py $(ARGS)
 
 services: .venv/ready  ## Servers to try things with: make services NAMES="postgres redis s3 mlflow"
 	$(BIN)/python -m services up $(NAMES)

@@ -71,7 +71,7 @@ def test_what_cannot_be_asked_is_refused(given, text):
 
 
 def test_nothing_compared_is_no_leaderboard():
-    assert leaderboard_lines([]) == []
+    assert leaderboard_lines([], "own") == []
 
 
 def test_a_search_from_the_command_line(tmp_path, shop_file, shop_detector):
@@ -83,7 +83,11 @@ def test_a_search_from_the_command_line(tmp_path, shop_file, shop_detector):
     assert "search" in done.stderr
     names = [one["name"] for one in told["leaderboard"]]
     assert any("the detector's own" in name for name in names)
-    assert len(leaderboard_lines(told["leaderboard"])) == 1 + len(names)
+    assert told["chosen"] in names
+    lines = leaderboard_lines(told["leaderboard"], told["chosen"])
+    assert len(lines) == 3 + len(names)
+    assert lines[-1].startswith(f"chosen: {told['chosen']}")
+    assert all(names[n] in line for n, line in enumerate(lines[2:-1]))
     manifest = read_manifest(tmp_path / "models" / "v1")
     assert manifest.training["experiment"]["budget_s"] == 4.0
     assert {one["seed"] for one in manifest.training["experiment"]["models"]} <= {5, 6}

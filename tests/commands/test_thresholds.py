@@ -105,6 +105,31 @@ def test_what_if_says_what_other_thresholds_would_have_done(home):
     said = run(home, "what-if", "v1", "--review", "0.8", as_json=False)
     assert "300 transactions scored by v1 from 2025-03-01T00:00:00Z to 2025-03-10T00:00:00Z" in said
     assert "with review from 0.8: as it was would be" in said
+    assert "no transaction is known to be legitimate" not in said
+
+
+def test_silence_counts_as_legitimate_once_it_is_old_enough(home):
+    given = ("what-if", "v1", "--review", "0.8")
+    assert run(home, *given, "--label-delay", "30d")["judged"] == 300
+    assert run(home, *given, "--label-delay", "36500d")["judged"] == 250
+
+
+def test_where_only_frauds_are_told_of_it_says_what_that_does_to_the_cost(tmp_path, home, made):
+    shutil.copytree(home / "models", tmp_path / "models")
+    log, schema = FileLog(log_folder(tmp_path), BEGIN_US), read_manifest(home / "models" / "v1").plan.schema
+    rows = [{"id": f"d{n}", "score": n / 30, "amount": 60.0} for n in range(30)]
+    position = log.write(Kind.DECIDED, 30, BEGIN_US, made.decided(rows, schema_id(schema)))
+    said = run(tmp_path, "what-if", "v1", "--review", "0.8", as_json=False)
+    assert "no transaction is known to be legitimate" in said
+    assert " cost " not in said.partition("would be")[2].partition("note:")[0]
+    outcomes = [{"id": "d29", "is_fraud": True, "about": position + 29}]
+    log.write(Kind.OUTCOMES, 1, BEGIN_US + 1, made.outcomes(outcomes))
+    log.close()
+    assert "no transaction is known to be legitimate" in run(
+        tmp_path, "what-if", "v1", "--review", "0.8", as_json=False
+    )
+    heard = run(tmp_path, "what-if", "v1", "--review", "0.8", "--label-delay", "30d", as_json=False)
+    assert "no transaction is known to be legitimate" not in heard
 
 
 def test_without_thresholds_it_is_those_of_the_model(home):
@@ -124,6 +149,8 @@ def test_without_thresholds_it_is_those_of_the_model(home):
         (["thresholds", "v1", "--from", "2031-01-01"], "v1 scored nothing from 2031-01-01"),
         (["thresholds", "v1", "--from", "soon"], "soon"),
         (["what-if", "v1", "--from", "2025-03-05", "--to", "2025-03-04"], "must be later than --from"),
+        (["thresholds", "v1", "--label-delay", "7d"], "--label-delay is for the log"),
+        (["what-if", "v1", "--label-delay", "soon"], "soon"),
         (["what-if", "v1", "--block", "0.5"], "give --review as well"),
         (["what-if", "v1", "--review", "0.5", "--block", "0.4"], "--review, and that at most --block"),
         (["what-if", "v1", "--review", "1.5"], "thresholds are from 0 to 1"),

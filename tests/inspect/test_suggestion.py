@@ -27,6 +27,25 @@ def suggested(tmp_path, rows=1_000, every_s=3_600, fraud=lambda n: n % 40 == 7, 
     return detector, history
 
 
+def test_a_column_that_may_be_the_label_is_named_where_none_is_found(tmp_path):
+    path = tmp_path / "x.parquet"
+    rows = range(1_000)
+    pl.DataFrame(
+        {
+            "id": [f"t{n}" for n in rows], "time": [BEGIN + n * 3_600 for n in rows], "amount": [n % 90 + 0.25 for n in rows],
+            "card": [f"c{n % 30}" for n in rows], "sex": [("f", "m")[n % 2] for n in rows],
+            "state": [("disputed" if n % 40 == 7 else "settled") for n in rows],
+        }
+    ).write_parquet(path)  # fmt: skip
+    found = inspect_file(path, Reading(), secrets=Secrets(), now_us=NOW_US, stage=lambda _name, _done, _of: None)
+    said = next(note for note in found.notes if note.startswith("no column is a label"))
+    assert "could it be state? 25 rows say disputed and 975 rows say settled" in said
+    frame = pl.read_parquet(path).drop("state")
+    frame.write_parquet(path)
+    found = inspect_file(path, Reading(), secrets=Secrets(), now_us=NOW_US, stage=lambda _name, _done, _of: None)
+    assert any(note.endswith("(--map COLUMN=is_fraud)") for note in found.notes)
+
+
 @pytest.mark.parametrize(
     ("amount", "decimals", "rounded", "negative"),
     [

@@ -89,6 +89,17 @@ def test_the_thresholds_that_were_in_force_change_nothing(told, made):
     assert found.was == found.would_be
 
 
+def test_silence_says_something_after_its_delay_but_not_of_what_was_blocked(told, made):
+    log, rows, truth = told
+    found, before = read(log, made), 10 * DAY_US + 1
+    heard = found.with_silence(before)
+    mine = [row | {"told": at in truth} for at, row in rows.items() if row["version"] == "v1" and not row["degraded"]]
+    silent = [row for row in mine if not row["told"] and row["day"] < 10 and row["action"] != "block"]
+    assert 0 < len(silent) == int(heard.judged.sum()) - int(found.judged.sum())
+    assert (heard.labels == 1).tolist() == (found.labels == 1).tolist()
+    assert found.with_silence(0).labels.tolist() == found.labels.tolist()
+
+
 def test_the_sample_stands_for_all_of_its_time(told, made):
     past = read(told[0], made)
     sample = past.sample()

@@ -9,7 +9,7 @@ from contextlib import closing
 import msgspec
 import pytest
 
-from sentinel import Costs, Fallback, LeastLoss
+from sentinel import Costs, Fallback, LeastLoss, Policy
 from sentinel.commands.replay import replay_all
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import read_settings
@@ -118,6 +118,18 @@ def test_a_challenge_is_decided_answered_found_counted_and_replayed(challenging_
         assert (by_rules["decision"], by_rules["fraud_probability"], by_rules["threshold"]) == ("challenge", 0.3, 0.2)
     report = replay_all(read_settings({"home": server.home}), None, None, lambda *_: None)
     assert (report.decisions, report.differing, report.impossible) == (202, 0, 0)
+
+
+def test_who_never_declared_a_block_hears_of_none(shop_detector, shop_history, tmp_path):
+    detector = msgspec.structs.replace(
+        load_detector(shop_detector), policy=Policy(block_at_fpr=None), fallback=Fallback()
+    )
+    home, history = tmp_path / "never-blocks", history_of_frame(shop_history, detector.schema)
+    HomeDeployment(home).promote(train(detector, history, Registry(home / "models"), lambda *_: None).version)
+    with serving(home, tmp_path) as server:
+        refused = server.ask("/admin/thresholds", {"review": 0.5, "block": 0.9})
+        assert (refused[0], "v1 never blocks" in refused[1]["error"]) == (400, True)
+        assert server.ask("/admin/thresholds", {"review": 0.5})[0] == 200
 
 
 def test_who_never_declared_a_challenge_hears_of_none(shop_home, tmp_path):

@@ -1,5 +1,6 @@
 """`sentinel rules`: conditions that people write, and what they would have done."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ import typer
 
 from sentinel.cli.options import Home, Json, settings_of
 from sentinel.cli.terminal import tell
-from sentinel.cli.thresholds import From, GivenCosts, To, told_against, told_period
+from sentinel.cli.thresholds import Delay, From, GivenCosts, To, told_against, told_period
 
 rules = typer.Typer(
     help="Check rules, and see what they would have done with a period of the log.", no_args_is_help=True
@@ -37,6 +38,7 @@ def backtest(
     since: From = None,
     until: To = None,
     version: _Version = None,
+    label_delay: Delay = None,
     costs: GivenCosts = None,
     home: Home = None,
     as_json: Json = False,
@@ -46,8 +48,10 @@ def backtest(
     From stored features and scores, upon what was decided then; nothing is changed.
     """
     from sentinel.commands.rules import backtest_rules
+    from sentinel.commands.thresholds import Period
 
-    found = backtest_rules(settings_of(home), file, version, costs, (since, until))
+    period = Period(since=since, until=until, label_delay=label_delay, now_us=time.time_ns() // 1000)
+    found = backtest_rules(settings_of(home), file, version, costs, period)
     tell(found, _told(found), as_json=as_json)
 
 

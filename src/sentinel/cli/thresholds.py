@@ -1,5 +1,6 @@
 """`sentinel models thresholds` and `what-if`: what thresholds do, in money and work."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,10 @@ from sentinel.cli.training import told_apart
 _Version = Annotated[str, typer.Argument(help="Which model, as v3.")]
 From = Annotated[str | None, typer.Option("--from", help="Of the log: received from then on (ISO 8601 or Unix).")]
 To = Annotated[str | None, typer.Option("--to", help="Of the log: received before that.")]
+Delay = Annotated[
+    str | None,
+    typer.Option("--label-delay", help="Of the log: what is older and nobody told of counts as legitimate, as 30d."),
+]
 GivenCosts = Annotated[
     str | None, typer.Option("--costs", help="Other costs than the policy's, as review=4,false_alarm=12.")
 ]
@@ -25,6 +30,7 @@ def thresholds(
     ] = "review",
     since: From = None,
     until: To = None,
+    label_delay: Delay = None,
     costs: GivenCosts = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="PNG file for the picture of it.")] = None,
     home: Home = None,
@@ -34,9 +40,10 @@ def thresholds(
 
     On the test part of the model's history, or with --from and --to on what the log has, as far as outcomes are known.
     """
-    from sentinel.commands.thresholds import fewer, sweep_thresholds
+    from sentinel.commands.thresholds import Period, fewer, sweep_thresholds
 
-    sweep = sweep_thresholds(settings_of(home), version, move, costs, (since, until))
+    period = Period(since=since, until=until, label_delay=label_delay, now_us=time.time_ns() // 1000)
+    sweep = sweep_thresholds(settings_of(home), version, move, costs, period)
     if plot is not None:
         from sentinel.commands.threshold_plot import plot_sweep
 
@@ -59,6 +66,7 @@ def what_if(
     challenge: Annotated[float | None, typer.Option("--challenge", help="Challenge from this probability on.")] = None,
     review: Annotated[float | None, typer.Option("--review", help="Review from this probability on.")] = None,
     block: Annotated[float | None, typer.Option("--block", help="Block from this probability on.")] = None,
+    label_delay: Delay = None,
     costs: GivenCosts = None,
     home: Home = None,
     as_json: Json = False,
@@ -67,10 +75,11 @@ def what_if(
 
     Its stored scores are compared with these thresholds; without any, with those that the model was trained with.
     """
-    from sentinel.commands.thresholds import MOVABLE, ask_what_if
+    from sentinel.commands.thresholds import MOVABLE, Period, ask_what_if
 
     given = dict(zip(MOVABLE, (challenge, review, block), strict=True))
-    found = ask_what_if(settings_of(home), version, given, costs, (since, until))
+    period = Period(since=since, until=until, label_delay=label_delay, now_us=time.time_ns() // 1000)
+    found = ask_what_if(settings_of(home), version, given, costs, period)
     tell(found, _told(found), as_json=as_json)
 
 
@@ -126,13 +135,19 @@ def told_against(found: Any) -> Iterator[str]:
         yield f"{action:<24}{found.was.decisions[action]:>14,}{found.would_be.decisions[action]:>14,}"
     for name, text in (("caught", "frauds found"), ("missed", "frauds missed"), ("false_alarms", "false alarms")):
         yield f"{text:<24}{getattr(found.was, name):>14,}{getattr(found.would_be, name):>14,}"
-    yield f"{'cost':<24}{found.was.cost:>14,.2f}{found.would_be.cost:>14,.2f}"
+    if found.judged:
+        yield f"{'cost':<24}{found.was.cost:>14,.2f}{found.would_be.cost:>14,.2f}"
     busiest = [f"{day.review:,} on {day.date}" for day in (found.was.busiest, found.would_be.busiest)]
     yield f"most reviews in a day: {busiest[0]}, would be {busiest[1]}"
     yield f"{'':<12}{'challenged':>20}{'reviewed':>20}{'blocked':>20}   (was, would be)"
     for was, new in zip(found.was.days, found.would_be.days, strict=True):
         pairs = [f"{getattr(was, name):,}, {getattr(new, name):,}" for name in ("challenge", "review", "block")]
         yield f"{was.date:<12}" + "".join(f"{pair:>20}" for pair in pairs)
+    if found.frauds == found.judged:
+        yield (
+            "note: no transaction is known to be legitimate, so false alarms cost nothing here and every milder "
+            "threshold looks dear: --label-delay 30d counts what is older and nobody told of as legitimate"
+        )
     if found.blocked_unknown:
         yield (
             f"note: {found.blocked_unknown:,} were blocked and have no outcome: what milder decisions would have cost "

@@ -152,7 +152,8 @@ def train(
     manifest, champion, verdict, report = train_detector(
         settings, asked, data, reading, how, promote=promote, gate=gate, tracking=tracking
     )
-    board = manifest.training["experiment"]["leaderboard"]
+    experiment = manifest.training["experiment"]
+    board = experiment["leaderboard"]
     shown = {
         "version": manifest.version,
         "champion": champion,
@@ -160,13 +161,13 @@ def train(
         "report": str(report),
         "metrics": manifest.metrics,
         "leaderboard": board,
+        "chosen": experiment["chosen"],
     }
-    lines = [*leaderboard_lines(board), *metric_lines(manifest.version, manifest.metrics)]
+    lines = [*leaderboard_lines(board, experiment["chosen"]), *metric_lines(manifest.version, manifest.metrics)]
     if verdict is not None:
         lines += verdict_lines(verdict)
     if champion != manifest.version:
-        stays = f"{champion} stays champion" if champion else "there is no champion"
-        lines.append(f"{stays}; `sentinel models promote {manifest.version}` changes that")
+        lines.append(who_stays(champion, manifest.version, passed=verdict is None or verdict.passed))
     lines.append(f"its report: {report}")
     tell({**shown, "thresholds": manifest.thresholds, "certificate": manifest.certificate}, lines, as_json=as_json)
     warn_of(manifest.version, manifest.metrics)
@@ -256,6 +257,18 @@ def _effect_lines(effects: dict[str, Any]) -> list[str]:
         f"  saved a day          {saved['value']:,.2f}  (95 %: {saved['low']:,.2f} to {saved['high']:,.2f})",
         f"  work a day           {', '.join(work) or 'none'}",
     ]
+
+
+def who_stays(champion: str | None, version: str, *, passed: bool) -> str:
+    """Who decides after a training that promoted nobody, and the command that changes it.
+
+    >>> who_stays("v1", "v2", passed=True)
+    'v1 stays champion; `sentinel models promote v2` changes that'
+    >>> who_stays(None, "v1", passed=False)
+    'there is no champion; `sentinel models promote v1 --force --reason TEXT` changes that'
+    """
+    stays = f"{champion} stays champion" if champion else "there is no champion"
+    return f"{stays}; `sentinel models promote {version}{'' if passed else ' --force --reason TEXT'}` changes that"
 
 
 def told_apart(value: float, among: Sequence[float | None]) -> str:

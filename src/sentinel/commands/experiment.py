@@ -81,18 +81,26 @@ def with_learner(training: Training, name: str) -> Training:
     return training if isinstance(training.learner, kind) else msgspec.structs.replace(training, learner=kind())
 
 
-def leaderboard_lines(board: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The leaderboard of a manifest for people, a line each; empty where nothing was compared."""
+def leaderboard_lines(board: Sequence[Mapping[str, Any]], chosen: str) -> list[str]:
+    """The leaderboard of a manifest for people, a table and what was chosen; empty where nothing was compared."""
     if not board:
         return []
-    lines = ["leaderboard, on what the models of each fold had not seen:"]
+    width, fpr = max(len(one["name"]) for one in board), max(board[0]["recall"], key=float)
+    found = f"recall at {float(fpr):.0%} FPR"
+    lines = [
+        "leaderboard, on what the models of each fold had not seen:",
+        f"  {'':<{width}}  {'average precision':<25}  {found}  cards@100  s a fit  us a row",
+    ]
     for one in board:
-        precision, fpr = one["average_precision"], max(one["recall"], key=float)
-        cards = "" if one["card_precision_100"] is None else f"  card precision@100 {one['card_precision_100']:.3f}"
-        row = "" if one["row_us"] is None else f"  {one['row_us']:.1f} us a row"
+        value = one["average_precision"]
+        precision = f"{value['value']:.4f} ({value['low']:.4f} to {value['high']:.4f})"
         lines.append(
-            f"  {one['name']:<28} average precision {precision['value']:.4f} ({precision['low']:.4f} to "
-            f"{precision['high']:.4f})  recall at {float(fpr):.1%} false alarms {one['recall'][fpr]:.3f}{cards}"
-            f"  {one['fit_s']:.1f} s a fit{row}"
+            f"  {one['name']:<{width}}  {precision:<25}  {one['recall'][fpr]:>{len(found)}.3f}  "
+            f"{_or_dash(one['card_precision_100'], 3):>9}  {one['fit_s']:>7.1f}  {_or_dash(one['row_us'], 1):>8}"
         )
-    return lines
+    better = board[0]["name"] != chosen
+    return [*lines, f"chosen: {chosen}" + (", for no vote is surely better and quick enough" if better else "")]
+
+
+def _or_dash(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

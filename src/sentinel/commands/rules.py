@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sentinel.commands.registry_of_home import registry_of
-from sentinel.commands.thresholds import costs_of, past_of
+from sentinel.commands.thresholds import Period, costs_of, past_of
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition
 from sentinel.model.bundle import Manifest, read_manifest
@@ -23,9 +23,7 @@ def check_rules(settings: Settings, path: Path, version: str | None) -> tuple[Bo
     return book, manifest.version
 
 
-def backtest_rules(
-    settings: Settings, path: Path, version: str | None, costs: str | None, period: tuple[str | None, str | None]
-) -> Backtest:
+def backtest_rules(settings: Settings, path: Path, version: str | None, costs: str | None, period: Period) -> Backtest:
     """What the rules of a file would have done with what a version scored in a period; of the champion, without one.
 
     Raises InvalidDefinition for rules that cannot be read, InvalidInput for a period without decisions.

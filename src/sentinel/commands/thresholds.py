@@ -11,7 +11,7 @@ from sentinel.commands.progress import stages
 from sentinel.commands.registry_of_home import registry_of
 from sentinel.config import Settings
 from sentinel.errors import BundleProblem, InvalidDefinition, SentinelError
-from sentinel.events.times import bound_us, iso
+from sentinel.events.times import bound_us, duration_us, iso
 from sentinel.model.bundle import Manifest, read_manifest
 from sentinel.policy.costs import Costs
 from sentinel.policy.policies import AnyPolicy
@@ -25,6 +25,18 @@ from sentinel.review.what_if import WhatIf, what_if
 MOVABLE = (Action.CHALLENGE, Action.REVIEW, Action.BLOCK)
 _ROWS = 16
 _LATEST_US = 4_102_444_800_000_000  # 2100, up to which times are read
+
+
+class Period(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the log: what was received in [`since`, `until`), and what its silence says at `now_us`.
+
+    What was received more than `label_delay` ago, and nobody told anything of, counts as legitimate; None: as unknown.
+    """
+
+    since: str | None = None
+    until: str | None = None
+    label_delay: str | None = None
+    now_us: int
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,10 +55,8 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Consequences]
 
 
-def sweep_thresholds(
-    settings: Settings, version: str, moved: str, costs: str | None, period: tuple[str | None, str | None]
-) -> Sweep:
-    """The sweep of a version on the test part of its training, or, with a period, on what the log has of it.
+def sweep_thresholds(settings: Settings, version: str, moved: str, costs: str | None, period: Period) -> Sweep:
+    """The sweep of a version on the test part of its training, or, with an end of the period, on what the log has.
 
     `costs` are `name=value` with commas between, instead of those of its policy.
     Raises InvalidDefinition, InvalidInput.
@@ -55,7 +65,9 @@ def sweep_thresholds(
         raise InvalidDefinition(f"--move is {moved!r}; choose one of {', '.join(MOVABLE)}")
     manifest = _manifest(settings, version)
     own, priced = _thresholds(manifest), costs_of(manifest, costs)
-    if period == (None, None):
+    if period.since is None and period.until is None:
+        if period.label_delay is not None:
+            raise InvalidDefinition("--label-delay is for the log: give --from or --to as well")
         curve, on = _stored_curve(manifest), "the test part of its history"
     else:
         past, (since, until) = past_of(settings, manifest, period)
@@ -90,7 +102,7 @@ def ask_what_if(
     version: str,
     given: dict[Action, float | None],
     costs: str | None,
-    period: tuple[str | None, str | None],
+    period: Period,
 ) -> WhatIf:
     """What other thresholds would have done with what a version scored in a period; its own, where none are given.
 
@@ -158,15 +170,18 @@ def _read(manifest: Manifest, found: Any, kind: Any) -> Any:
 
 
 def past_of(
-    settings: Settings, manifest: Manifest, period: tuple[str | None, str | None], beside: Beside | None = None
+    settings: Settings, manifest: Manifest, period: Period, beside: Beside | None = None
 ) -> tuple[PastScores, tuple[str, str]]:
     """What a version scored in a period of the log, and the period in words; `beside` takes the same decisions."""
-    since = 0 if period[0] is None else bound_us(period[0], "--from")
-    until = _LATEST_US if period[1] is None else bound_us(period[1], "--to")
+    since = 0 if period.since is None else bound_us(period.since, "--from")
+    until = _LATEST_US if period.until is None else bound_us(period.until, "--to")
     if until <= since:
-        raise InvalidDefinition(f"--to ({period[1]}) must be later than --from ({period[0]})")
+        raise InvalidDefinition(f"--to ({period.until}) must be later than --from ({period.since})")
+    delay_us = None if period.label_delay is None else duration_us(period.label_delay)
     with closing(FileLogReader(log_folder(settings.home))) as log, stages() as stage:
         told: Callable[[int, int], None] = lambda done, of: stage("entries", done, of)  # noqa: E731
         past = past_scores(log, manifest.version, manifest.plan.schema, (since, until), told, beside)
+    if delay_us is not None:
+        past = past.with_silence(period.now_us - delay_us)
     said = (iso(int(past.received_us[0])), iso(int(past.received_us[-1])))
-    return past, (iso(since) if period[0] else said[0], iso(until) if period[1] else said[1])
+    return past, (iso(since) if period.since else said[0], iso(until) if period.until else said[1])

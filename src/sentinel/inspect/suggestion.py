@@ -18,6 +18,7 @@ _DAY_US = 86_400_000_000
 _WINDOWS = (("10m", 1 / 144), ("1h", 1 / 24), ("6h", 0.25), ("1d", 1.0), ("7d", 7.0), ("30d", 30.0), ("90d", 90.0))
 _SHARES = (0.15, 0.2, 0.25, 0.3)
 _ENOUGH_FRAUDS = 5
+_RARE_SHARE = 0.2  # a word that is rarer may be that of frauds
 _LONGEST_NAME = 60
 _SEVERAL = {"keys": Role.KEY, "categories": Role.CATEGORY, "numbers": Role.NUMBER}
 _NEARLY_ALL = 0.999
@@ -73,6 +74,8 @@ def draft_of(found: Found, roles: Roles, reading: Reading) -> Draft | None:
         given["outcome_time"] = fields[outcome_time]
     given |= _amount(amount, fields[amount_name]) | _times(roles.times)
     schema = Schema(**given)  # type: ignore[arg-type]
+    if roles.column(Role.LABEL) is None:
+        notes.append(_no_label(found, roles))
     notes += _said(roles, amount, reading.timezone)
     return Draft(
         schema=schema, roles=roles, left=roles.left, remarks=tuple(_private(found, fields, schema)), notes=tuple(notes)
@@ -91,6 +94,19 @@ def _private(found: Found, fields: Mapping[str, str], schema: Schema) -> Iterato
             f"secret={_as_python(addresses)}, keep_domain={_as_python(addresses)} hides e-mail addresses with "
             "SENTINEL_HASH_KEY; personal={...} keeps them to be erased (docs/security.md)"
         )
+
+
+def _no_label(found: Found, roles: Roles) -> str:
+    """That no label was found, and which column of two words, one of them rare, might be one."""
+    said = "no column is a label: nothing can be trained until one is (--map COLUMN=is_fraud)"
+    able = [one for one in roles.columns(Role.CATEGORY) if len(found.column(one).words or ()) == 2]
+    counts = {one: found.column(one).words or {} for one in able}
+    likely = [one for one, words in counts.items() if min(words.values()) <= _RARE_SHARE * sum(words.values())]
+    if not likely:
+        return said
+    words = sorted(counts[likely[0]].items(), key=lambda one: one[1])
+    told = " and ".join(f"{n:,} rows say {word}" for word, n in words)
+    return f"{said}; could it be {likely[0]}? {told}. Until then it is a feature, which would tell the model the truth"
 
 
 def _likely_id(found: Found) -> str | None:
@@ -191,8 +207,6 @@ def _said(roles: Roles, amount: ColumnFound, timezone: str | None) -> Iterator[s
         yield f"times have no offset: they are read as of {timezone}, which the detector says"
     elif times is not None and not times.has_offset:
         yield "times have no offset: they are read as UTC unless --timezone says where they were written"
-    if roles.column(Role.LABEL) is None:
-        yield "no column is a label: nothing can be trained until one is (--map COLUMN=is_fraud)"
     if roles.label_problem is not None:
         yield roles.label_problem
     if amount.least is not None and amount.least < 0:

@@ -10,11 +10,13 @@ from sentinel.errors import InvalidInput
 from sentinel.events.schema import Schema
 from sentinel.events.times import iso
 from sentinel.policy.sample import Sample
+from sentinel.policy.thresholds import ACTIONS, Action
 from sentinel.record.entries import Decided, decided_in, outcome_rows, revoked_rows, schema_id
 from sentinel.record.log import Follower, Kind, LogReader, Record
 from sentinel.record.views.rows import KeyReader
 
 UNKNOWN = -1
+_BLOCK = ACTIONS.index(Action.BLOCK)
 
 
 class PastScores(NamedTuple):
@@ -42,6 +44,14 @@ class PastScores(NamedTuple):
         return PastScores(
             self.scores[rows], self.levels[rows], self.received_us[rows], self.amounts[rows], self.labels[rows]
         )
+
+    def with_silence(self, before_us: int) -> "PastScores":
+        """The same, where silence about what was received before that moment means legitimate.
+
+        Not about what was blocked: nobody could tell of it.
+        """
+        silent = (self.labels == UNKNOWN) & (self.received_us < before_us) & (self.levels != _BLOCK)
+        return self._replace(labels=np.where(silent, np.int8(0), self.labels))
 
     def sample(self) -> Sample:
         """Those of which it is known what they cost, standing for all of the same time. At least one is needed."""

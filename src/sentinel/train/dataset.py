@@ -1,6 +1,6 @@
 """The training set: a history replayed through the feature kernel, and split by time, or at random."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,13 +96,17 @@ class Dataset:
 
 
 def build_dataset(detector: Detector, history: History, progress: Progress) -> Dataset:
-    """Split, learn the categories on the training part, replay everything once."""
+    """Split, learn the categories on the training part, replay everything once.
+
+    Raises DataProblem, before anything is replayed, where a part has no fraud or nothing else.
+    """
     frame = history.frame
     if detector.schema.label not in frame.columns:
         raise DataProblem(f"the history has no {detector.schema.label}; say which column it is with --map")
     labels = frame[detector.schema.label].fill_null(-1).to_numpy().astype(np.int8)
     times = np.maximum.accumulate(frame[detector.schema.time].to_numpy())  # what came late is of when it came
     places = parts_of(detector.training, times, labels)
+    _check_labels(labels, places)
     plan = detector.plan(learn_vocabulary(detector, frame[places[0]]))
     store = MemoryStore(plan)
     rows = replay(store, columns_of_frame(detector.schema, frame, detector.trusts, history.context), progress)
@@ -112,13 +116,25 @@ def build_dataset(detector: Detector, history: History, progress: Progress) -> D
         _part(rows[place], labels[place], times[place], None if cards is None else cards[place], amounts[place])
         for place in places
     )
-    for name, part in (("training", train), ("validation", validation), ("test", test)):
-        if part.frauds == 0 or part.frauds == len(part):
+    return Dataset(plan, train, validation, test, store)
+
+
+def _check_labels(labels: NDArray[np.int8], places: Sequence[NDArray[np.int64]]) -> None:
+    """Raise DataProblem where the labels (n,), 1, 0 or -1, have one kind alone, in all or in a part of the history."""
+    labelled, frauds = int(np.count_nonzero(labels != -1)), int(np.count_nonzero(labels == 1))
+    if frauds in (0, labelled):
+        raise DataProblem(
+            f"all of the {labelled:,} labelled transactions are {'fraud' if frauds else 'legitimate'}, so there is "
+            "nothing to tell apart; see what `sentinel inspect` says of the label, and whether this column is it"
+        )
+    for name, place in zip(("training", "validation", "test"), places, strict=True):
+        part = labels[place]
+        labelled, frauds = int(np.count_nonzero(part != -1)), int(np.count_nonzero(part == 1))
+        if frauds in (0, labelled):
             raise DataProblem(
-                f"the {name} part has {part.frauds} frauds among {len(part)} labelled transactions; "
+                f"the {name} part has {frauds} frauds among {labelled} labelled transactions; "
                 "both kinds are needed: bring a longer history, or change the shares in Training"
             )
-    return Dataset(plan, train, validation, test, store)
 
 
 def parts_of(
@@ -126,11 +142,15 @@ def parts_of(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Row numbers, ascending, of the training, validation and test part of n rows in order of time.
 
-    `labels` (n,) are 1, 0, or -1 where there is none. Raises DataProblem where there is too little for three parts.
+    `labels` (n,) are 1, 0, or -1 where there is none. What is newer than all labels, because none can be there yet,
+    belongs to the test part, and takes nothing of its share. Raises DataProblem where there is too little for three
+    parts.
     """
     if training.split == "random":
         return _at_random(labels, training)
-    first, second, third, fourth = _borders(training, time_us)
+    known = np.flatnonzero(labels != -1)
+    upto = int(known[-1]) + 1 if len(known) else len(labels)
+    first, second, third, fourth = _borders(training, time_us[:upto])
     return np.arange(first), np.arange(second, third), np.arange(fourth, len(time_us))
 
 

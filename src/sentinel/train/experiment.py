@@ -78,8 +78,8 @@ class Found:
 
     `trainings` were fitted to make `model`; `calibration` belongs to it. `held` has the rows that the models of the
     folds had not seen, m of them, which are a `share` of the transactions of their time; `scores` float32 (m,) are
-    theirs, calibrated, and `raw_scores` are not. Where the model is not refitted, it is
-    that of the newest fold.
+    theirs, calibrated, and `raw_scores` are not. Where the model is not refitted, it is that of the newest fold.
+    `chosen` is the name of its line on the leaderboard.
     """
 
     model: Fitted
@@ -91,6 +91,7 @@ class Found:
     share: float
     folds: list[dict[str, Any]]
     board: list[Entry]
+    chosen: str
     trials: int
     is_refitted: bool
 
@@ -131,6 +132,7 @@ def explore(data: Dataset, training: Training, how: Experiment, setting: Setting
         share=len(held) / data.transactions if training.split == "random" else len(part) / len(part.all_rows),
         folds=[_facts(part, fold) for fold in folds],
         board=board,
+        chosen=chosen.name,
         trials=trials,
         is_refitted=is_refitted,
     )

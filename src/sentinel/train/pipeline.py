@@ -173,6 +173,7 @@ def _told(how: Experiment, found: Found) -> dict[str, Any]:
         "refit": how.refit if found.is_refitted else "none",
         "folds": found.folds,
         "trials": found.trials,
+        "chosen": found.chosen,
         "models": msgspec.to_builtins(found.trainings),
         "calibrated": msgspec.to_builtins(found.calibration),
         "leaderboard": msgspec.to_builtins(found.board),

@@ -141,7 +141,12 @@ def test_by_amount_card_and_date_through_the_server(home, tmp_path, post):
         ("transaction_id,stage\nt1,second thoughts\n", [], "--stages"),
         ("transaction_id\nt1\n", ["--match", "date"], "beside the date one at least"),
         ("transaction_id\nt1\n", ["--match", "iban"], "match by id"),
-        ("transaction_id\nt1\n", ["--map", "a=b"], "--map: a=b"),
+        ("transaction_id\nt1\n", ["--map", "a=b"], "has no column 'a'"),
+        (
+            "transaction_id,told\nt1,x\n",
+            ["--map", "told=seen"],
+            "'told' cannot be 'seen'; a column can be transaction_id",
+        ),
         ("transaction_id\nt1\n", ["--batch", "a b"], "batch"),
         ("transaction_id\nt1\n", ["--source", "the bank"], "source"),
         ("transaction_id\nt1\n", ["--stages", "won"], "is no STAGE=1"),

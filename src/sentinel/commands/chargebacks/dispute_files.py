@@ -82,7 +82,10 @@ def disputes_in(
         f"{column}={field}" for column, field in reading.renames.items() if field not in known or column not in present
     ]
     if strangers:
-        raise DataProblem(f"--map: {strangers[0]}; columns: {', '.join(present)}; names: {', '.join(known)}")
+        column, _, field = strangers[0].partition("=")
+        if column not in present:
+            raise DataProblem(f"--map: {path} has no column {column!r}; it has {', '.join(present)}")
+        raise DataProblem(f"--map: {column!r} cannot be {field!r}; a column can be {', '.join(known)}")
     column_of = columns_for(known, schema, reading.renames, present)
     missing = [field for field in fields if field not in column_of]
     if missing:

@@ -29,6 +29,7 @@ OUTCOME_TIME = "log.outcome_time"
 """The column of the outcome's time where the schema names none."""
 
 _WORDS = tuple(map(str, ACTIONS))
+_FRAME_ROWS = 2_048
 _decode_fields = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _decode_one = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -120,53 +121,64 @@ class HistoryRows:
         )
 
     def of_log(self, pages: Iterator[Sequence[Record]]) -> Iterator[pl.DataFrame]:
-        """The decisions of these records, in their order; nothing of erased subjects."""
-        for page in pages:
-            parts = [self._of_batch(record, decided) for record, decided in batches_of(page)]
-            if parts:
-                yield pl.concat(parts)
+        """The decisions of these records, in their order; nothing of erased subjects.
 
-    def _of_batch(self, record: Record, decided: Decided) -> pl.DataFrame:
-        n = record.rows
-        fields = _decode_fields(b"[%b]" % b",".join(decided.contents))
-        kept = [not self._is_erased(one, record.position) for one in fields]
-        scores = np.frombuffer(decided.scores, "<f8")
-        deciders = [decided.deciders[which] for which in decided.by]
+        Batches of one row are as many as requests that came alone: a frame is made of many of them.
+        """
+        for page in pages:
+            batches: list[tuple[Record, Decided]] = []
+            rows = 0
+            for record, decided in batches_of(page):
+                batches.append((record, decided))
+                rows += record.rows
+                if rows >= _FRAME_ROWS:
+                    yield self._of_batches(batches)
+                    batches, rows = [], 0
+            if batches:
+                yield self._of_batches(batches)
+
+    def _of_batches(self, batches: Sequence[tuple[Record, Decided]]) -> pl.DataFrame:
+        fields = _decode_fields(b"[%b]" % b",".join(content for _, one in batches for content in one.contents))
+        positions = [record.position + n for record, _ in batches for n in range(record.rows)]
+        kept = [not self._is_erased(one, position) for one, position in zip(fields, positions, strict=True)]
+        deciders = [one.deciders[which] for _, one in batches for which in one.by]
+        levels = [level for _, one in batches for level in one.levels]
+        blocked = [_WORDS[level] == "block" for level in levels]
         columns = {
             name: pl.Series(name, [_as_told(one.get(name), kind) for one in fields], kind, strict=False)
             for name, kind in self._types.items()
         }
         columns |= {
-            POSITION: pl.Series(range(record.position, record.position + n), dtype=pl.Int64),
-            RECEIVED: pl.repeat(record.received_us, n, dtype=pl.Int64, eager=True),
-            PART: pl.repeat(str(self._survey.part), n, dtype=pl.String, eager=True),
-            DECISION: pl.Series([_WORDS[level] for level in decided.levels], dtype=pl.String),
-            SCORE: pl.Series(scores, dtype=pl.Float64),
+            POSITION: pl.Series(positions, dtype=pl.Int64),
+            RECEIVED: pl.Series([record.received_us for record, _ in batches for _ in range(record.rows)]),
+            PART: pl.repeat(str(self._survey.part), len(fields), dtype=pl.String, eager=True),
+            DECISION: pl.Series([_WORDS[level] for level in levels], dtype=pl.String),
+            SCORE: pl.Series(np.concatenate([np.frombuffer(one.scores, "<f8") for _, one in batches])),
             VERSION: pl.Series([one.model_version for one in deciders], dtype=pl.String),
             DEGRADED: pl.Series([one.degraded for one in deciders], dtype=pl.String),
             VARIANT: pl.Series([one.variant for one in deciders], dtype=pl.String),
-            LATE: pl.Series([bool(one) for one in decided.late], dtype=pl.Boolean),
-            BLOCKED: pl.Series([_WORDS[level] == "block" for level in decided.levels], dtype=pl.Boolean),
+            LATE: pl.Series([bool(late) for _, one in batches for late in one.late], dtype=pl.Boolean),
+            BLOCKED: pl.Series(blocked, dtype=pl.Boolean),
         }
-        columns |= self._truths(record, fields, columns[BLOCKED].to_list(), kept)
-        columns |= self._draws(decided, columns[self._schema.label].to_list(), fields, kept)
-        columns |= self._features(decided, n)
+        columns |= self._truths(positions, fields, blocked, kept)
+        columns |= self._draws(_drawn(batches), columns[self._schema.label].to_list(), fields, kept)
+        columns |= self._features([one for _, one in batches], len(fields))
         return pl.DataFrame([columns[name].alias(name) for name in self.columns]).filter(pl.Series(kept))
 
     def _truths(
-        self, record: Record, fields: Sequence[dict[str, Any]], blocked: Sequence[bool], kept: Sequence[bool]
+        self, positions: Sequence[int], fields: Sequence[dict[str, Any]], blocked: Sequence[bool], kept: Sequence[bool]
     ) -> dict[str, pl.Series]:
         schema, known = self._schema, self._survey.known
         labels: list[str | None] = []
         truths: list[Truth | None] = []
         told = []
-        for n, one in enumerate(fields):
-            truth = known.truth(record.position + n)
+        for n, (position, one) in enumerate(zip(positions, fields, strict=True)):
+            truth = known.truth(position)
             if truth is None and (truth := known.truth_of_id(one[schema.id])) is not None:
                 self.counts.matched += 1
             time_us = int(one[schema.time])
             label = self._labelling.label(truth, time_us, was_blocked=blocked[n])
-            told.append(told_text(known.told(record.position + n)))
+            told.append(told_text(known.told(position)))
             truths.append(truth if label is not None else None)
             labels.append(None if label is None else self._words[label])
             if kept[n]:
@@ -183,10 +195,10 @@ class HistoryRows:
         return found
 
     def _draws(
-        self, decided: Decided, labels: Sequence[str | None], fields: Sequence[dict[str, Any]], kept: Sequence[bool]
-    ) -> dict[str, pl.Series]:
+        self, by_place: Mapping[int, Drawn], labels: Sequence[str | None], fields: Sequence[dict[str, Any]],
+        kept: Sequence[bool],
+    ) -> dict[str, pl.Series]:  # fmt: skip
         """Who was held out, and for how many transactions each stands: one that could have been, for none beside."""
-        by_place = {one.place: one for one in decided.drawn}
         weights: list[float | None] = [None if label is None else 1.0 for label in labels]
         for place, drawn in by_place.items():
             label = None if labels[place] is None else int(labels[place] == self._words[1])
@@ -207,22 +219,26 @@ class HistoryRows:
         counts.count(label, is_mature=is_mature)
         counts.blocked_unknown += label is None and is_mature and was_blocked
 
-    def _features(self, decided: Decided, n: int) -> dict[str, pl.Series]:
+    def _features(self, batches: Sequence[Decided], n: int) -> dict[str, pl.Series]:
         """By column, what was known then; null where the model had no such feature."""
-        by = np.frombuffer(decided.by, np.uint8)
-        values = {name: np.full(n, np.nan) for name in self._names}
-        present = {name: np.zeros(n, bool) for name in self._names}
-        for which, decider in enumerate(decided.deciders):
-            names = self._survey.names[decider.model_version]
-            if names is None or len(names) != decider.features:
-                continue
-            where = by == which
-            rows = np.frombuffer(decided.features[which], "<f8").reshape(-1, decider.features)
-            for column, name in enumerate(names):
-                values[name][where] = rows[:, column]
-                present[name][where] = True
+        column_of = {name: column for column, name in enumerate(self._names)}
+        values = np.full((n, len(self._names)), np.nan)
+        present = np.zeros((n, len(self._names)), bool)
+        begin = 0
+        for decided in batches:
+            by = np.frombuffer(decided.by, np.uint8)
+            for which, decider in enumerate(decided.deciders):
+                names = self._survey.names[decider.model_version]
+                if names is None or len(names) != decider.features:
+                    continue
+                columns = np.array([column_of[name] for name in names])
+                where = np.ix_(begin + np.flatnonzero(by == which), columns)
+                values[where] = np.frombuffer(decided.features[which], "<f8").reshape(-1, decider.features)
+                present[where] = True
+            begin += len(by)
         return {
-            f"{FEATURE}{name}": pl.Series(values[name]).set(~pl.Series(present[name]), None) for name in self._names
+            f"{FEATURE}{name}": pl.Series(values[:, column]).set(~pl.Series(present[:, column]), None)
+            for name, column in column_of.items()
         }
 
     def _is_erased(self, fields: Mapping[str, Any], position: int) -> bool:
@@ -259,6 +275,16 @@ class EventRows:
 
     def _is_erased(self, fields: Mapping[str, Any], position: int) -> bool:
         return any(position < self._erased.get((key, fields.get(key) or ""), -1) for key in self._subjects)
+
+
+def _drawn(batches: Sequence[tuple[Record, Decided]]) -> dict[int, Drawn]:
+    """By its place among the rows of these batches, each that could have been held out."""
+    found: dict[int, Drawn] = {}
+    begin = 0
+    for record, decided in batches:
+        found |= {begin + one.place: one for one in decided.drawn}
+        begin += record.rows
+    return found
 
 
 def field_types(schema: Schema) -> dict[str, Any]:

@@ -9,18 +9,19 @@ from numpy.typing import NDArray
 from sentinel.inspect.charts import CALM, LOUD, meter
 from sentinel.inspect.html_parts import table
 from sentinel.model.reasons import Explainer
-from sentinel.model.reference import ColumnReference, Reference, bin_counts, ordered_values
+from sentinel.model.reference import ColumnReference, Kind, Reference, bin_counts, ordered_values
 from sentinel.review.drift_bounds import psi
 from sentinel.train.measured import Measured
-from sentinel.train.report.curves import swarm
+from sentinel.train.report.curves import GREEN, swarm
 
 _EXPLAINED, _DOTS = 800, 140
 _SHOWN, _SWARMED, _MISSES, _REASONS = 20, 12, 8, 4
 _MISSING = "#c9ced6"
 
 
-def importance(measured: Measured, names: Sequence[str], explainer: Explainer, seed: int = 42) -> Iterator[str]:
+def importance(measured: Measured, reference: Reference, explainer: Explainer, seed: int = 42) -> Iterator[str]:
     """How much each feature moves the log-odds on average, and in which direction its values do."""
+    names, kinds = [one.name for one in reference.features], [one.kind for one in reference.features]
     chosen = _some(measured, seed)
     rows = measured.rows[chosen]
     added = explainer.contributions(rows)
@@ -36,21 +37,22 @@ def importance(measured: Measured, names: Sequence[str], explainer: Explainer, s
     yield "<p>Each dot is a row: to the right it spoke for fraud. "
     yield f'<span class="key" style="background:{CALM}"></span>low values'
     yield f'<span class="key" style="background:{LOUD}"></span>high values'
+    yield f'<span class="key" style="background:{GREEN}"></span>a category, which is neither'
     yield f'<span class="key" style="background:{_MISSING}"></span>missing</p>'
     few = slice(None, None, max(len(chosen) // _DOTS, 1))
     top = order[:_SWARMED]
-    yield swarm(
-        [names[n] for n in top], [added[few, n] for n in top], [_shades(rows[few, n]) for n in top], "log-odds"
-    )  # fmt: skip
+    colours = [_shades(rows[few, n], kinds[n]) for n in top]
+    yield swarm([names[n] for n in top], [added[few, n] for n in top], colours, "log-odds")
 
 
 def drift(measured: Measured, reference: Reference) -> Iterator[str]:
-    """How the rows differ from those of the training part, by the population stability index."""
+    """How the rows differ from those that were learned from, by the population stability index."""
     found = [(_psi(column, measured.rows[:, n]), column) for n, column in enumerate(reference.features)]
     found.append((_psi(reference.score, measured.scores), reference.score))
     found = sorted((one for one in found if one[1].kind != "time"), key=lambda one: -one[0])
-    yield "<h2>Drift</h2><p>Population stability index of these rows against the training part; of the score, against "
-    yield "the validation part. Above 0.1 something has moved, above 0.25 it is another distribution.</p>"
+    yield "<h2>Drift</h2><p>Population stability index of these rows against what the model learned from; of the "
+    yield "score, against the part of its history after that. Above 0.1 something has moved, above 0.25 it is another "
+    yield "distribution.</p>"
     rows = [
         (
             f"{meter(value / 0.5, LOUD if value > 0.25 else CALM)}{value:.4f}", _usual(column),
@@ -58,7 +60,7 @@ def drift(measured: Measured, reference: Reference) -> Iterator[str]:
         )
         for value, column in found[:_SHOWN]
     ]  # fmt: skip
-    yield table(("PSI", "mean in training", "feature"), rows)
+    yield table(("PSI", "mean in learning", "feature"), rows)
 
 
 def worst_misses(measured: Measured, names: Sequence[str], explainer: Explainer | None) -> Iterator[str]:
@@ -92,8 +94,13 @@ def _some(measured: Measured, seed: int) -> NDArray[np.int64]:
     return rng.permutation(np.concatenate(chosen))
 
 
-def _shades(values: NDArray[np.float32]) -> list[str]:
-    """A colour for each value, by its rank among the others; equal values are in the middle of their ranks."""
+def _shades(values: NDArray[np.float32], kind: Kind) -> list[str]:
+    """A colour for each value, by its rank among the others; equal values are in the middle of their ranks.
+
+    Codes of a category have no order: all of them have one colour.
+    """
+    if kind == "categorical":
+        return [_MISSING if np.isnan(value) else GREEN for value in values]
     present = np.sort(values[~np.isnan(values)])
     below, upto = (np.searchsorted(present, values, side=side) for side in ("left", "right"))
     ranks = (below + upto) / 2 / max(len(present), 1)

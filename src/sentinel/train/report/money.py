@@ -12,6 +12,8 @@ from sentinel.train.report.curves import CALM, GREEN, Axis, Curve, Mark, plot
 from sentinel.train.report.quality import ranked
 
 _DAY_US = 86_400_000_000
+_MOST_COST = 1.5
+"""Up to where the cost is drawn, as a share of that without a model."""
 
 
 def cost_and_capacity(measured: Measured, thresholds: Thresholds, costs_of_each: Costs) -> Iterator[str]:
@@ -35,7 +37,9 @@ def cost_and_capacity(measured: Measured, thresholds: Thresholds, costs_of_each:
     marks.append(Mark(f"review: {share[at_own]:.0%}", own, float(share[at_own]), is_left=own < alarms[best]))
     recall, precision = ranked(scores, labels)
     yield "<h2>Cost and capacity</h2><div class='two'>"
-    yield plot([Curve("cost", alarms, share)], axis, Axis("cost, 1 is without a model", 0, 1.5), marks)
+    shown = slice(0, int(np.flatnonzero(share <= _MOST_COST)[-1]) + 2)
+    height = Axis("cost, 1 is without a model", 0, _MOST_COST)
+    yield plot([Curve("cost", alarms[shown], share[shown])], axis, height, marks)
     curves = [Curve("recall", alarms[1:], recall, CALM), Curve("precision", alarms[1:], precision, GREEN)]
     found = float(np.mean(scores[labels == 1] >= thresholds.review))
     yield plot(curves, axis, Axis("share", 0, 1), [Mark("review", own, found)])

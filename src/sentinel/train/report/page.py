@@ -38,7 +38,7 @@ def report_of(bundle: Bundle, measured: Measured, explainer: Explainer | str) ->
     if isinstance(explainer, str):
         parts.append(f'<h2>Importance</h2><p class="note">{escape(explainer)}</p>')
     else:
-        parts += importance(measured, plan.names, explainer)
+        parts += importance(measured, bundle.reference, explainer)
     parts += worst_misses(measured, plan.names, None if isinstance(explainer, str) else explainer)
     return whole_page(f"{bundle.manifest.version} of {bundle.manifest.detector}", parts)
 

@@ -10,7 +10,8 @@ from sentinel.errors import UnknownVersion
 from sentinel.events.card_numbers import quoted
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment
-from sentinel.policy.thresholds import Share, Thresholds
+from sentinel.policy.policies import AnyPolicy
+from sentinel.policy.thresholds import Action, Share, Thresholds
 from sentinel.transport.http.admin.changes import Changes
 from sentinel.transport.http.bodies import REASON, VERSION, read_as, shown_body
 from sentinel.transport.http.replies import ok
@@ -97,8 +98,8 @@ def add_models(router: APIRouter, changes: Changes) -> None:
         if asked.variant not in ("a", "b"):
             raise UnknownVersion(f"variant is {quoted(asked.variant)}; give a, the champion, or b, the challenger")
         chosen = _chosen(asked)
-        if asked.challenge is not None:
-            _check_challenges(changes, asked.variant)
+        if asked.challenge is not None or asked.block is not None:
+            _check_declared(changes, asked)
         await changes.make(request, lambda deployment: deployment.with_thresholds(chosen, asked.variant))
         return await thresholds()
 
@@ -124,13 +125,21 @@ def _chosen(asked: ThresholdsBody) -> Thresholds | None:
     return Thresholds(asked.review, asked.block, asked.challenge)
 
 
-def _check_challenges(changes: Changes, variant: str) -> None:
-    """Raise UnknownVersion where the variant's detector never challenges: its callers know no such answer."""
+def _check_declared(changes: Changes, asked: ThresholdsBody) -> None:
+    """Raise UnknownVersion where the variant's detector never challenges or blocks: its callers know no such answer."""
     lineup = changes.api.predictor.lineup
     if lineup is None:
         raise UnknownVersion("no model is loaded yet; ask again in a moment")
-    contender = lineup.champion if variant == "a" else lineup.challenger
-    if contender is not None and contender.bundle.thresholds.challenge is None:
+    contender = lineup.champion if asked.variant == "a" else lineup.challenger
+    if contender is None:
+        return
+    policy = contender.bundle.manifest.policy
+    if asked.block is not None and policy and Action.BLOCK not in msgspec.convert(policy, AnyPolicy).actions:
+        raise UnknownVersion(
+            f"{contender.version} never blocks, so its callers do not know that answer: leave block out, or declare it "
+            "in the detector's policy and train anew"
+        )
+    if asked.challenge is not None and contender.bundle.thresholds.challenge is None:
         raise UnknownVersion(
             f"{contender.version} never challenges, so its callers do not know that answer: leave challenge out, or "
             "declare it in the detector's policy and train anew"
