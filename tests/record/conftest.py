@@ -6,7 +6,8 @@ from secrets import token_hex
 
 import pytest
 
-from sentinel.record.kafka.connection import Place, client_settings
+from sentinel.record.kafka.connection import client_settings
+from sentinel.record.kafka.place import Place
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sentinel.errors import StorageProblem
-from sentinel.record.kafka.connection import PATIENCE_S, Place
+from sentinel.record.kafka.connection import PATIENCE_S
 from sentinel.record.kafka.message import Found, headers_of
+from sentinel.record.kafka.place import Place
 from sentinel.record.kafka.topics import LARGEST
 
 _AT_ONCE = 64  # records of a transaction, at most

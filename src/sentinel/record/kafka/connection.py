@@ -1,41 +1,18 @@
-"""Where Kafka is, what the topics of a log are called there, and what its faults are in our words."""
+"""The settings of every client of Kafka, and its faults in our words."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
 
-import msgspec
 from confluent_kafka import KafkaException
 
 from sentinel.errors import StorageProblem
+from sentinel.record.kafka.place import Place
 
 PATIENCE_S = 10.0
 """How long Kafka may take to answer before it counts as away."""
 
 _VARIABLE = "SENTINEL_KAFKA_"
 _OWN = {"PREFIX"}
-
-
-class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One log in Kafka: host:port of some brokers, what its topics' names begin with, and its partition."""
-
-    servers: str
-    prefix: str = ""
-    partition: int = 0
-
-    @property
-    def decisions(self) -> str:
-        """The topic of the records."""
-        return f"{self.prefix}decisions"
-
-    @property
-    def standing(self) -> str:
-        """The compacted topic of the newest record of each standing name."""
-        return f"{self.prefix}decisions-standing"
-
-    @property
-    def spoken(self) -> str:
-        """How it is named to people."""
-        return f"partition {self.partition} of the topic {self.decisions} at {self.servers}"
 
 
 def client_settings(place: Place, environment: Mapping[str, str]) -> dict[str, object]:

@@ -11,13 +11,13 @@ import msgspec
 
 from sentinel.errors import LogDamaged, StorageProblem
 from sentinel.record.kafka.committer import Committer, Fenced, Waiting
-from sentinel.record.kafka.connection import Place
 from sentinel.record.kafka.message import Found, Inputs
+from sentinel.record.kafka.place import Place
 from sentinel.record.kafka.reader import KafkaLogReader
 from sentinel.record.kafka.standing import WRITER, StandingTopic, Writer
 from sentinel.record.kafka.topics import LARGEST, prepare
 from sentinel.record.log import Record
-from sentinel.record.segment import NO_CHAIN, encode, seed_of
+from sentinel.record.segment import NO_CHAIN, Stored, chain_of, encode, seed_of
 
 _RECENT_BYTES = 32 << 20
 _LAST_S = 5.0
@@ -85,17 +85,30 @@ class KafkaLog(KafkaLogReader):
         given = known if inputs is None else inputs
         position = 1 if before is None else before.next
         chain = NO_CHAIN if before is None else before.chain_behind
-        record = Record(position, kind, rows, received_us, body, chain)
-        value, chain = encode(record, name, self._durable, self._seed)
-        if len(value) > LARGEST:
-            raise StorageProblem(f"a record of {len(value)} bytes is larger than a message may be ({LARGEST})")
-        found = Found(_UNWRITTEN, record._replace(chain=chain), name, self.log_id, given)
-        with self._changing:
-            self._pending.append(found)
-        self._committing.put(Waiting(found, value))
+        found = self._put(Record(position, kind, rows, received_us, body, chain), name, self._durable, given)
         if standing:
             self._wait_for(found)
         return position
+
+    def take(self, stored: Stored) -> None:
+        """Append a record of a log of files of this id, as it is there. Raises LogDamaged if it does not fit."""
+        before = self._last()
+        position = 1 if before is None else before.next
+        chain = NO_CHAIN if before is None else before.chain_behind
+        if stored.record.position != position or chain_of(stored, chain) != stored.record.chain:
+            raise LogDamaged(f"position {position}: the record does not continue the one before it", "", position)
+        self._put(stored.record._replace(chain=chain), stored.standing, stored.durable, {})
+
+    def _put(self, record: Record, name: str, durable: int, inputs: Inputs) -> Found:
+        """Hand over a record that bears the chain before it."""
+        value, chain = encode(record, name, durable, self._seed)
+        if len(value) > LARGEST:
+            raise StorageProblem(f"a record of {len(value)} bytes is larger than a message may be ({LARGEST})")
+        found = Found(_UNWRITTEN, record._replace(chain=chain), name, self.log_id, inputs)
+        with self._changing:
+            self._pending.append(found)
+        self._committing.put(Waiting(found, value))
+        return found
 
     def clock(self, now_us: int) -> int:
         """The time now for `write`: that of the last record, when the machine's clock ran backwards."""
@@ -196,6 +209,14 @@ class KafkaLog(KafkaLogReader):
                 "log, with another SENTINEL_KAFKA_PREFIX and another --home",
                 "", 1,
             )  # fmt: skip
+        end = 1 if newest is None else newest.next
+        if missing := [name for name, record in standing.items() if record.position >= end]:
+            raise LogDamaged(
+                f"{self.place.spoken} ends before position {end}, and {missing[0]!r} stands behind it: its newest "
+                "entries are missing, or the topic was made anew; put it back, or begin another log with another "
+                "SENTINEL_KAFKA_PREFIX and another --home",
+                "", end,
+            )  # fmt: skip
         with self._changing:
             self._pending.clear()
             self._recent.clear()
@@ -204,6 +225,11 @@ class KafkaLog(KafkaLogReader):
 
     def _note(self, committed: Sequence[Found]) -> None:
         """These are committed: in the committer's thread."""
+        if committed[0].offset < self._tip[1]:
+            self._give_up(
+                StorageProblem(f"{self.place.spoken} was made anew while it was written: this is another log")
+            )
+            return
         with self._changing:
             for found in committed:
                 self._pending.popleft()

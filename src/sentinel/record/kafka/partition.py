@@ -9,7 +9,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient
 
 from sentinel.errors import StorageProblem
-from sentinel.record.kafka.connection import PATIENCE_S, Place, naming_faults
+from sentinel.record.kafka.connection import PATIENCE_S, naming_faults
+from sentinel.record.kafka.place import Place
 
 _LOOK_S = 0.05
 _FETCH_WAIT_MS = 10  # how long the broker holds back an answer at the end: a read elsewhere has to wait for it

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from threading import RLock
 
 from sentinel.errors import LogDamaged, StorageProblem
-from sentinel.record.kafka.connection import Place
 from sentinel.record.kafka.message import Found, Inputs, found_in
 from sentinel.record.kafka.partition import Ends, Partition
+from sentinel.record.kafka.place import Place
 from sentinel.record.kafka.places import Places
 from sentinel.record.kafka.standing import StandingTopic
 from sentinel.record.log import LogSizes, Record

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from sentinel.record.kafka.connection import Place
 from sentinel.record.kafka.message import found_in
 from sentinel.record.kafka.partition import Partition
+from sentinel.record.kafka.place import Place
 from sentinel.record.log import Record
 
 WRITER = b"\0writer"

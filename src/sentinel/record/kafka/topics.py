@@ -1,18 +1,21 @@
 """The two topics of a log: made where they are not there, and refused where the log would not be safe in them."""
 
+import time
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from sentinel.errors import StorageProblem
-from sentinel.record.kafka.connection import PATIENCE_S, Place, naming_faults
+from sentinel.record.kafka.connection import PATIENCE_S, naming_faults
+from sentinel.record.kafka.place import Place
 
 LARGEST = 16 << 20
 """Bytes of a record, at most: some thousands of decisions."""
 
 _FOR_EVER = -1
 _DAY_MS = 86_400_000
+_LOOK_S = 0.05
 _OF_BOTH = {"max.message.bytes": str(LARGEST)}
 
 
@@ -40,19 +43,42 @@ def prepare(place: Place, keep_us: int | None, settings: Mapping[str, object], c
 
 
 def _make(admin: AdminClient, topic: NewTopic) -> None:
+    """Make a topic, and wait until every broker that is asked knows its leaders."""
     try:
         admin.create_topics([topic])[topic.topic].result(PATIENCE_S)
     except KafkaException as fault:
         if fault.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else has just made it
             raise
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        found = admin.list_topics(topic.topic, timeout=PATIENCE_S).topics[topic.topic]
+        if found.error is None and found.partitions and all(one.leader >= 0 for one in found.partitions.values()):
+            return
+        if time.monotonic() > give_up:
+            raise KafkaException(found.error or KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+        time.sleep(_LOOK_S)
+
+
+def _settings_of(admin: AdminClient, topic: str) -> dict[str, str]:
+    """The settings of a topic; asked again while the broker has only just heard of it."""
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            found = admin.describe_configs([resource])[resource].result(PATIENCE_S)
+        except KafkaException as fault:
+            if fault.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > give_up:
+                raise
+            time.sleep(_LOOK_S)
+        else:
+            return {name: one.value for name, one in found.items()}
 
 
 def _faults(
     admin: AdminClient, topic: str, needed: Mapping[str, str], place: Place, keep_ms: int
 ) -> list[str]:  # fmt: skip
     """What of a topic does not fit, each as a sentence that says what to set."""
-    resource = ConfigResource(ResourceType.TOPIC, topic)
-    found = {name: one.value for name, one in admin.describe_configs([resource])[resource].result(PATIENCE_S).items()}
+    found = _settings_of(admin, topic)
     partitions = len(admin.list_topics(topic, timeout=PATIENCE_S).topics[topic].partitions)
     faults = [
         f"{topic} has {name}={found.get(name)} and needs {name}={value}"
