@@ -43,7 +43,7 @@ walk: .venv/ready  ## The README's "Your own data", and docs/learning.md, with a
 	$(BIN)/python walk/walk.py
 	$(BIN)/python walk/learning_walk.py $(ARGS)
 
-services: .venv/ready  ## Servers to try things with: make services NAMES="postgres redis s3 mlflow"
+services: .venv/ready  ## Servers to try things with: make services NAMES="postgres redis kafka s3 mlflow"
 	$(BIN)/python -m services up $(NAMES)
 
 services-status: .venv/ready  ## Which of them run, and where: make services-status ARGS=--json

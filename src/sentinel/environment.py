@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from sentinel.errors import InvalidDefinition
 
 PREFIX = "SENTINEL_"
+OF_KAFKA = "SENTINEL_KAFKA_"
+"""What follows is a setting of Kafka's client, which says so itself if it knows none of that name."""
 
 RENAMED: Mapping[str, str] = {
     "SENTINEL_ARTIFACTS_DIR": "SENTINEL_HOME, the folder that `sentinel train` writes models to",
@@ -47,7 +49,9 @@ def strangers_in(environment: Mapping[str, str], names: Collection[str]) -> list
     """The variables that look like settings and are none, each with the setting that may be meant."""
     known = {PREFIX + name.upper() for name in names}
     strangers = [
-        one for one in environment if one.startswith(PREFIX) and one not in known and not _LINKS.fullmatch(one)
+        one
+        for one in environment
+        if one.startswith(PREFIX) and one not in known and not one.startswith(OF_KAFKA) and not _LINKS.fullmatch(one)
     ]
     told = []
     for one in sorted(strangers):

@@ -461,6 +461,25 @@ def test_much_may_be_on_its_way_at_once(desk):
 # a log that cannot be written
 
 
+def test_who_waits_for_a_log_that_breaks_off_hears_of_it_though_nothing_more_is_written(desk):
+    async def run():
+        async with desk:
+            desk.log.delayed = True
+            desk.ask("a", 2)
+            await desk.turns()
+            assert desk.told == []
+            desk.log.delayed = False  # or the next engine could not begin
+            await asyncio.to_thread(desk.log.break_off)
+            await desk.until(lambda: len(desk.told) == 2)
+            await desk.until(lambda: desk.worker.engine)
+            desk.ask("a", 2)
+            await desk.until(lambda: len(desk.told) == 4)
+
+    asyncio.run(run())
+    assert [isinstance(answer, NotReady) for _, answer in desk.told] == [True, True, False, False]
+    assert "nothing of this was stored" in str(desk.told[0][1])
+
+
 @pytest.fixture
 def gate(desk, monkeypatch):
     """Recovery begins, sets `gate.begun`, and waits for `gate.open`."""
