@@ -87,7 +87,7 @@ def features_build(
     reading: Reading,
 ) -> None:
     """Replay a history and write the features of every transaction, as the live service would compute them."""
-    from sentinel.commands.history import build_features
+    from sentinel.commands.backfill.build import build_features
 
     facts = build_features(settings_of(None), detector, data, out, reading)
     tell(facts, [f"{facts['transactions']:,} rows of {facts['features']} features in {out}"], as_json=as_json)

@@ -19,9 +19,10 @@ from rich.text import Text
 
 from sentinel.commands.declared_events import check_events_given
 from sentinel.commands.live import LiveEvent, Traffic, moved_to_now, outcome_body, parts_of, traffic
-from sentinel.commands.load_table import put_tables, with_tables_read
+from sentinel.commands.load_table import put_tables
 from sentinel.commands.progress import Stage, stages
 from sentinel.commands.server_process import ServerFailed, ServerProcess, apart, port_is_free
+from sentinel.commands.tables_read import with_tables_read
 from sentinel.commands.terminal import Terminal
 from sentinel.config import Settings
 from sentinel.detector import Detector

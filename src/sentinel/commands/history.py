@@ -1,10 +1,8 @@
-"""The commands that read a history: features, training, parity, the handbook."""
+"""The commands that read a history: training, parity, the handbook."""
 
 import dataclasses
 from pathlib import Path
 from typing import NamedTuple
-
-import polars as pl
 
 from sentinel.commands.gate import admitting, hold_against
 from sentinel.commands.given_history import read_data
@@ -17,40 +15,16 @@ from sentinel.commands.tracking import Drawn, Tracking, ready_to_track, track
 from sentinel.config import Settings
 from sentinel.detector import Detector
 from sentinel.detectors import load_detector
-from sentinel.errors import DataProblem
 from sentinel.events.reading import Reading
-from sentinel.events.replay import columns_of_frame
 from sentinel.events.stamps import without_stamps
-from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import Bundle, Manifest, load_bundle
 from sentinel.model.gate_verdicts import Verdict, policy_in
 from sentinel.model.lineage import lineage_of
 from sentinel.model.signing import signer
 from sentinel.record.applied import HomeDeployment
 from sentinel.train import handbook
-from sentinel.train.dataset import learn_vocabulary, replay
 from sentinel.train.experiment import Experiment
 from sentinel.train.pipeline import train
-
-
-def build_features(settings: Settings, name: str, data: Path, out: Path, reading: Reading) -> dict[str, object]:
-    """Write a Parquet file of the id and every feature; categories are learned on the file itself."""
-    if out.suffix != ".parquet":
-        raise DataProblem(f"{out}: features are written as Parquet; end the name in .parquet")
-    detector = load_detector(name)
-    history = read_data(settings, detector, data, reading)
-    plan = detector.plan(learn_vocabulary(detector, history.frame))
-    with stages() as stage:
-        events = columns_of_frame(detector.schema, history.frame, detector.trusts, history.context)
-        rows = replay(MemoryStore(plan), events, lambda done, of: stage("features", done, of))
-    frame = pl.DataFrame({detector.schema.id: history.frame[detector.schema.id]})
-    frame = frame.with_columns(pl.Series(name, rows[:, i]) for i, name in enumerate(plan.names))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        frame.write_parquet(out)
-    except OSError as error:
-        raise DataProblem(f"{out} cannot be written: {error}") from error
-    return {"transactions": len(frame), "features": len(plan.names), "skipped": history.skipped, "out": str(out)}
 
 
 class Trained(NamedTuple):

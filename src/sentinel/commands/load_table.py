@@ -1,6 +1,5 @@
 """`sentinel tables load`: rows go to the server that owns the log, or into the log while nobody owns it."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,14 +13,12 @@ from sentinel.commands.tables import schema_of, tables_in
 from sentinel.config import Settings
 from sentinel.errors import DataProblem
 from sentinel.events.columns import OPERATOR
-from sentinel.events.files import History
 from sentinel.events.reading import Reading
 from sentinel.events.reference_tables.file_content import TableFile
-from sentinel.events.reference_tables.files import read_table, with_tables
+from sentinel.events.reference_tables.files import read_table
 from sentinel.events.reference_tables.rows import told_row
 from sentinel.events.reference_tables.versions import Row, TableVersions, Told
 from sentinel.events.schema import Schema
-from sentinel.events.secrets import Secrets
 from sentinel.events.times import EARLIEST_US, clock_us, instant_us, iso
 from sentinel.record.applied import log_folder
 from sentinel.record.entries import TableRows
@@ -81,22 +78,6 @@ def load_table(
         changed=sum(map(len, changed)) - len(gone), removed=len(gone), repeated=file.repeated, skipped=file.skipped,
         examples=file.examples,
     )  # fmt: skip
-
-
-def with_tables_read(history: History, schema: Schema, reading: Reading, secrets: Secrets) -> History:
-    """The history looked up in the files of its tables; rows that cannot be used are counted as its own are."""
-    unknown = [name for name in reading.tables if name not in schema.tables]
-    if unknown:
-        raise DataProblem(
-            f"--table {unknown[0]}: the detector has no such table; it has {', '.join(schema.tables) or 'none'}"
-        )
-    files: dict[str, TableFile | None] = {}
-    skipped: dict[str, int] = {}
-    for name, path in reading.tables.items():
-        file = None if path is None else read_table(path, schema, name, reading.of_tables(), secrets=secrets)
-        files[name] = file
-        skipped |= {f"table {name}: {reason}": n for reason, n in (file.skipped if file else {}).items()}
-    return with_tables(dataclasses.replace(history, skipped=history.skipped | skipped), schema, files)
 
 
 def put_tables(home: Path, schema: Schema, files: Mapping[str, TableFile]) -> None:

@@ -1,6 +1,6 @@
 """Replay: a history in a frame as the event log that the server would have seen."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -104,10 +104,47 @@ def context_columns(schema: Schema, context: pl.DataFrame) -> EventColumns:
     return _columns(schema, context, numbers, np.full(n, NO_TEXT, np.uint64), np.full(n, LABEL_UNKNOWN, np.int8))
 
 
+def columns_of_piece(
+    schema: Schema, frame: pl.DataFrame, ids: NDArray[np.uint64], texts: Mapping[str, NDArray[np.uint64]],
+    trusts: Collection[str] | None,
+) -> tuple[EventColumns, EventColumns]:  # fmt: skip
+    """A piece of a history that is in the order of time, and the outcomes that its rows tell, if they have a time.
+
+    `ids` (n,) and `texts`, by field (n,), are hashes. Who goes through pieces places the outcomes, by `with_outcomes`.
+    """
+    n = len(frame)
+    kinds, stacked = np.full(n, TRANSACTION, np.uint8), _stack([texts[name] for name in schema.texts], n, np.uint64)
+    rows = _with_texts(schema, frame, kinds, ids, _labels(schema, frame, trusts), stacked)
+    if schema.outcome_time is None or schema.outcome_time not in frame.columns:
+        return rows, rows.rows(slice(0))
+    return replace(rows, labels=np.full(n, LABEL_UNKNOWN, np.int8)), _outcomes(schema, rows, frame)
+
+
+def with_outcomes(piece: EventColumns, told: EventColumns) -> tuple[EventColumns, EventColumns]:
+    """A piece of transactions in order with the outcomes that belong before one of them, and those that do not yet.
+
+    Of two pieces, one after the other, that gives what it gives of both at once: an outcome that comes no later than
+    its own transaction is about nothing that is known.
+    """
+    told = told.rows(np.argsort(told.time_us, kind="stable"))
+    due = int(np.searchsorted(told.time_us, piece.time_us[-1], side="right")) if len(piece) else 0
+    if due == 0:
+        return piece, told
+    return _never_back(_with_told(piece, told.rows(slice(due)))), told.rows(slice(due, None))
+
+
 def _columns(
     schema: Schema, frame: pl.DataFrame, kinds: NDArray[np.uint8], ids: NDArray[np.uint64], labels: NDArray[np.int8]
 ) -> EventColumns:
     """Rows of a frame as events that arrived at their own time."""
+    texts = _stack([text_hashes(frame[name]) for name in schema.texts], len(frame), np.uint64)
+    return _with_texts(schema, frame, kinds, ids, labels, texts)
+
+
+def _with_texts(
+    schema: Schema, frame: pl.DataFrame, kinds: NDArray[np.uint8], ids: NDArray[np.uint64], labels: NDArray[np.int8],
+    texts: NDArray[np.uint64],
+) -> EventColumns:  # fmt: skip
     time_us = frame[schema.time].to_numpy().astype(np.int64)
     scales = np.array([10.0**digits for digits in schema.whole_numbers.values()])
     exact = frame.select(pl.col(list(schema.whole_numbers)).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
@@ -118,7 +155,7 @@ def _columns(
         received_us=time_us,
         exact=fixed_point(exact, scales),
         plain=_matrix(frame, schema.plain_numbers, np.float64),
-        texts=_stack([text_hashes(frame[name]) for name in schema.texts], len(frame), np.uint64),
+        texts=texts,
         labels=labels,
     )
 

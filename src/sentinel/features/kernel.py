@@ -19,7 +19,7 @@ from sentinel.events.columns import LABEL_UNKNOWN, MISSING, OUTCOME, TRANSACTION
 from sentinel.features import layout as at
 from sentinel.features.event_list import append, label, let_go
 from sentinel.features.forgetting import NEW_KEY_WEIGHT, SWEEP_EVERY, is_forgotten, move_windows, renew, sweep
-from sentinel.features.jit import entry, inlined
+from sentinel.features.jit import entry, entry_beside, inlined
 from sentinel.features.layout import GroupPlan
 from sentinel.features.prefetch import prefetch
 from sentinel.features.renaming import name_in_row, pass_on, sweep_names
@@ -139,6 +139,27 @@ def advance(
             row += 1
         cells[at.CLOCK] = now
     return len(ids)
+
+
+@entry_beside
+def advance_beside(
+    plan: GroupPlan,
+    state: GroupState,
+    kinds: NDArray[np.uint8],
+    ids: NDArray[np.uint64],
+    time_us: NDArray[np.int64],
+    received_us: NDArray[np.int64],
+    exact: NDArray[np.int64],
+    texts: NDArray[np.uint64],
+    former: NDArray[np.uint64],
+    labels: NDArray[np.int8],
+    out: NDArray[np.float64],
+    late: NDArray[np.uint8],
+    known: NDArray[np.uint8],
+) -> int:
+    """The same while other threads go on: groups share no state, and write different columns of `out`."""
+    taken: int = advance(plan, state, kinds, ids, time_us, received_us, exact, texts, former, labels, out, late, known)
+    return taken
 
 
 @inlined

@@ -25,10 +25,9 @@ from sentinel.model.reasons import Explainer
 from sentinel.model.registry import Registry
 from sentinel.model.signing import read_trusted_keys
 from sentinel.policy.thresholds import ACTIONS, Action
-from sentinel.record.applied import log_folder
 from sentinel.record.entries import DecisionRow, decided_in, decision_row
+from sentinel.record.home_reader import open_log
 from sentinel.record.log import Follower, Kind, LogReader, Record
-from sentinel.record.log_reader import FileLogReader
 from sentinel.record.private import keep_private
 from sentinel.record.reasons import Reasons, explained_upto
 
@@ -178,7 +177,7 @@ def main() -> int:
     goes_on = die_with_parent(given.parent)
     registry = Registry(given.home / "models", read_trusted_keys(given.trusted_keys))
     try:
-        with closing(FileLogReader(log_folder(given.home))) as log:
+        with closing(open_log(given.home)) as log:
             converse(Explaining(log, registry), goes_on, sys.stdout.buffer, sys.stdin.buffer)
     except StorageProblem as problem:
         print(" ".join(str(problem).split()), file=sys.stderr)

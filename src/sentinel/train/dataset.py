@@ -18,6 +18,7 @@ from sentinel.events.times import duration_us
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.policy.sample import Sample
+from sentinel.train.vocabulary import learn_vocabulary
 
 Progress = Callable[[int, int], None]
 """Called with how many events are done, and how many there are."""
@@ -184,17 +185,6 @@ def _at_random(
             f"{len(labels)} transactions do not split at random: {error}; bring a longer history"
         ) from None
     return np.sort(train), np.sort(validation), np.sort(test)
-
-
-def learn_vocabulary(detector: Detector, frame: pl.DataFrame) -> dict[str, tuple[str, ...]]:
-    """For each categorical field its frequent values, the most frequent first, ties in alphabetical order."""
-    learned = {}
-    for field in detector.categorical:
-        counts = frame[field].drop_nulls().alias("value").value_counts()
-        counts = counts.filter(pl.col("count") >= detector.training.rare_below)
-        ordered = counts.sort(["count", "value"], descending=[True, False])
-        learned[field] = tuple(ordered["value"].to_list())
-    return learned
 
 
 def replay(store: MemoryStore, events: EventColumns, progress: Progress) -> NDArray[np.float64]:

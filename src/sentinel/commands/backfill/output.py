@@ -1,0 +1,40 @@
+"""Where features go: one Parquet file that appears whole, or a folder of parts that a stopped run goes on with."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from sentinel.durable import replacing
+from sentinel.errors import DataProblem, SentinelError
+
+_COMPRESSION: Literal["lz4"] = "lz4"
+
+
+def write_file(out: Path, names: list[str], frames: Iterator[pl.DataFrame]) -> None:
+    """Write one file from frames of an id and features, one frame at a time; it appears when the last is written.
+
+    Raises DataProblem where it cannot be written, and what the frames raise.
+    """
+    raised: list[SentinelError] = []
+
+    def pieces(_columns: Any, _predicate: Any, _rows: Any, _size: Any) -> Iterator[pl.DataFrame]:
+        try:
+            yield from frames
+        except SentinelError as error:
+            raised.append(error)
+            raise
+
+    first, *rest = names
+    schema = {first: pl.String, **dict.fromkeys(rest, pl.Float64)}
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as draft:
+            source = register_io_source(pieces, schema=schema)
+            source.sink_parquet(draft, compression=_COMPRESSION, maintain_order=True)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        if raised:
+            raise raised[0] from None
+        raise DataProblem(f"{out} cannot be written: {error}") from error
