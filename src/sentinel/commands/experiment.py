@@ -89,10 +89,11 @@ def leaderboard_lines(board: Sequence[Mapping[str, Any]]) -> list[str]:
     for one in board:
         precision, fpr = one["average_precision"], max(one["recall"], key=float)
         cards = "" if one["card_precision_100"] is None else f"  card precision@100 {one['card_precision_100']:.3f}"
+        cost = "" if one["cost"] is None else f"  cost {1000 * one['cost']:.2f} a 1,000 transactions"
         row = "" if one["row_us"] is None else f"  {one['row_us']:.1f} us a row"
         lines.append(
             f"  {one['name']:<28} average precision {precision['value']:.4f} ({precision['low']:.4f} to "
-            f"{precision['high']:.4f})  recall at {float(fpr):.1%} false alarms {one['recall'][fpr]:.3f}{cards}"
+            f"{precision['high']:.4f})  recall at {float(fpr):.1%} false alarms {one['recall'][fpr]:.3f}{cards}{cost}"
             f"  {one['fit_s']:.1f} s a fit{row}"
         )
     return lines
