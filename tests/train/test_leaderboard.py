@@ -5,12 +5,15 @@ import pytest
 from scipy.special import expit
 
 from sentinel.commands.experiment import leaderboard_lines
+from sentinel.detector import Training
 from sentinel.policy.costs import Costs
 from sentinel.policy.policies import CostGrid, LeastLoss, Policy, declares_costs
 from sentinel.policy.sample import Sample
 from sentinel.policy.thresholds import ACTIONS
+from sentinel.train.cross_fit import CrossFit
 from sentinel.train.dataset import Part
-from sentinel.train.leaderboard import cost_out_of_fold
+from sentinel.train.fold_precisions import fold_precisions
+from sentinel.train.leaderboard import FEW_FRAUDS, LIKELY, SURE, Contender, cost_out_of_fold, pays
 
 N = 600
 HOUR_US = 3_600_000_000
@@ -68,3 +71,23 @@ def test_the_cost_is_shown_where_there_is_one():
     shown = leaderboard_lines([line | {"cost": 0.1234}])[1]
     assert "cost 123.40 a 1,000 transactions" in shown
     assert "cost" not in leaderboard_lines([line | {"cost": None}])[1]
+
+
+def contender(logits):
+    return Contender("one", (CrossFit(Training(), logits, (), (), 0.0, 0.0),))
+
+
+@pytest.mark.parametrize(("frauds", "is_taken"), [(FEW_FRAUDS - 50, True), (FEW_FRAUDS + 50, False)])
+def test_of_few_frauds_a_vote_that_is_likely_better_is_taken(frauds, is_taken):
+    rng = np.random.default_rng(3)
+    labels = np.zeros(3_000, np.int8)
+    labels[rng.choice(len(labels), frauds, replace=False)] = 1
+    rows, folds = np.zeros((len(labels), 1), np.float32), np.zeros(len(labels), np.int64)
+    single = rng.normal(size=len(labels)) + 2.0 * labels
+    vote = single + 0.3 * rng.normal(size=len(labels)) + 0.08 * labels
+    part = Part(rows, labels, np.arange(len(labels)), rows)
+    drawn = fold_precisions([vote, single], labels, folds, None, 1)
+    assert drawn[0, 0] > drawn[1, 0]
+    assert LIKELY < (drawn[0, 1:] > drawn[1, 1:]).mean() < SURE
+    assert pays(contender(vote), contender(single), part, folds, 1) is is_taken
+    assert not pays(contender(single), contender(vote), part, folds, 1)

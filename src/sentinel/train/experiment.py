@@ -210,7 +210,7 @@ def _chosen(
 def _best(
     singles: Sequence[Contender], part: Part, folds: Sequence[Fold], seed: int, setting: Setting
 ) -> tuple[Contender, list[Entry]]:
-    """The best single training, or a vote of several where that surely pays; and the leaderboard of all."""
+    """The best single training, or a vote of several where that pays; and the leaderboard of all."""
     held, numbers = part.take(merged(folds)), np.repeat(np.arange(len(folds)), [len(fold.validation) for fold in folds])
     votes = [one for one in singles if all(can_vote(fit.models[-1]) for fit in one.fits)][:FINALISTS]
     vote = Contender("vote of " + ", ".join(one.name for one in votes), tuple(fit for one in votes for fit in one.fits))
