@@ -130,8 +130,8 @@ def test_a_challenge_is_an_alarm():
     [
         (Action.APPROVE, True, 80.0, "missed_fraud"),
         (Action.APPROVE, False, 0.0, None),
-        (Action.CHALLENGE, True, 0.0, "flagged_fraud"),
-        (Action.CHALLENGE, False, 5.0, "flagged_legitimate"),
+        (Action.CHALLENGE, True, (1 - 0.9) * 80.0 + 0.1, "flagged_fraud"),
+        (Action.CHALLENGE, False, 0.05 * 5.0 + 0.1, "flagged_legitimate"),
         (Action.REVIEW, True, 0.0, "flagged_fraud"),
         (Action.BLOCK, False, 5.0, "flagged_legitimate"),
     ],

@@ -106,6 +106,12 @@ def test_the_champion_is_beaten_only_for_certain_and_not_by_much(manifest):
     assert status(manifest, {"max_loss_to_champion": 0.0001}, comparison=shaky) == ["failed"]
 
 
+def test_frauds_are_counted_on_the_rows_that_are_compared_too(manifest):
+    few = msgspec.structs.replace(compared(SCORES), frauds=10)
+    (found,) = judge(policy_of({"min_frauds": 20}), evidence(manifest, comparison=few), "register")
+    assert (found.status, found.found) == ("failed", "10 on the rows that are compared with v1")
+
+
 def test_what_is_not_known_is_missing(manifest):
     demands = {
         "min_recall_at_fpr": {"fpr": 0.01, "recall": 0}, "max_cost": {"per_transaction": 9}, "max_latency_us": 9,

@@ -89,14 +89,16 @@ def leaderboard_lines(board: Sequence[Mapping[str, Any]], chosen: str) -> list[s
     found = f"recall at {float(fpr):.0%} FPR"
     lines = [
         "leaderboard, on what the models of each fold had not seen:",
-        f"  {'':<{width}}  {'average precision':<25}  {found}  cards@100  s a fit  us a row",
+        f"  {'':<{width}}  {'average precision':<25}  {found}  cards@100  cost/1,000  s a fit  us a row",
     ]
     for one in board:
         value = one["average_precision"]
         precision = f"{value['value']:.4f} ({value['low']:.4f} to {value['high']:.4f})"
+        cost = None if one.get("cost") is None else 1000 * one["cost"]
         lines.append(
             f"  {one['name']:<{width}}  {precision:<25}  {one['recall'][fpr]:>{len(found)}.3f}  "
-            f"{_or_dash(one['card_precision_100'], 3):>9}  {one['fit_s']:>7.1f}  {_or_dash(one['row_us'], 1):>8}"
+            f"{_or_dash(one['card_precision_100'], 3):>9}  {_or_dash(cost, 2):>10}  {one['fit_s']:>7.1f}  "
+            f"{_or_dash(one['row_us'], 1):>8}"
         )
     better = board[0]["name"] != chosen
     return [*lines, f"chosen: {chosen}" + (", for no vote is surely better and quick enough" if better else "")]

@@ -57,7 +57,7 @@ class Paths(NamedTuple):
         points, weights = _rules((longest + 1) // 2)
         _add(
             np.ascontiguousarray(rows, np.float32), self.begins, self.leaves, self.features, self.low, self.high,
-            self.missing, self.shares, points, weights, np.empty((2, longest)), np.empty((2, longest + 1, LANES)), out,
+            self.missing, self.shares, points, weights, np.empty(longest, np.bool_), out,
         )  # fmt: skip
         return out
 
@@ -139,8 +139,11 @@ class _Paths:
 
 @lru_cache(maxsize=16)
 def _rules(most: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gauss-Legendre rules on 0 to 1 of 1 to `most` points: points and weights, each (most, most and some zeros)."""
-    points, weights = np.zeros((2, most, most + LANES - 1))
+    """Gauss-Legendre rules on 0 to 1 of 1 to `most` points: points and weights, (most, most + 3) each.
+
+    What is beyond the points of a rule weighs nothing.
+    """
+    points, weights = np.full((most, most + LANES - 1), 0.5), np.zeros((most, most + LANES - 1))
     for n in range(1, most + 1):
         at, weight = np.polynomial.legendre.leggauss(n)
         points[n - 1, :n], weights[n - 1, :n] = (at + 1) / 2, weight / 2
@@ -150,35 +153,46 @@ def _rules(most: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 @njit(cache=True, error_model="numpy", nogil=True)  # type: ignore[untyped-decorator]
 def _add(
     rows: Any, begins: Any, leaves: Any, features: Any, low: Any, high: Any, missing: Any, shares: Any, points: Any,
-    weights: Any, steps: Any, lanes: Any, out: Any,
+    weights: Any, inside: Any, out: Any,
 ) -> None:  # fmt: skip
-    """Add the contributions of every path. `steps` (2, longest) and `lanes` (2, longest + 1, LANES) are room."""
-    inside, sums, factors, behind, product = steps[0], steps[1], lanes[0], lanes[1], lanes[0, -1]
+    """Add the contributions of every path. `inside` bool (longest,) is room.
+
+    The product of all factors is made once. For an inside step it is divided by its own factor, which is at least t;
+    the steps that are outside, whose factor is z (1 - t), all get the same: the product divided by 1 - t.
+    """
     for r in range(len(rows)):
         for path in range(len(leaves)):
             begin, n = begins[path], begins[path + 1] - begins[path]
+            n_inside = 0
             for j in range(n):
                 value = rows[r, features[begin + j]]
-                is_inside = missing[begin + j] if value != value else low[begin + j] <= value < high[begin + j]
-                inside[j] = 1.0 if is_inside else 0.0
-                sums[j] = 0.0
+                inside[j] = missing[begin + j] if value != value else low[begin + j] <= value < high[begin + j]
+                n_inside += inside[j]
             rule = (n + 1) // 2 - 1
             for block in range(0, rule + 1, LANES):  # of points; those beyond the rule weigh nothing
-                for lane in range(LANES):
-                    product[lane] = weights[rule, block + lane]
-                for j in range(n - 1, -1, -1):
-                    for lane in range(LANES):
-                        t = points[rule, block + lane]
-                        factors[j, lane] = inside[j] * t + shares[begin + j] * (1.0 - t)
-                        behind[j, lane] = product[lane]
-                        product[lane] *= factors[j, lane]
-                for lane in range(LANES):
-                    product[lane] = 1.0
+                t0, t1, t2, t3 = points[rule, block : block + LANES]
+                product0, product1, product2, product3 = weights[rule, block : block + LANES]
                 for j in range(n):
-                    total = 0.0
-                    for lane in range(LANES):
-                        total += product[lane] * behind[j, lane]
-                        product[lane] *= factors[j, lane]
-                    sums[j] += total
-            for j in range(n):
-                out[r, features[begin + j]] += leaves[path] * (inside[j] - shares[begin + j]) * sums[j]
+                    share = shares[begin + j]
+                    slope = 1.0 - share if inside[j] else -share
+                    product0 *= share + slope * t0
+                    product1 *= share + slope * t1
+                    product2 *= share + slope * t2
+                    product3 *= share + slope * t3
+                product0, product1, product2, product3 = (
+                    leaves[path] * product0, leaves[path] * product1, leaves[path] * product2, leaves[path] * product3,
+                )  # fmt: skip
+                outside = 0.0
+                if n_inside < n:
+                    outside = (
+                        product0 / (1.0 - t0) + product1 / (1.0 - t1) + product2 / (1.0 - t2) + product3 / (1.0 - t3)
+                    )
+                for j in range(n):
+                    if inside[j]:
+                        share = shares[begin + j]
+                        slope = 1.0 - share
+                        total = product0 / (share + slope * t0) + product1 / (share + slope * t1)
+                        total += product2 / (share + slope * t2) + product3 / (share + slope * t3)
+                        out[r, features[begin + j]] += slope * total
+                    else:
+                        out[r, features[begin + j]] -= outside

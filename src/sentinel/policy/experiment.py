@@ -26,8 +26,17 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from sentinel.errors import InvalidDefinition, InvalidInput
+from sentinel.policy.costs import Costs
 from sentinel.policy.thresholds import Action, Share
 
+_USUAL = Costs()
+_SHARES = {
+    Action.APPROVE: (1.0, 0.0),
+    Action.CHALLENGE: (1 - _USUAL.challenge_stops, _USUAL.challenge_lost),
+    Action.REVIEW: (0.0, 1.0),
+    Action.BLOCK: (0.0, 1.0),
+}
+"""The shares of frauds that an action misses, and of legitimate transactions that it turns away."""
 Floats: TypeAlias = NDArray[np.float64]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Sum = Annotated[float, msgspec.Meta(ge=0.0)]
@@ -104,7 +113,8 @@ class Tally(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     def note_outcome(self, action: Action, fraud: bool, amount: float, false_alarm_cost: float) -> None:
         """Count the outcome of a transaction that was decided with `action`.
 
-        A missed fraud costs its amount, a flagged legitimate transaction `false_alarm_cost`, all else nothing.
+        A missed fraud costs its amount, a flagged legitimate transaction `false_alarm_cost`. Of what was challenged
+        the usual share of `Costs` is missed or turned away, and the challenge itself costs; all else costs nothing.
         Raises InvalidInput, and counts nothing, when the cost is not a finite number of at least 0.
         """
         self._count_outcome(action, fraud, _cost_of(action, fraud, amount, false_alarm_cost), 1)
@@ -130,8 +140,10 @@ class Tally(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 def _cost_of(action: Action, fraud: bool, amount: float, false_alarm_cost: float) -> float:
-    flagged = action is not Action.APPROVE
-    cost = (0.0 if flagged else amount) if fraud else (false_alarm_cost if flagged else 0.0)
+    missed, turned_away = _SHARES[action]
+    cost = missed * amount if fraud else turned_away * false_alarm_cost
+    if action is Action.CHALLENGE:
+        cost += _USUAL.challenge
     if not 0.0 <= cost < math.inf:
         raise InvalidInput(f"an outcome cannot cost {cost}", "$.amount" if fraud else "$.false_alarm_cost")
     return cost

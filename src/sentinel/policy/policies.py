@@ -190,6 +190,11 @@ class LegitimateQuantile(
 AnyPolicy: TypeAlias = Policy | LeastLoss | ReviewCapacity | CostGrid | LegitimateQuantile
 
 
+def declares_costs(policy: AnyPolicy) -> bool:
+    """Whether a detector has costs of its own, or thresholds by costs: not only the round figures of a default."""
+    return isinstance(policy, LeastLoss) or policy.costs != Costs()
+
+
 def _with_approve(review: Action, challenge: bool, block: bool) -> frozenset[Action]:
     found = [Action.APPROVE, review]
     return frozenset(found + [Action.CHALLENGE] * challenge + [Action.BLOCK] * block)

@@ -15,6 +15,7 @@ from sentinel.detector import Training
 from sentinel.errors import InvalidDefinition
 from sentinel.events.times import duration_us, iso
 from sentinel.learner import Learner
+from sentinel.policy.policies import AnyPolicy
 from sentinel.policy.sample import Sample
 from sentinel.train.calibrate import Calibration, Method, calibrate
 from sentinel.train.calibrated import Calibrated
@@ -63,13 +64,17 @@ QUICK = Experiment(folds=1, seeds=1, refit="none", calibration="none")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What an experiment takes place in: codes of `code_columns`, where studies are kept, and the time."""
+    """What an experiment takes place in: codes of `code_columns`, where studies are kept, and the time.
+
+    `policy` is that of a detector that declares costs, for the leaderboard.
+    """
 
     codes: Mapping[int, int]
     learners: Sequence[Learner]
     study: Path | None
     clock: Clock
     report: Report
+    policy: AnyPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,19 +205,19 @@ def _chosen(
         setting.report("finalists", n, len(finalists))
         singles.append(_contender(part, folds, one, training, setting))
     setting.report("finalists", len(finalists), len(finalists))
-    best, board = _best(singles, part, folds, training.seed, setting.clock)
+    best, board = _best(singles, part, folds, training.seed, setting)
     return best, board, len(trials)
 
 
 def _best(
-    singles: Sequence[Contender], part: Part, folds: Sequence[Fold], seed: int, clock: Clock
+    singles: Sequence[Contender], part: Part, folds: Sequence[Fold], seed: int, setting: Setting
 ) -> tuple[Contender, list[Entry]]:
-    """The best single training, or a vote of several where that surely pays; and the leaderboard of all."""
+    """The best single training, or a vote of several where that pays; and the leaderboard of all."""
     held, numbers = part.take(merged(folds)), np.repeat(np.arange(len(folds)), [len(fold.validation) for fold in folds])
     votes = [one for one in singles if all(can_vote(fit.models[-1]) for fit in one.fits)][:FINALISTS]
     vote = Contender("vote of " + ", ".join(one.name for one in votes), tuple(fit for one in votes for fit in one.fits))
     contenders = [*singles, vote] if len(votes) > 1 else list(singles)
-    board = leaderboard(contenders, held, numbers, clock=clock, seed=seed)
+    board = leaderboard(contenders, held, numbers, clock=setting.clock, seed=seed, policy=setting.policy)
     by_name = {one.name: one for one in contenders}
     best = next(by_name[line.name] for line in board if line.name != vote.name)
     quick = next((line.row_us or np.inf) <= SLOWEST_VOTE_US for line in board if line.name in (vote.name, best.name))

@@ -122,6 +122,15 @@ def _least(name: str, of_rows: Callable[[Measured], float]) -> _Judge:
     return check
 
 
+def _frauds(wanted: int, evidence: Evidence) -> _Found:
+    """On all rows that something is judged by: those that are compared with the champion may be fewer."""
+    found, where = _figure(evidence, "frauds", lambda rows: rows.frauds), ""
+    compared = evidence.comparison
+    if isinstance(compared, Comparison) and compared.frauds < found:
+        found, where = compared.frauds, f" on the rows that are compared with {compared.first}"
+    return f"at least {wanted}", f"{found:g}{where}", found >= wanted
+
+
 def _recall(wanted: RecallAtFpr, evidence: Evidence) -> _Found:
     rows = _rows(evidence)
     found = recall_at_fpr(rows.scores, rows.labels, wanted.fpr)
@@ -225,7 +234,7 @@ def _agreement(wanted: Any, evidence: Evidence) -> _Found:
 _JUDGES: dict[str, _Judge] = {
     "min_pr_auc_val": _least("average_precision", lambda rows: average_precision(rows.scores, rows.labels)),
     "min_roc_auc_val": _least("auc_roc", lambda rows: auc_roc(rows.scores, rows.labels)),
-    "min_frauds": _least("frauds", lambda rows: rows.frauds),
+    "min_frauds": _frauds,
     "min_recall_at_fpr": _recall,
     "max_cost": _cost,
     "max_calibration_error": _calibration,

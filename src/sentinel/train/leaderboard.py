@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from sentinel.detector import Training
 from sentinel.errors import CertificateRefused
 from sentinel.model.scorer import Scorer
+from sentinel.policy.policies import AnyPolicy
+from sentinel.train.costs import cost_per_transaction
 from sentinel.train.cross_fit import Clock, CrossFit
 from sentinel.train.dataset import Part
 from sentinel.train.evaluate import recall_at_fpr
@@ -19,8 +22,10 @@ from sentinel.train.resampling import Estimate
 
 FPRS = (0.001, 0.01)
 TOP_CARDS = 100
-SURE = 0.9
-"""A vote takes the place of the best model where it is better on this share of the resamples."""
+SURE, LIKELY, FEW_FRAUDS = 0.9, 0.5, 200
+"""A vote takes the place of the best model where it is better on the share `SURE` of the resamples; on the share
+`LIKELY` where there are fewer frauds than `FEW_FRAUDS`. On so few nothing is sure, the best of many trainings is best
+by chance for the most part, and a vote hangs less on which one was chosen."""
 _TIMED_ROWS, _TIMES = 2_000, 3
 _DAY_US = 86_400_000_000
 
@@ -31,8 +36,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     `worth`, by which they are ordered, is average precision less what speaks against the training: few trees, ties,
     models that share no scale. `recall` is the share of frauds found where a share of the others, the key, is let
     alarm. `card_precision_100` is the share of frauds among the 100 cards with the highest scores of each day, None
-    without cards. `fit_s` is what one fit took, and `row_us` what a row takes in the exported model, None where it
-    cannot be exported.
+    without cards. `cost` is what a transaction costs where the detector declares costs, decided by thresholds that its
+    policy chooses on the other folds (with a single fold, on the same one). `fit_s` is what one fit took, and `row_us`
+    what a row takes in the exported model, None where it cannot be exported.
     """
 
     name: str
@@ -40,6 +46,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     average_precision: Estimate
     recall: dict[str, float]
     card_precision_100: float | None
+    cost: float | None
     trees: int | None
     fit_s: float
     row_us: float | None
@@ -66,21 +73,29 @@ class Contender:
 
 
 def leaderboard(
-    contenders: Sequence[Contender], held: Part, folds: NDArray[np.int64], *, clock: Clock, seed: int
-) -> list[Entry]:
-    """Their lines, the best first, on the rows `held` (m,) that are validated on; `folds` (m,) numbers their folds."""
+    contenders: Sequence[Contender], held: Part, folds: NDArray[np.int64], *, clock: Clock, seed: int,
+    policy: AnyPolicy | None = None,
+) -> list[Entry]:  # fmt: skip
+    """Their lines, the best first, on the rows `held` (m,) that are validated on; `folds` (m,) numbers their folds.
+
+    `policy` is the one of a detector that declares costs.
+    """
     drawn = fold_precisions([one.logits for one in contenders], held.labels, folds, held.cards, seed)
-    lines = [_entry(one, held, folds, row, clock) for one, row in zip(contenders, drawn, strict=True)]
+    lines = [_entry(one, held, folds, row, clock, policy) for one, row in zip(contenders, drawn, strict=True)]
     return sorted(lines, key=lambda line: -line.worth)
 
 
 def pays(vote: Contender, single: Contender, held: Part, folds: NDArray[np.int64], seed: int) -> bool:
-    """Whether a vote is surely better than one model: on nearly all resamples of the same cards."""
+    """Whether a vote is better than one model as it is, and on enough resamples of the same cards."""
+    enough = SURE if held.frauds >= FEW_FRAUDS else LIKELY
     drawn = fold_precisions([vote.logits, single.logits], held.labels, folds, held.cards, seed)
-    return bool(drawn[0, 0] > drawn[1, 0] and (drawn[0, 1:] > drawn[1, 1:]).mean() >= SURE)
+    return bool(drawn[0, 0] > drawn[1, 0] and (drawn[0, 1:] > drawn[1, 1:]).mean() >= enough)
 
 
-def _entry(one: Contender, held: Part, folds: NDArray[np.int64], drawn: NDArray[np.float64], clock: Clock) -> Entry:
+def _entry(
+    one: Contender, held: Part, folds: NDArray[np.int64], drawn: NDArray[np.float64], clock: Clock,
+    policy: AnyPolicy | None,
+) -> Entry:  # fmt: skip
     low, high = np.percentile(drawn[1:], [2.5, 97.5])
     each = [folds == number for number in np.unique(folds)]
     trees = [fit.trees for fit in one.fits if fit.trees is not None]
@@ -95,12 +110,24 @@ def _entry(one: Contender, held: Part, folds: NDArray[np.int64], drawn: NDArray[
         card_precision_100=None
         if held.cards is None
         else float(np.mean([_card_precision(one.logits, held, held.cards, np.flatnonzero(here)) for here in each])),
+        cost=None if policy is None else cost_out_of_fold(one.logits, held, folds, policy),
         trees=sum(trees) if trees else None,
         fit_s=float(sum(fit.fit_s for fit in one.fits)),
         row_us=_row_us(one, held.rows, clock),
         seeds=len({fit.training.seed for fit in one.fits}),
         training=[fit.training for fit in one.fits],
     )
+
+
+def cost_out_of_fold(logits: NDArray[np.float64], held: Part, folds: NDArray[np.int64], policy: AnyPolicy) -> float:
+    """What a row of `held` (m,) costs on average, decided by thresholds that are chosen on the folds beside its own."""
+    scores, total, numbers = expit(logits).astype(np.float32), 0.0, np.unique(folds)
+    for number in numbers:
+        here, rest = np.flatnonzero(folds == number), np.flatnonzero((folds != number) | (len(numbers) == 1))
+        thresholds, own = policy.choose(held.take(rest).sample(scores[rest])), held.take(here).sample(scores[here])
+        cost = cost_per_transaction(own.scores, own.labels, own.amounts, thresholds, policy.costs)
+        total += cost * len(here)
+    return total / len(held)
 
 
 def _card_precision(

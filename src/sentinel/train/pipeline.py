@@ -38,6 +38,7 @@ from sentinel.model.reference import Reference, kind_of
 from sentinel.model.registry import Registry
 from sentinel.model.scorer import Scorer
 from sentinel.model.signing import Sign
+from sentinel.policy.policies import declares_costs
 from sentinel.policy.score_curve import ScoreCurve
 from sentinel.policy.thresholds import Action
 from sentinel.train.advice import advice
@@ -76,7 +77,8 @@ def train(
     codes = code_columns(data.plan)
     learners = [one for one in SEARCHED if is_installed(one)]
     study = studies and study_of(studies, facts.sha256, data.plan, detector.training, how, learners)
-    setting = Setting(codes, learners, study, clock, report)
+    declared = detector.policy if declares_costs(detector.policy) else None
+    setting = Setting(codes, learners, study, clock, report, declared)
     found = explore(data, detector.training, how, setting)
     scorer, model, certificate, found = _certified(found, data)
     policy, chosen_on = detector.policy, found.sample()
