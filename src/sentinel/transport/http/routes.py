@@ -175,6 +175,25 @@ def _add_scoring(app: FastAPI, detectors: Detectors) -> None:
         """
         return await _through(Route.SCORE, request)
 
+    accepted: dict[int | str, dict[str, Any]] = {
+        202: {"description": "Taken, or known from before: `status` is `success` or `ignored`"}
+    }
+
+    @app.post(
+        "/api/v1/transactions",
+        openapi_extra=_takes({JSON: _one_or_many({"type": "object"}), NDJSON: lines}),
+        responses=accepted,
+        tags=["decisions"],
+    )
+    async def transactions(request: Request) -> Response:
+        """Hand in a transaction of the detector's schema, or up to 1,000 as an array or as lines, for a later decision.
+
+        Answered with 202 once it is durable; `decision` is the path where its decision is found. The same id with the
+        same content is known already (`status` is `ignored`), with other content it is 409.
+        In a batch every transaction has its own answer or error; the status of the batch is 200.
+        """
+        return await _through(Route.TRANSACTIONS, request)
+
     of_outcomes = _takes({JSON: _one_or_many(schema_of(OutcomeBody)), NDJSON: lines})
 
     kept: dict[int | str, dict[str, Any]] = {202: {"description": "Kept: its transaction was not decided here"}}
