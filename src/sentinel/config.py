@@ -72,6 +72,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       log is copied to.
     - `database_url`: the PostgreSQL database that views are in, `postgresql://user:password@host:5432/database`, each
       in a schema of its own; without it a view is a file in its home folder. Needs the extra `postgres`.
+    - `kafka`: `host:port,..` of brokers, for `sentinel consume`, `send` and `topics`; needs the extra `kafka`. Further
+      settings of its clients are SENTINEL_KAFKA_<NAME>, such as SENTINEL_KAFKA_SECURITY_PROTOCOL for librdkafka's
+      `security.protocol`.  `kafka_prefix`: what the names of the topics begin with.  `avro_schemas`: the schemas of
+      Avro messages, a folder of `<number>.avsc` or the address of a schema registry.
     - `models`: `s3://bucket/prefix`, where models are kept instead of in the home folder, which then has copies of
       those in use. The AWS_... variables say where that is and with which keys.
     - `log_style`: `text` or `json`.  `log_level`: the lowest that is logged.  `log_to`: a file for the
@@ -134,6 +138,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     remember_ids: str = "180d"
     archive: Path | None = None
     database_url: str | None = None
+    kafka: str | None = None
+    kafka_prefix: str = ""
+    avro_schemas: str | None = None
     models: str | None = None
     log_style: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"

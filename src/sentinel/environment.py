@@ -22,6 +22,8 @@ _LINK = re.compile(r"(?:tcp|udp|sctp)://")
 """Kubernetes sets these in every container beside a service that is called `sentinel`."""
 
 _SIMILAR = 0.8
+_OF_KAFKA = PREFIX + "KAFKA_"
+"""Settings of Kafka's clients, which no list of ours has."""
 
 
 def given_in(environment: Mapping[str, str], names: Collection[str], never_empty: Collection[str]) -> dict[str, str]:
@@ -47,7 +49,9 @@ def strangers_in(environment: Mapping[str, str], names: Collection[str]) -> list
     """The variables that look like settings and are none, each with the setting that may be meant."""
     known = {PREFIX + name.upper() for name in names}
     strangers = [
-        one for one in environment if one.startswith(PREFIX) and one not in known and not _LINKS.fullmatch(one)
+        one
+        for one in environment
+        if one.startswith(PREFIX) and one not in known and not _LINKS.fullmatch(one) and not one.startswith(_OF_KAFKA)
     ]
     told = []
     for one in sorted(strangers):

@@ -185,7 +185,7 @@ class Api:
         engine = self.deciding().ready_engine()
         if not engine.schema.events:
             raise NotFound("This detector knows no context events: its schema declares none in `events`")
-        reader, teller = self._context_reader_of(engine), teller_of(let_in)
+        reader, teller = self.context_reader(engine), teller_of(let_in)
         items = self._items(body, call)
         self.tellers.admit_events(teller, 1 if items is None else len(items), times_ns[0] / 1e9)
 
@@ -307,7 +307,7 @@ class Api:
             self._context_reader = ContextReader(engine.schema, self.secrets, seal, takes_parts=takes)
         return self._reader
 
-    def _context_reader_of(self, engine: Engine) -> ContextReader:
+    def context_reader(self, engine: Engine) -> ContextReader:
         """What reads context events for an engine."""
         self.reader(engine)
         assert self._context_reader is not None  # noqa: S101 - made with the other

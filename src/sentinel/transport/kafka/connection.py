@@ -1,0 +1,64 @@
+"""Where Kafka is, what the topics are called there, and how its clients are set up."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+import msgspec
+from confluent_kafka import KafkaException
+
+from sentinel.errors import StorageProblem
+
+PATIENCE_S = 10.0
+"""How long Kafka may take to answer before it counts as away."""
+
+LARGEST = 16 << 20
+"""Bytes of a message, at most: what is too large for us still has to get to the dead letters."""
+
+_VARIABLE = "SENTINEL_KAFKA_"
+_OWN = ("PREFIX",)
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """Some brokers (`host:port,host:port`), what the names of the topics begin with, and further client settings."""
+
+    servers: str
+    prefix: str = ""
+    more: Mapping[str, str] = {}
+
+    @classmethod
+    def of(cls, servers: str, prefix: str, environment: Mapping[str, str]) -> "Connection":
+        """SENTINEL_KAFKA_SECURITY_PROTOCOL is librdkafka's `security.protocol`, and so on."""
+        more = {
+            name.removeprefix(_VARIABLE).lower().replace("_", "."): value
+            for name, value in environment.items()
+            if name.startswith(_VARIABLE) and name.removeprefix(_VARIABLE) not in _OWN and value.strip()
+        }
+        return cls(servers, prefix, more)
+
+    def topic(self, name: str) -> str:
+        """The full name of a topic."""
+        return self.prefix + name
+
+    def client(self, **more: object) -> dict[str, object]:
+        """The settings of a client: those that all share, and more by their names with `_` for `.`."""
+        own = {name.replace("_", "."): value for name, value in more.items()}
+        quick = {"reconnect.backoff.max.ms": 500, "log_level": 2, "socket.timeout.ms": 10_000}
+        return {"bootstrap.servers": self.servers, **quick, **self.more, **own}
+
+
+@contextlib.contextmanager
+def naming_faults(connection: Connection, what: str) -> Iterator[None]:
+    """Kafka's faults as StorageProblem; `what` was tried."""
+    try:
+        yield
+    except KafkaException as fault:
+        raise StorageProblem(
+            f"Kafka at {connection.servers}: {what} failed: {reason_of(fault)}; see whether the broker runs, and "
+            "whether SENTINEL_KAFKA and SENTINEL_KAFKA_SECURITY_PROTOCOL, _SASL_USERNAME and the like fit it"
+        ) from fault
+
+
+def reason_of(fault: KafkaException) -> str:
+    """What a fault of Kafka's says."""
+    first = fault.args[0] if fault.args else fault
+    return first.str() if hasattr(first, "str") else str(first)
