@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before XGBoost is loaded; see cli.main
 for patient in ("SENTINEL_DEADLINE_MS", "SENTINEL_CIRCUIT_THRESHOLD_MS"):
@@ -25,6 +26,7 @@ from sentinel.record.entries import DecisionRow, OutcomeRow, decision_rows, outc
 from sentinel.record.log import Follower, Kind
 from sentinel.record.log_reader import FileLogReader
 from sentinel.train.pipeline import train
+from services import processes
 from services.catalog import CATALOG, PACKAGES
 from services.keeper import Keeper
 from services.service import Running, ServiceFailed
@@ -277,6 +279,43 @@ def service():
             pytest.fail(str(problem))
 
     return find
+
+
+class OwnBroker:
+    """A broker of Kafka that a test may do anything to."""
+
+    def __init__(self, folder: Path, like: Path) -> None:
+        (folder / "kafka").mkdir(parents=True)
+        (folder / "venv-kafka").symlink_to(like / "venv-kafka")
+        (folder / "kafka" / "jars").symlink_to(like / "kafka" / "jars")
+        self._keeper = Keeper({"kafka": CATALOG["kafka"]}, folder)
+
+    def start(self) -> None:
+        self._running = self._keeper.up("kafka", lambda _said: None)
+
+    @property
+    def servers(self) -> str:
+        return self._running.environment["SENTINEL_KAFKA"]
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        processes.end(self._running.pid, self._running.began, signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        os.kill(self._running.pid, number)
+
+    def stop(self) -> None:
+        self._keeper.stop("kafka")
+
+
+@pytest.fixture
+def own_kafka(service, tmp_path):
+    """A broker of this test's own, with what the one that runs here was installed with."""
+    service("kafka")
+    broker = OwnBroker(tmp_path / "own-services", Keeper(CATALOG).folder)
+    broker.start()
+    yield broker
+    broker.stop()
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import uvicorn
@@ -44,6 +46,8 @@ from sentinel.record.file_log import FileLog
 from sentinel.record.home_log import HomeLog
 from sentinel.record.ids import IdIndex
 from sentinel.record.journal import Journal
+from sentinel.record.kafka.place import Place as KafkaPlace
+from sentinel.record.kafka.place import topics_of
 from sentinel.record.log import Log, LogReader
 from sentinel.record.private import keep_private, mend_modes
 from sentinel.record.pruning import Retention
@@ -77,6 +81,9 @@ from sentinel.transport.http.routes import Companion, Served, build
 from sentinel.transport.http.wire.connection import connections
 from sentinel.transport.http.wire.listening import Listening, most_connections
 from sentinel.transport.http.wire.room import Room
+
+if TYPE_CHECKING:  # its client is an extra
+    from sentinel.record.kafka.home import HomeKafkaLog
 
 _log = logging.getLogger(__name__)
 _SWITCH_INTERVAL_S = 0.0005
@@ -167,12 +174,16 @@ def consume(settings: Settings) -> None:
     if settings.workers != 1:
         raise InvalidDefinition("consume needs workers=1: several processes share no features")
     try:
-        from sentinel.transport.kafka.streams import Streams, connection_of  # only who reads Kafka needs the library
+        from sentinel.transport.kafka.streams import (
+            Streams,
+            connection_of,
+            topics_used,
+        )  # only who reads Kafka needs the library
         from sentinel.transport.kafka.topics import check
     except ModuleNotFoundError as error:
         raise InvalidDefinition(f"{error.name} is not installed: pip install 'sentinel-fraud[kafka]'") from error
     _registry(settings)
-    check(connection_of(settings))
+    check(connection_of(settings), topics_used(settings))
     Triggers.of(settings.retrain, settings.retrain_on)
     run_worker(settings, {place: Counters() for place in homes_in(settings.home)}, leads=True, streams=Streams)
 
@@ -224,11 +235,31 @@ def _opened(place: Place, settings: Settings, counters: Counters, opened: contex
     """One detector, with its log open until the end. Raises SentinelError when it cannot be served."""
     _refuse_older(settings.home)
     mend_modes(settings.home)
-    log = HomeLog.open(log_folder(settings.home), time.time_ns() // 1000)
+    log = _log_in_kafka(settings) if settings.log == "kafka" else _log_in_files(settings)
     opened.callback(log.close)
-    log.start_upkeep()
     log.publish_url(settings.url + place.prefix, place.tenant)
     return _deciding(settings, counters, log)
+
+
+def _log_in_files(settings: Settings) -> HomeLog:
+    log = HomeLog.open(log_folder(settings.home), time.time_ns() // 1000)
+    log.start_upkeep()
+    return log
+
+
+def _log_in_kafka(settings: Settings) -> "HomeKafkaLog":
+    """The topics have to keep what the settings say is kept. Raises InvalidDefinition without the extra `kafka`."""
+    try:
+        home_in_kafka = import_module("sentinel.record.kafka.home")
+    except ImportError as error:
+        raise InvalidDefinition(
+            "SENTINEL_LOG=kafka needs the extra kafka: pip install sentinel-fraud[kafka]"
+        ) from error
+    place = KafkaPlace(settings.kafka or "", (settings.kafka_prefix or "") + topics_of(settings.home))
+    kept = [age_us(settings.keep_log), duration_us(settings.remember_ids)]
+    keep_us = None if None in kept else max(one for one in kept if one is not None)
+    log: HomeKafkaLog = home_in_kafka.HomeKafkaLog(settings.home, place, keep_us, time.time_ns() // 1000)
+    return log
 
 
 def _refuse_older(home: Path) -> None:
@@ -249,7 +280,7 @@ def _refuse_without_key(settings: Settings, champion: str | None) -> None:
             TransactionReader(read_manifest(_registry(settings).path(champion)).plan.schema, secrets)
 
 
-def _deciding(settings: Settings, of_loop: Counters, log: FileLog) -> Watch:
+def _deciding(settings: Settings, of_loop: Counters, log: "FileLog | HomeKafkaLog") -> Watch:
     """What decides transactions, and vectors: all of it in this process."""
     _refuse_without_key(settings, deployment_in(log).champion)
     note_rotation(log, settings.secrets(), time.time_ns() // 1000)
@@ -276,7 +307,7 @@ def _deciding(settings: Settings, of_loop: Counters, log: FileLog) -> Watch:
     )
     snapshotter = SnapshotterProcess(settings.home, log, settings.snapshot_every, settings.last_snapshot_s, keys)
     view = ViewPlace(settings.home, settings.database_url)
-    keeper = LogKeeper(settings.home, log, retention_of(settings), view)
+    keeper = LogKeeper(settings.home, log, retention_of(settings), view) if isinstance(log, FileLog) else None
     projector = ProjectorProcess(settings.home, log, view, settings.database_url)
     children = Children(shadow, projector, snapshotter, keeper, _retrainer(settings, log))
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)

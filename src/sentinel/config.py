@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +22,7 @@ _KEYS = ("admin_key", "key")
 _HASH_KEYS = ("hash_key", "hash_key_before")
 _SWITCHES = {"force_circuit_open", "shadow_inline"}
 _ON_OFF = {"yes": True, "on": True, "no": False, "off": False}  # besides true, false, 1 and 0
+_TOPICS = re.compile(r"[A-Za-z0-9._-]{0,100}")
 _LISTS = ("cors_origins", "hosts", "retrain_on")
 
 
@@ -72,10 +74,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       log is copied to.
     - `database_url`: the PostgreSQL database that views are in, `postgresql://user:password@host:5432/database`, each
       in a schema of its own; without it a view is a file in its home folder. Needs the extra `postgres`.
-    - `kafka`: `host:port,..` of brokers, for `sentinel consume`, `send` and `topics`; needs the extra `kafka`. Further
-      settings of its clients are SENTINEL_KAFKA_<NAME>, such as SENTINEL_KAFKA_SECURITY_PROTOCOL for librdkafka's
-      `security.protocol`.  `kafka_prefix`: what the names of the topics begin with.  `avro_schemas`: the schemas of
-      Avro messages, a folder of `<number>.avsc` or the address of a schema registry.
+    - `log`: `file`, or `kafka`: then the log is in the topic PREFIXdecisions of the brokers in `kafka` (host:port,...),
+      where PREFIX is `kafka_prefix`; `sentinel consume`, `send` and `topics` use these, too. Other settings of the
+      client, such as SASL and TLS, are SENTINEL_KAFKA_ and librdkafka's name: SENTINEL_KAFKA_SECURITY_PROTOCOL. Needs
+      the extra `kafka`.  `avro_schemas`: the schemas of Avro messages, a folder of `<number>.avsc` or the address of a
+      schema registry.
     - `models`: `s3://bucket/prefix`, where models are kept instead of in the home folder, which then has copies of
       those in use. The AWS_... variables say where that is and with which keys.
     - `log_style`: `text` or `json`.  `log_level`: the lowest that is logged.  `log_to`: a file for the
@@ -138,8 +141,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     remember_ids: str = "180d"
     archive: Path | None = None
     database_url: str | None = None
+    log: Literal["file", "kafka"] = "file"
     kafka: str | None = None
-    kafka_prefix: str = ""
+    kafka_prefix: str | None = None
     avro_schemas: str | None = None
     models: str | None = None
     log_style: Literal["text", "json"] = "text"
@@ -172,6 +176,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if (self.retrain or self.retrain_on) and self.workers > 1:
             raise InvalidDefinition(
                 "retrain and retrain_on need workers=1: several processes keep no log to learn from"
+            )
+        if self.log == "kafka" and self.kafka is None:
+            raise InvalidDefinition("SENTINEL_LOG=kafka needs SENTINEL_KAFKA, the brokers as host:port,host:port")
+        if not _TOPICS.fullmatch(self.kafka_prefix or ""):
+            raise InvalidDefinition(
+                f"SENTINEL_KAFKA_PREFIX is {self.kafka_prefix!r}; topics' names have letters, digits, '.', '_' and "
+                "'-', and it may have 100 of them"
             )
         for name in _KEYS:
             _check_key(f"SENTINEL_{name.upper()}", getattr(self, name))

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from sentinel.errors import InvalidDefinition
 
 PREFIX = "SENTINEL_"
+OF_KAFKA = "SENTINEL_KAFKA_"
+"""What follows is a setting of Kafka's client, which says so itself if it knows none of that name."""
 
 RENAMED: Mapping[str, str] = {
     "SENTINEL_ARTIFACTS_DIR": "SENTINEL_HOME, the folder that `sentinel train` writes models to",
@@ -22,8 +24,6 @@ _LINK = re.compile(r"(?:tcp|udp|sctp)://")
 """Kubernetes sets these in every container beside a service that is called `sentinel`."""
 
 _SIMILAR = 0.8
-_OF_KAFKA = PREFIX + "KAFKA_"
-"""Settings of Kafka's clients, which no list of ours has."""
 
 
 def given_in(environment: Mapping[str, str], names: Collection[str], never_empty: Collection[str]) -> dict[str, str]:
@@ -51,7 +51,7 @@ def strangers_in(environment: Mapping[str, str], names: Collection[str]) -> list
     strangers = [
         one
         for one in environment
-        if one.startswith(PREFIX) and one not in known and not _LINKS.fullmatch(one) and not one.startswith(_OF_KAFKA)
+        if one.startswith(PREFIX) and one not in known and not one.startswith(OF_KAFKA) and not _LINKS.fullmatch(one)
     ]
     told = []
     for one in sorted(strangers):

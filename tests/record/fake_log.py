@@ -31,6 +31,16 @@ class FakeLog:
         """The position of the next entry, durable or not."""
         return self.records[-1].position + self.records[-1].rows if self.records else 1
 
+    @property
+    def fault(self) -> StorageProblem | None:
+        return StorageProblem("the log cannot be written: the test says so") if self._broken else None
+
+    def break_off(self) -> None:
+        """What is written cannot become durable any more: told as a log tells of it that commits in a thread."""
+        self._broken = True
+        for call in self._calls:
+            call()
+
     def write(self, kind: int, rows: int, received_us: int, body: bytes, standing: str | None = None) -> int:
         if self._failing or self._fenced or self._broken:
             self._broken, self._fenced = True, False

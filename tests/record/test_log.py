@@ -9,23 +9,39 @@ from hypothesis import strategies as st
 
 from sentinel.errors import StorageProblem
 from sentinel.record.file_log import FileLog
+from sentinel.record.kafka.kafka_log import KafkaLog
 from sentinel.record.log import Follower, Kind
 
 
-@pytest.fixture(params=["FileLog", "FakeLog"])  # a new log is one more entry
+@pytest.fixture(params=["FileLog", "FakeLog", "KafkaLog"])  # a new log is one more entry
 def new_log(request, tmp_path, fake_log):
-    """Makes empty logs of one kind; all are closed in the end."""
+    """Makes empty logs of one kind, in which what was written is durable when `write` returns; all are closed in the end."""
     logs = []
+    if request.param == "KafkaLog":
+        new_place = request.getfixturevalue("new_kafka_place")
 
     def make():
         name = f"log-{len(logs)}"
-        is_file = request.param == "FileLog"
-        logs.append(FileLog(tmp_path / name, 0, segment_bytes=1_024) if is_file else fake_log.FakeLog(name))
+        if request.param == "FileLog":
+            logs.append(FileLog(tmp_path / name, 0, segment_bytes=1_024))
+        elif request.param == "FakeLog":
+            logs.append(fake_log.FakeLog(name))
+        else:
+            logs.append(PatientKafkaLog(*new_place()))
         return logs[-1]
 
     yield make
     for log in logs:
         log.close()
+
+
+class PatientKafkaLog(KafkaLog):
+    """Waits for each commit."""
+
+    def write(self, *given, **more):
+        position = super().write(*given, **more)
+        self.flush()
+        return position
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from sentinel.commands.server_process import ServerProcess, free_port
-from sentinel.record.applied import log_folder
+from sentinel.model.bundle import read_manifest
 from sentinel.record.entries import context_rows, decision_rows, outcome_rows
+from sentinel.record.home_reader import open_log
 from sentinel.record.log import Follower, Kind
-from sentinel.record.log_reader import FileLogReader
 
 HOST, LONG_S = "127.0.0.1", 90
 KILLS = int(os.environ.get("SENTINEL_KILLS", "2"))
@@ -115,12 +115,19 @@ def read_all(topics, topic):
 
 
 def entries_in(home):
-    with closing(FileLogReader(log_folder(home))) as log:
+    with closing(open_log(home)) as log:
         return [record for page in Follower(log, 0).rest() for record in page]
 
 
 def decided_in(home):
     return [row for one in entries_in(home) if one.kind == Kind.DECIDED for row in decision_rows(one)]
+
+
+def assert_counted_once(home):
+    """Every decision has seen each transaction of its card before it, once: the n-th of a card counts n."""
+    place = read_manifest(home / "models" / "v1").plan.names.index("card_count_24h")
+    for row in decided_in(home):
+        assert row.features[place] == int(row.transaction_id[1:]) // 20 + 1
 
 
 def until(what):
@@ -269,11 +276,34 @@ def test_nothing_is_lost_and_nothing_is_twice_over_kills(start, topics, shop_hom
     assert sorted(one["transaction_id"] for one in told) == sorted(names)
     of = {row.transaction_id: row for row in rows}
     assert all(one["fraud_probability"] == of[one["transaction_id"]].fraud_probability for one in told)
+    assert_counted_once(server.home)
     dead = {value for _, value in read_all(topics, "dead-letters")}
     assert dead == {b"poison %d" % n for n in range(KILLS + 1)}
     replayed = sentinel(topics, "replay", "--all", "--home", str(server.home), "--json")
     assert (replayed["differing"], replayed["impossible"]) == (0, 0)
     assert replayed["decisions"] == sent
+
+
+def test_with_its_log_in_kafka_another_machine_goes_on_where_the_owner_was_killed(broker, shop_home, tmp_path):
+    found = {"SENTINEL_KAFKA": broker, "SENTINEL_KAFKA_PREFIX": f"t{secrets.token_hex(4)}-", "SENTINEL_LOG": "kafka"}
+    assert len(sentinel(found, "topics", "create", "--json")["made"]) == 4  # a log makes that of its records itself
+    homes = [shutil.copytree(shop_home, tmp_path / name) for name in ("one", "two")]
+    shutil.rmtree(homes[1] / "log")  # of another machine, which has the models only
+    servers = [Consuming(home, HOST, free_port(HOST), environment=found) for home in homes]
+    try:
+        servers[0].start()
+        send(found, "transactions", keyed(*(payment(n) for n in range(2_000))))
+        time.sleep(0.3)
+        servers[0].kill()
+        send(found, "transactions", keyed(*(payment(n) for n in range(2_000, 2_500))))
+        servers[1].start()
+        until(lambda: len([row.transaction_id for row in decided_in(homes[1])]) >= 2_500)
+    finally:
+        for server in servers:
+            server.stop()
+    names = [row.transaction_id for row in decided_in(homes[1])]
+    assert names == [f"p{n}" for n in range(2_500)]
+    assert_counted_once(homes[1])
 
 
 def test_topics_that_do_not_fit_are_refused_with_what_to_set(broker, shop_home, tmp_path):

@@ -29,6 +29,10 @@ class LateLog(HomeLog):
         self._problem_found: StorageProblem | None = None
         self._writing = Lock()
 
+    @property
+    def fault(self) -> StorageProblem | None:
+        return self._problem_found
+
     def write(self, kind: int, rows: int, received_us: int, body: bytes, standing: str | None = None) -> int:
         if self._problem_found is not None:
             raise self._problem_found

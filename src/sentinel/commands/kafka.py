@@ -11,7 +11,7 @@ from sentinel.errors import DataProblem, InvalidDefinition, NotFound
 
 try:
     from sentinel.transport.kafka.dead_letters import DeadLetter, numbered, read, sent_again
-    from sentinel.transport.kafka.streams import connection_of
+    from sentinel.transport.kafka.streams import connection_of, topics_used
     from sentinel.transport.kafka.topics import Topic, create, look
 except ModuleNotFoundError as error:
     raise InvalidDefinition(f"{error.name} is not installed: pip install 'sentinel-fraud[kafka]'") from error
@@ -21,12 +21,12 @@ _DAY_MS = 86_400_000
 
 def create_missing(settings: Settings, *, partitions: int, copies: int, days: int) -> list[str]:
     """Make the topics that are not there; their names. Raises InvalidDefinition, StorageProblem."""
-    return create(connection_of(settings), partitions, copies, days * _DAY_MS)
+    return create(connection_of(settings), topics_used(settings), partitions, copies, days * _DAY_MS)
 
 
 def topics_as_they_are(settings: Settings) -> list[Topic]:
     """Every topic with what does not fit. Raises InvalidDefinition, StorageProblem."""
-    return look(connection_of(settings))
+    return look(connection_of(settings), topics_used(settings))
 
 
 def letters_there(settings: Settings) -> list[dict[str, Any]]:

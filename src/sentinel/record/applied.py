@@ -17,8 +17,8 @@ from sentinel.record import audit
 from sentinel.record.audit import AuditPage, By, append_change, audit_page, differences
 from sentinel.record.file_log import FileLog
 from sentinel.record.home_log import HomeLog
+from sentinel.record.home_reader import open_log
 from sentinel.record.log import Kind, Log, LogReader
-from sentinel.record.log_reader import FileLogReader
 
 NAME = "applied"
 _T = TypeVar("_T")
@@ -71,7 +71,7 @@ class HomeDeployment:
 
     def __init__(self, home: Path) -> None:
         self._folder = log_folder(home)
-        self._reader: FileLogReader | None = None
+        self._reader: LogReader | None = None
         self._known = -1, Deployment()
 
     def read(self) -> Deployment:
@@ -79,7 +79,7 @@ class HomeDeployment:
         if self._reader is None:
             if not self._folder.exists():
                 return Deployment()
-            self._reader = FileLogReader(self._folder)
+            self._reader = open_log(self._folder.parent)
         end = self._reader.durable
         if end != self._known[0]:
             self._known = end, deployment_in(self._reader)
@@ -138,7 +138,7 @@ class HomeDeployment:
         """A page of the audit; see `audit_page`. It is empty while there is no log."""
         if not self._folder.exists():
             return AuditPage([], None)
-        with closing(FileLogReader(self._folder)) as log:
+        with closing(open_log(self._folder.parent)) as log:
             return audit_page(log, limit, cursor)
 
     def _as_writer(self, write: Callable[[FileLog, int], _T]) -> _T:

@@ -96,6 +96,11 @@ class FileLog(FileLogReader):
         """The time now for `write`: that of the last record, when the machine's clock ran backwards."""
         return max(now_us, self._writer.received_us)
 
+    @property
+    def fault(self) -> StorageProblem | None:
+        """Why nothing can be written before `recover`; None when it can."""
+        return None if self._fault is None else self._problem(self._fault)
+
     def write(self, kind: int, rows: int, received_us: int, body: bytes, standing: str | None = None) -> int:
         """Append a record; the position of its first entry. ValueError when `received_us` runs backwards."""
         if self._fault is not None:

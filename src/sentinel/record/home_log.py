@@ -16,6 +16,8 @@ from sentinel.features.packed import DAMAGE
 from sentinel.model.regular_file import read_regular
 from sentinel.record.disk import Disk
 from sentinel.record.file_log import SEGMENT_BYTES, FileLog
+from sentinel.record.kafka.place import place_in
+from sentinel.record.log import LogReader
 from sentinel.record.private import FILE_MODE
 from sentinel.record.segment import bases_in
 
@@ -54,6 +56,10 @@ class HomeLog(FileLog):
 
     def __init__(self, folder: Path, now_us: int, disk: Disk | None = None, segment_bytes: int = SEGMENT_BYTES) -> None:
         home = folder.parent
+        if (place := place_in(home)) is not None:
+            raise StorageProblem(
+                f"the log of {home} is {place.spoken}, and its server alone writes it; start it, and ask it over HTTP"
+            )
         if is_gone(folder) and (seen := furthest(seen_in(home))):
             raise LogDamaged(
                 f"the log in {folder} is gone, and {seen.what} has seen it up to position {seen.position}; "
@@ -62,8 +68,8 @@ class HomeLog(FileLog):
             )  # fmt: skip
         super().__init__(folder, now_us, disk, segment_bytes)
         try:
-            _check(home, self)
-            _note(home, self)
+            check_is_whole(home, self, str(folder))
+            note_end(home, self)
         except BaseException:
             super().close()
             raise
@@ -71,7 +77,7 @@ class HomeLog(FileLog):
     def close(self) -> None:
         """Note how far it is, and let another process become the writer."""
         with contextlib.suppress(StorageProblem):  # what was noted before is still true
-            _note(self._folder.parent, self)
+            note_end(self._folder.parent, self)
         super().close()
 
 
@@ -105,17 +111,21 @@ def seen_in(home: Path, beyond: int = 1) -> Iterator[Seen]:
             yield Seen(str(path), log_id, int(number))
 
 
-def _check(home: Path, log: FileLog) -> None:
+def check_is_whole(home: Path, log: LogReader, where: str) -> None:
+    """Raise LogDamaged when something in the home folder has seen more of this log, StorageProblem for another log.
+
+    `where` is where the log is, for people.
+    """
     mark = _mark_of(home)
     if mark is not None and mark.position > 1 and mark.log_id != log.log_id:
         raise StorageProblem(
-            f"{home / 'log'} holds the log {log.log_id}, and this home folder is that of the log {mark.log_id}; put "
+            f"{where} holds the log {log.log_id}, and this home folder is that of the log {mark.log_id}; put "
             f"that one back, or remove {home / MARK} if another log is meant to be here"
         )
     seen = furthest(seen_in(home, log.durable), log.log_id)
     if seen and seen.position > log.durable:
         raise LogDamaged(
-            f"the log in {home / 'log'} ends before position {log.durable}, and {seen.what} has seen it up to "
+            f"the log in {where} ends before position {log.durable}, and {seen.what} has seen it up to "
             f"{seen.position}: its newest entries are missing; {_GIVE_UP.format(log.durable)}",
             "", log.durable,
         )  # fmt: skip
@@ -137,7 +147,7 @@ def _log_of_snapshot(path: Path) -> str | None:
         return None
 
 
-def _note(home: Path, log: FileLog) -> None:
+def note_end(home: Path, log: LogReader) -> None:
     """Note how far the log is, durably. Raises StorageProblem."""
     mark = _Mark(log.log_id, log.durable)
     if mark == _mark_of(home):

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
+from sentinel.errors import StorageProblem
+
 
 class Kind(IntEnum):
     """What a record holds; `entries.py` has the body of each."""
@@ -102,6 +104,10 @@ class Log(LogReader, Protocol):
     def leaving(self) -> AbstractContextManager[Any]:
         """Held while entries leave the log, and while something is applied that may need them."""
 
+    @property
+    def fault(self) -> StorageProblem | None:
+        """Why what was written cannot become durable any more before `recover`; None as long as it can."""
+
     def write(self, kind: int, rows: int, received_us: int, body: bytes, standing: str | None = None) -> int:
         """Append a record; the position of its first entry. It may become durable later: see `durable`.
 
@@ -114,7 +120,7 @@ class Log(LogReader, Protocol):
         """The moment to give the next record: now, or that of the newest record if the machine's clock went back."""
 
     def on_durable(self, call: Callable[[], None]) -> None:
-        """Have this called, from any thread, whenever `durable` has advanced after `write` had returned."""
+        """Have this called, from any thread, whenever `durable` has advanced after `write` had returned, or cannot."""
 
     def recover(self) -> None:
         """After a fault: declare void whatever is not durable, and make that durable itself; may be called again.

@@ -102,6 +102,11 @@ class FileLogReader:
                 before = yield from self._chained(base, end, before)
                 base = self._segment_of(base)[1]
 
+    def stored(self, position: int) -> Iterator[Stored]:
+        """The records from the one that holds `position` on, with all that is kept of each."""
+        with naming_faults(self._folder, "read"):
+            yield from self._stored(position, self.durable)
+
     def first_after(self, received_us: int) -> int:
         """The position of the first entry that was received later than this; the end when there is none."""
         with naming_faults(self._folder, "read"):

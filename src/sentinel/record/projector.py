@@ -16,11 +16,10 @@ from sentinel.child_process import die_with_parent
 from sentinel.errors import SentinelError, StorageProblem
 from sentinel.events.schema import Schema
 from sentinel.model.registry import Registry
-from sentinel.record.applied import log_folder
 from sentinel.record.disk import check_room
 from sentinel.record.entries import schema_id
+from sentinel.record.home_reader import open_log
 from sentinel.record.log import Follower, Kind, LogReader
-from sentinel.record.log_reader import FileLogReader
 from sentinel.record.private import keep_private
 from sentinel.record.problem import tell_problem
 from sentinel.record.views import View, ViewMoved
@@ -127,7 +126,7 @@ def follow(home: Path, place: ViewPlace, wanted: Callable[[], bool]) -> None:
     """
     while wanted():
         try:
-            with closing(FileLogReader(log_folder(home))) as log, closing(place.open()) as view:
+            with closing(open_log(home)) as log, closing(place.open()) as view:
                 projector = Projector(view, log, lambda: schemas_of(home))
                 while wanted():
                     check_room(home)

@@ -19,11 +19,11 @@ from sentinel.model.bundle import Manifest, load_bundle, read_manifest
 from sentinel.model.registry import Registry, TrustedKeys
 from sentinel.model.signing import read_trusted_keys
 from sentinel.policy.deployment import Deployment
-from sentinel.record.applied import deployment_in, log_folder
+from sentinel.record.applied import deployment_in
 from sentinel.record.feature_state import PAGE, FeatureState, activation_of
+from sentinel.record.home_reader import open_log
 from sentinel.record.lock import WriterLock
 from sentinel.record.log import Kind, LogReader
-from sentinel.record.log_reader import FileLogReader
 from sentinel.record.private import keep_private
 from sentinel.record.problem import tell_problem
 from sentinel.record.snapshots import REST_S, Snapshots
@@ -209,7 +209,7 @@ def follow(home: Path, every: int, wanted: Callable[[], bool], trusted: TrustedK
         try:
             lock = WriterLock.take(home / "snapshots")
             try:
-                with closing(FileLogReader(log_folder(home))) as log:
+                with closing(open_log(home)) as log:
                     snapshots = Snapshots(home / "snapshots", rest)
                     _follow(home, Snapshotter(log, Registry(home / "models", trusted), snapshots, every), wanted)
             finally:

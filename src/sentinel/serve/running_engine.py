@@ -151,7 +151,14 @@ class RunningEngine:
         self.engine = engine
 
     def _notify(self) -> None:
-        self._loop.call_soon_threadsafe(self._reply_durable)
+        self._loop.call_soon_threadsafe(self._look_at_log)
+
+    def _look_at_log(self) -> None:
+        """Send the answers that are durable by now, or give up those that cannot be any more."""
+        self._reply_durable()
+        fault = self.log.fault
+        if fault is not None and self.engine is not None and self._undelivered:
+            self._fail(fault, [])
 
     def _handle(self, requests: Sequence[Request], step: Step) -> None:
         """Take a step with these requests; answers are sent once they are durable."""

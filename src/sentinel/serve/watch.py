@@ -33,7 +33,7 @@ class Children(NamedTuple):
     shadow: ShadowSupervisor
     projector: ProjectorProcess
     snapshotter: SnapshotterProcess
-    log_keeper: LogKeeper
+    log_keeper: LogKeeper | None
     retrainer: Retrainer | None = None
 
 

@@ -20,12 +20,12 @@ from sentinel.model.bundle import Bundle, load_bundle, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.model.scorer import CHUNK
 from sentinel.model.signing import read_trusted_keys
-from sentinel.record.applied import deployment_in, log_folder
+from sentinel.record.applied import deployment_in
 from sentinel.record.disk import RealDisk
 from sentinel.record.entries import DecisionRow, decision_rows
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history
+from sentinel.record.home_reader import open_log
 from sentinel.record.log import Kind, LogReader, Past, Record
-from sentinel.record.log_reader import FileLogReader
 from sentinel.record.snapshots import REST_S, Snapshots
 from sentinel.review.shadow_scores import FILE, ShadowProgress, ShadowRecord, ShadowScore
 from sentinel.shadow.needs import fingerprint, snapshot_folder
@@ -48,7 +48,7 @@ class Shadow:
         keys = settings.trusted_keys_file
         trusted = read_trusted_keys(Path(keys) if keys else None)
         self._bundle = load_bundle(Registry(home / "models").path(version), trusted)
-        self._log = FileLogReader(log_folder(home))
+        self._log = open_log(home)
         deployment_in(self._log).check_is_meant(version, self._bundle.manifest_sha256)
         _check_schema(home, self._log, self._bundle)
         _warm(self._bundle)

@@ -7,15 +7,11 @@ import msgspec
 from confluent_kafka import KafkaException
 
 from sentinel.errors import StorageProblem
-
-PATIENCE_S = 10.0
-"""How long Kafka may take to answer before it counts as away."""
+from sentinel.record.kafka.connection import PATIENCE_S, client_settings
+from sentinel.record.kafka.place import Place
 
 LARGEST = 16 << 20
 """Bytes of a message, at most: what is too large for us still has to get to the dead letters."""
-
-_VARIABLE = "SENTINEL_KAFKA_"
-_OWN = ("PREFIX",)
 
 
 class Connection(msgspec.Struct, frozen=True):
@@ -23,17 +19,12 @@ class Connection(msgspec.Struct, frozen=True):
 
     servers: str
     prefix: str = ""
-    more: Mapping[str, str] = {}
+    more: Mapping[str, object] = {}
 
     @classmethod
     def of(cls, servers: str, prefix: str, environment: Mapping[str, str]) -> "Connection":
-        """SENTINEL_KAFKA_SECURITY_PROTOCOL is librdkafka's `security.protocol`, and so on."""
-        more = {
-            name.removeprefix(_VARIABLE).lower().replace("_", "."): value
-            for name, value in environment.items()
-            if name.startswith(_VARIABLE) and name.removeprefix(_VARIABLE) not in _OWN and value.strip()
-        }
-        return cls(servers, prefix, more)
+        """With the SENTINEL_KAFKA_... of the environment; see `record.kafka.connection.client_settings`."""
+        return cls(servers, prefix, client_settings(Place(servers, prefix), environment))
 
     def topic(self, name: str) -> str:
         """The full name of a topic."""
@@ -42,8 +33,7 @@ class Connection(msgspec.Struct, frozen=True):
     def client(self, **more: object) -> dict[str, object]:
         """The settings of a client: those that all share, and more by their names with `_` for `.`."""
         own = {name.replace("_", "."): value for name, value in more.items()}
-        quick = {"reconnect.backoff.max.ms": 500, "log_level": 2, "socket.timeout.ms": 10_000}
-        return {"bootstrap.servers": self.servers, **quick, **self.more, **own}
+        return {"socket.timeout.ms": int(PATIENCE_S * 1000), **self.more, **own}
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from sentinel.errors import NotFound, SentinelError, StorageProblem
 from sentinel.events.card_numbers import masked_ends
-from sentinel.transport.kafka.connection import LARGEST, PATIENCE_S, Connection, naming_faults
+from sentinel.record.kafka.connection import PATIENCE_S
+from sentinel.transport.kafka.connection import LARGEST, Connection, naming_faults
 from sentinel.transport.kafka.topics import DEAD_LETTERS
 
 _REASON, _TOPIC, _PLACE = "reason", "topic", "place"

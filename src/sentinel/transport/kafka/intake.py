@@ -26,6 +26,7 @@ from sentinel.errors import (
     TooLarge,
 )
 from sentinel.events.wire import EVENT_ID
+from sentinel.record.kafka.connection import PATIENCE_S
 from sentinel.serve.batch import Answer, Answers, Event, Report
 from sentinel.serve.engine import Engine
 from sentinel.serve.queue import MAX_ROWS, Request
@@ -33,7 +34,7 @@ from sentinel.transport.http.api import Api
 from sentinel.transport.http.outcomes import read_outcome
 from sentinel.transport.http.tellers import WITHOUT_KEY
 from sentinel.transport.kafka.avro import MAGIC, Schemas
-from sentinel.transport.kafka.connection import LARGEST, PATIENCE_S, Connection, naming_faults, reason_of
+from sentinel.transport.kafka.connection import LARGEST, Connection, naming_faults, reason_of
 from sentinel.transport.kafka.dead_letters import Poison, produced, writer
 from sentinel.transport.kafka.topics import EVENTS, INPUTS, OUTCOMES, TRANSACTIONS
 

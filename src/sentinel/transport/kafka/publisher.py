@@ -15,8 +15,9 @@ from sentinel.errors import SentinelError
 from sentinel.events.schema import Schema
 from sentinel.events.times import iso
 from sentinel.record.entries import DecisionRow, decision_rows
+from sentinel.record.kafka.connection import PATIENCE_S
 from sentinel.record.log import Follower, Kind, LogReader
-from sentinel.transport.kafka.connection import PATIENCE_S, Connection, reason_of
+from sentinel.transport.kafka.connection import Connection, reason_of
 from sentinel.transport.kafka.topics import DECISIONS
 
 MOST = 2_000

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition
 from sentinel.events.schema import Schema
+from sentinel.record.kafka.place import topics_of
 from sentinel.record.log import LogReader
 from sentinel.transport.http.api import Api
 from sentinel.transport.kafka.avro import Schemas
 from sentinel.transport.kafka.connection import Connection
 from sentinel.transport.kafka.intake import Intake
 from sentinel.transport.kafka.publisher import Publisher
+from sentinel.transport.kafka.topics import ALL, DECISIONS
 
 
 def connection_of(settings: Settings, environment: Mapping[str, str] = os.environ) -> Connection:
@@ -20,7 +22,12 @@ def connection_of(settings: Settings, environment: Mapping[str, str] = os.enviro
         raise InvalidDefinition(
             "no Kafka is named; give SENTINEL_KAFKA=host:port (`make services NAMES=kafka` starts one)"
         )
-    return Connection.of(settings.kafka, settings.kafka_prefix, environment)
+    return Connection.of(settings.kafka, (settings.kafka_prefix or "") + topics_of(settings.home), environment)
+
+
+def topics_used(settings: Settings) -> tuple[str, ...]:
+    """The topics that streams make and look after; a log in Kafka looks after that of its records itself."""
+    return tuple(name for name in ALL if name != DECISIONS or settings.log != "kafka")
 
 
 class Streams:
@@ -34,8 +41,11 @@ class Streams:
             engine = api.deciding().engine
             return None if engine is None else engine.schema
 
-        self._publisher = Publisher(connection, log, schema)
-        self._intake = Intake(connection, api, schemas, f"sentinel-{log.log_id}", lambda: self._publisher.is_open)
+        publisher = None if settings.log == "kafka" else Publisher(connection, log, schema)
+        self._publisher = publisher  # a log in Kafka is the topic of decisions itself
+        self._intake = Intake(
+            connection, api, schemas, f"sentinel-{log.log_id}", lambda: publisher is None or publisher.is_open
+        )
 
     @property
     def problem(self) -> str | None:
@@ -44,7 +54,8 @@ class Streams:
 
     def start(self) -> None:
         """Begin; call it from the event loop."""
-        self._publisher.start()
+        if self._publisher is not None:
+            self._publisher.start()
         self._intake.start()
 
     def stop_reading(self) -> None:
@@ -53,4 +64,5 @@ class Streams:
 
     def stop(self) -> None:
         """Write the last decisions. Call it after the engine was stopped."""
-        self._publisher.stop()
+        if self._publisher is not None:
+            self._publisher.stop()

@@ -1,10 +1,13 @@
 """The topics: made where an operator wants it, and looked at before anything is read from them."""
 
+from collections.abc import Sequence
+
 import msgspec
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from sentinel.errors import StorageProblem
-from sentinel.transport.kafka.connection import LARGEST, PATIENCE_S, Connection, naming_faults
+from sentinel.record.kafka.connection import PATIENCE_S
+from sentinel.transport.kafka.connection import LARGEST, Connection, naming_faults
 
 TRANSACTIONS, OUTCOMES, EVENTS, DECISIONS, DEAD_LETTERS = (
     "transactions", "outcomes", "events", "decisions", "dead-letters",
@@ -24,12 +27,12 @@ class Topic(msgspec.Struct, frozen=True):
     faults: list[str]
 
 
-def look(connection: Connection) -> list[Topic]:
-    """Every topic, and what of it does not fit. Raises StorageProblem when Kafka cannot be asked."""
+def look(connection: Connection, names: Sequence[str] = ALL) -> list[Topic]:
+    """Each of these topics, and what of it does not fit. Raises StorageProblem when Kafka cannot be asked."""
     admin = AdminClient(connection.client())
     with naming_faults(connection, "looking at the topics"):
         there = admin.list_topics(timeout=PATIENCE_S).topics
-        known = [connection.topic(name) for name in ALL if connection.topic(name) in there]
+        known = [connection.topic(name) for name in names if connection.topic(name) in there]
         asked = [ConfigResource(ResourceType.TOPIC, name) for name in known]
         answers = admin.describe_configs(asked) if asked else {}
         settings = {
@@ -38,7 +41,7 @@ def look(connection: Connection) -> list[Topic]:
         }
     partitions = {name: len(there[name].partitions) for name in known}
     most = {name: partitions.get(connection.topic(name), 0) for name in INPUTS}
-    return [_looked_at(connection.topic(name), partitions, settings, most, name) for name in ALL]
+    return [_looked_at(connection.topic(name), partitions, settings, most, name) for name in names]
 
 
 def _looked_at(
@@ -66,27 +69,25 @@ def _looked_at(
     return Topic(full, partitions[full], faults)
 
 
-def check(connection: Connection) -> list[Topic]:
-    """Every topic. Raises StorageProblem, with all that does not fit."""
-    found = look(connection)
-    faults = [fault for one in found for fault in one.faults]
+def check(connection: Connection, names: Sequence[str]) -> None:
+    """Raise StorageProblem with all that does not fit."""
+    faults = [fault for one in look(connection, names) for fault in one.faults]
     if faults:
         raise StorageProblem(f"the topics at {connection.servers} do not fit: {'; '.join(faults)}")
-    return found
 
 
-def create(connection: Connection, partitions: int, copies: int, keep_ms: int) -> list[str]:
-    """Make the topics that are not there, each on `copies` brokers (-1: as the brokers are set up); which ones.
+def create(connection: Connection, names: Sequence[str], partitions: int, copies: int, keep_ms: int) -> list[str]:
+    """Make those of them that are not there, each on `copies` brokers (-1: as the brokers are set up); which ones.
 
     Those that are there stay as they are. Raises StorageProblem.
     """
     admin = AdminClient(connection.client())
-    new = [one.name for one in look(connection) if one.partitions == 0]
+    new = [one.name for one in look(connection, names) if one.partitions == 0]
     wanted = _WANTED | {"retention.ms": str(keep_ms), "max.message.bytes": str(LARGEST)}
     with naming_faults(connection, "making the topics"):
         made = admin.create_topics([NewTopic(name, partitions, copies, config=wanted) for name in new]) if new else {}
         for answer in made.values():
             answer.result(PATIENCE_S)
-    if len(new) and not all(one.partitions for one in look(connection)):
+    if len(new) and not all(one.partitions for one in look(connection, names)):
         raise StorageProblem(f"the topics at {connection.servers} are made and not shown yet; try again in a moment")
     return new

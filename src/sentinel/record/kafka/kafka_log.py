@@ -1,0 +1,279 @@
+"""The log in Kafka with its one writer: what is written is durable once the transaction that holds it is committed."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from secrets import token_hex
+from threading import Condition, Lock
+from typing import Any
+
+import msgspec
+
+from sentinel.errors import LogDamaged, StorageProblem
+from sentinel.record.kafka.committer import Committer, Fenced, Waiting
+from sentinel.record.kafka.message import Found, Inputs
+from sentinel.record.kafka.place import Place
+from sentinel.record.kafka.reader import KafkaLogReader
+from sentinel.record.kafka.standing import WRITER, StandingTopic, Writer
+from sentinel.record.kafka.topics import LARGEST, prepare
+from sentinel.record.log import Record
+from sentinel.record.segment import NO_CHAIN, Stored, chain_of, encode, seed_of
+
+_RECENT_BYTES = 32 << 20
+_LAST_S = 5.0
+_UNWRITTEN = -1
+
+
+class KafkaLog(KafkaLogReader):
+    """The log in one partition of Kafka, and its writer. Opening it fences the writer before it.
+
+    Positions count entries from 1 on, as in a log of files. `write` hands a record over and returns; a thread commits.
+    A record with a standing name is committed when `write` returns. Raises StorageProblem when the topics are not such
+    that a log is safe in them.
+    """
+
+    def __init__(
+        self, place: Place, settings: Mapping[str, object], keep_us: int | None = None, log_id: str | None = None,
+        copies: int = -1,
+    ) -> None:  # fmt: skip
+        """A new log is called `log_id`, or at random. The topics keep everything for `keep_us` at least."""
+        self.leaving: AbstractContextManager[Any] = Lock()
+        self._settings = settings
+        self._calls: list[Callable[[], None]] = []
+        self._changing = Condition()  # its lock may be taken again by who has it
+        self._pending: deque[Found] = deque()
+        self._recent: deque[Found] = deque()
+        self._recent_bytes = 0
+        self._fault: StorageProblem | None = None
+        self._standing: dict[str, Record] = {}
+        self.place = place
+        prepare(place, keep_us, settings, copies)
+        topic = StandingTopic(place, settings)
+        try:
+            self._writer = Writer(topic.log_id or log_id or token_hex(8), token_hex(8))
+        finally:
+            topic.close()
+        self._seed = seed_of(self._writer.log_id)
+        self._committing = self._begin()
+        try:
+            super().__init__(place, settings, self._writer.log_id)
+            self._absorb()
+        except BaseException:
+            self._committing.stop()
+            raise
+
+    @property
+    def fault(self) -> StorageProblem | None:
+        """Why what was written cannot become durable any more; None as long as it can."""
+        return self._fault
+
+    def write(
+        self, kind: int, rows: int, received_us: int, body: bytes, standing: str | None = None,
+        inputs: Inputs | None = None,
+    ) -> int:  # fmt: skip
+        """Append a record; the position of its first entry. ValueError when `received_us` runs backwards.
+
+        `inputs` says how far everything that is read was read when this was written, unless that is as far as with the
+        record before; see `newest_inputs`.
+        """
+        if self._fault is not None:
+            raise self._fault
+        before = self._last()
+        if rows < 1 or (before is not None and received_us < before.record.received_us):
+            raise ValueError(f"{rows} entries, received at {received_us} after {self.clock(0)}")
+        name, known = standing or "", {} if before is None else before.inputs
+        given = known if inputs is None else inputs
+        position = 1 if before is None else before.next
+        chain = NO_CHAIN if before is None else before.chain_behind
+        found = self._put(Record(position, kind, rows, received_us, body, chain), name, self._durable, given)
+        if standing:
+            self._wait_for(found)
+        return position
+
+    def take(self, stored: Stored) -> None:
+        """Append a record of a log of files of this id, as it is there. Raises LogDamaged if it does not fit."""
+        before = self._last()
+        position = 1 if before is None else before.next
+        chain = NO_CHAIN if before is None else before.chain_behind
+        if stored.record.position != position or chain_of(stored, chain) != stored.record.chain:
+            raise LogDamaged(f"position {position}: the record does not continue the one before it", "", position)
+        self._put(stored.record._replace(chain=chain), stored.standing, stored.durable, {})
+
+    def _put(self, record: Record, name: str, durable: int, inputs: Inputs) -> Found:
+        """Hand over a record that bears the chain before it."""
+        value, chain = encode(record, name, durable, self._seed)
+        if len(value) > LARGEST:
+            raise StorageProblem(f"a record of {len(value)} bytes is larger than a message may be ({LARGEST})")
+        found = Found(_UNWRITTEN, record._replace(chain=chain), name, self.log_id, inputs)
+        with self._changing:
+            self._pending.append(found)
+        self._committing.put(Waiting(found, value))
+        return found
+
+    def clock(self, now_us: int) -> int:
+        """The time now for `write`: that of the last record, when the machine's clock ran backwards."""
+        last = self._last()
+        return now_us if last is None else max(now_us, last.record.received_us)
+
+    def on_durable(self, call: Callable[[], None]) -> None:
+        """Have this called, from another thread, whenever something was committed, or cannot be any more."""
+        self._calls.append(call)
+
+    def flush(self) -> None:
+        """Wait until all that was written is durable. Raises StorageProblem when it cannot be."""
+        last = self._last()
+        if last is not None and last.offset == _UNWRITTEN:
+            self._wait_for(last)
+
+    def recover(self) -> None:
+        """After a fault: become the writer anew, which settles what was left open, and read what there is then."""
+        if self._fault is None:
+            return
+        if isinstance(self._fault, Fenced):
+            raise self._fault
+        self._committing.stop()
+        newest = self._standing_topic.writer
+        if newest != self._writer:
+            self._fault = Fenced(f"another process has become the writer of the log, {self.place.spoken}; end this one")
+            raise self._fault
+        self._committing = self._begin()
+        self._absorb()
+        self._fault = None
+
+    def standing(self) -> dict[str, Record]:
+        """By name, the newest durable record of those that were written with a `standing` name."""
+        with self._changing:
+            return dict(self._standing)
+
+    def read(self, position: int, limit: int) -> list[Record]:
+        """The records from the one that holds `position` on; the newest are at hand."""
+        with self._changing:
+            if self._recent and self._recent[0].record.position <= position:
+                return _pages(self._recent, position, limit)
+        return super().read(position, limit)
+
+    def at(self, position: int) -> Record:
+        """The record that holds the entry at this position, also one that is not durable yet."""
+        with self._changing:
+            held = self._pending if self._pending and self._pending[0].record.position <= position else self._recent
+            for found in reversed(held):
+                if found.record.position <= position < found.next:
+                    return found.record
+        return super().at(position)
+
+    def prune(self, before: int) -> None:
+        """Remove the records that hold nothing but entries before this position, sooner than their age does."""
+        with self._reading:
+            offset = self._lookup.ends().low
+            while (found := self._look(self._lookup, offset, self._tip_now()[1])) and found.next <= before:
+                offset = found.offset + 1
+            self._lookup.pause()
+            self._lookup.delete_before(offset, self._settings)
+            self._low, self._first = -1, None
+        with self._changing:
+            while self._recent and self._recent[0].next <= before:
+                self._recent.popleft()
+
+    def close(self) -> None:
+        """Commit what was written, for some seconds at most, and release the connections."""
+        self._committing.stop(_LAST_S)
+        super().close()
+
+    @property
+    def _durable(self) -> int:
+        newest = self._tip[0]
+        return 1 if newest is None else newest.next
+
+    def _tip_now(self) -> tuple[Found | None, int]:
+        """As this writer has committed it: nobody else can."""
+        return self._tip
+
+    def _last(self) -> Found | None:
+        """The newest record, durable or not."""
+        with self._changing:
+            return self._pending[-1] if self._pending else self._tip[0]
+
+    def _begin(self) -> Committer:
+        return Committer(
+            self.place, self._settings, self._note, self._give_up, [(WRITER, msgspec.json.encode(self._writer))]
+        )
+
+    def _absorb(self) -> None:
+        """Take the log as it is now, and forget what was not committed."""
+        newest, stable = super()._tip_now()
+        ends = self._lookup.ends()
+        standing = super().standing()
+        if newest is None and ends.low > 0:
+            raise LogDamaged(
+                f"all that {self.place.spoken} held is deleted, so what its positions were is not known; begin another "
+                "log, with another SENTINEL_KAFKA_PREFIX and another --home",
+                "", 1,
+            )  # fmt: skip
+        end = 1 if newest is None else newest.next
+        if missing := [name for name, record in standing.items() if record.position >= end]:
+            raise LogDamaged(
+                f"{self.place.spoken} ends before position {end}, and {missing[0]!r} stands behind it: its newest "
+                "entries are missing, or the topic was made anew; put it back, or begin another log with another "
+                "SENTINEL_KAFKA_PREFIX and another --home",
+                "", end,
+            )  # fmt: skip
+        with self._changing:
+            self._pending.clear()
+            self._recent.clear()
+            self._recent_bytes = 0
+            self._tip, self._standing = (newest, stable), standing
+
+    def _note(self, committed: Sequence[Found]) -> None:
+        """These are committed: in the committer's thread."""
+        if committed[0].offset < self._tip[1]:
+            self._give_up(
+                StorageProblem(f"{self.place.spoken} was made anew while it was written: this is another log")
+            )
+            return
+        with self._changing:
+            for found in committed:
+                self._pending.popleft()
+                self._recent.append(found)
+                self._recent_bytes += len(found.record.body)
+                self._places.add(found.record.position, found.offset)
+                if found.standing:
+                    self._standing[found.standing] = found.record
+            while self._recent_bytes > _RECENT_BYTES:
+                self._recent_bytes -= len(self._recent.popleft().record.body)
+            self._tip = committed[-1], committed[-1].offset + 1
+        self._tell()
+
+    def _give_up(self, fault: StorageProblem) -> None:
+        """Nothing is committed any more: in the committer's thread."""
+        with self._changing:
+            self._fault = fault
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._changing:
+            self._changing.notify_all()
+        for call in self._calls:
+            call()
+
+    def _wait_for(self, found: Found) -> None:
+        with self._changing:
+            while self._durable < found.next:
+                if self._fault is not None:
+                    raise self._fault
+                self._changing.wait(1.0)
+
+    def _oldest(self) -> Found | None:
+        """As before when Kafka does not answer: whoever asks may have no time."""
+        try:
+            return super()._oldest()
+        except StorageProblem:
+            return self._first
+
+
+def _pages(records: Sequence[Found], position: int, limit: int) -> list[Record]:
+    found, rows = [], 0
+    for one in records:
+        if one.next > position and rows < limit:
+            found.append(one.record)
+            rows += one.record.rows
+    return found

@@ -1,0 +1,58 @@
+"""A message of the topic: its value is a record as a segment has it, its headers say of which log it is."""
+
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from confluent_kafka import Message
+
+from sentinel.errors import LogDamaged
+from sentinel.record.log import Record
+from sentinel.record.segment import Image, chain_behind, record_at, seed_of
+
+LOG, INPUTS = "log", "inputs"
+Inputs = Mapping[str, int]
+"""Of each input, `topic-partition`, the offset after the newest message that a record and all before it hold."""
+
+
+class Found(NamedTuple):
+    """A record where it was found; `inputs` is empty where the record names none."""
+
+    offset: int
+    record: Record
+    standing: str
+    log_id: str
+    inputs: Inputs
+
+    @property
+    def next(self) -> int:
+        """The position after its last entry."""
+        return self.record.position + self.record.rows
+
+    @property
+    def chain_behind(self) -> bytes:
+        """The chain that the next record goes on from."""
+        return chain_behind(self.record)
+
+
+def headers_of(log_id: str, inputs: Inputs | None) -> list[tuple[str, bytes]]:
+    """The headers of a record's message."""
+    headers = [(LOG, log_id.encode())]
+    return headers if inputs is None else [*headers, (INPUTS, json.dumps(dict(inputs)).encode())]
+
+
+def found_in(message: Message) -> Found:
+    """The record in a message. Raises LogDamaged when it is none, or not as it was written."""
+    offset = message.offset()
+    value = message.value() or b""
+    headers = dict(message.headers() or ())
+    log_id = headers.get(LOG, b"").decode(errors="replace")
+    stored = record_at(Image(value), 0, seed_of(log_id))
+    if stored is None:
+        raise LogDamaged(
+            f"offset {offset} of partition {message.partition()} of the topic {message.topic()} is no record of a log, "
+            "or not as it was written; nothing else may write to this topic",
+            "", -1,
+        )  # fmt: skip
+    inputs = json.loads(headers[INPUTS]) if INPUTS in headers else {}
+    return Found(offset, stored.record, stored.standing, log_id, inputs)

@@ -1,0 +1,287 @@
+"""The log in Kafka: who may write it, what comes back after a fault, and topics in which no log is safe."""
+
+import json
+import signal
+import time
+from contextlib import closing
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from sentinel.errors import LogDamaged, StorageProblem
+from sentinel.record.file_log import FileLog
+from sentinel.record.kafka.connection import client_settings
+from sentinel.record.kafka.kafka_log import KafkaLog
+from sentinel.record.kafka.message import INPUTS
+from sentinel.record.kafka.place import Place
+from sentinel.record.kafka.reader import KafkaLogReader
+from sentinel.record.kafka.topics import prepare
+from sentinel.record.log import Follower, Kind
+
+
+@pytest.fixture
+def new_place(new_kafka_place):
+    return new_kafka_place()
+
+
+def bodies(log):
+    return [record.body for page in Follower(log, 1).rest() for record in page]
+
+
+def write(log, *written):
+    for body in written:
+        log.write(Kind.DECIDED, 2, log.clock(0), body)
+
+
+def admin_of(settings):
+    return AdminClient(dict(settings))
+
+
+def make(settings, topic, partitions=1, **config):
+    named = {name.replace("_", "."): value for name, value in config.items()}
+    admin = admin_of(settings)
+    admin.create_topics([NewTopic(topic, partitions, 1, config=named)])[topic].result(10)
+
+
+def test_a_successor_goes_on_and_its_predecessor_writes_no_more(new_place):
+    with closing(KafkaLog(*new_place)) as first:
+        write(first, b"a", b"b")
+        first.flush()
+        with closing(KafkaLog(*new_place)) as second:
+            assert (second.log_id, second.durable) == (first.log_id, first.durable)
+            write(second, b"c")
+            second.flush()
+            write(first, b"lost")
+            with pytest.raises(StorageProblem, match="another process has become the writer"):
+                first.flush()
+            for _ in range(2):
+                with pytest.raises(StorageProblem, match="this one writes no more"):
+                    first.recover()
+                with pytest.raises(StorageProblem, match="this one writes no more"):
+                    write(first, b"lost")
+            write(second, b"d")
+            second.flush()
+            assert bodies(second) == [b"a", b"b", b"c", b"d"]
+
+
+def test_a_reader_elsewhere_sees_what_is_committed_with_the_same_chain_and_standing(new_place):
+    with closing(KafkaLog(*new_place)) as log:
+        write(log, b"a")
+        log.write(Kind.APPLIED, 1, 5, b"rules", standing="rules")
+        with closing(KafkaLogReader(*new_place)) as reader:
+            follower = Follower(reader, 1)
+            assert [one.body for page in follower.rest() for one in page] == [b"a", b"rules"]
+            write(log, b"b")
+            log.flush()
+            until = time.monotonic() + 10
+            while not (found := follower.next()):
+                assert time.monotonic() < until
+            assert found == log.read(4, 1)
+            assert reader.standing() == log.standing() == {"rules": log.at(3)}
+            assert (reader.log_id, reader.first, reader.durable) == (log.log_id, 1, 6)
+
+
+def test_what_is_written_later_is_not_seen_before_it_is_committed(new_place):
+    with closing(KafkaLog(*new_place)) as log:
+        told = []
+        log.on_durable(lambda: told.append(log.durable))
+        position = log.write(Kind.DECIDED, 3, 0, b"a")
+        assert log.at(position + 2).body == b"a"
+        log.flush()
+        assert told[-1] == log.durable == position + 3
+
+
+def test_the_newest_entry_has_the_positions_of_all_inputs(new_place):
+    with closing(KafkaLog(*new_place)) as log:
+        log.write(Kind.DECIDED, 1, 0, b"a", inputs={"transactions-0": 17, "events-0": 4})
+        write(log, b"decided over HTTP")
+        log.flush()
+    with closing(KafkaLog(*new_place)) as log:
+        assert log.newest_inputs == {"transactions-0": 17, "events-0": 4}
+
+
+def test_a_log_is_found_from_its_middle_without_reading_all_of_it(new_place):
+    with closing(KafkaLog(*new_place)) as log:
+        for n in range(1_500):
+            log.write(Kind.DECIDED, 1 + n % 3, n, b"%d" % n)
+        log.flush()
+        expected = {record.position: record for page in Follower(log, 1).rest() for record in page}
+    with closing(KafkaLogReader(*new_place)) as reader:
+        for position in list(expected)[::211]:
+            assert reader.at(position) == expected[position]
+            assert reader.first_after(expected[position].received_us - 1) == position
+            assert reader.read(position, 1)[0] == expected[position]
+
+
+def test_what_is_not_as_it_was_written_is_found(new_place):
+    place, settings = new_place
+    with closing(KafkaLog(place, settings)) as log:
+        write(log, b"a")
+        log.flush()
+    other = Producer(dict(settings))
+    other.produce(place.decisions, b"not a record", partition=0)
+    assert other.flush(10) == 0
+    with pytest.raises(LogDamaged, match="nothing else may write to this topic"):
+        KafkaLog(place, settings)
+
+
+def make_anew(place, settings):
+    admin = admin_of(settings)
+    admin.delete_topics([place.decisions])[place.decisions].result(10)
+    until = time.monotonic() + 30
+    while place.decisions in admin.list_topics(timeout=10).topics:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    make(settings, place.decisions, cleanup_policy="delete", message_timestamp_type="LogAppendTime", retention_ms="-1",
+         max_message_bytes=str(16 << 20))  # fmt: skip
+
+
+def test_a_topic_that_was_made_anew_is_another_log(new_place):
+    with closing(KafkaLog(*new_place)) as log:
+        write(log, b"a", b"b", b"c")
+        log.write(Kind.APPLIED, 1, 0, b"rules", standing="rules")
+        with closing(KafkaLogReader(*new_place)) as reader:
+            end = reader.durable
+            make_anew(*new_place)
+            with pytest.raises(StorageProblem, match="was made anew"):
+                _ = reader.durable
+        write(log, b"d")
+        with pytest.raises(StorageProblem, match="was made anew while it was written"):
+            log.flush()
+        assert log.durable == end
+        with pytest.raises(StorageProblem, match="was made anew"):
+            log.recover()
+
+
+def test_a_log_whose_topic_was_made_anew_is_not_opened_as_an_empty_one(new_place):
+    with closing(KafkaLog(*new_place)) as log:
+        log.write(Kind.APPLIED, 1, 0, b"rules", standing="rules")
+    make_anew(*new_place)
+    with pytest.raises(LogDamaged, match="ends before position 1, and 'rules' stands behind it"):
+        KafkaLog(*new_place)
+
+
+WRONG = [
+    ({"cleanup_policy": "compact"}, "has cleanup.policy=compact and needs cleanup.policy=delete"),
+    ({"message_timestamp_type": "CreateTime"}, "needs message.timestamp.type=LogAppendTime"),
+    ({"retention_ms": "86400000"}, "forgets after 1 days, before ids do; set retention.ms=950400000"),
+    ({"retention_bytes": "1000000"}, "forgets by size"),
+    ({"max_message_bytes": "1000000"}, "set max.message.bytes="),
+]
+
+
+@pytest.mark.parametrize(("wrong", "said"), WRONG, ids=[said for _, said in WRONG])
+def test_topics_that_would_lose_the_log_are_refused_with_what_to_set(new_place, wrong, said):
+    place, settings = new_place
+    right = {"cleanup_policy": "delete", "message_timestamp_type": "LogAppendTime", "retention_ms": "-1",
+             "max_message_bytes": str(16 << 20)}  # fmt: skip
+    make(settings, place.decisions, **{**right, **wrong})
+    with pytest.raises(StorageProblem, match=said):
+        prepare(place, 10 * 86_400_000_000, settings)
+
+
+def test_a_partition_that_is_not_there_is_named(new_place):
+    place, settings = new_place
+    prepare(place, None, settings)
+    with pytest.raises(StorageProblem, match="has 1 partitions and this log is partition 1; add partitions"):
+        prepare(Place(place.servers, place.prefix, 1), None, settings)
+
+
+def test_what_is_made_keeps_as_long_as_is_asked_and_a_day_more(new_place):
+    place, settings = new_place
+    prepare(place, 10 * 86_400_000_000, settings)
+    resource = ConfigResource(ResourceType.TOPIC, place.decisions)
+    admin = admin_of(settings)
+    found = admin.describe_configs([resource])[resource].result(10)
+    assert found["retention.ms"].value == str(11 * 86_400_000)
+
+
+def test_where_no_broker_is_that_is_said():
+    place = Place("127.0.0.1:9", "nowhere-")
+    with pytest.raises(StorageProblem, match=r"topic nowhere-decisions at 127.0.0.1:9, cannot be opened"):
+        KafkaLog(place, client_settings(place, {}))
+
+
+def test_settings_of_the_client_are_named_as_it_names_them():
+    given = {
+        "SENTINEL_KAFKA_SECURITY_PROTOCOL": "SSL",
+        "SENTINEL_KAFKA_PREFIX": "a-",
+        "SENTINEL_KAFKA_SASL_USERNAME": " ",
+    }
+    settings = client_settings(Place("b:1"), given)
+    assert (settings["security.protocol"], settings["bootstrap.servers"]) == ("SSL", "b:1")
+    assert not {"prefix", "sasl.username"} & settings.keys()
+
+
+def test_the_headers_of_a_message_name_its_inputs_as_json(new_place):
+    with closing(KafkaLog(*new_place)) as log:
+        log.write(Kind.DECIDED, 1, 0, b"a", inputs={"transactions-0": 1})
+        log.flush()
+        (message,) = log._lookup.fetch(0, 1, 1)
+        assert json.loads(dict(message.headers())[INPUTS]) == {"transactions-0": 1}
+
+
+def test_a_log_of_files_is_taken_as_it_is(new_place, tmp_path):
+    with closing(FileLog(tmp_path, 0, segment_bytes=1_024)) as files:
+        for n in range(30):
+            files.write(Kind.DECIDED, 2, n, b"%d" % n * 60, standing=f"name-{n % 3}")
+        with closing(KafkaLog(*new_place, log_id=files.log_id)) as log:
+            for stored in files.stored(1):
+                log.take(stored)
+            log.flush()
+            assert log.read(1, 1_000) == files.read(1, 1_000)
+            assert log.standing() == files.standing()
+            write(log, b"more")
+            with pytest.raises(LogDamaged, match="does not continue"):
+                log.take(next(files.stored(1)))
+
+
+def test_a_leader_that_is_slow_holds_up_and_loses_nothing(own_kafka):
+    place = Place(own_kafka.servers, "slow-")
+    with closing(KafkaLog(place, client_settings(place, {}), copies=1)) as log:
+        write(log, b"a")
+        log.flush()
+        own_kafka.signal(signal.SIGSTOP)
+        write(log, b"b")
+        time.sleep(1.0)
+        assert (log.durable, log.fault) == (3, None)
+        own_kafka.signal(signal.SIGCONT)
+        log.flush()
+        assert bodies(log) == [b"a", b"b"]
+
+
+def test_after_an_unknown_commit_the_log_is_what_the_broker_has(own_kafka):
+    """The broker dies in the middle of commits, again and again: what was durable stays, what comes after is once there."""
+    place = Place(own_kafka.servers, "unknown-")
+    settings = client_settings(place, {})
+    log, durable, n = KafkaLog(place, settings, copies=1), [], 0
+    for _ in range(2):
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            log.write(Kind.DECIDED, 1, n, b"%d" % n)
+            n += 1
+            time.sleep(0.001)
+        known = log.durable
+        own_kafka.kill()
+        log.write(Kind.DECIDED, 1, n, b"%d" % n)
+        with pytest.raises(StorageProblem):
+            log.flush()
+        n += 1
+        own_kafka.start()
+        give_up = time.monotonic() + 120
+        while log.fault is not None:
+            try:
+                log.recover()
+            except StorageProblem:
+                assert time.monotonic() < give_up
+        assert log.durable >= known
+        assert [record.body for record in log.read(1, known - 1)][: len(durable)] == durable
+        durable = bodies(log)
+        assert len(set(durable)) == len(durable)
+    log.write(Kind.DECIDED, 1, n, b"last")
+    log.flush()
+    assert bodies(log) == [*durable, b"last"]
+    log.close()
+    with closing(KafkaLogReader(place, settings)) as reader:
+        assert bodies(reader) == [*durable, b"last"]
