@@ -125,7 +125,7 @@ def decided_in(home):
 
 def assert_counted_once(home):
     """Every decision has seen each transaction of its card before it, once: the n-th of a card counts n."""
-    place = read_manifest(home / "models" / "v1").plan.names.index("card_count_24h")
+    place = read_manifest(home / "models" / "v1").plan.names.index("count_by_card_24h")
     for row in decided_in(home):
         assert row.features[place] == int(row.transaction_id[1:]) // 20 + 1
 
@@ -174,6 +174,20 @@ def test_transactions_events_and_outcomes_are_taken_and_decisions_come_out(start
         assert (one["decision"], one["fraud_probability"]) == (row.decision, row.fraud_probability)
     rows = [row for one in entries_in(server.home) if one.kind == Kind.CONTEXT for row in context_rows(one)]
     assert [row.event_id for row in rows] == ["e1"]
+    assert read_all(topics, "dead-letters") == []
+
+
+def test_a_file_that_is_sent_to_kafka_is_decided(start, topics, shop_home, shop_detector, tmp_path):
+    server = start(shop_home)
+    file = tmp_path / "payments.jsonl"
+    some = [payment(n, event_time=f"2025-02-01T10:{n // 60:02}:{n % 60:02}Z", is_fraud=n == 3) for n in range(300)]
+    file.write_text("".join(json.dumps(one) + "\n" for one in some))
+    to = ("send", str(file), "--to", "kafka", "--detector", shop_detector, "--home", str(tmp_path / "own"), "--json")
+    assert sentinel(topics, *to)["new"] == 300
+    until(lambda: len(decided_in(server.home)) == 300)
+    again = sentinel(topics, *to, "--outcomes")
+    assert (again["new"], again["earlier"], again["outcomes"]) == (0, 300, {"new": 300})
+    until(lambda: sum(len(outcome_rows(one)) for one in entries_in(server.home) if one.kind == Kind.OUTCOMES) == 300)
     assert read_all(topics, "dead-letters") == []
 
 

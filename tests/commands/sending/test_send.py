@@ -1,11 +1,16 @@
 """Sending to a server: in order, once, on from where it ended, and patient with what is busy."""
 
 import json
+import os
+import secrets
 import shutil
 import threading
+import urllib.request
 from contextlib import closing
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import obstore
 import polars as pl
 import pytest
 
@@ -16,6 +21,7 @@ from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import Settings
 from sentinel.errors import DataProblem, InvalidDefinition, StorageProblem
 from sentinel.events.reading import Reading
+from sentinel.model.s3_models import open_bucket
 from sentinel.record.applied import log_folder
 from sentinel.record.entries import decision_rows, outcome_rows
 from sentinel.record.log import Follower, Kind
@@ -94,6 +100,24 @@ def test_a_folder_is_sent_file_by_file(sending, file, tmp_path):
     (tmp_path / "folder" / "notes.txt").write_text("no data")
     found = sending(tmp_path / "folder")
     assert (found.sources, found.new) == (2, 900)
+
+
+def test_an_object_of_s3_and_all_below_a_key_are_sent(sending, file, service, monkeypatch):
+    for name, value in service("s3").environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"sentinel-{secrets.token_hex(6)}"
+    store = open_bucket(bucket, None, os.environ)
+    asked = urllib.request.Request(obstore.sign(store, "PUT", "", timedelta(minutes=1)), method="PUT")
+    urllib.request.urlopen(asked, timeout=30).close()
+    lines = file.read_bytes().splitlines(keepends=True)
+    obstore.put(store, "day/1.jsonl", b"".join(lines[:400]))
+    obstore.put(store, "day/2.jsonl", b"".join(lines[400:]))
+    obstore.put(store, "day/readme.md", b"no data")
+    assert sending(f"s3://{bucket}/day/1.jsonl").new == 400
+    both = sending(f"s3://{bucket}/day")
+    assert (both.sources, both.earlier, both.new) == (2, 400, 500)
+    with pytest.raises(DataProblem, match="no such object"):
+        sending(f"s3://{bucket}/night")
 
 
 def test_a_refused_row_is_counted_with_its_reason_and_stops_nobody(sending, file):

@@ -9,15 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import obstore
 import polars as pl
-from obstore.exceptions import BaseError
-from obstore.store import S3Store
 
 from sentinel.commands.live import Traffic, traffic
 from sentinel.config import Settings
 from sentinel.detector import Detector
-from sentinel.errors import DataProblem
+from sentinel.errors import DataProblem, InvalidDefinition
 from sentinel.events.context_files import read_whole_history
 from sentinel.events.files import History, history_of_frame
 from sentinel.events.reading import Reading
@@ -26,7 +23,6 @@ from sentinel.simulate.payments import simulate_all
 SIMULATOR = "simulator"
 _OBJECT = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.+)")
 _ENDINGS = (".csv", ".jsonl", ".ndjson", ".parquet", ".json")
-_LOCAL = ("http://127.0.0.1", "http://localhost", "http://[::1]")
 
 
 class Source(NamedTuple):
@@ -98,12 +94,23 @@ def _files_of(source: str) -> Iterator[list[tuple[str, Path]]]:
 
 
 def _fetched(bucket: str, key: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    """The object of that key, or all below it. Endpoint and keys are those of the AWS_... variables."""
+    """The object of that key, or all below it. Endpoint and keys are those of the AWS_... variables.
+
+    Raises DataProblem, InvalidDefinition.
+    """
     try:
-        plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith(_LOCAL)
-        store = S3Store(bucket, client_options={"allow_http": plain})
-        below = [one["path"] for page in obstore.list(store, key.rstrip("/")) for one in page]
-        names = [key] if key in below else sorted(one for one in below if one.endswith(_ENDINGS))
+        import obstore  # only who reads from S3 needs the library
+        from obstore.exceptions import BaseError
+
+        from sentinel.model.s3_models import open_bucket
+    except ModuleNotFoundError as error:
+        raise InvalidDefinition(f"{error.name} is not installed: pip install 'sentinel-fraud[s3]'") from error
+    try:
+        store = open_bucket(bucket, None, os.environ)
+        folder_of, inside = key.rpartition("/")[0], key.rstrip("/") + "/"
+        there = [one["path"] for page in obstore.list(store, folder_of or None) for one in page]
+        below = sorted(one for one in there if one.startswith(inside) and one.endswith(_ENDINGS))
+        names = [key] if key in there else below
         for number, name in enumerate(names):
             path = folder / f"{number}{Path(name).suffix}"
             path.write_bytes(bytes(obstore.get(store, name).bytes()))
