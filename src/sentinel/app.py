@@ -12,7 +12,7 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -48,7 +48,7 @@ from sentinel.record.ids import IdIndex
 from sentinel.record.journal import Journal
 from sentinel.record.kafka.place import Place as KafkaPlace
 from sentinel.record.kafka.place import topics_of
-from sentinel.record.log import Log
+from sentinel.record.log import Log, LogReader
 from sentinel.record.private import keep_private, mend_modes
 from sentinel.record.pruning import Retention
 from sentinel.record.rotation import note_rotation
@@ -78,7 +78,7 @@ from sentinel.telemetry.tracing import open_tracer
 from sentinel.transport.access.access import Access
 from sentinel.transport.http.api import Api, usual_ns
 from sentinel.transport.http.detectors import Detectors
-from sentinel.transport.http.routes import Served, build
+from sentinel.transport.http.routes import Companion, Served, build
 from sentinel.transport.http.wire.connection import connections
 from sentinel.transport.http.wire.listening import Listening, most_connections
 from sentinel.transport.http.wire.room import Room
@@ -167,16 +167,39 @@ def serve(settings: Settings) -> None:
         _run_workers(settings, counters)
 
 
+def consume(settings: Settings) -> None:
+    """The same as `serve`, and what comes in through Kafka is decided as well, by the detector without a name.
+
+    Raises StorageProblem for topics that do not fit.
+    """
+    if settings.workers != 1:
+        raise InvalidDefinition("consume needs workers=1: several processes share no features")
+    try:
+        from sentinel.transport.kafka.streams import (
+            Streams,
+            connection_of,
+            topics_used,
+        )  # only who reads Kafka needs the library
+        from sentinel.transport.kafka.topics import check
+    except ModuleNotFoundError as error:
+        raise InvalidDefinition(f"{error.name} is not installed: pip install 'sentinel-fraud[kafka]'") from error
+    _registry(settings)
+    check(connection_of(settings), topics_used(settings))
+    Triggers.of(settings.retrain, settings.retrain_on)
+    run_worker(settings, {place: Counters() for place in homes_in(settings.home)}, leads=True, streams=Streams)
+
+
 def _memory_folder() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of our own in it
 
 
 def run_worker(
-    settings: Settings, counters: Mapping[Place, Counters], *, leads: bool, listener: socket.socket | None = None
-) -> None:
+    settings: Settings, counters: Mapping[Place, Counters], *, leads: bool, listener: socket.socket | None = None,
+    streams: Callable[[Settings, Api, LogReader], Companion] | None = None,
+) -> None:  # fmt: skip
     """One process: the event loop with the fast lane, and with logs and engines unless there are more processes.
 
-    `counters` has every detector that is served.
+    `counters` has every detector that is served. `streams` make what reads beside HTTP, for the one without a name.
     """
     configure_logging(settings.log_level, settings.log_style, settings.log_to, masked)
     gc.set_threshold(20_000, 1_000, 50)  # requests make no circles, and looking through all that waits takes 0.1 s
@@ -199,7 +222,7 @@ def run_worker(
                 if place == Place():
                     raise
                 _log.error("%s is not served: %s", place, error)  # the others are
-        _run(homes, watches, listener)
+        _run(homes, watches, listener, streams)
 
 
 def _settings_of(settings: Settings, place: Place, home: Path) -> Settings:
@@ -326,7 +349,10 @@ def _observers(settings: Settings, log: Log | None) -> Observers:
     return Observers(log, drift, settings.circuit_threshold_ms / 1000, settings.false_alarm_cost)
 
 
-def _run(homes: Mapping[Place, Settings], watches: Mapping[Place, Watch], listener: socket.socket) -> None:
+def _run(
+    homes: Mapping[Place, Settings], watches: Mapping[Place, Watch], listener: socket.socket,
+    streams: Callable[[Settings, Api, LogReader], Companion] | None = None,
+) -> None:  # fmt: skip
     """Serve HTTP until the process is told to end."""
     settings = homes[Place()]
     tenants = tenants_in({place: one.home for place, one in homes.items()})
@@ -339,8 +365,10 @@ def _run(homes: Mapping[Place, Settings], watches: Mapping[Place, Watch], listen
     }
     tracer, away = open_tracer(settings.otlp_endpoint), homes.keys() - watches.keys()
     detectors = Detectors(settings, access, tracer, {place: one.api for place, one in served.items()}, away)
+    own = served[Place()].api
+    reads = [streams(settings, own, own.deciding().log)] if streams is not None else []
     config = uvicorn.Config(
-        build(detectors, served),
+        build(detectors, served, reads),
         host=settings.host,
         port=settings.port,
         loop="uvloop",

@@ -76,8 +76,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `database_url`: the PostgreSQL database that views are in, `postgresql://user:password@host:5432/database`, each
       in a schema of its own; without it a view is a file in its home folder. Needs the extra `postgres`.
     - `log`: `file`, or `kafka`: then the log is in the topic PREFIXdecisions of the brokers in `kafka` (host:port,...),
-      where PREFIX is `kafka_prefix`. Other settings of the client, such as SASL and TLS, are SENTINEL_KAFKA_ and
-      librdkafka's name: SENTINEL_KAFKA_SECURITY_PROTOCOL. Needs the extra `kafka`.
+      where PREFIX is `kafka_prefix`; `sentinel consume`, `send` and `topics` use these, too. Other settings of the
+      client, such as SASL and TLS, are SENTINEL_KAFKA_ and librdkafka's name: SENTINEL_KAFKA_SECURITY_PROTOCOL. Needs
+      the extra `kafka`.  `avro_schemas`: the schemas of Avro messages, a folder of `<number>.avsc` or the address of a
+      schema registry.
     - `models`: `s3://bucket/prefix`, where models are kept instead of in the home folder, which then has copies of
       those in use. The AWS_... variables say where that is and with which keys.
     - `log_style`: `text` or `json`.  `log_level`: the lowest that is logged.  `log_to`: a file for the
@@ -144,6 +146,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     log: Literal["file", "kafka"] = "file"
     kafka: str | None = None
     kafka_prefix: str | None = None
+    avro_schemas: str | None = None
     models: str | None = None
     log_style: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"

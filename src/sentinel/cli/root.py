@@ -23,7 +23,9 @@ from sentinel.cli import (
     models,
     retraining,
     rules,
+    sending,
     serving,
+    streams,
     tables,
     thresholds,
     training,
@@ -84,12 +86,13 @@ for _name, _group in {
     "features": training.features, "models": models.models, "log": log.log, "outcomes": corrections.outcomes,
     "history": history.history, "views": views.views, "tables": tables.tables, "keys": keys.keys, "rules": rules.rules,
     "benchmark": training.benchmark, "bench": bench.bench,
-    "data": data.data, "feast": feast.feast,
+    "topics": streams.topics, "dead-letters": streams.dead_letters, "data": data.data, "feast": feast.feast,
 }.items():  # fmt: skip
     app.add_typer(_group, name=_name)
 for _command in (
     training.demo, training.simulate, inspect.inspect, training.train, retraining.retrain, evaluation.evaluate,
-    training.parity, serving.serve, log.replay, log.explain, log.audit, corrections.erase, serving.doctor,
+    training.parity, serving.serve, streams.consume, sending.send, log.replay, log.explain, log.audit,
+    corrections.erase, serving.doctor,
 ):  # fmt: skip
     app.command()(_command)
 

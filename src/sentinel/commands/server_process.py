@@ -26,7 +26,9 @@ class ServerFailed(SentinelError):
 
 
 class ServerProcess:
-    """`sentinel serve` over a home folder; its log is `server.log` there."""
+    """`sentinel serve` over a home folder, or another `command`; its log is `server.log` there."""
+
+    command = "serve"
 
     def __init__(
         self, home: Path, host: str, port: int, *, core: int | None = None, environment: Mapping[str, str] | None = None
@@ -44,7 +46,7 @@ class ServerProcess:
         if not port_is_free(self.host, self.port):
             raise ServerFailed(f"port {self.port} is taken; stop what uses it, or choose another with --port")
         log = self.home / "server.log"
-        command = [*self._prefix, sys.executable, "-m", "sentinel", "serve"]
+        command = [*self._prefix, sys.executable, "-m", "sentinel", self.command]
         command += ["--home", str(self.home), "--host", self.host, "--port", str(self.port)]
         begun = time.monotonic()
         with log.open("ab") as output:

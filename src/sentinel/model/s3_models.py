@@ -58,8 +58,8 @@ class S3Models:
         self.folder = folder
         self.at = f"s3://{parts[1]}{parts[2]}"
         self._abandoned_after = abandoned_after
-        self._bucket = _open(parts[1], None, environment)
-        self._objects = _open(parts[1], parts[2].strip("/") or None, environment)
+        self._bucket = open_bucket(parts[1], None, environment)
+        self._objects = open_bucket(parts[1], parts[2].strip("/") or None, environment)
 
     def versions(self) -> list[str]:
         """Every version that is on record there."""
@@ -269,13 +269,17 @@ class S3Models:
             raise StorageProblem(f"{self.at} {said}") from error
 
 
-def _open(bucket: str, prefix: str | None, environment: Mapping[str, str]) -> S3Store:
+def open_bucket(bucket: str, prefix: str | None, environment: Mapping[str, str]) -> S3Store:
+    """The objects below a prefix of a bucket, by the AWS_... variables; nothing is asked of it yet.
+
+    Raises InvalidDefinition for plain HTTP with another machine.
+    """
     endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
     is_here = urlsplit(endpoint).hostname in _LOOPBACK
     if endpoint.startswith("http:") and not is_here and not environment.get("AWS_ALLOW_HTTP"):
         raise InvalidDefinition(
-            f"AWS_ENDPOINT_URL is {endpoint}: models would come in plain HTTP from another machine; use https, or set "
-            "AWS_ALLOW_HTTP=true where that network is yours"
+            f"AWS_ENDPOINT_URL is {endpoint}: it would come in plain HTTP from another machine; use https, or "
+            "set AWS_ALLOW_HTTP=true where that network is yours"
         )
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or _REGION
     return S3Store(

@@ -75,7 +75,21 @@ class Heard(msgspec.Struct, frozen=True, gc=False):
     replayed: bool
 
 
-Answer: TypeAlias = Decision | Noted | Heard | SentinelError
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a transaction that is taken without waiting for what is decided.
+
+    `status` is `success` for a new one and `ignored` for the same again. `source` says what acknowledged it: `log`, or
+    `kafka` for the topic. `decision` is the path where its decision is found, or that it is pending.
+    """
+
+    status: str
+    message: str
+    transaction_id: str
+    source: str
+    decision: str
+
+
+Answer: TypeAlias = Decision | Noted | Heard | Taken | SentinelError
 Answers: TypeAlias = Sequence[Answer]
 
 

@@ -66,7 +66,7 @@ def test_an_answer_leads_where_its_links_say(server, ask, description):
             there, method = link["operationRef"].removeprefix("#/paths/").rsplit("/", 1)
             assert method in description["paths"][there.replace("~1", "/")], link
             followed += 1
-    assert followed == 6
+    assert followed == 8
     payment = {"transaction_id": "led", "event_time": 1_738_400_000, "amount": 1, "card": "c", "shop": "s", "risk": 0}
     name = ask(server.port, "POST", "/v1/score", payment).json["transaction_id"]
     assert ask(server.port, "POST", "/v1/outcomes", {"transaction_id": name, "is_fraud": True}).status == 200

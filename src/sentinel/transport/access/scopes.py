@@ -45,6 +45,7 @@ ROLES = {
 _OPEN = frozenset({"/health/live", "/health/ready", "/health/startup"})
 _BEGINNINGS = (
     ("/v1/score", Scope.SCORE),
+    ("/api/v1/transactions", Scope.SCORE),
     ("/predict/", Scope.READ),
     ("/predict", Scope.SCORE),
     ("/v1/outcomes", Scope.OUTCOMES),

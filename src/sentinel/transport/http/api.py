@@ -27,6 +27,7 @@ from sentinel.transport.http.bodies import items_in
 from sentinel.transport.http.calls import Call, Route, wrong_media
 from sentinel.transport.http.outcomes import read_outcome, teller_of
 from sentinel.transport.http.replies import JSON, NDJSON, Respond, reply_to_batch, reply_to_outcome
+from sentinel.transport.http.taken import reply_to_taken, taken
 from sentinel.transport.http.tellers import Tellers
 from sentinel.transport.http.wire.turns import Turns
 
@@ -42,7 +43,7 @@ _SHARE_NS = 1_000_000
 """What reading a batch one by one may take in a turn of the event loop."""
 
 _NO_ERRORS = {Decision, Noted}
-_PREDICT, _SCORE, _OUTCOMES, _EVENTS = Route  # an attribute of an enumeration costs ten times a global
+_PREDICT, _SCORE, _OUTCOMES, _EVENTS, _TRANSACTIONS = Route  # an attribute of an enumeration costs ten times a global
 
 
 def usual_ns(settings: Settings) -> int:
@@ -68,6 +69,7 @@ class Api:
         self._reader: TransactionReader | None = None
         self._context_reader: ContextReader | None = None
         self._patience_ns = usual_ns(settings)
+        self._longest_patience_ns = self._patience_of(settings.longest_deadline_ms)
         self._turns = Turns(1)  # of batches that are read in shares
 
     @property
@@ -87,6 +89,9 @@ class Api:
                 self.predictor.ask(body, received_ns, due_ns, respond)
             elif call.route is _SCORE:
                 self._begin_transactions(call, body, (received_ns, due_ns), respond, let_in)
+            elif call.route is _TRANSACTIONS:
+                due_ns = due_ns if call.deadline_ms is not None else received_ns + self._longest_patience_ns
+                self._take_transactions(call, body, (received_ns, due_ns), respond, let_in)
             elif call.route is _EVENTS:
                 self._begin_events(call, body, (received_ns, due_ns), respond, let_in)
             else:
@@ -141,6 +146,24 @@ class Api:
 
         worker.put(Request([self._transaction(reader, body)], *times_ns, finish_one, let_in.caller.name))
 
+    def _take_transactions(
+        self, call: Call, body: bytes, times_ns: tuple[int, int], respond: Respond, let_in: Pass
+    ) -> None:
+        """Have transactions decided for a caller that does not wait for what is decided; the log acknowledges them."""
+        worker = self.deciding()
+        reader = self.reader(worker.ready_engine())
+        items = self._items(body, call)
+        if items is not None:
+            let_in.charge(len(items) - 1)
+            self._begin_batch(call, items, lambda raw: self._transaction(reader, raw), times_ns, respond, let_in)
+            return
+
+        def finish_one(answers: Answers) -> None:
+            self._count_errors(_TRANSACTIONS, answers)
+            respond(reply_to_taken(taken(answers[0], call.detector)))
+
+        worker.put(Request([self._transaction(reader, body)], *times_ns, finish_one, let_in.caller.name))
+
     def _begin_outcomes(
         self, call: Call, body: bytes, times_ns: tuple[int, int], respond: Respond, let_in: Pass
     ) -> None:
@@ -162,7 +185,7 @@ class Api:
         engine = self.deciding().ready_engine()
         if not engine.schema.events:
             raise NotFound("This detector knows no context events: its schema declares none in `events`")
-        reader, teller = self._context_reader_of(engine), teller_of(let_in)
+        reader, teller = self.context_reader(engine), teller_of(let_in)
         items = self._items(body, call)
         self.tellers.admit_events(teller, 1 if items is None else len(items), times_ns[0] / 1e9)
 
@@ -243,6 +266,8 @@ class Api:
             answers.update(zip(places, found, strict=True))
             ordered = [answers[place] for place in range(len(items))]
             self._count_errors(call.route, ordered)
+            if call.route is _TRANSACTIONS:
+                ordered = [taken(one, call.detector) for one in ordered]
             respond(reply_to_batch(ordered, lines=call.kind == "lines"))
 
         def read_share(begin: int) -> None:
@@ -282,7 +307,7 @@ class Api:
             self._context_reader = ContextReader(engine.schema, self.secrets, seal, takes_parts=takes)
         return self._reader
 
-    def _context_reader_of(self, engine: Engine) -> ContextReader:
+    def context_reader(self, engine: Engine) -> ContextReader:
         """What reads context events for an engine."""
         self.reader(engine)
         assert self._context_reader is not None  # noqa: S101 - made with the other

@@ -25,6 +25,7 @@ class Route(StrEnum):
     SCORE = "/v1/score"
     OUTCOMES = "/v1/outcomes"
     EVENTS = "/v1/events"
+    TRANSACTIONS = "/api/v1/transactions"
 
 
 FAST = frozenset(Route) - {Route.EVENTS}

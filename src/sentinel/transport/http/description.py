@@ -43,6 +43,7 @@ _GUARDED = (401, 403, 429)
 _WRITES = (413, 415)
 _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("post", "/v1/score"): (409, 422),
+    ("post", "/api/v1/transactions"): (409, 422),
     ("post", "/predict"): (422,),
     ("post", "/v1/outcomes"): (404, 409, 422),
     ("post", "/v1/events"): (404, 409, 422),
@@ -81,6 +82,7 @@ _EVENT: dict[str, Any] = {
 }
 _LINKS: Mapping[str, dict[str, Any]] = {  # by path: where an answer leads
     "/v1/score": {"decision": _DECISION, "outcome": _OUTCOME},
+    "/api/v1/transactions": {"decision": _DECISION, "outcome": _OUTCOME},
     "/v1/outcomes": {"decision": _DECISION, "outcome": _OUTCOME},
     "/v1/decisions/{transaction_id}": {"outcome": _OUTCOME},
     "/v1/events": {"event": _EVENT},
@@ -131,6 +133,7 @@ def _with_example(description: dict[str, Any], prefix: str, example: Example) ->
     answered = {JSON: {"schema": _ANSWER, "example": example.answer}}
     changed = {
         "/v1/score": _with_line(_with_bodies(call("/v1/score"), bodies, answered), example.curl),
+        "/api/v1/transactions": _with_bodies(call("/api/v1/transactions"), bodies, {}),
         "/predict": _with_bodies(call("/predict"), {JSON: {"example": example.vector}}, {}),
         "/v1/outcomes": _with_line(
             _with_bodies(call("/v1/outcomes"), _body(example.outcome), {}), example.outcome_curl

@@ -1,10 +1,10 @@
 """The HTTP routes: what the fast lane does not answer, and everything a person or an operator calls."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -47,6 +47,19 @@ from sentinel.transport.http.tables import TableCalls
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
+class Companion(Protocol):
+    """What reads beside HTTP, for as long as the server runs."""
+
+    def start(self) -> None:
+        """Begin; called in the event loop."""
+
+    def stop_reading(self) -> None:
+        """Take in nothing more; called from another thread before the engines end."""
+
+    def stop(self) -> None:
+        """End; called from another thread after them."""
+
+
 class Served(NamedTuple):
     """One detector as it is served: its calls, what watches over it, and its home."""
 
@@ -55,8 +68,8 @@ class Served(NamedTuple):
     home: Path
 
 
-def build(detectors: Detectors, served: Mapping[Place, Served]) -> ASGIApp:
-    """The HTTP application of a server; it starts and stops what answers and what watches with itself."""
+def build(detectors: Detectors, served: Mapping[Place, Served], companions: Sequence[Companion] = ()) -> ASGIApp:
+    """The HTTP application of a server; it starts and stops all that answers, watches or reads beside it."""
     applications = {place: application(detectors, place, one) for place, one in served.items()}
     auditors = {
         place.tenant: Changes(one.api, one.watch).write
@@ -68,10 +81,14 @@ def build(detectors: Detectors, served: Mapping[Place, Served]) -> ASGIApp:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         for one in served.values():
             one.watch.start()
+        for companion in companions:
+            companion.start()
         following = asyncio.create_task(detectors.access.follow(auditors))
         yield
         following.cancel()
+        await asyncio.gather(*(run_in_threadpool(one.stop_reading) for one in companions))
         await asyncio.gather(*(run_in_threadpool(one.watch.stop) for one in served.values()))
+        await asyncio.gather(*(run_in_threadpool(one.stop) for one in companions))
         await run_in_threadpool(detectors.close)
 
     origins = detectors.settings.cors_origins
@@ -174,6 +191,25 @@ def _add_scoring(app: FastAPI, detectors: Detectors) -> None:
         In a batch every transaction has its own answer or error; the status of the batch is 200.
         """
         return await _through(Route.SCORE, request)
+
+    accepted: dict[int | str, dict[str, Any]] = {
+        202: {"description": "Taken, or known from before: `status` is `success` or `ignored`"}
+    }
+
+    @app.post(
+        "/api/v1/transactions",
+        openapi_extra=_takes({JSON: _one_or_many({"type": "object"}), NDJSON: lines}),
+        responses=accepted,
+        tags=["decisions"],
+    )
+    async def transactions(request: Request) -> Response:
+        """Hand in a transaction of the detector's schema, or up to 1,000 as an array or as lines, for a later decision.
+
+        Answered with 202 once it is durable; `decision` is the path where its decision is found. The same id with the
+        same content is known already (`status` is `ignored`), with other content it is 409.
+        In a batch every transaction has its own answer or error; the status of the batch is 200.
+        """
+        return await _through(Route.TRANSACTIONS, request)
 
     of_outcomes = _takes({JSON: _one_or_many(schema_of(OutcomeBody)), NDJSON: lines})
 

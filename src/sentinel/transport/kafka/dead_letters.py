@@ -1,0 +1,137 @@
+"""Dead letters: messages that nothing can be made of, as they came, with the reason and where they stood."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from sentinel.errors import NotFound, SentinelError, StorageProblem
+from sentinel.events.card_numbers import masked_ends
+from sentinel.record.kafka.connection import PATIENCE_S
+from sentinel.transport.kafka.connection import LARGEST, Connection, naming_faults
+from sentinel.transport.kafka.topics import DEAD_LETTERS
+
+_REASON, _TOPIC, _PLACE = "reason", "topic", "place"
+_LONGEST = 500
+
+
+class Poison(NamedTuple):
+    """A message and what is wrong with it."""
+
+    message: Message
+    error: SentinelError
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A dead letter: its number (`partition-offset` in its topic), where it stood, and the original key and value."""
+
+    number: str
+    topic: str
+    place: str
+    reason: str
+    at_ms: int
+    key: bytes | None
+    value: bytes | None
+
+
+def produced(messages: Sequence[Poison], producer: Producer, connection: Connection) -> None:
+    """Write them, acknowledged when this returns. Raises StorageProblem."""
+    faults: list[Any] = []
+    topic = connection.topic(DEAD_LETTERS)
+
+    def told(error: Any, _message: Message) -> None:
+        if error is not None:
+            faults.append(error)
+
+    with naming_faults(connection, "writing dead letters"):
+        for message, error in messages:
+            headers = {
+                _REASON: masked_ends(str(error), _LONGEST).encode(),
+                _TOPIC: str(message.topic()).encode(),
+                _PLACE: f"{message.partition()}-{message.offset()}".encode(),
+            }
+            kept = [(name, value) for name, value in message.headers() or () if name not in headers]
+            producer.produce(
+                topic, message.value(), message.key(), on_delivery=told, headers=[*kept, *headers.items()]
+            )  # fmt: skip
+        left = producer.flush(PATIENCE_S)
+    if left or faults:
+        raise StorageProblem(f"{left + len(faults)} dead letters could not be written to {topic}: {faults[:1]}")
+
+
+def writer(connection: Connection) -> Producer:
+    """What writes dead letters."""
+    return Producer(connection.client(acks="all", enable_idempotence=True, message_max_bytes=LARGEST, linger_ms=0))
+
+
+def read(connection: Connection) -> Iterator[DeadLetter]:
+    """All that are there by now, by partition. Raises StorageProblem."""
+    consumer = Consumer(
+        connection.client(
+            group_id="sentinel-dead-letters",
+            enable_auto_commit=False,
+            fetch_message_max_bytes=LARGEST,
+            enable_partition_eof=True,
+        )
+    )
+    topic = connection.topic(DEAD_LETTERS)
+    try:
+        with naming_faults(connection, "reading dead letters"):
+            found = consumer.list_topics(topic, timeout=PATIENCE_S).topics[topic]
+            if found.error is not None:
+                raise KafkaException(found.error)
+            for number in found.partitions:
+                yield from _of_partition(consumer, TopicPartition(topic, number, OFFSET_BEGINNING))
+    finally:
+        consumer.close()
+
+
+def _of_partition(consumer: Consumer, partition: TopicPartition) -> Iterator[DeadLetter]:
+    consumer.assign([partition])
+    quiet_s = time.monotonic() + PATIENCE_S
+    while True:
+        message = consumer.poll(0.2)
+        if message is None:
+            if time.monotonic() > quiet_s:
+                raise StorageProblem(f"{partition.topic} says nothing for {PATIENCE_S:.0f} s; see to the broker")
+            continue
+        if message.error() is not None:
+            if message.error().code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - so it is named there
+                return
+            raise KafkaException(message.error())
+        quiet_s = time.monotonic() + PATIENCE_S
+        yield _letter(message)
+
+
+def _letter(message: Message) -> DeadLetter:
+    headers: Mapping[str, bytes] = dict(message.headers() or ())
+    topic, place, reason = (headers.get(one, b"").decode(errors="replace") for one in (_TOPIC, _PLACE, _REASON))
+    number = f"{message.partition()}-{message.offset()}"
+    return DeadLetter(number, topic, place, reason, message.timestamp()[1], message.key(), message.value())
+
+
+def numbered(connection: Connection, number: str) -> DeadLetter:
+    """The one of this number. Raises NotFound, StorageProblem."""
+    for one in read(connection):
+        if one.number == number:
+            return one
+    raise NotFound(f"There is no dead letter {number}; `sentinel dead-letters list` shows those there are")
+
+
+def sent_again(connection: Connection, letters: Sequence[DeadLetter]) -> int:
+    """Write them to the topics that they came from; how many. The dead letters stay. Raises StorageProblem."""
+    producer, faults = writer(connection), []
+
+    def told(error: Any, _message: Message) -> None:
+        if error is not None:
+            faults.append(error)
+
+    with naming_faults(connection, "sending dead letters again"):
+        for one in letters:
+            producer.produce(one.topic, one.value, one.key, on_delivery=told)
+        left = producer.flush(PATIENCE_S)
+    if left or faults:
+        raise StorageProblem(f"{left + len(faults)} of {len(letters)} could not be sent again: {faults[:1]}")
+    return len(letters)
