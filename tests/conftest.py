@@ -307,6 +307,13 @@ class OwnBroker:
     def stop(self) -> None:
         self._keeper.stop("kafka")
 
+    def move_data(self, disk: Path) -> None:
+        """Keep what it keeps on another disk, while it does not run."""
+        data = self._keeper.folder / "kafka" / "data"
+        shutil.copytree(data, disk / "data")
+        shutil.rmtree(data)
+        data.symlink_to(disk / "data")
+
 
 @pytest.fixture
 def own_kafka(service, tmp_path):

@@ -1,9 +1,11 @@
 """The log in Kafka: who may write it, what comes back after a fault, and topics in which no log is safe."""
 
 import json
+import os
 import signal
+import subprocess
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from confluent_kafka import Producer
@@ -293,3 +295,52 @@ def test_after_an_unknown_commit_the_log_is_what_the_broker_has(own_kafka):
     log.close()
     with closing(KafkaLogReader(place, settings)) as reader:
         assert bodies(reader) == [*durable, b"last"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 48 MiB."""
+    if (
+        os.getuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", _made(tmp_path)]).returncode
+    ):
+        pytest.skip("only root can mount a small disk")
+    yield tmp_path / "small"
+    subprocess.run(["umount", "-l", tmp_path / "small"], check=True)
+
+
+def _made(folder):
+    (folder / "small").mkdir()
+    return folder / "small"
+
+
+def test_a_broker_whose_disk_is_full_loses_nothing_and_goes_on_once_there_is_room(own_kafka, small_disk):
+    own_kafka.stop()
+    own_kafka.move_data(small_disk)
+    own_kafka.start()
+    place = Place(own_kafka.servers, "full-")
+    log, filler, n = KafkaLog(place, client_settings(place, {}), copies=1), small_disk / "filler", 0
+    filler.write_bytes(bytes(30 << 20))
+    known = []
+    while n < 100 and log.fault is None:
+        log.write(Kind.DECIDED, 1, n, os.urandom(1 << 20))
+        known.append(log.at(n + 1))
+        n += 1
+        with suppress(StorageProblem):
+            log.flush()
+    assert log.fault is not None
+    durable = log.durable - 1
+    own_kafka.kill()
+    filler.unlink()
+    own_kafka.start()
+    give_up = time.monotonic() + 120
+    while log.fault is not None:
+        try:
+            log.recover()
+        except StorageProblem:
+            assert time.monotonic() < give_up
+    assert log.durable - 1 >= durable
+    assert log.read(1, 1_000) == known[: log.durable - 1]
+    log.write(Kind.DECIDED, 1, n, b"last")
+    log.flush()
+    log.close()
