@@ -12,6 +12,7 @@ ROOT = Path(sentinel.__file__).parent
 READS = {
     "errors": "",
     "durable": "",
+    "retrying": "",
     "telemetry": "errors",
     "child_process": "errors",
     "events": "errors durable",
@@ -21,7 +22,7 @@ READS = {
     "features": "errors events",
     "policy": "errors",
     "model": "errors durable homes events features policy",
-    "record": "errors durable child_process homes events features model policy",
+    "record": "errors durable retrying child_process homes events features model policy",
     "review": "errors events model policy record",
     "learner": "errors",
     "detector": "errors events features policy learner",

@@ -18,3 +18,28 @@ def views_rebuild(home: Home = None, as_json: Json = False) -> None:
         counts = rebuild_views(settings_of(home), stage)
     said = f"the view holds {counts.decisions:,} decisions and {counts.outcomes:,} outcomes now"
     tell(counts, [said], as_json=as_json)
+
+
+@views.command("status")
+def views_status(home: Home = None, as_json: Json = False) -> None:
+    """Say where the view is, how far behind the log, and which ids it has more than once."""
+    from sentinel.commands.storage import view_status
+
+    one = view_status(settings_of(home))
+    lines = [
+        f"{one.name}, schema {one.schema_version}: {one.counts.decisions:,} decisions, {one.counts.outcomes:,} "
+        f"outcomes",
+        f"{one.lag:,} entries behind the log" if one.lag else "it has all that the log has",
+        *(f"{name} is there {times} times: it was decided more than once" for name, times in one.repeated.items()),
+    ]
+    tell(one, lines + ([one.problem] if one.problem else []), as_json=as_json)
+
+
+@views.command("upgrade")
+def views_upgrade(home: Home = None, as_json: Json = False) -> None:
+    """Bring the tables of a view in PostgreSQL to the newest version of their schema, as a server does at its start."""
+    from sentinel.commands.storage import upgrade_views
+
+    done = upgrade_views(settings_of(home))
+    said = f"brought to {done[-1]} by way of {', '.join(done)}" if done else "nothing to do"
+    tell({"versions": done}, [said], as_json=as_json)

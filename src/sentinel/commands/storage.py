@@ -1,4 +1,4 @@
-"""What looks after log and views: `sentinel views rebuild`, and what `sentinel log verify` says besides damage."""
+"""What looks after log and views: `sentinel views ...`, and what `sentinel log verify` says besides damage."""
 
 import time
 from collections.abc import Callable
@@ -6,13 +6,17 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
+import msgspec
+
 from sentinel.commands.progress import Stage
 from sentinel.config import Settings
 from sentinel.errors import StorageProblem
+from sentinel.events.times import iso
 from sentinel.record.applied import log_folder
 from sentinel.record.lock import owner_of
 from sentinel.record.log import Follower
 from sentinel.record.log_reader import FileLogReader
+from sentinel.record.problem import problem_of
 from sentinel.record.projector import Projector, schemas_of
 from sentinel.record.set_aside import MOST, Odd, odd_in
 from sentinel.record.views import Counts
@@ -35,6 +39,40 @@ def rebuild_views(settings: Settings, stage: Stage) -> Counts:
                 step()
             stage("entries", end, end)
             return view.counts()
+
+
+class ViewStatus(msgspec.Struct, frozen=True):
+    """How a view is: where, of which version, how many entries it lacks, and what it has.
+
+    `repeated` are ids that it has more than once, and how often: they were decided twice. `problem` is what keeps the
+    projector from its work.
+    """
+
+    name: str
+    schema_version: str
+    position: int
+    lag: int
+    projected_at: str | None
+    counts: Counts
+    repeated: dict[str, int]
+    problem: str | None
+
+
+def view_status(settings: Settings, most_repeated: int = 20) -> ViewStatus:
+    """How the view of the home is. Raises StorageProblem when log or view cannot be read."""
+    place = ViewPlace(settings.home, settings.database_url)
+    with closing(FileLogReader(log_folder(settings.home))) as log, closing(place.open()) as view:
+        at = view.position
+        return ViewStatus(
+            place.name, place.schema_version, at.position, Follower(log, at.position).lag,
+            iso(at.projected_at_us) if at.projected_at_us else None, view.counts(), place.repeated_ids(most_repeated),
+            problem_of(settings.home, "projector"),
+        )  # fmt: skip
+
+
+def upgrade_views(settings: Settings) -> list[str]:
+    """Bring the tables of a view in a database to the newest schema; the versions that were run."""
+    return ViewPlace(settings.home, settings.database_url).upgrade()
 
 
 def odd_transactions(home: Path) -> list[Odd]:
