@@ -57,6 +57,7 @@ from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Lineup
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.observers import Observers
+from sentinel.serve.online_process import OnlineProcess
 from sentinel.serve.projector_process import ProjectorProcess
 from sentinel.serve.retrainer import Retrainer, Work
 from sentinel.serve.rollout import Rollout
@@ -259,7 +260,8 @@ def _deciding(settings: Settings, of_loop: Counters, log: FileLog) -> Watch:
     view = ViewPlace(settings.home, settings.database_url)
     keeper = LogKeeper(settings.home, log, retention_of(settings), view)
     projector = ProjectorProcess(settings.home, log, view, settings.database_url)
-    children = Children(shadow, projector, snapshotter, keeper, _retrainer(settings, log))
+    online = None if settings.redis_url is None else OnlineProcess(settings.home, log, settings.redis_url, keys)
+    children = Children(shadow, projector, snapshotter, keeper, _retrainer(settings, log), online)
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
 
 

@@ -72,6 +72,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       log is copied to.
     - `database_url`: the PostgreSQL database that views are in, `postgresql://user:password@host:5432/database`, each
       in a schema of its own; without it a view is a file in its home folder. Needs the extra `postgres`.
+    - `redis_url`: the Redis or Valkey that the newest features and the profile of each key are written to,
+      `redis://user:password@host:6379/0` or `rediss://` over TLS. Needs the extra `redis`.
     - `models`: `s3://bucket/prefix`, where models are kept instead of in the home folder, which then has copies of
       those in use. The AWS_... variables say where that is and with which keys.
     - `log_style`: `text` or `json`.  `log_level`: the lowest that is logged.  `log_to`: a file for the
@@ -134,6 +136,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     remember_ids: str = "180d"
     archive: Path | None = None
     database_url: str | None = None
+    redis_url: str | None = None
     models: str | None = None
     log_style: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"

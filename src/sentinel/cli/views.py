@@ -1,5 +1,7 @@
 """`sentinel views`: what is derived from the log."""
 
+from typing import Annotated
+
 import typer
 
 from sentinel.cli.options import Home, Json, settings_of
@@ -9,11 +11,20 @@ views = typer.Typer(help="Look after the views, which are derived from the log."
 
 
 @views.command("rebuild")
-def views_rebuild(home: Home = None, as_json: Json = False) -> None:
+def views_rebuild(
+    home: Home = None,
+    online: Annotated[bool, typer.Option("--online", help="The one in Redis (SENTINEL_REDIS_URL).")] = False,
+    as_json: Json = False,
+) -> None:
     """Delete the view and derive it anew from the log. Decisions go on meanwhile."""
     from sentinel.commands.progress import stages
-    from sentinel.commands.storage import rebuild_views
+    from sentinel.commands.storage import rebuild_online, rebuild_views
 
+    if online:
+        with stages() as stage:
+            end = rebuild_online(settings_of(home), stage)
+        tell({"position": end}, [f"the online view has all before position {end:,} of the log"], as_json=as_json)
+        return
     with stages() as stage:
         counts = rebuild_views(settings_of(home), stage)
     said = f"the view holds {counts.decisions:,} decisions and {counts.outcomes:,} outcomes now"
@@ -26,9 +37,9 @@ def views_status(home: Home = None, as_json: Json = False) -> None:
     from sentinel.commands.storage import view_status
 
     one = view_status(settings_of(home))
+    counts = f"{one.counts.decisions:,} decisions, {one.counts.outcomes:,} outcomes"
     lines = [
-        f"{one.name}, schema {one.schema_version}: {one.counts.decisions:,} decisions, {one.counts.outcomes:,} "
-        f"outcomes",
+        f"{one.name}, schema {one.schema_version}: {counts}",
         f"{one.lag:,} entries behind the log" if one.lag else "it has all that the log has",
         *(f"{name} is there {times} times: it was decided more than once" for name, times in one.repeated.items()),
     ]

@@ -16,13 +16,13 @@ from sentinel.cli import app
 from sentinel.commands.feast.export import export_repository
 from sentinel.commands.feast.files import connection
 from sentinel.commands.feast.run import run_in_feast
-from sentinel.commands.feast.views import views_of
 from sentinel.config import Settings
 from sentinel.detectors import load_detector
 from sentinel.errors import BundleProblem, DataProblem, InvalidDefinition
 from sentinel.events.files import history_of_frame
 from sentinel.events.reading import Reading
 from sentinel.events.replay import columns_of_frame
+from sentinel.features.key_views import views_of
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import read_manifest
 

@@ -127,6 +127,8 @@ class Metrics:
         lag, snapshots = self._watch.view_lag, self._watch.snapshots
         if lag is not None:
             gauges.append(Gauge("sentinel_view_lag", "Entries the view is behind", lag))
+        if self._watch.online_lag is not None:
+            gauges.append(Gauge("sentinel_online_lag", "Entries the online view is behind", self._watch.online_lag))
         if snapshots is not None:
             gauges += [
                 Gauge("sentinel_snapshot_lag", "Entries that a start would have to replay", snapshots.lag),
