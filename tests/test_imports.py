@@ -21,7 +21,7 @@ READS = {
     "homes": "errors",
     "features": "errors events",
     "policy": "errors",
-    "model": "errors durable homes events features policy",
+    "model": "errors durable retrying homes events features policy",
     "record": "errors durable retrying child_process homes events features model policy",
     "review": "errors events model policy record",
     "learner": "errors",

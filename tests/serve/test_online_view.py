@@ -113,6 +113,8 @@ def test_what_redis_lost_is_noticed_and_written_again(home, store):
     follower = follower_of(home, store)
     follow(follower, home)
     assert store.clear([("card",), ("shop",), ("card", "shop"), ("channel",)]) > 23
+    with pytest.raises(OnlineMoved):
+        follow(follower, home)  # also while nothing new comes
     home.pay(range(40, 44))
     with pytest.raises(OnlineMoved):
         follow(follower, home)

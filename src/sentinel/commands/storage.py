@@ -95,8 +95,11 @@ class ViewStatus(msgspec.Struct, frozen=True):
 
 def view_status(settings: Settings, most_repeated: int = 20) -> ViewStatus:
     """How the view of the home is. Raises StorageProblem when log or view cannot be read."""
-    place = ViewPlace(settings.home, settings.database_url)
-    with closing(FileLogReader(log_folder(settings.home))) as log, closing(place.open()) as view:
+    with (
+        closing(ViewPlace(settings.home, settings.database_url)) as place,
+        closing(FileLogReader(log_folder(settings.home))) as log,
+        closing(place.open()) as view,
+    ):
         at = view.position
         return ViewStatus(
             place.name, place.schema_version, at.position, Follower(log, at.position).lag,
@@ -107,7 +110,8 @@ def view_status(settings: Settings, most_repeated: int = 20) -> ViewStatus:
 
 def upgrade_views(settings: Settings) -> list[str]:
     """Bring the tables of a view in a database to the newest schema; the versions that were run."""
-    return ViewPlace(settings.home, settings.database_url).upgrade()
+    with closing(ViewPlace(settings.home, settings.database_url)) as place:
+        return place.upgrade()
 
 
 def odd_transactions(home: Path) -> list[Odd]:

@@ -114,7 +114,7 @@ def test_what_is_wrong_is_a_sentence_without_the_password(url, address, said):
         contextlib.closing(OnlineStore(address.format(host=host), "p")) as one,
         pytest.raises(StorageProblem) as problem,
     ):
-        one.ping()
+        one.exercise()
     assert said in str(problem.value)
     assert "not-the-word" not in str(problem.value)
 

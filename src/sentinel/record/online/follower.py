@@ -74,6 +74,8 @@ class OnlineFollower:
         if not records:
             if self._whole:
                 self._finish(self.position, "", now_us)
+            elif self._store.position() != self._at:
+                raise OnlineMoved(f"the online view in {self._store.name} was emptied or moved by another follower")
             return False
         end = records[-1].position + records[-1].rows
         for view, rows in zip(self._rows.views, self._rows.newest(records), strict=True):
@@ -137,7 +139,7 @@ def open_follower(home: Path, url: str, log: LogReader, registry: Registry) -> O
             return False
 
     store = open_online(home, bundle.manifest.detector, url)
-    store.ping()
+    store.exercise()
     state = FeatureState(bundle, begin)
     state.restore(log, Snapshots(home / "snapshots"))
     return OnlineFollower(store, log, state, has_made)

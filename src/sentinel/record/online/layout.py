@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 from sentinel.homes import place_of
 
+NEWER_WINS = Path(__file__).with_name("newer_wins.lua")
+"""The script that writes features where nothing newer stands: of the live follower, and of `feast materialize`."""
+
 _STRING = 2  # the type of a text in an entity key
 _DOUBLE = 0x29  # the tag of `double_val` in a Value
 _VALUE_BYTES = 9

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import redis
@@ -13,6 +12,7 @@ from redis.retry import Retry
 
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.record.online.layout import (
+    NEWER_WINS,
     decode_moment,
     decode_value,
     encode_moment,
@@ -24,7 +24,6 @@ from sentinel.record.online.layout import (
 )
 from sentinel.retrying import retried
 
-NEWER_WINS = Path(__file__).with_name("newer_wins.lua")
 _TIMEOUT_S, _AGAIN_WITHIN_S = 2.0, 2.5
 _KEYS_AT_ONCE = 256
 _LATER_WINS = """
@@ -108,18 +107,18 @@ class OnlineStore:
         """Release the connections."""
         self._client.close()
 
-    def ping(self) -> str:
-        """Write, read back and delete a key; the server's version."""
+    def exercise(self) -> tuple[str, float]:
+        """Write, read back and delete a key; the server's version, and the Unix time that it has."""
+        name = f"sentinel:exercise:{self.project}:{time.time_ns()}"
 
-        def exercise() -> str:
-            name = f"sentinel:doctor:{self.project}:{time.time_ns()}"
+        def ask() -> Any:
             with self._client.pipeline(transaction=True) as pipe:
-                found = pipe.set(name, "1", px=10_000).get(name).delete(name).info("server").execute()
-            if found[1] != b"1":
-                raise StorageProblem(f"{self.name} did not give back what was written; see to its memory policy")
-            return str(found[3].get("valkey_version") or found[3]["redis_version"])
+                return pipe.set(name, "1", px=10_000).get(name).delete(name).info("server").time().execute()
 
-        return self._asked(exercise)
+        _, read, _, info, (seconds, us) = self._asked(ask)
+        if read != b"1":
+            raise StorageProblem(f"{self.name} did not give back what was written; see to its memory policy")
+        return str(info.get("valkey_version") or info["redis_version"]), seconds + us / 1e6
 
     def position(self) -> OnlinePosition | None:
         """How far the view is; None where there is none."""

@@ -42,6 +42,16 @@ class ViewPlace:
         """The version of the schema that this Sentinel writes."""
         return str(VERSION) if self._database is None else self._database.newest_version
 
+    def close(self) -> None:
+        """Release the connections to a database."""
+        if self._database is not None:
+            self._database.engine.dispose()
+
+    def exercise(self) -> tuple[str, float]:
+        """Write to the database, and read back; its version, and the Unix time that it has. Raises StorageProblem."""
+        assert self._database is not None  # noqa: S101 - asked of a database only
+        return self._database.exercise()
+
     def repeated_ids(self, limit: int) -> dict[str, int]:
         """Transaction ids that were decided more than once, and how often; a view in a file has none."""
         return {} if self._database is None else PostgresView(self._database).repeated_ids(limit)

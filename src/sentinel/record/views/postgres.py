@@ -88,6 +88,14 @@ class Database:
             self._is_prepared = True
             return done
 
+    def exercise(self) -> tuple[str, float]:
+        """Write a row of a temporary table, and read it back; the server's version, and the Unix time that it has."""
+        with self.naming_faults("written"), self.engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TEMP TABLE exercise (at double precision) ON COMMIT DROP")
+            connection.exec_driver_sql("INSERT INTO exercise VALUES (extract(epoch FROM clock_timestamp()))")
+            version = connection.exec_driver_sql("SHOW server_version").scalar_one()
+            return version, connection.exec_driver_sql("SELECT at FROM exercise").scalar_one()
+
     @property
     def newest_version(self) -> str:
         """The version of the schema that this Sentinel writes."""
