@@ -42,6 +42,11 @@ class ViewPlace:
         """The version of the schema that this Sentinel writes."""
         return str(VERSION) if self._database is None else self._database.newest_version
 
+    def drop(self) -> None:
+        """Delete what a database has of it; a file stays."""
+        if self._database is not None:
+            self._database.drop()
+
     def close(self) -> None:
         """Release the connections to a database."""
         if self._database is not None:
