@@ -220,13 +220,6 @@ def test_feast_reads_back_what_the_kernel_computed(repository, make_shop_frame, 
     assert set(repository.hows().values()) == {"incremental"}
     repository.check_online(frame)
     flush()
-    live = newest_live(repository, frame, view)
-    assert set(repository.hows().values()) == {"full"}
-    columns = {"columns": list(view.columns), "entities": {"card": list(live)}}
-    found = repository.read(online={view.name: columns})["online"][view.name]
-    for place, column in enumerate(view.columns):
-        assert same(found[column], np.array([features[place] for features in live.values()])), column
-    flush()
     assert set(repository.hows().values()) == {"full"}
     repository.check_online(frame)
 
@@ -243,6 +236,21 @@ def newest_live(repository, frame, view):
     assert store.write_features(view.name, view.keys, list(view.columns), written) == len(cards)
     store.close()
     return dict(zip(cards, rows, strict=True))
+
+
+@pytest.mark.timeout(1800)
+def test_feast_reads_what_was_written_live_and_an_older_refill_does_not_replace_it(repository, make_shop_frame):
+    frame = make_shop_frame(300)
+    repository.export(frame)
+    repository.run("apply")
+    plan, _, _ = computed(repository.settings, frame)
+    view = next(one for one in views_of(plan) if one.keys == ("card",))
+    live = newest_live(repository, frame, view)
+    assert set(repository.hows().values()) == {"full"}
+    asked = {"columns": list(view.columns), "entities": {"card": list(live)}}
+    found = repository.read(online={view.name: asked})["online"][view.name]
+    for place, column in enumerate(view.columns):
+        assert same(found[column], np.array([features[place] for features in live.values()])), column
 
 
 def test_the_command_exports(settings, shop_detector, shop_file, tmp_path):
