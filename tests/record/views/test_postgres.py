@@ -9,14 +9,11 @@ from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.record.log import Kind
 from sentinel.record.projector import Projector
 from sentinel.record.views import DecisionQuery, ViewMoved, schema_versions
-from sentinel.record.views.copy_text import copy_text
 from sentinel.record.views.place import ViewPlace
 from sentinel.record.views.postgres import Database, PostgresView
 from sentinel.record.views.rows import KeyReader, rows_of
@@ -233,44 +230,6 @@ def test_the_versions_make_the_tables_that_are_declared(database, view):
         assert [one["name"] for one in found] == table.columns.keys()
         assert [one["nullable"] for one in found] == [one.nullable for one in table.columns]
         assert [one["type"].python_type for one in found] == [one.type.python_type for one in table.columns]
-
-
-ROWS = st.lists(
-    st.tuples(
-        st.one_of(st.none(), st.text()),
-        st.text(),
-        st.one_of(st.none(), st.floats()),
-        st.integers(-(2**63), 2**63 - 1),
-        st.booleans(),
-    ),
-    min_size=1,
-)
-
-
-@pytest.fixture(scope="session")
-def scratch(url):
-    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"), poolclass=sa.StaticPool)
-    with engine.connect() as connection:
-        connection.exec_driver_sql(
-            "CREATE TEMP TABLE scratch (a text, b text, c double precision, d bigint, e boolean)"
-        )
-        yield connection.connection.driver_connection
-    engine.dispose()
-
-
-@given(ROWS)
-@settings(deadline=None)
-def test_every_row_that_is_copied_is_read_back(scratch, rows):
-    with scratch.cursor() as cursor:
-        with cursor.copy("COPY scratch FROM STDIN") as copy:
-            copy.write(copy_text(rows))
-        found = cursor.execute("DELETE FROM scratch RETURNING *").fetchall()
-    expected = [(storable(a), storable(b), c, d, e) for a, b, c, d, e in rows]
-    assert repr(found) == repr(expected)  # and not a number is not equal to itself
-
-
-def storable(text):
-    return None if text is None else text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
 def test_several_may_make_the_schema_at_once(url):

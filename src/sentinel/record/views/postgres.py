@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from sentinel.errors import InvalidDefinition, StorageProblem
-from sentinel.record.views.copy_text import copy_text
 from sentinel.record.views.key_index import Driver, first_entry, key_entries
 from sentinel.record.views.rows import Rows
 from sentinel.record.views.sql_view import SqlView, T, again
@@ -177,7 +176,8 @@ class PostgresView(SqlView):
             return
         driver: Any = writer.connection.driver_connection
         with driver.cursor() as cursor, cursor.copy(f"COPY {table.name} FROM STDIN") as copy:
-            copy.write(copy_text(rows))
+            for row in rows:
+                copy.write_row([_storable(value) for value in row])
 
     def _make_room(self, writer: sa.Connection, rows: Rows) -> None:
         """A table for each month of these decisions."""
@@ -225,6 +225,11 @@ class _Driver:
         cursor = self._connection.cursor()
         cursor.executemany(statement.replace("?", "%s"), list(values))
         return cursor
+
+
+def _storable(value: Any) -> Any:
+    """The value; a character that PostgreSQL's texts cannot have is replaced."""
+    return value.replace("\x00", "\ufffd") if isinstance(value, str) and "\x00" in value else value
 
 
 def _month_of(us: int) -> tuple[int, int]:
