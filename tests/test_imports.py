@@ -12,6 +12,7 @@ ROOT = Path(sentinel.__file__).parent
 READS = {
     "errors": "",
     "durable": "",
+    "retrying": "",
     "telemetry": "errors",
     "child_process": "errors",
     "events": "errors durable",
@@ -20,8 +21,8 @@ READS = {
     "homes": "errors",
     "features": "errors events",
     "policy": "errors events features",
-    "model": "errors durable homes events features policy",
-    "record": "errors durable child_process homes events features model policy",
+    "model": "errors durable retrying homes events features policy",
+    "record": "errors durable retrying child_process homes events features model policy",
     "review": "errors events model policy record",
     "learner": "errors",
     "detector": "errors events features policy learner",
@@ -32,7 +33,7 @@ READS = {
     "train": "errors durable learner detector detectors events features model policy review inspect",
     "shadow": "errors child_process events features model policy record review",
     "serve": "errors durable telemetry child_process events features model policy record review shadow",
-    "transport": "errors durable telemetry config homes events model policy record review shadow serve",
+    "transport": "errors durable telemetry config homes events features model policy record review shadow serve",
     "app": "errors telemetry child_process config homes events features model policy record review shadow serve transport",
     "commands": "errors durable child_process config homes learner detector detectors events features model policy record review simulate inspect train shadow "
     "serve transport",

@@ -61,6 +61,7 @@ from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Lineup
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.observers import Observers
+from sentinel.serve.online_process import OnlineProcess
 from sentinel.serve.projector_process import ProjectorProcess
 from sentinel.serve.reasons_process import ReasonsProcess
 from sentinel.serve.retrainer import Retrainer, Work
@@ -311,7 +312,8 @@ def _deciding(settings: Settings, of_loop: Counters, log: "FileLog | HomeKafkaLo
     keeper = LogKeeper(settings.home, log, retention_of(settings), view) if isinstance(log, FileLog) else None
     projector = ProjectorProcess(settings.home, log, view, settings.database_url)
     reasons = ReasonsProcess(settings.home, log, worker, keys) if settings.reasons else None
-    children = Children(shadow, projector, snapshotter, keeper, _retrainer(settings, log), reasons)
+    online = None if settings.redis_url is None else OnlineProcess(settings.home, log, settings.redis_url, keys)
+    children = Children(shadow, projector, snapshotter, keeper, _retrainer(settings, log), reasons, online)
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
 
 

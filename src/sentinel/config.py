@@ -80,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       client, such as SASL and TLS, are SENTINEL_KAFKA_ and librdkafka's name: SENTINEL_KAFKA_SECURITY_PROTOCOL. Needs
       the extra `kafka`.  `avro_schemas`: the schemas of Avro messages, a folder of `<number>.avsc` or the address of a
       schema registry.
+    - `redis_url`: the Redis or Valkey that the newest features and the profile of each key are written to,
+      `redis://user:password@host:6379/0` or `rediss://` over TLS. Needs the extra `redis`.
     - `models`: `s3://bucket/prefix`, where models are kept instead of in the home folder, which then has copies of
       those in use. The AWS_... variables say where that is and with which keys.
     - `log_style`: `text` or `json`.  `log_level`: the lowest that is logged.  `log_to`: a file for the
@@ -147,6 +149,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     kafka: str | None = None
     kafka_prefix: str | None = None
     avro_schemas: str | None = None
+    redis_url: str | None = None
     models: str | None = None
     log_style: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"

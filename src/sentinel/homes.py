@@ -17,7 +17,20 @@ from sentinel.errors import InvalidDefinition
 DETECTORS, TENANTS = "detectors", "tenants"
 MOST_HOMES = 256
 RESERVED = frozenset(
-    {"cases", "decisions", "entities", "events", "keys", "lists", "outcomes", "predict", "rules", "score", "tables"}
+    {
+        "cases",
+        "decisions",
+        "entities",
+        "events",
+        "features",
+        "keys",
+        "lists",
+        "outcomes",
+        "predict",
+        "rules",
+        "score",
+        "tables",
+    }
 )
 """What a detector cannot be called: the calls of the one without a name begin so, or may one day."""
 

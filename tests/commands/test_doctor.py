@@ -1,8 +1,12 @@
 """`sentinel doctor` names what is wrong before it costs anything."""
 
+import os
+import secrets
 import shutil
+import time
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from sentinel.cli import app
@@ -10,6 +14,10 @@ from sentinel.commands.doctor import examine
 from sentinel.commands.keys import create_key, rotate_key
 from sentinel.commands.server_process import free_port
 from sentinel.config import Settings
+from sentinel.model.s3_models import S3Models
+from sentinel.record.applied import log_folder
+from sentinel.record.file_log import FileLog
+from sentinel.record.log import Kind
 
 
 def of(settings, what):
@@ -97,3 +105,55 @@ def test_a_folder_that_can_be_no_detector_is_named(tmp_path):
     found = of(Settings(home=tmp_path), "detectors")
     assert not found.ok
     assert "rename it" in found.found
+
+
+def test_a_clock_behind_the_log_is_named(tmp_path):
+    ahead_us = time.time_ns() // 1000 + 3_600_000_000
+    log = FileLog.open(log_folder(tmp_path), ahead_us)
+    log.write(Kind.HEARTBEAT, 1, ahead_us, b"")
+    log.close()
+    found = of(Settings(home=tmp_path), "clock")
+    assert not found.ok
+    assert "behind the newest entry of the log" in found.found
+
+
+def postgres_url(running):
+    address = sa.make_url(running.url).set(drivername="postgresql", password=running.environment["PGPASSWORD"])
+    return address.render_as_string(hide_password=False)
+
+
+def test_what_is_configured_is_reached_written_to_and_read(tmp_path, service, monkeypatch):
+    s3 = service("s3")
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"doctor-{secrets.token_hex(4)}"
+    missing = of(Settings(home=tmp_path, models=f"s3://{bucket}"), "S3")
+    assert not missing.ok
+    assert "no such bucket yet" in missing.found
+    S3Models(f"s3://{bucket}", tmp_path / "models", os.environ)._make_bucket()
+    settings = Settings(
+        home=tmp_path,
+        database_url=postgres_url(service("postgres")),
+        redis_url=service("redis").environment["REDIS_URL"],
+        models=f"s3://{bucket}",
+    )
+    for what in ("PostgreSQL", "Redis", "S3"):
+        found = of(settings, what)
+        assert (found.ok, found.warns) == (True, False)
+        assert "written and read back" in found.found
+
+
+@pytest.mark.parametrize(
+    ("what", "setting", "address"),
+    [
+        ("PostgreSQL", "database_url", "postgresql://a:secret-word@127.0.0.1:9/b"),
+        ("Redis", "redis_url", "redis://:secret-word@127.0.0.1:9/0"),
+    ],
+)
+def test_what_is_configured_and_away_is_a_failure(tmp_path, what, setting, address):
+    settings = Settings(home=tmp_path, **{setting: address})
+    found = of(settings, what)
+    assert not found.ok
+    assert "can be reached" in found.found
+    assert "secret-word" not in found.found
+    assert not [one for one in examine(Settings(home=tmp_path)) if one.what == what]

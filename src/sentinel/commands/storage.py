@@ -1,4 +1,4 @@
-"""What looks after log and views: `sentinel views rebuild`, and what `sentinel log verify` says besides damage."""
+"""What looks after log and views: `sentinel views ...`, and what `sentinel log verify` says besides damage."""
 
 import time
 from collections.abc import Callable
@@ -6,13 +6,22 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
+import msgspec
+
 from sentinel.commands.progress import Stage
+from sentinel.commands.registry_of_home import registry_of
 from sentinel.config import Settings
-from sentinel.errors import StorageProblem
-from sentinel.record.applied import log_folder
+from sentinel.errors import InvalidDefinition, StorageProblem
+from sentinel.events.times import iso
+from sentinel.model.bundle import read_manifest
+from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.lock import owner_of
 from sentinel.record.log import Follower
 from sentinel.record.log_reader import FileLogReader
+from sentinel.record.online.follower import OnlineFollower, open_follower
+from sentinel.record.online.place import open_online
+from sentinel.record.online.rows import key_views_of
+from sentinel.record.problem import problem_of
 from sentinel.record.projector import Projector, schemas_of
 from sentinel.record.set_aside import MOST, Odd, odd_in
 from sentinel.record.views import Counts
@@ -35,6 +44,74 @@ def rebuild_views(settings: Settings, stage: Stage) -> Counts:
                 step()
             stage("entries", end, end)
             return view.counts()
+
+
+def rebuild_online(settings: Settings, stage: Stage) -> int:
+    """Empty the online view and write it anew, or have the server that runs do so; how far it is then."""
+    url, folder, registry = settings.redis_url, log_folder(settings.home), registry_of(settings)
+    if url is None:
+        raise InvalidDefinition("there is no online view: set SENTINEL_REDIS_URL")
+    manifest = read_manifest(registry.path(HomeDeployment(settings.home).champion()))
+    store = open_online(settings.home, manifest.detector, url)
+    with closing(store), closing(FileLogReader(folder)) as log:
+        store.clear([view.keys for view in key_views_of(manifest.plan)])
+        end = log.durable
+        if owner_of(folder) is None:
+            _write_online(open_follower(settings.home, url, log, registry), end, stage)
+        else:
+            wait = _server_at_work(folder)
+            while (at := store.position()) is None or at.position < end:
+                stage("entries", at.position if at else 0, end)
+                wait()
+        stage("entries", end, end)
+        return end
+
+
+def _write_online(follower: OnlineFollower | None, end: int, stage: Stage) -> None:
+    if follower is None:
+        raise StorageProblem("the champion has decided nothing yet; there is nothing to write")
+    follower.step(time.time_ns() // 1_000)
+    while follower.position < end:
+        stage("entries", follower.position, end)
+        follower.step(time.time_ns() // 1_000)
+
+
+class ViewStatus(msgspec.Struct, frozen=True):
+    """How a view is: where, of which version, how many entries it lacks, and what it has.
+
+    `repeated` are ids that it has more than once, and how often: they were decided twice. `problem` is what keeps the
+    projector from its work.
+    """
+
+    name: str
+    schema_version: str
+    position: int
+    lag: int
+    projected_at: str | None
+    counts: Counts
+    repeated: dict[str, int]
+    problem: str | None
+
+
+def view_status(settings: Settings, most_repeated: int = 20) -> ViewStatus:
+    """How the view of the home is. Raises StorageProblem when log or view cannot be read."""
+    with (
+        closing(ViewPlace(settings.home, settings.database_url)) as place,
+        closing(FileLogReader(log_folder(settings.home))) as log,
+        closing(place.open()) as view,
+    ):
+        at = view.position
+        return ViewStatus(
+            place.name, place.schema_version, at.position, Follower(log, at.position).lag,
+            iso(at.projected_at_us) if at.projected_at_us else None, view.counts(), place.repeated_ids(most_repeated),
+            problem_of(settings.home, "projector"),
+        )  # fmt: skip
+
+
+def upgrade_views(settings: Settings) -> list[str]:
+    """Bring the tables of a view in a database to the newest schema; the versions that were run."""
+    with closing(ViewPlace(settings.home, settings.database_url)) as place:
+        return place.upgrade()
 
 
 def odd_transactions(home: Path) -> list[Odd]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from secrets import token_hex
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,6 +29,7 @@ from sentinel.errors import BundleProblem, InvalidDefinition, StorageProblem, Ve
 from sentinel.features.packed import most_bytes
 from sentinel.model.folder_models import ORIGIN_FILE, VERSION, FolderModels, folder_lock, origin_of, write_draft
 from sentinel.model.registry_record import Entry, add_to_record, decode_entry, read_record
+from sentinel.retrying import PAUSES_S
 
 CLAIM, RECORD = "claim", "record"
 ABANDONED_AFTER = timedelta(days=1)
@@ -60,6 +62,23 @@ class S3Models:
         self._abandoned_after = abandoned_after
         self._bucket = open_bucket(parts[1], None, environment)
         self._objects = open_bucket(parts[1], parts[2].strip("/") or None, environment)
+
+    def exercise(self) -> None:
+        """Put an object, read it back, and delete it. Raises StorageProblem."""
+        name, data = f"exercise/{token_hex(8)}", token_hex(8).encode()
+        with self._asked("write"):
+            try:
+                obstore.put(self._objects, name, data)
+            except FileNotFoundError:
+                raise StorageProblem(
+                    f"{self.at}: there is no such bucket yet; make it, or `sentinel train` does"
+                ) from None
+            try:
+                found = bytes(obstore.get(self._objects, name).bytes())
+            finally:
+                obstore.delete(self._objects, name)
+        if found != data:
+            raise StorageProblem(f"{self.at} did not give back what was put there")
 
     def versions(self) -> list[str]:
         """Every version that is on record there."""
@@ -282,12 +301,21 @@ def open_bucket(bucket: str, prefix: str | None, environment: Mapping[str, str])
             "set AWS_ALLOW_HTTP=true where that network is yours"
         )
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or _REGION
+    first, last = (timedelta(seconds=one) for one in (PAUSES_S[0], PAUSES_S[-1]))
     return S3Store(
         bucket,
         prefix=prefix,
         region=region,
         client_options={"allow_http": endpoint.startswith("http:"), "connect_timeout": "3s", "timeout": "5m"},
-        retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
+        retry_config={
+            "max_retries": len(PAUSES_S),
+            "retry_timeout": timedelta(seconds=10),
+            "backoff": {
+                "init_backoff": first,
+                "max_backoff": last,
+                "base": last / first,
+            },
+        },
     )
 
 

@@ -12,6 +12,7 @@ from sentinel.policy.experiment import Guardrails, Tally, check_guardrails, comp
 from sentinel.review.drift import DriftReport
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.observers import Observers
+from sentinel.serve.online_process import OnlineProcess
 from sentinel.serve.projector_process import ProjectorProcess
 from sentinel.serve.reasons_process import ReasonsProcess
 from sentinel.serve.retrainer import Retrainer
@@ -37,6 +38,7 @@ class Children(NamedTuple):
     log_keeper: LogKeeper | None
     retrainer: Retrainer | None = None
     reasons: ReasonsProcess | None = None
+    online: OnlineProcess | None = None
 
 
 def waiting_in(predictor: Predictor, worker: Worker | None) -> int:
@@ -65,6 +67,10 @@ class Watch:
         self.log_keeper = children.log_keeper if children else None
         self.retrainer = children.retrainer if children else None
         self.reasons = children.reasons if children else None
+        self.online = children.online if children else None
+        self.online_lag: int | None = None
+        """How many entries the online view was behind a moment ago; None while it is not known."""
+
         self.counters = counters
         self.view_lag: int | None = None
         """How many entries the view was behind a moment ago; None while it is not known."""
@@ -113,6 +119,8 @@ class Watch:
             self._snapshotter.close()
         if self._projector is not None:
             self._projector.close()
+        if self.online is not None:
+            self.online.close()
         self.predictor.stop()
 
     def settle(self) -> None:
@@ -211,10 +219,10 @@ class Watch:
             self._count_shadow(self.shadow)
         if self._projector is not None:
             self.view_lag = await asyncio.to_thread(self._projector.lag)
-        await self._look_at_snapshots()
+        await self._look_at_followers()
 
-    async def _look_at_snapshots(self) -> None:
-        """Begin them once there is an engine: a start needs memory and disk for itself."""
+    async def _look_at_followers(self) -> None:
+        """Begin those that keep a state once there is an engine: a start needs memory and disk for itself."""
         engine = self.worker.engine if self.worker else None
         if engine is not None and self._snapshotter is not None:
             self._snapshotter.start()
@@ -222,6 +230,10 @@ class Watch:
                 self.reasons.start()
             states = list(engine.states.values())
             self.snapshots = await asyncio.to_thread(self._snapshotter.status, states)
+        if engine is not None and self.online is not None:
+            self.online.start()
+            detector = engine.lineup.champion.bundle.manifest.detector
+            self.online_lag = await asyncio.to_thread(self.online.lag, detector)
 
     async def _guard(self) -> None:
         """End an experiment whose challenger does harm."""

@@ -16,15 +16,18 @@ from sentinel.cli import app
 from sentinel.commands.feast.export import export_repository
 from sentinel.commands.feast.files import connection
 from sentinel.commands.feast.run import run_in_feast
-from sentinel.commands.feast.views import views_of
 from sentinel.config import Settings
 from sentinel.detectors import load_detector
 from sentinel.errors import BundleProblem, DataProblem, InvalidDefinition
 from sentinel.events.files import history_of_frame
 from sentinel.events.reading import Reading
 from sentinel.events.replay import columns_of_frame
+from sentinel.features.key_views import views_of
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import read_manifest
+from sentinel.record.online.layout import encode_values
+from sentinel.record.online.place import open_online
+from sentinel.record.online.store import FeatureRow
 
 READ_BACK = """import json
 import sys
@@ -219,6 +222,35 @@ def test_feast_reads_back_what_the_kernel_computed(repository, make_shop_frame, 
     flush()
     assert set(repository.hows().values()) == {"full"}
     repository.check_online(frame)
+
+
+def newest_live(repository, frame, view):
+    """Writes later features of some cards, as the live view does, before the refill brings all of the history."""
+    store = open_online(repository.settings.home, "shop", repository.redis)
+    rng = np.random.default_rng(3)
+    cards = frame["card"].unique().sort()[:20].to_list()
+    rows = rng.normal(size=(len(cards), len(view.columns)))
+    rows[0, 0] = np.nan
+    after_us, far_ms = int(frame["event_time"].max()) + DAY_US, 4_000_000_000_000
+    written = [FeatureRow((card,), after_us, far_ms, one) for card, one in zip(cards, encode_values(rows), strict=True)]
+    assert store.write_features(view.name, view.keys, list(view.columns), written) == len(cards)
+    store.close()
+    return dict(zip(cards, rows, strict=True))
+
+
+@pytest.mark.timeout(1800)
+def test_feast_reads_what_was_written_live_and_an_older_refill_does_not_replace_it(repository, make_shop_frame):
+    frame = make_shop_frame(300)
+    repository.export(frame)
+    repository.run("apply")
+    plan, _, _ = computed(repository.settings, frame)
+    view = next(one for one in views_of(plan) if one.keys == ("card",))
+    live = newest_live(repository, frame, view)
+    assert set(repository.hows().values()) == {"full"}
+    asked = {"columns": list(view.columns), "entities": {"card": list(live)}}
+    found = repository.read(online={view.name: asked})["online"][view.name]
+    for place, column in enumerate(view.columns):
+        assert same(found[column], np.array([features[place] for features in live.values()])), column
 
 
 def test_the_command_exports(settings, shop_detector, shop_file, tmp_path):

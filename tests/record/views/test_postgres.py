@@ -4,7 +4,7 @@ import secrets
 import subprocess
 import sys
 import threading
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -13,10 +13,11 @@ import sqlalchemy as sa
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.record.log import Kind
 from sentinel.record.projector import Projector
-from sentinel.record.views import DecisionQuery, ViewMoved
+from sentinel.record.views import DecisionQuery, ViewMoved, schema_versions
 from sentinel.record.views.place import ViewPlace
 from sentinel.record.views.postgres import Database, PostgresView
 from sentinel.record.views.rows import KeyReader, rows_of
+from sentinel.record.views.tables import metadata
 
 
 @pytest.fixture(scope="session")
@@ -185,13 +186,50 @@ def test_a_database_that_holds_a_lock_is_not_waited_for_for_ever(database, view,
                 connection.exec_driver_sql("SELECT * FROM progress")
 
 
-def test_a_view_of_another_version_is_refused(database, view):
-    with database.engine.begin() as tool:
-        tool.exec_driver_sql("UPDATE version SET version = 99")
+@contextmanager
+def opened_again(database):
+    """The view as another process opens it."""
     again = Database(database.engine.url.render_as_string(hide_password=False), database.schema)
-    with pytest.raises(StorageProblem, match=r"another version of Sentinel; `sentinel views rebuild`"):
-        PostgresView(again)
-    again.engine.dispose()
+    try:
+        yield PostgresView(again)
+    finally:
+        again.engine.dispose()
+
+
+def version_in(database):
+    with database.engine.connect() as connection:
+        return schema_versions.current(connection)
+
+
+def test_a_view_of_a_newer_version_is_refused(database, view):
+    with database.engine.begin() as tool:
+        tool.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    sentence = r"schema 9999 of a newer Sentinel, and this one knows .*views rebuild"
+    with pytest.raises(StorageProblem, match=sentence), opened_again(database):
+        pass
+
+
+def test_a_view_of_before_there_were_versions_is_brought_to_the_newest_with_its_rows(database, view, log, made):
+    decide(log, made, "a")
+    project(view, log, made)
+    with database.engine.begin() as tool:
+        tool.exec_driver_sql("DROP TABLE alembic_version")
+        tool.exec_driver_sql("CREATE TABLE version (version integer NOT NULL)")
+        tool.exec_driver_sql("INSERT INTO version VALUES (1)")
+    assert version_in(database) == "0001"
+    with opened_again(database) as again:
+        assert ids_in(again) == ["a"]
+    assert version_in(database) == schema_versions.newest()
+
+
+def test_the_versions_make_the_tables_that_are_declared(database, view):
+    """Who changes `tables.py` has to write a version, too."""
+    inspector = sa.inspect(database.engine)
+    for table in metadata.sorted_tables:
+        found = inspector.get_columns(table.name, schema=database.schema)
+        assert [one["name"] for one in found] == table.columns.keys()
+        assert [one["nullable"] for one in found] == [one.nullable for one in table.columns]
+        assert [one["type"].python_type for one in found] == [one.type.python_type for one in table.columns]
 
 
 def test_several_may_make_the_schema_at_once(url):

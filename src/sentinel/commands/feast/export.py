@@ -1,6 +1,5 @@
 """`sentinel feast export`: a model's features over a history, as a repository of Feast."""
 
-import re
 from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
@@ -11,7 +10,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sentinel.commands.feast.files import DATA, definitions, store_settings
-from sentinel.commands.feast.views import TIME, View, views_of
 from sentinel.commands.given_history import read_data
 from sentinel.commands.progress import stages
 from sentinel.commands.registry_of_home import registry_of
@@ -22,10 +20,12 @@ from sentinel.errors import BundleProblem
 from sentinel.events.reading import Reading
 from sentinel.events.replay import columns_of_frame
 from sentinel.events.times import duration_us, iso
+from sentinel.features.key_views import TIME, View, views_of
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import load_bundle
 from sentinel.record.applied import HomeDeployment
+from sentinel.record.online.layout import project_of
 from sentinel.train.dataset import replay
 
 FACTS = "sentinel.json"
@@ -71,7 +71,7 @@ def export_repository(
     detector, plan = load_detector(name), manifest.plan
     if manifest.detector != detector.name:
         raise BundleProblem(f"{version} is of the detector {manifest.detector!r}, not {detector.name!r}; name that one")
-    project = re.sub(r"\W", "_", f"sentinel_{manifest.detector}")
+    project = project_of(settings.home, manifest.detector)
     yaml = store_settings(project, folder, redis, registry)
     history = read_data(settings, detector, data, reading)
     events = columns_of_frame(plan.schema, history.frame, plan.trusted_sources, history.context)

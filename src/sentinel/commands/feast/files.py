@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from sentinel.commands.feast.views import TIME, View
 from sentinel.errors import InvalidDefinition
+from sentinel.features.key_views import TIME, View
 
 DATA = "data"
 _REDIS_PORT = 6379

@@ -1,6 +1,6 @@
 """Run by the interpreter of an environment that has Feast, and imports nothing of Sentinel: apply, or materialize.
 
-`python in_feast.py apply|materialize REPOSITORY` prints one JSON object; whatever Feast prints goes to standard error.
+`python in_feast.py apply|materialize REPOSITORY SCRIPT` prints one JSON object; the rest goes to standard error.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+_KEYS_AT_ONCE = 256
 _A_MOMENT = timedelta(microseconds=1)
 
 
@@ -59,6 +60,37 @@ def _is_online(store: Any, view: Any, probe: dict[str, str]) -> bool:
     return any(moment.seconds or moment.nanos for moment in found.event_timestamps)
 
 
+def write_where_newer(script: str) -> None:
+    """Have Feast's writer ask and write in one step, by the script that the live view is written with.
+
+    Its own asks for the moments first: what is written live in between would be replaced by what is older.
+    """
+    store, helpers = (importlib.import_module(f"feast.infra.online_stores.{one}") for one in ("redis", "helpers"))
+    field_of, name_of = helpers._mmh3, helpers._redis_key  # noqa: SLF001 - the layout of its own client
+    timestamp = importlib.import_module("google.protobuf.timestamp_pb2").Timestamp
+
+    def encoded(moment: datetime) -> bytes:
+        found = timestamp()
+        found.FromDatetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        return bytes(found.SerializeToString())
+
+    def online_write_batch(self: Any, config: Any, table: Any, data: Any, progress: Any) -> None:
+        newer_wins = self._get_client(config.online_store).register_script(script)
+        fields = {one.name: field_of(f"{table.name}:{one.name}") for one in table.features}
+        version = config.entity_key_serialization_version
+        for begin in range(0, len(data), _KEYS_AT_ONCE):
+            some = data[begin : begin + _KEYS_AT_ONCE]
+            arguments = ["0", f"_ts:{table.name}", len(fields), *fields.values()]
+            for _, values, moment, _ in some:
+                arguments += [encoded(moment), "", *(values[name].SerializeToString() for name in fields)]
+            keys = [name_of(config.project, entity, version) for entity, _, _, _ in some]
+            newer_wins(keys=keys, args=arguments)
+            if progress:
+                progress(len(some))
+
+    store.RedisOnlineStore.online_write_batch = online_write_batch
+
+
 def _instant(us: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
 
@@ -67,6 +99,8 @@ def main() -> None:
     """Do what the command line says."""
     action, folder = sys.argv[1], Path(sys.argv[2])
     with contextlib.redirect_stdout(sys.stderr):
+        if action == "materialize":
+            write_where_newer(Path(sys.argv[3]).read_text())
         store = importlib.import_module("feast").FeatureStore(str(folder))
         done = {"apply": apply, "materialize": materialize}[action](store, folder)
     sys.stdout.write(json.dumps(done) + "\n")

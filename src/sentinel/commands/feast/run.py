@@ -12,6 +12,7 @@ from sentinel.commands.feast import in_feast
 from sentinel.commands.feast.export import FACTS
 from sentinel.config import Settings
 from sentinel.errors import DataProblem, InvalidDefinition
+from sentinel.record.online.layout import NEWER_WINS
 
 _SAID = 800
 
@@ -23,7 +24,7 @@ def run_in_feast(settings: Settings, action: str, folder: Path) -> dict[str, Any
     python = _python_with_feast(settings.feast_python)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(  # noqa: S603
-        [python, in_feast.__file__, action, str(folder)],
+        [python, in_feast.__file__, action, str(folder), str(NEWER_WINS)],
         capture_output=True, text=True, check=False,
         env=environment | {"FEAST_USAGE": "False", "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 from sentinel.homes import DETECTORS, TENANTS
 from sentinel.record.views import View
 from sentinel.record.views.postgres import Database, PostgresView
-from sentinel.record.views.sqlite import FILE, SqliteView, rebuild
+from sentinel.record.views.sqlite import FILE, VERSION, SqliteView, rebuild
 
 
 class ViewPlace:
@@ -29,6 +29,37 @@ class ViewPlace:
     def open(self) -> View:
         """The view, which is made when it is not there. Raises StorageProblem."""
         return SqliteView(self._path) if self._database is None else PostgresView(self._database)
+
+    def upgrade(self) -> list[str]:
+        """Bring the tables of a database to the newest version of their schema; the versions that were run now.
+
+        A file is rebuilt instead. Raises StorageProblem.
+        """
+        return [] if self._database is None else self._database.prepare()
+
+    @property
+    def schema_version(self) -> str:
+        """The version of the schema that this Sentinel writes."""
+        return str(VERSION) if self._database is None else self._database.newest_version
+
+    def drop(self) -> None:
+        """Delete what a database has of it; a file stays."""
+        if self._database is not None:
+            self._database.drop()
+
+    def close(self) -> None:
+        """Release the connections to a database."""
+        if self._database is not None:
+            self._database.engine.dispose()
+
+    def exercise(self) -> tuple[str, float]:
+        """Write to the database, and read back; its version, and the Unix time that it has. Raises StorageProblem."""
+        assert self._database is not None  # noqa: S101 - asked of a database only
+        return self._database.exercise()
+
+    def repeated_ids(self, limit: int) -> dict[str, int]:
+        """Transaction ids that were decided more than once, and how often; a view in a file has none."""
+        return {} if self._database is None else PostgresView(self._database).repeated_ids(limit)
 
     def rebuild(self) -> None:
         """Delete it and begin anew, while it is in use too: the projector then reads the whole log again."""

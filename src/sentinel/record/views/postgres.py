@@ -1,10 +1,13 @@
 """A view in a schema of a PostgreSQL database. Each month of decisions is a table, and goes as a whole."""
 
 import contextlib
+import importlib
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from types import ModuleType
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,22 +16,20 @@ from sqlalchemy.exc import SQLAlchemyError
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.record.views.key_index import Driver, first_entry, key_entries
 from sentinel.record.views.rows import Rows
-from sentinel.record.views.sql_view import SqlView
-from sentinel.record.views.tables import DEGRADED, NOT_APPROVED, decisions, metadata, progress, reasons
+from sentinel.record.views.sql_view import SqlView, T, again
+from sentinel.record.views.tables import DEGRADED, NOT_APPROVED, decisions
+from sentinel.retrying import retried
 
-VERSION = 1
-_CONNECT_S, _STATEMENT_MS, _LOCK_MS = 5, 60_000, 10_000
+_CONNECT_S, _AGAIN_WITHIN_S = 5, 3.0
+_OPTIONS = {"statement_timeout": 60_000, "lock_timeout": 10_000, "synchronous_commit": "off"}
+"""Milliseconds; and what a crash of the database takes is projected again, as it takes the position with it."""
+
 _DIALECT = "postgresql+psycopg"
 _RECEIVED = decisions.c.keys().index("received_us")
-_MONTHLY = re.compile(r"decisions_(\d{4})_(\d{2})")
+_AWAY = ("08", "57P")
+"""How the codes begin of a connection that fails, and of a server that starts or ends."""
 
-_DECISIONS = """
-CREATE TABLE decisions (
-  position bigint NOT NULL, transaction_id text NOT NULL, received_us bigint NOT NULL, amount double precision,
-  decision text NOT NULL, fraud_probability double precision NOT NULL, model_version text NOT NULL, degraded text,
-  late boolean NOT NULL, variant text, experiment text, latency_us bigint NOT NULL, keys text NOT NULL,
-  content text NOT NULL
-) PARTITION BY RANGE (received_us)"""
+_MONTHLY = re.compile(r"decisions_(\d{4})_(\d{2})")
 
 _INDEXES = (
     "CREATE UNIQUE INDEX {name}_position ON {name} (position)",
@@ -36,10 +37,6 @@ _INDEXES = (
     f"CREATE INDEX {{name}}_not_approved ON {{name}} (decision, position) WHERE {NOT_APPROVED}",
     f"CREATE INDEX {{name}}_degraded ON {{name}} (position) WHERE {DEGRADED}",
 )
-
-_TRANSACTIONS = """
-CREATE VIEW transactions AS SELECT transaction_id, (SELECT value FROM json_each_text(keys::json) LIMIT 1) AS user_id,
-amount, fraud_probability AS risk_score, to_timestamp(received_us / 1e6) AS created_at FROM decisions"""
 
 
 class Database:
@@ -62,7 +59,7 @@ class Database:
             )
         self.schema = schema
         self.name = f"{schema} in {address.render_as_string(hide_password=True)}"
-        settings = f'-csearch_path="{schema}" -cstatement_timeout={_STATEMENT_MS} -clock_timeout={_LOCK_MS}'
+        settings = " ".join(f"-c{name}={value}" for name, value in {"search_path": f'"{schema}"', **_OPTIONS}.items())
         try:
             self.engine = sa.create_engine(
                 address.set(drivername=_DIALECT), pool_size=4, max_overflow=16, pool_pre_ping=True,
@@ -74,13 +71,34 @@ class Database:
             ) from None
         self._preparing, self._is_prepared = threading.Lock(), False
 
-    def prepare(self) -> None:
-        """Make the schema and its tables where they are not there yet. Raises StorageProblem for another version."""
+    def prepare(self) -> list[str]:
+        """Bring the schema to the newest version, from none as well; the versions that were run now.
+
+        Raises StorageProblem for the schema of a newer Sentinel.
+        """
+        return retried(self._prepare, ConnectionFailed, time.monotonic() + _AGAIN_WITHIN_S)
+
+    def _prepare(self) -> list[str]:
         with self._preparing, self.naming_faults("opened"):
-            if not self._is_prepared:
-                with self.engine.begin() as connection:
-                    _prepare(connection, self.schema)
-                self._is_prepared = True
+            if self._is_prepared:
+                return []
+            with self.engine.begin() as connection:
+                done: list[str] = schema_versions().upgrade(connection, self.schema)
+            self._is_prepared = True
+            return done
+
+    def exercise(self) -> tuple[str, float]:
+        """Write a row of a temporary table, and read it back; the server's version, and the Unix time that it has."""
+        with self.naming_faults("written"), self.engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TEMP TABLE exercise (at double precision) ON COMMIT DROP")
+            connection.exec_driver_sql("INSERT INTO exercise VALUES (extract(epoch FROM clock_timestamp()))")
+            version = connection.exec_driver_sql("SHOW server_version").scalar_one()
+            return version, connection.exec_driver_sql("SELECT at FROM exercise").scalar_one()
+
+    @property
+    def newest_version(self) -> str:
+        """The version of the schema that this Sentinel writes."""
+        return str(schema_versions().newest())
 
     def drop(self) -> None:
         """Delete the schema with all that is in it."""
@@ -95,11 +113,35 @@ class Database:
         try:
             yield
         except (SQLAlchemyError, dbapi.Error, OSError) as error:
-            said = " ".join(str(getattr(error, "orig", None) or error).split())
-            raise StorageProblem(
-                f"the view {self.name} cannot be {what}: {said}; look after the database, or rebuild the view with "
-                "`sentinel views rebuild`"
+            cause = getattr(error, "orig", None) or error
+            state = getattr(cause, "sqlstate", None)
+            is_away = isinstance(cause, dbapi.OperationalError | dbapi.InterfaceError | OSError) and (
+                state is None or state.startswith(_AWAY)
+            )
+            if not is_away:
+                self._is_prepared = False  # another version of Sentinel may have changed the tables
+            raise (ConnectionFailed if is_away else StorageProblem)(
+                f"the view {self.name} cannot be {what}: {' '.join(str(cause).split())}; {_advice(state, str(cause))}"
             ) from error
+
+
+class ConnectionFailed(StorageProblem):
+    """There is no connection to the database, or it was lost: at once it may be there again."""
+
+
+def _advice(state: str | None, said: str) -> str:
+    """What to do about a fault, by PostgreSQL's code of it, or by its words where there was no answer."""
+    if state in ("28P01", "28000") or "password" in said:
+        return "look at the user and the password in SENTINEL_DATABASE_URL, and at pg_hba.conf"
+    if state == "3D000" or ("does not exist" in said and "database" in said):
+        return "make the database, or name another one in SENTINEL_DATABASE_URL"
+    if state == "42501":
+        return "give its user the right to make schemas: GRANT CREATE ON DATABASE"
+    if "SSL" in said or "certificate" in said:
+        return "look at sslmode and sslrootcert in SENTINEL_DATABASE_URL, and at the server's ssl setting"
+    if state is None or state.startswith(_AWAY):
+        return "see that the database runs and can be reached"
+    return "look after the database, or rebuild the view with `sentinel views rebuild`"
 
 
 class PostgresView(SqlView):
@@ -112,6 +154,9 @@ class PostgresView(SqlView):
 
     def close(self) -> None:
         """Connections stay with the database."""
+
+    def _tried(self, call: Callable[[], T]) -> T:
+        return retried(call, ConnectionFailed, time.monotonic() + _AGAIN_WITHIN_S)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
@@ -146,12 +191,23 @@ class PostgresView(SqlView):
             if writer.exec_driver_sql(f"SELECT NOT EXISTS (SELECT 1 FROM {name})").scalar_one():  # noqa: S608
                 writer.exec_driver_sql(f"DROP TABLE {name}")
 
+    @again
     def repeated_ids(self, limit: int) -> dict[str, int]:
         """Transaction ids that were decided more than once, and how often: no index can refuse them over all months."""
         times = sa.func.count().label("times")
         query = sa.select(decisions.c.transaction_id, times).group_by(decisions.c.transaction_id).having(times > 1)
         with self._reading() as reader:
             return dict(reader.execute(query.order_by(decisions.c.transaction_id).limit(limit)).all())
+
+
+def schema_versions() -> ModuleType:
+    """The module that changes schemas; its library is loaded by who has a view in PostgreSQL alone."""
+    try:
+        return importlib.import_module("sentinel.record.views.schema_versions")
+    except ModuleNotFoundError as error:
+        raise InvalidDefinition(
+            f"a view in PostgreSQL needs {error.name}: pip install 'sentinel-fraud[postgres]'"
+        ) from None
 
 
 class _Driver:
@@ -169,25 +225,6 @@ class _Driver:
         cursor = self._connection.cursor()
         cursor.executemany(statement.replace("?", "%s"), list(values))
         return cursor
-
-
-def _prepare(connection: sa.Connection, schema: str) -> None:
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(schema))))
-    connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
-    inspector = sa.inspect(connection)
-    if not inspector.get_table_names(schema):
-        connection.exec_driver_sql(_DECISIONS)
-        metadata.create_all(connection, [table for table in metadata.sorted_tables if table is not decisions])
-        connection.exec_driver_sql(_TRANSACTIONS)
-        connection.execute(progress.insert().values(log_id="", position=0, chain=b"", projected_at_us=0))
-        connection.exec_driver_sql("CREATE TABLE version (version integer NOT NULL)")
-        connection.exec_driver_sql("INSERT INTO version VALUES (%s)", (VERSION,))
-    elif connection.exec_driver_sql("SELECT version FROM version").scalar_one() != VERSION:
-        raise StorageProblem(
-            f"the view {schema} is of another version of Sentinel; `sentinel views rebuild` rebuilds it"
-        )
-    else:
-        reasons.create(connection, checkfirst=True)  # a log that was read before there were any has none
 
 
 def _storable(value: Any) -> Any:

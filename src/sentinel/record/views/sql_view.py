@@ -1,11 +1,12 @@
 """A view in a SQL database: what is said alike to all of them. How one connects and inserts is in its own file."""
 
+import functools
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from operator import itemgetter
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import sqlalchemy as sa
 
@@ -33,6 +34,20 @@ _DECISION = decisions.c.keys().index("decision")
 _PRUNED = 16_384  # positions in one transaction
 _GAP = 10_000  # positions without a model after which a new span of it begins
 
+T = TypeVar("T")
+_P = ParamSpec("_P")
+
+
+def again(method: Callable[Concatenate[Any, _P], T]) -> Callable[Concatenate[Any, _P], T]:
+    """Have a method of a view tried as its `_tried` tries what may be done again: all of these may."""
+
+    @functools.wraps(method)
+    def tried(self: Any, *args: _P.args, **kwargs: _P.kwargs) -> T:
+        found: T = self._tried(lambda: method(self, *args, **kwargs))
+        return found
+
+    return cast("Callable[Concatenate[Any, _P], T]", tried)
+
 
 class SqlView(ABC):
     """What every view in a SQL database does; see `View`."""
@@ -40,6 +55,10 @@ class SqlView(ABC):
     def __init__(self, name: str) -> None:
         self.name = name
         """What people are told it is."""
+
+    def _tried(self, call: Callable[[], T]) -> T:
+        """What the call returns: by how many tries is the database's own matter."""
+        return call()
 
     @abstractmethod
     def _reading(self) -> AbstractContextManager[sa.Connection]:
@@ -66,11 +85,13 @@ class SqlView(ABC):
         """Delete the decisions and key entries before a position."""
 
     @property
+    @again
     def position(self) -> ViewPosition:
         """How far the view is."""
         with self._reading() as reader:
             return ViewPosition._make(reader.execute(sa.select(progress)).one())
 
+    @again
     def project(self, rows: Rows, log_id: str, since: int, now_us: int) -> None:
         """Store the rows of all records from position `since` on, and move on behind them: both, or neither."""
         with self._writing() as writer:
@@ -88,12 +109,13 @@ class SqlView(ABC):
             self._insert(writer, outcomes, rows.outcomes)
             self._take_back(writer, rows.revoked)
             self._insert(writer, reasons, rows.reasons)
-            self._insert(writer, key_index.key_entries, [(entry,) for entry in key_index.entries_of(rows).tolist()])
+            self._insert(writer, key_index.key_entries, list(zip(key_index.entries_of(rows).tolist(), strict=True)))
             for version, span in rows.models.items():
                 _extend(writer, version, *span)
             actions = Counter(map(itemgetter(_DECISION), rows.decisions))
             self._count(writer, actions | {"outcomes": len(rows.outcomes), "without_keys": rows.without_keys})
 
+    @again
     def search(self, query: DecisionQuery) -> Page:
         """The newest decisions that fit. New rows do not change the pages that a cursor leads to."""
         with self._reading() as reader:
@@ -102,6 +124,7 @@ class SqlView(ABC):
             found = (row for span in search.spans(reader, query) for row in find(reader, query, span))
             return search.page_of(found, query, position)
 
+    @again
     def counts(self) -> Counts:
         """How many rows there are."""
         with self._reading() as reader:
@@ -109,6 +132,7 @@ class SqlView(ABC):
         by_action = {str(action): found[action] for action in Action}
         return Counts(sum(by_action.values()), found["outcomes"], by_action, found["without_keys"])
 
+    @again
     def outcomes_about(self, positions: Sequence[int]) -> dict[int, bool]:
         """Decision position -> whether it was fraud, by its newest outcome that counts, for those that have one."""
         counting = outcomes.c.revoked_at.is_(None)
@@ -120,6 +144,7 @@ class SqlView(ABC):
                 found |= dict(reader.execute(query.where(among)).all())
             return found
 
+    @again
     def labels_between(self, begin: int, end: int) -> LabelCounts:
         """What is known of the decisions from one position to another, by the newest outcome of each that counts."""
         counting = outcomes.c.revoked_at.is_(None) & outcomes.c.about.between(begin, end - 1)
@@ -139,6 +164,7 @@ class SqlView(ABC):
         with self._reading() as reader:
             return LabelCounts._make(reader.execute(query).one())
 
+    @again
     def reasons_about(self, positions: Sequence[int]) -> dict[int, str]:
         """Decision position -> the JSON of its reasons, for those that have some."""
         query = sa.select(reasons.c.about, reasons.c.why)
@@ -148,12 +174,14 @@ class SqlView(ABC):
                 found |= dict(reader.execute(query.where(reasons.c.about.in_(positions[n : n + _AT_ONCE]))).all())
             return found
 
+    @again
     def outcomes(self, after: int, limit: int) -> list[OutcomeRow]:
         """The next outcomes, by position, after this one."""
         query = sa.select(outcomes).where(outcomes.c.position > after).order_by(outcomes.c.position).limit(limit)
         with self._reading() as reader:
             return [OutcomeRow._make(row) for row in reader.execute(query)]
 
+    @again
     def prune(self, before: int) -> bool:
         """Delete what is older than this position, some thousands of rows of it; whether more is left to delete."""
         with self._writing() as writer:

@@ -53,6 +53,7 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("get", "/v1/decisions"): (422,),
     ("get", "/v1/decisions/{transaction_id}"): (404, 422),
     ("get", "/predict/{transaction_id}"): (404, 409, 422),
+    ("get", "/v1/features/{key}/{value}"): (404, 422),
     ("post", "/admin/erase"): (409, 422),
     ("get", "/admin/audit"): (404, 422),
     ("get", "/admin/shadow/report"): (404,),

@@ -132,6 +132,8 @@ class Metrics:
                 Gauge("sentinel_reasons_lag", "Entries that were not looked at for reasons yet", reasons.lag),
                 Gauge("sentinel_reasons_left_out", "Decisions of models that are gone", reasons.left_out),
             ]
+        if self._watch.online_lag is not None:
+            gauges.append(Gauge("sentinel_online_lag", "Entries the online view is behind", self._watch.online_lag))
         if snapshots is not None:
             gauges += [
                 Gauge("sentinel_snapshot_lag", "Entries that a start would have to replay", snapshots.lag),

@@ -40,6 +40,7 @@ from sentinel.transport.http.examples import Example, example_of
 from sentinel.transport.http.health import Health
 from sentinel.transport.http.lookups import Lookups
 from sentinel.transport.http.metrics import Metrics
+from sentinel.transport.http.online import OnlineLookups
 from sentinel.transport.http.outcomes import OutcomeBody
 from sentinel.transport.http.replies import JSON, NDJSON, Reply, encode_error, ok, reply_to, response_of
 from sentinel.transport.http.tables import TableCalls
@@ -121,6 +122,7 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
             app,
             Lookups(home, api.worker, api.secrets, api.view, read_trusted_keys(detectors.settings.trusted_keys_file)),
         )
+        _add_features(app, OnlineLookups(home, api.worker, api.secrets, detectors.settings.redis_url))
         _add_tables(app, TableCalls(api))
     _add_health(app, Health(home, watch, api.view), place, detectors)
     _add_metrics(app, Metrics(home, watch, api.tellers))
@@ -307,6 +309,16 @@ def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
     def event(event_id: str) -> Response:
         """The stored context event, who told it, and when it was received."""
         return response_of(lookups.event(event_id))
+
+
+def _add_features(app: FastAPI, online: OnlineLookups) -> None:
+    @app.get("/v1/features/{key}/{value:any_text}", tags=["decisions"])
+    def features(request: Request, key: str, value: str) -> Response:
+        """The newest features of a key, from the online view in Redis: when they were made, and how old that is.
+
+        `card+shop` is of two fields together: the value of the first is in the path, `shop=..` in the query.
+        """
+        return response_of(online.features(key, value, dict(request.query_params)))
 
 
 def _add_tables(app: FastAPI, calls: TableCalls) -> None:

@@ -1,4 +1,4 @@
-"""Which features of a plan belong to which entity of Feast, and what they are called there."""
+"""Which features of a plan are known of which key: the views of Feast, and of the online view."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

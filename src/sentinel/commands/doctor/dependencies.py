@@ -1,0 +1,51 @@
+"""What other servers `sentinel doctor` reaches: in each that is configured something is written, and read back."""
+
+import os
+import time
+from contextlib import closing
+
+from sentinel.config import Settings
+from sentinel.errors import InvalidDefinition
+from sentinel.record.online.place import open_online
+from sentinel.record.views.place import ViewPlace
+
+_SKEW_S = 1.0
+
+
+def postgres(settings: Settings) -> tuple[bool, str, bool]:
+    """The database of the views."""
+    assert settings.database_url is not None  # noqa: S101 - it is configured
+    begun_s = time.time()
+    with closing(ViewPlace(settings.home, settings.database_url)) as place:
+        version, clock_s = place.exercise()
+    return _answered(f"PostgreSQL {version}", begun_s, clock_s)
+
+
+def redis(settings: Settings) -> tuple[bool, str, bool]:
+    """The server of the online view."""
+    assert settings.redis_url is not None  # noqa: S101 - it is configured
+    begun_s = time.time()
+    with closing(open_online(settings.home, "doctor", settings.redis_url)) as store:
+        version, clock_s = store.exercise()
+    return _answered(f"{store.name}, version {version}", begun_s, clock_s)
+
+
+def s3(settings: Settings) -> tuple[bool, str]:
+    """The bucket of the models."""
+    assert settings.models is not None  # noqa: S101 - it is configured
+    try:
+        from sentinel.model.s3_models import S3Models  # only who keeps models in S3 needs the library
+    except ModuleNotFoundError as error:
+        raise InvalidDefinition(f"{error.name} is not installed: pip install 'sentinel-fraud[s3]'") from error
+    begun_s = time.time()
+    store = S3Models(settings.models, settings.models_folder, os.environ)
+    store.exercise()
+    return True, f"{store.at}: written and read back in {(time.time() - begun_s) * 1e3:.1f} ms"
+
+
+def _answered(what: str, begun_s: float, clock_s: float) -> tuple[bool, str, bool]:
+    """A clock that differs breaks nothing here; what is told in two places is hard to compare then."""
+    ended_s = time.time()
+    skew_s = max(begun_s - clock_s, clock_s - ended_s, 0.0)
+    said = f"{what}: written and read back in {(ended_s - begun_s) * 1e3:.1f} ms"
+    return True, said + (f"; its clock differs by {skew_s:.1f} s" if skew_s > _SKEW_S else ""), skew_s > _SKEW_S
