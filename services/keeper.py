@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from services import processes
-from services.answering import HOST, port_opens
+from services.answering import HOST, free_port, port_opens
 from services.service import EndedAtOnce, Place, Running, Service, ServiceFailed, Started, write_private
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -123,7 +123,7 @@ class Keeper:
         """The port it had before, or a free one."""
         kept = self.folder / name / "port"
         before = int(kept.read_text()) if kept.exists() else 0
-        port = before if before and _is_free(before) else _free_port()
+        port = before if before and _is_free(before) else free_port()
         if before and port != before:
             tell(f"{name}: its port {before} is taken by another process; it gets {port}")
         kept.write_text(str(port))
@@ -186,12 +186,6 @@ def _own_environment() -> dict[str, str]:
 
 def _account(name: str | None) -> dict[str, Any]:
     return {} if name is None else {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
-
-
-def _free_port() -> int:
-    with contextlib.closing(socket.socket()) as one:
-        one.bind((HOST, 0))
-        return int(one.getsockname()[1])
 
 
 def _is_free(port: int) -> bool:

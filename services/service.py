@@ -85,7 +85,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A server that comes as wheels.
+    """A server that comes as wheels, or as jars that run on one.
 
     `start` prepares the folder of a place, which it may find as it left it, and says what to run. `needs` are services
     that have to run first. `keeps` is what of its data outlives a stop, in words for people.
