@@ -20,7 +20,7 @@ def one_by_one(columns, groups=GROUPS):
     profiles: list[dict[int, bytes]] = [{} for _ in groups]
     rows, late, known = [], [], []
     for n in range(len(columns)):
-        packed = groups[0].cells._pack(columns.rows(slice(n, n + 1)))
+        packed = groups[0].cells.pack_columns(columns.rows(slice(n, n + 1)))
         for group, kept in zip(groups, profiles, strict=True):
             key = group.key_of(packed)
             packed, profile = group.take(packed, kept.get(key, b"") if key != NO_TEXT else b"")
@@ -56,7 +56,7 @@ def test_a_profile_may_grow_beyond_the_room_that_was_made_for_it():
 
 def test_a_damaged_profile_is_refused_and_one_of_another_key_too():
     by_card = GROUPS[0]
-    first, other = (by_card.cells._pack(as_columns([payment(1, 1, card=card)])) for card in "ab")
+    first, other = (by_card.cells.pack_columns(as_columns([payment(1, 1, card=card)])) for card in "ab")
     _, profile = by_card.take(first, b"")
     with pytest.raises(StorageProblem, match="damaged"):
         by_card.take(first, profile[:-1] + bytes([profile[-1] ^ 1]))

@@ -15,6 +15,7 @@ from sentinel.cli import (
     data,
     evaluation,
     feast,
+    flink,
     gate,
     history,
     inspect,
@@ -83,7 +84,7 @@ for _name, _group in {
     "features": training.features, "models": models.models, "log": log.log, "outcomes": corrections.outcomes,
     "history": history.history, "views": views.views, "tables": tables.tables, "keys": keys.keys,
     "benchmark": training.benchmark, "bench": bench.bench,
-    "data": data.data, "feast": feast.feast,
+    "data": data.data, "feast": feast.feast, "flink": flink.flink,
 }.items():  # fmt: skip
     app.add_typer(_group, name=_name)
 for _command in (

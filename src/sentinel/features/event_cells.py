@@ -4,12 +4,24 @@ An engine that keeps profiles hands an event from the keeper of one key to the k
 reads and writes the same memory, through the views that are made here once.
 """
 
+import operator
 import struct
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.events.columns import TRANSACTION, EventColumns, Outcome, columns_of_events
+from sentinel.events.columns import (
+    LABEL_UNKNOWN,
+    MISSING,
+    NO_TEXT,
+    TRANSACTION,
+    EventColumns,
+    Outcome,
+    columns_of_events,
+    hash_text,
+)
 from sentinel.events.times import duration_us
 from sentinel.events.wire import Transaction
 from sentinel.features.plan import FeaturePlan
@@ -47,9 +59,11 @@ class EventCells:
         self.exact, self.texts = parts[1], parts[2].view(np.uint64)
         self.plain, self.out = parts[3].view(np.float64), parts[4].view(np.float64)
         self.former = np.empty((0, self._n_texts), np.uint64)
-        self._packed = struct.Struct(
-            f"<3qQqqq{self._n_exact}q{self._n_texts}Q{self._n_plain}d{self._compiled.width}d"
-        )
+        self._packed = struct.Struct(f"<3qQqqq{self._n_exact}q{self._n_texts}Q{self._n_plain}d{self._compiled.width}d")
+        self._transaction = schema.wire_type
+        self._values_of: Callable[[Any], tuple[Any, ...]] = operator.attrgetter(*schema.kept)
+        self._scales = [10.0**digits for digits in schema.whole_numbers.values()]
+        self._ends = 2 + len(self._scales), 2 + len(self._scales) + self._n_plain
         self._unknown = (_NAN,) * self._compiled.width
 
     def read(self, packed: bytes) -> None:
@@ -90,9 +104,23 @@ class EventCells:
 
     def pack(self, event: Transaction | Outcome, received_us: int) -> bytes:
         """An event that was read from outside, with nothing known of it yet."""
-        return self._pack(self._columns_of([event], received_us))
+        if self._compiled.derived is not None or type(event) is not self._transaction:
+            return self.pack_columns(self._columns_of([event], received_us))
+        values, (first_plain, first_text) = self._values_of(event), self._ends
+        time_us: int = values[1]
+        exact = [
+            MISSING if value is None else round(float(value) * scale)
+            for value, scale in zip(values[2:first_plain], self._scales, strict=True)
+        ]
+        texts = [NO_TEXT if value is None else hash_text(value) for value in values[first_text:]]
+        plain = [_NAN if value is None else float(value) for value in values[first_plain:first_text]]
+        return self._packed.pack(
+            time_us, min(time_us, received_us + self._max_ahead_us), received_us, hash_text(values[0]), TRANSACTION,
+            LABEL_UNKNOWN, 0, *exact, *texts, *plain, *self._unknown,
+        )  # fmt: skip
 
-    def _pack(self, one: EventColumns) -> bytes:
+    def pack_columns(self, one: EventColumns) -> bytes:
+        """The same of columns with one row."""
         exact, texts, _ = self._store.columns_of(one)
         time_us, received_us = int(one.time_us[0]), int(one.received_us[0])
         return self._packed.pack(
@@ -106,4 +134,3 @@ class EventCells:
             self._compiled.rows, self.kinds, self.time_us, self.exact, self.plain, self.texts, self.former, self.out
         )
         return self.out[:, : self._compiled.outputs]
-

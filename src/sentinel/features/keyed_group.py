@@ -1,4 +1,4 @@
-"""A group of features whose keys are kept elsewhere, one profile each: what a keyed operator of a stream engine runs."""
+"""A group of features whose keys are kept elsewhere, one profile each: what an operator of a stream engine runs."""
 
 import numpy as np
 

@@ -5,7 +5,9 @@ import sys
 import sysconfig
 
 # The interpreter that Flink embeds does not know the environment that we run in.
-os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), sysconfig.get_paths()["purelib"]])
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [*filter(None, [os.environ.get("PYTHONPATH")]), sysconfig.get_paths()["purelib"]]
+)
 
 from sentinel.transport.flink.job import run
 from sentinel.transport.flink.job_spec import decode_spec

@@ -12,7 +12,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     - `kafka`: settings of the Java client, `bootstrap.servers` among them.  `prefix`: of the names of topics.
     - `flink`: further settings of Flink, such as where checkpoints go.  `jars`: the connector's.
-    - `checkpoint_ms`: how often results are committed.  `restore`: the folder of a checkpoint or savepoint to go on from.
+    - `checkpoint_ms`: how often results are committed.  `restore`: a checkpoint or savepoint to go on from.
     """
 
     name: str

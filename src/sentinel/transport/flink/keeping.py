@@ -1,9 +1,10 @@
-"""What is kept of every key between two events: of an id, whether it was decided; of a key of the features, its profile."""
+"""What is kept between two events: of an id, whether it was decided; of a key of the features, its profile."""
 
 import hashlib
 import struct
 from collections.abc import Callable
 from enum import Enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +15,9 @@ from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.transport.flink.reading import Travelling, outcome_in
 
+MOST_OF_ONE = 16
+"""Outcomes that wait for one transaction; those beyond are written down only."""
+
 _DIGEST_BYTES = 16
 _HEAD = struct.Struct("<qq")  # before a profile: how many events its key had, when the newest was received
 
@@ -21,14 +25,15 @@ _HEAD = struct.Struct("<qq")  # before a profile: how many events its key had, w
 class Seen(msgspec.Struct, array_like=True):
     """What is kept of an id: a digest of the transaction's content, its first key, its text columns.
 
-    `told` has what each source said of it. `received_us` is when it came in.
+    `told` has what each source said of it. `early` are outcomes, content and cells, that came before the transaction:
+    until that is there the digest is empty.
     """
 
     digest: bytes
     card: str
     texts: bytes
-    received_us: int
     told: dict[str, bool] = {}
+    early: list[tuple[bytes, bytes]] = []
 
 
 class Verdict(Enum):
@@ -38,6 +43,13 @@ class Verdict(Enum):
     WRITTEN = "written"
     REPEATED = "repeated"
     CONFLICT = "conflict"
+
+
+class Judged(NamedTuple):
+    """An event, and what becomes of it."""
+
+    verdict: Verdict
+    event: Travelling
 
 
 _seen = msgspec.msgpack.Decoder(Seen).decode
@@ -50,33 +62,43 @@ class Ids:
     def __init__(self, plan: FeaturePlan) -> None:
         self._plan, self._cells = plan, EventCells(plan, MemoryStore(plan))
 
-    def take(self, event: Travelling, kept: bytes | None) -> tuple[Verdict, Travelling, bytes | None]:
-        """What becomes of an event, the event as it goes on, and what is kept of its id from now on."""
+    def take(self, event: Travelling, kept: bytes | None) -> tuple[list[Judged], bytes | None]:
+        """What becomes of an event, and what is kept of its id from now on.
+
+        An outcome that comes before its transaction is written down, and counted as soon as that is there.
+        """
         self._cells.read(event.packed)
-        if self._cells.is_transaction:
-            return self._transaction(event, kept)
-        return self._outcome(event, kept)
-
-    def _transaction(self, event: Travelling, kept: bytes | None) -> tuple[Verdict, Travelling, bytes | None]:
+        seen = None if kept is None else _seen(kept)
+        if not self._cells.is_transaction:
+            return self._outcome(event, seen, kept)
         digest = hashlib.blake2b(event.content, digest_size=_DIGEST_BYTES).digest()
-        if kept is not None:
-            return (Verdict.REPEATED if _seen(kept).digest == digest else Verdict.CONFLICT), event, kept
-        seen = Seen(digest, event.card, self._cells.text_hashes(event.packed), self._cells.received)
-        return Verdict.NEW, event, _encode(seen)
+        if seen is not None and seen.digest:
+            return [Judged(Verdict.REPEATED if seen.digest == digest else Verdict.CONFLICT, event)], kept
+        early = [] if seen is None else seen.early
+        told = {outcome.source: outcome.is_fraud for outcome in map(outcome_in, (one[0] for one in early))}
+        seen = Seen(digest, event.card, self._cells.text_hashes(event.packed), told)
+        judged = [Judged(Verdict.NEW, event)]
+        judged += [self._judged(Travelling(event.id, "", *one), seen) for one in early]
+        return judged, _encode(seen)
 
-    def _outcome(self, event: Travelling, kept: bytes | None) -> tuple[Verdict, Travelling, bytes | None]:
+    def _outcome(self, event: Travelling, seen: Seen | None, kept: bytes | None) -> tuple[list[Judged], bytes | None]:
+        if seen is None or not seen.digest:
+            early = [] if seen is None else seen.early
+            if (event.content, event.packed) not in early and len(early) < MOST_OF_ONE:
+                early.append((event.content, event.packed))
+            unseen = Judged(Verdict.WRITTEN, event._replace(card=event.id, known=False))
+            return [unseen], _encode(Seen(b"", "", b"", early=early))
         outcome = outcome_in(event.content)
-        if kept is None:
-            return Verdict.WRITTEN, event._replace(card=event.id, known=False), None
-        seen = _seen(kept)
-        event = event._replace(
-            card=seen.card, packed=self._cells.with_text_hashes(event.packed, seen.texts)
-        )
         if seen.told.get(outcome.source) == outcome.is_fraud:
-            return Verdict.REPEATED, event, kept
+            return [Judged(Verdict.REPEATED, event)], kept
         seen.told[outcome.source] = outcome.is_fraud
-        counts = self._plan.is_trusted(outcome.source)
-        return (Verdict.NEW if counts else Verdict.WRITTEN), event, _encode(seen)
+        return [self._judged(event, seen)], _encode(seen)
+
+    def _judged(self, event: Travelling, seen: Seen) -> Judged:
+        """An outcome of a transaction that was seen, with the keys of that."""
+        counts = self._plan.is_trusted(outcome_in(event.content).source)
+        packed = self._cells.with_text_hashes(event.packed, seen.texts)
+        return Judged(Verdict.NEW if counts else Verdict.WRITTEN, event._replace(card=seen.card, packed=packed))
 
 
 class Profiles:

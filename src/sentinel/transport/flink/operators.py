@@ -1,4 +1,4 @@
-"""The operators of the job: Flink calls them with an event and the state of its key, and they call what does the work."""
+"""The operators of the job: Flink calls them with an event and the state of its key."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ DEAD_LETTERS = OutputTag("dead-letters", KEYED)
 WRITTEN = OutputTag("written", Types.PICKLED_BYTE_ARRAY())
 _BYTES = "iso-8859-1"  # a text of Java in which every byte is a sign, so none is lost on the way from the topic
 _US_PER_MS = 1_000
-_PACKED = Travelling._fields.index("packed")
+_CONFLICT = "this id was decided before with other content; send the same content again, or a new id"
 _loading = threading.Lock()
 _loaded: dict[Path, Bundle] = {}
 
@@ -85,19 +85,18 @@ class Once(KeyedProcessFunction):
     def process_element(self, value: Travelling, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
         """One event."""
         before = self._kept.value()
-        verdict, event, kept = self._ids.take(Travelling(*value), before)
+        judged, kept = self._ids.take(Travelling(*value), before)
         if kept is not before:
             self._kept.update(kept)
         if before is None and kept is not None:
             ctx.timer_service().register_event_time_timer(ctx.timestamp() + self._remember_ms)
-        if verdict is Verdict.NEW:
-            yield event
-        elif verdict is Verdict.WRITTEN:
-            yield WRITTEN, event
-        elif verdict is Verdict.CONFLICT:
-            yield dead_letter(
-                "transactions", event.card, event.content, "this id was decided before with other content"
-            )
+        for verdict, event in judged:
+            if verdict is Verdict.NEW:
+                yield event
+            elif verdict is Verdict.WRITTEN:
+                yield WRITTEN, event
+            elif verdict is Verdict.CONFLICT:
+                yield dead_letter("transactions", event.card, event.content, _CONFLICT)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> None:
         """Ids are remembered no longer."""
@@ -117,7 +116,7 @@ class KeyOf(KeySelector):
 
     def get_key(self, value: Travelling) -> int:
         """As a signed number."""
-        packed = value[_PACKED]
+        packed = Travelling(*value).packed
         key = self._cells.key_hash(packed, self._column) or self._cells.id_hash(packed)
         return key - (1 << 64) if key >> 63 else key
 

@@ -48,7 +48,9 @@ class Reader:
         found = self._reader.decode(raw)
         name: str | None = getattr(found, schema.id)
         if name is None:
-            raise InvalidInput("Expected an id: what is read again after a failure must have the same", f"$.{schema.id}")
+            raise InvalidInput(
+                "Expected an id: what is read again after a failure must have the same", f"$.{schema.id}"
+            )
         if getattr(found, schema.time) is None:
             setattr(found, schema.time, received_us)
         time_us = getattr(found, schema.time)
@@ -62,10 +64,8 @@ class Reader:
 
     def outcome(self, raw: bytes, received_us: int) -> Travelling:
         """An outcome; which keys it is about is only known where its transaction was seen. Raises as `transaction`."""
-        found = read_outcome(self._reader, raw, WITHOUT_KEY)
-        return Travelling(
-            found.transaction_id, "", msgspec.json.encode(found), self._cells.pack(found, received_us)
-        )
+        found = read_outcome(self._reader, raw, WITHOUT_KEY, received_us)
+        return Travelling(found.transaction_id, "", msgspec.json.encode(found), self._cells.pack(found, received_us))
 
 
 def outcome_in(content: bytes) -> Outcome:
