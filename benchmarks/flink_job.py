@@ -1,12 +1,14 @@
 """A job of Flink with two keys and ten windows beside one with one key and a counter, in the same run.
 
 Both read the same topic in one task, keep their state under checkpoints and write exactly once. What is measured is how
-long each takes from its first committed result to its last; a start (imports, compilation) is no part of it.
+long each takes from its first committed results to its last, and the processor time that its processes take meanwhile,
+which a busy machine changes less; a start (imports, compilation) is no part of either.
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -51,11 +53,10 @@ def main() -> None:
     parser.add_argument("--parallelism", type=int, default=1)
     given = parser.parse_args()
     broker = os.environ["SENTINEL_KAFKA"]
-    pairs = []
     with tempfile.TemporaryDirectory(prefix="sentinel-flink-") as folder:
         home = trained(Path(folder))
         settings = read_settings({"home": home})
-        rates: dict[str, list[float]] = {"two_keys": [], "trivial": []}
+        rates: dict[str, list[tuple[float, float]]] = {"two_keys": [], "trivial": []}
         for number in range(given.pairs):
             prefix = f"bench{int(time.time())}-"
             fill(broker, prefix, given.rows, seed=number)
@@ -66,9 +67,12 @@ def main() -> None:
                 command = ["-m", "sentinel.transport.flink"] if name == "two_keys" else [str(TRIVIAL)]
                 topic = f"{prefix}{'decisions' if name == 'two_keys' else 'trivial'}"
                 rates[name].append(rate(settings.flink_python, command, spec, broker, topic, given.rows))
-            pairs.append(round(rates["two_keys"][-1] / rates["trivial"][-1], 3))
-    figures: dict[str, Any] = {name: [round(one) for one in found] for name, found in rates.items()}
-    figures |= {"ratio": sorted(pairs)[len(pairs) // 2], "ratios": pairs}
+    figures: dict[str, Any] = {}
+    for place, unit in enumerate(("rows_a_second", "processor_us_a_row")):
+        figures[unit] = {name: [round(one[place]) for one in found] for name, found in rates.items()}
+    pairs = list(zip(rates["two_keys"], rates["trivial"], strict=True))
+    figures["ratio_of_rates"] = round(statistics.median(ours[0] / trivial[0] for ours, trivial in pairs), 2)
+    figures["ratio_of_processor_time"] = round(statistics.median(trivial[1] / ours[1] for ours, trivial in pairs), 2)
     method = (
         f"{given.rows:,} rows, {given.parallelism} task(s), checkpoints every second, load {os.getloadavg()[0]:.1f}"
     )
@@ -116,8 +120,23 @@ def fill(broker: str, prefix: str, rows: int, seed: int) -> None:
     assert producer.flush(60) == 0
 
 
-def rate(python: Path | None, command: list[str], spec: bytes, broker: str, topic: str, rows: int) -> float:
-    """Rows a second of a job, between its first committed results and its last."""
+def processor_s(session: int) -> float:
+    """Processor seconds of all processes of a session so far."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        if int(fields[3]) == session:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def rate(
+    python: Path | None, command: list[str], spec: bytes, broker: str, topic: str, rows: int
+) -> tuple[float, float]:
+    """Rows a second of a job, and microseconds of processor time a row, between its first results and its last."""
     reader = Consumer({
         "bootstrap.servers": broker, "group.id": topic, "auto.offset.reset": "earliest",
         "isolation.level": "read_committed", "enable.auto.commit": False,
@@ -125,29 +144,32 @@ def rate(python: Path | None, command: list[str], spec: bytes, broker: str, topi
     reader.subscribe([topic])
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
     compiled = str(Path(str(python)).parents[1] / "numba")
+    said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the job
     job = subprocess.Popen(
-        [str(python), *command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        [str(python), *command], stdin=subprocess.PIPE, stdout=said, stderr=said,
         env=environment | {"NUMBA_CACHE_DIR": compiled}, start_new_session=True,
     )  # fmt: skip
     assert job.stdin is not None
     job.stdin.write(spec)
     job.stdin.close()
-    seen, first, first_at, last_at = 0, 0, 0.0, 0.0
+    seen, first, first_at, last_at, first_cpu_s, last_cpu_s = 0, 0, 0.0, 0.0, 0.0, 0.0
     try:
         while seen < rows:
             if job.poll() is not None:
-                sys.exit(f"the job ended with {job.returncode} after {seen} rows")
+                said.seek(0)
+                sys.exit(f"the job ended with {job.returncode} after {seen} rows:\n{said.read().decode()[-2000:]}")
             found = len(reader.consume(10_000, 0.05))
             if found:
                 last_at = time.monotonic()
                 seen += found
             if seen and not first and seen > rows // 10:
-                first, first_at = seen, last_at
+                first, first_at, first_cpu_s = seen, last_at, processor_s(job.pid)
+        last_cpu_s = processor_s(job.pid)
     finally:
         os.killpg(job.pid, 9)
         job.wait()
         reader.close()
-    return (seen - first) / (last_at - first_at)
+    return (seen - first) / (last_at - first_at), 1e6 * (last_cpu_s - first_cpu_s) / (seen - first)
 
 
 if __name__ == "__main__":

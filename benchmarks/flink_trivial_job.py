@@ -23,7 +23,7 @@ from pyflink.datastream.connectors.kafka import (
 )
 from pyflink.datastream.state import ValueStateDescriptor
 
-STATE = struct.Struct("<qd")
+STATE = "<qd"
 
 
 class Count(KeyedProcessFunction):  # type: ignore[misc] # PyFlink lives in an environment of its own
@@ -35,8 +35,8 @@ class Count(KeyedProcessFunction):  # type: ignore[misc] # PyFlink lives in an e
     def process_element(self, value: str, ctx: KeyedProcessFunction.Context) -> Iterator[str]:  # noqa: ARG002
         row = json.loads(value)
         before = self.state.value()
-        n, total = (0, 0.0) if before is None else STATE.unpack(before)
-        self.state.update(STATE.pack(n + 1, total + row["amount"]))
+        n, total = (0, 0.0) if before is None else struct.unpack(STATE, before)
+        self.state.update(struct.pack(STATE, n + 1, total + row["amount"]))
         yield json.dumps({"id": row["transaction_id"], "n": n + 1, "total": total + row["amount"]})
 
 

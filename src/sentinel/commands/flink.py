@@ -74,11 +74,8 @@ def job_of(
         jars=jars_of(_python_of(settings)),
         parallelism=run.parallelism,
         checkpoint_ms=run.checkpoint_ms,
-        flink={
-            "execution.checkpointing.dir": run.checkpoints,
-            **({} if run.cluster is None else _remote(run.cluster)),
-            **run.flink,
-        },
+        flink={"execution.checkpointing.dir": run.checkpoints, **run.flink},
+        cluster=None if run.cluster is None else _address_of(run.cluster),
         restore=run.restore,
     )
 
@@ -152,8 +149,8 @@ def _thresholds(bundle: Bundle, in_force: Thresholds | None) -> Thresholds:
     return in_force or bundle.thresholds
 
 
-def _remote(cluster: str) -> dict[str, str]:
+def _address_of(cluster: str) -> tuple[str, int]:
     host, _, port = cluster.rpartition(":")
     if not host or not port.isdecimal():
         raise InvalidDefinition(f"--cluster is {cluster}; write host:port of the REST interface of a Flink cluster")
-    return {"execution.target": "remote", "rest.address": host, "rest.port": port, "execution.attached": "true"}
+    return host, int(port)

@@ -7,7 +7,8 @@ import urllib.request
 import msgspec
 import numpy as np
 import pytest
-from topics_of_a_job import JobTopics, features_of_replays, twice
+from flink_cluster import FlinkCluster
+from topics_of_a_job import SOURCES, JobTopics, features_of_replays, twice
 
 from sentinel.commands.server_process import free_port
 from sentinel.config import read_settings
@@ -31,6 +32,13 @@ def topics(environment_of, service, shop_home, tmp_path):
     python = environment_of("flink") / "bin" / "python"
     settings = msgspec.structs.replace(read_settings({"home": shop_home}, {}), flink_python=python)
     made = JobTopics(settings, broker, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def cluster(environment_of, tmp_path):
+    made = FlinkCluster(environment_of("flink"), SOURCES, tmp_path)
     yield made
     made.close()
 
@@ -102,6 +110,24 @@ def test_two_tasks_that_are_killed_go_on_from_the_last_checkpoint(topics, feed):
     topics.send("transactions", by_card(feed[N // 2 :]))
     topics.kill()
     topics.start(parallelism=2, restore=topics.checkpoint())
+    topics.read_until(lambda seen: len(seen.decided) >= N and len(seen.told) >= len(outcomes))
+    check(topics, feed, outcomes)
+
+
+def test_a_task_manager_that_is_killed_is_replaced_and_nothing_is_lost_or_twice(topics, feed, cluster):
+    """A cluster of processes of its own: the job goes on by itself, from its last checkpoint."""
+    outcomes = outcomes_of(feed[: N // 4])
+    cluster.add_task_manager()
+    cluster.add_task_manager()
+    topics.send("transactions", by_card(feed[: N // 2]))
+    cluster.wait_for_slots(2)
+    restarts = {"restart-strategy.type": "fixed-delay", "restart-strategy.fixed-delay.attempts": "50"}
+    topics.start(parallelism=2, cluster=f"127.0.0.1:{cluster.port}", **restarts)
+    topics.read_until(lambda seen: len(seen.decided) >= N // 4)
+    topics.send("transactions", by_card(feed[N // 2 :]))
+    topics.send("outcomes", outcomes)
+    cluster.kill_task_manager()
+    cluster.add_task_manager()
     topics.read_until(lambda seen: len(seen.decided) >= N and len(seen.told) >= len(outcomes))
     check(topics, feed, outcomes)
 

@@ -7,7 +7,9 @@ from typing import Any
 from pyflink.common import Configuration, Duration, SimpleStringSchema, Types, WatermarkStrategy
 from pyflink.datastream import CheckpointingMode, StreamExecutionEnvironment
 from pyflink.datastream.connectors.kafka import KafkaOffsetsInitializer, KafkaSource
+from pyflink.java_gateway import get_gateway
 from pyflink.table import DataTypes, Schema, StreamTableEnvironment, TableDescriptor
+from pyflink.util.java_utils import to_jarray
 
 from sentinel.features.store import MemoryStore
 from sentinel.transport.flink.job_spec import JobSpec
@@ -19,7 +21,7 @@ _IDLE_S = 5  # a partition without events holds up no timer for longer
 
 def run(spec: JobSpec) -> None:
     """Run the job until it is cancelled or fails."""
-    env = StreamExecutionEnvironment.get_execution_environment(_configuration(spec))
+    env = _environment(spec)
     env.set_parallelism(spec.parallelism)
     env.add_jars(*(Path(jar).absolute().as_uri() for jar in spec.jars))
     env.enable_checkpointing(spec.checkpoint_ms, CheckpointingMode.EXACTLY_ONCE)
@@ -31,6 +33,17 @@ def run(spec: JobSpec) -> None:
         writes.add_insert(_topic(spec, topic), tables.from_data_stream(stream, rows))
     writes.attach_as_datastream()
     env.execute(spec.name)
+
+
+def _environment(spec: JobSpec) -> Any:
+    """Where the job runs."""
+    settings = _configuration(spec)
+    if spec.cluster is None:
+        return StreamExecutionEnvironment.get_execution_environment(settings)
+    jvm, (host, port) = get_gateway().jvm, spec.cluster
+    remote = jvm.org.apache.flink.streaming.api.environment.RemoteStreamEnvironment
+    no_jars = to_jarray(jvm.String, [])  # they come with the settings, as for a cluster within the process
+    return StreamExecutionEnvironment(remote(host, port, settings._j_configuration, no_jars, None))  # noqa: SLF001
 
 
 def _flow(env: Any, spec: JobSpec) -> tuple[Any, Any]:
@@ -54,9 +67,9 @@ def _flow(env: Any, spec: JobSpec) -> tuple[Any, Any]:
             .process(Know(spec, by), output_type=_EVENT)
             .name(by).uid(f"know {by}")
         )  # fmt: skip
-    events = events.union(once.get_side_output(WRITTEN))
     decisions = events.process(Decide(spec), output_type=KEYED).name("decide").uid("decide")
-    return decisions, dead[0].union(*dead[1:])
+    written = once.get_side_output(WRITTEN).process(Decide(spec), output_type=KEYED).name("write").uid("write")
+    return decisions.union(written), dead[0].union(*dead[1:])
 
 
 def _source(env: Any, spec: JobSpec, topic: str) -> Any:
@@ -98,6 +111,7 @@ def _configuration(spec: JobSpec) -> Configuration:
         "python.execution-mode": "thread",
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
+        "pipeline.object-reuse": "true",  # nothing that goes from operator to operator is changed
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         **spec.flink,
     }

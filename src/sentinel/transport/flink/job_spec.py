@@ -13,6 +13,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     - `kafka`: settings of the Java client, `bootstrap.servers` among them.  `prefix`: of the names of topics.
     - `flink`: further settings of Flink, such as where checkpoints go.  `jars`: the connector's.
     - `checkpoint_ms`: how often results are committed.  `restore`: a checkpoint or savepoint to go on from.
+    - `cluster`: host and port of the REST interface of a cluster; None has one within the process.
     """
 
     name: str
@@ -26,6 +27,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_ms: int = 1_000
     flink: dict[str, str] = {}
     restore: str | None = None
+    cluster: tuple[str, int] | None = None
 
 
 decode_spec = msgspec.json.Decoder(JobSpec, dec_hook=lambda _, value: Path(value)).decode
