@@ -87,7 +87,7 @@ def test_over_a_savepoint_every_bit_is_that_of_a_replay_in_each_keys_order(topic
     topics.send("outcomes", outcomes)
     topics.read_until(lambda seen: len(seen.told) == len(outcomes))
     poison = [
-        b"\xff\x00 is no JSON", {"transaction_id": "p1", "amount": 1, "card": "c", "shop": "s"},
+        None, b"\xff\x00 is no JSON", {"transaction_id": "p1", "amount": 1, "card": "c", "shop": "s"},
         {**feed[0], "transaction_id": "p2", "event_time": "2090-01-01T00:00:00Z"}, {**feed[0], "amount": 0.01},
     ]  # fmt: skip
     topics.send("transactions", [("c", one) for one in poison] + by_card(feed[:50]))
@@ -98,7 +98,7 @@ def test_over_a_savepoint_every_bit_is_that_of_a_replay_in_each_keys_order(topic
     topics.read_until(lambda seen: len(seen.decided) >= N)
     check(topics, feed, outcomes)
     reasons = sorted(one["reason"] for one in topics.dead)
-    assert [reason.split(":")[0].split(" ")[0] for reason in reasons] == ["Expected", "No", "Object", "this"]
+    assert [reason.split(":")[0].split(" ")[0] for reason in reasons] == ["Expected", "No", "Object", "a", "this"]
 
 
 def test_two_tasks_that_are_killed_go_on_from_the_last_checkpoint(topics, feed):

@@ -50,7 +50,7 @@ class JobTopics:
 
     def send(self, topic, pairs):
         for key, value in pairs:
-            raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+            raw = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
             while True:
                 try:
                     self._producer.produce(self.prefix + topic, key=key, value=raw)

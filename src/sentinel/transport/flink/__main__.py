@@ -13,4 +13,7 @@ from sentinel.transport.flink.job import run
 from sentinel.transport.flink.job_spec import decode_spec
 
 if __name__ == "__main__":
-    run(decode_spec(sys.stdin.buffer.read()))
+    try:
+        run(decode_spec(sys.stdin.buffer.read()))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pyflink.common import Configuration, Duration, SimpleStringSchema, Types, WatermarkStrategy
+from py4j.java_gateway import get_java_class
+from pyflink.common import Configuration, Duration, Types, WatermarkStrategy
 from pyflink.datastream import CheckpointingMode, StreamExecutionEnvironment
 from pyflink.datastream.connectors.kafka import KafkaOffsetsInitializer, KafkaSource
 from pyflink.java_gateway import get_gateway
@@ -13,7 +14,18 @@ from pyflink.util.java_utils import to_jarray
 
 from sentinel.features.store import MemoryStore
 from sentinel.transport.flink.job_spec import JobSpec
-from sentinel.transport.flink.operators import DEAD_LETTERS, KEYED, WRITTEN, Decide, KeyOf, Know, Once, Read, bundle_at
+from sentinel.transport.flink.operators import (
+    BYTES,
+    DEAD_LETTERS,
+    KEYED,
+    WRITTEN,
+    Decide,
+    KeyOf,
+    Know,
+    Once,
+    Read,
+    bundle_at,
+)
 
 _EVENT = Types.PICKLED_BYTE_ARRAY()
 _IDLE_S = 5  # a partition without events holds up no timer for longer
@@ -74,19 +86,26 @@ def _flow(env: Any, spec: JobSpec) -> tuple[Any, Any]:
 
 def _source(env: Any, spec: JobSpec, topic: str) -> Any:
     """The events of a topic, from where the job stood, or from its beginning."""
-    source = (
+    builder = (
         KafkaSource.builder()
         .set_properties(spec.kafka)
         .set_topics(f"{spec.prefix}{topic}")
         .set_group_id(f"{spec.prefix}{spec.name}")
         .set_starting_offsets(KafkaOffsetsInitializer.earliest())
         .set_property("isolation.level", "read_committed")
-        .set_value_only_deserializer(SimpleStringSchema("ISO-8859-1"))
-        .build()
     )
+    builder._j_builder.setDeserializer(_values())  # noqa: SLF001 - PyFlink has none that takes a record without a value
     stamped = WatermarkStrategy.for_monotonous_timestamps().with_idleness(Duration.of_seconds(_IDLE_S))
-    stream = env.from_source(source, stamped, topic).uid(f"from {topic}")
+    stream = env.from_source(builder.build(), stamped, topic, Types.STRING()).uid(f"from {topic}")
     return stream.process(Read(spec, topic), output_type=_EVENT).name(f"read {topic}").uid(f"read {topic}")
+
+
+def _values() -> Any:
+    """Values as texts in which every byte is a character, None for a record without a value."""
+    jvm = get_gateway().jvm
+    kafka = jvm.org.apache.flink.connector.kafka.source.reader.deserializer.KafkaRecordDeserializationSchema
+    strings = get_java_class(jvm.org.apache.kafka.common.serialization.StringDeserializer)
+    return kafka.valueOnly(strings, {"deserializer.encoding": BYTES})
 
 
 def _topic(spec: JobSpec, topic: str) -> Any:

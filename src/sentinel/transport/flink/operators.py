@@ -30,7 +30,7 @@ KEYED = Types.ROW([Types.STRING(), Types.STRING()])
 
 DEAD_LETTERS = OutputTag("dead-letters", KEYED)
 WRITTEN = OutputTag("written", Types.PICKLED_BYTE_ARRAY())
-_BYTES = "iso-8859-1"  # a text of Java in which every byte is a sign, so none is lost on the way from the topic
+BYTES = "iso-8859-1"  # a text of Java in which every byte is a sign, so none is lost on the way from the topic
 _US_PER_MS = 1_000
 _PACKED = Travelling._fields.index("packed")
 _CONFLICT = "this id was decided before with other content; send the same content again, or a new id"
@@ -64,9 +64,12 @@ class Read(ProcessFunction):
         reader = Reader(bundle_at(self._spec.bundle).manifest.plan, settings.secrets())
         self._read = reader.outcome if self._topic == "outcomes" else reader.transaction
 
-    def process_element(self, value: str, ctx: ProcessFunction.Context) -> Iterator[Any]:
+    def process_element(self, value: str | None, ctx: ProcessFunction.Context) -> Iterator[Any]:
         """One record: its bytes as text, its time the broker's."""
-        raw = value.encode(_BYTES)
+        if value is None:
+            yield dead_letter(self._topic, "", b"", "a record without a value")
+            return
+        raw = value.encode(BYTES)
         try:
             yield tuple(self._read(raw, ctx.timestamp() * _US_PER_MS))
         except SentinelError as error:
