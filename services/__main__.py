@@ -8,7 +8,7 @@ import time
 import msgspec
 from rich.console import Console
 
-from services.catalog import CATALOG, PACKAGES
+from services.catalog import CATALOG, JARS, PACKAGES
 from services.keeper import Keeper
 from services.service import Running, ServiceFailed
 
@@ -49,7 +49,9 @@ def _run(given: argparse.Namespace, keeper: Keeper) -> int:
             _console.print(f"  answers after {time.monotonic() - begun:.1f} s")
     elif given.command == "install":
         for name in dict.fromkeys(given.names):
-            folder = keeper.install(name, PACKAGES[name], lambda said: _console.print(said, markup=False))
+            folder = keeper.install(
+                name, PACKAGES[name], lambda said: _console.print(said, markup=False), JARS.get(name, ())
+            )
             _console.print(f"{name:<10} {folder}", markup=False)
     elif given.command == "status":
         _status(keeper, as_json=given.json)

@@ -8,14 +8,15 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from services import processes
+from services import jars, processes
 from services.answering import HOST, free_port, port_opens
+from services.jars import Jar
 from services.service import EndedAtOnce, Place, Running, Service, ServiceFailed, Started, write_private
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,10 +50,15 @@ class Keeper:
                 time.sleep(0.5)
             return self._start(service, place)
 
-    def install(self, name: str, packages: tuple[str, ...], tell: Tell) -> Path:
-        """The environment of Python with these packages, made where it is not there. Raises ServiceFailed."""
+    def install(self, name: str, packages: tuple[str, ...], tell: Tell, libraries: Sequence[Jar] = ()) -> Path:
+        """The environment of Python with these packages, made where it is not there, and Java's libraries in `jars`.
+
+        Raises ServiceFailed.
+        """
         with self._locked(name):
-            return self._environment(name, packages, tell)
+            folder = self._environment(name, packages, tell)
+            jars.fetch(list(libraries), folder / "jars")
+            return folder
 
     def running(self, name: str) -> Running | None:
         """What is known of a service whose process runs; None where it does not."""

@@ -1,5 +1,6 @@
 """What the examples in the docstrings may use without an import."""
 
+import importlib.util
 from datetime import datetime
 from typing import Any
 
@@ -7,6 +8,9 @@ import pytest
 
 from sentinel.features.conditions import col
 from sentinel.features.example import example
+
+if importlib.util.find_spec("pyflink") is None:
+    collect_ignore = [f"sentinel/transport/flink/{name}.py" for name in ("__main__", "job", "operators")]
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ from sentinel.record.log import Follower, Kind
 from sentinel.record.log_reader import FileLogReader
 from sentinel.train.pipeline import train
 from services import processes
-from services.catalog import CATALOG, PACKAGES
+from services.catalog import CATALOG, JARS, PACKAGES
 from services.keeper import Keeper
 from services.service import Running, ServiceFailed
 
@@ -341,7 +341,7 @@ def environment_of():
         if name not in required:
             pytest.skip(f"{name} is not installed here; .venv/bin/python -m services install {name}")
         try:
-            return keeper.install(name, PACKAGES[name], lambda _said: None)
+            return keeper.install(name, PACKAGES[name], lambda _said: None, JARS.get(name, ()))
         except ServiceFailed as problem:
             pytest.fail(str(problem))
 

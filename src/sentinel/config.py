@@ -100,6 +100,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       reasons for that, `drift` and `labels:500` (so many new outcomes).  `retrain_detector`, `retrain_data`: what of,
       and from which history; `retrain_memory_mb`: how much memory that may take.  Only of the detector without a name.
     - `feast_python`: the interpreter of an environment that has Feast, for `sentinel feast apply` and `materialize`.
+    - `flink_python`: the interpreter of an environment that has PyFlink and what this package needs, for
+      `sentinel flink run`; the connector's jars are in the folder `jars` of that environment.
     - `shutdown_s`: how long requests in flight may take to finish after SIGTERM.
     """
 
@@ -168,6 +170,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retrain_data: Path | None = None
     retrain_memory_mb: Annotated[int, msgspec.Meta(ge=256)] = 3_000
     feast_python: Path | None = None
+    flink_python: Path | None = None
     shutdown_s: int = 10
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from sentinel.cli import (
     data,
     evaluation,
     feast,
+    flink,
     gate,
     history,
     inspect,
@@ -87,6 +88,7 @@ for _name, _group in {
     "history": history.history, "views": views.views, "tables": tables.tables, "keys": keys.keys, "rules": rules.rules,
     "benchmark": training.benchmark, "bench": bench.bench,
     "topics": streams.topics, "dead-letters": streams.dead_letters, "data": data.data, "feast": feast.feast,
+    "flink": flink.flink,
 }.items():  # fmt: skip
     app.add_typer(_group, name=_name)
 for _command in (

@@ -32,8 +32,8 @@ _NO_NAMES = np.empty(0, np.int64)
 _LATEST = at.NEVER  # no time in microseconds is so far from 1970
 _LEAST_AHEAD, _MOST_AHEAD = 4 << 20, 32 << 20
 _FIRST_BYTES = 1 << 16
-_HEAD = struct.Struct("<BQ")  # of a profile: the kernel's version, the fingerprint of the plan
-_CHECK_BYTES = 4  # behind a profile: of its XXH3
+PROFILE_HEAD = struct.Struct("<BQ")  # of a profile: the kernel's version, the fingerprint of the plan
+CHECK_BYTES = 4  # behind a profile: of its XXH3
 
 
 class MemoryStore:
@@ -49,7 +49,7 @@ class MemoryStore:
         self.plan = plan
         self._threads = threads
         self.compiled = plan.compiled
-        self._groups = [_empty_state(group) for group in self.compiled.groups]
+        self._groups = [empty_state(group) for group in self.compiled.groups]
         self._max_ahead_us = duration_us(plan.schema.max_ahead)
         self._received_us = at.NONE  # of the newest event
         self._taken: dict[int, int] = {}  # up to which byte memory was taken ahead, by region
@@ -78,7 +78,7 @@ class MemoryStore:
             events.kinds, ids, counted_us, events.received_us, exact, texts, former, labels, out, late, known
         )  # fmt: skip
         if min(self._advance_groups(columns), default=len(events)) < len(events):
-            raise _no_memory()
+            raise no_memory()
         if len(events):
             self._received_us = int(events.received_us[-1])
         fill_rows(self.compiled.rows, events.kinds, events.time_us, exact, events.plain, texts, former, out)
@@ -140,13 +140,16 @@ class MemoryStore:
         data, ends, done = np.empty(_FIRST_BYTES, np.uint8), np.zeros(len(keys), np.int64), 0
         while (done := write_keys(self.compiled.groups[g], self._groups[g], keys, data, ends, done)) < len(keys):
             data = np.concatenate([data, np.empty_like(data)])
-        head, whole = _HEAD.pack(at.KERNEL_VERSION, self._fingerprints[g]), data.tobytes()
+        head, whole = self.profile_head(by), data.tobytes()
         profiles, begin = [], 0
         for end in ends.tolist():
-            profile = head + whole[begin:end]
-            profiles.append(profile + xxh3_64_digest(profile)[:_CHECK_BYTES] if end > begin else b"")
+            profiles.append(sealed_profile(head, whole[begin:end]) if end > begin else b"")
             begin = end
         return profiles
+
+    def profile_head(self, by: str) -> bytes:
+        """What profiles of the group `by` begin with: the kernel's version and the fingerprint of what is kept."""
+        return PROFILE_HEAD.pack(at.KERNEL_VERSION, self._fingerprints[self._group_of(by)])
 
     def load(self, by: str, profiles: Sequence[bytes]) -> None:
         """Go on from these profiles of keys of the group `by`; keys that are remembered already are replaced.
@@ -155,14 +158,8 @@ class MemoryStore:
         before one whose checksum was made for what it cannot be.
         """
         g = self._group_of(by)
-        head, bodies = _HEAD.pack(at.KERNEL_VERSION, self._fingerprints[g]), []
-        for profile in profiles:
-            if profile:
-                if not profile.startswith(head):
-                    raise StorageProblem(f"a profile of {by} belongs to another feature plan, or another version")
-                if xxh3_64_digest(profile[:-_CHECK_BYTES])[:_CHECK_BYTES] != profile[-_CHECK_BYTES:]:
-                    raise StorageProblem(f"a profile of {by} is damaged")
-                bodies.append(profile[_HEAD.size : -_CHECK_BYTES])
+        head = self.profile_head(by)
+        bodies = [profile_body(by, head, profile) for profile in profiles if profile]
         ends = np.cumsum([len(one) for one in bodies], dtype=np.int64)
         self._read(self._groups, g, np.frombuffer(b"".join(bodies), np.uint8), ends)
 
@@ -219,7 +216,7 @@ class MemoryStore:
         received = taken[_RECEIVED]
         if received.dtype != np.int64 or received.shape != (1,) or abs(int(received[0])) >= _LATEST:
             raise StorageProblem("the snapshot does not say when its newest event was received; it is damaged")
-        restored = [_empty_state(group) for group in self.compiled.groups]
+        restored = [empty_state(group) for group in self.compiled.groups]
         for g in range(len(restored)):
             profiles = taken[f"{g}.profiles"]
             if profiles.dtype != np.uint8 or profiles.ndim != 1:
@@ -238,9 +235,24 @@ class MemoryStore:
             end = read_profiles(self.compiled.groups[g], groups[g], data, end, ends[done : done + _STEP], _STEP)
             done += _STEP
         if end == NO_ROOM:
-            raise _no_memory()
+            raise no_memory()
         if end < 0:
             raise StorageProblem("profiles of this plan cannot be read; they are damaged")
+
+
+def sealed_profile(head: bytes, body: bytes) -> bytes:
+    """A profile with its head, and a checksum behind."""
+    profile = head + body
+    return profile + xxh3_64_digest(profile)[:CHECK_BYTES]
+
+
+def profile_body(by: str, head: bytes, profile: bytes) -> bytes:
+    """What a profile of the group `by` says. Raises StorageProblem where it is damaged, or has another head."""
+    if not profile.startswith(head):
+        raise StorageProblem(f"a profile of {by} belongs to another feature plan, or another version")
+    if xxh3_64_digest(profile[:-CHECK_BYTES])[:CHECK_BYTES] != profile[-CHECK_BYTES:]:
+        raise StorageProblem(f"a profile of {by} is damaged")
+    return profile[PROFILE_HEAD.size : -CHECK_BYTES]
 
 
 def _fingerprint(whole: FeaturePlan, compiled: CompiledPlan, name: str, plan: GroupPlan) -> int:
@@ -275,7 +287,8 @@ def _writeable(column: NDArray[Any]) -> NDArray[Any]:
     return column if column.flags.writeable else column.copy()
 
 
-def _no_memory() -> StorageProblem:
+def no_memory() -> StorageProblem:
+    """What is said where the kernel took less than it was given."""
     return StorageProblem(
         "the feature state needs more memory than this machine has, or a window holds 134 million events of one key"
     )
@@ -297,7 +310,8 @@ class Features:
         self.known = known
 
 
-def _empty_state(plan: GroupPlan) -> GroupState:
+def empty_state(plan: GroupPlan) -> GroupState:
+    """The state of a group that remembers no key."""
     chunks_of_row = plan.home // plan.chunk_cells + 1
     memory = reserve(np.int64, plan.chunk_cells, share=2.0)
     rows = len(memory) // (2 * chunks_of_row)

@@ -144,6 +144,11 @@ class Bundle:
         store.restore(self._state)
         return store
 
+    def profile_before(self, by: str) -> Callable[[int], bytes]:
+        """What gives the profile that the training history left of a key of the group `by`; empty for a new one."""
+        store = self.new_store()
+        return lambda key: store.export(by, np.array([key], np.uint64))[0]
+
 
 def plan_sha256(plan: FeaturePlan) -> str:
     """Fingerprint of a feature plan."""

@@ -37,10 +37,10 @@ def teller_of(let_in: Pass) -> Teller:
     return WITHOUT_KEY if caller.name == OPERATOR else Teller(caller.name, caller.source)
 
 
-def read_outcome(reader: TransactionReader, raw: Any, teller: Teller) -> Outcome:
-    """One outcome from its JSON bytes. Raises BadBody, InvalidInput."""
+def read_outcome(reader: TransactionReader, raw: Any, teller: Teller, received_us: int | None = None) -> Outcome:
+    """One outcome from its JSON bytes, received now unless it is said when. Raises BadBody, InvalidInput."""
     given = read_json(_decode, raw)
-    now_us = time.time_ns() // 1000
+    now_us = time.time_ns() // 1000 if received_us is None else received_us
     time_us = now_us if given.time is None else instant_us(given.time, "$.time")
     if time_us > now_us + FARTHEST_AHEAD_US:
         raise InvalidInput(f"Expected a time at most a day ahead of now, got {iso(time_us)}", "$.time")

@@ -1,0 +1,15 @@
+"""What a job of Apache Flink runs in: PyFlink beside what our own package needs, and the jars that reach Kafka."""
+
+import tomllib
+from pathlib import Path
+
+from services import jars
+
+_PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
+
+PACKAGES = (
+    "apache-flink>=2.3,<2.4",
+    "pyarrow>=16.1,<21",  # PyFlink would be content with one that does not know NumPy 2
+    *tomllib.loads(_PROJECT.read_text())["project"]["dependencies"],
+)
+JARS = jars.listed(Path(__file__).with_name("flink_jars.sha256"))

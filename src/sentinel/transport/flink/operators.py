@@ -1,0 +1,181 @@
+"""The operators of the job: Flink calls them with an event and the state of its key.
+
+Between them an event is a plain tuple: that is pickled in a third of the time of a Travelling.
+"""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pyflink.common import Row, Types
+from pyflink.datastream import KeyedProcessFunction, KeySelector, OutputTag, ProcessFunction, RuntimeContext
+from pyflink.datastream.state import ValueStateDescriptor
+
+from sentinel.config import read_settings
+from sentinel.errors import SentinelError
+from sentinel.events.times import duration_us
+from sentinel.features.event_cells import EventCells
+from sentinel.features.store import MemoryStore
+from sentinel.model.bundle import Bundle, load_bundle
+from sentinel.transport.flink.deciding import Decider
+from sentinel.transport.flink.job_spec import JobSpec
+from sentinel.transport.flink.keeping import Ids, Profiles, Verdict
+from sentinel.transport.flink.reading import Reader, Travelling
+
+KEYED = Types.ROW([Types.STRING(), Types.STRING()])
+"""What goes to a topic: key and value."""
+
+DEAD_LETTERS = OutputTag("dead-letters", KEYED)
+WRITTEN = OutputTag("written", Types.PICKLED_BYTE_ARRAY())
+BYTES = "iso-8859-1"  # a text of Java in which every byte is a sign, so none is lost on the way from the topic
+_US_PER_MS = 1_000
+_PACKED = Travelling._fields.index("packed")
+_CONFLICT = "this id was decided before with other content; send the same content again, or a new id"
+_loading = threading.Lock()
+_loaded: dict[Path, Bundle] = {}
+
+
+def bundle_at(folder: Path) -> Bundle:
+    """The bundle in a folder, loaded once in a process; operators run in threads."""
+    with _loading:
+        if folder not in _loaded:
+            _loaded[folder] = load_bundle(folder)
+        return _loaded[folder]
+
+
+def dead_letter(topic: str, key: str, raw: bytes, reason: str) -> tuple[OutputTag, Any]:
+    """What cannot be taken, as it came, and why."""
+    told = {"topic": topic, "reason": reason, "value": base64.b64encode(raw).decode()}
+    return DEAD_LETTERS, Row(key, json.dumps(told))
+
+
+class Read(ProcessFunction):
+    """Bytes of a topic become events; what cannot be read goes to the dead letters."""
+
+    def __init__(self, spec: JobSpec, topic: str) -> None:
+        self._spec, self._topic = spec, topic
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Load the schema and the key of the secrets."""
+        settings = read_settings({"home": self._spec.home})
+        reader = Reader(bundle_at(self._spec.bundle).manifest.plan, settings.secrets())
+        self._read = reader.outcome if self._topic == "outcomes" else reader.transaction
+
+    def process_element(self, value: str | None, ctx: ProcessFunction.Context) -> Iterator[Any]:
+        """One record: its bytes as text, its time the broker's."""
+        if value is None:
+            yield dead_letter(self._topic, "", b"", "a record without a value")
+            return
+        raw = value.encode(BYTES)
+        try:
+            yield tuple(self._read(raw, ctx.timestamp() * _US_PER_MS))
+        except SentinelError as error:
+            yield dead_letter(self._topic, "", raw, str(error))
+
+
+class Once(KeyedProcessFunction):
+    """By id: every transaction goes on once, and an outcome learns its keys."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self._spec = spec
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Find the state."""
+        settings = read_settings({"home": self._spec.home})
+        self._ids = Ids(bundle_at(self._spec.bundle).manifest.plan)
+        self._remember_ms = duration_us(settings.remember_ids) // _US_PER_MS
+        self._kept = runtime_context.get_state(ValueStateDescriptor("id", Types.PICKLED_BYTE_ARRAY()))
+
+    def process_element(self, value: tuple[Any, ...], ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
+        """One event."""
+        before = self._kept.value()
+        judged, kept = self._ids.take(Travelling(*value), before)
+        if kept is not before:
+            self._kept.update(kept)
+        if before is None and kept is not None:
+            ctx.timer_service().register_event_time_timer(ctx.timestamp() + self._remember_ms)
+        for verdict, event in judged:
+            if verdict is Verdict.NEW:
+                yield tuple(event)
+            elif verdict is Verdict.WRITTEN:
+                yield WRITTEN, tuple(event)
+            elif verdict is Verdict.CONFLICT:
+                yield dead_letter("transactions", event.card, event.content, _CONFLICT)
+
+    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> None:
+        """Ids are remembered no longer."""
+        self._kept.clear()
+
+
+class KeyOf(KeySelector):
+    """Which key of a group an event is of; what has no such key is kept apart by its id."""
+
+    def __init__(self, spec: JobSpec, column: int) -> None:
+        self._spec, self._column = spec, column
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Find where it stands."""
+        plan = bundle_at(self._spec.bundle).manifest.plan
+        self._cells = EventCells(plan, MemoryStore(plan))
+
+    def get_key(self, value: tuple[Any, ...]) -> int:
+        """As a signed number."""
+        packed = value[_PACKED]
+        key = self._cells.key_hash(packed, self._column) or self._cells.id_hash(packed)
+        return key - (1 << 64) if key >> 63 else key
+
+
+class Know(KeyedProcessFunction):
+    """By a key of the features: the kernel takes the event from the key's profile to the next one."""
+
+    def __init__(self, spec: JobSpec, by: str) -> None:
+        self._spec, self._by = spec, by
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Find the state, and what the training history knew."""
+        bundle = bundle_at(self._spec.bundle)
+        self._profiles = Profiles(bundle.manifest.plan, self._by, bundle.profile_before(self._by))
+        self._kept = runtime_context.get_state(ValueStateDescriptor("profile", Types.PICKLED_BYTE_ARRAY()))
+
+    def process_element(self, value: tuple[Any, ...], ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
+        """One event."""
+        before = self._kept.value()
+        event, kept = self._profiles.take(Travelling(*value), before)
+        if kept is not None:
+            self._kept.update(kept)
+            if before is None:
+                self._forget_later(kept, ctx)
+        yield tuple(event)
+
+    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> None:
+        """Free what the kernel would take for new anyway."""
+        kept = self._kept.value()
+        if kept is None:
+            return
+        if self._profiles.forgotten_at(kept) <= timestamp * _US_PER_MS:
+            self._kept.clear()
+        else:
+            self._forget_later(kept, ctx)
+
+    def _forget_later(self, kept: bytes, ctx: Any) -> None:
+        due_ms = -(-self._profiles.forgotten_at(kept) // _US_PER_MS)
+        ctx.timer_service().register_event_time_timer(due_ms)
+
+
+class Decide(ProcessFunction):
+    """The end: score, action, entry."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self._spec = spec
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Load the model."""
+        self._decider = Decider(bundle_at(self._spec.bundle), self._spec.thresholds)
+
+    def process_element(self, value: tuple[Any, ...], ctx: ProcessFunction.Context) -> Iterator[Any]:
+        """One event."""
+        event = Travelling(*value)
+        yield Row(event.card, self._decider.entry(event).decode())

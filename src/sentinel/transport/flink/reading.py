@@ -1,0 +1,76 @@
+"""What comes from the topics: transactions and outcomes as bytes, read as over HTTP, on their way from key to key."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from sentinel.errors import InvalidInput
+from sentinel.events.columns import Outcome
+from sentinel.events.reader import TransactionReader
+from sentinel.events.secrets import Secrets
+from sentinel.events.times import FARTHEST_AHEAD_US, iso
+from sentinel.features.event_cells import EventCells
+from sentinel.features.plan import FeaturePlan
+from sentinel.features.store import MemoryStore
+from sentinel.transport.http.outcomes import read_outcome
+from sentinel.transport.http.tellers import WITHOUT_KEY
+
+
+class Travelling(NamedTuple):
+    """An event between two keys.
+
+    `id` is of its transaction, `card` the value of the schema's first key, by which decisions are kept apart.
+    `content` is the canonical JSON of a transaction, or of an outcome; `packed` are its cells (see EventCells).
+    `numbers` has, for each group that it has passed, which event of its key it was; 0 where it has no such key.
+    `known` is false for an outcome whose transaction was not seen here.
+    """
+
+    id: str
+    card: str
+    content: bytes
+    packed: bytes
+    numbers: tuple[int, ...] = ()
+    known: bool = True
+
+
+class Reader:
+    """Reads what the topics bring. Secrets are hidden here, before anything travels on."""
+
+    def __init__(self, plan: FeaturePlan, secrets: Secrets) -> None:
+        """Raises InvalidDefinition for secrets without a key."""
+        self._schema, self._cells = plan.schema, EventCells(plan, MemoryStore(plan))
+        self._reader = TransactionReader(plan.schema, secrets)
+        self._schema.make_ready()
+
+    def transaction(self, raw: bytes, received_us: int) -> Travelling:
+        """A transaction. Raises InvalidInput or BadBody, as the HTTP call would answer."""
+        schema = self._schema
+        found = self._reader.decode(raw)
+        name: str | None = getattr(found, schema.id)
+        if name is None:
+            raise InvalidInput(
+                "Expected an id: what is read again after a failure must have the same", f"$.{schema.id}"
+            )
+        if getattr(found, schema.time) is None:
+            setattr(found, schema.time, received_us)
+        time_us = getattr(found, schema.time)
+        if time_us > received_us + FARTHEST_AHEAD_US:
+            raise InvalidInput(
+                f"Expected a time at most a day ahead of its arrival ({iso(received_us)}), got {iso(time_us)}",
+                f"$.{schema.time}",
+            )
+        card = (getattr(found, schema.keys[0]) if schema.keys else None) or name
+        return Travelling(name, card, schema.encode(found), self._cells.pack(found, received_us))
+
+    def outcome(self, raw: bytes, received_us: int) -> Travelling:
+        """An outcome; which keys it is about is only known where its transaction was seen. Raises as `transaction`."""
+        found = read_outcome(self._reader, raw, WITHOUT_KEY, received_us)
+        return Travelling(found.transaction_id, "", msgspec.json.encode(found), self._cells.pack(found, received_us))
+
+
+def outcome_in(content: bytes) -> Outcome:
+    """The outcome that travels."""
+    return _outcome(content)
+
+
+_outcome = msgspec.json.Decoder(Outcome).decode
