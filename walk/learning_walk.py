@@ -21,7 +21,7 @@ from walk import Walk
 POLICY = """\
 min_pr_auc_val: 0.20
 min_roc_auc_val: 0.82
-min_frauds: 20
+min_frauds: 5
 not_worse_than_champion: true
 max_calibration_error: 0.05
 require_certificate: true
