@@ -145,8 +145,8 @@ def told_against(found: Any) -> Iterator[str]:
         yield f"{was.date:<12}" + "".join(f"{pair:>20}" for pair in pairs)
     if found.frauds == found.judged:
         yield (
-            "note: no transaction is known to be legitimate, so false alarms cost nothing here and every milder "
-            "threshold looks dear: --label-delay 30d counts what is older and nobody told of as legitimate"
+            "note: no transaction is known to be legitimate, so false alarms cost nothing here, and the lower a "
+            "threshold the better it looks: --label-delay 30d counts what is older and nobody told of as legitimate"
         )
     if found.blocked_unknown:
         yield (
