@@ -1,6 +1,7 @@
 """How it is seen that a server answers: an open port, or a page over HTTP."""
 
 import contextlib
+import secrets
 import socket
 import urllib.request
 
@@ -8,11 +9,17 @@ HOST = "127.0.0.1"
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+_PORTS = range(15_000, 32_000)
+"""Below those that the system gives to clients: one that calls a server that is away may be given its port."""
+
+
 def free_port() -> int:
     """A port that nothing listens on."""
-    with contextlib.closing(socket.socket()) as one:
-        one.bind((HOST, 0))
-        return int(one.getsockname()[1])
+    while True:
+        port = secrets.choice(_PORTS)
+        with contextlib.closing(socket.socket()) as one, contextlib.suppress(OSError):
+            one.bind((HOST, port))
+            return port
 
 
 def port_opens(port: int) -> bool:

@@ -43,10 +43,19 @@ class Partition:
 
     def ends(self, patience_s: float = PATIENCE_S) -> Ends:
         """Both ends, as the broker knows them now."""
+        give_up = time.monotonic() + patience_s
         with naming_faults(self._place, "read"), self._using:
             asked = TopicPartition(self._topic, self._place.partition)
-            low, stable = self._consumer.get_watermark_offsets(asked, timeout=patience_s, cached=False)
-        return Ends(low, stable)
+            while True:
+                try:
+                    low, stable = self._consumer.get_watermark_offsets(asked, timeout=patience_s, cached=False)
+                except KafkaException as fault:
+                    if fault.args[0].code() not in _FORGOTTEN or time.monotonic() > give_up:
+                        raise
+                    self._consumer.list_topics(self._topic, patience_s)  # a broker that starts may deny it
+                    time.sleep(_LOOK_S)
+                else:
+                    return Ends(low, stable)
 
     def fetch(self, offset: int, most: int, until: int) -> list[Message]:
         """Messages from this offset on and before the offset `until`, up to which all is committed; `most` of them.
@@ -105,4 +114,5 @@ class Partition:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
 
 
+_FORGOTTEN = (KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
 _PASSING = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE)
