@@ -21,6 +21,7 @@ from services.service import EndedAtOnce, Place, Running, Service, ServiceFailed
 
 ROOT = Path(__file__).resolve().parent.parent
 Tell = Callable[[str], None]
+_LEAVES_S = 3.0
 _LOG_END = 800
 
 
@@ -129,7 +130,7 @@ class Keeper:
         """The port it had before, or a free one."""
         kept = self.folder / name / "port"
         before = int(kept.read_text()) if kept.exists() else 0
-        port = before if before and _is_free(before) else free_port()
+        port = before if before and _is_free_soon(before) else free_port()
         if before and port != before:
             tell(f"{name}: its port {before} is taken by another process; it gets {port}")
         kept.write_text(str(port))
@@ -192,6 +193,14 @@ def _own_environment() -> dict[str, str]:
 
 def _account(name: str | None) -> dict[str, Any]:
     return {} if name is None else {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
+
+
+def _is_free_soon(port: int) -> bool:
+    """A process that was killed may listen for a moment more, until the last of its threads is gone."""
+    give_up = time.monotonic() + _LEAVES_S
+    while not (found := _is_free(port)) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    return found
 
 
 def _is_free(port: int) -> bool:
