@@ -1,7 +1,7 @@
 # Every command a person or CI runs. Needs Python 3.11 or newer, make and a package index; all else goes to .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := train catboost kafka s3 mlflow postgres redis
+EXTRAS := train catboost console kafka s3 mlflow oidc postgres redis
 ARGS ?=
 
 .PHONY: demo test check audit attack bench walk gate services services-status services-stop services-clean clean

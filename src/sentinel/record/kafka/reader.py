@@ -1,5 +1,6 @@
 """Reads the log in Kafka, in any thread of any process on any machine."""
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -46,9 +47,10 @@ class KafkaLogReader:
 
     @property
     def first(self) -> int:
-        """The position of the oldest entry that is kept, as it was a second ago at most."""
+        """The position of the oldest entry that is kept, as it was a second ago, or when Kafka last answered."""
+        end = self._end[0]  # before the look: what is written in the meantime lies behind it
         oldest = self._oldest()
-        return self._end[0] if oldest is None else oldest.record.position
+        return end if oldest is None else oldest.record.position
 
     @property
     def pruned_us(self) -> int:
@@ -169,13 +171,19 @@ class KafkaLogReader:
             now_s = time.monotonic()
             if self._first is not None and now_s - self._looked_s < _LOOK_EVERY_S:
                 return self._first
-            ends = self._lookup.ends(_SOON_S)
-            if ends.low != self._low or self._first is None:
-                self._first = self._look(self._lookup, ends.low, ends.stable)
-                self._lookup.pause()
-                self._low = ends.low
-            self._looked_s = now_s
+            if ends := self._ends_soon() if self._first else self._lookup.ends():
+                if ends.low != self._low or self._first is None:
+                    self._first = self._look(self._lookup, ends.low, ends.stable)
+                    self._lookup.pause()
+                    self._low = ends.low
+                self._looked_s = now_s
             return self._first
+
+    def _ends_soon(self) -> Ends | None:
+        """None of a broker that is busy: what was kept a moment ago is asked for in vain at worst."""
+        with contextlib.suppress(StorageProblem):
+            return self._lookup.ends(_SOON_S)
+        return None
 
     def _one(self, position: int, until: int) -> Found:
         """The record that holds a position, from what was fetched ahead if that goes on from there."""
