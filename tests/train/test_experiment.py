@@ -17,7 +17,7 @@ from sentinel.train.calibrated import Calibrated
 from sentinel.train.dataset import build_dataset, joined, parts_of
 from sentinel.train.experiment import QUICK, Experiment, Setting, explore, folds_of, shares_scale
 from sentinel.train.fit import code_columns, fit
-from sentinel.train.pipeline import train
+from sentinel.train.pipeline import Making, train
 from sentinel.train.unseen import unseen_rows
 from sentinel.train.vote import Vote
 
@@ -54,7 +54,7 @@ def setting_of(data, study=None):
 
 def trained(tmp_path, history, how, detector=DETECTOR, **given):
     registry = Registry(tmp_path / "models")
-    version = train(detector, history, registry, quiet, how=how, clock=steady_clock(), **given).version
+    version = train(detector, history, registry, quiet, Making(how=how, clock=steady_clock(), **given)).version
     return load_bundle(registry.path(version))
 
 

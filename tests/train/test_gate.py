@@ -11,9 +11,9 @@ from sentinel.policy.promotion_policy import policy_of
 from sentinel.policy.thresholds import ACTIONS, Action, Thresholds
 from sentinel.train.compare import compare
 from sentinel.train.costs import cost_curve, cost_of, cost_per_transaction
+from sentinel.train.dataset import NEWEST
 from sentinel.train.gate import WITHOUT_DATA, Evidence, ShadowFacts, judge
 from sentinel.train.measured import Measured
-from sentinel.train.pipeline import NEWEST
 
 N = 3_000
 RNG = np.random.default_rng(3)

@@ -12,6 +12,7 @@ from sentinel.review.average_precision import average_precision
 from sentinel.train.dataset import Part
 from sentinel.train.fit import fit
 from sentinel.train.folds import Fold
+from sentinel.train.grown import EarlierTrees, trees_fitted
 from sentinel.train.learners.fitted import Fitted
 
 FEWEST_TREES = 10
@@ -44,21 +45,21 @@ class CrossFit:
 
     @property
     def trees(self) -> int | None:
-        """The middle of how many trees the models have; None where they have none."""
-        counts = [one.trees_used for one in self.models if one.trees_used is not None]
+        """The middle of how many trees were fitted; None where the models have none."""
+        counts = [n for n in map(trees_fitted, self.models) if n is not None]
         return int(np.median(counts)) if counts else None
 
 
 def cross_fit(
     part: Part, folds: Sequence[Fold], training: Training, codes: Mapping[int, int], clock: Clock,
-    progress: Callable[[int, int], None] = lambda _done, _of: None,
+    progress: Callable[[int, int], None] = lambda _done, _of: None, earlier: EarlierTrees | None = None,
 ) -> CrossFit:  # fmt: skip
     """Fit on each fold, stopped early by what it validates on; `progress` is told the folds that are done."""
     logits, labels, models, precisions, costs, begun = [], [], [], [], [], clock()
     for done, fold in enumerate(folds):
         progress(done, len(folds))
         held = part.take(fold.validation)
-        models.append(fit(part.take(fold.train), held, training, codes))
+        models.append(fit(part.take(fold.train), held, training, codes, earlier=earlier))
         scores = models[-1].predict(held.rows)
         logits.append(models[-1].log_odds(held.rows))
         labels.append(held.labels)

@@ -22,6 +22,8 @@ from sentinel.train.vocabulary import learn_vocabulary
 
 Progress = Callable[[int, int], None]
 """Called with how many events are done, and how many there are."""
+NEWEST = "newest_learned_us"
+"""Where the training facts of a manifest have the time of the newest row that was learned from."""
 _CHUNK = 50_000
 
 
@@ -96,10 +98,11 @@ class Dataset:
         return sum(len(part.all_rows) for part in (self.train, self.validation, self.test))
 
 
-def build_dataset(detector: Detector, history: History, progress: Progress) -> Dataset:
+def build_dataset(detector: Detector, history: History, progress: Progress, plan: FeaturePlan | None = None) -> Dataset:
     """Split, learn the categories on the training part, replay everything once.
 
-    Raises DataProblem, before anything is replayed, where a part has no fraud or nothing else.
+    With a `plan`, its categories are taken instead. Raises DataProblem, before anything is replayed, where a part has
+    no fraud or nothing else.
     """
     frame = history.frame
     if detector.schema.label not in frame.columns:
@@ -108,7 +111,8 @@ def build_dataset(detector: Detector, history: History, progress: Progress) -> D
     times = np.maximum.accumulate(frame[detector.schema.time].to_numpy())  # what came late is of when it came
     places = parts_of(detector.training, times, labels)
     _check_labels(labels, places)
-    plan = detector.plan(learn_vocabulary(detector, frame[places[0]]))
+    if plan is None:
+        plan = detector.plan(learn_vocabulary(detector, frame[places[0]]))
     store = MemoryStore(plan)
     rows = replay(store, columns_of_frame(detector.schema, frame, detector.trusts, history.context), progress)
     amounts = np.abs(frame[detector.schema.amount].cast(pl.Float64).to_numpy())

@@ -23,10 +23,12 @@ from sentinel.train.cross_fit import Clock, CrossFit, cross_fit, with_trees
 from sentinel.train.dataset import Dataset, Part, joined
 from sentinel.train.fit import fit
 from sentinel.train.folds import Fold, merged, random_folds, time_folds
+from sentinel.train.grown import EarlierTrees, as_one
 from sentinel.train.leaderboard import Contender, Entry, leaderboard, pays
 from sentinel.train.learners.fitted import Fitted
 from sentinel.train.search import Search
-from sentinel.train.vote import Vote, can_vote
+from sentinel.train.vote import can_vote
+from sentinel.train.warm_start import Parent, fold_after
 
 Refit = Literal["none", "validation", "all"]
 Report: TypeAlias = Callable[[str, int, int], None]
@@ -66,7 +68,7 @@ QUICK = Experiment(folds=1, seeds=1, refit="none", calibration="none")
 class Setting:
     """What an experiment takes place in: codes of `code_columns`, where studies are kept, and the time.
 
-    `policy` is that of a detector that declares costs, for the leaderboard.
+    `policy` is that of a detector that declares costs, for the leaderboard. New trees are added to those of a `parent`.
     """
 
     codes: Mapping[int, int]
@@ -75,6 +77,12 @@ class Setting:
     clock: Clock
     report: Report
     policy: AnyPolicy | None = None
+    parent: Parent | None = None
+
+    @property
+    def earlier(self) -> EarlierTrees | None:
+        """The trees that others are added to."""
+        return None if self.parent is None else self.parent.trees
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +124,7 @@ class Found:
 def explore(data: Dataset, training: Training, how: Experiment, setting: Setting) -> Found:
     """Try, choose, fit anew and calibrate; the test part is not looked at."""
     part = joined(data.train, data.validation)
-    folds = folds_of(data, training, how)
+    folds = folds_of(data, training, how) if setting.parent is None else [fold_after(setting.parent, data)]
     chosen, board, trials = _chosen(part, folds, training, how, setting)
     held = part.take(merged(folds))
     calibration = calibrate(how.calibration, chosen.logits, held.labels)
@@ -126,7 +134,7 @@ def explore(data: Dataset, training: Training, how: Experiment, setting: Setting
     is_refitted = model is not None and shares_scale(model, part, chosen.logits, held.labels)
     if model is None or not is_refitted:
         trainings = tuple(one.training for one in chosen.fits)
-        model = _one_of([one.models[-1] for one in chosen.fits])
+        model = as_one([one.models[-1] for one in chosen.fits])
     return Found(
         model=model,
         trainings=trainings,
@@ -167,9 +175,9 @@ def fitted_on(part: Part, trainings: Sequence[Training], setting: Setting) -> Fi
     models = []
     for n, training in enumerate(trainings):
         setting.report("refit", n, len(trainings))
-        models.append(fit(part, None, training, setting.codes))
+        models.append(fit(part, None, training, setting.codes, earlier=setting.earlier))
     setting.report("refit", len(trainings), len(trainings))
-    return _one_of(models)
+    return as_one(models)
 
 
 def folds_of(data: Dataset, training: Training, how: Experiment) -> list[Fold]:
@@ -245,11 +253,7 @@ def _tried(
     part: Part, folds: Sequence[Fold], training: Training, setting: Setting,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> CrossFit:  # fmt: skip
-    return cross_fit(part, folds, training, setting.codes, setting.clock, progress)
-
-
-def _one_of(models: Sequence[Fitted]) -> Fitted:
-    return models[0] if len(models) == 1 else Vote(models)
+    return cross_fit(part, folds, training, setting.codes, setting.clock, progress, setting.earlier)
 
 
 def _facts(part: Part, fold: Fold) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Fitting: the detector's learner on the training part, stopped early by the validation part."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -11,6 +12,7 @@ from sentinel.errors import InvalidDefinition
 from sentinel.features.plan import FeaturePlan
 from sentinel.learner import CatBoost, Learner, LightGBM, LogisticRegression, RandomForest, XGBoost
 from sentinel.train.dataset import Part
+from sentinel.train.grown import EarlierTrees, Grown
 from sentinel.train.imbalance import balanced, fraud_weight, with_weights
 from sentinel.train.learners.fit_rows import FitRows, Progress
 from sentinel.train.learners.fitted import Fitted
@@ -18,6 +20,10 @@ from sentinel.train.learners.lightgbm import fit_lightgbm
 from sentinel.train.learners.logistic_regression import fit_logistic_regression
 from sentinel.train.learners.random_forest import fit_random_forest
 from sentinel.train.learners.xgboost import fit_xgboost
+
+GROWS = (XGBoost, LightGBM, CatBoost)
+"""The learners that can add trees to others: each fits on what sums of log-odds leave unexplained. The trees of a
+forest know nothing of each other, and a regression has none."""
 
 LIBRARIES = {
     XGBoost: "xgboost-cpu", LightGBM: "lightgbm", CatBoost: "catboost", RandomForest: "scikit-learn",
@@ -37,23 +43,32 @@ def fit(
     training: Training,
     codes: Mapping[int, int],
     progress: Progress = lambda _done, _of: None,
+    earlier: EarlierTrees | None = None,
 ) -> Fitted:
     """The fitted model; without a validation part it is not stopped early, and has all trees of its learner.
 
     `codes` are those of `code_columns`. Frauds weigh in the validation part what they weigh in training, so that both
-    are after the same thing; its rows are as they are. Raises InvalidDefinition where the learner's library is missing
-    or refuses these settings, and DataProblem where it can make no model of these rows.
+    are after the same thing; its rows are as they are. With `earlier` trees new ones are added to them. Raises
+    InvalidDefinition where the learner's library is missing or refuses these settings, and DataProblem where it can
+    make no model of these rows.
     """
     learned = _rows(train, codes)
     held = None if validation is None else _rows(validation, codes)
     if held is not None and training.imbalance != "none":
         held = with_weights(held, fraud_weight(learned))
     learned = balanced(learned, training.imbalance, training.seed)
+    if earlier is not None:
+        learned, held = _beginning(learned, earlier), held and _beginning(held, earlier)
     try:
-        return _fit_with(training.learner, learned, held, training.seed, progress)
+        added = _fit_with(training.learner, learned, held, training.seed, progress)
+        return added if earlier is None else Grown(earlier, added)
     except (ValueError, LightGBMError) as error:  # XGBoost's and scikit-learn's own are kinds of ValueError
         library, told = LIBRARIES[type(training.learner)], str(error).partition("\n")[0]
         raise InvalidDefinition(f"training: {library} refuses these settings: {told}") from error
+
+
+def _beginning(part: FitRows, earlier: EarlierTrees) -> FitRows:
+    return replace(part, begins=earlier.log_odds(part.rows).astype(np.float32))
 
 
 def _fit_with(learner: Learner, train: FitRows, validation: FitRows | None, seed: int, progress: Progress) -> Fitted:

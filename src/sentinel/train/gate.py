@@ -19,9 +19,9 @@ from sentinel.policy.thresholds import Thresholds
 from sentinel.review.average_precision import average_precision
 from sentinel.train.compare import Comparison
 from sentinel.train.costs import cost_per_transaction
+from sentinel.train.dataset import NEWEST
 from sentinel.train.evaluate import auc_roc, recall_at_fpr
 from sentinel.train.measured import Measured
-from sentinel.train.pipeline import NEWEST
 from sentinel.train.reliability import calibration_error
 from sentinel.train.segments import segments
 

@@ -11,6 +11,7 @@ import msgspec
 
 from sentinel.commands.progress import Stage
 from sentinel.commands.retraining import steps
+from sentinel.commands.retraining.fitting import fit, fit_warm
 from sentinel.commands.retraining.record import (
     STEPS,
     Asked,
@@ -40,8 +41,8 @@ def now() -> datetime:
 
 
 def retrain(
-    settings: Settings, detector: str, data: str | None, reading: Reading, stage: Stage, *,
-    earlier: str | None = None, name: str | None = None, until: str = STEPS[-1], clock: Now = now,
+    settings: Settings, detector: str, data: str | None, reading: Reading, stage: Stage, *, earlier: str | None = None,
+    warm_start: bool = False, name: str | None = None, until: str = STEPS[-1], clock: Now = now,
 ) -> Run:  # fmt: skip
     """Do every step up to `until` that is not done yet, and write each down.
 
@@ -53,7 +54,7 @@ def retrain(
         raise InvalidDefinition("--with is for what came before the log; with --data all is in that file")
     if until not in STEPS:
         raise InvalidDefinition(f"--until is {until!r}; take one of {', '.join(STEPS)}")
-    asked = Asked(detector, data, msgspec.to_builtins(reading, enc_hook=str), earlier)
+    asked = Asked(detector, data, msgspec.to_builtins(reading, enc_hook=str), earlier, warm_start)
     began = f"{clock():%Y-%m-%dT%H-%M-%S}"
     with one_at_a_time(settings.home, name or began, _iso(clock)):
         run = _begun(settings, asked, name, began, clock)
@@ -115,7 +116,7 @@ def _do(work: steps.Work, run: Run, step: str) -> dict[str, Any]:
         case "collect":
             return steps.collect(work, run.asked.data, run.asked.earlier)
         case "train":
-            return steps.fit(work, collected)
+            return fit_warm(work, collected) if run.asked.warm_start else fit(work, collected)
         case "gate":
             return steps.judge(work, collected, fitted)
         case "register":
