@@ -28,7 +28,8 @@ DAY_US = 86_400_000_000
 def rows(scores=SCORES):
     channels = pl.DataFrame({"channel": [("web", "chip")[int(one)] for one in CARDS % 2]})
     return Measured(
-        np.zeros((N, 1), np.float32), scores, LABELS, CARDS, AMOUNTS, np.arange(N), channels, "a file", 0, 0, 0
+        np.zeros((N, 1), np.float32), scores, LABELS, CARDS, AMOUNTS, np.arange(N), channels, np.arange(N), "a file",
+        0, 0, 0,
     )  # fmt: skip
 
 

@@ -26,7 +26,8 @@ class Paired(msgspec.Struct, frozen=True):
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Two models on the same labelled rows. Intervals are of a bootstrap over cards, paired.
 
-    `recall_at_fpr` is at `fpr`; `review` and `block` are each model's own thresholds, where the second has one.
+    `frauds` counts each of them once, however many it stands for. `recall_at_fpr` is at `fpr`; `review` and `block` are
+    each model's own thresholds, where the second has one.
     """
 
     first: str
@@ -87,7 +88,7 @@ def compare(
         second=versions[1],
         measured_on=first.said if len(first.labels) < len(second.labels) else second.said,
         transactions=len(labels),
-        frauds=first.frauds,
+        frauds=first.frauds_seen,
         cards=int(numbers.max(initial=-1)) + 1,
         fpr=fpr,
         **figures,

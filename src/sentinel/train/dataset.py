@@ -1,7 +1,7 @@
 """The training set: a history replayed through the feature kernel, and split by time, or at random."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,7 @@ from sentinel.events.times import duration_us
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.policy.sample import Sample
+from sentinel.train.standing import known_labels, stands_for
 from sentinel.train.vocabulary import learn_vocabulary
 
 Progress = Callable[[int, int], None]
@@ -33,7 +34,8 @@ class Part:
 
     `all_rows` (m, f) has those without a label too: what comes live has none yet. `cards` (n,) says whose each row is
     (see `cards_of`); None where the schema has no key. `amounts` float64 (n,) have no sign; None of a part on which
-    nothing is chosen by what it costs.
+    nothing is chosen by what it costs. `stands` int64 (n,) says for how many transactions each row stands (see
+    `standing`); None where each stands for itself.
     """
 
     rows: NDArray[np.float32]
@@ -42,6 +44,7 @@ class Part:
     all_rows: NDArray[np.float32]
     cards: NDArray[np.uint64] | None = None
     amounts: NDArray[np.float64] | None = None
+    stands: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Number of labelled transactions."""
@@ -57,7 +60,23 @@ class Part:
         taken = self.rows[rows]
         cards = None if self.cards is None else self.cards[rows]
         amounts = None if self.amounts is None else self.amounts[rows]
-        return Part(taken, self.labels[rows], self.time_us[rows], taken, cards, amounts)
+        stands = None if self.stands is None else self.stands[rows]
+        return Part(taken, self.labels[rows], self.time_us[rows], taken, cards, amounts, stands)
+
+    @property
+    def standing(self) -> int:
+        """For how many transactions its labelled rows stand."""
+        return len(self) if self.stands is None else int(self.stands.sum())
+
+    def repeated(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The numbers of labelled rows, each as often as it stands for a transaction."""
+        return rows if self.stands is None else np.repeat(rows, self.stands[rows])
+
+    def counted(self) -> "Part":
+        """The part with each labelled row as often as it stands for a transaction, to measure on."""
+        if self.stands is None:
+            return self
+        return replace(self.take(self.repeated(np.arange(len(self)))), all_rows=self.all_rows, stands=None)
 
     def sample(self, scores: NDArray[np.float32], share: float = 1.0) -> Sample:
         """The part with these scores (n,), to choose thresholds by or to judge them on.
@@ -72,6 +91,7 @@ def joined(*parts: Part) -> Part:
     """All rows of the parts, one part after the other."""
     cards = [part.cards for part in parts if part.cards is not None]
     amounts = [part.amounts for part in parts if part.amounts is not None]
+    stands = [np.ones(len(part), np.int64) if part.stands is None else part.stands for part in parts]
     return Part(
         rows=np.concatenate([part.rows for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
@@ -79,6 +99,7 @@ def joined(*parts: Part) -> Part:
         all_rows=np.concatenate([part.all_rows for part in parts]),
         cards=np.concatenate(cards) if len(cards) == len(parts) else None,
         amounts=np.concatenate(amounts) if len(amounts) == len(parts) else None,
+        stands=np.concatenate(stands) if any(part.stands is not None for part in parts) else None,
     )
 
 
@@ -107,7 +128,8 @@ def build_dataset(detector: Detector, history: History, progress: Progress, plan
     frame = history.frame
     if detector.schema.label not in frame.columns:
         raise DataProblem(f"the history has no {detector.schema.label}; say which column it is with --map")
-    labels = frame[detector.schema.label].fill_null(-1).to_numpy().astype(np.int8)
+    stands = stands_for(frame, detector.schema)
+    labels = known_labels(frame[detector.schema.label].fill_null(-1).to_numpy().astype(np.int8), stands)
     times = np.maximum.accumulate(frame[detector.schema.time].to_numpy())  # what came late is of when it came
     places = parts_of(detector.training, times, labels)
     _check_labels(labels, places)
@@ -118,9 +140,12 @@ def build_dataset(detector: Detector, history: History, progress: Progress, plan
     amounts = np.abs(frame[detector.schema.amount].cast(pl.Float64).to_numpy())
     cards = cards_of(detector.schema, frame) if detector.schema.keys else None
     train, validation, test = (
-        _part(rows[place], labels[place], times[place], None if cards is None else cards[place], amounts[place])
+        _part(
+            rows[place], labels[place], times[place], None if cards is None else cards[place], amounts[place],
+            None if stands is None else stands[place],
+        )
         for place in places
-    )
+    )  # fmt: skip
     return Dataset(plan, train, validation, test, store)
 
 
@@ -211,10 +236,10 @@ def cards_of(schema: Schema, frame: pl.DataFrame) -> NDArray[np.uint64]:
 
 def _part(
     rows: NDArray[np.float64], labels: NDArray[np.int8], times: NDArray[np.int64], cards: NDArray[np.uint64] | None,
-    amounts: NDArray[np.float64],
+    amounts: NDArray[np.float64], stands: NDArray[np.int64] | None,
 ) -> Part:  # fmt: skip
     all_rows, labelled = rows.astype(np.float32), labels >= 0
     if labelled.all():
-        return Part(all_rows, labels, times, all_rows, cards, amounts)
-    of_labelled = None if cards is None else cards[labelled]
-    return Part(all_rows[labelled], labels[labelled], times[labelled], all_rows, of_labelled, amounts[labelled])
+        return Part(all_rows, labels, times, all_rows, cards, amounts, stands)
+    everything = Part(all_rows, labels, times, all_rows, cards, amounts, stands)
+    return replace(everything.take(np.flatnonzero(labelled)), all_rows=all_rows)

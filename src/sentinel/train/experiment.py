@@ -125,6 +125,7 @@ def explore(data: Dataset, training: Training, how: Experiment, setting: Setting
     """Try, choose, fit anew and calibrate; the test part is not looked at."""
     part = joined(data.train, data.validation)
     folds = folds_of(data, training, how) if setting.parent is None else [fold_after(setting.parent, data)]
+    folds = [one._replace(validation=part.repeated(one.validation)) for one in folds]
     chosen, board, trials = _chosen(part, folds, training, how, setting)
     held = part.take(merged(folds))
     calibration = calibrate(how.calibration, chosen.logits, held.labels)
@@ -142,7 +143,7 @@ def explore(data: Dataset, training: Training, how: Experiment, setting: Setting
         scores=np.asarray(expit(logits), np.float32),
         raw_scores=np.asarray(expit(chosen.logits), np.float32),
         held=held,
-        share=len(held) / data.transactions if training.split == "random" else len(part) / len(part.all_rows),
+        share=len(held) / data.transactions if training.split == "random" else part.standing / len(part.all_rows),
         folds=[_facts(part, fold) for fold in folds],
         board=board,
         chosen=chosen.name,
@@ -262,6 +263,6 @@ def _facts(part: Part, fold: Fold) -> dict[str, Any]:
         "validates_to": iso(int(part.time_us[fold.validation].max())),
         **{
             name: {"rows": len(rows), "frauds": int((part.labels[rows] == 1).sum())}
-            for name, rows in (("train", fold.train), ("validation", fold.validation))
+            for name, rows in (("train", fold.train), ("validation", np.unique(fold.validation)))
         },
     }

@@ -47,12 +47,14 @@ def fit(
 ) -> Fitted:
     """The fitted model; without a validation part it is not stopped early, and has all trees of its learner.
 
-    `codes` are those of `code_columns`. Frauds weigh in the validation part what they weigh in training, so that both
-    are after the same thing; its rows are as they are. With `earlier` trees new ones are added to them. Raises
-    InvalidDefinition where the learner's library is missing or refuses these settings, and DataProblem where it can
-    make no model of these rows.
+    `codes` are those of `code_columns`. A row of the training part weighs what it stands for. Frauds weigh in the
+    validation part what they weigh in training, so that both are after the same thing; its rows are as they are. With
+    `earlier` trees new ones are added to them. Raises InvalidDefinition where the learner's library is missing or
+    refuses these settings, and DataProblem where it can make no model of these rows.
     """
     learned = _rows(train, codes)
+    if train.stands is not None:
+        learned = replace(learned, weights=train.stands.astype(np.float32))
     held = None if validation is None else _rows(validation, codes)
     if held is not None and training.imbalance != "none":
         held = with_weights(held, fraud_weight(learned))

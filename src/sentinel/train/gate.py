@@ -124,7 +124,7 @@ def _least(name: str, of_rows: Callable[[Measured], float]) -> _Judge:
 
 def _frauds(wanted: int, evidence: Evidence) -> _Found:
     """On all rows that something is judged by: those that are compared with the champion may be fewer."""
-    found, where = _figure(evidence, "frauds", lambda rows: rows.frauds), ""
+    found, where = _figure(evidence, "frauds", lambda rows: rows.frauds_seen), ""
     compared = evidence.comparison
     if isinstance(compared, Comparison) and compared.frauds < found:
         found, where = compared.frauds, f" on the rows that are compared with {compared.first}"

@@ -1,5 +1,7 @@
 """What is done about frauds being few, on the rows that are learned from and on no others."""
 
+from dataclasses import replace
+
 import numpy as np
 from imblearn.over_sampling import SMOTE
 from imblearn.under_sampling import RandomUnderSampler
@@ -28,13 +30,14 @@ def balanced(train: FitRows, imbalance: Imbalance, seed: int) -> FitRows:
 
 
 def fraud_weight(part: FitRows) -> float:
-    """How many legitimate rows there are for each fraud."""
-    return (len(part) - part.frauds) / part.frauds
+    """How many legitimate rows there are for each fraud, by what they stand for."""
+    of_frauds = float(part.weights[part.labels == 1].sum(dtype=np.float64))
+    return (float(part.weights.sum(dtype=np.float64)) - of_frauds) / of_frauds
 
 
 def with_weights(part: FitRows, fraud: float) -> FitRows:
-    """The same rows, of which every fraud weighs so much and every other row 1."""
-    return FitRows(part.rows, part.labels, np.where(part.labels == 1, fraud, 1).astype(np.float32), part.codes)
+    """The same rows, of which every fraud weighs so many times as much."""
+    return replace(part, weights=part.weights * np.where(part.labels == 1, fraud, 1).astype(np.float32))
 
 
 def _undersampled(train: FitRows, seed: int) -> FitRows:

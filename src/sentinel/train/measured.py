@@ -13,6 +13,7 @@ from sentinel.events.files import History
 from sentinel.events.schema import Schema
 from sentinel.model.bundle import Bundle, Manifest
 from sentinel.train.dataset import Progress, cards_of
+from sentinel.train.standing import stands_for
 from sentinel.train.unseen import unseen_rows
 
 UNKNOWN = -1
@@ -25,6 +26,8 @@ class Measured(NamedTuple):
     - `cards` uint64 (n,): whose each row is, by the first key; a row without one is nobody else's.
     - `amounts` float64 (n,): their size, in the currency. `time_us` int64 (n,).
     - `frame`: the same rows as the file has them.
+    - `places` int64 (n,): their numbers in the file. A row that stands for others (see `standing`) is there as often
+      as it stands for a transaction.
     - `said` tells which rows these are; `left_out` were learned from, `unlabelled` have no label, `immature` are too
       young for one.
     """
@@ -36,6 +39,7 @@ class Measured(NamedTuple):
     amounts: NDArray[np.float64]
     time_us: NDArray[np.int64]
     frame: pl.DataFrame
+    places: NDArray[np.int64]
     said: str
     left_out: int
     unlabelled: int
@@ -46,10 +50,19 @@ class Measured(NamedTuple):
         """Number of frauds."""
         return int(np.count_nonzero(self.labels == 1))
 
+    @property
+    def frauds_seen(self) -> int:
+        """Number of frauds, each of them once however many it stands for."""
+        return len(np.unique(self.places[self.labels == 1]))
+
     def where(self, kept: NDArray[np.bool_]) -> "Measured":
         """The rows of a mask (n,)."""
-        arrays = {name: getattr(self, name)[kept] for name in ("rows", "scores", "labels", "cards", "amounts")}
-        return self._replace(**arrays, time_us=self.time_us[kept], frame=self.frame.filter(pl.Series(kept)))
+        return self.take(np.flatnonzero(kept))
+
+    def take(self, rows: NDArray[np.int64]) -> "Measured":
+        """The rows of these numbers."""
+        names = ("rows", "scores", "labels", "cards", "amounts", "time_us", "places")
+        return self._replace(**{name: getattr(self, name)[rows] for name in names}, frame=self.frame[rows])
 
 
 def measure(
@@ -73,12 +86,15 @@ def measure(
         amounts=np.abs(frame[detector.schema.amount].to_numpy().astype(np.float64)),
         time_us=time_us,
         frame=frame,
+        places=unseen.places,
         said=unseen.said,
         left_out=unseen.left_out,
         unlabelled=int(np.count_nonzero((labels == UNKNOWN) & ~is_young)),
         immature=int(np.count_nonzero(is_young)),
     )
-    found = whole.where((labels != UNKNOWN) & ~is_young)
+    known = np.flatnonzero((labels != UNKNOWN) & ~is_young)
+    stands = stands_for(frame, detector.schema)
+    found = whole.take(known if stands is None else np.repeat(known, stands[known]))
     if found.frauds in (0, len(found.labels)):
         young = f", and {found.immature:,} rows are too young for a label" if found.immature else ""
         raise DataProblem(

@@ -17,7 +17,7 @@ from sentinel.detector import Detector, Training
 from sentinel.errors import CertificateRefused, InvalidDefinition
 from sentinel.events.files import History
 from sentinel.events.replay import context_columns, text_hashes
-from sentinel.events.stamps import part_of
+from sentinel.events.stamps import WEIGHT, part_of
 from sentinel.features.plan import FeaturePlan
 from sentinel.learner import CatBoost, Learner, LightGBM, LogisticRegression, RandomForest, XGBoost
 from sentinel.model.bundle import (
@@ -109,9 +109,10 @@ def train(
     policy, chosen_on = detector.policy, found.sample()
     thresholds = policy.choose(chosen_on)
     share = len(data.test.all_rows) / data.transactions if detector.training.split == "random" else 1.0
-    test = data.test.sample(scorer.score(data.test.rows), share)
-    rankings = baselines(data.plan, data.test.rows)
-    metrics = evaluate(test.scores, test.labels, thresholds, rankings, data.test.cards)
+    counted = data.test.counted()
+    test = counted.sample(scorer.score(counted.rows), share)
+    rankings = baselines(data.plan, counted.rows)
+    metrics = evaluate(test.scores, test.labels, thresholds, rankings, counted.cards)
     reference = _reference(data, scorer, found)
     if how.refit == "all" and found.is_refitted:
         everything = joined(data.train, data.validation, data.test)
@@ -120,6 +121,11 @@ def train(
     training = {
         "trees_used": found.model.trees_used,
         "rows": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "stand_for": {
+            "train": data.train.standing,
+            "validation": data.validation.standing,
+            "test": data.test.standing,
+        },
         BETWEEN: rows_between(chosen_on.scores, thresholds),
         REVIEWS: Action.REVIEW in policy.actions,
         ADVICE: advice(policy, chosen_on, thresholds),
@@ -143,7 +149,7 @@ def train(
         metrics=msgspec.to_builtins(metrics)
         | {
             "warnings": doubts(metrics, training),
-            "effects": msgspec.to_builtins(effects(test, thresholds, policy.costs, data.test.cards)),
+            "effects": msgspec.to_builtins(effects(test, thresholds, policy.costs, counted.cards)),
             "score_curve": msgspec.to_builtins(ScoreCurve.of(test, thresholds.begins)),
         },
         certificate=certificate,
@@ -240,7 +246,8 @@ def history_sha256(detector: Detector, history: History) -> str:
     digest = hashlib.sha256()
     for name in (schema.id, *schema.texts):
         digest.update(name.encode() + text_hashes(frame[name]).tobytes())
-    for name in (schema.time, *schema.whole_numbers, *schema.plain_numbers, schema.label):
+    weights = [WEIGHT] if WEIGHT in frame.columns else []
+    for name in (schema.time, *schema.whole_numbers, *schema.plain_numbers, schema.label, *weights):
         digest.update(name.encode() + frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy().tobytes())
     if history.context is not None:
         context = context_columns(schema, history.context)

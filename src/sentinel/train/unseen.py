@@ -16,6 +16,7 @@ from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import Bundle, Manifest
 from sentinel.train.dataset import Progress, parts_of, replay
 from sentinel.train.pipeline import history_sha256
+from sentinel.train.standing import known_labels, stands_for
 
 _OF_SPLIT = ("split", "seed", "validation_share", "test_share", "gap")
 
@@ -44,7 +45,8 @@ def unseen_rows(bundle: Bundle, detector: Detector, history: History, progress: 
     if detector.schema.label not in frame.columns:
         raise DataProblem(f"the history has no {detector.schema.label}; say which column it is with --map")
     times = np.maximum.accumulate(frame[detector.schema.time].to_numpy())  # what came late is of when it came
-    labels = frame[detector.schema.label].fill_null(-1).to_numpy().astype(np.int8)
+    told = frame[detector.schema.label].fill_null(-1).to_numpy().astype(np.int8)
+    labels = known_labels(told, stands_for(frame, detector.schema))
     events = columns_of_frame(manifest.plan.schema, frame, manifest.plan.trusted_sources, history.context)
     first_us, last_us = manifest.history.first_us, manifest.history.last_us
     if history_sha256(detector, history) == manifest.history.sha256:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from sentinel.commands.log_history.data_file import check_name, write_frames
-from sentinel.commands.log_history.rows import WEIGHT, EventRows, HistoryRows, Labelling, field_types, label_words
+from sentinel.commands.log_history.rows import EventRows, HistoryRows, Labelling, field_types, label_words
 from sentinel.commands.log_history.survey import Ages, Survey, ages, records_of, survey
 from sentinel.commands.progress import Stage
 from sentinel.commands.registry_of_home import registry_of
@@ -22,7 +22,7 @@ from sentinel.events.files import History, read_history
 from sentinel.events.reading import Reading
 from sentinel.events.replay import text_hashes
 from sentinel.events.schema import Schema
-from sentinel.events.stamps import LogPart
+from sentinel.events.stamps import WEIGHT, LogPart
 from sentinel.events.times import duration_us, instant_us, iso
 from sentinel.features.plan import FeaturePlan
 from sentinel.model.bundle import read_manifest

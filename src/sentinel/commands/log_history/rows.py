@@ -10,7 +10,7 @@ import polars as pl
 
 from sentinel.commands.log_history.survey import Survey
 from sentinel.events.schema import Schema
-from sentinel.events.stamps import PART, POSITION, RECEIVED, TOLD, told_text
+from sentinel.events.stamps import PART, POSITION, RECEIVED, TOLD, WEIGHT, told_text
 from sentinel.events.wire import EVENT_ID, KIND
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.entries import Decided, Drawn, batches_of, context_rows
@@ -24,7 +24,7 @@ FEATURE = "feature."
 
 DECISION, SCORE, VERSION = "log.decision", "log.fraud_probability", "log.model_version"
 DEGRADED, VARIANT, LATE, BLOCKED = "log.degraded", "log.variant", "log.late", "log.blocked"
-HOLDOUT, PROPENSITY, WEIGHT = "log.holdout", "log.propensity", "log.weight"
+HOLDOUT, PROPENSITY = "log.holdout", "log.propensity"
 OUTCOME_TIME = "log.outcome_time"
 """The column of the outcome's time where the schema names none."""
 
