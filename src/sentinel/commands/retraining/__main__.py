@@ -32,7 +32,7 @@ def main() -> int:
         with stages() as stage:
             settings = read_settings({"home": given.home})
             run = retrain(settings, given.detector, given.data, Reading(), stage, warm_start=given.warm_start)
-    except SentinelError as error:
+    except (SentinelError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return Ended.FAILED
     return Ended.REFUSED if run.ended == "refused" else Ended.DONE
