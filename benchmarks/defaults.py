@@ -28,12 +28,12 @@ from sentinel.learner import XGBoost
 from sentinel.policy.thresholds import Action
 from sentinel.review.average_precision import average_precision
 from sentinel.simulate.payments import simulate
-from sentinel.train.advice import advice
-from sentinel.train.dataset import Dataset, build_dataset
-from sentinel.train.doubts import ADVICE, BETWEEN, REVIEWS, doubts, rows_between
-from sentinel.train.evaluate import Metrics, baselines, evaluate
-from sentinel.train.experiment import QUICK, Experiment, Found, Setting, explore
-from sentinel.train.fit import code_columns
+from sentinel.train.figures.evaluate import Metrics, baselines, evaluate
+from sentinel.train.fitting.fit import code_columns
+from sentinel.train.judging.advice import advice
+from sentinel.train.judging.doubts import ADVICE, BETWEEN, REVIEWS, doubts, rows_between
+from sentinel.train.rows.dataset import Dataset, build_dataset
+from sentinel.train.search.experiment import QUICK, Experiment, Found, Setting, explore
 
 LATER = 10_000
 MOST_BELOW = 0.02

@@ -42,7 +42,7 @@ from sentinel.record.log import Follower, Kind
 from sentinel.record.log_reader import FileLogReader
 from sentinel.review.average_precision import average_precision
 from sentinel.simulate.payments import simulate_all
-from sentinel.train.evaluate import recall_at_fpr
+from sentinel.train.figures.evaluate import recall_at_fpr
 from sentinel.train.pipeline import Making, train
 from sentinel.transport.client import Client, Unreachable
 

@@ -23,8 +23,8 @@ from sentinel.model.lineage import lineage_of
 from sentinel.model.signing import signer
 from sentinel.record.applied import HomeDeployment
 from sentinel.train import handbook
-from sentinel.train.experiment import Experiment
 from sentinel.train.pipeline import Making, train
+from sentinel.train.search.experiment import Experiment
 
 
 class Trained(NamedTuple):

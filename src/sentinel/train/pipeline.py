@@ -1,6 +1,5 @@
 """The training pipeline: a history in, a certified bundle out."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,14 +9,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from sentinel.detector import Detector, Training
 from sentinel.errors import CertificateRefused, InvalidDefinition
 from sentinel.events.files import History
-from sentinel.events.replay import context_columns, text_hashes
-from sentinel.events.stamps import WEIGHT, part_of
+from sentinel.events.stamps import part_of
 from sentinel.features.plan import FeaturePlan
 from sentinel.learner import CatBoost, Learner, LightGBM, LogisticRegression, RandomForest, XGBoost
 from sentinel.model.bundle import (
@@ -41,16 +38,17 @@ from sentinel.model.signing import Sign
 from sentinel.policy.policies import declares_costs
 from sentinel.policy.score_curve import ScoreCurve
 from sentinel.policy.thresholds import Action
-from sentinel.train.advice import advice
-from sentinel.train.cross_fit import Clock
-from sentinel.train.dataset import NEWEST, Dataset, Part, build_dataset, joined
-from sentinel.train.doubts import ADVICE, BETWEEN, REVIEWS, doubts, rows_between
-from sentinel.train.effects import effects
-from sentinel.train.evaluate import baselines, evaluate
-from sentinel.train.experiment import QUICK, Experiment, Found, Refit, Report, Setting, explore, fitted_on
-from sentinel.train.fit import LIBRARIES, code_columns, is_installed
-from sentinel.train.search import study_file
-from sentinel.train.warm_start import Parent
+from sentinel.train.figures.effects import effects
+from sentinel.train.figures.evaluate import baselines, evaluate
+from sentinel.train.fitting.cross_fit import Clock
+from sentinel.train.fitting.fit import LIBRARIES, code_columns, is_installed
+from sentinel.train.fitting.warm_start import Parent
+from sentinel.train.judging.advice import advice
+from sentinel.train.judging.doubts import ADVICE, BETWEEN, REVIEWS, doubts, rows_between
+from sentinel.train.rows.dataset import NEWEST, Dataset, Part, build_dataset, joined
+from sentinel.train.rows.fingerprint import history_sha256
+from sentinel.train.search.experiment import QUICK, Experiment, Found, Refit, Report, Setting, explore, fitted_on
+from sentinel.train.search.search import study_file
 
 SEARCHED: tuple[Learner, ...] = (XGBoost(), LightGBM(), CatBoost(), RandomForest(), LogisticRegression())
 """The learners that a search tries beside the detector's own, as each comes."""
@@ -238,22 +236,6 @@ def _middle_row(part: Part) -> NDArray[np.float32]:
     """A row from the middle of the training part, to vary one feature at a time."""
     row: NDArray[np.float32] = part.rows[len(part) // 2]
     return row
-
-
-def history_sha256(detector: Detector, history: History) -> str:
-    """Fingerprint of a history: every field of every row and every context event, in order."""
-    schema, frame = detector.schema, history.frame
-    digest = hashlib.sha256()
-    for name in (schema.id, *schema.texts):
-        digest.update(name.encode() + text_hashes(frame[name]).tobytes())
-    weights = [WEIGHT] if WEIGHT in frame.columns else []
-    for name in (schema.time, *schema.whole_numbers, *schema.plain_numbers, schema.label, *weights):
-        digest.update(name.encode() + frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy().tobytes())
-    if history.context is not None:
-        context = context_columns(schema, history.context)
-        for column in context.columns():
-            digest.update(column.tobytes())
-    return digest.hexdigest()
 
 
 def _facts(detector: Detector, history: History) -> HistoryFacts:

@@ -28,7 +28,7 @@ from sentinel.events.reading import Reading
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment
-from sentinel.train.compare import Comparison
+from sentinel.train.figures.compare import Comparison
 
 SHOP_FILE = Path(__file__).parents[2] / "shop_detector.py"
 DAY_US = 86_400_000_000

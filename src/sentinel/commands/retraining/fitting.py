@@ -12,10 +12,10 @@ from sentinel.events.files import History
 from sentinel.model.bundle import MODEL_FILE, Manifest
 from sentinel.model.lineage import lineage_of
 from sentinel.model.signing import signer
-from sentinel.train.compare import Comparison
-from sentinel.train.experiment import Experiment
+from sentinel.train.figures.compare import Comparison
+from sentinel.train.fitting.warm_start import parent_of
 from sentinel.train.pipeline import Making, train
-from sentinel.train.warm_start import parent_of
+from sentinel.train.search.experiment import Experiment
 
 ONE_FOLD = Experiment(folds=1)
 """One fit that says how many trees are enough, and one on all but the test part."""

@@ -35,9 +35,9 @@ from sentinel.model.gate_verdicts import policy_in
 from sentinel.model.registry import Registry
 from sentinel.model.signing import signer
 from sentinel.record.applied import HomeDeployment, by_this_user
-from sentinel.train.against_champion import failures
-from sentinel.train.compare import Comparison, compare, shared_rows
-from sentinel.train.measured import bundled_detector
+from sentinel.train.figures.compare import Comparison, compare, shared_rows
+from sentinel.train.judging.against_champion import failures
+from sentinel.train.rows.measured import bundled_detector
 
 _PIECE = 1 << 20
 CANDIDATE = "candidate"

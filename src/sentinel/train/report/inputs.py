@@ -11,8 +11,8 @@ from sentinel.inspect.html_parts import table
 from sentinel.model.reasons import Explainer
 from sentinel.model.reference import ColumnReference, Kind, Reference, bin_counts, ordered_values
 from sentinel.review.drift_bounds import psi
-from sentinel.train.measured import Measured
 from sentinel.train.report.curves import GREEN, swarm
+from sentinel.train.rows.measured import Measured
 
 _EXPLAINED, _DOTS = 800, 140
 _SHOWN, _SWARMED, _MISSES, _REASONS = 20, 12, 8, 4
