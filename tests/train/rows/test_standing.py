@@ -136,6 +136,8 @@ def test_figures_count_a_row_as_often_as_it_stands_for_one(frame, weights, tmp_p
     assert again.review.caught == caught > 0
     assert again.review.precision == pytest.approx(caught / alarms)
     assert again.average_precision.value == pytest.approx(figures.average_precision)
+    assert len(measured.once().labels) == len(test)
+    assert measured.once().frauds == measured.frauds_seen
     assert (measured.frauds, measured.frauds_seen) == (test.stands[is_fraud].sum(), is_fraud.sum())
 
 

@@ -65,6 +65,7 @@ def drift(measured: Measured, reference: Reference) -> Iterator[str]:
 
 def worst_misses(measured: Measured, names: Sequence[str], explainer: Explainer | None) -> Iterator[str]:
     """The frauds with the lowest scores and the others with the highest: features and score, and nobody's name."""
+    measured = measured.once()
     yield "<h2>Worst misses</h2>"
     for kind, told, sign in ((1, "Frauds with the lowest scores", 1), (0, "Legitimate rows with the highest", -1)):
         where = np.flatnonzero(measured.labels == kind)
