@@ -131,7 +131,7 @@ def test_a_home_without_a_champion_is_told_before_any_work(asked, home):
     assert not (home / "log").exists()
 
 
-@pytest.mark.parametrize("how", ["deny", "cut", "refuse", "away"])
+@pytest.mark.parametrize("how", ["deny", "cut", "refuse"])
 def test_s3_that_refuses_or_stops_in_the_middle(service, monkeypatch, tmp_path, asked, home, shop_file, how):
     with cutting_proxy(service("s3").url) as proxy:
         for name, value in {**service("s3").environment, "AWS_ENDPOINT_URL": proxy.url}.items():
@@ -147,7 +147,7 @@ def test_s3_that_refuses_or_stops_in_the_middle(service, monkeypatch, tmp_path, 
         if how in ("cut", "refuse"):
             proxy.writes_left = 2  # of the files of a version
         said = retrain(asked, code=1)
-        assert "S3" in said or "refus" in said, said
+        assert "S3" in said or "s3://" in said, said
         assert runs_of(home)[0].failed.step in ("gate", "register")
         proxy.how, proxy.writes_left = "cut", None
         assert listed(home) == ["v1"]
