@@ -15,9 +15,9 @@ from sentinel.detectors.payments import detector as payments
 from sentinel.events.context_files import with_context_of_frame
 from sentinel.events.files import History, history_of_frame
 from sentinel.simulate.payments import simulate_all
-from sentinel.train.dataset import build_dataset, parts_of
-from sentinel.train.evaluate import recall_at_fpr
-from sentinel.train.fit import code_columns, fit
+from sentinel.train.figures.evaluate import recall_at_fpr
+from sentinel.train.fitting.fit import code_columns, fit
+from sentinel.train.rows.dataset import build_dataset, parts_of
 
 TRANSACTIONS, SEED, REPLICATES = 250_000, 42, 1_000
 WITH_CONTEXT = msgspec.structs.replace(

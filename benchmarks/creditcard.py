@@ -28,8 +28,8 @@ from sentinel.learner import XGBoost
 from sentinel.model.scorer import Scorer
 from sentinel.review.average_precision import average_precision
 from sentinel.simulate.creditcard import creditcard_rows
-from sentinel.train.dataset import Part
-from sentinel.train.fit import fit
+from sentinel.train.fitting.fit import fit
+from sentinel.train.rows.dataset import Part
 
 COLUMNS = ["Time", *(f"V{i}" for i in range(1, 29)), "Amount"]
 ROWS, FRAUDS = 284_807, 492

@@ -26,8 +26,8 @@ from sentinel.learner import LEARNERS, Imbalance, Learner, XGBoost
 from sentinel.model.certificate import certify
 from sentinel.model.scorer import Scorer
 from sentinel.review.average_precision import average_precision
-from sentinel.train.dataset import Part
-from sentinel.train.fit import fit
+from sentinel.train.fitting.fit import fit
+from sentinel.train.rows.dataset import Part
 
 ROWS, FRAUDS, SEED = 284_807, 492, 42
 COLUMNS = ("Time", *(f"V{n}" for n in range(1, 29)), "Amount")

@@ -25,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--champion-until", type=datetime.fromisoformat, default=datetime(2018, 7, 1))
     parser.add_argument("--until", type=datetime.fromisoformat, default=datetime(2018, 8, 1))
+    parser.add_argument("--warm-start", action="store_true", help="add trees to the champion, too")
     given = parser.parse_args()
     whole = pl.read_parquet(data_file("handbook_simulated.parquet"))
     with tempfile.TemporaryDirectory() as folder:
@@ -33,11 +34,13 @@ def main() -> None:
             whole.filter(pl.col("tx_datetime") < until).write_parquet(file)
         home = ("--home", folder, "--detector", "handbook", "--json")
         measured("train", "--data", str(files["before"]), *home)
-        found, told = measured("retrain", "--data", str(files["now"]), *home)
+        warm = ("--warm-start",) if given.warm_start else ()
+        found, told = measured("retrain", "--data", str(files["now"]), *warm, *home)
     figures = {
         "transactions": told["steps"][1]["found"]["transactions"],
         "ended": told["ended"],
         "steps_s": {one["name"]: one["seconds"] for one in told["steps"]},
+        "warm_start": told["steps"][1]["found"]["warm_start"],
         "compared": told["steps"][2]["found"]["compared"],
         **found,
     }

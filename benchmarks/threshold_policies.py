@@ -20,9 +20,9 @@ from sentinel.detectors import load_detector
 from sentinel.events.files import History, read_history
 from sentinel.policy.policies import AnyPolicy
 from sentinel.policy.sample import Sample
-from sentinel.train.dataset import build_dataset
-from sentinel.train.effects import effects
-from sentinel.train.fit import code_columns, fit
+from sentinel.train.figures.effects import effects
+from sentinel.train.fitting.fit import code_columns, fit
+from sentinel.train.rows.dataset import build_dataset
 
 SEEDS = (5, 6, 7)
 EUROS = Costs(missed_fraud=15.0, false_alarm=20.0, review=4.0, challenge=0.2, challenge_lost=0.04, challenge_stops=0.85)

@@ -3,7 +3,8 @@
 Each task is one call of the command line; one that fails stops the rest, and is tried once more after five minutes
 (SENTINEL_RETRY_S). What is worked on comes from the environment of the scheduler: SENTINEL_PROGRAM (the command,
 `sentinel`), SENTINEL_HOME, SENTINEL_HISTORY, SENTINEL_DETECTOR, SENTINEL_FEAST (the folder of the repository),
-SENTINEL_REDIS and SENTINEL_FEAST_PYTHON.
+SENTINEL_REDIS and SENTINEL_FEAST_PYTHON; where SENTINEL_RETRAIN_WARM_START is set, trees are added to the champion,
+too.
 """
 
 import os

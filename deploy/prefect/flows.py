@@ -2,7 +2,8 @@
 
 `python deploy/prefect/flows.py` serves both until it is ended, with PREFECT_API_URL naming the server. What is
 retrained comes from the environment: SENTINEL_PROGRAM (the command, `sentinel`), SENTINEL_HOME, SENTINEL_HISTORY and
-SENTINEL_DETECTOR; SENTINEL_URL is the API whose health is asked, SENTINEL_RETRY_S the pause before a retry.
+SENTINEL_DETECTOR; with SENTINEL_RETRAIN_WARM_START=1 trees are added to the champion, too. SENTINEL_URL is the API
+whose health is asked, SENTINEL_RETRY_S the pause before a retry.
 """
 
 import os
@@ -27,7 +28,8 @@ def call(*arguments: str) -> str:
 def retrain(until: str, run: str) -> str:
     """The retraining of this name, up to a step."""
     data, detector = os.environ["SENTINEL_HISTORY"], os.environ.get("SENTINEL_DETECTOR", "payments")
-    return call("retrain", "--data", data, "--detector", detector, "--run", run, "--until", until, "--json")
+    warm = ["--warm-start"] if os.environ.get("SENTINEL_RETRAIN_WARM_START") == "1" else []
+    return call("retrain", "--data", data, "--detector", detector, "--run", run, "--until", until, *warm, "--json")
 
 
 @task(**RETRIES)

@@ -320,7 +320,9 @@ def _deciding(settings: Settings, of_loop: Counters, log: "FileLog | HomeKafkaLo
 def _retrainer(settings: Settings, log: Log) -> Retrainer | None:
     """What has new models trained, where that is wanted."""
     triggers = Triggers.of(settings.retrain, settings.retrain_on)
-    work = Work(settings.retrain_detector, settings.retrain_data, settings.retrain_memory_mb)
+    work = Work(
+        settings.retrain_detector, settings.retrain_data, settings.retrain_memory_mb, settings.retrain_warm_start
+    )  # fmt: skip
     return Retrainer(settings.home, log, triggers, work) if triggers.wanted else None
 
 

@@ -98,7 +98,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `label_delay`: after which time a decision without an outcome counts as no fraud, in the report on drift.
     - `retrain`: when the server has a new model trained, as cron writes it, in UTC (`0 3 * * *`).  `retrain_on`: other
       reasons for that, `drift` and `labels:500` (so many new outcomes).  `retrain_detector`, `retrain_data`: what of,
-      and from which history; `retrain_memory_mb`: how much memory that may take.  Only of the detector without a name.
+      and from which history; `retrain_warm_start`: whether trees are added to the champion, too;
+      `retrain_memory_mb`: how much memory that may take.  Only of the detector without a name.
     - `feast_python`: the interpreter of an environment that has Feast, for `sentinel feast apply` and `materialize`.
     - `flink_python`: the interpreter of an environment that has PyFlink and what this package needs, for
       `sentinel flink run`; the connector's jars are in the folder `jars` of that environment.
@@ -168,6 +169,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retrain_on: tuple[str, ...] = ()
     retrain_detector: str = "payments"
     retrain_data: Path | None = None
+    retrain_warm_start: bool = False
     retrain_memory_mb: Annotated[int, msgspec.Meta(ge=256)] = 3_000
     feast_python: Path | None = None
     flink_python: Path | None = None

@@ -11,7 +11,7 @@ from sentinel.detectors import load_detector
 from sentinel.errors import InvalidDefinition
 from sentinel.learner import LightGBM
 from sentinel.model.bundle import read_manifest
-from sentinel.train.experiment import QUICK, Experiment
+from sentinel.train.search.experiment import QUICK, Experiment
 
 
 def test_without_options_three_folds_and_a_refit_are_made_and_nothing_is_searched():

@@ -14,14 +14,17 @@ from typer.testing import CliRunner
 from sentinel.cli import app
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.events.times import iso
+from sentinel.model.registry import Registry
 from sentinel.model.signing import make_key_pair
 from sentinel.record.applied import HomeDeployment, by_this_user, log_folder
 from sentinel.record.audit import Change
 from sentinel.record.disk import RealDisk
-from sentinel.record.entries import body_of, decided_in
+from sentinel.record.entries import body_of, decided_in, decision_rows
+from sentinel.record.explaining import Explaining
 from sentinel.record.file_log import FileLog
 from sentinel.record.log import Kind
 from sentinel.record.log_reader import FileLogReader
+from sentinel.record.reasons import STANDING, reasons_in
 from sentinel.record.segment import encode, head_at, record_at, segment_name
 
 HOST = "127.0.0.1"
@@ -227,6 +230,43 @@ def test_a_decision_is_explained_and_what_is_shown_adds_up(served):
     assert why["reasons"]
     for_people = CliRunner().invoke(app, ["explain", "t7", "--home", str(served)])
     assert why["reasons"][0]["feature"] in for_people.output
+
+
+def test_reasons_that_the_log_has_are_read_and_need_no_model(home):
+    with closing(FileLogReader(log_folder(home))) as log:
+        explaining = Explaining(log, Registry(home / "models"))
+        found = []
+        while not explaining.is_at_end:
+            if (reasons := explaining.step()) is not None:
+                found.append(reasons)
+                explaining.taken(reasons)
+        decisions = {row.position: row for record in log.chained_from(log.first) for row in rows_of(record)}
+        log_id = log.log_id
+    if found:  # what the explainer of the server had not come to
+        with closing(FileLog(home / "log", 1, log_id=log_id)) as log:
+            for reasons in found:
+                log.write(Kind.REASONS, len(reasons.ids), 1_800_000_000_000_000, body_of(reasons), standing=STANDING)
+    blocked = next(row.transaction_id for row in decisions.values() if row.decision != "approve")
+    computed = json.loads(CliRunner().invoke(app, ["explain", "t7", "--home", str(home), "--json"]).stdout)
+    assert computed["why_position"] is None
+    shutil.rmtree(home / "models" / "v1")
+    asked = CliRunner().invoke(app, ["explain", blocked, "--home", str(home), "--json"])
+    assert asked.exit_code == 0, asked.output
+    stored = json.loads(asked.stdout)
+    with closing(FileLogReader(log_folder(home))) as log:
+        kept = {at: (about, why) for record in log.chained_from(log.first) if record.kind == Kind.REASONS
+                for at, about, why in reasons_in(record).rows(record.position)}  # fmt: skip
+    about, why = kept[stored["why_position"]]
+    assert about == stored["position"]
+    assert json.loads(why) == stored["why"]
+    for_people = CliRunner().invoke(app, ["explain", blocked, "--home", str(home)])
+    assert f"as the log has it at position {stored['why_position']}" in for_people.output
+    gone = CliRunner().invoke(app, ["explain", "t7", "--home", str(home)])
+    assert gone.exit_code == 1
+
+
+def rows_of(record):
+    return decision_rows(record) if record.kind == Kind.DECIDED else []
 
 
 def test_what_rules_decided_has_no_contributions(served):

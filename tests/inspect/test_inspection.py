@@ -24,7 +24,7 @@ from sentinel.inspect import columns, overview, suggestion
 from sentinel.inspect.inspection import inspect_file
 from sentinel.inspect.page import html_of
 from sentinel.inspect.suggestion import _call
-from sentinel.train.vocabulary import learn_vocabulary
+from sentinel.train.rows.vocabulary import learn_vocabulary
 
 KEY = Secrets(HashKey("1", b"k" * 32))
 NOW_US = 1_790_000_000_000_000

@@ -12,9 +12,9 @@ from sentinel.detectors import load_detector
 from sentinel.events.files import history_of_frame
 from sentinel.inspect.charts import CALM
 from sentinel.model.bundle import load_bundle, read_explainer
-from sentinel.train.measured import measure
 from sentinel.train.report.curves import Axis, Curve, Mark, plot, swarm
 from sentinel.train.report.page import report_of
+from sentinel.train.rows.measured import measure
 
 SECTIONS = (
     "Ranking and calibration", "Cost and capacity", "Scores", "Thresholds", "Segments", "Drift", "Importance", "Worst misses",

@@ -73,6 +73,27 @@ def history_export(
     tell(done, lines, as_json=as_json)
 
 
+@history.command("blocked")
+def history_blocked(
+    since: Annotated[str | None, typer.Option("--from", help="Received from then on: ISO 8601 or Unix.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Received before then.")] = None,
+    delay: Annotated[
+        str | None,
+        typer.Option("--label-delay", help="How old a transaction has to be to be known, as 30d [estimated]."),
+    ] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="The moment of that [the newest in the log].")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """How much of what was turned away was fraud, and how much of all fraud that finds, by those that were held out."""
+    from sentinel.commands.log_history.blocked import blocked_in
+    from sentinel.commands.progress import stages
+
+    with stages() as stage:
+        found = blocked_in(settings_of(home), (since, until), delay, as_of, stage)
+    tell(found, [*found.said, f"of what was {found.label_delay_days:g} days old at {found.as_of}"], as_json=as_json)
+
+
 @history.command("delay")
 def history_delay(home: Home = None, as_json: Json = False) -> None:
     """Estimate how long frauds take to become known, from those that are known by now.

@@ -168,6 +168,7 @@ def explain(
 ) -> None:
     """Why a transaction got its score: how much each feature of the stored decision moved the log-odds of fraud.
 
+    Reasons that the log has are shown as they were recorded; of what it has none, they are computed.
     What is shown adds up: the model's average, the reasons, and all other features together. Of a random forest they
     are probabilities.
     """
@@ -188,6 +189,9 @@ def explain(
             for one in why.reasons
         ),
         f"{'all others':{widest}}  {why.others:+8.3f}",
+        "computed now: the log has no reasons of it"
+        if found.why_position is None
+        else f"as the log has it at position {found.why_position}",
     ]
     tell(found, lines, as_json=as_json)
 

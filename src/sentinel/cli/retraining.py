@@ -25,6 +25,9 @@ def retrain(
     until: Annotated[
         str, typer.Option("--until", help="The last step: collect, train, gate, register or shadow.")
     ] = "shadow",
+    warm_start: Annotated[
+        bool, typer.Option("--warm-start", help="Add trees to the champion, too, and take the better of the two.")
+    ] = False,
     as_json: Json = False,
     *,
     reading: Reading,
@@ -38,7 +41,10 @@ def retrain(
 
     with stages() as stage:
         files = [None if one is None else str(one) for one in (data, earlier)]
-        done = run_steps(settings_of(home), detector, files[0], reading, stage, earlier=files[1], name=run, until=until)
+        done = run_steps(
+            settings_of(home), detector, files[0], reading, stage, earlier=files[1], warm_start=warm_start, name=run,
+            until=until,
+        )  # fmt: skip
     tell(done, _lines(done), as_json=as_json)
     if done.ended == "refused":
         raise typer.Exit(1)
@@ -47,17 +53,14 @@ def retrain(
 def _lines(run: Any) -> list[str]:
     lines = [f"run {run.name}, begun {run.begun_at}"]
     lines += [f"  {one.name:<9} {one.at}  {one.seconds:8.1f} s" for one in run.steps]
+    warm = (run.found("train") or {}).get("warm_start")
+    if warm is not None:
+        lines += _lines_of_warm(warm)
     judged = run.found("gate")
     if judged is not None:
         compared = judged["compared"]
         if compared is not None:
-            precision = compared["average_precision"]
-            difference = precision["difference"]
-            lines.append(
-                f"  average precision {precision['second']:.4f}, champion {judged['champion']} "
-                f"{precision['first']:.4f}; difference {difference['value']:.4f} (95 %: {difference['low']:.4f} to "
-                f"{difference['high']:.4f}) on {compared['transactions']:,} transactions, {compared['frauds']:,} frauds"
-            )
+            lines.append(_said_of("", f"champion {judged['champion']}", compared))
         lines += [f"  refused: {one}" for one in judged["failures"]]
     watched = run.found("shadow")
     if watched is not None:
@@ -65,3 +68,20 @@ def _lines(run: Any) -> list[str]:
             f"  {watched['shadow']} is the shadow; `sentinel models promote {watched['shadow']}` makes it champion"
         )
     return lines
+
+
+def _lines_of_warm(warm: Any) -> list[str]:
+    lines = [f"  {warm['trees_added']:,} trees added to the {warm['trees_before']:,} of {warm['parent']}"]
+    if warm["compared"] is not None:
+        lines.append(_said_of(" with them", "full fit", warm["compared"]))
+    return [*lines, f"  the {warm['taken']} fit is the candidate: {warm['why']}"]
+
+
+def _said_of(second: str, first: str, compared: Any) -> str:
+    precision = compared["average_precision"]
+    difference = precision["difference"]
+    return (
+        f"  average precision{second} {precision['second']:.4f}, {first} {precision['first']:.4f}; difference "
+        f"{difference['value']:.4f} (95 %: {difference['low']:.4f} to {difference['high']:.4f}) on "
+        f"{compared['transactions']:,} transactions, {compared['frauds']:,} frauds"
+    )

@@ -42,8 +42,8 @@ from sentinel.record.log import Follower, Kind
 from sentinel.record.log_reader import FileLogReader
 from sentinel.review.average_precision import average_precision
 from sentinel.simulate.payments import simulate_all
-from sentinel.train.evaluate import recall_at_fpr
-from sentinel.train.pipeline import train
+from sentinel.train.figures.evaluate import recall_at_fpr
+from sentinel.train.pipeline import Making, train
 from sentinel.transport.client import Client, Unreachable
 
 LIVE_SHARE = 0.2
@@ -91,7 +91,7 @@ def run_demo(
         history = moved_to_now(detector.schema, history)
         older, newer = parts_of(detector.schema, history, int(len(history) * (1 - LIVE_SHARE)))
         registry = Registry(settings.models_folder)
-        manifest = train(detector, older, registry, stage, signer(settings.signing_key_file))
+        manifest = train(detector, older, registry, stage, Making(sign=signer(settings.signing_key_file)))
         HomeDeployment(settings.home).promote(manifest.version)
         put_tables(settings.home, detector.schema, history.tables)
     live = traffic(detector, newer)

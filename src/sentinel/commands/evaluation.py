@@ -19,14 +19,14 @@ from sentinel.events.times import duration_us
 from sentinel.model.bundle import Bundle, load_bundle
 from sentinel.policy.sample import Sample
 from sentinel.record.applied import HomeDeployment
-from sentinel.train.compare import Comparison, compare, shared_rows
-from sentinel.train.doubts import doubts
-from sentinel.train.effects import costs_of, effects
-from sentinel.train.evaluate import baselines, evaluate
-from sentinel.train.measured import Measured, bundled_detector, measure, without_known_cards
-from sentinel.train.reliability import reliability
-from sentinel.train.segments import segments
-from sentinel.train.threshold_table import threshold_table
+from sentinel.train.figures.compare import Comparison, compare, shared_rows
+from sentinel.train.figures.effects import costs_of, effects
+from sentinel.train.figures.evaluate import baselines, evaluate
+from sentinel.train.figures.reliability import reliability
+from sentinel.train.figures.segments import segments
+from sentinel.train.figures.threshold_table import threshold_table
+from sentinel.train.judging.doubts import doubts
+from sentinel.train.rows.measured import Measured, bundled_detector, measure, without_known_cards
 
 
 class Source(NamedTuple):

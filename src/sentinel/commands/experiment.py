@@ -12,8 +12,8 @@ from sentinel.errors import InvalidDefinition
 from sentinel.events.times import duration_us
 from sentinel.learner import LEARNERS
 from sentinel.policy.policies import AnyPolicy, LegitimateQuantile, Policy
-from sentinel.train.calibrate import Method
-from sentinel.train.experiment import QUICK, Experiment, Refit
+from sentinel.train.fitting.calibrate import Method
+from sentinel.train.search.experiment import QUICK, Experiment, Refit
 
 
 def experiment_of(budget: str | None, *, quick: bool, refit: str | None, calibration: str | None) -> Experiment:

@@ -23,11 +23,11 @@ from sentinel.record.views.place import ViewPlace
 from sentinel.review.shadow_report import shadow_report
 from sentinel.review.shadow_scores import FILE as SHADOW_FILE
 from sentinel.review.shadow_scores import ShadowScores
-from sentinel.train.compare import Comparison, compare, shared_rows
-from sentinel.train.gate import WITHOUT_DATA, Check, Evidence, ShadowFacts, judge
-from sentinel.train.latency import row_latency_us
-from sentinel.train.measured import Measured, bundled_detector
-from sentinel.train.pipeline import history_sha256
+from sentinel.train.figures.compare import Comparison, compare, shared_rows
+from sentinel.train.figures.latency import row_latency_us
+from sentinel.train.judging.gate import WITHOUT_DATA, Check, Evidence, ShadowFacts, judge
+from sentinel.train.rows.fingerprint import history_sha256
+from sentinel.train.rows.measured import Measured, bundled_detector
 
 PASSED, FAILED, MISSING = 0, 1, 2
 """Exit codes of the gate: what is missing could not be judged, whatever else failed."""

@@ -23,8 +23,8 @@ from sentinel.model.lineage import lineage_of
 from sentinel.model.signing import signer
 from sentinel.record.applied import HomeDeployment
 from sentinel.train import handbook
-from sentinel.train.experiment import Experiment
-from sentinel.train.pipeline import train
+from sentinel.train.pipeline import Making, train
+from sentinel.train.search.experiment import Experiment
 
 
 class Trained(NamedTuple):
@@ -57,10 +57,10 @@ def train_detector(
     with stages() as stage:
         drawn = Drawn()
         admit = admitting(settings, history, policy, stage) if gate else _anyone
-        manifest = train(
-            detector, history, registry, stage, sign, how=how, studies=settings.studies, lineage=lineage,
-            tested=drawn.keep, admit=admit,
+        making = Making(
+            how=how, studies=settings.studies, sign=sign, lineage=lineage, tested=drawn.keep, admit=admit
         )  # fmt: skip
+        manifest = train(detector, history, registry, stage, making)
         bundle = load_bundle(registry.path(manifest.version))
         report = report_beside(settings, bundle, history, stage)
         verdict = None

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,12 +24,15 @@ from sentinel.policy.thresholds import ACTIONS, Action, Thresholds
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.entries import Decider, DecisionRow, decided_in, decision_rows
 from sentinel.record.erasure import personal_in
-from sentinel.record.log import Kind, Record
+from sentinel.record.home_reader import open_log
+from sentinel.record.log import Follower, Kind, Record
 from sentinel.record.log_reader import FileLogReader
+from sentinel.record.reasons import reasons_in
 from sentinel.record.subjects import SubjectKeys
 
 _AT_ONCE = 8_192  # decisions that are computed together
 _SHOWN = 10
+_decode_why = msgspec.json.Decoder(Explanation).decode
 
 
 class Judged(NamedTuple):
@@ -76,7 +80,10 @@ def replay_one(settings: Settings, transaction_id: str) -> Receipt:
 
 
 class Explained(msgspec.Struct, frozen=True):
-    """A stored decision of a model, and why its score is what it is."""
+    """A stored decision of a model, and why its score is what it is.
+
+    `why_position` is where the log has that, as the server recorded it; None where it was computed now.
+    """
 
     transaction_id: str
     position: int
@@ -84,12 +91,13 @@ class Explained(msgspec.Struct, frozen=True):
     fraud_probability: float
     decision: str
     why: Explanation
+    why_position: int | None
 
 
 def explain_one(settings: Settings, transaction_id: str) -> Explained:
-    """The newest decision of a transaction, explained.
+    """The newest decision of a transaction, explained: by the log where that has its reasons, else by its model.
 
-    Raises NotFound, BundleProblem where its model is not there or cannot be explained, or rules decided.
+    Raises NotFound, BundleProblem where that model is not there or cannot be explained, or rules decided.
     """
     replay = _Replay(settings)
     row = _newest_decision(settings, replay.stored_id(transaction_id))
@@ -98,12 +106,24 @@ def explain_one(settings: Settings, transaction_id: str) -> Explained:
             f"no model decided {row.transaction_id!r} but the rules of {row.decider.model_version} did "
             f"({row.decider.degraded}): they are in the detector, under `fallback`"
         )
-    registry = replay.registry
-    explainer = read_explainer(registry.path(row.decider.model_version), registry.trusted)
+    position, why = stored_why(settings.home, row) or (None, None)
+    if why is None:
+        registry = replay.registry
+        why = read_explainer(registry.path(row.decider.model_version), registry.trusted).explain(row.features)
     return Explained(
-        row.transaction_id, row.position, row.decider.model_version, row.fraud_probability, row.decision,
-        explainer.explain(row.features),
+        row.transaction_id, row.position, row.decider.model_version, row.fraud_probability, row.decision, why, position
     )  # fmt: skip
+
+
+def stored_why(home: Path, row: DecisionRow) -> tuple[int, Explanation] | None:
+    """The newest reasons that the log has of a decision, and where; None where it has none."""
+    found = None
+    with closing(open_log(home)) as log:
+        for record in chain.from_iterable(Follower(log, row.position).rest()):
+            if record.kind == Kind.REASONS:
+                rows = reasons_in(record).rows(record.position)
+                found = next(((at, why) for at, about, why in rows if about == row.position), found)
+    return found and (found[0], _decode_why(found[1]))
 
 
 def _newest_decision(settings: Settings, transaction_id: str) -> DecisionRow:

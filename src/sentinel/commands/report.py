@@ -11,8 +11,8 @@ from sentinel.errors import BundleProblem, DataProblem
 from sentinel.events.files import History
 from sentinel.model.bundle import Bundle, read_explainer
 from sentinel.model.reasons import Explainer
-from sentinel.train.measured import bundled_detector
 from sentinel.train.report.page import report_of
+from sentinel.train.rows.measured import bundled_detector
 
 NAME = "{version}.report.html"
 """Of the report beside a bundle, in the folder of the models."""

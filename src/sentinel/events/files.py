@@ -18,7 +18,7 @@ from sentinel.events.reading import Reading
 from sentinel.events.reference_tables.file_content import TableFile
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets
-from sentinel.events.stamps import POSITION, stamps_in, stamps_of
+from sentinel.events.stamps import POSITION, of_log, stamps_in, weights_in
 from sentinel.events.tables import BROKEN, REPEATED, Column, Table
 from sentinel.events.times import EARLIEST_US, FARTHEST_AHEAD_US, LATEST_US, LONG_AGO_US, SECOND_US
 from sentinel.events.wire import EVENT_ID, KIND, MAX_ID, MAX_TEXT
@@ -112,7 +112,7 @@ def history_of_frame(
     now_us: int | None = None,
 ) -> History:
     """The same for a frame that is already in memory, under the names of the fields."""
-    known = (*schema.fields, schema.label, *schema.outcome_columns, *stamps_of(frame.columns))
+    known = (*schema.fields, schema.label, *schema.outcome_columns, *of_log(frame.columns))
     columns: dict[str, Column] = {name: frame[name] for name in known if name in frame.columns}
     return _history([columns], schema, reading or Reading(), secrets, now_us, "the history")
 
@@ -141,7 +141,7 @@ def columns_of_fields(
             f"{path} lacks {', '.join(missing)}; it has {shown}. "
             f"Say which column is which with --map COLUMN={missing[0]}"
         )
-    return found | {name: name for name in stamps_of(present)}
+    return found | {name: name for name in of_log(present)}
 
 
 def columns_for(
@@ -296,6 +296,7 @@ class RowReader:
         made += [one.wrong.alias(f"_wrong_{name}") for name, one in found.items()]
         made += self._told(columns)
         made += stamps_in(columns)
+        made += weights_in(columns)
         return pl.DataFrame([*made, skipped_lines(next(iter(columns.values()), []), n).alias(_LINE)])
 
     def _times_of(self, columns: Mapping[str, Column], n: int) -> dict[str, Cells]:

@@ -27,6 +27,11 @@ TOLD = "log.told"
 PART = "log.part"
 """Which part of which log the file has, in every row that comes from there: `log_id:begin:end`, as positions."""
 
+WEIGHT = "log.weight"
+"""For how many transactions a row stands, 0 where others stand for it; null where nothing is known of it. No stamp: it
+is read where a file has it, with or without the others."""
+
+MOST_WEIGHT = 1_000_000
 STAMPS = (POSITION, RECEIVED, TOLD, PART)
 EVENT_STAMPS = (POSITION, RECEIVED)
 """All of a file of transactions, and those of a file of context events: without one of them the others say nothing."""
@@ -35,6 +40,22 @@ EVENT_STAMPS = (POSITION, RECEIVED)
 def stamps_of(present: Sequence[str], stamps: Sequence[str] = STAMPS) -> list[str]:
     """The stamps, where a file has all of them among its columns."""
     return list(stamps) if set(stamps) <= set(present) else []
+
+
+def of_log(present: Sequence[str]) -> list[str]:
+    """The columns of an export that are read beside the fields, among those that a file has."""
+    return stamps_of(present) + [WEIGHT] * (WEIGHT in present)
+
+
+def weights_in(columns: Mapping[str, Column]) -> Iterator[pl.Series]:
+    """The weights among some columns, as Float64. Raises DataProblem for what is none."""
+    if WEIGHT in columns:
+        found, wrong = cells.numbers(columns[WEIGHT], WEIGHT)
+        if wrong.any() or (found < 0).any() or (found > MOST_WEIGHT).any():
+            raise DataProblem(
+                f"{WEIGHT} has what is no number from 0 to {MOST_WEIGHT:,}; `sentinel history export` did not write it"
+            )
+        yield found.alias(WEIGHT)
 
 
 def stamps_in(columns: Mapping[str, Column]) -> Iterator[pl.Series]:

@@ -30,11 +30,15 @@ _log = logging.getLogger(__name__)
 
 
 class Work(NamedTuple):
-    """What is retrained: the detector, the history where one is given, and how much memory it may take (MB)."""
+    """What is retrained: the detector, the history where one is given, and how much memory it may take (MB).
+
+    With `warm_start` trees are added to the champion, too.
+    """
 
     detector: str
     data: Path | None
     memory_mb: int
+    warm_start: bool = False
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -122,6 +126,7 @@ class Retrainer:
         self._labels, self._new_labels = Follower(self._log, self._begun.position), 0
         arguments = ["--home", str(self._home), "--detector", self._work.detector]
         arguments += [] if self._work.data is None else ["--data", str(self._work.data)]
+        arguments += ["--warm-start"] if self._work.warm_start else []
         self._child, self.why = Child(_PROGRAM, arguments, stderr=subprocess.PIPE), reason
         _log.info("a retraining begins: %s", reason)
 

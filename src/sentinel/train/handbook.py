@@ -21,11 +21,11 @@ from sentinel.events.files import History, read_history
 from sentinel.events.replay import columns_of_frame, text_hashes
 from sentinel.features.store import MemoryStore
 from sentinel.review.average_precision import average_precision
-from sentinel.train.dataset import Part, Progress, replay
-from sentinel.train.evaluate import auc_roc
-from sentinel.train.fit import code_columns, fit
-from sentinel.train.resampling import Scores
-from sentinel.train.vocabulary import learn_vocabulary
+from sentinel.train.figures.evaluate import auc_roc
+from sentinel.train.figures.resampling import Scores
+from sentinel.train.fitting.fit import code_columns, fit
+from sentinel.train.rows.dataset import Part, Progress, replay
+from sentinel.train.rows.vocabulary import learn_vocabulary
 
 VALIDATION_FOLDS = (date(2018, 6, 20), date(2018, 6, 27), date(2018, 7, 4), date(2018, 7, 11))
 TEST_FOLDS = (date(2018, 7, 25), date(2018, 8, 1), date(2018, 8, 8), date(2018, 8, 15))

@@ -1,8 +1,7 @@
 """The training pipeline: a history in, a certified bundle out."""
 
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -10,13 +9,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from sentinel.detector import Detector, Training
-from sentinel.errors import CertificateRefused
+from sentinel.errors import CertificateRefused, InvalidDefinition
 from sentinel.events.files import History
-from sentinel.events.replay import context_columns, text_hashes
 from sentinel.events.stamps import part_of
 from sentinel.features.plan import FeaturePlan
 from sentinel.learner import CatBoost, Learner, LightGBM, LogisticRegression, RandomForest, XGBoost
@@ -41,52 +38,79 @@ from sentinel.model.signing import Sign
 from sentinel.policy.policies import declares_costs
 from sentinel.policy.score_curve import ScoreCurve
 from sentinel.policy.thresholds import Action
-from sentinel.train.advice import advice
-from sentinel.train.cross_fit import Clock
-from sentinel.train.dataset import Dataset, Part, build_dataset, joined
-from sentinel.train.doubts import ADVICE, BETWEEN, REVIEWS, doubts, rows_between
-from sentinel.train.effects import effects
-from sentinel.train.evaluate import baselines, evaluate
-from sentinel.train.experiment import QUICK, Experiment, Found, Refit, Report, Setting, explore, fitted_on
-from sentinel.train.fit import LIBRARIES, code_columns, is_installed
-from sentinel.train.search import study_file
+from sentinel.train.figures.effects import effects
+from sentinel.train.figures.evaluate import baselines, evaluate
+from sentinel.train.fitting.cross_fit import Clock
+from sentinel.train.fitting.fit import LIBRARIES, code_columns, is_installed
+from sentinel.train.fitting.warm_start import Parent
+from sentinel.train.judging.advice import advice
+from sentinel.train.judging.doubts import ADVICE, BETWEEN, REVIEWS, doubts, rows_between
+from sentinel.train.rows.dataset import NEWEST, Dataset, Part, build_dataset, joined
+from sentinel.train.rows.fingerprint import history_sha256
+from sentinel.train.search.experiment import QUICK, Experiment, Found, Refit, Report, Setting, explore, fitted_on
+from sentinel.train.search.search import study_file
 
 SEARCHED: tuple[Learner, ...] = (XGBoost(), LightGBM(), CatBoost(), RandomForest(), LogisticRegression())
 """The learners that a search tries beside the detector's own, as each comes."""
 
 Tested = Callable[[NDArray[np.float32], NDArray[np.int8]], None]
 """Given the scores (n,) and labels (n,) of the test part."""
-NEWEST = "newest_learned_us"
-"""Where the training facts of a manifest have the time of the newest row that was learned from."""
+
+
+_UNKNOWN = Lineage()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Making:
+    """How a version is made of a history.
+
+    `how` says what is tried and learned from; with a budget, trials are remembered in the folder `studies`. New trees
+    are added to those of a `parent`. The bundle is signed with `sign`, and says its `lineage`. `tested` is told of the
+    test part, and `admit` is shown the bundle before it is written: what it raises keeps it from that.
+    """
+
+    how: Experiment = QUICK
+    parent: Parent | None = None
+    studies: Path | None = None
+    sign: Sign | None = None
+    lineage: Lineage = _UNKNOWN
+    tested: Tested = lambda _scores, _labels: None
+    admit: Callable[[Bundle], None] = lambda _bundle: None
+    clock: Clock = monotonic
+
+    def __post_init__(self) -> None:
+        if self.parent is not None and (self.how.folds, self.how.budget_s) != (1, None):
+            raise InvalidDefinition("a warm start has one fold, the newest, and no search; leave folds and budget out")
+
+
+AS_USUAL = Making()
+"""One fit, unsigned."""
 
 
 def train(
-    detector: Detector, history: History, registry: Registry, report: Report, sign: Sign | None = None, *,
-    how: Experiment = QUICK, studies: Path | None = None, clock: Clock = monotonic,
-    lineage: Lineage = Lineage(),  # noqa: B008 - it is frozen
-    tested: Tested = lambda _scores, _labels: None, admit: Callable[[Bundle], None] = lambda _bundle: None,
-) -> Manifest:  # fmt: skip
+    detector: Detector, history: History, registry: Registry, report: Report, making: Making = AS_USUAL
+) -> Manifest:
     """Train, choose thresholds out of fold, report on the test part, certify, write the bundle, and sign it.
 
-    `how` says what is tried and learned from; with a budget, trials are remembered in the folder `studies`. Raises
-    CertificateRefused, and writes nothing, when the exported model differs from the trained one; the same holds for
-    what `admit` raises, which is shown the bundle before it is written.
+    Raises CertificateRefused, and writes nothing, when the exported model differs from the trained one.
     """
-    data = build_dataset(detector, history, lambda done, of: report("features", done, of))
+    how, parent, told = making.how, making.parent, lambda done, of: report("features", done, of)
+    data = build_dataset(detector, history, told, None if parent is None else parent.plan)
     facts = _facts(detector, history)
     codes = code_columns(data.plan)
     learners = [one for one in SEARCHED if is_installed(one)]
-    study = studies and study_of(studies, facts.sha256, data.plan, detector.training, how, learners)
+    study = making.studies and study_of(making.studies, facts.sha256, data.plan, detector.training, how, learners)
     declared = detector.policy if declares_costs(detector.policy) else None
-    setting = Setting(codes, learners, study, clock, report, declared)
+    setting = Setting(codes, learners, study, making.clock, report, declared, parent)
     found = explore(data, detector.training, how, setting)
     scorer, model, certificate, found = _certified(found, data)
     policy, chosen_on = detector.policy, found.sample()
     thresholds = policy.choose(chosen_on)
     share = len(data.test.all_rows) / data.transactions if detector.training.split == "random" else 1.0
-    test = data.test.sample(scorer.score(data.test.rows), share)
-    rankings = baselines(data.plan, data.test.rows)
-    metrics = evaluate(test.scores, test.labels, thresholds, rankings, data.test.cards)
+    counted = data.test.counted()
+    test = counted.sample(scorer.score(counted.rows), share)
+    rankings = baselines(data.plan, counted.rows)
+    metrics = evaluate(test.scores, test.labels, thresholds, rankings, counted.cards)
     reference = _reference(data, scorer, found)
     if how.refit == "all" and found.is_refitted:
         everything = joined(data.train, data.validation, data.test)
@@ -95,10 +119,16 @@ def train(
     training = {
         "trees_used": found.model.trees_used,
         "rows": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "stand_for": {
+            "train": data.train.standing,
+            "validation": data.validation.standing,
+            "test": data.test.standing,
+        },
         BETWEEN: rows_between(chosen_on.scores, thresholds),
         REVIEWS: Action.REVIEW in policy.actions,
         ADVICE: advice(policy, chosen_on, thresholds),
-        NEWEST: max(int(part.time_us[-1]) for part in learned_from(data, how.refit if found.is_refitted else "none")),
+        NEWEST: _newest(learned_from(data, how.refit if found.is_refitted else "none"), parent),
+        "warm_start": None if parent is None else _warm_start(parent, found),
         "experiment": _told(how, found),
     }
     version = registry.next_version()
@@ -117,26 +147,36 @@ def train(
         metrics=msgspec.to_builtins(metrics)
         | {
             "warnings": doubts(metrics, training),
-            "effects": msgspec.to_builtins(effects(test, thresholds, policy.costs, data.test.cards)),
+            "effects": msgspec.to_builtins(effects(test, thresholds, policy.costs, counted.cards)),
             "score_curve": msgspec.to_builtins(ScoreCurve.of(test, thresholds.begins)),
         },
         certificate=certificate,
         history=facts,
         training=msgspec.to_builtins(found.trainings[0]) | training,
-        lineage=lineage,
+        lineage=making.lineage,
         known_rows=choose_known_rows(data.test.rows, data.test.labels, scorer.score(data.test.rows)),
         git_commit=git_commit(),
         libraries=library_versions(*sorted({LIBRARIES[type(one.learner)] for one in found.trainings})),
         files={},
     )
-    tested(test.scores, test.labels)
-    admit(Bundle(manifest, scorer, reference, data.store.snapshot()))
-    return write_bundle(registry, manifest, model, reference, data.store, sign, card_files)
+    making.tested(test.scores, test.labels)
+    making.admit(Bundle(manifest, scorer, reference, data.store.snapshot()))
+    return write_bundle(registry, manifest, model, reference, data.store, making.sign, card_files)
 
 
 def learned_from(data: Dataset, refit: Refit) -> tuple[Part, ...]:
     """The parts of the history that a model has learned from in the end."""
     return (data.train, data.validation, data.test)[: {"none": 1, "validation": 2, "all": 3}[refit]]
+
+
+def _newest(learned: Sequence[Part], parent: Parent | None) -> int:
+    own = max(int(part.time_us[-1]) for part in learned)
+    return own if parent is None else max(own, parent.newest_us)
+
+
+def _warm_start(parent: Parent, found: Found) -> dict[str, Any]:
+    before, after = len(parent.trees.trees), found.model.trees_used or 0
+    return {"parent": parent.version, "trees_before": before, "trees_added": after - before}
 
 
 def study_of(
@@ -196,21 +236,6 @@ def _middle_row(part: Part) -> NDArray[np.float32]:
     """A row from the middle of the training part, to vary one feature at a time."""
     row: NDArray[np.float32] = part.rows[len(part) // 2]
     return row
-
-
-def history_sha256(detector: Detector, history: History) -> str:
-    """Fingerprint of a history: every field of every row and every context event, in order."""
-    schema, frame = detector.schema, history.frame
-    digest = hashlib.sha256()
-    for name in (schema.id, *schema.texts):
-        digest.update(name.encode() + text_hashes(frame[name]).tobytes())
-    for name in (schema.time, *schema.whole_numbers, *schema.plain_numbers, schema.label):
-        digest.update(name.encode() + frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy().tobytes())
-    if history.context is not None:
-        context = context_columns(schema, history.context)
-        for column in context.columns():
-            digest.update(column.tobytes())
-    return digest.hexdigest()
 
 
 def _facts(detector: Detector, history: History) -> HistoryFacts:

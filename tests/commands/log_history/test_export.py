@@ -25,8 +25,8 @@ from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.feature_state import first_after_history
 from sentinel.record.log_reader import FileLogReader
-from sentinel.train.dataset import replay
 from sentinel.train.pipeline import train
+from sentinel.train.rows.dataset import replay
 
 HOST = "127.0.0.1"
 BEGIN_S = 1_738_400_000

@@ -1,6 +1,7 @@
 """The export of a log with a holdout: a weight for each label, and what the blocked are beside what is known."""
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import msgspec
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from sentinel.cli import app
+from sentinel.commands.log_history.blocked import Blocked
 from sentinel.commands.log_history.export import Asked, export_history
 from sentinel.config import Settings
 from sentinel.events.reading import Reading
@@ -63,3 +67,30 @@ def test_labels_of_the_held_out_stand_for_those_that_were_not(home, tmp_path):
     assert done.fraud_share_known == pytest.approx((frauds + labels.sum()) / (len(through) + len(held)))
     assert f"{len(eligible):,} could have been held out, {len(held):,} were" in done.said_of_blocked[0]
     assert "by the labels alone" in done.said_of_blocked[1]
+    assert done.blocked_recall == by_hand.recall(frauds)
+    assert f"turning them away finds {done.blocked_recall.estimate:.1%} of all fraud" in done.said_of_blocked[2]
+
+
+def test_precision_and_recall_of_blocking_without_a_file(home):
+    """The truth of a simulation: of the blocked every third is fraud, and so it is of those that got through."""
+    asked = ["history", "blocked", "--label-delay", "1s", "--as-of", "2025-06-01", "--home", str(home.folder)]
+    found = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
+    is_fraud = {f"t{i}": i % 3 == 0 for i in range(900)}
+    names = [row.transaction_id for row in home.rows if row.drawn is not None]
+    assert found["blocked"]["eligible"] == len(names)
+    blocked = sum(is_fraud[name] for name in names)
+    assert found["blocked"]["low"] < blocked / len(names) < found["blocked"]["high"]
+    assert found["recall"]["low"] < blocked / 300 < found["recall"]["high"]
+    assert found["fraud_share"]["low"] < 1 / 3 < found["fraud_share"]["high"]
+    shown = CliRunner().invoke(app, asked)
+    assert "turning them away finds" in shown.output
+    nothing = CliRunner().invoke(app, [*asked, "--from", "2090-01-01"])
+    assert nothing.exit_code == 1
+
+
+def test_a_log_without_a_holdout_says_so():
+    found = Blocked(
+        blocked=estimate_blocked(np.zeros(0), np.zeros(0, np.bool_), 0), recall=None, fraud_share=None,
+        fraud_share_known=0.01, label_delay_days=30.0, as_of="2025-06-01T00:00:00Z",
+    )  # fmt: skip
+    assert found.said == ["no transaction of that time could have been held out; a detector needs a `Holdout` for it"]

@@ -8,14 +8,17 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from sentinel.cli import app
-from sentinel.commands.retraining import steps
+from sentinel.commands.retraining import fitting, steps
+from sentinel.commands.retraining.fitting import better
 from sentinel.commands.retraining.record import one_at_a_time, read_run, runs_of
 from sentinel.commands.retraining.retrain import retrain
 from sentinel.commands.server_process import ServerProcess, free_port
@@ -25,7 +28,9 @@ from sentinel.events.reading import Reading
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment
+from sentinel.train.figures.compare import Comparison
 
+SHOP_FILE = Path(__file__).parents[2] / "shop_detector.py"
 DAY_US = 86_400_000_000
 
 
@@ -98,6 +103,66 @@ def test_a_better_model_becomes_the_shadow_and_the_champion_stays(run, settings,
     assert compared["transactions"] == challenger.training["rows"]["test"]
 
 
+def test_a_warm_start_is_compared_with_a_full_fit_and_the_better_is_kept(run, settings, home, shop_detector, newer):
+    done = run(warm_start=True, until="train")
+    warm = done.found("train")["warm_start"]
+    assert (warm["parent"], warm["trees_before"] > 0, warm["trees_added"] > 0) == ("v1", True, True)
+    difference = warm["compared"]["average_precision"]["difference"]
+    assert warm["taken"] == ("warm" if difference["low"] > 0 else "full")
+    assert (warm["compared"]["first"], warm["compared"]["second"]) == ("full", "warm")
+    folder = home / "retraining" / done.name / "candidate"
+    kept, others = done.found("train")["candidate"], Registry(folder).versions()
+    assert kept in others
+    assert len(others) == 2
+    assert (load_bundle(folder / kept).manifest.training["warm_start"] is None) == (warm["taken"] == "full")
+    assert warm["compared"]["transactions"] == load_bundle(folder / kept).manifest.training["rows"]["test"]
+    asked = ["retrain", "--data", str(newer), "--detector", shop_detector, "--home", str(home), "--warm-start"]
+    shown = CliRunner().invoke(app, [*asked, "--run", done.name])
+    assert shown.exit_code == 0, shown.output
+    assert f"the {warm['taken']} fit is the candidate" in shown.output
+    assert run().name != done.name  # a run without it is another one
+
+
+@pytest.mark.parametrize(("low", "taken"), [(0.001, "warm"), (0.0, "full"), (-0.01, "full")])
+def test_added_trees_have_to_be_better_beyond_doubt(run, low, taken):
+    found = msgspec.convert(run(warm_start=True, until="train").found("train")["warm_start"]["compared"], Comparison)
+    precision = found.average_precision
+    difference = msgspec.structs.replace(precision.difference, low=low, high=low + 0.1)
+    precision = msgspec.structs.replace(precision, difference=difference)
+    assert better(msgspec.structs.replace(found, average_precision=precision))[0] == taken
+    assert better("too few frauds") == ("full", "they cannot be compared: too few frauds")
+
+
+def test_trees_that_are_surely_better_go_to_the_gate(run, home, make_shop_frame, tmp_path):
+    """Of labels that are drawn at random, but for the test part, a full fit learns nothing; the champion knows more."""
+    frame = make_shop_frame(6_000, seed=6).with_columns(pl.col("event_time") + 40 * DAY_US)
+    drawn = pl.Series(np.random.default_rng(1).random(len(frame)) < 0.05)
+    is_older = pl.int_range(pl.len()) < 0.85 * len(frame)
+    spoilt = frame.with_columns(is_fraud=pl.when(is_older).then(drawn).otherwise("is_fraud"))
+    spoilt.write_parquet(tmp_path / "spoilt.parquet")
+    done = run(tmp_path / "spoilt.parquet", warm_start=True, until="gate")
+    warm = done.found("train")["warm_start"]
+    assert warm["taken"] == "warm", warm["compared"]["average_precision"]
+    kept = home / "retraining" / done.name / "candidate" / done.found("train")["candidate"]
+    manifest = load_bundle(kept).manifest
+    assert manifest.lineage.parent == manifest.training["warm_start"]["parent"] == "v1"
+    assert manifest.training["warm_start"]["trees_added"] == warm["trees_added"]
+    assert done.found("gate")["compared"]["second"] == "candidate"
+
+
+def test_a_warm_start_of_another_detector_says_how_to_go_on_and_touches_nothing(settings, home, newer, tmp_path):
+    text = SHOP_FILE.read_text().replace('count(by="shop", over="1h")', 'count(by="shop", over="2h")')
+    other = tmp_path / "other.py"
+    other.write_text(text)
+    before = files_in(home / "models")
+    with pytest.raises(InvalidDefinition, match=r"v1 has other features than the detector.*for a full fit"):
+        retrain(settings, str(other), str(newer), Reading(), lambda *_: None, warm_start=True)
+    assert files_in(home / "models") == before
+    (failed,) = runs_of(home)
+    assert failed.failed.step == "train"
+    assert not (home / "retraining" / failed.name / "candidate").exists()
+
+
 def test_the_same_data_again_does_nothing(run, home):
     first = run()
     before = files_in(home / "models")
@@ -112,7 +177,7 @@ def test_it_goes_on_where_it_stopped(run, home, monkeypatch):
     assert trained.found("gate") is None
     assert Registry(home / "models").versions() == ["v1"]
     with monkeypatch.context() as context:
-        context.setattr(steps, "train", None)  # would fail: what is done is not done again
+        context.setattr(fitting, "train", None)  # would fail: what is done is not done again
         done = run()
     assert done.ended == "shadow"
     assert done.steps[:2] == trained.steps

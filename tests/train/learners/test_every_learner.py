@@ -16,8 +16,8 @@ from sentinel.model.contributions import paths_of
 from sentinel.model.onnx_file import OnnxFile
 from sentinel.model.reasons import Explainer
 from sentinel.model.scorer import Scorer
-from sentinel.train.dataset import Part
-from sentinel.train.fit import fit
+from sentinel.train.fitting.fit import fit
+from sentinel.train.rows.dataset import Part
 
 SMALL = [
     XGBoost(trees=12), LightGBM(trees=12, min_child_samples=3), CatBoost(trees=12, depth=4),

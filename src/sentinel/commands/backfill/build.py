@@ -27,7 +27,7 @@ from sentinel.events.replay import columns_of_frame
 from sentinel.events.stamps import stamps_of
 from sentinel.events.tables import Table, files_of
 from sentinel.features.store import MemoryStore
-from sentinel.train.vocabulary import learn_vocabulary
+from sentinel.train.rows.vocabulary import learn_vocabulary
 
 ROWS_AT_ONCE = 100_000
 

@@ -11,7 +11,7 @@ from sentinel.events.cells import label_words
 from sentinel.events.files import RowReader
 from sentinel.events.labels import meanings
 from sentinel.events.reading import Reading
-from sentinel.train.vocabulary import COUNT, VALUE, counts_of, vocabulary_of
+from sentinel.train.rows.vocabulary import COUNT, VALUE, counts_of, vocabulary_of
 
 
 class Survey(NamedTuple):

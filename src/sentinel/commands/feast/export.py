@@ -26,7 +26,7 @@ from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import load_bundle
 from sentinel.record.applied import HomeDeployment
 from sentinel.record.online.layout import project_of
-from sentinel.train.dataset import replay
+from sentinel.train.rows.dataset import replay
 
 FACTS = "sentinel.json"
 _PRIVATE = 0o600

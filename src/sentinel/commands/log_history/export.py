@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 
 from sentinel.commands.log_history.data_file import check_name, write_frames
-from sentinel.commands.log_history.rows import WEIGHT, EventRows, HistoryRows, Labelling, field_types, label_words
+from sentinel.commands.log_history.labels import Labelling
+from sentinel.commands.log_history.rows import EventRows, HistoryRows, field_types, label_words
 from sentinel.commands.log_history.survey import Ages, Survey, ages, records_of, survey
 from sentinel.commands.progress import Stage
 from sentinel.commands.registry_of_home import registry_of
@@ -22,7 +23,7 @@ from sentinel.events.files import History, read_history
 from sentinel.events.reading import Reading
 from sentinel.events.replay import text_hashes
 from sentinel.events.schema import Schema
-from sentinel.events.stamps import LogPart
+from sentinel.events.stamps import WEIGHT, LogPart
 from sentinel.events.times import duration_us, instant_us, iso
 from sentinel.features.plan import FeaturePlan
 from sentinel.model.bundle import read_manifest
@@ -80,22 +81,28 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
     blocked: BlockedEstimate
     fraud_share: Span | None
     fraud_share_known: float
+    blocked_recall: Span | None
     skipped: dict[str, int]
 
     @property
     def said_of_blocked(self) -> list[str]:
         """What a holdout says of what was turned away, and of all, in words; nothing without one."""
-        blocked, share = self.blocked, self.fraud_share
-        if not blocked.eligible:
-            return []
-        said = f"{blocked.eligible:,} could have been held out, {blocked.held_out:,} were and are known"
-        if share is None or blocked.share is None or blocked.low is None or blocked.high is None:
-            return [said]
-        of_all = f"with them {share.estimate:.2%} of all are fraud ({share.low:.2%} to {share.high:.2%})"
-        return [
-            f"{said}: {blocked.share:.1%} of them are fraud (95 %: {blocked.low:.1%} to {blocked.high:.1%})",
-            f"{of_all}, by the labels alone {self.fraud_share_known:.2%}",
-        ]
+        return said_of_blocked(self.blocked, self.fraud_share, self.fraud_share_known, self.blocked_recall)
+
+
+def said_of_blocked(blocked: BlockedEstimate, share: Span | None, share_known: float, recall: Span | None) -> list[str]:
+    """What a holdout says of what was turned away, and of all, in words; nothing without one."""
+    if not blocked.eligible:
+        return []
+    said = f"{blocked.eligible:,} could have been held out, {blocked.held_out:,} were and are known"
+    if share is None or recall is None or blocked.share is None or blocked.low is None or blocked.high is None:
+        return [said]
+    of_all = f"with them {share.estimate:.2%} of all are fraud ({share.low:.2%} to {share.high:.2%})"
+    return [
+        f"{said}: {blocked.share:.1%} of them are fraud (95 %: {blocked.low:.1%} to {blocked.high:.1%})",
+        f"{of_all}, by the labels alone {share_known:.2%}",
+        f"turning them away finds {recall.estimate:.1%} of all fraud ({recall.low:.1%} to {recall.high:.1%})",
+    ]
 
 
 def export_history(settings: Settings, asked: Asked, reading: Reading, stage: Stage) -> Exported:
@@ -108,11 +115,11 @@ def export_history(settings: Settings, asked: Asked, reading: Reading, stage: St
     if any(path.suffix == ".csv" for path in paths):
         _check_csv(plan.schema)
     with closing(FileLogReader(log_folder(settings.home))) as log:
-        found = survey(log, _part(log, asked), plan, registry, stage)
+        found = survey(log, part_asked(log, asked.since, asked.until), plan, registry, stage)
         if found.decisions == 0:
             raise DataProblem("nothing was decided in that time; there is no history to export")
         known_by = ages(log, found.known, plan.schema.time, found.part.end, stage)
-        labelling = _labelling(known_by, asked)
+        labelling = labelling_asked(known_by, asked.delay, asked.as_of)
         earlier = _earlier(asked.earlier, plan, found, reading, settings) if asked.earlier else None
         return _write(log, (plan.schema, found, known_by, labelling, earlier), paths, asked, stage)
 
@@ -136,7 +143,6 @@ def _write(
         pages = records_of(log, begin, end, lambda done: stage("events", done, end - begin))
         heard = write_frames([asked.events_out], events.columns, events.of_log(pages))
     counts, known = rows.counts, found.known
-    labelled = counts.fraud + counts.legitimate
     return Exported(
         out=str(asked.out),
         transactions=written,
@@ -156,16 +162,16 @@ def _write(
         models_gone=sorted(version for version, names in found.names.items() if names is None),
         skipped=earlier.history.skipped if earlier else {},
         blocked=counts.blocked,
-        fraud_share=counts.blocked.fraud_share(
-            counts.fraud - counts.fraud_eligible, labelled - counts.labelled_eligible
-        ),
-        fraud_share_known=counts.fraud / labelled if labelled else 0.0,
+        fraud_share=counts.fraud_share,
+        fraud_share_known=counts.fraud_share_known,
+        blocked_recall=counts.blocked_recall,
     )
 
 
-def _part(log: LogReader, asked: Asked) -> LogPart:
-    begin = log.first if asked.since is None else log.first_after(instant_us(_moment(asked.since)) - 1)
-    end = log.durable if asked.until is None else log.first_after(instant_us(_moment(asked.until)) - 1)
+def part_asked(log: LogReader, since: str | None, until: str | None) -> LogPart:
+    """The part of a log that was received in [since, until), as ISO 8601 or Unix times."""
+    begin = log.first if since is None else log.first_after(instant_us(_moment(since)) - 1)
+    end = log.durable if until is None else log.first_after(instant_us(_moment(until)) - 1)
     return LogPart(log.log_id, begin, max(begin, end))
 
 
@@ -173,9 +179,10 @@ def _moment(text: str) -> str | float:
     return float(text) if text.replace(".", "", 1).isdecimal() else text
 
 
-def _labelling(known_by: Ages, asked: Asked) -> Labelling:
-    as_of_us = known_by.as_of_us if asked.as_of is None else instant_us(_moment(asked.as_of))
-    mature_us = known_by.delay.mature_us if asked.delay is None else duration_us(asked.delay)
+def labelling_asked(known_by: Ages, delay: str | None, as_of: str | None) -> Labelling:
+    """How truth becomes a label: after the estimated delay, at the newest moment of the log, or as is asked."""
+    as_of_us = known_by.as_of_us if as_of is None else instant_us(_moment(as_of))
+    mature_us = known_by.delay.mature_us if delay is None else duration_us(delay)
     return Labelling(as_of_us, mature_us)
 
 

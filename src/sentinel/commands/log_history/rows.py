@@ -1,6 +1,5 @@
 """Decisions and context events of a log as rows of a history: fields as sent, label, features, and stamps."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,15 +7,15 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from sentinel.commands.log_history.labels import Counts, Labelling
 from sentinel.commands.log_history.survey import Survey
 from sentinel.events.schema import Schema
-from sentinel.events.stamps import PART, POSITION, RECEIVED, TOLD, told_text
+from sentinel.events.stamps import PART, POSITION, RECEIVED, TOLD, WEIGHT, told_text
 from sentinel.events.wire import EVENT_ID, KIND
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.entries import Decided, Drawn, batches_of, context_rows
 from sentinel.record.known_outcomes import Truth
 from sentinel.record.log import Kind, Record
-from sentinel.review.held_out import BlockedEstimate, estimate_blocked
 
 _TIME = pl.Datetime("us", "UTC")
 FEATURE = "feature."
@@ -24,7 +23,7 @@ FEATURE = "feature."
 
 DECISION, SCORE, VERSION = "log.decision", "log.fraud_probability", "log.model_version"
 DEGRADED, VARIANT, LATE, BLOCKED = "log.degraded", "log.variant", "log.late", "log.blocked"
-HOLDOUT, PROPENSITY, WEIGHT = "log.holdout", "log.propensity", "log.weight"
+HOLDOUT, PROPENSITY = "log.holdout", "log.propensity"
 OUTCOME_TIME = "log.outcome_time"
 """The column of the outcome's time where the schema names none."""
 
@@ -32,68 +31,6 @@ _WORDS = tuple(map(str, ACTIONS))
 _FRAME_ROWS = 2_048
 _decode_fields = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _decode_one = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-@dataclasses.dataclass(slots=True)
-class Counts:
-    """What became of the transactions: how many have which label or none, and how many are left out."""
-
-    fraud: int = 0
-    legitimate: int = 0
-    immature: int = 0
-    blocked_unknown: int = 0
-    erased: int = 0
-    early_outcomes: int = 0
-    matched: int = 0
-    eligible: int = 0
-    fraud_eligible: int = 0
-    labelled_eligible: int = 0
-    held_out: list[tuple[float, bool]] = dataclasses.field(default_factory=list)
-
-    def draw(self, drawn: Drawn, label: int | None) -> None:
-        """One that could have been held out, and is old enough to be known."""
-        self.eligible += 1
-        self.fraud_eligible += label == 1
-        self.labelled_eligible += label is not None
-        if drawn.is_approved and label is not None:
-            self.held_out.append((drawn.propensity, label == 1))
-
-    @property
-    def blocked(self) -> BlockedEstimate:
-        """What is known of all that could have been held out, by those that were."""
-        propensities, labels = zip(*self.held_out, strict=True) if self.held_out else ((), ())
-        return estimate_blocked(np.array(propensities, np.float64), np.array(labels, np.bool_), self.eligible)
-
-    def count(self, label: int | None, *, is_mature: bool) -> None:
-        """One more transaction with this label, or none."""
-        if label is None:
-            self.immature += not is_mature
-        else:
-            self.fraud += label == 1
-            self.legitimate += label == 0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Labelling:
-    """How truth becomes a label: what is younger than `mature_us` at `as_of_us` has none.
-
-    Silence about what is older means legitimate, but of what was blocked nobody could tell.
-    """
-
-    as_of_us: int
-    mature_us: int
-
-    def is_mature(self, time_us: int) -> bool:
-        """Whether a transaction of this moment is old enough for its silence to say something."""
-        return time_us + self.mature_us <= self.as_of_us
-
-    def label(self, truth: Truth | None, time_us: int, *, was_blocked: bool) -> int | None:
-        """1 fraud, 0 legitimate, or None for not known."""
-        if not self.is_mature(time_us):
-            return None
-        if truth is None:
-            return None if was_blocked else 0
-        return truth.is_fraud
 
 
 class HistoryRows:

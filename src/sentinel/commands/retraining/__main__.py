@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--detector", required=True)
     parser.add_argument("--data")
+    parser.add_argument("--warm-start", action="store_true")
     parser.add_argument("--parent", type=int, help="end when this process does")
     given = parser.parse_args()
     keep_private()
@@ -29,8 +30,9 @@ def main() -> int:
     yield_to_decisions()
     try:
         with stages() as stage:
-            run = retrain(read_settings({"home": given.home}), given.detector, given.data, Reading(), stage)
-    except SentinelError as error:
+            settings = read_settings({"home": given.home})
+            run = retrain(settings, given.detector, given.data, Reading(), stage, warm_start=given.warm_start)
+    except (SentinelError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return Ended.FAILED
     return Ended.REFUSED if run.ended == "refused" else Ended.DONE

@@ -24,13 +24,14 @@ class Asked(msgspec.Struct, frozen=True):
     """What a retraining was asked for. `reading` is how the file is read, as it was given.
 
     Without `data` it learns from the log, after the transactions of the file `earlier`. A run goes on only with what it
-    was begun with.
+    was begun with. With `warm_start` trees are added to the champion, too, and the better of the two is the candidate.
     """
 
     detector: str
     data: str | None
     reading: dict[str, Any]
     earlier: str | None = None
+    warm_start: bool = False
 
 
 class Step(msgspec.Struct, frozen=True):

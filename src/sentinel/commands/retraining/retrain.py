@@ -1,5 +1,6 @@
 """One retraining from its first step to its last, or on from where it stopped."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -11,6 +12,7 @@ import msgspec
 
 from sentinel.commands.progress import Stage
 from sentinel.commands.retraining import steps
+from sentinel.commands.retraining.fitting import fit, fit_warm
 from sentinel.commands.retraining.record import (
     STEPS,
     Asked,
@@ -24,7 +26,7 @@ from sentinel.commands.retraining.record import (
     write_run,
 )
 from sentinel.config import Settings
-from sentinel.errors import InvalidDefinition, SentinelError
+from sentinel.errors import InvalidDefinition, SentinelError, StorageProblem
 from sentinel.events.reading import Reading
 from sentinel.record.applied import log_folder
 from sentinel.record.log import Follower, Kind
@@ -40,20 +42,21 @@ def now() -> datetime:
 
 
 def retrain(
-    settings: Settings, detector: str, data: str | None, reading: Reading, stage: Stage, *,
-    earlier: str | None = None, name: str | None = None, until: str = STEPS[-1], clock: Now = now,
+    settings: Settings, detector: str, data: str | None, reading: Reading, stage: Stage, *, earlier: str | None = None,
+    warm_start: bool = False, name: str | None = None, until: str = STEPS[-1], clock: Now = now,
 ) -> Run:  # fmt: skip
     """Do every step up to `until` that is not done yet, and write each down.
 
     Without a name, a run that was begun with the same things and did not end is taken up, and one on the same data that
     did end is what is answered; else a new one is named after the moment. A step that fails leaves all before it, and
-    the champion, as they were. Raises SentinelError, StorageProblem while another retraining runs.
+    the champion, as they were. Raises SentinelError, StorageProblem while another retraining runs or where the disk
+    takes no more, and OSError where not even the run can be written down.
     """
     if data is not None and earlier is not None:
         raise InvalidDefinition("--with is for what came before the log; with --data all is in that file")
     if until not in STEPS:
         raise InvalidDefinition(f"--until is {until!r}; take one of {', '.join(STEPS)}")
-    asked = Asked(detector, data, msgspec.to_builtins(reading, enc_hook=str), earlier)
+    asked = Asked(detector, data, msgspec.to_builtins(reading, enc_hook=str), earlier, warm_start)
     began = f"{clock():%Y-%m-%dT%H-%M-%S}"
     with one_at_a_time(settings.home, name or began, _iso(clock)):
         run = _begun(settings, asked, name, began, clock)
@@ -101,12 +104,19 @@ def _done(settings: Settings, work: steps.Work, run: Run, step: str, clock: Now)
     began = time.monotonic()
     try:
         found = _do(work, run, step)
-    except SentinelError as error:
-        write_run(settings.home, msgspec.structs.replace(run, failed=Failure(step, _iso(clock), str(error))))
-        raise
+    except (SentinelError, OSError) as error:
+        problem = error if isinstance(error, SentinelError) else _of_the_disk(error)
+        with contextlib.suppress(OSError):  # a full disk has no room for why it failed, either
+            write_run(settings.home, msgspec.structs.replace(run, failed=Failure(step, _iso(clock), str(problem))))
+        raise problem from error
     done = Step(step, _iso(clock), round(time.monotonic() - began, 3), found)
     ended = "refused" if step == "gate" and not found["passed"] else "shadow" if step == STEPS[-1] else None
     return write_run(settings.home, msgspec.structs.replace(run, steps=[*run.steps, done], ended=ended, failed=None))
+
+
+def _of_the_disk(error: OSError) -> StorageProblem:
+    named = f"{error.filename}: " if error.filename else ""
+    return StorageProblem(f"{named}{error.strerror or error}; free or repair the disk, and ask for the same run again")
 
 
 def _do(work: steps.Work, run: Run, step: str) -> dict[str, Any]:
@@ -115,7 +125,7 @@ def _do(work: steps.Work, run: Run, step: str) -> dict[str, Any]:
         case "collect":
             return steps.collect(work, run.asked.data, run.asked.earlier)
         case "train":
-            return steps.fit(work, collected)
+            return fit_warm(work, collected) if run.asked.warm_start else fit(work, collected)
         case "gate":
             return steps.judge(work, collected, fitted)
         case "register":

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +32,15 @@ from sentinel.model.bundle import (
 )
 from sentinel.model.card_pages import card_files
 from sentinel.model.gate_verdicts import policy_in
-from sentinel.model.lineage import lineage_of
 from sentinel.model.registry import Registry
 from sentinel.model.signing import signer
 from sentinel.record.applied import HomeDeployment, by_this_user
-from sentinel.train.against_champion import failures
-from sentinel.train.compare import Comparison, compare, shared_rows
-from sentinel.train.experiment import Experiment
-from sentinel.train.measured import bundled_detector
-from sentinel.train.pipeline import train
+from sentinel.train.figures.compare import Comparison, compare, shared_rows
+from sentinel.train.judging.against_champion import failures
+from sentinel.train.rows.measured import bundled_detector
 
 _PIECE = 1 << 20
 CANDIDATE = "candidate"
-ONE_FOLD = Experiment(folds=1)
-"""One fit that says how many trees are enough, and one on all but the test part."""
 
 
 class Work:
@@ -107,40 +101,16 @@ def collect(work: Work, data: str | None, earlier: str | None) -> dict[str, Any]
     }
 
 
-def fit(work: Work, collected: dict[str, Any]) -> dict[str, Any]:
-    """Train a candidate on the history, beside the registry.
-
-    Raises BundleProblem without a champion, DataProblem for a history that changed or cannot be learned from.
-    """
-    champion = work.champion()  # before the work of an hour
-    if fingerprint(Path(collected["file"])) != collected["sha256"]:
-        raise DataProblem(f"{collected['file']} was changed after this run had begun; begin another --run")
-    history = work.history(collected)
-    candidates = work.candidates()
-    shutil.rmtree(candidates.folder, ignore_errors=True)  # of an attempt that was cut short
-    manifest = train(
-        work.detector, history, candidates, work.stage, signer(work.settings.signing_key_file), how=ONE_FOLD,
-        lineage=lineage_of(champion.manifest.version),
-    )  # fmt: skip
-    return {
-        "candidate": manifest.version,
-        "champion": champion.manifest.version,
-        "transactions": manifest.history.transactions,
-        "frauds": manifest.history.frauds,
-        "average_precision": manifest.metrics["average_precision"],
-    }
-
-
 def judge(work: Work, collected: dict[str, Any], fitted: dict[str, Any]) -> dict[str, Any]:
     """Compare the candidate with the champion on rows that neither learned from, and hold it against the policy."""
     champion, candidate = work.champion(), work.candidate(fitted["candidate"])
     history, settings = work.history(collected), work.settings
     policy = policy_in(settings.home)
-    compared = _compared(work, champion, candidate, history)
-    if isinstance(compared, str):
-        found = [f"it cannot be compared with the champion: {compared}"]
+    both = compared(work, (champion.manifest.version, CANDIDATE), (champion, candidate), history)
+    if isinstance(both, str):
+        found = [f"it cannot be compared with the champion: {both}"]
     elif policy is None:
-        found = failures(compared, candidate.manifest.metrics["warnings"])
+        found = failures(both, candidate.manifest.metrics["warnings"])
     else:
         verdict = weigh(settings, candidate, history, policy, "register", work.stage).verdict
         found = [*verdict.failures, *verdict.missing]
@@ -149,25 +119,25 @@ def judge(work: Work, collected: dict[str, Any], fitted: dict[str, Any]) -> dict
         "policy": None if policy is None else policy.sha256,
         "passed": not found,
         "failures": found,
-        "compared": None if isinstance(compared, str) else _as_read_back(compared),
+        "compared": None if isinstance(both, str) else as_read_back(both),
     }
 
 
-def _compared(work: Work, champion: Bundle, candidate: Bundle, history: History) -> Comparison | str:
+def compared(work: Work, names: tuple[str, str], bundles: tuple[Bundle, Bundle], history: History) -> Comparison | str:
     """Both on the rows that neither learned from; why not, where there are too few."""
     try:
         before, after = (
-            measured_on(one, bundled_detector(one.manifest), history, work.stage) for one in (champion, candidate)
-        )
+            measured_on(one, bundled_detector(one.manifest), history, work.stage) for one in bundles
+        )  # fmt: skip
         both = shared_rows(before, after)
     except DataProblem as error:
         return str(error)
-    thresholds = [(one.thresholds.review, one.thresholds.block) for one in (champion, candidate)]
-    return compare((champion.manifest.version, CANDIDATE), both, thresholds)
+    return compare(names, both, [(one.thresholds.review, one.thresholds.block) for one in bundles])
 
 
-def _as_read_back(compared: Comparison) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(compared))
+def as_read_back(found: Comparison) -> Any:
+    """A comparison as `run.json` has it."""
+    return msgspec.json.decode(msgspec.json.encode(found))
 
 
 def register(work: Work, fitted: dict[str, Any]) -> dict[str, Any]:

@@ -91,7 +91,8 @@ def fit_catboost(
 
 
 def _pool(part: FitRows) -> catboost.Pool:
-    return catboost.Pool(part.rows, part.labels.astype(np.int32), weight=part.weights, thread_count=THREADS)
+    labels = part.labels.astype(np.int32)
+    return catboost.Pool(part.rows, labels, weight=part.weights, baseline=part.begins, thread_count=THREADS)
 
 
 def _parameters(learner: CatBoost, seed: int) -> dict[str, object]:

@@ -19,12 +19,14 @@ class FitRows:
     """Rows float32 (n, features), labels int8 (n,) of 0 and 1, and weights float32 (n,). NaN is missing.
 
     `codes` has, for every column that holds the codes of a category, how many there are: whole numbers from 0 on.
+    `begins` float32 (n,) are the log-odds that the sum of each row's trees starts from, where other trees came before.
     """
 
     rows: NDArray[np.float32]
     labels: NDArray[np.int8]
     weights: NDArray[np.float32]
     codes: Mapping[int, int] = field(default_factory=dict)
+    begins: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Number of rows."""

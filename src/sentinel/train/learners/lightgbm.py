@@ -70,12 +70,18 @@ def fit_lightgbm(
         train.rows,
         train.labels,
         weight=train.weights,
+        init_score=train.begins,
         reference=_binned(learner, train, seed),
         params=_of_bins(learner),
     )
     held = []
     if validation is not None:
-        held = [lightgbm.Dataset(validation.rows, validation.labels, weight=validation.weights, reference=matrix)]
+        held = [
+            lightgbm.Dataset(
+                validation.rows, validation.labels, weight=validation.weights, init_score=validation.begins,
+                reference=matrix,
+            )
+        ]  # fmt: skip
     booster = lightgbm.train(
         _parameters(learner, seed),
         matrix,

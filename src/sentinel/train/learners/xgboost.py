@@ -67,7 +67,7 @@ def fit_xgboost(
     """The booster, cut to its best number of trees by `eval_metric`; all of them where there is no validation part."""
     held = None if validation is None else _plain_matrix(validation)
     booster = xgboost.train(
-        _parameters(learner, seed),
+        _parameters(learner, train, seed),
         _training_matrix(train, learner),
         num_boost_round=learner.trees,
         evals=[] if held is None else [(held, "validation")],
@@ -92,14 +92,18 @@ def _training_matrix(train: FitRows, learner: XGBoost) -> xgboost.DMatrix:
         train.rows, train.labels, weight=balance, missing=np.nan, max_bin=learner.max_bin, nthread=THREADS
     )
     matrix.set_weight(train.weights)
+    if train.begins is not None:
+        matrix.set_base_margin(train.begins)
     return matrix
 
 
 def _plain_matrix(part: FitRows) -> xgboost.DMatrix:
-    return xgboost.DMatrix(part.rows, part.labels, weight=part.weights, missing=np.nan, nthread=THREADS)
+    return xgboost.DMatrix(
+        part.rows, part.labels, weight=part.weights, base_margin=part.begins, missing=np.nan, nthread=THREADS
+    )
 
 
-def _parameters(learner: XGBoost, seed: int) -> dict[str, object]:
+def _parameters(learner: XGBoost, train: FitRows, seed: int) -> dict[str, object]:
     given = {
         name: getattr(learner, name)
         for name in (
@@ -109,6 +113,8 @@ def _parameters(learner: XGBoost, seed: int) -> dict[str, object]:
     }  # fmt: skip
     if learner.tree_method == "hist":
         given["max_bin"] = learner.max_bin
+    if train.begins is not None:
+        given["base_score"] = 0.5  # log-odds of 0: what it starts from is given for each row
     return {**given, "seed": seed, "objective": "binary:logistic", "nthread": THREADS}
 
 

@@ -11,8 +11,8 @@ from sentinel.inspect.html_parts import table
 from sentinel.model.reasons import Explainer
 from sentinel.model.reference import ColumnReference, Kind, Reference, bin_counts, ordered_values
 from sentinel.review.drift_bounds import psi
-from sentinel.train.measured import Measured
 from sentinel.train.report.curves import GREEN, swarm
+from sentinel.train.rows.measured import Measured
 
 _EXPLAINED, _DOTS = 800, 140
 _SHOWN, _SWARMED, _MISSES, _REASONS = 20, 12, 8, 4
@@ -65,6 +65,7 @@ def drift(measured: Measured, reference: Reference) -> Iterator[str]:
 
 def worst_misses(measured: Measured, names: Sequence[str], explainer: Explainer | None) -> Iterator[str]:
     """The frauds with the lowest scores and the others with the highest: features and score, and nobody's name."""
+    measured = measured.once()
     yield "<h2>Worst misses</h2>"
     for kind, told, sign in ((1, "Frauds with the lowest scores", 1), (0, "Legitimate rows with the highest", -1)):
         where = np.flatnonzero(measured.labels == kind)

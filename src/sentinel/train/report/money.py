@@ -6,10 +6,10 @@ import numpy as np
 
 from sentinel.policy.costs import Costs
 from sentinel.policy.thresholds import Thresholds
-from sentinel.train.costs import cost_curve
-from sentinel.train.measured import Measured
+from sentinel.train.figures.costs import cost_curve
 from sentinel.train.report.curves import CALM, GREEN, Axis, Curve, Mark, plot
 from sentinel.train.report.quality import ranked
+from sentinel.train.rows.measured import Measured
 
 _DAY_US = 86_400_000_000
 _MOST_COST = 1.5

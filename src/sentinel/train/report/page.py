@@ -7,13 +7,13 @@ from sentinel.events.times import iso
 from sentinel.inspect.html_parts import facts_box, whole_page
 from sentinel.model.bundle import Bundle
 from sentinel.model.reasons import Explainer
-from sentinel.train.doubts import doubts
-from sentinel.train.effects import costs_of
-from sentinel.train.evaluate import Metrics, baselines, evaluate
-from sentinel.train.measured import Measured
+from sentinel.train.figures.effects import costs_of
+from sentinel.train.figures.evaluate import Metrics, baselines, evaluate
+from sentinel.train.judging.doubts import doubts
 from sentinel.train.report.inputs import drift, importance, worst_misses
 from sentinel.train.report.money import cost_and_capacity
 from sentinel.train.report.quality import by_segment, histogram, other_thresholds, ranking_and_calibration
+from sentinel.train.rows.measured import Measured
 
 _STYLE = """<style>
 .two { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem } figure { margin: 0 }

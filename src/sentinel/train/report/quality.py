@@ -11,12 +11,12 @@ from sentinel.features.plan import FeaturePlan
 from sentinel.inspect.charts import Bar, pairs
 from sentinel.inspect.html_parts import table
 from sentinel.policy.thresholds import Thresholds
-from sentinel.train.evaluate import AtThreshold, at_threshold
-from sentinel.train.measured import Measured
-from sentinel.train.reliability import reliability
+from sentinel.train.figures.evaluate import AtThreshold, at_threshold
+from sentinel.train.figures.reliability import reliability
+from sentinel.train.figures.segments import AMOUNT, Segment, segments
+from sentinel.train.figures.threshold_table import threshold_table
 from sentinel.train.report.curves import CALM, GREY, LOUD, Axis, Curve, Mark, plot
-from sentinel.train.segments import AMOUNT, Segment, segments
-from sentinel.train.threshold_table import threshold_table
+from sentinel.train.rows.measured import Measured
 
 _EDGES = (0, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
 _MOST_CATEGORIES, _MOST_VALUES = 4, 12

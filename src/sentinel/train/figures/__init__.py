@@ -1,0 +1,1 @@
+"""Figures: how good a model is, with intervals, alone and beside another."""

@@ -1,0 +1,1 @@
+"""Fitting: from rows to a model, calibrated, voted, grown, tried on folds."""

@@ -1,0 +1,1 @@
+"""Judging: whether a model may do its work, and what speaks against it."""

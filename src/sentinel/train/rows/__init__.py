@@ -1,0 +1,1 @@
+"""Rows: a history as what is learned from and measured on."""

@@ -1,0 +1,1 @@
+"""The search for a training: what is tried, and what is kept."""
