@@ -29,7 +29,7 @@ from sentinel.events.tables import Table, files_of
 from sentinel.features.store import MemoryStore
 from sentinel.train.vocabulary import learn_vocabulary
 
-ROWS_AT_ONCE = 100_000
+ROWS_AT_ONCE = 50_000
 
 
 class _RowsOfOneId(Exception):

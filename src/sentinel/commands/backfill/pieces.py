@@ -1,6 +1,7 @@
 """From batches of rows to frames of features, one after the other: memory holds the feature state and one batch."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -75,4 +76,10 @@ class Pieces:
         raw = batch.columns.get(name)
         if raw is None or not raw.dtype.is_integer() or name in self._detector.schema.hidden:
             return text_hashes(frame[name])
-        return mapped(raw.filter(kept), lambda number: hash_text(str(number)), pl.UInt64).fill_null(NO_TEXT).to_numpy()
+        return mapped(raw.filter(kept), _hash_of_number, pl.UInt64).fill_null(NO_TEXT).to_numpy()
+
+
+@lru_cache(maxsize=1 << 17)
+def _hash_of_number(number: int) -> int:
+    """The same keys come in every batch."""
+    return hash_text(str(number))
