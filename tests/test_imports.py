@@ -4,6 +4,8 @@ One points the other way: a bundle of `model` carries thresholds and rules of `p
 """
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import sentinel
@@ -79,3 +81,10 @@ def test_imports_point_to_what_stands_above():
     for part, names in READS.items():
         assert set(names.split()) <= above, f"{part} imports what stands below it"
         above.add(part)
+
+
+def test_the_command_line_starts_without_what_only_some_commands_need():
+    heavy = ["fastapi", "numba", "onnxruntime", "polars", "redis", "sqlalchemy", "uvicorn"]
+    said = f"import sys, sentinel.cli; print([one for one in {heavy} if one in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[]\n", done.stdout + done.stderr

@@ -103,6 +103,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `feast_python`: the interpreter of an environment that has Feast, for `sentinel feast apply` and `materialize`.
     - `flink_python`: the interpreter of an environment that has PyFlink and what this package needs, for
       `sentinel flink run`; the connector's jars are in the folder `jars` of that environment.
+    - `spark_python`: the interpreter of an environment that has PySpark, pyarrow and what this package needs, for
+      `sentinel features build --engine spark`.
     - `shutdown_s`: how long requests in flight may take to finish after SIGTERM.
     """
 
@@ -173,6 +175,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retrain_memory_mb: Annotated[int, msgspec.Meta(ge=256)] = 3_000
     feast_python: Path | None = None
     flink_python: Path | None = None
+    spark_python: Path | None = None
     shutdown_s: int = 10
 
     def __post_init__(self) -> None:

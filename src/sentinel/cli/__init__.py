@@ -1,6 +1,7 @@
 """The command line: every command, its options, its help, and how it prints. What they do is elsewhere.
 
-Training and its libraries are imported by the commands that train, so that `serve` starts without them.
+What a command does, with its libraries, is imported when it is called: no command waits for another's, and `serve`
+starts without those that train.
 """
 
 from sentinel.cli.root import app, main

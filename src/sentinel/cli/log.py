@@ -10,9 +10,7 @@ from sentinel.cli.terminal import tell, tell_lines
 from sentinel.commands.terminal import shown
 from sentinel.errors import InvalidDefinition
 from sentinel.events.times import iso
-from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.damage import Damage
-from sentinel.transport.access.store import KeyStore
 
 log = typer.Typer(help="Look after the log, which holds every decision.", no_args_is_help=True)
 
@@ -24,6 +22,7 @@ def log_verify(home: Home = None, as_json: Json = False) -> None:
     A transaction that is whole and does not fit the schema of its model is named; it stops nothing.
     """
     from sentinel.commands.storage import odd_transactions
+    from sentinel.record.applied import log_folder
     from sentinel.record.verify import verify
 
     settings = settings_of(home)
@@ -203,6 +202,9 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Who changed what, from where and when: models, thresholds, experiments, keys, the log."""
+    from sentinel.record.applied import HomeDeployment
+    from sentinel.transport.access.store import KeyStore
+
     if limit < 1:
         raise InvalidDefinition("--limit must be at least 1")
     settings = settings_of(home)

@@ -8,7 +8,6 @@ import typer
 from sentinel.cli.options import Home, Json, settings_of
 from sentinel.cli.terminal import print_json, print_text, tell, terminal
 from sentinel.errors import InvalidDefinition
-from sentinel.model.bundle import look_up_manifest
 
 LONGEST_REASON = 500
 """Characters of why somebody forces a promotion."""
@@ -37,6 +36,7 @@ def models_list(home: Home = None, as_json: Json = False) -> None:
 def models_show(version: str, home: Home = None) -> None:
     """The manifest of a version, as JSON."""
     from sentinel.commands.registry_of_home import registry_of
+    from sentinel.model.bundle import look_up_manifest
 
     print_json(look_up_manifest(registry_of(settings_of(home)), version))
 

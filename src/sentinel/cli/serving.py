@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from sentinel.app import serve as run_server
 from sentinel.cli.options import Home, Json, Port, settings_of
 from sentinel.cli.terminal import tell, terminal
 from sentinel.commands.terminal import shown
@@ -38,6 +37,8 @@ def serve(
     ] = None,
 ) -> None:
     """Answer transactions over HTTP until Ctrl-C or SIGTERM; see /docs once it runs."""
+    from sentinel.app import serve as run_server
+
     settings = settings_of(
         home, port=port, host=host, workers=workers,
         retrain=retrain, retrain_on=retrain_on, retrain_data=retrain_data, retrain_detector=retrain_detector,

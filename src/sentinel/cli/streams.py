@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from sentinel.app import consume as run_consumer
 from sentinel.cli.options import Home, Json, Port, settings_of
 from sentinel.cli.terminal import print_json, tell, terminal
 from sentinel.commands.terminal import shown
@@ -36,6 +35,8 @@ def consume(
 
     Reads the topics transactions, outcomes and events, and writes decisions and dead-letters: see docs/streams.md.
     """
+    from sentinel.app import consume as run_consumer
+
     settings = settings_of(home, port=port, host=host, avro_schemas=schemas)
     if create_topics:
         from sentinel.commands.kafka import create_missing

@@ -1,8 +1,9 @@
 """Commands that make and measure models: from a history to a version that is proven."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -82,15 +83,42 @@ def features_build(
     data: DataFile,
     out: Annotated[Path, typer.Option("--out", help="Parquet file to write: the id and a column per feature.")],
     detector: DetectorName = "payments",
+    checkpoint_rows: Annotated[
+        int, typer.Option("--checkpoint-rows", help="Rows after which a build that is stopped goes on from there.")
+    ] = 5_000_000,
+    restart: Annotated[bool, typer.Option("--restart", help="Forget a build that was stopped.")] = False,
+    engine: Annotated[
+        Literal["local", "spark"], typer.Option("--engine", help="This machine, or Spark: then --out becomes a folder.")
+    ] = "local",
+    master: Annotated[
+        str, typer.Option("--master", help="Where Spark runs: local[*], or a cluster's address.")
+    ] = "local[*]",
     as_json: Json = False,
     *,
     reading: Reading,
 ) -> None:
-    """Replay a history and write the features of every transaction, as the live service would compute them."""
+    """Replay a history and write the features of every transaction, as the live service would compute them.
+
+    A build of Parquet files that was stopped goes on where it was, with the same command.
+    """
+    if engine == "spark":
+        facts = _built_on_spark(data, out, detector, reading, master)
+        tell(facts, [f"{facts['transactions']:,} rows of {facts['features']} features in {out}"], as_json=as_json)
+        return
     from sentinel.commands.backfill.build import build_features
 
-    facts = build_features(settings_of(None), detector, data, out, reading)
+    facts = build_features(settings_of(None), detector, data, out, reading, checkpoint_rows, restart=restart)
     tell(facts, [f"{facts['transactions']:,} rows of {facts['features']} features in {out}"], as_json=as_json)
+
+
+def _built_on_spark(data: Path, out: Path, detector: str, reading: Reading, master: str) -> dict[str, object]:
+    from sentinel.commands.backfill.spark_environment import has_spark, run_with_spark
+
+    if not has_spark():
+        raise typer.Exit(run_with_spark(settings_of(None), sys.argv[1:]))
+    from sentinel.commands.backfill.on_spark import build_features_on_spark
+
+    return build_features_on_spark(settings_of(None), detector, data, out, reading, master)
 
 
 @reads_history

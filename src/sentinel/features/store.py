@@ -67,29 +67,53 @@ class MemoryStore:
         What follows a key counts an event at its own time, or at its arrival plus `max_ahead` where that is earlier.
         Raises StorageProblem when memory runs out, or a window of one key is full: the store can no longer be used.
         """
+        columns, out = self.columns_of(events, former), self.room_for(events)
+        late, known = self.advance_some(self.groups, events, columns, out)
+        return Features(self.filled(events, columns, out), late, known)
+
+    def room_for(self, events: EventColumns) -> NDArray[np.float64]:
+        """The work area (transactions, width) of these events, with nothing in it yet."""
+        return np.empty((int(np.count_nonzero(events.kinds == TRANSACTION)), self.compiled.width))
+
+    def advance_some(
+        self, groups: Sequence[str], events: EventColumns, columns: Columns, out: NDArray[np.float64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Have these groups take the events, and write what they know into their columns of `out`.
+
+        `columns` are those of the events (`columns_of`). Returns `late` and `known` of `Features`. Each group has a
+        state of its own: those of one plan may be advanced one after the other, in different stores too, before
+        `filled` is asked for the rows. Raises StorageProblem as `advance`.
+        """
         ids, labels = _writeable(events.ids), _writeable(events.labels)
         counted_us = np.minimum(events.time_us, events.received_us + self._max_ahead_us)
-        n = int(np.count_nonzero(events.kinds == TRANSACTION))
-        exact, texts, former = self.columns_of(events, former)
-        out = np.empty((n, self.compiled.width))
-        late = np.zeros(n, np.uint8)
-        known = np.zeros(len(events), np.uint8)
-        columns = (
+        exact, texts, former = columns
+        late, known = np.zeros(len(out), np.uint8), np.zeros(len(events), np.uint8)
+        arrays = (
             events.kinds, ids, counted_us, events.received_us, exact, texts, former, labels, out, late, known
         )  # fmt: skip
-        if min(self._advance_groups(columns), default=len(events)) < len(events):
+        if min(self._advance_groups(groups, arrays), default=len(events)) < len(events):
             raise no_memory()
         if len(events):
             self._received_us = int(events.received_us[-1])
-        fill_rows(self.compiled.rows, events.kinds, events.time_us, exact, events.plain, texts, former, out)
-        return Features(out[:, : self.compiled.outputs], late, known)
+        return late, known
 
-    def _advance_groups(self, columns: tuple[NDArray[Any], ...]) -> Iterator[int]:
-        """How many of the events each group took."""
-        groups = zip(self.compiled.groups, self._groups, strict=True)
+    def filled(self, events: EventColumns, columns: Columns, out: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The rows (transactions, features), once every group has written what it knows into `out`."""
+        exact, texts, former = columns
+        fill_rows(self.compiled.rows, events.kinds, events.time_us, exact, events.plain, texts, former, out)
+        return out[:, : self.compiled.outputs]
+
+    def written_by(self, by: str) -> NDArray[np.int64]:
+        """The columns of the work area (columns,) that the group `by` writes."""
+        columns: NDArray[np.int64] = np.unique(self.compiled.groups[self._group_of(by)].outputs[:, at.OUTPUT])
+        return columns
+
+    def _advance_groups(self, names: Sequence[str], arrays: tuple[NDArray[Any], ...]) -> Iterator[int]:
+        """How many of the events each of these groups took."""
+        groups = [(self.compiled.groups[g], self._groups[g]) for g in map(self._group_of, names)]
         if self._threads is None:
-            return (advance(plan, state, *columns) for plan, state in groups)
-        begun = [self._threads.submit(advance_beside, plan, state, *columns) for plan, state in groups]
+            return (advance(plan, state, *arrays) for plan, state in groups)
+        begun = [self._threads.submit(advance_beside, plan, state, *arrays) for plan, state in groups]
         return (one.result() for one in begun)
 
     def columns_of(self, events: EventColumns, former: NDArray[np.uint64] | None = None) -> Columns:

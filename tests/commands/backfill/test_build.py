@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sentinel import Detector, Schema, category, count, fraud_rate, mean
 from sentinel.commands.backfill.build import build_features
 from sentinel.commands.backfill.parquet_rows import ParquetRows
-from sentinel.commands.backfill.pieces import Pieces
+from sentinel.commands.backfill.pieces import Pieces, features_of
 from sentinel.commands.backfill.repeated_ids import IdsSeen
 from sentinel.config import Settings
 from sentinel.errors import DataProblem
@@ -71,8 +71,8 @@ def in_pieces(detector: Detector, path: Path, frame: pl.DataFrame, size: int) ->
     rows = ParquetRows([path], {name: name for name in names if name in frame.columns}, size)
     reader = RowReader(detector.schema, Reading(), Secrets(), NOW_US)
     meanings = {"true": 1, "false": 0, "1": 1, "0": 0}
-    pieces = Pieces(detector, reader, MemoryStore(detector.plan({"channel": ("web", "app")})), meanings)
-    return pl.concat([pieces.take(batch) for batch in rows.in_order("event_time", TimeForm.of("UTC", None, None), 0)])
+    pieces = Pieces(reader, MemoryStore(detector.plan({"channel": ("web", "app")})), meanings)
+    return pl.concat(features_of(rows.in_order("event_time", TimeForm.of("UTC", None, None), 0), pieces))
 
 
 @pytest.mark.parametrize("detector", [DETECTOR, WITHOUT_TIMES], ids=["outcomes with times", "labels alone"])

@@ -1,4 +1,4 @@
-"""Where features go: one Parquet file that appears whole, or a folder of parts that a stopped run goes on with."""
+"""Where features go: a Parquet file that appears whole."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +11,7 @@ from sentinel.durable import replacing
 from sentinel.errors import DataProblem, SentinelError
 
 _COMPRESSION: Literal["lz4"] = "lz4"
+_ROWS = 100_000  # of a row group: what is written is held until one is full
 
 
 def write_file(out: Path, names: list[str], frames: Iterator[pl.DataFrame]) -> None:
@@ -33,8 +34,18 @@ def write_file(out: Path, names: list[str], frames: Iterator[pl.DataFrame]) -> N
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as draft:
             source = register_io_source(pieces, schema=schema)
-            source.sink_parquet(draft, compression=_COMPRESSION, maintain_order=True)
+            source.sink_parquet(draft, compression=_COMPRESSION, row_group_size=_ROWS, maintain_order=True)
     except (OSError, pl.exceptions.PolarsError) as error:
         if raised:
             raise raised[0] from None
+        raise DataProblem(f"{out} cannot be written: {error}") from error
+
+
+def write_together(out: Path, parts: list[Path]) -> None:
+    """Write the rows of several such files as one, in their order. Raises DataProblem where it cannot be written."""
+    try:
+        with replacing(out) as draft:
+            rows = pl.scan_parquet([*parts], glob=False)
+            rows.sink_parquet(draft, compression=_COMPRESSION, row_group_size=_ROWS, maintain_order=True)
+    except (OSError, pl.exceptions.PolarsError) as error:
         raise DataProblem(f"{out} cannot be written: {error}") from error
