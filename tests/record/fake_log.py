@@ -112,6 +112,9 @@ class FakeLog:
                 rows += record.rows
         return found
 
+    def chained_from(self, position: int):
+        yield from self.read(max(position, self.first), 1 << 62)
+
     def at(self, position: int) -> Record:
         for record in self.records:
             if record.position <= position < record.position + record.rows:
