@@ -20,6 +20,9 @@ from sentinel.record.kafka.place import Place
 from sentinel.record.kafka.reader import KafkaLogReader
 from sentinel.record.kafka.topics import prepare
 from sentinel.record.log import Follower, Kind
+from sentinel.transport.flink.topics import check_topics
+from sentinel.transport.kafka.connection import Connection
+from sentinel.transport.kafka.topics import DECISIONS, check
 
 
 @pytest.fixture
@@ -344,3 +347,23 @@ def test_a_broker_whose_disk_is_full_loses_nothing_and_goes_on_once_there_is_roo
     log.write(Kind.DECIDED, 1, n, b"last")
     log.flush()
     log.close()
+
+
+def test_a_log_is_not_kept_among_decisions_as_json_and_nothing_is_made_beside_them(new_place):
+    place, settings = new_place
+    make(settings, place.decisions, 2, cleanup_policy="delete", message_timestamp_type="LogAppendTime", retention_ms="-1",
+         max_message_bytes=str(16 << 20))  # fmt: skip
+    other = Producer(dict(settings))
+    other.produce(place.decisions, b'{"transaction_id":"t1","decision":"approve"}', partition=1)
+    assert other.flush(60) == 0
+    assert_said("holds decisions as JSON", lambda: KafkaLog(place, settings))
+    assert place.standing not in admin_of(settings).list_topics(timeout=60).topics
+
+
+def test_decisions_as_json_are_not_written_to_the_topic_of_a_log(new_place):
+    place, settings = new_place
+    KafkaLog(place, settings).close()
+    with pytest.raises(StorageProblem, match=r"holds the records of a log.*set another SENTINEL_KAFKA_PREFIX"):
+        check(Connection(place.servers, place.prefix, settings), (DECISIONS,))
+    with pytest.raises(StorageProblem, match="holds the records of a log"):
+        check_topics({"bootstrap.servers": place.servers}, place.prefix, ("transactions", "decisions"))

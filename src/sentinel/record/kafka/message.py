@@ -49,6 +49,11 @@ def headers_of(log_id: str, inputs: Inputs | None) -> list[tuple[str, bytes]]:
     return headers if inputs is None else [*headers, (INPUTS, json.dumps(dict(inputs)).encode())]
 
 
+def is_json(message: Message) -> bool:
+    """Whether this is a decision as JSON, and no record."""
+    return bool((message.value() or b"")[:1] == b"{")
+
+
 def found_in(message: Message) -> Found:
     """The record in a message. Raises LogDamaged when it is none, or not as it was written."""
     offset = message.offset()

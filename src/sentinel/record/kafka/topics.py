@@ -3,11 +3,14 @@
 import time
 from collections.abc import Mapping
 
+import msgspec
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from sentinel.errors import StorageProblem
 from sentinel.record.kafka.connection import PATIENCE_S, naming_faults
+from sentinel.record.kafka.message import is_json
+from sentinel.record.kafka.partition import Partition
 from sentinel.record.kafka.place import Place
 
 LARGEST = 16 << 20
@@ -33,6 +36,8 @@ def prepare(place: Place, keep_us: int | None, settings: Mapping[str, object], c
     }
     with naming_faults(place, "opened"):
         there = admin.list_topics(timeout=PATIENCE_S).topics
+        if place.decisions in there and place.standing not in there:
+            _refuse_json(place, len(there[place.decisions].partitions), settings)
         for topic, needed in wanted.items():
             if topic not in there:
                 kept = {"retention.ms": str(keep_ms)} if topic == place.decisions else {}
@@ -40,6 +45,21 @@ def prepare(place: Place, keep_us: int | None, settings: Mapping[str, object], c
         faults = [one for topic, needed in wanted.items() for one in _faults(admin, topic, needed, place, keep_ms)]
     if faults:
         raise StorageProblem(f"no log can be kept at {place.servers}: {'; '.join(faults)}")
+
+
+def _refuse_json(place: Place, partitions: int, settings: Mapping[str, object]) -> None:
+    """Raise StorageProblem for a topic that has decisions as JSON, before anything is made beside it."""
+    for number in range(partitions):
+        one = Partition(msgspec.structs.replace(place, partition=number), place.decisions, settings)
+        try:
+            ends = one.ends()
+            if any(is_json(message) for message in one.fetch(ends.low, 1, ends.stable)):
+                raise StorageProblem(
+                    f"{place.decisions} at {place.servers} holds decisions as JSON, as `sentinel consume` and Flink "
+                    "write them, and a log is kept in a topic of its own: set another SENTINEL_KAFKA_PREFIX"
+                )
+        finally:
+            one.close()
 
 
 def _make(admin: AdminClient, topic: NewTopic) -> None:

@@ -7,6 +7,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from sentinel.errors import StorageProblem
 from sentinel.record.kafka.connection import PATIENCE_S
+from sentinel.record.kafka.place import standing_of, why_not_json
 from sentinel.transport.kafka.connection import LARGEST, Connection, naming_faults
 
 TRANSACTIONS, OUTCOMES, EVENTS, DECISIONS, DEAD_LETTERS = (
@@ -41,7 +42,13 @@ def look(connection: Connection, names: Sequence[str] = ALL) -> list[Topic]:
         }
     partitions = {name: len(there[name].partitions) for name in known}
     most = {name: partitions.get(connection.topic(name), 0) for name in INPUTS}
-    return [_looked_at(connection.topic(name), partitions, settings, most, name) for name in names]
+    found = [_looked_at(connection.topic(name), partitions, settings, most, name) for name in names]
+    decisions = connection.topic(DECISIONS)
+    if standing_of(decisions) in there:
+        for one in found:
+            if one.name == decisions:
+                one.faults.insert(0, why_not_json(decisions))
+    return found
 
 
 def _looked_at(
