@@ -1,6 +1,7 @@
 """A client of the HTTP API: keep-alive connections that post JSON. The demo, the proofs and the benchmarks use it."""
 
 import asyncio
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -87,10 +88,15 @@ def request_bytes(
 
 
 class Client:
-    """A pool of connections to one server, each request with the key. Raises Unreachable when a connection breaks."""
+    """A pool of connections to one server, each request with the key. Raises Unreachable when a connection breaks.
 
-    def __init__(self, host: str, port: int, connections: int, key: str | None = None) -> None:
-        self._address = (host, port)
+    With `tls` they are secured, and the server has to show a certificate of that host.
+    """
+
+    def __init__(
+        self, host: str, port: int, connections: int, key: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._address, self._tls = (host, port), tls
         self._host = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._key = key
         self._size = connections
@@ -103,7 +109,9 @@ class Client:
         loop = asyncio.get_running_loop()
         for _ in range(self._size):
             try:
-                _, connection = await loop.create_connection(lambda: Connection(self._take, self._lost), *self._address)
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self._take, self._lost), *self._address, ssl=self._tls
+                )
             except OSError as error:
                 raise Unreachable(f"no server at {self._address[0]}:{self._address[1]} ({error})") from error
             self._connections.append(connection)
