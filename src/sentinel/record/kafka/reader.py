@@ -189,7 +189,8 @@ class KafkaLogReader:
                 return self._first
             if ends := self._ends_soon() if self._first else self._lookup.ends():
                 if ends.low != self._low or self._first is None:
-                    self._first = self._look(self._lookup, ends.low, ends.stable)
+                    stable = max(ends.stable, self._tip[1])  # a commit is answered before all brokers show it
+                    self._first = self._look(self._lookup, ends.low, stable)
                     self._lookup.pause()
                     self._low = ends.low
                 self._looked_s = now_s
