@@ -18,6 +18,7 @@ class FakeLog:
         self.log_id = log_id
         self.delayed = delayed
         self.durable = self.first = 1
+        self.at_hand = 0
         self.pruned_us = 0
         self.records: list[Record] = []
         self._standing: dict[str, list[Record]] = {}

@@ -7,12 +7,17 @@ import time
 
 
 class TcpProxy:
-    """`delay_s` holds up every piece on its way; `cut` ends all connections, and none is taken while `is_away`."""
+    """`delay_s` holds up every piece on its way, and `passes` all of them while it is not set.
+
+    `cut` ends all connections, and none is taken while `is_away`.
+    """
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
         self.delay_s = 0.0
         self.is_away = False
+        self.passes = threading.Event()
+        self.passes.set()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -27,6 +32,7 @@ class TcpProxy:
     def close(self) -> None:
         """Take no more, and end."""
         self.is_away = True
+        self.passes.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
@@ -58,6 +64,7 @@ class TcpProxy:
     def _pass(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                self.passes.wait()
                 if self.delay_s:
                     time.sleep(self.delay_s)
                 target.sendall(data)

@@ -4,6 +4,7 @@ import json
 import secrets
 import shutil
 import signal
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -239,9 +240,9 @@ def test_the_doctor_names_topics_that_do_not_fit_and_how_much_is_to_be_read(brok
     assert "forgets after 1 hours: what is not read by then is lost" in found["topics"]["found"]
 
 
-def post(port, body, **headers):
+def post(port, body, path="/api/v1/transactions", **headers):
     named = {"content-type": "application/json"} | {name.replace("_", "-"): text for name, text in headers.items()}
-    asked = urllib.request.Request(f"http://{HOST}:{port}/api/v1/transactions", body, named)
+    asked = urllib.request.Request(f"http://{HOST}:{port}{path}", body, named)
     try:
         with urllib.request.urlopen(asked, timeout=LONG_S) as reply:
             return reply.status, json.load(reply)
@@ -276,3 +277,42 @@ def test_while_the_broker_stands_still_nothing_is_claimed_and_the_same_is_taken_
         assert found[1]["transaction_id"] == second["transaction_id"]
     finally:
         front.stop()
+
+
+def test_what_is_looked_up_far_away_keeps_nobody_else_waiting(broker, shop_home, tmp_path):
+    """A server that has just begun has nothing at hand: the same transaction and its outcome are read from Kafka."""
+    given = environment(broker.doors["proxied"]) | {"SENTINEL_KAFKA_PREFIX": "far-", "SENTINEL_LOG": "kafka"}
+    home = shutil.copytree(shop_home, tmp_path / "home")
+    usual = {"event_time": "2025-02-01T10:00:00Z", "amount": 12.5, "card": "c1", "shop": "s", "channel": "web"}
+    old = json.dumps({"transaction_id": "old"} | usual).encode()
+    first = ServerProcess(home, HOST, free_port(HOST), environment=given)
+    first.start()
+    assert post(first.port, old, "/v1/score")[0] == 200
+    first.stop()
+    server = ServerProcess(home, HOST, free_port(HOST), environment=given)
+    server.start()
+    answers = []
+    told = json.dumps({"transaction_id": "old", "is_fraud": True}).encode()
+    asking = [
+        threading.Thread(
+            target=lambda body, path: answers.append(post(server.port, body, path)), args=given, daemon=True
+        )
+        for given in ((old, "/v1/score"), (told, "/v1/outcomes"))
+    ]
+    try:
+        broker.proxy.passes.clear()
+        for one in asking:
+            one.start()
+        for _ in range(40):
+            with urllib.request.urlopen(f"http://{HOST}:{server.port}/health/live", timeout=LONG_S) as reply:
+                assert reply.status == 200
+            time.sleep(0.05)
+        assert answers == []
+        broker.proxy.passes.set()
+        for one in asking:
+            one.join(LONG_S)
+        assert sorted(status for status, _ in answers) == [200, 200]
+        assert [found["replayed"] for _, found in answers if "decision" in found] == [True]
+    finally:
+        broker.proxy.passes.set()
+        server.stop()

@@ -79,6 +79,10 @@ class LogReader(Protocol):
         written, and StorageProblem for positions that are no longer kept.
         """
 
+    @property
+    def at_hand(self) -> int:
+        """Entries from this position on are read without waiting for another machine; 0 where all are."""
+
     def chained_from(self, position: int) -> Iterator[Record]:
         """The records from one that does not begin behind `position` on, each of which continues the chain.
 

@@ -73,6 +73,11 @@ class FileLogReader:
         """Every entry before this position is durable."""
         return self._end.durable
 
+    @property
+    def at_hand(self) -> int:
+        """All are on this machine."""
+        return 0
+
     def read(self, position: int, limit: int) -> list[Record]:
         """The records from the one that holds `position` on; `limit` entries or some more."""
         records, rows = [], 0

@@ -15,6 +15,8 @@ from sentinel.errors import SentinelError
 Answer: TypeAlias = tuple[int, bytes, int]
 """The status, the body and the nanoseconds from the last byte sent to the last byte received."""
 
+_LOOKS, _LOOK_S = 500, 0.01  # at the end
+
 
 class Unreachable(SentinelError):
     """The server cannot be reached, or has closed the connection before it answered."""
@@ -124,6 +126,10 @@ class Client:
     ) -> None:
         for connection in self._connections:
             connection.close()
+        for _ in range(_LOOKS):  # a secured one ends once the server has heard so
+            if self._alive <= 0 or self._tls is None:
+                return
+            await asyncio.sleep(_LOOK_S)
 
     async def post(self, path: str, body: bytes, media: str = "application/json") -> Answer:
         """Status, body and latency in nanoseconds of one POST; waits for a free connection."""

@@ -145,6 +145,12 @@ class KafkaLog(KafkaLogReader):
         with self._changing:
             return dict(self._standing)
 
+    @property
+    def at_hand(self) -> int:
+        """The newest are, some 32 MB of them."""
+        with self._changing:
+            return self._recent[0].record.position if self._recent else self._durable
+
     def read(self, position: int, limit: int) -> list[Record]:
         """The records from the one that holds `position` on; the newest are at hand."""
         with self._changing:

@@ -64,6 +64,11 @@ class KafkaLogReader:
         return self._end[0]
 
     @property
+    def at_hand(self) -> int:
+        """None is: the end."""
+        return self._end[0]
+
+    @property
     def newest_inputs(self) -> Inputs:
         """The positions of all inputs that the newest record names; empty when it names none."""
         newest = self._tip_now()[0]

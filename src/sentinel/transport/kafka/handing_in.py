@@ -94,7 +94,13 @@ class HandingIn:
             raise NotReady(f"Nothing can be handed in: {self._problem}")
         if self._under_way + len(offers) > self._api.settings.max_waiting:
             raise Overloaded(f"{self._under_way} transactions wait for Kafka; nothing was taken: send less at once")
-        names, answers = [one.name for one in offers], _Answers(request)
+        hashes = hash_texts([one.name for one in offers])
+        if not self._api.deciding().far.hold(engine.journal, lambda: hashes, request, self._put):
+            self._put(request)
+
+    def _put(self, request: Request) -> None:
+        offers, answers = cast("Sequence[Offer]", request.events), _Answers(request)
+        engine, names = self._api.deciding().ready_engine(), [one.name for one in offers]
         stored = engine.journal.find(names, hash_texts(names))
         for place, offer in enumerate(offers):
             tell = partial(answers.take, place)
