@@ -10,6 +10,10 @@ from services.answering import HOST, free_port, says
 from services.service import Place, Service, ServiceFailed, Started
 
 _JARS = Path(__file__).with_name("kafka_jars.sha256")
+MORE = "more.properties"
+"""A file beside the data with settings that replace those below; listeners come in addition."""
+
+_LISTS = ("listeners", "advertised.listeners", "listener.security.protocol.map")
 _ASK_VERSIONS = bytes.fromhex("0000000a" + "0012" + "0000" + "00000001" + "ffff")
 """ApiVersions, version 0: a broker answers it before it knows who asks."""
 
@@ -60,9 +64,17 @@ def _settings(place: Place) -> Path:
         "broker.session.timeout.ms": 3_000,
         "broker.heartbeat.interval.ms": 500,
     }
+    for name, value in _more(place.folder / MORE):
+        values[name] = f"{values[name]},{value}" if name in _LISTS else value
     path = place.folder / "broker.properties"
     path.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
     return path
+
+
+def _more(path: Path) -> list[tuple[str, str]]:
+    """The settings in the folder's own file; none without one."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [(name, value) for name, _, value in (line.partition("=") for line in lines)]
 
 
 def _format(java: tuple[str | Path, ...], settings: Path) -> None:

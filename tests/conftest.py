@@ -28,6 +28,7 @@ from sentinel.record.log_reader import FileLogReader
 from sentinel.train.pipeline import train
 from services import processes
 from services.catalog import CATALOG, JARS, PACKAGES
+from services.kafka import MORE
 from services.keeper import Keeper
 from services.service import Running, ServiceFailed
 
@@ -290,6 +291,11 @@ class OwnBroker:
         (folder / "kafka" / "jars").symlink_to(like / "kafka" / "jars")
         self._keeper = Keeper({"kafka": CATALOG["kafka"]}, folder)
 
+    def set(self, **settings: object) -> None:
+        """Settings of the next start, with `_` for `.`; listeners come in addition."""
+        lines = (f"{name.replace('_', '.')}={value}\n" for name, value in settings.items())
+        (self._keeper.folder / "kafka" / MORE).write_text("".join(lines))
+
     def start(self) -> None:
         self._running = self._keeper.up("kafka", lambda _said: None)
 
@@ -315,11 +321,21 @@ class OwnBroker:
         data.symlink_to(disk / "data")
 
 
+@pytest.fixture(scope="session")
+def new_own_kafka(service):
+    """Makes a broker in a folder, not started yet, with what the one that runs here was installed with."""
+
+    def make(folder: Path) -> OwnBroker:
+        service("kafka")
+        return OwnBroker(folder, Keeper(CATALOG).folder)
+
+    return make
+
+
 @pytest.fixture
-def own_kafka(service, tmp_path):
-    """A broker of this test's own, with what the one that runs here was installed with."""
-    service("kafka")
-    broker = OwnBroker(tmp_path / "own-services", Keeper(CATALOG).folder)
+def own_kafka(new_own_kafka, tmp_path):
+    """A broker of this test's own."""
+    broker = new_own_kafka(tmp_path / "own-services")
     broker.start()
     yield broker
     broker.stop()

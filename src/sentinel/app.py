@@ -371,6 +371,8 @@ def _run(
     detectors = Detectors(settings, access, tracer, {place: one.api for place, one in served.items()}, away)
     own = served[Place()].api
     reads = [streams(settings, own, own.deciding().log)] if streams is not None else []
+    if settings.transactions_to == "kafka" and own.worker is not None:
+        reads.append(_handing_in(settings, own, decides=streams is not None))
     config = uvicorn.Config(
         build(detectors, served, reads),
         host=settings.host,
@@ -392,6 +394,25 @@ def _run(
     with listener:
         listener.setblocking(False)  # a copy that waits would have the other processes wait in `accept` too
         Listening(config, listener).run(sockets=[listener.dup() for _ in range(_LISTENERS)])
+
+
+def _handing_in(settings: Settings, api: Api, *, decides: bool) -> Companion:
+    """What puts transactions into their topic. Raises InvalidDefinition, without the extra `kafka` too."""
+    if settings.log == "kafka" and not decides:
+        raise InvalidDefinition(
+            "SENTINEL_TRANSACTIONS_TO=kafka hands transactions to whoever reads the topic, and a server of the log in "
+            "Kafka is the only one that may; start it with `sentinel consume`"
+        )
+    try:
+        from sentinel.transport.kafka.decisions_seen import DecisionsSeen  # only who hands in there needs the library
+        from sentinel.transport.kafka.handing_in import HandingIn
+        from sentinel.transport.kafka.streams import connection_of
+    except ModuleNotFoundError as error:
+        raise InvalidDefinition(f"{error.name} is not installed: pip install 'sentinel-fraud[kafka]'") from error
+    connection = connection_of(settings)
+    topic = HandingIn(connection, api, None if decides else DecisionsSeen(connection))
+    api.topic = topic
+    return topic
 
 
 def _tls_of(settings: Settings) -> ssl.SSLContext | None:

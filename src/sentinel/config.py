@@ -80,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       client, such as SASL and TLS, are SENTINEL_KAFKA_ and librdkafka's name: SENTINEL_KAFKA_SECURITY_PROTOCOL. Needs
       the extra `kafka`.  `avro_schemas`: the schemas of Avro messages, a folder of `<number>.avsc` or the address of a
       schema registry.
+    - `transactions_to`: where `POST /api/v1/transactions` puts what is handed in: the `log`, decided at once, or
+      `kafka`, the topic PREFIXtransactions, which `sentinel consume` reads. Of the detector without a name.
     - `redis_url`: the Redis or Valkey that the newest features and the profile of each key are written to,
       `redis://user:password@host:6379/0` or `rediss://` over TLS. Needs the extra `redis`.
     - `models`: `s3://bucket/prefix`, where models are kept instead of in the home folder, which then has copies of
@@ -154,6 +156,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     kafka: str | None = None
     kafka_prefix: str | None = None
     avro_schemas: str | None = None
+    transactions_to: Literal["log", "kafka"] = "log"
     redis_url: str | None = None
     models: str | None = None
     log_style: Literal["text", "json"] = "text"
@@ -192,6 +195,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             )
         if self.log == "kafka" and self.kafka is None:
             raise InvalidDefinition("SENTINEL_LOG=kafka needs SENTINEL_KAFKA, the brokers as host:port,host:port")
+        if self.transactions_to == "kafka" and self.kafka is None:
+            raise InvalidDefinition(
+                "SENTINEL_TRANSACTIONS_TO=kafka needs SENTINEL_KAFKA, the brokers as host:port,host:port"
+            )
         if not _TOPICS.fullmatch(self.kafka_prefix or ""):
             raise InvalidDefinition(
                 f"SENTINEL_KAFKA_PREFIX is {self.kafka_prefix!r}; topics' names have letters, digits, '.', '_' and "

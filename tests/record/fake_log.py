@@ -18,6 +18,7 @@ class FakeLog:
         self.log_id = log_id
         self.delayed = delayed
         self.durable = self.first = 1
+        self.at_hand = 0
         self.pruned_us = 0
         self.records: list[Record] = []
         self._standing: dict[str, list[Record]] = {}
@@ -111,6 +112,9 @@ class FakeLog:
                 found.append(record)
                 rows += record.rows
         return found
+
+    def chained_from(self, position: int):
+        yield from self.read(max(position, self.first), 1 << 62)
 
     def at(self, position: int) -> Record:
         for record in self.records:

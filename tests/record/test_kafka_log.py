@@ -14,12 +14,16 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from sentinel.errors import LogDamaged, StorageProblem
 from sentinel.record.file_log import FileLog
 from sentinel.record.kafka.connection import client_settings
+from sentinel.record.kafka.home import HomeKafkaLog
 from sentinel.record.kafka.kafka_log import KafkaLog
 from sentinel.record.kafka.message import INPUTS
-from sentinel.record.kafka.place import Place
+from sentinel.record.kafka.place import Place, place_in
 from sentinel.record.kafka.reader import KafkaLogReader
 from sentinel.record.kafka.topics import prepare
 from sentinel.record.log import Follower, Kind
+from sentinel.transport.flink.topics import check_topics
+from sentinel.transport.kafka.connection import Connection
+from sentinel.transport.kafka.topics import DECISIONS, check
 
 
 @pytest.fixture
@@ -344,3 +348,63 @@ def test_a_broker_whose_disk_is_full_loses_nothing_and_goes_on_once_there_is_roo
     log.write(Kind.DECIDED, 1, n, b"last")
     log.flush()
     log.close()
+
+
+def test_a_log_is_not_kept_among_decisions_as_json_and_nothing_is_made_beside_them(new_place):
+    place, settings = new_place
+    make(settings, place.decisions, 2, cleanup_policy="delete", message_timestamp_type="LogAppendTime", retention_ms="-1",
+         max_message_bytes=str(16 << 20))  # fmt: skip
+    other = Producer(dict(settings))
+    other.produce(place.decisions, b'{"transaction_id":"t1","decision":"approve"}', partition=1)
+    assert other.flush(60) == 0
+    assert_said("holds decisions as JSON", lambda: KafkaLog(place, settings))
+    assert place.standing not in admin_of(settings).list_topics(timeout=60).topics
+
+
+def test_decisions_as_json_are_not_written_to_the_topic_of_a_log(new_place):
+    place, settings = new_place
+    KafkaLog(place, settings).close()
+    with pytest.raises(StorageProblem, match=r"holds the records of a log.*set another SENTINEL_KAFKA_PREFIX"):
+        check(Connection(place.servers, place.prefix, settings), (DECISIONS,))
+    with pytest.raises(StorageProblem, match="holds the records of a log"):
+        check_topics({"bootstrap.servers": place.servers}, place.prefix, ("transactions", "decisions"))
+
+
+def test_the_size_is_not_known_and_how_far_it_reaches_back_is(new_place):
+    with closing(KafkaLog(*new_place)) as log:
+        assert log.sizes == (0, 0, 0)
+        for n in range(1, 6):
+            log.write(Kind.DECIDED, 1, n * 1_000, b"%d" % n)
+        log.flush()
+        assert log.sizes == (0, 0, 1_000)
+        with closing(KafkaLogReader(*new_place)) as reader:
+            assert_soon(lambda: reader.sizes == (0, 0, 1_000))
+            log.prune(4)
+            assert log.sizes == (0, 0, 4_000)
+            assert_soon(lambda: reader.sizes == (0, 0, 4_000))
+            assert_soon(lambda: (reader.first, reader.pruned_us) == (4, 4_000))
+
+
+def assert_soon(what):
+    until = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_log_of_files_whose_oldest_entries_are_gone_does_not_move_and_stays_as_it_is(new_place, tmp_path):
+    place, settings = new_place
+    with closing(FileLog(tmp_path / "log", 0, segment_bytes=1_024)) as files:
+        for n in range(30):
+            files.write(Kind.DECIDED, 1, n, b"%d" % n * 100)
+        files.prune(15)
+        first, end = files.first, files.durable
+    assert first > 1
+    with pytest.raises(
+        StorageProblem, match=r"oldest entries .* have left it, so it cannot move to Kafka; begin a fresh"
+    ):
+        HomeKafkaLog(tmp_path, place, None, 100)
+    with closing(FileLog(tmp_path / "log", 0)) as files:
+        assert (files.first, files.durable) == (first, end)
+    assert place.decisions not in admin_of(settings).list_topics(timeout=60).topics
+    assert place_in(tmp_path) is None

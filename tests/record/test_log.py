@@ -152,6 +152,14 @@ def test_the_chain_tells_two_histories_apart(new_log):
     assert one.at(2).chain == other.at(2).chain != third.at(2).chain
 
 
+def test_all_records_are_read_along_the_chain_from_a_position_on(log):
+    write(log, *(b"%d" % n * 100 for n in range(100)), rows=3)
+    assert [one.body for one in log.chained_from(1)] == [b"%d" % n * 100 for n in range(100)]
+    later = list(log.chained_from(151))
+    assert later[0].position <= 151
+    assert later[-1].position == 298
+
+
 def test_what_was_pruned_is_refused_and_the_rest_is_read(log):
     write(log, *(b"%d" % n * 200 for n in range(20)))
     log.prune(11)

@@ -22,11 +22,10 @@ def log_verify(home: Home = None, as_json: Json = False) -> None:
     A transaction that is whole and does not fit the schema of its model is named; it stops nothing.
     """
     from sentinel.commands.storage import odd_transactions
-    from sentinel.record.applied import log_folder
-    from sentinel.record.verify import verify
+    from sentinel.record.verify_home import verify_home
 
     settings = settings_of(home)
-    found = verify(log_folder(settings.home))
+    found = verify_home(settings.home)
     odd = [] if found.findings else odd_transactions(settings.home)
     lines = [f"[red]DAMAGED[/red] {one.segment}, position {one.position}: {one.problem}" for one in found.findings]
     lines += [
@@ -38,7 +37,8 @@ def log_verify(home: Home = None, as_json: Json = False) -> None:
         for one in odd
     ]
     lines.append(
-        f"{found.entries:,} entries from {found.first} to {found.end - 1} in {found.segments} segments, "
+        f"{found.entries:,} entries from {found.first} to {found.end - 1} in "
+        f"{f'{found.segments} segments' if found.segments else 'Kafka'}, "
         f"{found.bytes:,} bytes: {'damaged' if found.findings else 'whole'}"
     )
     parts = {name: [one._asdict() for one in getattr(found, name)] for name in ("findings", "losses")}

@@ -1,5 +1,6 @@
 """The command that sends transactions on."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ def send(
     source: Annotated[
         str, typer.Argument(help="A file, a folder or pattern of them, s3://bucket/key, or `simulator`.")
     ],
-    to: Annotated[str, typer.Option("--to", help="http://host:port of a server, or `kafka` [$SENTINEL_KAFKA].")],
+    to: Annotated[str, typer.Option("--to", help="http(s)://host:port of a server, or `kafka` [$SENTINEL_KAFKA].")],
     detector: DetectorName = "payments",
     rate: Annotated[float | None, typer.Option("--rate", help="Rows a second [as fast as they are taken].")] = None,
     outcomes: Annotated[
@@ -27,6 +28,9 @@ def send(
     ] = 120.0,
     transactions: Annotated[int, typer.Option("--transactions", "-n", help="How many to simulate.")] = 10_000,
     seed: Annotated[int, typer.Option("--seed", help="Of the simulator.")] = 42,
+    ca: Annotated[
+        Path | None, typer.Option("--ca", help="For https://: PEM file of the authority [those of the system].")
+    ] = None,
     home: Home = None,
     as_json: Json = False,
     *,
@@ -41,7 +45,7 @@ def send(
     from sentinel.commands.sending.send import Asked
     from sentinel.commands.sending.send import send as send_all
 
-    asked = Asked(source, to, detector, rate, outcomes, again, patience, transactions, seed)
+    asked = Asked(source, to, detector, rate, outcomes, again, patience, transactions, seed, ca)
     with stages() as stage:
         sent = send_all(settings_of(home), asked, reading, stage)
     lines = [f"{sent.new:,} new, {sent.repeated:,} repeated, {sent.refused:,} refused, in {sent.seconds:.1f} s"]

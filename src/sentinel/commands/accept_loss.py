@@ -14,6 +14,7 @@ from sentinel.record.damage import Damage
 from sentinel.record.disk import RealDisk
 from sentinel.record.file_log import FileLog
 from sentinel.record.home_log import Seen, furthest, is_gone, seen_in
+from sentinel.record.kafka.place import place_in
 from sentinel.record.lock import WriterLock
 from sentinel.record.log import Kind
 from sentinel.record.log_reader import naming_faults
@@ -38,6 +39,11 @@ def loss_at(settings: Settings, position: int) -> Iterator[FoundLoss]:
     folder = log_folder(settings.home)
     if not settings.home.exists():
         raise StorageProblem(f"there is no home folder {settings.home}; is that the right --home?")
+    if (place := place_in(settings.home)) is not None:
+        raise StorageProblem(
+            f"the log of {settings.home} is {place.spoken}, of which nothing can be given up: put the topic back from "
+            "a copy, or begin another log with another SENTINEL_KAFKA_PREFIX and a fresh --home"
+        )
     with naming_faults(folder, "opened"):
         lock = WriterLock.take(folder)
     try:

@@ -36,10 +36,10 @@ from sentinel.events.times import iso
 from sentinel.model.bundle import Manifest
 from sentinel.model.registry import Registry
 from sentinel.model.signing import signer
-from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.applied import HomeDeployment
 from sentinel.record.entries import RevokedRow, revoked_rows
+from sentinel.record.home_reader import open_log
 from sentinel.record.log import Follower, Kind
-from sentinel.record.log_reader import FileLogReader
 from sentinel.review.average_precision import average_precision
 from sentinel.simulate.payments import simulate_all
 from sentinel.train.figures.evaluate import recall_at_fpr
@@ -283,7 +283,7 @@ async def _stream(settings: Settings, live: Traffic, view: View, rate: float, se
 
 async def _watch_revocations(home: Path, view: View) -> None:
     """Tell the view what `sentinel outcomes revoke` takes back."""
-    with contextlib.closing(FileLogReader(log_folder(home))) as log:
+    with contextlib.closing(open_log(home)) as log:
         follower = Follower(log, log.durable)
         while True:
             for record in follower.next():

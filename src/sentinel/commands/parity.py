@@ -30,11 +30,11 @@ from sentinel.learner import XGBoost
 from sentinel.model.bundle import Bundle, load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.model_call import OVERLOADED
-from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.applied import HomeDeployment
 from sentinel.record.entries import ContextRow, DecisionRow, OutcomeRow, context_rows, decision_rows
 from sentinel.record.entries import outcome_rows as stored_outcomes
+from sentinel.record.home_reader import open_log
 from sentinel.record.log import Follower, Kind
-from sentinel.record.log_reader import FileLogReader
 from sentinel.train.pipeline import train
 from sentinel.transport.client import Client, Unreachable
 
@@ -247,7 +247,7 @@ def _offline_events(
 
 def _taken(home: Path) -> list[_Row]:
     """What the log holds, in its order."""
-    log = FileLogReader(log_folder(home))
+    log = open_log(home)
     taken: list[_Row] = []
     for page in Follower(log, 0).rest():
         for record in page:

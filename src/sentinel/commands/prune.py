@@ -15,6 +15,7 @@ from sentinel.events.times import clock_us, duration_us
 from sentinel.record.applied import log_folder
 from sentinel.record.file_log import FileLog
 from sentinel.record.home_log import HomeLog
+from sentinel.record.kafka.place import place_in
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.pruning import Outlook, Pruned, Pruner, Retention
 from sentinel.record.views.place import ViewPlace
@@ -28,6 +29,7 @@ def prune_log(settings: Settings, keep: str | None, archive: Path | None) -> Pru
 
     What leaves is copied to `archive` before (SENTINEL_ARCHIVE).
     """
+    _refuse_in_kafka(settings)
     removed = size = 0
     for step in _steps(settings, keep, archive):
         removed, size = removed + step.removed, size + step.removed_bytes
@@ -36,6 +38,7 @@ def prune_log(settings: Settings, keep: str | None, archive: Path | None) -> Pru
 
 def look_at_log(settings: Settings, keep: str | None) -> Pruned:
     """What `prune_log` would remove now. Raises SentinelError."""
+    _refuse_in_kafka(settings)
     retention = _retention(settings, keep, None)
     said = ask_owner(settings, "/admin/log/prune", _body(keep, None) | {"dry_run": True}, _PATIENCE_S)
     if said is not None:
@@ -65,6 +68,15 @@ def _steps(settings: Settings, keep: str | None, archive: Path | None) -> Iterat
             yield step
         if log.first != first:  # only now: an entry before it would keep the newest segment
             note_in_log(log, "log prune", "", {"first": first}, {"first": log.first})
+
+
+def _refuse_in_kafka(settings: Settings) -> None:
+    place = place_in(settings.home)
+    if place is not None:
+        raise InvalidDefinition(
+            f"the log of {settings.home} is {place.spoken}: Kafka removes its entries by their age; set retention.ms "
+            "of the topic"
+        )
 
 
 def _view(settings: Settings) -> ViewPlace:

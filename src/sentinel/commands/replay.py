@@ -21,12 +21,11 @@ from sentinel.model.bundle import Bundle, load_bundle, read_explainer, read_mani
 from sentinel.model.reasons import Explanation
 from sentinel.policy.holdout import Holdout
 from sentinel.policy.thresholds import ACTIONS, Action, Thresholds
-from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.applied import HomeDeployment
 from sentinel.record.entries import Decider, DecisionRow, decided_in, decision_rows
 from sentinel.record.erasure import personal_in
 from sentinel.record.home_reader import open_log
 from sentinel.record.log import Follower, Kind, Record
-from sentinel.record.log_reader import FileLogReader
 from sentinel.record.reasons import reasons_in
 from sentinel.record.subjects import SubjectKeys
 
@@ -127,7 +126,7 @@ def stored_why(home: Path, row: DecisionRow) -> tuple[int, Explanation] | None:
 
 
 def _newest_decision(settings: Settings, transaction_id: str) -> DecisionRow:
-    with closing(FileLogReader(log_folder(settings.home))) as log:
+    with closing(open_log(settings.home)) as log:
         named, found = transaction_id.encode(errors="surrogatepass"), None
         for record in log.chained_from(log.first):
             if record.kind == Kind.DECIDED and named in record.body and transaction_id in decided_in(record).ids:
@@ -144,7 +143,7 @@ def replay_all(settings: Settings, since: str | None, most: int | None, stage: S
     """
     replay, total, differing, impossible = _Replay(settings), 0, 0, 0
     first: list[Receipt] = []
-    with closing(FileLogReader(log_folder(settings.home))) as log:
+    with closing(open_log(settings.home)) as log:
         begin = log.first if since is None else log.first_after(instant_us(since) - 1)
         end = log.durable
         for rows in _pages(islice(_decisions(log.chained_from(begin), begin), most)):

@@ -14,9 +14,9 @@ from sentinel.events.times import clock_us
 from sentinel.record.applied import log_folder
 from sentinel.record.entries import OutcomeRow
 from sentinel.record.home_log import HomeLog
+from sentinel.record.home_reader import open_log
 from sentinel.record.ids import IdIndex
 from sentinel.record.journal import Journal
-from sentinel.record.log_reader import FileLogReader
 from sentinel.record.revoking import Step, TakenBack, revoke_step, taken_back
 from sentinel.transport.http.revocations import RevokeBody, revocation_of
 
@@ -63,7 +63,7 @@ def _steps(settings: Settings, asked: RevokeBody) -> Iterator[Step]:
 def _steps_here(settings: Settings, asked: RevokeBody) -> Iterator[Step]:
     """The next server takes it from the log, as it takes everything."""
     folder = log_folder(settings.home)
-    with closing(FileLogReader(folder)):
+    with closing(open_log(settings.home)):
         pass  # a folder without a log is not made one
     with (
         closing(HomeLog.open(folder, clock_us())) as log,

@@ -16,7 +16,8 @@ from sentinel.errors import SentinelError
 
 _PATIENCE_S = 240.0  # the first start of an installation compiles the kernel
 _OF_ANOTHER = (
-    "MODELS", "TRUSTED_KEYS_FILE", "TLS_CERTIFICATE", "TLS_KEY", "WORKERS", "ARCHIVE", "LOG_TO", "OTLP_ENDPOINT",
+    "MODELS", "TRUSTED_KEYS_FILE", "TLS_CERTIFICATE", "TLS_KEY", "WORKERS", "ARCHIVE", "LOG", "LOG_TO", "OTLP_ENDPOINT",
+    "TRANSACTIONS_TO",
 )  # fmt: skip
 _straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not know our own server
 

@@ -15,9 +15,9 @@ from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.events.times import iso
 from sentinel.model.bundle import read_manifest
 from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.home_reader import open_log
 from sentinel.record.lock import owner_of
 from sentinel.record.log import Follower
-from sentinel.record.log_reader import FileLogReader
 from sentinel.record.online.follower import OnlineFollower, open_follower
 from sentinel.record.online.place import open_online
 from sentinel.record.online.rows import key_views_of
@@ -33,7 +33,7 @@ _PAUSE_S = 0.1
 def rebuild_views(settings: Settings, stage: Stage) -> Counts:
     """Delete the view and derive it anew from the log, or have the server that runs do so. What it holds then."""
     folder, place = log_folder(settings.home), ViewPlace(settings.home, settings.database_url)
-    with closing(FileLogReader(folder)) as log:
+    with closing(open_log(settings.home)) as log:
         place.rebuild()
         with closing(place.open()) as view:
             is_owned = owner_of(folder) is not None
@@ -53,7 +53,7 @@ def rebuild_online(settings: Settings, stage: Stage) -> int:
         raise InvalidDefinition("there is no online view: set SENTINEL_REDIS_URL")
     manifest = read_manifest(registry.path(HomeDeployment(settings.home).champion()))
     store = open_online(settings.home, manifest.detector, url)
-    with closing(store), closing(FileLogReader(folder)) as log:
+    with closing(store), closing(open_log(settings.home)) as log:
         store.clear([view.keys for view in key_views_of(manifest.plan)])
         end = log.durable
         if owner_of(folder) is None:
@@ -97,7 +97,7 @@ def view_status(settings: Settings, most_repeated: int = 20) -> ViewStatus:
     """How the view of the home is. Raises StorageProblem when log or view cannot be read."""
     with (
         closing(ViewPlace(settings.home, settings.database_url)) as place,
-        closing(FileLogReader(log_folder(settings.home))) as log,
+        closing(open_log(settings.home)) as log,
         closing(place.open()) as view,
     ):
         at = view.position
@@ -117,7 +117,7 @@ def upgrade_views(settings: Settings) -> list[str]:
 def odd_transactions(home: Path) -> list[Odd]:
     """The transactions of the log that do not fit the schema of their model, `MOST` at most. Reads all of the log."""
     schemas = schemas_of(home)
-    with closing(FileLogReader(log_folder(home))) as log:
+    with closing(open_log(home)) as log:
         pages = Follower(log, log.first).rest()
         return list(islice((odd for page in pages for odd in odd_in(page, schemas)), MOST))
 

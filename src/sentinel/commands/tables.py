@@ -13,8 +13,8 @@ from sentinel.events.reference_tables.versions import Tables
 from sentinel.events.schema import Schema
 from sentinel.events.times import clock_us, instant_us, iso
 from sentinel.model.bundle import read_manifest
-from sentinel.record.applied import HomeDeployment, log_folder
-from sentinel.record.log_reader import FileLogReader
+from sentinel.record.applied import HomeDeployment
+from sentinel.record.home_reader import open_log
 from sentinel.record.snapshots import Snapshots
 from sentinel.record.table_state import TableState
 
@@ -50,5 +50,5 @@ def schema_of(settings: Settings, name: str | None) -> Schema:
 
 def tables_in(settings: Settings) -> Tables:
     """The tables as they are by the log."""
-    with closing(FileLogReader(log_folder(settings.home))) as log:
+    with closing(open_log(settings.home)) as log:
         return TableState.of(log, Snapshots(settings.snapshots)).tables

@@ -17,8 +17,7 @@ from sentinel.policy.costs import Costs
 from sentinel.policy.policies import AnyPolicy
 from sentinel.policy.score_curve import Consequences, ScoreCurve
 from sentinel.policy.thresholds import Action, Thresholds
-from sentinel.record.applied import log_folder
-from sentinel.record.log_reader import FileLogReader
+from sentinel.record.home_reader import open_log
 from sentinel.review.past_scores import Beside, PastScores, past_scores
 from sentinel.review.what_if import WhatIf, what_if
 
@@ -178,7 +177,7 @@ def past_of(
     if until <= since:
         raise InvalidDefinition(f"--to ({period.until}) must be later than --from ({period.since})")
     delay_us = None if period.label_delay is None else duration_us(period.label_delay)
-    with closing(FileLogReader(log_folder(settings.home))) as log, stages() as stage:
+    with closing(open_log(settings.home)) as log, stages() as stage:
         told: Callable[[int, int], None] = lambda done, of: stage("entries", done, of)  # noqa: E731
         past = past_scores(log, manifest.version, manifest.plan.schema, (since, until), told, beside)
     if delay_us is not None:

@@ -17,7 +17,7 @@ from sentinel.record import audit
 from sentinel.record.audit import AuditPage, By, append_change, audit_page, differences
 from sentinel.record.file_log import FileLog
 from sentinel.record.home_log import HomeLog
-from sentinel.record.home_reader import open_log
+from sentinel.record.home_reader import has_log, open_log
 from sentinel.record.log import Kind, Log, LogReader
 
 NAME = "applied"
@@ -77,7 +77,7 @@ class HomeDeployment:
     def read(self) -> Deployment:
         """What is in force; little work while nothing is new. Raises BundleProblem, StorageProblem."""
         if self._reader is None:
-            if not self._folder.exists():
+            if not has_log(self._folder.parent):
                 return Deployment()
             self._reader = open_log(self._folder.parent)
         end = self._reader.durable
@@ -136,7 +136,7 @@ class HomeDeployment:
 
     def audit(self, limit: int, cursor: int = 0) -> AuditPage:
         """A page of the audit; see `audit_page`. It is empty while there is no log."""
-        if not self._folder.exists():
+        if not has_log(self._folder.parent):
             return AuditPage([], None)
         with closing(open_log(self._folder.parent)) as log:
             return audit_page(log, limit, cursor)

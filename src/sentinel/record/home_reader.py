@@ -9,6 +9,11 @@ from sentinel.record.log import LogReader
 from sentinel.record.log_reader import FileLogReader
 
 
+def has_log(home: Path) -> bool:
+    """Whether a home folder has a log, wherever that is. Raises StorageProblem when that cannot be read."""
+    return (home / "log").exists() or place_in(home) is not None
+
+
 def open_log(home: Path) -> LogReader:
     """The log of a home folder, in its files or in Kafka. Raises StorageProblem when there is none."""
     place = place_in(home)

@@ -39,6 +39,7 @@ from sentinel.record.subjects import SubjectKeys
 
 _HELD_OUT = "held out"
 _REMEMBERED = 64  # records: repeats tend to fall into the same records
+_MOST_BROUGHT = 64 << 20  # bytes of records
 _Entries: TypeAlias = Decided | Outcomes | Revoked | ContextEvents | Reasons
 
 
@@ -64,6 +65,8 @@ class Journal:
         self.subjects = subjects
         self._unmatched: dict[str, int] = {}
         self._remembered: tuple[tuple[Record, _Entries | None], ...] = ()
+        self._brought: dict[int, tuple[Record, _Entries | None]] = {}
+        self._brought_bytes = 0
 
     def close(self) -> None:
         """Release the index and the subjects' keys; the log is its opener's."""
@@ -152,6 +155,23 @@ class Journal:
         """Note that this state is kept: what its history holds, and every entry from `begin` on."""
         body = body_of(Activation(state_id, begin))
         self.log.write(Kind.ACTIVATION, 1, now_us, body, standing=f"activation:{state_id}")
+
+    def far(self, keys: NDArray[np.uint64]) -> list[int]:
+        """The positions of entries with these keys that the log has not at hand, and that were not brought yet."""
+        begin, brought = self.log.at_hand, self._brought
+        return [one for one in self._ids.find(keys) if one < begin and one not in brought]
+
+    def bring(self, positions: Sequence[int]) -> None:
+        """Read the entries at these positions, so that they are at hand for a while; from one thread that may wait.
+
+        Raises StorageProblem.
+        """
+        for position in positions:
+            record = self.log.at(position)
+            self._brought[position] = record, _entries_in(record)
+            self._brought_bytes += len(record.body)
+            while self._brought_bytes > _MOST_BROUGHT and (oldest := next(iter(self._brought))) != position:
+                self._brought_bytes -= len(self._brought.pop(oldest)[0].body)
 
     def find(self, transaction_ids: Sequence[str], hashes: NDArray[np.uint64]) -> dict[str, DecisionRow]:
         """The stored decisions among these ids, by id; `hashes` (n,) are those of the ids."""
@@ -262,6 +282,8 @@ class Journal:
 
         Repeats tend to fall into the same records, so some are remembered.
         """
+        if (brought := self._brought.get(position)) is not None:
+            return brought
         for record, entries in self._remembered:
             if record.position <= position < record.position + record.rows:
                 return record, entries

@@ -79,6 +79,16 @@ class LogReader(Protocol):
         written, and StorageProblem for positions that are no longer kept.
         """
 
+    @property
+    def at_hand(self) -> int:
+        """Entries from this position on are read without waiting for another machine; 0 where all are."""
+
+    def chained_from(self, position: int) -> Iterator[Record]:
+        """The records from one that does not begin behind `position` on, each of which continues the chain.
+
+        So each is as it was written, even where someone has put a right checksum to other bytes. Raises LogDamaged.
+        """
+
     def at(self, position: int) -> Record:
         """The record that holds the entry at this position; LogDamaged, or StorageProblem when there is none."""
 

@@ -73,6 +73,11 @@ class FileLogReader:
         """Every entry before this position is durable."""
         return self._end.durable
 
+    @property
+    def at_hand(self) -> int:
+        """All are on this machine."""
+        return 0
+
     def read(self, position: int, limit: int) -> list[Record]:
         """The records from the one that holds `position` on; `limit` entries or some more."""
         records, rows = [], 0
@@ -91,10 +96,7 @@ class FileLogReader:
         raise StorageProblem(f"position {position} is not in the log yet; it ends before {self.durable}")
 
     def chained_from(self, position: int) -> Iterator[Record]:
-        """The records from the beginning of the segment with this position on, each of which continues the chain.
-
-        So each is as it was written, even where someone has put a right checksum to other bytes. Raises LogDamaged.
-        """
+        """The records from the beginning of the segment with this position on, each of which continues the chain."""
         with naming_faults(self._folder, "read"):
             end = self.durable
             base, before = self._segment_of(position)[0], None

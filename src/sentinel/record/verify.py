@@ -15,7 +15,7 @@ from sentinel.record.segment import bases_in, chain_behind, chained, damaged, se
 
 
 class Finding(NamedTuple):
-    """What is wrong in a segment, and the first position that cannot be trusted."""
+    """What is wrong in a segment, or a topic, and the first position that cannot be trusted."""
 
     segment: str
     position: int
@@ -25,7 +25,8 @@ class Finding(NamedTuple):
 class Verified(NamedTuple):
     """What was read: the entries from position `first` up to `end`; nothing is wrong when there are no findings.
 
-    `losses` are entries that an operator has given up.
+    `losses` are entries that an operator has given up. A log in Kafka has no segments, and the bytes are those of its
+    entries.
     """
 
     segments: int

@@ -1,12 +1,20 @@
 """The worker: what is read in a turn of the event loop is decided at its end, and answered once it is durable."""
 
 import logging
+import operator
 import time
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sentinel.errors import Overloaded
+from sentinel.events.columns import hash_texts
+from sentinel.record.entries import context_keys, outcome_keys
 from sentinel.record.log import Log
 from sentinel.serve.engine import Engine
+from sentinel.serve.far_entries import FarEntries
 from sentinel.serve.queue import LONG_TURN_NS, Request, rows_of
 from sentinel.serve.running_engine import RunningEngine, refuse
 
@@ -33,6 +41,7 @@ class Worker(RunningEngine):
         self.is_behind = False
         """What is read now may have lain unread for a while."""
 
+        self.far = FarEntries(most_waiting)
         self._turn_is_due = False
         self._turn_began_ns = self._decided_ns = 0
         self._most_read = min(MOST_READ, most_waiting // 2)
@@ -42,6 +51,7 @@ class Worker(RunningEngine):
     def stop(self) -> None:
         """Answer what has arrived. Call it from another thread than the loop's."""
         self._opener.stop()
+        self.far.stop()
         engine = self._in_loop(self._end).result()
         self._wait_until_answered()
         if engine is not None:
@@ -56,6 +66,11 @@ class Worker(RunningEngine):
         Raises NotReady, Overloaded.
         """
         engine = self.ready_engine()
+        if not self.far.hold(engine.journal, lambda: _ids_of(engine, request), request, self._put):
+            self._put(request)
+
+    def _put(self, request: Request) -> None:
+        engine = self.ready_engine()
         self.queue.put(request)
         self._begin_turn()
         self._unsorted += len(request.events)
@@ -66,12 +81,22 @@ class Worker(RunningEngine):
 
     def put_outcomes(self, request: Request) -> None:
         """Have outcomes recorded; the rest is as with `put`."""
+        journal = self.ready_engine().journal
+        if not self.far.hold(journal, lambda: _told_of(request), request, self._put_outcomes):
+            self._put_outcomes(request)
+
+    def _put_outcomes(self, request: Request) -> None:
         self.ready_engine()
         self.queue.put_outcomes(request)
         self._begin_turn()
 
     def put_events(self, request: Request) -> None:
         """Have context events recorded, before the transactions of the same turn; the rest is as with `put`."""
+        journal = self.ready_engine().journal
+        if not self.far.hold(journal, lambda: _events_of(request), request, self._put_events):
+            self._put_events(request)
+
+    def _put_events(self, request: Request) -> None:
         self.ready_engine()
         self.queue.put_events(request)
         self._begin_turn()
@@ -162,3 +187,21 @@ class Worker(RunningEngine):
             self._learn()
         engine, self.engine = self.engine, None
         return engine
+
+
+def _ids_of(engine: Engine, request: Request) -> NDArray[np.uint64]:
+    """The keys by which decisions of these transactions are found."""
+    return hash_texts(list(map(operator.attrgetter(engine.schema.id), request.events)))
+
+
+def _told_of(request: Request) -> NDArray[np.uint64]:
+    """The keys of the decisions, and of the outcomes, of the transactions that these outcomes tell of."""
+    events: Any = request.events
+    hashes = hash_texts([one.transaction_id for one in events])
+    return np.concatenate([hashes, outcome_keys(hashes)])
+
+
+def _events_of(request: Request) -> NDArray[np.uint64]:
+    """The keys of these context events."""
+    reports: Any = request.events
+    return context_keys(hash_texts([one.event.event_id for one in reports]))

@@ -1,6 +1,7 @@
 """A client of the HTTP API: keep-alive connections that post JSON. The demo, the proofs and the benchmarks use it."""
 
 import asyncio
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from sentinel.errors import SentinelError
 
 Answer: TypeAlias = tuple[int, bytes, int]
 """The status, the body and the nanoseconds from the last byte sent to the last byte received."""
+
+_LOOKS, _LOOK_S = 500, 0.01  # at the end
 
 
 class Unreachable(SentinelError):
@@ -87,10 +90,15 @@ def request_bytes(
 
 
 class Client:
-    """A pool of connections to one server, each request with the key. Raises Unreachable when a connection breaks."""
+    """A pool of connections to one server, each request with the key. Raises Unreachable when a connection breaks.
 
-    def __init__(self, host: str, port: int, connections: int, key: str | None = None) -> None:
-        self._address = (host, port)
+    With `tls` they are secured, and the server has to show a certificate of that host.
+    """
+
+    def __init__(
+        self, host: str, port: int, connections: int, key: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._address, self._tls = (host, port), tls
         self._host = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._key = key
         self._size = connections
@@ -103,7 +111,9 @@ class Client:
         loop = asyncio.get_running_loop()
         for _ in range(self._size):
             try:
-                _, connection = await loop.create_connection(lambda: Connection(self._take, self._lost), *self._address)
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self._take, self._lost), *self._address, ssl=self._tls
+                )
             except OSError as error:
                 raise Unreachable(f"no server at {self._address[0]}:{self._address[1]} ({error})") from error
             self._connections.append(connection)
@@ -116,6 +126,10 @@ class Client:
     ) -> None:
         for connection in self._connections:
             connection.close()
+        for _ in range(_LOOKS):  # a secured one ends once the server has heard so
+            if self._alive <= 0 or self._tls is None:
+                return
+            await asyncio.sleep(_LOOK_S)
 
     async def post(self, path: str, body: bytes, media: str = "application/json") -> Answer:
         """Status, body and latency in nanoseconds of one POST; waits for a free connection."""

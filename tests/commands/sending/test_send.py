@@ -10,15 +10,19 @@ from contextlib import closing
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import msgspec
 import obstore
 import polars as pl
 import pytest
+import trustme
+from confluent_kafka import Consumer, TopicPartition
 
 from sentinel.commands.sending.position import path_of
 from sentinel.commands.sending.send import Asked, send
 from sentinel.commands.sending.targets import HttpTarget, SendingStopped
-from sentinel.commands.server_process import ServerProcess, free_port
+from sentinel.commands.server_process import ServerProcess, free_port, port_is_free
 from sentinel.config import Settings
+from sentinel.detectors import load_detector
 from sentinel.errors import DataProblem, InvalidDefinition, StorageProblem
 from sentinel.events.reading import Reading
 from sentinel.model.s3_models import open_bucket
@@ -26,6 +30,8 @@ from sentinel.record.applied import log_folder
 from sentinel.record.entries import decision_rows, outcome_rows
 from sentinel.record.log import Follower, Kind
 from sentinel.record.log_reader import FileLogReader
+from sentinel.transport.kafka.connection import Connection
+from sentinel.transport.kafka.topics import TRANSACTIONS, create
 
 HOST = "127.0.0.1"
 
@@ -141,7 +147,7 @@ def test_a_rate_is_kept_to(sending, file):
 def test_what_cannot_be_sent_is_told(sending, tmp_path, server):
     with pytest.raises(DataProblem, match="no such file"):
         sending(tmp_path / "nothing.csv")
-    for to in ("https://example.org", "localhost:8000", "kafka://x"):
+    for to in ("ftp://example.org", "localhost:8000", "kafka://x"):
         with pytest.raises(InvalidDefinition, match="write http://host:port"):
             sending(to=to)
     with pytest.raises(InvalidDefinition, match="--rate must be above 0"):
@@ -216,3 +222,75 @@ def test_a_busy_server_is_asked_again_after_longer_pauses_and_only_for_what_it_d
     assert [one.what for one in fates] == ["new"] * 10
     assert Busy.asked == [10, 10, 10, 5]
     assert pauses == [0.1, 0.2, 0.1]
+
+
+class Secure(ServerProcess):
+    """It speaks TLS, so a readiness call over plain HTTP would never be answered."""
+
+    def _is_ready(self):
+        return not port_is_free(self.host, self.port)
+
+
+@pytest.fixture(scope="module")
+def secure(shop_home, tmp_path_factory):
+    """A server that speaks TLS and wants a key; the file of its authority."""
+    folder = tmp_path_factory.mktemp("secure")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    issued = authority.issue_cert(HOST)
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    (folder / "server.pem").write_bytes(b"".join(one.bytes() for one in issued.cert_chain_pems))
+    given = {"SENTINEL_TLS_CERTIFICATE": folder / "server.pem", "SENTINEL_TLS_KEY": folder / "key.pem",
+             "SENTINEL_AUTH": "required", "SENTINEL_ADMIN_KEY": "k" * 46}  # fmt: skip
+    home = shutil.copytree(shop_home, folder / "home")
+    found = Secure(home, HOST, free_port(HOST), environment={name: str(one) for name, one in given.items()})
+    found.start()
+    yield found, folder / "ca.pem"
+    found.stop()
+
+
+def test_a_server_that_speaks_tls_and_wants_a_key_is_sent_to(secure, file, shop_detector, tmp_path):
+    server, ca = secure
+    asked = Asked(str(file), f"https://{HOST}:{server.port}", shop_detector, ca=ca)
+    told = send(Settings(home=tmp_path / "own", key="k" * 46), asked, Reading(), lambda *_: None)
+    assert (told.new, told.repeated) == (900, 0)
+    with pytest.raises(SendingStopped, match=r"answered 40[13]"):
+        send(Settings(home=tmp_path / "other", key="w" * 46), asked, Reading(), lambda *_: None)
+    of_nobody = Asked(str(file), asked.to, shop_detector)
+    with pytest.raises(SendingStopped, match=r"certificate verify failed.*--ca names the certificate"):
+        send(Settings(home=tmp_path / "third", key="k" * 46), of_nobody, Reading(), lambda *_: None)
+
+
+def test_a_file_of_an_authority_that_cannot_be_used_is_told(file, shop_detector, tmp_path):
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for to, ca, said in (
+        (f"https://{HOST}:1", tmp_path / "ca.pem", "give a PEM file"),
+        (f"https://{HOST}:1", tmp_path / "none.pem", "give a PEM file"),
+        (f"http://{HOST}:1", tmp_path / "ca.pem", "--ca is for https://"),
+        ("kafka", tmp_path / "ca.pem", "set SENTINEL_KAFKA_SSL_CA_LOCATION"),
+    ):
+        with pytest.raises(InvalidDefinition, match=said):
+            send(Settings(home=tmp_path), Asked(str(file), to, shop_detector, ca=ca), Reading(), lambda *_: None)
+
+
+def test_what_the_simulator_makes_is_sent_to_kafka_in_the_order_of_its_times(service, tmp_path):
+    servers, prefix = service("kafka").environment["SENTINEL_KAFKA"], f"t{secrets.token_hex(4)}-"
+    create(Connection.of(servers, prefix, {}), (TRANSACTIONS,), 1, -1, 7 * 86_400_000)
+    settings = Settings(home=tmp_path, kafka=servers, kafka_prefix=prefix)
+    asked = Asked("simulator", "kafka", "payments", transactions=400, seed=3)
+    assert send(settings, asked, Reading(), lambda *_: None).new == 400
+    assert send(settings, asked, Reading(), lambda *_: None).earlier == 400
+    other = msgspec.structs.replace(asked, seed=4)
+    assert send(settings, other, Reading(), lambda *_: None).new == 400
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": prefix, "enable.auto.commit": False})
+    consumer.assign([TopicPartition(f"{prefix}transactions", 0, 0)])
+    found, schema = [], load_detector("payments").schema
+    while len(found) < 800:
+        message = consumer.poll(60)
+        assert message is not None
+        found.append(schema.decode(message.value()))
+        assert message.key().decode() == getattr(found[-1], schema.keys[0])
+    consumer.close()
+    times = [getattr(one, schema.time) for one in found]
+    assert times[:400] == sorted(times[:400])
+    assert times[400:] == sorted(times[400:])

@@ -30,10 +30,10 @@ from sentinel.events.times import FARTHEST_AHEAD_US, clock_us
 from sentinel.model.bundle import read_manifest
 from sentinel.record.applied import HomeDeployment, by_this_user, log_folder
 from sentinel.record.home_log import HomeLog
+from sentinel.record.home_reader import open_log
 from sentinel.record.ids import IdIndex
 from sentinel.record.journal import Journal
 from sentinel.record.lock import owner_of
-from sentinel.record.log_reader import FileLogReader
 from sentinel.serve.batch import Answered, Arrivals
 from sentinel.serve.learn import new_outcomes_in, record
 from sentinel.transport.http.imports import BATCH_FORM, MOST_AT_ONCE, ImportBody, Imported, Learn, import_here
@@ -85,7 +85,7 @@ def import_outcomes(settings: Settings, asked: Asked, reading: Reading, stage: S
     disputes = list(disputes_in(asked.file, schema, fields, stages_of(asked.stages), reading, latest_us))
     matcher = Matcher(reader, fields, asked.days)
     matcher.want(one for one in disputes if not one.wrong)
-    with closing(FileLogReader(log_folder(settings.home))) as log:
+    with closing(open_log(settings.home)) as log:
         begin, end = log.first, log.durable
         matcher.look(records_of(log, begin, end, lambda done: stage("decisions", done, end - begin)))
     found = verdicts(disputes, matcher.decisions, _namer(reader, schema) if fields == [schema.id] else None)

@@ -12,6 +12,7 @@ from sentinel.commands.doctor import dependencies, home, machine
 from sentinel.config import Settings
 from sentinel.errors import SentinelError
 from sentinel.homes import Place, homes_in
+from sentinel.record.kafka.place import place_in
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -43,6 +44,7 @@ DEPENDENCIES: tuple[tuple[str, str, Check], ...] = (
     ("PostgreSQL", "database_url", dependencies.postgres),
     ("Redis", "redis_url", dependencies.redis),
     ("S3", "models", dependencies.s3),
+    ("Kafka", "kafka", dependencies.kafka),
 )
 """What is reached where the setting of this name is given; one more dependency is one more line."""
 
@@ -54,6 +56,11 @@ OF_HOME: tuple[tuple[str, Check], ...] = (
     ("view", home.view),
     ("online view", home.online),
     ("hash key", home.hash_key),
+)
+
+OF_TOPICS: tuple[tuple[str, Check], ...] = (
+    ("topics", dependencies.kafka_topics),
+    ("read from Kafka", dependencies.kafka_lag),
 )
 
 
@@ -78,6 +85,8 @@ def examine(settings: Settings) -> list[Finding]:
 def _of_home(place: Place, settings: Settings) -> list[Finding]:
     """The checks of one detector's home; the keys are the tenant's."""
     checks = OF_HOME if place.detector else (("keys", home.keys), *OF_HOME)
+    if settings.kafka is not None and (place == Place() or place_in(settings.home) is not None):
+        checks = (*checks, *OF_TOPICS)
     named = f" of {place}" if place != Place() else ""
     return [_found(f"{what}{named}", check, settings) for what, check in checks]
 

@@ -2,7 +2,9 @@
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import closing
+from importlib import import_module
 
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition
@@ -18,7 +20,7 @@ def postgres(settings: Settings) -> tuple[bool, str, bool]:
     begun_s = time.time()
     with closing(ViewPlace(settings.home, settings.database_url)) as place:
         version, clock_s = place.exercise()
-    return _answered(f"PostgreSQL {version}", begun_s, clock_s)
+    return answered(f"PostgreSQL {version}", begun_s, clock_s)
 
 
 def redis(settings: Settings) -> tuple[bool, str, bool]:
@@ -27,7 +29,29 @@ def redis(settings: Settings) -> tuple[bool, str, bool]:
     begun_s = time.time()
     with closing(open_online(settings.home, "doctor", settings.redis_url)) as store:
         version, clock_s = store.exercise()
-    return _answered(f"{store.name}, version {version}", begun_s, clock_s)
+    return answered(f"{store.name}, version {version}", begun_s, clock_s)
+
+
+def kafka(settings: Settings) -> tuple[bool, str, bool]:
+    """The brokers of the streams, or of the log."""
+    return _of_kafka("broker")(settings)
+
+
+def kafka_topics(settings: Settings) -> tuple[bool, str, bool]:
+    """The topics of a home in Kafka."""
+    return _of_kafka("topics")(settings)
+
+
+def kafka_lag(settings: Settings) -> tuple[bool, str, bool]:
+    """What of them is still to be read."""
+    return _of_kafka("lag")(settings)
+
+
+def _of_kafka(check: str) -> Callable[[Settings], tuple[bool, str, bool]]:
+    """A check of Kafka, whose library only who has brokers needs. Raises InvalidDefinition."""
+    of_kafka = import_module("sentinel.commands.doctor.kafka")
+    found: Callable[[Settings], tuple[bool, str, bool]] = getattr(of_kafka, check)
+    return found
 
 
 def s3(settings: Settings) -> tuple[bool, str]:
@@ -43,7 +67,7 @@ def s3(settings: Settings) -> tuple[bool, str]:
     return True, f"{store.at}: written and read back in {(time.time() - begun_s) * 1e3:.1f} ms"
 
 
-def _answered(what: str, begun_s: float, clock_s: float) -> tuple[bool, str, bool]:
+def answered(what: str, begun_s: float, clock_s: float) -> tuple[bool, str, bool]:
     """A clock that differs breaks nothing here; what is told in two places is hard to compare then."""
     ended_s = time.time()
     skew_s = max(begun_s - clock_s, clock_s - ended_s, 0.0)

@@ -8,16 +8,16 @@ from sentinel.commands.storage import view_status
 from sentinel.config import Settings, age_us
 from sentinel.events.times import duration_us, iso
 from sentinel.model.bundle import load_bundle, read_manifest
-from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.applied import HomeDeployment
 from sentinel.record.coverage import Coverage
 from sentinel.record.feature_state import check_reads
+from sentinel.record.home_reader import has_log, open_log
 from sentinel.record.log import Follower
-from sentinel.record.log_reader import FileLogReader
 from sentinel.record.online.follower import PROGRAM
 from sentinel.record.online.place import open_online
 from sentinel.record.problem import problem_of
 from sentinel.record.rotation import rotation_in
-from sentinel.record.verify import verify
+from sentinel.record.verify_home import verify_home
 from sentinel.transport.access.store import KeyStore
 
 _SOON_US = 14 * 86_400_000_000
@@ -49,8 +49,8 @@ def models(settings: Settings) -> tuple[bool, str]:
         return True, "none yet; `sentinel train` makes the first"
     champion = HomeDeployment(settings.home).champion()
     bundle = load_bundle(registry.path(champion), registry.trusted)
-    if log_folder(settings.home).exists():
-        with closing(FileLogReader(log_folder(settings.home))) as log:
+    if has_log(settings.home):
+        with closing(open_log(settings.home)) as log:
             check_reads(log, bundle.manifest)
     known = ", ".join(f"{one.score:.4f} of its known {one.was} row" for one in bundle.manifest.known_rows)
     said = f"; it says {known}" if known else "; it was trained before models knew two rows"
@@ -62,11 +62,11 @@ def models(settings: Settings) -> tuple[bool, str]:
 
 def history(settings: Settings) -> tuple[bool, str, bool]:
     """An old history breaks nothing, so it is well; what it costs is told."""
-    folder, registry = log_folder(settings.home), registry_of(settings)
-    if not registry.versions() or not folder.exists():
+    registry = registry_of(settings)
+    if not registry.versions() or not has_log(settings.home):
         return True, "none in use yet", False
     manifest = read_manifest(registry.path(HomeDeployment(settings.home).champion()))
-    with closing(FileLogReader(folder)) as log:
+    with closing(open_log(settings.home)) as log:
         gap = Coverage(log).gap(manifest, time.time_ns() // 1000)
     if gap is not None:
         return True, str(gap), True
@@ -75,26 +75,26 @@ def history(settings: Settings) -> tuple[bool, str, bool]:
 
 def log(settings: Settings) -> tuple[bool, str]:
     """Every record of the log."""
-    folder = log_folder(settings.home)
     keep_us = age_us(settings.keep_log)
     if keep_us is not None and keep_us < duration_us(settings.remember_ids):
         return False, (
             f"it is to be kept for {settings.keep_log}, and ids are remembered for {settings.remember_ids}: nothing is "
             "pruned until they are forgotten; make SENTINEL_REMEMBER_IDS no longer than SENTINEL_KEEP_LOG"
         )
-    if not folder.exists():
+    if not has_log(settings.home):
         return True, "none yet; the first start makes it"
-    found = verify(folder)
+    found = verify_home(settings.home)
     if found.findings:
         return False, "; ".join(f"{one.segment}, position {one.position}: {one.problem}" for one in found.findings[:5])
-    with closing(FileLogReader(folder)) as log:
+    with closing(open_log(settings.home)) as log:
         since = iso(log.sizes.oldest_us)
-    return True, f"whole: {found.entries:,} entries since {since} in {found.segments} segments, {found.bytes:,} bytes"
+    where = f"{found.segments} segments" if found.segments else "Kafka"
+    return True, f"whole: {found.entries:,} entries since {since} in {where}, {found.bytes:,} bytes"
 
 
 def view(settings: Settings) -> tuple[bool, str, bool]:
     """How far the view is, of which schema, and whether it has ids twice."""
-    if not log_folder(settings.home).exists():
+    if not has_log(settings.home):
         return True, "none yet; the first start makes it", False
     found = view_status(settings)
     if found.problem is not None:
@@ -107,10 +107,9 @@ def view(settings: Settings) -> tuple[bool, str, bool]:
 
 def hash_key(settings: Settings) -> tuple[bool, str]:
     """The key that secrets are hashed with."""
-    folder = log_folder(settings.home)
-    if not folder.exists():
+    if not has_log(settings.home):
         return True, "none in use yet"
-    with closing(FileLogReader(folder)) as log:
+    with closing(open_log(settings.home)) as log:
         rotation = rotation_in(log)
     if rotation is None:
         return True, "it was never rotated"
@@ -123,19 +122,19 @@ def hash_key(settings: Settings) -> tuple[bool, str]:
 
 def online(settings: Settings) -> tuple[bool, str, bool]:
     """How far the online view is."""
-    problem, folder = problem_of(settings.home, PROGRAM), log_folder(settings.home)
+    problem = problem_of(settings.home, PROGRAM)
     if settings.redis_url is None:
         return True, "none: SENTINEL_REDIS_URL is not set", False
     if problem is not None:
         return False, problem, False
-    if not folder.exists():
+    if not has_log(settings.home):
         return True, "none yet; the first start makes it", False
     manifest = read_manifest(registry_of(settings).path(HomeDeployment(settings.home).champion()))
     with closing(open_online(settings.home, manifest.detector, settings.redis_url)) as store:
         at = store.position()
         if at is None:
             return True, f"{store.name}: nothing is there yet; a server writes it, or `views rebuild --online`", True
-        with closing(FileLogReader(folder)) as log:
+        with closing(open_log(settings.home)) as log:
             if at.log_id != log.log_id:
                 return False, f"{store.name} has that of another log; `sentinel views rebuild --online`", False
             lag = Follower(log, at.position).lag

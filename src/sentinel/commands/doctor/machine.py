@@ -13,8 +13,8 @@ from sentinel.commands.server_process import port_is_free
 from sentinel.config import Settings
 from sentinel.features import kernel
 from sentinel.record.applied import log_folder
+from sentinel.record.home_reader import has_log, open_log
 from sentinel.record.lock import owner_of
-from sentinel.record.log_reader import FileLogReader
 
 _SLOW_FSYNC_MS = 20.0
 _LITTLE_BYTES = 512 << 20  # of memory
@@ -119,10 +119,10 @@ def memory(_: Settings) -> tuple[bool, str, bool]:
 
 def clock(settings: Settings) -> tuple[bool, str]:
     """Whether the clock of this machine is behind what the log has received already."""
-    folder, now_us = log_folder(settings.home), time.time_ns() // 1_000
-    if not folder.exists():
+    now_us = time.time_ns() // 1_000
+    if not has_log(settings.home):
         return True, "nothing was received yet"
-    with closing(FileLogReader(folder)) as log:
+    with closing(open_log(settings.home)) as log:
         records = log.read(max(log.durable - 1, log.first), 1)
     ahead_us = records[-1].received_us - now_us if records else 0
     if ahead_us > _CLOCK_US:

@@ -11,8 +11,8 @@ from sentinel.config import Settings
 from sentinel.events.stamps import LogPart
 from sentinel.events.times import iso
 from sentinel.model.bundle import read_manifest
-from sentinel.record.applied import HomeDeployment, log_folder
-from sentinel.record.log_reader import FileLogReader
+from sentinel.record.applied import HomeDeployment
+from sentinel.record.home_reader import open_log
 from sentinel.review.label_delay import LabelDelay
 
 DAY_US = 86_400_000_000
@@ -30,7 +30,7 @@ def label_delay(settings: Settings, stage: Stage) -> DelayReport:
     """The delay of labels, from the outcomes that the champion trusts. Raises SentinelError."""
     registry = registry_of(settings)
     plan = read_manifest(registry.path(HomeDeployment(settings.home).champion())).plan
-    with closing(FileLogReader(log_folder(settings.home))) as log:
+    with closing(open_log(settings.home)) as log:
         part = LogPart(log.log_id, log.first, log.durable)
         found = ages(log, survey(log, part, plan, registry, stage).known, plan.schema.time, part.end, stage)
     return DelayReport(found.delay, iso(found.as_of_us), found.early)

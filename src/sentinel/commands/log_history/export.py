@@ -27,9 +27,9 @@ from sentinel.events.stamps import WEIGHT, LogPart
 from sentinel.events.times import duration_us, instant_us, iso
 from sentinel.features.plan import FeaturePlan
 from sentinel.model.bundle import read_manifest
-from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.applied import HomeDeployment
+from sentinel.record.home_reader import open_log
 from sentinel.record.log import LogReader
-from sentinel.record.log_reader import FileLogReader
 from sentinel.review.held_out import BlockedEstimate, Span
 
 _EARLIER_AT_ONCE = 100_000  # rows
@@ -114,7 +114,7 @@ def export_history(settings: Settings, asked: Asked, reading: Reading, stage: St
     plan = read_manifest(registry.path(HomeDeployment(settings.home).champion())).plan
     if any(path.suffix == ".csv" for path in paths):
         _check_csv(plan.schema)
-    with closing(FileLogReader(log_folder(settings.home))) as log:
+    with closing(open_log(settings.home)) as log:
         found = survey(log, part_asked(log, asked.since, asked.until), plan, registry, stage)
         if found.decisions == 0:
             raise DataProblem("nothing was decided in that time; there is no history to export")

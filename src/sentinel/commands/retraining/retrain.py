@@ -28,9 +28,8 @@ from sentinel.commands.retraining.record import (
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition, SentinelError, StorageProblem
 from sentinel.events.reading import Reading
-from sentinel.record.applied import log_folder
+from sentinel.record.home_reader import has_log, open_log
 from sentinel.record.log import Follower, Kind
-from sentinel.record.log_reader import FileLogReader
 
 Now = Callable[[], datetime]
 _OF_HISTORY = frozenset((Kind.DECIDED, Kind.OUTCOMES, Kind.REVOKED, Kind.UNMATCHED, Kind.CONTEXT))
@@ -94,7 +93,7 @@ def _is_current(settings: Settings, run: Run) -> bool:
 
 def _has_news(settings: Settings, position: int) -> bool:
     """Whether the log has anything since a position that a history is made of."""
-    with closing(FileLogReader(log_folder(settings.home))) as log:
+    with closing(open_log(settings.home)) as log:
         pages = Follower(log, position).rest()
         return any(record.kind in _OF_HISTORY for page in pages for record in page)
 
@@ -135,10 +134,9 @@ def _do(work: steps.Work, run: Run, step: str) -> dict[str, Any]:
 
 
 def _log_end(settings: Settings) -> int:
-    folder = log_folder(settings.home)
-    if not folder.exists():
+    if not has_log(settings.home):
         return 0
-    with closing(FileLogReader(folder)) as log:
+    with closing(open_log(settings.home)) as log:
         return log.durable
 
 

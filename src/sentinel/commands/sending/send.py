@@ -38,6 +38,7 @@ class Asked(msgspec.Struct, frozen=True):
     patience_s: float = 120.0
     transactions: int = 10_000
     seed: int = 42
+    ca: Path | None = None
 
 
 class Sent(msgspec.Struct):
@@ -62,7 +63,7 @@ def send(settings: Settings, asked: Asked, reading: Reading, stage: Stage) -> Se
     if asked.rate is not None and asked.rate <= 0:
         raise InvalidDefinition("--rate must be above 0")
     detector, sent, begun_s = load_detector(asked.detector), Sent(), time.monotonic()
-    target = open_target(settings, asked.to, asked.patience_s, time.sleep)
+    target = open_target(settings, asked.to, asked.patience_s, time.sleep, asked.ca)
     try:
         for one in sources(settings, detector, asked.source, reading, asked.transactions, asked.seed):
             sent.sources += 1

@@ -1,7 +1,9 @@
 """Where it is sent: to a server over HTTP, or to the topics of Kafka. Every batch is acknowledged before the next."""
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -13,6 +15,7 @@ from sentinel.transport.client import Client, Unreachable
 
 NEW, REPEATED, REFUSED = "new", "repeated", "refused"
 KAFKA = "kafka"
+_PORTS = {"http": 80, "https": 443}
 _BUSY = (429, 503)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 Sleep = Callable[[float], None]
@@ -46,14 +49,20 @@ class HttpTarget:
     `patience_s` seconds.
     """
 
-    def __init__(self, url: str, key: str | None, patience_s: float, sleep: Sleep) -> None:
+    def __init__(self, url: str, key: str | None, patience_s: float, sleep: Sleep, ca: Path | None = None) -> None:
+        """With `https://` the server's certificate has to be of an authority in `ca`, or of one of the system's."""
         parts = urlsplit(url)
-        if parts.scheme != "http" or parts.hostname is None:
-            raise InvalidDefinition(f"--to is {url!r}; write http://host:port, its detector's path included, or kafka")
+        if parts.scheme not in _PORTS or parts.hostname is None:
+            raise InvalidDefinition(
+                f"--to is {url!r}; write http(s)://host:port, its detector's path included, or kafka"
+            )
+        if ca is not None and parts.scheme == "http":
+            raise InvalidDefinition(f"--ca is for https://, and --to is {url!r}")
         below = parts.path.rstrip("/")
         self._paths = {"transactions": f"{below}/api/v1/transactions"}
         self._paths["outcomes"] = f"{below}/outcomes" if below else "/v1/outcomes"
-        self._address = (parts.hostname, parts.port or 80)
+        self._address = (parts.hostname, parts.port or _PORTS[parts.scheme])
+        self._tls = _trusting(ca) if parts.scheme == "https" else None
         self._key, self._patience_s, self._sleep = key, patience_s, sleep
         self._runner = asyncio.Runner()
         self._client: Client | None = None
@@ -80,6 +89,11 @@ class HttpTarget:
             status, answer = self._runner.run(self._post(self._paths[kind], b"[" + b",".join(bodies) + b"]"))
         except Unreachable as error:
             self._client = None
+            if isinstance(error.__cause__, ssl.SSLError):  # asking again changes nothing
+                raise SendingStopped(
+                    f"no secured connection to {self._address[0]}:{self._address[1]}: {error.__cause__}; --ca names "
+                    "the certificate of the authority that has issued the server's"
+                ) from error
             return str(error)
         if status in _BUSY:
             return f"the server answered {status}: {_error_in(answer)}"
@@ -95,7 +109,7 @@ class HttpTarget:
 
     async def _post(self, path: str, body: bytes) -> tuple[int, bytes]:
         if self._client is None:
-            self._client = await Client(*self._address, 1, self._key).__aenter__()
+            self._client = await Client(*self._address, 1, self._key, self._tls).__aenter__()
         status, answer, _ = await self._client.post(path, body)
         return status, answer
 
@@ -120,10 +134,21 @@ def _error_in(answer: bytes) -> str:
         return answer[:200].decode(errors="replace")
 
 
-def open_target(settings: Settings, to: str, patience_s: float, sleep: Sleep) -> Target:
+def _trusting(ca: Path | None) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        raise InvalidDefinition(f"--ca {ca} cannot be used: {error}; give a PEM file of certificates") from error
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the server's own certificate will do
+    return context
+
+
+def open_target(settings: Settings, to: str, patience_s: float, sleep: Sleep, ca: Path | None = None) -> Target:
     """The target of that name. Raises InvalidDefinition."""
     if to != KAFKA:
-        return HttpTarget(to, settings.bearer, patience_s, sleep)
+        return HttpTarget(to, settings.bearer, patience_s, sleep, ca)
+    if ca is not None:
+        raise InvalidDefinition("--ca is for https://; for Kafka set SENTINEL_KAFKA_SSL_CA_LOCATION")
     try:
         from sentinel.commands.sending.kafka_target import KafkaTarget  # only who sends there needs the library
     except ModuleNotFoundError as error:

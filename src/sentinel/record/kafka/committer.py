@@ -120,7 +120,7 @@ class Committer:
                 offsets.append(message.offset())
 
         self._producer.begin_transaction()
-        for (_, _, standing, log_id, inputs), value in taken:
+        for (_, _, standing, log_id, inputs, _), value in taken:
             headers = headers_of(log_id, inputs or None)
             self._producer.produce(
                 place.decisions, value, partition=place.partition, headers=headers, on_delivery=delivered

@@ -104,7 +104,7 @@ class KafkaLog(KafkaLogReader):
         value, chain = encode(record, name, durable, self._seed)
         if len(value) > LARGEST:
             raise StorageProblem(f"a record of {len(value)} bytes is larger than a message may be ({LARGEST})")
-        found = Found(_UNWRITTEN, record._replace(chain=chain), name, self.log_id, inputs)
+        found = Found(_UNWRITTEN, record._replace(chain=chain), name, self.log_id, inputs, durable)
         with self._changing:
             self._pending.append(found)
         self._committing.put(Waiting(found, value))
@@ -144,6 +144,12 @@ class KafkaLog(KafkaLogReader):
         """By name, the newest durable record of those that were written with a `standing` name."""
         with self._changing:
             return dict(self._standing)
+
+    @property
+    def at_hand(self) -> int:
+        """The newest are, some 32 MB of them."""
+        with self._changing:
+            return self._recent[0].record.position if self._recent else self._durable
 
     def read(self, position: int, limit: int) -> list[Record]:
         """The records from the one that holds `position` on; the newest are at hand."""
@@ -222,6 +228,8 @@ class KafkaLog(KafkaLogReader):
             self._recent.clear()
             self._recent_bytes = 0
             self._tip, self._standing = (newest, stable), standing
+        self._low, self._first = -1, None
+        super()._oldest()
 
     def _note(self, committed: Sequence[Found]) -> None:
         """These are committed: in the committer's thread."""
@@ -241,6 +249,7 @@ class KafkaLog(KafkaLogReader):
             while self._recent_bytes > _RECENT_BYTES:
                 self._recent_bytes -= len(self._recent.popleft().record.body)
             self._tip = committed[-1], committed[-1].offset + 1
+            self._first = self._first or committed[0]
         self._tell()
 
     def _give_up(self, fault: StorageProblem) -> None:
@@ -263,11 +272,20 @@ class KafkaLog(KafkaLogReader):
                 self._changing.wait(1.0)
 
     def _oldest(self) -> Found | None:
-        """As before when Kafka does not answer: whoever asks may have no time."""
+        """As before when Kafka does not answer: whoever asks may have no time.
+
+        Of what was committed a moment ago a broker may not tell yet.
+        """
         try:
-            return super()._oldest()
+            found = super()._oldest()
         except StorageProblem:
+            if self._first is None and self._durable > 1:
+                raise
             return self._first
+        if found is None:
+            with self._changing:
+                found = self._first = self._recent[0] if self._recent else None
+        return found
 
 
 def _pages(records: Sequence[Found], position: int, limit: int) -> list[Record]:

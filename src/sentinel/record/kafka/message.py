@@ -8,7 +8,7 @@ from confluent_kafka import Message
 
 from sentinel.errors import LogDamaged
 from sentinel.record.log import Record
-from sentinel.record.segment import Image, chain_behind, record_at, seed_of
+from sentinel.record.segment import Image, Stored, chain_behind, chain_of, record_at, seed_of
 
 LOG, INPUTS = "log", "inputs"
 Inputs = Mapping[str, int]
@@ -16,13 +16,17 @@ Inputs = Mapping[str, int]
 
 
 class Found(NamedTuple):
-    """A record where it was found; `inputs` is empty where the record names none."""
+    """A record where it was found; `inputs` is empty where the record names none.
+
+    `durable` is the log's durable end when it was written.
+    """
 
     offset: int
     record: Record
     standing: str
     log_id: str
     inputs: Inputs
+    durable: int
 
     @property
     def next(self) -> int:
@@ -34,11 +38,20 @@ class Found(NamedTuple):
         """The chain that the next record goes on from."""
         return chain_behind(self.record)
 
+    def continues(self, chain: bytes) -> bool:
+        """Whether it bears the chain that has to stand behind one that bears `chain`."""
+        return chain_of(Stored(self.record, self.standing, self.durable, 0, 0), chain) == self.record.chain
+
 
 def headers_of(log_id: str, inputs: Inputs | None) -> list[tuple[str, bytes]]:
     """The headers of a record's message."""
     headers = [(LOG, log_id.encode())]
     return headers if inputs is None else [*headers, (INPUTS, json.dumps(dict(inputs)).encode())]
+
+
+def is_json(message: Message) -> bool:
+    """Whether this is a decision as JSON, and no record."""
+    return bool((message.value() or b"")[:1] == b"{")
 
 
 def found_in(message: Message) -> Found:
@@ -55,4 +68,4 @@ def found_in(message: Message) -> Found:
             "", -1,
         )  # fmt: skip
     inputs = json.loads(headers[INPUTS]) if INPUTS in headers else {}
-    return Found(offset, stored.record, stored.standing, log_id, inputs)
+    return Found(offset, stored.record, stored.standing, log_id, inputs, stored.durable)

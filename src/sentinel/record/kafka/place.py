@@ -29,12 +29,25 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def standing(self) -> str:
         """The compacted topic of the newest record of each standing name."""
-        return f"{self.prefix}decisions-standing"
+        return standing_of(self.decisions)
 
     @property
     def spoken(self) -> str:
         """How it is named to people."""
         return f"partition {self.partition} of the topic {self.decisions} at {self.servers}"
+
+
+def standing_of(decisions: str) -> str:
+    """The name of the compacted topic beside a topic of records: where it is, a log is kept."""
+    return f"{decisions}-standing"
+
+
+def why_not_json(decisions: str) -> str:
+    """What is said to who would write decisions as JSON to the topic of a log."""
+    return (
+        f"{decisions} holds the records of a log, for there is a topic {standing_of(decisions)}, and decisions as JSON "
+        "go to a topic of their own: set another SENTINEL_KAFKA_PREFIX"
+    )
 
 
 def topics_of(home: Path) -> str:

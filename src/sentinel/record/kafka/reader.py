@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from threading import RLock
 
 from sentinel.errors import LogDamaged, StorageProblem
@@ -64,6 +64,11 @@ class KafkaLogReader:
         return self._end[0]
 
     @property
+    def at_hand(self) -> int:
+        """None is: the end."""
+        return self._end[0]
+
+    @property
     def newest_inputs(self) -> Inputs:
         """The positions of all inputs that the newest record names; empty when it names none."""
         newest = self._tip_now()[0]
@@ -82,6 +87,22 @@ class KafkaLogReader:
                 rows += found.record.rows
                 position = found.next
         return records
+
+    def chained_from(self, position: int) -> Iterator[Record]:
+        """The records from the one that holds `position`, or the next one, on, each of which continues the chain."""
+        end, until = self._end
+        position, chain = max(position, self.first), None
+        while position < end:
+            with self._reading:
+                found = self._one(position, until)
+            if chain is not None and not found.continues(chain):
+                raise LogDamaged(
+                    f"offset {found.offset} of {self.place.spoken}, position {found.record.position}: its chain does "
+                    "not continue that of the record before; something else has written to this topic",
+                    self.place.decisions, found.record.position,
+                )  # fmt: skip
+            yield found.record
+            position, chain = found.next, found.chain_behind
 
     def at(self, position: int) -> Record:
         """The record that holds the entry at this position."""

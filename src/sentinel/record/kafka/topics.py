@@ -3,12 +3,16 @@
 import time
 from collections.abc import Mapping
 
+import msgspec
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from sentinel.errors import StorageProblem
 from sentinel.record.kafka.connection import PATIENCE_S, naming_faults
+from sentinel.record.kafka.message import is_json
+from sentinel.record.kafka.partition import Partition
 from sentinel.record.kafka.place import Place
+from sentinel.record.kafka.reaching import reached
 
 LARGEST = 16 << 20
 """Bytes of a record, at most: some thousands of decisions."""
@@ -25,14 +29,12 @@ def prepare(place: Place, keep_us: int | None, settings: Mapping[str, object], c
     Records are kept for `keep_us` microseconds at least, and a day more; None is for ever. `copies` on so many brokers,
     -1 as many as the brokers are set to. Raises StorageProblem, with every setting that does not fit.
     """
-    admin = AdminClient(dict(settings))
-    keep_ms = _FOR_EVER if keep_us is None else -(-keep_us // 1000) + _DAY_MS
-    wanted = {
-        place.decisions: {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"},
-        place.standing: {"cleanup.policy": "compact"},
-    }
+    keep_ms, wanted = _kept_ms(keep_us), _wanted(place)
     with naming_faults(place, "opened"):
-        there = admin.list_topics(timeout=PATIENCE_S).topics
+        there = reached(settings).topics
+        admin = AdminClient(dict(settings))
+        if place.decisions in there and place.standing not in there:
+            _refuse_json(place, len(there[place.decisions].partitions), settings)
         for topic, needed in wanted.items():
             if topic not in there:
                 kept = {"retention.ms": str(keep_ms)} if topic == place.decisions else {}
@@ -40,6 +42,53 @@ def prepare(place: Place, keep_us: int | None, settings: Mapping[str, object], c
         faults = [one for topic, needed in wanted.items() for one in _faults(admin, topic, needed, place, keep_ms)]
     if faults:
         raise StorageProblem(f"no log can be kept at {place.servers}: {'; '.join(faults)}")
+
+
+def faults_of(place: Place, keep_us: int | None, settings: Mapping[str, object]) -> list[str]:
+    """What of a log's topics does not fit, as sentences; nothing is made. Raises StorageProblem without an answer."""
+    with naming_faults(place, "looked at"):
+        there = reached(settings).topics
+        admin = AdminClient(dict(settings))
+        absent = [f"there is no topic {topic}" for topic in _wanted(place) if topic not in there]
+        return absent + [
+            one
+            for topic, needed in _wanted(place).items()
+            if topic in there
+            for one in _faults(admin, topic, needed, place, _kept_ms(keep_us))
+        ]
+
+
+def retention_us(place: Place, settings: Mapping[str, object]) -> int | None:
+    """For how long records are kept; None for ever. Raises StorageProblem without an answer."""
+    with naming_faults(place, "looked at"):
+        kept_ms = int(_settings_of(AdminClient(dict(settings)), place.decisions).get("retention.ms", _FOR_EVER))
+    return None if kept_ms == _FOR_EVER else kept_ms * 1000
+
+
+def _kept_ms(keep_us: int | None) -> int:
+    return _FOR_EVER if keep_us is None else -(-keep_us // 1000) + _DAY_MS
+
+
+def _wanted(place: Place) -> dict[str, dict[str, str]]:
+    return {
+        place.decisions: {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"},
+        place.standing: {"cleanup.policy": "compact"},
+    }
+
+
+def _refuse_json(place: Place, partitions: int, settings: Mapping[str, object]) -> None:
+    """Raise StorageProblem for a topic that has decisions as JSON, before anything is made beside it."""
+    for number in range(partitions):
+        one = Partition(msgspec.structs.replace(place, partition=number), place.decisions, settings)
+        try:
+            ends = one.ends()
+            if any(is_json(message) for message in one.fetch(ends.low, 1, ends.stable)):
+                raise StorageProblem(
+                    f"{place.decisions} at {place.servers} holds decisions as JSON, as `sentinel consume` and Flink "
+                    "write them, and a log is kept in a topic of its own: set another SENTINEL_KAFKA_PREFIX"
+                )
+        finally:
+            one.close()
 
 
 def _make(admin: AdminClient, topic: NewTopic) -> None:

@@ -19,10 +19,10 @@ from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import load_bundle, read_manifest
 from sentinel.model.registry import Registry, TrustedKeys
 from sentinel.model.signing import read_trusted_keys
-from sentinel.record.applied import deployment_in, log_folder
+from sentinel.record.applied import deployment_in
 from sentinel.record.feature_state import FeatureState, activation_of
+from sentinel.record.home_reader import open_log
 from sentinel.record.log import Kind, LogReader, Record
-from sentinel.record.log_reader import FileLogReader
 from sentinel.record.online.place import REDIS, open_online
 from sentinel.record.online.rows import FeatureRows, TouchedKeys, kept_us
 from sentinel.record.online.store import OnlineMoved, OnlinePosition, OnlineStore
@@ -153,7 +153,7 @@ def follow(home: Path, url: str, wanted: Callable[[], bool], trusted: TrustedKey
     registry = Registry(home / "models", trusted)
     while wanted():
         try:
-            with closing(FileLogReader(log_folder(home))) as log:
+            with closing(open_log(home)) as log:
                 _follow(home, open_follower(home, url, log, registry), wanted)
         except OnlineMoved:
             continue

@@ -7,6 +7,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource
 
 from sentinel.errors import StorageProblem
+from sentinel.record.kafka.place import standing_of, why_not_json
 
 _PATIENCE_S = 20.0
 _STAMPED = "message.timestamp.type"
@@ -23,6 +24,8 @@ def check_topics(client: Mapping[str, str], prefix: str, names: tuple[str, ...])
     try:
         there = admin.list_topics(timeout=_PATIENCE_S).topics
         absent = [f"{prefix}{name}" for name in names if f"{prefix}{name}" not in there]
+        if "decisions" in names and standing_of(f"{prefix}decisions") in there:
+            raise StorageProblem(why_not_json(f"{prefix}decisions"))
         if absent:
             raise StorageProblem(f"there is no topic {', '.join(absent)}; make it, with as many partitions as you need")
         asked = [ConfigResource(ConfigResource.Type.TOPIC, f"{prefix}{name}") for name in names]

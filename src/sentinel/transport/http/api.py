@@ -27,7 +27,7 @@ from sentinel.transport.http.bodies import items_in
 from sentinel.transport.http.calls import Call, Route, wrong_media
 from sentinel.transport.http.outcomes import read_outcome, teller_of
 from sentinel.transport.http.replies import JSON, NDJSON, Respond, reply_to_batch, reply_to_outcome
-from sentinel.transport.http.taken import reply_to_taken, taken
+from sentinel.transport.http.taken import Offer, Topic, reply_to_taken, taken
 from sentinel.transport.http.tellers import Tellers
 from sentinel.transport.http.wire.turns import Turns
 
@@ -65,6 +65,9 @@ class Api:
         self.tellers = Tellers(settings.outcomes_per_minute, settings.events_per_minute)
         self.secrets = secrets
         self.view = ViewPlace(settings.home, settings.database_url)
+        self.topic: Topic | None = None
+        """Where transactions are handed in for whoever reads it; without one they are decided here."""
+
         self._engine: Engine | None = None
         self._reader: TransactionReader | None = None
         self._context_reader: ContextReader | None = None
@@ -149,20 +152,26 @@ class Api:
     def _take_transactions(
         self, call: Call, body: bytes, times_ns: tuple[int, int], respond: Respond, let_in: Pass
     ) -> None:
-        """Have transactions decided for a caller that does not wait for what is decided; the log acknowledges them."""
-        worker = self.deciding()
-        reader = self.reader(worker.ready_engine())
+        """Have transactions decided for a caller that does not wait for that; the log acknowledges them, or a topic."""
+        reader = self.reader(self.deciding().ready_engine())
+
+        def read(raw: Any) -> Any:
+            transaction = self._transaction(reader, raw)
+            if self.topic is None:
+                return transaction
+            return Offer.of(reader.schema, transaction, bytes(raw), call.traceparent)
+
         items = self._items(body, call)
         if items is not None:
             let_in.charge(len(items) - 1)
-            self._begin_batch(call, items, lambda raw: self._transaction(reader, raw), times_ns, respond, let_in)
+            self._begin_batch(call, items, read, times_ns, respond, let_in)
             return
 
         def finish_one(answers: Answers) -> None:
             self._count_errors(_TRANSACTIONS, answers)
             respond(reply_to_taken(taken(answers[0], call.detector)))
 
-        worker.put(Request([self._transaction(reader, body)], *times_ns, finish_one, let_in.caller.name))
+        self._put(_TRANSACTIONS, Request([read(body)], *times_ns, finish_one, let_in.caller.name))
 
     def _begin_outcomes(
         self, call: Call, body: bytes, times_ns: tuple[int, int], respond: Respond, let_in: Pass
@@ -212,6 +221,8 @@ class Api:
             self._put_outcomes(request)
         elif route is _EVENTS:
             self._put_events(request)
+        elif route is _TRANSACTIONS and self.topic is not None:
+            self.topic.put(request)
         else:
             self.deciding().put(request)
 

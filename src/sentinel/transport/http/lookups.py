@@ -1,7 +1,7 @@
 """Look-ups: what was decided. One decision is found by the log's own index, lists come from the view."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from itertools import product
 from pathlib import Path
@@ -37,6 +37,7 @@ from sentinel.serve.vectors.predictor import LIKELY
 from sentinel.serve.worker import Worker
 from sentinel.transport.http.queries import whole_number
 from sentinel.transport.http.replies import Reply
+from sentinel.transport.http.taken import Topic
 
 _encode = msgspec.json.Encoder().encode
 _MOST_OUTCOMES = 100
@@ -50,9 +51,11 @@ class Lookups:
     """Finds decisions for people and programs; may be called from any thread, and may wait for a disk."""
 
     def __init__(
-        self, home: Path, worker: Worker, secrets: Secrets, view: ViewPlace, trusted: TrustedKeys = frozenset()
-    ) -> None:
-        self._home, self._view = home, view
+        self, home: Path, worker: Worker, secrets: Secrets, view: ViewPlace, trusted: TrustedKeys = frozenset(),
+        topic: Callable[[], Topic | None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """`topic` has what was handed in here, where that is not decided by this worker."""
+        self._home, self._view, self._topic = home, view, topic
         self._worker = worker
         self._secrets = secrets
         self._registry = Registry(home / "models", trusted)
@@ -62,11 +65,18 @@ class Lookups:
     def decision(self, transaction_id: str, position: str | None = None) -> Reply:
         """The stored decision with its transaction, its features by name, its outcomes, what shadows said, and why.
 
+        Of one that was handed in here and is not in this log: 202 while it is pending, then what Kafka says of it.
         `position` is what lists show: with it a decision is found whose id is no longer remembered.
         Raises NotFound, NotReady, InvalidInput.
         """
         journal = self._worker.ready_engine().journal
-        row = self._stored(transaction_id, position)
+        try:
+            row = self._stored(transaction_id, position)
+        except NotFound:
+            told = self._told_by_topic(transaction_id) if position is None else None
+            if told is None:
+                raise
+            return told
         end, key = journal.log.durable, np.uint64(hash_text(row.transaction_id))
         outcomes = [one for one in journal.outcomes_of(row.transaction_id, key, _MOST_OUTCOMES) if one.position < end]
         return Reply(
@@ -79,6 +89,15 @@ class Lookups:
                     **self._reasons(row, journal),
                 }
             ),
+        )
+
+    def _told_by_topic(self, transaction_id: str) -> Reply | None:
+        """That it is pending, or how it was decided elsewhere, for what was handed in here; else None."""
+        topic, schema = self._topic(), self._worker.ready_engine().schema
+        return (
+            None
+            if topic is None
+            else topic.told_of(TransactionReader(schema, self._secrets).texts(schema.id, transaction_id))
         )
 
     def prediction(self, transaction_id: str) -> Reply:

@@ -120,7 +120,14 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
     if api.worker is not None:
         _add_lookups(
             app,
-            Lookups(home, api.worker, api.secrets, api.view, read_trusted_keys(detectors.settings.trusted_keys_file)),
+            Lookups(
+                home,
+                api.worker,
+                api.secrets,
+                api.view,
+                read_trusted_keys(detectors.settings.trusted_keys_file),
+                lambda: api.topic,
+            ),
         )
         _add_features(app, OnlineLookups(home, api.worker, api.secrets, detectors.settings.redis_url))
         _add_tables(app, TableCalls(api))
@@ -207,7 +214,8 @@ def _add_scoring(app: FastAPI, detectors: Detectors) -> None:
     async def transactions(request: Request) -> Response:
         """Hand in a transaction of the detector's schema, or up to 1,000 as an array or as lines, for a later decision.
 
-        Answered with 202 once it is durable; `decision` is the path where its decision is found. The same id with the
+        Answered with 202 once it is durable in the log, or, with `SENTINEL_TRANSACTIONS_TO=kafka`, in the topic
+        (`source` says which); `decision` is the path where its decision is found. The same id with the
         same content is known already (`status` is `ignored`), with other content it is 409.
         In a batch every transaction has its own answer or error; the status of the batch is 200.
         """
@@ -288,7 +296,9 @@ def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
         """
         return response_of(lookups.search(dict(request.query_params)))
 
-    @app.get("/v1/decisions/{transaction_id:any_text}", tags=["decisions"])
+    pending: dict[int | str, dict[str, Any]] = {202: {"description": "Handed in, and not decided yet"}}
+
+    @app.get("/v1/decisions/{transaction_id:any_text}", responses=pending, tags=["decisions"])
     def decision(transaction_id: str, position: str | None = None) -> Response:
         """The stored decision with its transaction, its features by name, and its outcomes.
 

@@ -43,8 +43,8 @@ def naming_faults(connection: Connection, what: str) -> Iterator[None]:
         yield
     except KafkaException as fault:
         raise StorageProblem(
-            f"Kafka at {connection.servers}: {what} failed: {reason_of(fault)}; see whether the broker runs, and "
-            "whether SENTINEL_KAFKA and SENTINEL_KAFKA_SECURITY_PROTOCOL, _SASL_USERNAME and the like fit it"
+            f"Kafka at {connection.servers}: {what} failed: {reason_of(fault)}; see to the broker, and to "
+            "SENTINEL_KAFKA and SENTINEL_KAFKA_...; `sentinel doctor` looks at both"
         ) from fault
 
 

@@ -7,6 +7,8 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from sentinel.errors import StorageProblem
 from sentinel.record.kafka.connection import PATIENCE_S
+from sentinel.record.kafka.place import standing_of, why_not_json
+from sentinel.record.kafka.reaching import reached
 from sentinel.transport.kafka.connection import LARGEST, Connection, naming_faults
 
 TRANSACTIONS, OUTCOMES, EVENTS, DECISIONS, DEAD_LETTERS = (
@@ -29,9 +31,9 @@ class Topic(msgspec.Struct, frozen=True):
 
 def look(connection: Connection, names: Sequence[str] = ALL) -> list[Topic]:
     """Each of these topics, and what of it does not fit. Raises StorageProblem when Kafka cannot be asked."""
-    admin = AdminClient(connection.client())
     with naming_faults(connection, "looking at the topics"):
-        there = admin.list_topics(timeout=PATIENCE_S).topics
+        there = reached(connection.client()).topics
+        admin = AdminClient(connection.client())
         known = [connection.topic(name) for name in names if connection.topic(name) in there]
         asked = [ConfigResource(ResourceType.TOPIC, name) for name in known]
         answers = admin.describe_configs(asked) if asked else {}
@@ -41,7 +43,13 @@ def look(connection: Connection, names: Sequence[str] = ALL) -> list[Topic]:
         }
     partitions = {name: len(there[name].partitions) for name in known}
     most = {name: partitions.get(connection.topic(name), 0) for name in INPUTS}
-    return [_looked_at(connection.topic(name), partitions, settings, most, name) for name in names]
+    found = [_looked_at(connection.topic(name), partitions, settings, most, name) for name in names]
+    decisions = connection.topic(DECISIONS)
+    if standing_of(decisions) in there:
+        for one in found:
+            if one.name == decisions:
+                one.faults.insert(0, why_not_json(decisions))
+    return found
 
 
 def _looked_at(
