@@ -29,6 +29,10 @@ from sentinel.transport.kafka.connection import Connection
 from sentinel.transport.kafka.topics import ALL, DECISIONS, TRANSACTIONS, create
 
 WARM = 500  # messages before anything is measured
+BEHIND_MS = 2_000
+"""With more than this in the median a system does not keep up."""
+
+GUARANTEES = {"at-least-once": "at least once", "exactly-once": "exactly once, committed every 0.1 s"}
 _JOB = Path(__file__).parent / "quix" / "job.py"
 _START_S = 240.0
 _WEEK_MS = 7 * 86_400_000
@@ -57,10 +61,14 @@ class StreamLoad(msgspec.Struct, frozen=True):
 
 
 class Streamed(msgspec.Struct, frozen=True):
-    """One system: what it promises, how many answers a second it gives out of a backlog, and its loads."""
+    """One system: what it promises, how many answers a second it gives out of a backlog, and its loads.
+
+    The first load that it does not keep up with is its last. `messages` were sent in all.
+    """
 
     name: str
     promises: str
+    messages: int
     per_second: int
     backlog_missing: int
     loads: tuple[StreamLoad, ...]
@@ -101,7 +109,7 @@ def run_stream_benchmark(
 def _measure(
     plan: Plan, connection: Connection, home: Path, payments: list[Payment], quix: Path | None, stage: Stage
 ) -> StreamReport:
-    bench = _Bench(plan, connection, payments, stage, 2 + (quix is not None))
+    bench = _Bench(plan, connection, payments, stage, 2 + (0 if quix is None else len(GUARANTEES)))
     echo = connection.topic("echo")
     systems = [bench.run("Kafka alone, in and read again", "at least once", echo, echo)]
     with _consuming(home, connection):
@@ -109,12 +117,14 @@ def _measure(
         systems.append(bench.run("sentinel consume", "durable, exactly once", into, out))
     stored, checked = check_log(home)
     ours = systems[-1]
-    if ours.backlog_missing or any(one.missing or one.repeated for one in ours.loads) or stored != len(payments):
-        raise SentinelError(f"{len(payments):,} transactions went in and {stored:,} are in the log: {ours}")
-    if quix is not None:
-        into, out = connection.topic("quix-in"), connection.topic("quix-out")
-        with _quix(quix, home, connection, into, out):
-            systems.append(bench.run("Quix Streams", "at least once", into, out))
+    if ours.backlog_missing or any(one.missing or one.repeated for one in ours.loads) or stored != ours.messages:
+        raise SentinelError(f"{ours.messages:,} transactions went in and {stored:,} are in the log: {ours}")
+    for guarantee, promises in GUARANTEES.items():
+        if quix is None:
+            break
+        into, out = connection.topic(f"quix-{guarantee}-in"), connection.topic(f"quix-{guarantee}-out")
+        with _quix(quix, guarantee, home, connection, into, out):
+            systems.append(bench.run("Quix Streams", promises, into, out))
     about = {
         **conditions(),
         "features": "10 windows over two keys, 200 trees",
@@ -147,12 +157,15 @@ class _Bench:
                 answered = open_loop(producer, into, taken, at_random(rate, len(taken), seed=rate), outlet)
                 loads.append(_figures(rate, answered))
                 self._tell()
-            taken = self._payments[begin:]
+                if loads[-1].missing or loads[-1].latency_ms["p50"] > BEHIND_MS:
+                    break
+            taken = self._payments[begin : begin + self._plan.backlog]
             backlog = open_loop(producer, into, taken, np.zeros(len(taken), np.int64), outlet)
+            sent = begin + len(taken)
             self._tell()
         finally:
             outlet.close()
-        return Streamed(name, promises, round(backlog.per_second), backlog.missing, tuple(loads))
+        return Streamed(name, promises, sent, round(backlog.per_second), backlog.missing, tuple(loads))
 
     def _tell(self) -> None:
         self._done += 1
@@ -189,11 +202,13 @@ def _consuming(home: Path, connection: Connection) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quix(python: Path, home: Path, connection: Connection, into: str, out: str) -> Iterator[None]:
+def _quix(python: Path, guarantee: str, home: Path, connection: Connection, into: str, out: str) -> Iterator[None]:
     """The job of Quix Streams on the server's core, once it reads."""
     given = {
-        "servers": connection.servers, "group": f"{connection.prefix}quix", "in": into, "out": out,
-        "state": str(home.parent / "quix-state"), "model": str(home / "models" / "v1" / "model.onnx"),
+        "servers": connection.servers, "group": f"{connection.prefix}quix-{guarantee}", "in": into, "out": out,
+        "guarantee": guarantee,
+        "state": str(home.parent / f"quix-{guarantee}"),
+        "model": str(home / "models" / "v1" / "model.onnx"),
     }  # fmt: skip
     said = home.parent / "quix.log"
     with said.open("wb") as log:
@@ -223,7 +238,13 @@ def _wait_for_group(process: "subprocess.Popen[bytes]", connection: Connection, 
 @contextlib.contextmanager
 def _topics(connection: Connection) -> Iterator[None]:
     """Topics of this run's own, and of all that was made beside them; they are deleted at the end."""
-    create(connection, [*ALL, "echo", "quix-in", "quix-out"], 1, -1, _WEEK_MS)
+    create(
+        connection,
+        [*ALL, "echo", *(f"quix-{one}-{way}" for one in GUARANTEES for way in ("in", "out"))],
+        1,
+        -1,
+        _WEEK_MS,
+    )
     try:
         yield
     finally:

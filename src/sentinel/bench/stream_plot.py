@@ -9,7 +9,7 @@ from sentinel.bench.stream_benchmark import StreamReport
 from sentinel.errors import DataProblem
 
 _LINES = (("p50", "-"), ("p99", "--"))
-_COLOURS = ("#6b7280", "#1f5fa8", "#c2410c")
+_COLOURS = ("#6b7280", "#1f5fa8", "#c2410c", "#a16207")
 
 
 def draw_stream(report: StreamReport, path: Path) -> None:
@@ -22,7 +22,7 @@ def draw_stream(report: StreamReport, path: Path) -> None:
                 axes.plot(
                     [one.rate for one in system.loads], [one.latency_ms[key] for one in system.loads], style,
                     color=colour, marker="o", markersize=3,
-                    label=f"{system.name}: {key}" + (f" (up to {system.per_second:,}/s)" if key == "p50" else ""),
+                    label=f"{system.name} ({system.promises}): {key}",
                 )  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")

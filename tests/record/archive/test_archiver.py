@@ -211,6 +211,25 @@ def test_an_archive_that_vanished_is_not_begun_again_in_silence(tmp_path, log, s
     assert restored(tmp_path, store)[1].end == 11
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_what_somebody_deleted_there_is_put_again(tmp_path, log, store, seed):
+    """Segments, parts and files; the catalog is another matter."""
+    (tmp_path / "home" / "models").mkdir()
+    (tmp_path / "home" / "models" / "v1.report.html").write_text("a report")
+    write(log, 130)
+    archiver = archive(tmp_path / "home", store)
+    names = sorted(one.name for one in store.found() if not one.name.endswith("catalog.json"))
+    store.delete(random.Random(seed).sample(names, 1 + seed))
+    if seed % 2:
+        archiver = archiver_of(tmp_path / "home", store)
+    archiver.look_over()
+    while archiver.step(1):
+        pass
+    home, _ = restored(tmp_path, store)
+    assert records(home / "log") == records(tmp_path / "home" / "log")
+    assert (home / "models" / "v1.report.html").read_text() == "a report"
+
+
 def test_a_log_that_was_pruned_without_its_archive_begins_there_again(tmp_path, log, store):
     write(log, 40)
     archive(tmp_path / "home", store)

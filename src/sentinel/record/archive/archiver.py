@@ -1,5 +1,6 @@
 """The archiver: brings an archive up to what is durable of the log, and to the newest snapshots and models."""
 
+import logging
 from collections.abc import Callable
 from contextlib import closing
 from itertools import pairwise
@@ -12,7 +13,7 @@ from sentinel.events.times import iso
 from sentinel.homes import place_of
 from sentinel.objects.store import ObjectStore
 from sentinel.record.applied import log_folder
-from sentinel.record.archive.catalog import Catalog, catalog_name, read_catalog
+from sentinel.record.archive.catalog import CATALOG, Catalog, catalog_name, read_catalog
 from sentinel.record.archive.kept_files import KeptFiles, files_of, private_in
 from sentinel.record.archive.place import Mark, mark_of, note_mark
 from sentinel.record.archive.segments import archive_segment, durable_stretch, merged, put_part
@@ -21,6 +22,7 @@ from sentinel.record.log_reader import FileLogReader, naming_faults
 from sentinel.record.segment import bases_in, segment_name
 
 _AT_ONCE = 4  # segments or parts of one step
+_logger = logging.getLogger(__name__)
 
 
 class Archiver:
@@ -56,6 +58,29 @@ class Archiver:
         kept = self._files.kept(files_of(self._home, self.log_id, catalog.end), catalog.files)
         self._put(msgspec.structs.replace(catalog, files=kept, private=private_in(self._home)), now_us)
         return self.lag > 0
+
+    def look_over(self) -> None:
+        """Compare the catalog with what is there. Raises StorageProblem.
+
+        What somebody has deleted is put again by the next step; what a run before has put and did not get into the
+        catalog, or out of it, is deleted.
+        """
+        if self._catalog is None:
+            return
+        catalog, names = self._catalog, {one.name for one in self.store.found(self.log_id)}
+        self.store.delete(sorted(name for name in names - catalog.names if not name.endswith((".segment", CATALOG))))
+        missing = [
+            base
+            for base in self._bases()
+            if catalog.first <= base < catalog.whole and f"{self.log_id}/{segment_name(base)}" not in names
+        ]
+        if missing:
+            _logger.warning("%s lacks %s of the log; it is put again", self.store.at, segment_name(missing[0]))
+            catalog = msgspec.structs.replace(catalog, whole=missing[0], end=missing[0], chain="", parts=())
+        if any(one.name not in names for one in catalog.parts):
+            catalog = msgspec.structs.replace(catalog, end=catalog.whole, chain="", parts=())
+        files = tuple(one for one in catalog.files if one.name in names)
+        self._catalog = msgspec.structs.replace(catalog, files=files)
 
     def _there(self) -> Catalog:
         """The catalog that is there: nobody else writes to it."""
@@ -97,8 +122,8 @@ class Archiver:
             first = bases[0]
             catalog = msgspec.structs.replace(catalog, first=first, whole=first, end=first, chain="", parts=())
         self._catalog, self._raw = catalog, raw
-        self._delete_others(catalog)
-        return catalog
+        self.look_over()
+        return self._catalog
 
     def _continues(self, catalog: Catalog, bases: list[int]) -> bool:
         if catalog.whole not in bases and catalog.whole > bases[0]:
@@ -137,12 +162,6 @@ class Archiver:
                 self.store.delete(sorted(before.names - catalog.names))
         note_mark(self._home, self.store.at, Mark(catalog.log_id, catalog.whole, catalog.end))
         return catalog
-
-    def _delete_others(self, catalog: Catalog) -> None:
-        """Delete what a run before has put and did not get into the catalog, or out of it."""
-        parts = [one.name for one in self.store.found(catalog.log_id) if one.name.endswith(".part")]
-        files = [one.name for one in self.store.found(f"{catalog.log_id}/files")]
-        self.store.delete(sorted({*parts, *files} - catalog.names))
 
     def _bases(self) -> list[int]:
         with naming_faults(self._folder, "read"):

@@ -23,7 +23,7 @@ from sentinel.record.problem import tell_problem
 EVERY_S = 5.0
 """So often what is new is put into the archive."""
 
-_FORGET_EVERY_S = 3_600.0
+_FORGET_EVERY_S = _LOOK_OVER_S = 3_600.0
 _LOOK_S, _RETRY_S = 0.25, 10.0
 _REST_S = 0.003  # after a megabyte: the log has its turn at the disk
 
@@ -52,6 +52,7 @@ def follow(home: Path, address: str, keep_us: int | None, every_s: float, wanted
 
 
 def _follow(home: Path, archiver: Archiver, keep_us: int | None, every_s: float, wanted: Callable[[], bool]) -> None:
+    look_at_s = time.monotonic() + _LOOK_OVER_S
     forget_at_s = 0.0
     while True:
         is_last = not wanted()
@@ -59,6 +60,9 @@ def _follow(home: Path, archiver: Archiver, keep_us: int | None, every_s: float,
         if keep_us is not None and time.monotonic() >= forget_at_s:
             forget_old(archiver.store, archiver.log_id, time.time_ns() // 1_000 - keep_us)
             forget_at_s = time.monotonic() + _FORGET_EVERY_S
+        if time.monotonic() >= look_at_s:
+            archiver.look_over()
+            look_at_s = time.monotonic() + _LOOK_OVER_S
         tell_problem(home, PROGRAM, None)
         if is_last:
             return
