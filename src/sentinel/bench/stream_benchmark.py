@@ -43,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     rates: tuple[int, ...] = (20, 1_000, 5_000, 10_000, 15_000)
     seconds: float = 10.0
-    backlog: int = 200_000
+    backlog: int = 50_000
 
 
 QUICK = Plan(rates=(50, 1_000), seconds=3.0, backlog=10_000)
