@@ -15,6 +15,7 @@ READS = {
     "errors": "",
     "durable": "",
     "retrying": "",
+    "objects": "errors retrying",
     "telemetry": "errors",
     "child_process": "errors",
     "events": "errors durable",
@@ -23,8 +24,8 @@ READS = {
     "homes": "errors",
     "features": "errors events",
     "policy": "errors events features",
-    "model": "errors durable retrying homes events features policy",
-    "record": "errors durable retrying child_process homes events features model policy",
+    "model": "errors durable homes objects events features policy",
+    "record": "errors durable retrying child_process homes objects events features model policy",
     "review": "errors events model policy record",
     "learner": "errors",
     "detector": "errors events features policy learner",
@@ -37,7 +38,7 @@ READS = {
     "serve": "errors durable telemetry child_process events features model policy record review shadow",
     "transport": "errors durable telemetry config homes events features model policy record review shadow serve",
     "app": "errors telemetry child_process config homes events features model policy record review shadow serve transport",
-    "commands": "errors durable child_process config homes learner detector detectors events features model policy record review simulate inspect train shadow "
+    "commands": "errors durable objects child_process config homes learner detector detectors events features model policy record review simulate inspect train shadow "
     "serve transport",
     "bench": "errors config commands learner detector events features model record simulate train transport",
     "cli": "errors telemetry environment config app events model record transport commands bench",

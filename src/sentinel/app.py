@@ -40,6 +40,7 @@ from sentinel.policy.deployment import Deployment
 from sentinel.policy.model_call import Limits
 from sentinel.policy.retraining import Triggers
 from sentinel.record.applied import Change, HomeDeployment, deployment_in, log_folder
+from sentinel.record.archive.place import open_archive
 from sentinel.record.audit import SENTINEL, By
 from sentinel.record.coverage import Coverage
 from sentinel.record.file_log import FileLog
@@ -57,6 +58,7 @@ from sentinel.record.snapshots import Snapshots
 from sentinel.record.subjects import SubjectKeys
 from sentinel.record.views.place import ViewPlace
 from sentinel.review.drift import DriftSettings
+from sentinel.serve.archiver_process import ArchiverProcess
 from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Lineup
 from sentinel.serve.log_keeper import LogKeeper
@@ -313,8 +315,26 @@ def _deciding(settings: Settings, of_loop: Counters, log: "FileLog | HomeKafkaLo
     projector = ProjectorProcess(settings.home, log, view, settings.database_url)
     reasons = ReasonsProcess(settings.home, log, worker, keys) if settings.reasons else None
     online = None if settings.redis_url is None else OnlineProcess(settings.home, log, settings.redis_url, keys)
-    children = Children(shadow, projector, snapshotter, keeper, _retrainer(settings, log), reasons, online)
+    archiver = _archiver(settings, log)
+    children = Children(shadow, projector, snapshotter, keeper, _retrainer(settings, log), reasons, online, archiver)
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
+
+
+def _archiver(settings: Settings, log: Log) -> ArchiverProcess | None:
+    """What puts the log elsewhere, where that is wanted. Raises InvalidDefinition for what cannot be an archive."""
+    if settings.archive is None:
+        return None
+    if not isinstance(log, FileLog):
+        raise InvalidDefinition("SENTINEL_ARCHIVE is for a log of files; Kafka keeps its topic: unset SENTINEL_ARCHIVE")
+    open_archive(settings.archive, settings.home)
+    return ArchiverProcess(
+        settings.home,
+        log,
+        settings.archive,
+        settings.keep_archive_us,
+        retention_of(settings).keep_us,
+        settings.last_snapshot_s,
+    )
 
 
 def _retrainer(settings: Settings, log: Log) -> Retrainer | None:

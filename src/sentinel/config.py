@@ -71,8 +71,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `snapshot_every`: entries after which the features' state is saved again.  `last_snapshot_s`: how long the last
       save at the end may take.
     - `keep_log`: how long the log is kept, such as `180d`, or `forever`.  `remember_ids`: how long a transaction that
-      is sent again gets its stored answer; the log is never kept for less.  `archive`: a folder that what leaves the
-      log is copied to.
+      is sent again gets its stored answer; the log is never kept for less.
+    - `archive`: where log, snapshots and models are copied to as they come, `s3://bucket/prefix` or a folder; nothing
+      leaves the log before it is there.  `keep_archive`: how long segments of the log are kept there.
     - `database_url`: the PostgreSQL database that views are in, `postgresql://user:password@host:5432/database`, each
       in a schema of its own; without it a view is a file in its home folder. Needs the extra `postgres`.
     - `log`: `file`, or `kafka`: then the log is in the topic PREFIXdecisions of the brokers in `kafka` (host:port,...),
@@ -150,7 +151,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     last_snapshot_s: Annotated[float, msgspec.Meta(ge=0)] = 15.0
     keep_log: str = "180d"
     remember_ids: str = "180d"
-    archive: Path | None = None
+    archive: str | None = None
+    keep_archive: str = "forever"
     database_url: str | None = None
     log: Literal["file", "kafka"] = "file"
     kafka: str | None = None
@@ -240,6 +242,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def bearer(self) -> str | None:
         """The key that commands send to a server."""
         return self.key or self.admin_key
+
+    @property
+    def keep_archive_us(self) -> int | None:
+        """How long segments stay in the archive; None for ever. Raises InvalidDefinition for less than in the log."""
+        keep_us, log_us = age_us(self.keep_archive), age_us(self.keep_log)
+        if keep_us is not None and (log_us is None or keep_us < log_us):
+            raise InvalidDefinition(
+                f"SENTINEL_KEEP_ARCHIVE is {self.keep_archive}, and the log is kept for {self.keep_log}: keep the "
+                "archive as long as the log, or longer"
+            )
+        return keep_us
 
     @property
     def models_folder(self) -> Path:

@@ -64,6 +64,14 @@ class StorageProblem(SentinelError):
     """The log, a snapshot, a view, models in S3 or what shadows scored cannot be read or written."""
 
 
+class NoObject(StorageProblem):
+    """There is no object of that name in a store of objects, or no bucket."""
+
+
+class ObjectTaken(StorageProblem):
+    """There is an object of that name already, and it is not to be replaced."""
+
+
 class LogDamaged(StorageProblem):
     """Entries of the log that were durable are not as they were written; the message names the segment.
 

@@ -14,7 +14,7 @@ from sentinel.commands.doctor import examine
 from sentinel.commands.keys import create_key, rotate_key
 from sentinel.commands.server_process import free_port
 from sentinel.config import Settings
-from sentinel.model.s3_models import S3Models
+from sentinel.objects.s3_objects import S3Objects
 from sentinel.record.applied import log_folder
 from sentinel.record.file_log import FileLog
 from sentinel.record.log import Kind
@@ -130,7 +130,7 @@ def test_what_is_configured_is_reached_written_to_and_read(tmp_path, service, mo
     missing = of(Settings(home=tmp_path, models=f"s3://{bucket}"), "S3")
     assert not missing.ok
     assert "no such bucket yet" in missing.found
-    S3Models(f"s3://{bucket}", tmp_path / "models", os.environ)._make_bucket()
+    S3Objects(f"s3://{bucket}", "SENTINEL_MODELS", os.environ).make()
     settings = Settings(
         home=tmp_path,
         database_url=postgres_url(service("postgres")),

@@ -14,7 +14,7 @@ class CuttingProxy(http.server.ThreadingHTTPServer):
     """`writes_left` is how many PUTs still go through, None for all; then `how` says what becomes of the next ones.
 
     `cut` takes half of the body and closes the connection, `refuse` answers 403. `how = "away"` closes each connection,
-    `cut-reads` sends half of a `model.onnx`, and `deny` answers 403 to everything.
+    `cut-reads` sends half of a `model.onnx`, and `deny` answers 403 to everything. With `refused_posts` no upload of several parts is completed.
     """
 
     daemon_threads = True
@@ -24,6 +24,7 @@ class CuttingProxy(http.server.ThreadingHTTPServer):
         self.target = urlsplit(target)
         self.writes_left: int | None = None
         self.how = "cut"
+        self.refused_posts = False
         self.writes: list[str] = []
 
     @property
@@ -45,6 +46,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         if proxy.how == "deny":
             self._refuse(length)
+            return
+        if self.command == "POST" and proxy.refused_posts and "uploadId" in self.path:
+            self._close()
             return
         if self.command == "PUT":
             if proxy.writes_left == 0:

@@ -309,7 +309,8 @@ def test_nobody_learns_that_only_when_a_model_is_trained(bucket, tmp_path):
 
 def test_without_the_library_it_is_told_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "obstore", None)
-    monkeypatch.delitem(sys.modules, "sentinel.model.s3_models")
+    for name in ("sentinel.model.s3_models", "sentinel.objects.s3_objects"):
+        monkeypatch.delitem(sys.modules, name)
     with pytest.raises(InvalidDefinition, match=r"pip install 'sentinel-fraud\[s3\]'"):
         open_registry(tmp_path / "models", "s3://bucket")
 

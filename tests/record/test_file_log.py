@@ -631,7 +631,8 @@ def test_another_process_reads_on_while_what_it_reads_is_removed(tmp_path):
 _PRUNING = """
 import sys
 from pathlib import Path
-from sentinel.record.archive import archive_segment
+from sentinel.record.archive.folder_objects import FolderObjects
+from sentinel.record.archive.segments import archive_segment
 from sentinel.record.disk import RealDisk
 from sentinel.record.file_log import FileLog
 home = Path(sys.argv[1])
@@ -643,8 +644,9 @@ while True:
         log.write(1, 1, 1, b"%d" % n * 100)
         n += 1
     log.upkeep.work()
+    archive = FolderObjects(home / "archive")
     for one in log.closed(2):
-        archive_segment(RealDisk(), home / "log", one.base, home / "archive", lambda: None)
+        archive_segment(RealDisk(), home / "log", one.base, one.until, archive, log.log_id, lambda: None)
         log.prune(one.until)
 """
 
@@ -664,7 +666,7 @@ def test_a_process_that_is_killed_while_it_prunes_leaves_a_whole_log(tmp_path):
         log = FileLog.open(tmp_path / "log", 0, segment_bytes=4_096)
         assert all(one == b"%d" % n * 100 for n, one in enumerate(bodies(log), log.first))
         log.close()
-        archived = bases_in(path.name for path in (tmp_path / "archive").glob("*"))
+        archived = bases_in(path.name for path in (tmp_path / "archive").glob("*/*"))
         assert [base for base in archived if base < first] == archived[: len([b for b in archived if b < first])]
         assert not first > 1 or archived[0] == 1
     assert first > 50

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sentinel.errors import LogDamaged, StorageProblem
-from sentinel.record.archive import archive_segment
+from sentinel.record.archive.folder_objects import FolderObjects
+from sentinel.record.archive.segments import archive_segment
 from sentinel.record.file_log import FileLog
 from sentinel.record.log import Follower, Record
 from sentinel.record.log_reader import FileLogReader
@@ -17,7 +18,7 @@ from sentinel.record.verify import verify
 
 RUNS = int(os.environ.get("SENTINEL_SIMULATED_RUNS", "60"))
 FIRST = int(os.environ.get("SENTINEL_SIMULATED_SEED", "1"))
-HOME, ARCHIVE = Path("/simulated/log"), Path("/simulated/archive")
+HOME, ARCHIVE, LOG_ID = Path("/simulated/log"), Path("/simulated/archive"), "0123456789abcdef"
 
 
 def all_of(log) -> list[Record]:
@@ -138,10 +139,10 @@ class Run:
 
     def check_archive(self) -> None:
         """What was copied is there, and whole; a copy that was not completed has no name."""
-        bases = set(bases_in(self.disk.names(ARCHIVE)))
+        bases = set(bases_in(self.disk.names(ARCHIVE / LOG_ID)))
         assert bases >= self.archived
         for base in bases:
-            file = self.disk.open(ARCHIVE / segment_name(base))
+            file = self.disk.open(ARCHIVE / LOG_ID / segment_name(base))
             until = self.copied[base]  # what the copy has after that is void
             stored = [one.record for one in chained(file, segment_in(file, base)) if one.record.kind != HEAD]
             copied = [record for record in stored if record.position < until]
@@ -155,7 +156,9 @@ class Run:
         try:
             for one in closed:
                 self.wanted = self.copied[one.base] = one.until
-                archive_segment(self.disk, HOME, one.base, ARCHIVE, lambda: None)
+                archive_segment(
+                    self.disk, HOME, one.base, one.until, FolderObjects(ARCHIVE, self.disk), LOG_ID, lambda: None
+                )
                 self.archived.add(one.base)
                 log.prune(one.until)
                 self.first = self.gone = one.until

@@ -91,7 +91,7 @@ def post(server, path, body):
 def test_a_bundle_that_was_copied_to_s3_is_accepted_signed_and_trusted_elsewhere(s3, tmp_path, shop_home, monkeypatch):
     """The way of a home that moves to S3: its log knows the champion by its manifest."""
     there = S3Models(os.environ["SENTINEL_MODELS"], tmp_path / "nowhere", os.environ)
-    there._make_bucket()
+    there._objects.make()
     home = shutil.copytree(shop_home, tmp_path / "home")
     for path in (home / "models" / "v1").iterdir():
         there._objects.put(f"v1/{path.name}", path.read_bytes())

@@ -96,7 +96,7 @@ def of_s3(service, folder, monkeypatch):
     def call(proxy):
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
-        S3Models(bucket, folder, os.environ)._make_bucket()
+        S3Models(bucket, folder, os.environ)._objects.make()
         monkeypatch.setenv("AWS_ENDPOINT_URL", through(running.url, proxy))
         S3Models(bucket, folder, os.environ).versions()
 

@@ -8,8 +8,12 @@ import msgspec
 import pytest
 
 from sentinel.errors import LogDamaged, NotReady, StorageProblem
+from sentinel.record.archive.archiver import Archiver
+from sentinel.record.archive.place import PROGRAM, open_archive
 from sentinel.record.file_log import FileLog
 from sentinel.record.log import Kind
+from sentinel.record.log_reader import FileLogReader
+from sentinel.record.problem import tell_problem
 from sentinel.record.projector import Projector
 from sentinel.record.pruning import Retention
 from sentinel.record.segment import segment_name
@@ -75,16 +79,24 @@ def test_it_prunes_step_by_step_also_while_there_is_no_engine(tmp_path):
     asyncio.run(scenario())
 
 
-def test_an_archive_that_cannot_be_written_holds_the_log_back_as_long_as_it_lasts(tmp_path):
-    (tmp_path / "archive").write_text("a file")
+def test_an_archive_that_lacks_the_log_holds_it_back_as_long_as_it_does(tmp_path):
+    address = str(tmp_path / "archive")
 
     async def scenario():
-        async with Desk(tmp_path, msgspec.structs.replace(OFTEN, archive=tmp_path / "archive")) as desk:
+        async with Desk(tmp_path, msgspec.structs.replace(OFTEN, archive=address)) as desk:
             (why,) = await desk.until(lambda: desk.keeper.last and desk.keeper.last.held_by)
-            assert "00000000000000000001.segment cannot be copied" in why
+            assert why == f"the archive {address} has its segments before position 0"
             assert why in desk.keeper.warning(desk.log.sizes.oldest_us)
             assert desk.log.first == 1
-            (tmp_path / "archive").unlink()
+            tell_problem(tmp_path, PROGRAM, "the bucket has gone")
+            await desk.until(lambda: desk.keeper.last.held_by == ["the bucket has gone"])
+            with closing(FileLogReader(tmp_path / "log")) as log:
+                archiver = Archiver(tmp_path, log, open_archive(address, tmp_path))
+                while archiver.step(1):
+                    pass
+            held = await asyncio.wrap_future(desk.keeper.prune(desk.keeper.retention))
+            assert (held.removed, held.held_by) == (0, ["the bucket has gone"])
+            tell_problem(tmp_path, PROGRAM, None)
             await desk.until(lambda: desk.log.first > 90)
 
     asyncio.run(scenario())
@@ -157,19 +169,18 @@ def test_whoever_still_waits_when_it_ends_is_told(tmp_path):
     asyncio.run(scenario())
 
 
-def test_it_ends_in_the_middle_of_copying(tmp_path, monkeypatch):
-    monkeypatch.setattr("sentinel.record.pruning._REST_S", 30.0)
+def test_it_ends_in_the_middle_of_a_step(tmp_path, monkeypatch):
+    monkeypatch.setattr("sentinel.record.pruning._PAUSE_S", 300.0)
 
     async def scenario():
         async with Desk(tmp_path, NEVER) as desk:
-            asked = desk.keeper.prune(msgspec.structs.replace(OFTEN, archive=tmp_path / "archive"))
-            await desk.until(lambda: (tmp_path / "archive").exists())
-            begun = time.monotonic()
+            second = desk.log.closed(1)[0].until
+            asked = desk.keeper.prune(OFTEN)
+            await desk.until(lambda: desk.log.first > 1)
             await asyncio.to_thread(desk.keeper.stop)
-            assert time.monotonic() - begun < 5
             with pytest.raises(NotReady, match="shutting down"):
                 asked.result(0)
-            assert desk.log.first == 1
+            assert desk.log.first == second
 
     asyncio.run(scenario())
 

@@ -13,8 +13,11 @@ from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment
 from sentinel.record.applied import apply, deployment_in
+from sentinel.record.archive.archiver import Archiver
+from sentinel.record.archive.place import open_archive
 from sentinel.record.audit import SENTINEL, Change
 from sentinel.record.entries import TableRows
+from sentinel.record.log_reader import FileLogReader
 from sentinel.record.projector import Projector, schemas_of
 from sentinel.record.pruning import Outlook, Pruner, Retention
 from sentinel.record.segment import bases_in
@@ -84,10 +87,16 @@ class PrunedHome:
         return Outlook(self.home.folder, self.log, ViewPlace(self.home.folder), shadow_needs)
 
     def prune(self, retention=KEPT, rest=time.sleep):
-        pruner, steps = Pruner(self.home.folder, self.log, self.outlook(), self, rest), []
+        pruner, steps = Pruner(self.log, self.outlook(), self, rest), []
         while not steps or steps[-1].more:
             steps.append(pruner.step(retention, self.home.now_us))
         return steps
+
+    def archive(self, address):
+        with closing(FileLogReader(self.home.folder / "log")) as log:
+            archiver = Archiver(self.home.folder, log, open_archive(address, self.home.folder))
+            while archiver.step(self.home.now_us):
+                pass
 
     def held_by(self, retention=KEPT):
         return [need.why for need in self.outlook().plan(retention, 99, self.home.now_us).held_by]
@@ -245,7 +254,12 @@ def test_what_leaves_is_archived_before_and_is_the_log_again_when_it_is_put_back
     pruned.pay_for_hours(0, 30)
     pruned.project()
     everything = features(pruned)
-    pruned.prune(msgspec.structs.replace(KEPT, archive=tmp_path / "archive"))
+    kept = msgspec.structs.replace(KEPT, archive=str(tmp_path / "archive"))
+    pruned.prune(kept)
+    assert features(pruned) == everything, "nothing is in the archive yet"
+    assert pruned.held_by(kept) == [f"the archive {tmp_path / 'archive'} has its segments before position 0"]
+    pruned.archive(kept.archive)
+    pruned.prune(kept)
     assert len(features(pruned)) < len(everything)
     for copy in (tmp_path / "archive" / pruned.log.log_id).glob("*.segment"):
         shutil.copy(copy, pruned.home.folder / "log")
@@ -297,20 +311,17 @@ def test_an_experiment_holds_back_what_its_tallies_count(pruned, two_models_home
     assert any(why.startswith("the experiment with v2 is counted from position") for why in pruned.held_by())
 
 
-def test_who_begins_to_need_a_segment_while_it_is_archived_keeps_it(pruned, four_models_home, tmp_path):
+def test_who_begins_to_need_a_segment_meanwhile_keeps_it(pruned, four_models_home):
     shutil.copytree(four_models_home / "models", pruned.home.folder / "models", dirs_exist_ok=True)
     pruned.pay_for_hours(0, 30)
     pruned.project()
-    archive = tmp_path / "archive"
+    second = pruned.log.closed(1)[0].until
 
-    def rest(seconds):
-        time.sleep(seconds)  # while the first segment is copied
-        if archive.exists() and deployment_in(pruned.log).experiment is None:
-            apply(pruned.log, lambda now: now.with_experiment("v3"), pruned.home.now_us)
+    def rest(_seconds):  # after the first segment was removed
+        apply(pruned.log, lambda now: now.with_experiment("v3"), pruned.home.now_us)
 
-    (step,) = pruned.prune(msgspec.structs.replace(KEPT, archive=archive), rest)
-    assert (step.removed, pruned.log.first) == (0, 1)
-    assert len(list(archive.glob("*/*.segment"))) == 1
+    (step,) = pruned.prune(KEPT, rest)
+    assert (step.removed, pruned.log.first) == (1, second)
     assert "the challenger v3 was not served yet" in step.held_by
 
 

@@ -177,7 +177,7 @@ def _measure(plan: Plan, work: Workloads, folder: Path, stage: Stage) -> Serving
                 load = runs.open(f"score at {rate:,}/s", port, pid, work.transactions(taken), rate)
                 taken += len(load.statuses)
                 accepted += int(np.count_nonzero(load.accepted))
-    stored, scores = _check_log(work)
+    stored, scores = check_log(work.score_home)
     if stored < accepted:
         raise SentinelError(f"{accepted:,} transactions were answered but {stored:,} are in the log")
     return _report(runs.medians(), checked + scores, stored)
@@ -219,10 +219,13 @@ def _check_scores(work: Workloads, load: Load) -> int:
     return len(indices)
 
 
-def _check_log(work: Workloads) -> tuple[int, int]:
-    """How many decisions are stored; the score of each on the first page and the last is asked of the model again."""
-    log = FileLogReader(log_folder(work.score_home))
-    scorer = load_bundle(Registry(work.score_home / "models").path("v1")).scorer
+def check_log(home: Path) -> tuple[int, int]:
+    """How many decisions a home has, and of how many of the first ones the model was asked again, bit for bit.
+
+    Raises SentinelError where it gives another score.
+    """
+    log = FileLogReader(log_folder(home))
+    scorer = load_bundle(Registry(home / "models").path("v1")).scorer
     stored = checked = 0
     for page in Follower(log, 0).rest():
         for _, decided in batches_of(page):

@@ -1,6 +1,5 @@
 """`sentinel log`, and what is read of it: decisions again, and who changed what."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -90,7 +89,7 @@ def log_prune(
         str | None, typer.Option("--keep", help="How much to keep: 180d, 26w, 24h [$SENTINEL_KEEP_LOG, 180d].")
     ] = None,
     archive: Annotated[
-        Path | None, typer.Option("--archive", help="Folder to copy to before, else gone [$SENTINEL_ARCHIVE].")
+        str | None, typer.Option("--archive", help="Folder or s3://.. that has it before [$SENTINEL_ARCHIVE].")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would go, and remove nothing.")] = False,
     as_json: Json = False,
@@ -110,6 +109,49 @@ def log_prune(
         f"the log begins at position {found.first}, {found.oldest}: {_segments(found.segments)}, {found.bytes:,} bytes",
         *(f"[yellow]held back[/yellow]: {one}" for one in found.held_by),
     ]
+    tell(found, lines, as_json=as_json)
+
+
+@log.command("archive")
+def log_archive(
+    home: Home = None,
+    to: Annotated[str | None, typer.Option("--to", help="Folder or s3://bucket/prefix [$SENTINEL_ARCHIVE].")] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring an archive up to the end of the log: log, newest snapshots and models. A server does so by itself."""
+    from sentinel.commands.archive import archive_now
+    from sentinel.commands.progress import stages
+
+    with stages() as stage:
+        found = archive_now(settings_of(home), to, stage)
+    gone = f"; {_segments(found.forgotten)} left it" if found.forgotten else ""
+    tell(found, [f"{found.archive} has the log {found.log_id} up to position {found.end - 1}{gone}"], as_json=as_json)
+
+
+@log.command("restore")
+def log_restore(
+    source: Annotated[str, typer.Option("--from", help="The archive: a folder, or s3://bucket/prefix.")],
+    log_id: Annotated[str | None, typer.Option("--log", help="Which log, where the archive has several.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Bring log, snapshots and models of an archive to an empty home folder, and check the log's hash chain.
+
+    A run that was interrupted goes on. Keys are in no archive: what has to come from elsewhere is named.
+    """
+    from sentinel.commands.archive import restore_from
+    from sentinel.commands.progress import stages
+
+    settings = settings_of(home)
+    with stages() as stage:
+        found = restore_from(settings, source, log_id, stage)
+    counted = f"{_segments(found.segments)}, {found.bytes:,} bytes; {found.snapshots} snapshots, {found.models} models"
+    lines = [
+        f"the log {found.log_id}, entries {found.first} to {found.end - 1}, is whole in {settings.home}: {counted}",
+        f"it is what was archived by {found.at}",
+    ]
+    if found.missing:
+        lines.append(f"[yellow]not in any archive[/yellow], put it back from elsewhere: {', '.join(found.missing)}")
     tell(found, lines, as_json=as_json)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 _OTHERS = 0o077
 _OURS = (
-    "log", "ids", "models", "snapshots", "shadow", "access", "*.db", "*.db-*", "hash.key", "hash-keys.json", "log.mark",
-    "*.problem", "*.log", "*.log.*",
+    "log", "ids", "models", "snapshots", "archiving", "shadow", "access", "*.db", "*.db-*", "hash.key",
+    "hash-keys.json", "log.mark", "*.problem", "*.log", "*.log.*",
 )  # fmt: skip
 _HOMES_BELOW = ("detectors", "tenants")
 _logger = logging.getLogger(__name__)

@@ -7,12 +7,11 @@ from typing import Protocol
 
 import msgspec
 
-from sentinel.errors import SentinelError, StorageProblem
+from sentinel.errors import SentinelError
 from sentinel.events.times import SECOND_US, iso
 from sentinel.policy.deployment import Deployment
-from sentinel.record.applied import deployment_in, log_folder
-from sentinel.record.archive import archive_segment
-from sentinel.record.disk import RealDisk
+from sentinel.record.applied import deployment_in
+from sentinel.record.archive.place import archive_need
 from sentinel.record.file_log import FileLog
 from sentinel.record.log import LogReader
 from sentinel.record.log_reader import FileLogReader
@@ -24,7 +23,7 @@ from sentinel.record.whole_snapshots import WholeSnapshots
 _AT_ONCE = 4
 ALL = 1 << 40
 _DAY_US = 86_400_000_000
-_REST_S, _PAUSE_S = 0.003, 0.05  # after a megabyte is copied, and after a removal: the log has its turn at the disk
+_PAUSE_S = 0.05  # after a removal: the log has its turn at the disk
 
 _log = logging.getLogger(__name__)
 
@@ -49,14 +48,14 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """For how long the log is kept, and its ids remembered, in microseconds; and where segments go before they leave.
+    """For how long the log is kept, and its ids remembered, in microseconds; and which archive has what leaves.
 
-    `keep_us` is None for ever, `archive` None for nowhere. The archive has a folder for each log.
+    `keep_us` is None for ever, `archive`, its address, None where there is none.
     """
 
     keep_us: int | None
     remember_us: int
-    archive: Path | None = None
+    archive: str | None = None
 
 
 class Owner(Protocol):
@@ -131,6 +130,7 @@ class Outlook:
             *experiment_needs(deployment, self._log),
             *self._states.of(deployment),
             *table_needs(self._home, self._log, self._whole),
+            *([archive_need(self._home, retention.archive, self._log.log_id)] if retention.archive else []),
             *self._others(self._home, deployment, self._log, self._whole),
         ]
 
@@ -142,25 +142,20 @@ def _spoken(us: int) -> str:
 class Pruner:
     """Prunes the log of a home folder. Use it from one thread, not the writer's."""
 
-    def __init__(self, home: Path, log: FileLog, outlook: Outlook, owner: Owner, rest: Callable[[float], None]) -> None:
+    def __init__(self, log: FileLog, outlook: Outlook, owner: Owner, rest: Callable[[float], None]) -> None:
         """`rest` waits so many seconds; what it raises ends a step, and leaves everything whole."""
-        self._home, self._log, self._outlook, self._owner, self._rest = home, log, outlook, owner, rest
+        self._log, self._outlook, self._owner, self._rest = log, outlook, owner, rest
 
     def step(self, retention: Retention, now_us: int) -> Pruned:
         """Forget ids, close what has been open for long, and remove up to four segments. Raises SentinelError.
 
-        A segment is removed whole or not at all, after it was copied to the archive, if there is one.
+        A segment is removed whole or not at all.
         """
         if retention.keep_us is not None:
             self._owner.close_segment(now_us - min(_DAY_US, retention.keep_us // 8))
         self._owner.forget_ids(self._log.first_after(now_us - retention.remember_us))
         removed: list[ClosedSegment] = []
         for one in self._outlook.plan(retention, _AT_ONCE, now_us).may_go:
-            try:
-                self._copy(one, retention.archive)
-            except StorageProblem as problem:
-                held = Plan([], [Need(one.base, str(problem))])
-                return self._outlook.report(removed, held, now_us, dry_run=False)
             revision = deployment_in(self._log).revision
             if not self._outlook.plan(retention, 1, now_us).may_go:
                 break  # somebody began to need it meanwhile
@@ -173,8 +168,3 @@ class Pruner:
 
     def _still_at(self, revision: int) -> Callable[[], bool]:
         return lambda: deployment_in(self._log).revision == revision
-
-    def _copy(self, segment: ClosedSegment, archive: Path | None) -> None:
-        if archive is not None:
-            copies = archive / self._log.log_id
-            archive_segment(RealDisk(), log_folder(self._home), segment.base, copies, lambda: self._rest(_REST_S))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sentinel.errors import LogDamaged
-from sentinel.record.disk import Disk, File, RealDisk
+from sentinel.record.disk import Disk, Readable, RealDisk
 from sentinel.record.log import Kind
 from sentinel.record.log_end import PublishedEnd, check_sequence, find_end
 from sentinel.record.log_reader import naming_faults
@@ -101,7 +101,7 @@ class Checked(NamedTuple):
     losses: list[AcceptedLoss]
 
 
-def check_segment(file: File, base: int, until: int | None, durable: int, before: bytes | None) -> Checked:
+def check_segment(file: Readable, base: int, until: int | None, durable: int, before: bytes | None) -> Checked:
     """Read all of a segment. Raises LogDamaged.
 
     `until` is the base of the next segment, if there is one, and `before` the chain of the one before, if it is known.

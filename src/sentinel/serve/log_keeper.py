@@ -47,7 +47,7 @@ class LogKeeper:
         self.problem: str | None = None
         """Why the last step failed, if it did."""
 
-        self._home, self._log = home, log
+        self._log = log
         self._outlook = Outlook(home, log, view, shadow_needs)
         self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
         self._stopping = threading.Event()
@@ -55,7 +55,7 @@ class LogKeeper:
 
     def start(self, worker: Worker) -> None:
         """Begin; `worker` has the thread of the log's writer."""
-        self._pruner = Pruner(self._home, self._log, self._outlook, _Turns(worker, self._log), self._rest)
+        self._pruner = Pruner(self._log, self._outlook, _Turns(worker, self._log), self._rest)
         self._thread.start()
 
     def stop(self) -> None:

@@ -10,6 +10,7 @@ from sentinel.errors import SentinelError
 from sentinel.policy.deployment import Experiment
 from sentinel.policy.experiment import Guardrails, Tally, check_guardrails, compare
 from sentinel.review.drift import DriftReport
+from sentinel.serve.archiver_process import ArchiverProcess
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.observers import Observers
 from sentinel.serve.online_process import OnlineProcess
@@ -39,6 +40,7 @@ class Children(NamedTuple):
     retrainer: Retrainer | None = None
     reasons: ReasonsProcess | None = None
     online: OnlineProcess | None = None
+    archiver: ArchiverProcess | None = None
 
 
 def waiting_in(predictor: Predictor, worker: Worker | None) -> int:
@@ -67,6 +69,7 @@ class Watch:
         self.log_keeper = children.log_keeper if children else None
         self.retrainer = children.retrainer if children else None
         self.reasons = children.reasons if children else None
+        self.archiver = children.archiver if children else None
         self.online = children.online if children else None
         self.online_lag: int | None = None
         """How many entries the online view was behind a moment ago; None while it is not known."""
@@ -93,6 +96,8 @@ class Watch:
             self.worker.start()
         if self._projector is not None:
             self._projector.start()
+        if self.archiver is not None:
+            self.archiver.start()
         if self.log_keeper is not None and self.worker is not None:
             self.log_keeper.start(self.worker)
         if self.retrainer is not None:
@@ -117,6 +122,8 @@ class Watch:
             self.worker.stop()
         if self._snapshotter is not None:  # by now everything that was answered is durable
             self._snapshotter.close()
+        if self.archiver is not None:  # with the last snapshots
+            self.archiver.close()
         if self._projector is not None:
             self._projector.close()
         if self.online is not None:

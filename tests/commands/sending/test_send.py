@@ -25,7 +25,7 @@ from sentinel.config import Settings
 from sentinel.detectors import load_detector
 from sentinel.errors import DataProblem, InvalidDefinition, StorageProblem
 from sentinel.events.reading import Reading
-from sentinel.model.s3_models import open_bucket
+from sentinel.objects.s3_objects import open_bucket
 from sentinel.record.applied import log_folder
 from sentinel.record.entries import decision_rows, outcome_rows
 from sentinel.record.log import Follower, Kind

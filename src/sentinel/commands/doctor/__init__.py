@@ -45,6 +45,7 @@ DEPENDENCIES: tuple[tuple[str, str, Check], ...] = (
     ("Redis", "redis_url", dependencies.redis),
     ("S3", "models", dependencies.s3),
     ("Kafka", "kafka", dependencies.kafka),
+    ("archive", "archive", dependencies.archive),
 )
 """What is reached where the setting of this name is given; one more dependency is one more line."""
 
@@ -55,6 +56,7 @@ OF_HOME: tuple[tuple[str, Check], ...] = (
     ("log", home.log),
     ("view", home.view),
     ("online view", home.online),
+    ("archived log", home.archived),
     ("hash key", home.hash_key),
 )
 

@@ -8,6 +8,8 @@ from importlib import import_module
 
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition
+from sentinel.objects.store import exercise
+from sentinel.record.archive.place import open_archive
 from sentinel.record.online.place import open_online
 from sentinel.record.views.place import ViewPlace
 
@@ -58,12 +60,21 @@ def s3(settings: Settings) -> tuple[bool, str]:
     """The bucket of the models."""
     assert settings.models is not None  # noqa: S101 - it is configured
     try:
-        from sentinel.model.s3_models import S3Models  # only who keeps models in S3 needs the library
+        from sentinel.objects.s3_objects import S3Objects  # only who keeps models in S3 needs the library
     except ModuleNotFoundError as error:
         raise InvalidDefinition(f"{error.name} is not installed: pip install 'sentinel-fraud[s3]'") from error
     begun_s = time.time()
-    store = S3Models(settings.models, settings.models_folder, os.environ)
-    store.exercise()
+    store = S3Objects(settings.models, "SENTINEL_MODELS", os.environ)
+    exercise(store)
+    return True, f"{store.at}: written and read back in {(time.time() - begun_s) * 1e3:.1f} ms"
+
+
+def archive(settings: Settings) -> tuple[bool, str]:
+    """The bucket or folder of the archive."""
+    assert settings.archive is not None  # noqa: S101 - it is configured
+    begun_s = time.time()
+    store = open_archive(settings.archive, settings.home)
+    exercise(store)
     return True, f"{store.at}: written and read back in {(time.time() - begun_s) * 1e3:.1f} ms"
 
 

@@ -8,7 +8,9 @@ from sentinel.commands.storage import view_status
 from sentinel.config import Settings, age_us
 from sentinel.events.times import duration_us, iso
 from sentinel.model.bundle import load_bundle, read_manifest
-from sentinel.record.applied import HomeDeployment
+from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.archive.place import PROGRAM as ARCHIVER
+from sentinel.record.archive.place import address_of, mark_of
 from sentinel.record.coverage import Coverage
 from sentinel.record.feature_state import check_reads
 from sentinel.record.home_reader import has_log, open_log
@@ -140,3 +142,25 @@ def online(settings: Settings) -> tuple[bool, str, bool]:
             lag = Follower(log, at.position).lag
     behind = f"{lag:,} entries behind the log" if lag else "it has all that the log has"
     return True, f"{store.name}: {behind}", lag > _FAR_BEHIND
+
+
+def archived(settings: Settings) -> tuple[bool, str, bool]:
+    """How far the archive is behind the log."""
+    if settings.archive is None:
+        return True, "none: SENTINEL_ARCHIVE is not set, so a lost disk takes the log along", False
+    problem, folder = problem_of(settings.home, ARCHIVER), log_folder(settings.home)
+    if problem is not None:
+        return False, problem, False
+    if not folder.exists():
+        return True, "none yet; the first start makes it", False
+    at = address_of(settings.archive)
+    with closing(FileLogReader(folder)) as log:
+        mark = mark_of(settings.home, at)
+        if mark is None or mark.log_id != log.log_id:
+            return True, f"{at}: nothing is there yet; a server puts it there, or `sentinel log archive`", True
+        lag = Follower(log, mark.end).lag
+    return (
+        True,
+        f"{at}: {f'{lag:,} entries behind the log' if lag else 'it has all that the log has'}",
+        lag > _FAR_BEHIND,
+    )

@@ -102,7 +102,7 @@ def _fetched(bucket: str, key: str, folder: Path) -> Iterator[tuple[str, Path]]:
         import obstore  # only who reads from S3 needs the library
         from obstore.exceptions import BaseError
 
-        from sentinel.model.s3_models import open_bucket
+        from sentinel.objects.s3_objects import open_bucket
     except ModuleNotFoundError as error:
         raise InvalidDefinition(f"{error.name} is not installed: pip install 'sentinel-fraud[s3]'") from error
     try:

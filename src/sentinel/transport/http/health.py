@@ -85,6 +85,8 @@ class Health:
         if self._worker is not None:
             facts["log"] = self._log(self._worker)
             facts["view"] = self._view(self._worker)
+            if self._watch.archiver is not None:
+                facts["archive"] = self._watch.archiver.status._asdict()
             if self._watch.online is not None:
                 facts["online"] = {"status": self._watch.online.status, "lag": self._watch.online_lag}
             if self._watch.snapshots is not None:

@@ -132,6 +132,12 @@ class Metrics:
                 Gauge("sentinel_reasons_lag", "Entries that were not looked at for reasons yet", reasons.lag),
                 Gauge("sentinel_reasons_left_out", "Decisions of models that are gone", reasons.left_out),
             ]
+        if self._watch.archiver is not None:
+            archive = self._watch.archiver.status
+            gauges += [
+                Gauge("sentinel_archive_lag", "Durable entries that the archive has not yet", archive.lag),
+                Gauge("sentinel_archive_ok", "1 while nothing stands in the way of archiving", archive.status == "ok"),
+            ]
         if self._watch.online_lag is not None:
             gauges.append(Gauge("sentinel_online_lag", "Entries the online view is behind", self._watch.online_lag))
         if snapshots is not None:

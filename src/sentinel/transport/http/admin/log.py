@@ -1,7 +1,6 @@
 """Admin calls: the log."""
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -10,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from sentinel.config import age_us
 from sentinel.errors import BadBody, InvalidDefinition
 from sentinel.events.card_numbers import quoted
+from sentinel.record.archive.place import address_of
 from sentinel.record.pruning import Retention
 from sentinel.transport.http.admin.changes import Changes
 from sentinel.transport.http.bodies import read_as, shown_body
@@ -32,7 +32,7 @@ def add_log(router: APIRouter, changes: Changes) -> None:
         """Remove segments of the log that are older than `keep` and needed by nobody, four at most: see `more`.
 
         `keep` is that of the server unless the body has it; `archive` may only name the server's own
-        (`SENTINEL_ARCHIVE`), to which segments are copied before; `dry_run` only tells what would go.
+        (`SENTINEL_ARCHIVE`), which has to have what leaves; `dry_run` only tells what would go.
         """
         asked = await read_as(request, PruneBody)
         first, keeper = changes.api.deciding().log.first, changes.watch.log_keeper
@@ -54,7 +54,7 @@ def _retention(asked: PruneBody, usual: Retention) -> Retention:
         raise BadBody(
             'The log is kept for ever (SENTINEL_KEEP_LOG); say how much of it to keep, as in {"keep": "180d"}'
         )
-    if asked.archive is not None and (usual.archive is None or Path(asked.archive) != usual.archive.absolute()):
+    if asked.archive is not None and (usual.archive is None or asked.archive != address_of(usual.archive)):
         raise BadBody(
             f"archive is {quoted(asked.archive, 200)}, and a running server copies its log to its own archive only; "
             "leave it out, set SENTINEL_ARCHIVE for the server, or stop it and run `sentinel log prune --archive`"

@@ -1,0 +1,1 @@
+"""The other side of `sentinel bench stream`: it runs in an environment with Quix Streams, without our package."""

@@ -1,0 +1,1 @@
+"""Objects: bytes under names, in a bucket of S3 or a folder. Models, and archives of the log, are kept as such."""
