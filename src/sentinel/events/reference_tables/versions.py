@@ -19,6 +19,12 @@ from sentinel.events.times import LATEST_US, SECOND_US, iso
 KEPT_US = 90 * 86_400 * SECOND_US
 """A version that another one follows is kept for so long after that, and after both were told: for what comes late."""
 
+LISTED_KEPT_US = 400 * 86_400 * SECOND_US
+"""The same of a list of people's (`LIST`, `SNOOZE`): what was decided by it is computed again for as long."""
+
+LIST, SNOOZE = "list", "snooze"
+"""Kinds of tables that no schema declares: values on a list, and the keys for which a rule is asleep."""
+
 MOST_VERSIONS = 10_000
 """Of one row."""
 
@@ -66,7 +72,8 @@ class TableVersions:
         """When the newest row was received."""
 
         self._versions: dict[str, Versions] = {}
-        self._ranges = None if kind == "exact" else RangeIndex(kind)
+        self._ranges = None if kind in ("exact", LIST, SNOOZE) else RangeIndex(kind)
+        self._kept_us = LISTED_KEPT_US if kind in (LIST, SNOOZE) else KEPT_US
         self._followed: list[tuple[int, str]] = []  # a heap: since when the oldest version of a key is followed
         self._noted: dict[str, int] = {}  # the same by key; what else is in the heap is out of date
         self.n_versions = self.nbytes = 0
@@ -103,6 +110,14 @@ class TableVersions:
     def row_at(self, key: str, time_us: int) -> bytes:
         """What the row with just this key says at this moment."""
         return _in_force(self._versions.get(key, []), time_us)
+
+    def keys(self) -> list[str]:
+        """The keys of all rows, removed ones too while they are kept, in the order in which they came."""
+        return list(self._versions)
+
+    def versions_of(self, key: str) -> Versions:
+        """All versions of a row that are kept, the oldest first."""
+        return self._versions.get(key, [])
 
     def draft(self, told: Iterable[Told], now_us: int) -> Draft:
         """What would change if these rows were told now, one after the other.
@@ -167,7 +182,7 @@ class TableVersions:
             self._versions[row.key] = after = _with(versions or [], row, received_us)
             self._note(row.key, after)
         self.changed_us = received_us
-        self._let_go(received_us - KEPT_US, len(rows) + _DROPPED_AT_ONCE)
+        self._let_go(received_us - self._kept_us, len(rows) + _DROPPED_AT_ONCE)
 
     def _note(self, key: str, versions: Versions) -> None:
         """Note since when the oldest version is followed, if it is."""

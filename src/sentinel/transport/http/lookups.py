@@ -24,7 +24,7 @@ from sentinel.model.reasons import Explainer, Explanation
 from sentinel.model.registry import Registry, TrustedKeys
 from sentinel.model.stored_rows import carried_over
 from sentinel.policy.thresholds import Action, Thresholds
-from sentinel.record.entries import DecisionRow, Drawn, OutcomeRow, revoked_in
+from sentinel.record.entries import DecisionRow, Drawn, OutcomeRow, Ruled, revoked_in
 from sentinel.record.erasure import personal_in
 from sentinel.record.journal import Journal
 from sentinel.record.subjects import SubjectKeys
@@ -162,6 +162,7 @@ class Lookups:
             "decided_by": decider.decided_by,
             "circuit_breaker_state": decider.circuit,
             "holdout": None if row.drawn is None else _draw(row.drawn),
+            "rules": None if row.ruled is None else _rules(row.ruled),
             "experiment": decider.experiment,
             "variant": decider.variant,
             "decided_at": iso(row.received_us),
@@ -233,6 +234,10 @@ class Lookups:
 
 def _draw(drawn: Drawn) -> dict[str, Any]:
     return {"approved": drawn.is_approved, "would_be": drawn.would_be, "propensity": drawn.propensity}
+
+
+def _rules(ruled: Ruled) -> dict[str, Any]:
+    return {"fired": ruled.fired, "shadow": ruled.shadow, "acted": ruled.acted, "would_be": ruled.would_be}
 
 
 def _outcome(row: OutcomeRow, journal: Journal) -> dict[str, Any]:
