@@ -4,8 +4,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from sentinel.errors import BundleProblem, UnknownVersion
 from sentinel.events.reference_tables.versions import LIST, SNOOZE
 from sentinel.model.bundle import load_bundle
+from sentinel.model.registry import Registry
 from sentinel.policy.costs import Costs
 from sentinel.policy.deployment import Deployment, RulesInForce
 from sentinel.policy.holdout import Holdout
@@ -20,7 +22,7 @@ from sentinel.record.log import Kind
 from sentinel.review.backtest import PastHits, backtest
 from sentinel.review.past_scores import past_scores
 from sentinel.review.rules_again import RulesAgain
-from sentinel.serve.lineup import Contender, Lineup
+from sentinel.serve.lineup import Contender, Lineup, check_fits, load_lineup
 
 
 def rule(name, when, do="review", **more):
@@ -222,3 +224,14 @@ def test_each_revision_is_computed_again_by_its_own_rules(open_home):
             {*row.ruled.fired, *row.ruled.shadow} if row.ruled else set() for row in some
         ]
     assert any(row.ruled and row.ruled.shadow == ("large",) for row in rows[60:])
+
+
+def test_a_model_that_the_rules_do_not_fit_is_refused(shop_home):
+    bundle = load_bundle(shop_home / "models" / "v1")
+    check_fits(in_force(), bundle)
+    check_fits(None, bundle)
+    odd = in_force(Book((rule("odd", "cards_limit > 5"),)))
+    with pytest.raises(UnknownVersion, match="the rules in force do not fit v1; apply others first: rule 'odd'"):
+        check_fits(odd, bundle)
+    with pytest.raises(BundleProblem, match="the rules in force do not fit v1: rule 'odd': there is no cards_limit"):
+        load_lineup(Deployment(champion="v1", rules=odd), Registry(shop_home / "models"))

@@ -71,6 +71,9 @@ def test_a_draft_decides_nothing_until_it_is_applied_and_a_rollback_takes_it_bac
     assert (shown["rules"]["draft"], shown["rules"]["before"][-1], shown["hits"]) == (
         draft["draft"], first, {"large": 1, "odd": 1},
     )  # fmt: skip
+    assert [one["transaction_id"] for one in get("/v1/decisions?rule=odd").json["decisions"]] == [
+        large["transaction_id"]
+    ]
     assert get("/health").json["rules"] == {"draft": draft["draft"], "demoted": {}}
     assert 'sentinel_rule_hits{rule="odd",state="shadow"} 1.0' in get("/metrics/prom").body.decode()
     back = post(f"{RULES}/rollback", {"note": "too strict"})

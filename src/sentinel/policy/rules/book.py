@@ -56,8 +56,10 @@ class BookRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     band: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not self.name or len(self.name) > 80:
-            raise InvalidDefinition("a rule needs a name of at most 80 characters")
+        if not self.name or len(self.name) > 80 or not self.name.isprintable():
+            raise InvalidDefinition("a rule needs a name of at most 80 characters, all of them printable")
+        if len(self.reason) > 500 or len(self.owner) > 200:
+            raise InvalidDefinition(f"rule {self.name!r}: a reason has at most 500 characters, an owner 200")
         begin, end = self.period_us
         if begin >= end:
             raise InvalidDefinition(f"rule {self.name!r}: from ({self.since}) must be before until ({self.until})")

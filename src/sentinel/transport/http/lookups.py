@@ -43,7 +43,7 @@ _MOST_OUTCOMES = 100
 _MOST_EXPLAINERS = 4  # the models of champion, challenger and shadow, and one from before
 _MOST_QUERIES = 16  # for one: each key of it has two hashes while a hash key follows another one
 ERASED = "erased"
-_NAMED = ("from", "to", "action", "model", "degraded", "limit", "cursor")
+_NAMED = ("from", "to", "action", "model", "degraded", "rule", "limit", "cursor")
 
 
 class Lookups:
@@ -309,6 +309,7 @@ def _query(asked: Mapping[str, str], keys: Sequence[str]) -> DecisionQuery:
         action=None if action is None else Action(action),
         model_version=asked.get("model"),
         degraded=degraded == "true",
+        rule=asked.get("rule"),
         limit=whole_number(limit, "limit"),
         cursor=asked.get("cursor"),
     )
