@@ -28,6 +28,7 @@ LIST, SNOOZE = "list", "snooze"
 MOST_VERSIONS = 10_000
 """Of one row."""
 
+_MOST_SHARED = 256
 _DROPPED_AT_ONCE = 64  # beside as many as rows come
 _valid_from = itemgetter(0)
 
@@ -76,6 +77,7 @@ class TableVersions:
         self._kept_us = LISTED_KEPT_US if kind in (LIST, SNOOZE) else KEPT_US
         self._followed: list[tuple[int, str]] = []  # a heap: since when the oldest version of a key is followed
         self._noted: dict[str, int] = {}  # the same by key; what else is in the heap is out of date
+        self._same: dict[bytes, bytes] = {}  # columns that many rows share, kept once
         self.n_versions = self.nbytes = 0
 
     def __len__(self) -> int:
@@ -179,10 +181,17 @@ class TableVersions:
                 self._ranges.add(row.key)
             more, more_bytes = _growth(versions or [], row)
             self.n_versions, self.nbytes = self.n_versions + more, self.nbytes + more_bytes
-            self._versions[row.key] = after = _with(versions or [], row, received_us)
+            shared = row._replace(values=self._shared(row.values))
+            self._versions[row.key] = after = _with(versions or [], shared, received_us)
             self._note(row.key, after)
         self.changed_us = received_us
         self._let_go(received_us - self._kept_us, len(rows) + _DROPPED_AT_ONCE)
+
+    def _shared(self, values: bytes) -> bytes:
+        """The same columns, as the object that other rows have: thousands are put on a list for one reason."""
+        if len(self._same) > _MOST_SHARED:
+            self._same.clear()
+        return self._same.setdefault(values, values)
 
     def _note(self, key: str, versions: Versions) -> None:
         """Note since when the oldest version is followed, if it is."""
@@ -223,7 +232,9 @@ class TableVersions:
         for key, versions in state[1].items():
             if self._ranges is not None:
                 self._ranges.add(key)
-            self._versions[key] = versions
+            self._versions[key] = versions = [
+                (at_us, self._shared(values), received_us) for at_us, values, received_us in versions
+            ]
             self.n_versions, self.nbytes = self.n_versions + len(versions), self.nbytes + _bytes_of(key, versions)
             self._note(key, versions)
 
