@@ -1,5 +1,9 @@
 """Ruling: the rules in force are asked about a judged batch, and may decide otherwise than its model."""
 
+import itertools
+import operator
+from bisect import bisect_right
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,20 +41,22 @@ def _rule_group(batch: Batch, group: Group, hits: BookHits, tables: Tables, now_
 
 def ruled_of(hits: BookHits, found: NDArray[np.bool_], own: NDArray[np.uint8], places: list[int]) -> list[Ruled]:
     """What the log keeps of where rules hold (n, r), for transactions that the model gave these levels (n,)."""
-    precedence, names = hits.precedence, hits.names
-    by_row: dict[int, list[int]] = {}
-    for row, which in zip(*map(np.ndarray.tolist, np.nonzero(found)), strict=True):
-        by_row.setdefault(row, []).append(which)
-    on, decides = precedence.is_on.tolist(), precedence.decides.tolist()
-    return [
-        Ruled(
-            places[row], int(own[row]),
-            tuple(names[one] for one in which if on[one]),
-            tuple(names[one] for one in which if not on[one]),
-            any(decides[one] for one in which),
-        )
-        for row, which in by_row.items()
-    ]  # fmt: skip
+    is_on, name_of = hits.precedence.is_on, hits.names.__getitem__
+    where, which = np.nonzero(found)
+    acted = set(where[hits.precedence.decides[which]].tolist())
+    rows, held, on, levels = where.tolist(), which.tolist(), is_on[which].tolist(), own.tolist()
+    has_shadows, ruled, begin = not all(on), [], 0
+    while begin < len(rows):
+        row, end = rows[begin], bisect_right(rows, rows[begin], begin)
+        names: tuple[str, ...] = tuple(map(name_of, held[begin:end]))
+        shadow: tuple[str, ...] = ()
+        if has_shadows:
+            fired = on[begin:end]
+            shadow = tuple(itertools.compress(names, map(operator.not_, fired)))
+            names = tuple(itertools.compress(names, fired))
+        ruled.append(Ruled(places[row], levels[row], names, shadow, row in acted))
+        begin = end
+    return ruled
 
 
 def say_ruled(batch: Batch) -> None:

@@ -147,7 +147,7 @@ def test_what_cannot_be_asked_of_a_list_is_refused(when, why):
 
 
 def test_a_list_of_a_number_is_refused_and_so_is_a_name_that_is_no_word():
-    with pytest.raises(InvalidDefinition, match="'amount', which is no text"):
+    with pytest.raises(InvalidDefinition, match="'amount', no text of transactions"):
         BookHits(Book((), (BookList(name="big", kind="deny", by="amount"),)), SCHEMA, FEATURES)
     with pytest.raises(InvalidDefinition, match="is a word"):
         BookList(name="no word", kind="deny", by="shop")

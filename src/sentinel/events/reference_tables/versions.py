@@ -308,6 +308,10 @@ class Tables:
         found = self._tables.get((name, kind))
         return self._tables.setdefault((name, kind), TableVersions(kind)) if found is None else found
 
+    def names_of(self, kind: str) -> list[str]:
+        """The names of the tables of a kind."""
+        return [name for name, other in self._tables if other == kind]
+
     def snapshot(self) -> dict[str, NDArray[np.uint8]]:
         """All of it, as a MemoryStore gives what it remembers."""
         state = msgspec.msgpack.encode([[*which, table.state()] for which, table in self._tables.items()])

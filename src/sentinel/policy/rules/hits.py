@@ -29,6 +29,7 @@ class BookHits:
     def __init__(self, book: Book, schema: Schema, features: Sequence[str]) -> None:
         self.book = book
         self.names = tuple(rule.name for rule in book.all_rules)
+        self._places = {name: place for place, name in enumerate(self.names)}
         self.precedence = Precedence(book)
         names = names_of(schema, features, book.lists)
         self._program = compile_conditions(book.conditions(names), hash_text)
@@ -77,8 +78,10 @@ class BookHits:
         for place, text_of in enumerate(self._text_of):
             texts[:, place] = hash_texts(list(map(text_of, transactions)))
         hits = run(self._program, numbers, texts, self._listed(transactions, tables, times_us))
-        hits &= self.precedence.is_on | self.precedence.is_shadow
-        hits &= self.precedence.in_time(times_us)
+        if self.precedence.is_off.any():
+            hits[:, self.precedence.is_off] = False
+        if self.precedence.has_periods:
+            hits &= self.precedence.in_time(times_us)
         self._let_sleep(hits, transactions, tables, times_us)
         return hits
 
@@ -99,9 +102,9 @@ class BookHits:
         self, hits: NDArray[np.bool_], transactions: Sequence[Any], tables: Tables, times_us: NDArray[np.int64]
     ) -> None:
         """Take back hits of rules that are asleep for a key of the transaction."""
-        for place, name in enumerate(self.names):
-            versions = tables.of(name, SNOOZE)
-            if not len(versions):
+        for name in tables.names_of(SNOOZE):
+            place, versions = self._places.get(name), tables.of(name, SNOOZE)
+            if place is None or not len(versions):
                 continue
             for n in np.flatnonzero(hits[:, place]).tolist():
                 one, time_us = transactions[n], int(times_us[n])

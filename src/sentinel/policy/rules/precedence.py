@@ -24,12 +24,20 @@ class Precedence:
     def __init__(self, book: Book) -> None:
         rules = book.all_rules
         self.is_on = np.array([rule.state == "on" for rule in rules], np.bool_)
-        self.is_shadow = np.array([rule.state == "shadow" for rule in rules], np.bool_)
+        self.is_off = np.array([rule.state == "off" for rule in rules], np.bool_)
         periods = np.array([rule.period_us for rule in rules], np.float64).reshape(-1, 2)
         self._begin, self._end = periods[:, 0], periods[:, 1]
-        self._of = {deed: np.array([rule.do == deed for rule in rules], np.bool_) for deed in Deed}
-        self.decides = self.is_on & ~self._of[Deed.TAG]
+        self.has_periods = bool(np.isfinite(periods).any())
+        self._approves, self._blocks = (self._does(book, deed) for deed in (Deed.APPROVE, Deed.BLOCK))
+        self._raises = np.zeros(len(rules), np.uint8)
+        for action in (Action.CHALLENGE, Action.REVIEW):
+            self._raises[self._does(book, Deed(action))] = _ORDER.index(action)
+        self.decides = self._approves | self._blocks | (self._raises > 0)
         """Which rules may decide."""
+
+    def _does(self, book: Book, deed: Deed) -> NDArray[np.bool_]:
+        """Which rules do that, and are on."""
+        return np.array([rule.do == deed for rule in book.all_rules], np.bool_) & self.is_on
 
     def in_time(self, times_us: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which rules hold at all at these moments, (n, r)."""
@@ -39,10 +47,9 @@ class Precedence:
 
     def levels(self, hits: NDArray[np.bool_], levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What is decided (n,), by the levels of the model (n,) and where rules hold in their time (n, r)."""
-        acts, found = hits & self.is_on, _STRICTNESS[levels]
-        for action in (Action.CHALLENGE, Action.REVIEW):
-            strictness = _ORDER.index(action)
-            found[acts[:, self._of[Deed(action)]].any(axis=1) & (found < strictness)] = strictness
-        found[acts[:, self._of[Deed.BLOCK]].any(axis=1)] = _ORDER.index(Action.BLOCK)
-        found[acts[:, self._of[Deed.APPROVE]].any(axis=1)] = _ORDER.index(Action.APPROVE)
+        found = _STRICTNESS[levels]
+        rows, which = np.nonzero(hits)
+        np.maximum.at(found, rows, self._raises[which])
+        found[rows[self._blocks[which]]] = _ORDER.index(Action.BLOCK)
+        found[rows[self._approves[which]]] = _ORDER.index(Action.APPROVE)
         return _LEVEL_OF[found]
