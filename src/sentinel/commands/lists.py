@@ -97,10 +97,11 @@ def _write(
         for begin in range(0, len(entries), _AT_ONCE):
             told = [
                 Listing(
-                    prefix + reader.text(by, one.value), masked_ends(one.reason, 500), user.who, _moment(one.since),
+                    prefix + key, masked_ends(one.reason, 500), user.who, _moment(one.since),
                     _moment(one.until), one.remove,
                 )
                 for one in entries[begin : begin + _AT_ONCE]
+                for key in reader.texts(by, one.value)  # also as it was before the hash key was changed
             ]  # fmt: skip
             now_us = log.clock(clock_us())
             rows = rows_of(tables.tables.of(*which), told, now_us)
@@ -108,7 +109,7 @@ def _write(
                 entry = TableRows.of(*which, rows, user.who)
                 append_rows(log, entry, now_us)
                 tables.take(entry, now_us)
-            stage("entries", begin + len(told), len(entries))
+            stage("entries", min(begin + _AT_ONCE, len(entries)), len(entries))
 
 
 def read_entries(path: Path, reason: str) -> list[Entry]:

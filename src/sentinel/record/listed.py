@@ -5,6 +5,7 @@ what a list says of a moment is what was known then: a decision finds the same w
 """
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -108,9 +109,9 @@ def _periods_after(
 
 def on_list(versions: TableVersions, name: str, keys: Sequence[str], value: str, time_us: int) -> OnList:
     """What a list says of a value, which is kept as one of these keys."""
-    periods = [period for key in keys for period in _periods(versions, key)]
+    periods = sorted(dict.fromkeys(one for key in keys for one in _periods(versions, key)), key=itemgetter(0))
     is_on = any(versions.values_at(key, time_us) for key in keys)
-    return OnList(name=name, value=value, as_of=iso(time_us), is_on=is_on, periods=[one for _, one in sorted(periods)])
+    return OnList(name=name, value=value, as_of=iso(time_us), is_on=is_on, periods=[one for _, one in periods])
 
 
 def _periods(versions: TableVersions, key: str) -> list[tuple[int, Period]]:

@@ -158,6 +158,21 @@ def test_what_cannot_be_meant_changes_nothing(post, get, apply, path, body, stat
     assert get(f"{LISTS}/bad/c").json["periods"] == []
 
 
+def test_a_backtest_says_what_a_book_would_have_done(post):
+    post("/v1/score", [payment(amount=4000 if n < 3 else 5) for n in range(20)])
+    book = {"rules": [rule("very large", "amount > 3000"), rule("on", "true", state="on", until="2040-01-01")]}
+    found = post(f"{RULES}/backtest", {"book": book, "from": "2020-01-01"})
+    assert found.status == 200, found.json
+    by_name = {one["name"]: one["hits"] for one in found.json["rules"]}
+    assert by_name["very large"] >= 3
+    assert by_name["on"] == found.json["transactions"] >= 20
+    wrong = post(f"{RULES}/backtest", {"book": {"rules": [rule("odd", "amuont > 1")]}})
+    assert (wrong.status, "there is no amuont; did you mean amount?" in wrong.json["error"]) == (422, True)
+    nothing = post(f"{RULES}/backtest", {"book": book, "until": "2020-01-01"})
+    assert (nothing.status, "scored nothing" in nothing.json["error"]) == (422, True)
+    assert post(f"{RULES}/backtest", {"book": book, "from": "--help"}).status == 422
+
+
 def test_a_rule_sleeps_for_one_card_until_it_is_woken(post, apply):
     apply(rule("large", "amount > 800"))
     ask = {"rule": "large", "by": "card", "value": "sleepy"}

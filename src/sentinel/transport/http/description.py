@@ -51,6 +51,7 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("post", "/v1/tables/{name}"): (404, 422),
     ("get", "/v1/tables/{name}/{key}"): (404, 422),
     ("post", "/v1/rules/check"): (422,),
+    ("post", "/v1/rules/backtest"): (409, 422),
     ("get", "/v1/rules/drafts"): (422,),
     ("post", "/v1/rules/drafts"): (422,),
     ("get", "/v1/rules/drafts/{number}"): (404, 422),

@@ -85,13 +85,14 @@ class ListCalls:
         reader, author = TransactionReader(engine.schema, api.secrets), request.state.caller.name
         told = [
             Listing(
-                reader.text(declared.by, one.value), masked_ends(one.reason, 500), author,
+                key, masked_ends(one.reason, 500), author,
                 _moment(one.since, "from"), _moment(one.until, "until"), one.remove,
             )
             for one in asked
+            for key in reader.texts(declared.by, one.value)  # also as it was before the hash key was changed
         ]  # fmt: skip
-        position = await self._record(request, (name, LIST), told, {"list": name, "entries": len(told)})
-        return ToldEntries(name, len(told), position)
+        position = await self._record(request, (name, LIST), told, {"list": name, "entries": len(asked)})
+        return ToldEntries(name, len(asked), position)
 
     async def snooze(self, request: Request) -> ToldEntries:
         """Let a rule sleep for one key; it is durable when this returns.
@@ -107,13 +108,13 @@ class ListCalls:
             raise InvalidInput(f"Expected a key of transactions, one of {', '.join(keys)}", "$.by")
         if one.until is None and not one.remove:
             raise InvalidInput("Expected a moment at which the rule wakes again", "$.until")
-        text = TransactionReader(engine.schema, self._api.secrets).text(one.by, one.value)
-        told = Listing(
-            f"{one.by}={text}", masked_ends(one.reason, 500), request.state.caller.name, None,
-            _moment(one.until, "until"), one.remove,
-        )  # fmt: skip
+        reason, author = masked_ends(one.reason, 500), request.state.caller.name
+        told = [
+            Listing(f"{one.by}={text}", reason, author, None, _moment(one.until, "until"), one.remove)
+            for text in TransactionReader(engine.schema, self._api.secrets).texts(one.by, one.value)
+        ]
         asked = {"rule": one.rule, "by": one.by, "remove": one.remove}
-        return ToldEntries(one.rule, 1, await self._record(request, (one.rule, SNOOZE), [told], asked))
+        return ToldEntries(one.rule, 1, await self._record(request, (one.rule, SNOOZE), told, asked))
 
     async def _record(
         self, request: Request, which: tuple[str, str], told: Sequence[Listing], asked: dict[str, Any]
