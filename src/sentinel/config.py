@@ -20,7 +20,7 @@ SHORTEST_KEY = 16
 
 _KEYS = ("admin_key", "key")
 _HASH_KEYS = ("hash_key", "hash_key_before")
-_SWITCHES = {"force_circuit_open", "shadow_inline", "reasons"}
+_SWITCHES = {"force_circuit_open", "shadow_inline", "reasons", "rules_need_two"}
 _ON_OFF = {"yes": True, "on": True, "no": False, "off": False}  # besides true, false, 1 and 0
 _TOPICS = re.compile(r"[A-Za-z0-9._-]{0,100}")
 _LISTS = ("cors_origins", "hosts", "retrain_on")
@@ -64,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       to try what happens when the model is away or slow.
     - `cache_entries`, `cache_ttl_s`: scores of feature vectors that are remembered, and for how long.
     - `shadow_inline`: answers of `/v1/score` have the shadow's score, where it is there in time.
+    - `rules_need_two`: who has drafted rules may not apply them.
     - `reasons`: the reasons of what is not approved are found beside the deciding, and recorded.
     - `false_alarm_cost`: what a false alarm costs, in the unit of the amount, for experiments.
     - `drift_window`: transactions that are compared with the training history.
@@ -144,6 +145,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     cache_ttl_s: Annotated[float, msgspec.Meta(ge=0)] = 2.0
     shadow_inline: bool = False
     reasons: bool = True
+    rules_need_two: bool = False
     false_alarm_cost: Annotated[float, msgspec.Meta(ge=0)] = 10.0
     drift_window: Annotated[int, msgspec.Meta(ge=500)] = 5000
     shadow_scores: Annotated[int, msgspec.Meta(ge=1)] = 5_000_000

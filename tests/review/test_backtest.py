@@ -1,11 +1,13 @@
 """What rules would have done with a stored period, against going through it by hand."""
 
 import random
+from collections import Counter
 
 import pytest
 
 from sentinel import Costs
-from sentinel.policy.rules.book import Book, BookRule
+from sentinel.events.reference_tables.versions import Tables
+from sentinel.policy.rules.book import Book, BookRule, Deed
 from sentinel.policy.rules.hits import BookHits
 from sentinel.policy.thresholds import Action
 from sentinel.record.log import Kind
@@ -15,22 +17,22 @@ from sentinel.review.past_scores import past_scores
 
 DAY_US = 86_400_000_000
 BOOK = Book((
-    BookRule(name="large", when="amount > 100", do=Action.REVIEW, reason="large"),
-    BookRule(name="shop", when="shop == 's2' and score < 0.9", do=Action.BLOCK, reason="shop"),
-    BookRule(name="known", when="card in ('c1', 'c9')", do=Action.APPROVE, reason="known", until="1970-01-11T00:00:00Z"),
-    BookRule(name="quiet", when="height >= 250", do=Action.BLOCK, reason="a feature", state="shadow"),
-    BookRule(name="never", when="false", do=Action.CHALLENGE, reason="never"),
+    BookRule(name="large", when="amount > 100", do=Deed.REVIEW, reason="large"),
+    BookRule(name="shop", when="shop == 's2' and score < 0.9", do=Deed.BLOCK, reason="shop"),
+    BookRule(name="known", when="card in ('c1', 'c9')", do=Deed.APPROVE, reason="known", until="1970-01-11T00:00:00Z"),
+    BookRule(name="quiet", when="height >= 250", do=Deed.BLOCK, reason="a feature", state="shadow"),
+    BookRule(name="never", when="false", do=Deed.CHALLENGE, reason="never"),
 ))  # fmt: skip
 HOLDS = {
     "large": lambda row: row["amount"] > 100, "shop": lambda row: row["shop"] == "s2" and row["score"] < 0.9,
-    "known": lambda row: row["card"] in ("c1", "c9"), "quiet": lambda row: row["amount"] >= 250,
+    "known": lambda row: row["card"] in ("c1", "c9") and row["day"] < 10, "quiet": lambda row: row["amount"] >= 250,
     "never": lambda _: False,
 }  # fmt: skip
 
 
 def by_hand(row):
     held = {name for name, holds in HOLDS.items() if holds(row)}
-    if "known" in held and row["day"] < 10:
+    if "known" in held:
         return "approve"
     if "shop" in held:
         return "block"
@@ -61,10 +63,12 @@ def told(fake_log, made):
 @pytest.mark.parametrize("at_once", [7, 10_000])
 def test_it_is_what_one_finds_by_hand(told, made, monkeypatch, at_once):
     monkeypatch.setattr(under_test, "_AT_ONCE", at_once)
+    monkeypatch.setattr(under_test, "_FEWEST_A_DAY", 1)
     log, rows, truth = told
-    hits = PastHits(BookHits(BOOK, made.SCHEMA, ("height",)), made.SCHEMA)
+    hits = PastHits(BookHits(BOOK, made.SCHEMA, ("height",)), made.SCHEMA, Tables())
     past = past_scores(log, "v1", made.SCHEMA, (0, 2**60), lambda *_: None, hits)
     found = backtest(past, hits, BOOK, "v1", ("a", "b"), Costs())
+    per_day = Counter(row["day"] for row in rows.values())
     would = {at: by_hand(row) for at, row in rows.items()}
     assert found.transactions == len(rows)
     assert found.would_be.decisions == {str(one): [*would.values()].count(one) for one in Action}
@@ -84,13 +88,15 @@ def test_it_is_what_one_finds_by_hand(told, made, monkeypatch, at_once):
         assert rule.busiest_day == max(map(days.count, days), default=0)
         both = {name: sum(map(holds, held.values())) for name, holds in HOLDS.items() if name != rule.name}
         assert rule.overlaps == {name: count for name, count in both.items() if count}
+        shares = [days.count(day) / per_day[day] for day in per_day]
+        assert rule.band == pytest.approx((min(shares), max(shares)))
         assert rule.precision == (pytest.approx(len(frauds) / rule.judged) if rule.judged else None)
 
 
 def test_fields_of_another_schema_are_missing_and_features_are_not(fake_log, made):
     log = fake_log.FakeLog()
     log.write(Kind.DECIDED, 1, 5, made.decided([{"id": "x", "amount": 300.0}], "another"))
-    hits = PastHits(BookHits(BOOK, made.SCHEMA, ("height",)), made.SCHEMA)
+    hits = PastHits(BookHits(BOOK, made.SCHEMA, ("height",)), made.SCHEMA, Tables())
     past = past_scores(log, "v1", made.SCHEMA, (0, 2**60), lambda *_: None, hits)
     assert hits.found(0, 1).tolist() == [[False, False, False, True, False]]
     assert len(past.scores) == 1

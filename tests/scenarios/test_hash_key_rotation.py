@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sentinel.commands.replay import replay_all
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import Settings
 from sentinel.detectors import load_detector
@@ -204,3 +205,39 @@ def test_an_id_with_a_card_number_in_it_keeps_its_decision(home, start):
     status, found = ask(server, "GET", path)
     assert status == 200
     assert [one["is_fraud"] for one in found["outcomes"]] == [True]
+
+
+def test_a_card_on_a_list_stays_on_it_while_a_key_follows_another_and_is_nowhere_in_clear(home, start):
+    card, email = "card-of-a-thief-4711", "thief@mail.example"
+    lists = [{"name": "bad", "kind": "deny", "by": "card"}, {"name": "mails", "kind": "watch", "by": "channel"}]
+    rules = [{"name": "any", "when": "amount > 1", "do": "challenge", "reason": "to sleep for some"}]
+    server = start(home, BEFORE)
+    draft = ask(server, "POST", "/v1/rules/drafts", {"book": {"lists": lists, "rules": rules}})[1]["draft"]
+    assert ask(server, "POST", "/v1/rules/apply", {"draft": draft})[0] == 200
+    for path, body in (
+        ("/v1/lists/bad", {"value": card, "reason": "stolen"}),
+        ("/v1/lists/mails", {"value": email}),
+        ("/v1/rules/snooze", {"rule": "any", "by": "card", "value": card, "until": "2040-01-01"}),
+    ):
+        assert ask(server, "POST", path, body)[0] == 200
+
+    def fired(name):
+        sent = {"transaction_id": name, "event_time": time.time(), "amount": 5.0, "card": card, "shop": "s"}
+        found = ask(server, "POST", "/v1/score", sent | {"channel": email})[1]
+        return found["decision"], found["rules"]
+
+    assert fired("before") == ("block", ["list bad", "list mails"])
+    server.kill()
+    server = start(home, AFTER)
+    assert fired("after") == ("block", ["list bad", "list mails"])
+    assert ask(server, "GET", f"/v1/lists/bad/{card}")[1]["is_on"]
+    ask(server, "POST", "/v1/lists/bad", {"value": card, "remove": True})
+    assert fired("free") == ("approve", ["list mails"])
+    [ended] = ask(server, "GET", f"/v1/lists/bad/{card}")[1]["periods"]
+    assert ended["until"] is not None
+    server.stop()
+    found = replay_all(Settings(home=home), None, None, lambda *_: None)
+    assert (found.decisions, found.differing, found.impossible) == (3, 0, 0)
+    stored = b"".join(one.read_bytes() for one in home.rglob("*") if one.is_file())
+    assert card.encode() not in stored
+    assert email.encode() not in stored

@@ -20,6 +20,7 @@ from sentinel.cli import (
     history,
     inspect,
     keys,
+    lists,
     log,
     models,
     retraining,
@@ -86,6 +87,7 @@ for _name, _of_models in {
 for _name, _group in {
     "features": training.features, "models": models.models, "log": log.log, "outcomes": corrections.outcomes,
     "history": history.history, "views": views.views, "tables": tables.tables, "keys": keys.keys, "rules": rules.rules,
+    "lists": lists.lists,
     "benchmark": training.benchmark, "bench": bench.bench,
     "topics": streams.topics, "dead-letters": streams.dead_letters, "data": data.data, "feast": feast.feast,
     "flink": flink.flink,

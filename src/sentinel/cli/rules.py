@@ -1,4 +1,4 @@
-"""`sentinel rules`: conditions that people write, and what they would have done."""
+"""`sentinel rules`: conditions that people write, what they would have done, and which of them are in force."""
 
 import time
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ import typer
 from sentinel.cli.options import Home, Json, settings_of
 from sentinel.cli.terminal import tell
 from sentinel.cli.thresholds import Delay, From, GivenCosts, To, told_against, told_period
+from sentinel.commands.terminal import shown
+from sentinel.errors import InvalidDefinition
 
-rules = typer.Typer(
-    help="Check rules, and see what they would have done with a period of the log.", no_args_is_help=True
-)
+rules = typer.Typer(help="Check rules, see what they would have done, and bring them in force.", no_args_is_help=True)
 _File = Annotated[Path, typer.Argument(help="A YAML file with a list of `rules` (docs/rules.md).")]
 _Version = Annotated[str | None, typer.Option("--version", help="For the features of this model [the champion].")]
 _SHOWN = 3
@@ -53,6 +53,116 @@ def backtest(
     period = Period(since=since, until=until, label_delay=label_delay, now_us=time.time_ns() // 1000)
     found = backtest_rules(settings_of(home), file, version, costs, period)
     tell(found, _told(found), as_json=as_json)
+
+
+_Note = Annotated[str, typer.Option("--note", "-m", help="Why, in words for whoever looks at it later.")]
+
+
+@rules.command("draft")
+def draft(file: _File, note: _Note = "", home: Home = None, as_json: Json = False) -> None:
+    """Write the rules of a file down as a draft, which decides nothing until it is applied.
+
+    It is tried on the last four weeks of the log first: how often a rule held by day is its band.
+    """
+    from sentinel.commands.rules_in_force import draft_rules
+
+    done = draft_rules(settings_of(home), file, note)
+    tell(done, [f"draft {done.draft} is written; `sentinel rules apply --draft {done.draft}` brings it in force"],
+         as_json=as_json)  # fmt: skip
+
+
+@rules.command("apply")
+def apply(
+    file: Annotated[Path | None, typer.Argument(help="A YAML file, which is drafted and applied.")] = None,
+    number: Annotated[int | None, typer.Option("--draft", help="A draft that was written before.")] = None,
+    note: _Note = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Bring rules in force, from the next decision on: those of a file, or a draft."""
+    from sentinel.commands.rules_in_force import apply_draft, draft_rules
+
+    if (file is None) == (number is None):
+        raise InvalidDefinition("give a file, or --draft with the number of one that was written before")
+    settings = settings_of(home)
+    chosen = draft_rules(settings, file, note).draft if file is not None else number
+    done = apply_draft(settings, int(chosen or 0), note)
+    tell({"draft": done}, [f"draft {done} is in force"], as_json=as_json)
+
+
+@rules.command("rollback")
+def rollback(note: _Note = "", home: Home = None, as_json: Json = False) -> None:
+    """Bring the rules back in force that were before these."""
+    from sentinel.commands.rules_in_force import roll_back_rules
+
+    done = roll_back_rules(settings_of(home), note)
+    tell({"draft": done}, [f"draft {done} is in force again"], as_json=as_json)
+
+
+@rules.command("show")
+def show(
+    number: Annotated[int | None, typer.Option("--draft", help="A draft [what is in force].")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Show the rules in force, or a draft: what each does and when, its band, and whether it was demoted."""
+    from sentinel.commands.rules_in_force import rules_in_force, shown_draft
+
+    settings = settings_of(home)
+    found = rules_in_force(settings) if number is None else shown_draft(settings, number)
+    if found is None:
+        tell({"rules": None}, ["no rules were ever in force"], as_json=as_json)
+        return
+    demoted = getattr(found, "demoted", {})
+    lines = [f"draft {number or getattr(found, 'draft', '')}, by {shown(found.author)}: {shown(found.note) or '-'}"]
+    for rule in found.book.all_rules:
+        band = rule.band or found.bands.get(rule.name)
+        told = f" [{band[0]:.2%} to {band[1]:.2%} of a day]" if band else ""
+        lines.append(f"{rule.state:<7}{rule.do:<10}{shown(rule.name)}: {shown(rule.when)}{shown(told)}")
+    lines += [f"[yellow]demoted:[/yellow] {shown(name)} {shown(why)}" for name, why in demoted.items()]
+    tell({"rules": found}, lines, as_json=as_json)
+
+
+@rules.command("history")
+def history(
+    most: Annotated[int, typer.Option("--limit", help="How many of each.", min=1)] = 20,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Show what was in force and what was drafted, the newest first: by whom, when, and why."""
+    from sentinel.commands.rules_in_force import rules_history
+
+    found = rules_history(settings_of(home), most)
+    lines = [
+        f"{one['applied_at']}  draft {one['draft']} applied, by {shown(one['applied_by'])}: {shown(one['note']) or '-'}"
+        + (f"; demoted: {shown(', '.join(one['demoted']))}" if one["demoted"] else "")
+        for one in found["applied"]
+    ]
+    lines += [
+        f"{one['drafted_at']}  draft {one['number']} written, by {shown(one['author'])}: {shown(one['note']) or '-'}"
+        for one in found["drafts"]
+    ]
+    tell(found, lines or ["there never were any rules"], as_json=as_json)
+
+
+@rules.command("snooze")
+def snooze(
+    rule: Annotated[str, typer.Argument(help="A rule in force.")],
+    by: Annotated[str, typer.Argument(help="A key of transactions, as card_id.")],
+    value: Annotated[str, typer.Argument(help="Its value, in clear text.")],
+    until: Annotated[str | None, typer.Option("--until", help="When it wakes again (ISO 8601).")] = None,
+    wake: Annotated[bool, typer.Option("--wake", help="Wake it now.")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Let a rule sleep for one key until a moment, or wake it: for all others it goes on."""
+    from sentinel.commands.lists import Entry, snooze_rule
+
+    snooze_rule(settings_of(home), rule, by, Entry(value=value, reason=reason, until=until, remove=wake))
+    said = "is awake" if wake else f"sleeps until {until}"
+    tell({"rule": rule, "by": by, "awake": wake}, [f"{shown(rule)} {said} for {shown(by)} {shown(value)}"],
+         as_json=as_json)  # fmt: skip
 
 
 def _told(found: Any) -> Iterator[str]:

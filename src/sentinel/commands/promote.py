@@ -6,10 +6,11 @@ from sentinel.config import Settings
 from sentinel.events.reader import TransactionReader
 from sentinel.model.bundle import Bundle, load_warm
 from sentinel.model.gate_verdicts import check_may_promote
-from sentinel.record.applied import Check, HomeDeployment, by_this_user
+from sentinel.record.applied import Check, HomeDeployment, by_this_user, deployment_in
 from sentinel.record.feature_state import check_reads
 from sentinel.record.log import LogReader
 from sentinel.record.whole_snapshots import check_kept
+from sentinel.serve.lineup import check_fits
 
 
 def promote_version(settings: Settings, version: str, forced_because: str | None = None) -> None:
@@ -57,6 +58,7 @@ def _loaded(settings: Settings, version: str) -> Bundle:
 def _check_of(settings: Settings, bundle: Bundle) -> Check:
     def check(log: LogReader) -> None:
         check_reads(log, bundle.manifest)
+        check_fits(deployment_in(log).rules, bundle)
         check_kept(log, bundle.manifest, settings.snapshots)
 
     return check

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sentinel.commands.progress import Stage
 from sentinel.commands.registry_of_home import registry_of
+from sentinel.commands.tables import tables_in
 from sentinel.config import Settings
 from sentinel.errors import BundleProblem, NotFound
 from sentinel.events.card_numbers import may_hold_card_number
@@ -28,6 +29,7 @@ from sentinel.record.home_reader import open_log
 from sentinel.record.log import Follower, Kind, Record
 from sentinel.record.reasons import reasons_in
 from sentinel.record.subjects import SubjectKeys
+from sentinel.review.rules_again import RulesAgain
 
 _AT_ONCE = 8_192  # decisions that are computed together
 _SHOWN = 10
@@ -35,10 +37,11 @@ _decode_why = msgspec.json.Decoder(Explanation).decode
 
 
 class Judged(NamedTuple):
-    """What a decision comes to: the fraud probability, and the action."""
+    """What a decision comes to: the fraud probability, the action, and the rules that fired, shadows too."""
 
     fraud_probability: float
     decision: str
+    rules: tuple[str, ...] = ()
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -175,6 +178,8 @@ class _Replay:
         self.registry = registry_of(settings)
         self._bundles: dict[str, Bundle | BundleProblem] = {}
         self._settings = settings
+        with closing(open_log(settings.home)) as log:
+            self._rules = RulesAgain(log, tables_in(settings))
 
     def stored_id(self, transaction_id: str) -> str:
         """The text that stands for this id in the log, by the champion's schema. Raises InvalidInput."""
@@ -205,11 +210,11 @@ class _Replay:
 
     def receipts(self, rows: Sequence[DecisionRow]) -> list[Receipt]:
         """One for each of these decisions, in their order."""
-        groups: dict[Decider, list[int]] = {}
+        groups: dict[tuple[Decider, int], list[int]] = {}
         for n, row in enumerate(rows):
-            groups.setdefault(row.decider, []).append(n)
+            groups.setdefault((row.decider, row.revision), []).append(n)
         found: dict[int, Receipt] = {}
-        for decider, places in groups.items():
+        for (decider, _), places in groups.items():
             of_it = [rows[n] for n in places]
             found.update(zip(places, self._of_one(decider, of_it), strict=True))
         return [found[n] for n in range(len(rows))]
@@ -217,11 +222,13 @@ class _Replay:
     def _of_one(self, decider: Decider, rows: Sequence[DecisionRow]) -> list[Receipt]:
         try:
             thresholds, scores = self._judge(decider, np.stack([row.features for row in rows]))
+            manifest = self._bundle(decider.model_version).manifest
+            levels, fired = self._rules.ruled(manifest, rows, scores, thresholds.levels(scores))
         except BundleProblem as missing:
             return [_receipt(row, None, str(missing)) for row in rows]
-        called_for = [str(ACTIONS[level]) for level in thresholds.levels(scores)]
+        called_for = [str(ACTIONS[level]) for level in levels]
         actions = map(_after_holdout, called_for, rows, repeat(self._bundle(decider.model_version).holdout))
-        judged = map(Judged, scores.tolist(), actions)
+        judged = map(Judged, scores.tolist(), actions, fired)
         stored = Thresholds(decider.review, decider.block, decider.challenge)
         problem = None if stored == thresholds else f"the rules' thresholds are {thresholds}, and {stored} is stored"
         return [_receipt(row, one, problem) for row, one in zip(rows, judged, strict=True)]
@@ -261,12 +268,13 @@ def _after_holdout(called_for: str, row: DecisionRow, holdout: Holdout | None) -
 
 
 def _receipt(row: DecisionRow, replayed: Judged | None, problem: str | None) -> Receipt:
-    stored = Judged(row.fraud_probability, row.decision)
+    rules = () if row.ruled is None else (*row.ruled.fired, *row.ruled.shadow)
+    stored = Judged(row.fraud_probability, row.decision, rules)
     return Receipt(
         row.transaction_id, row.position, row.decider.model_version, row.decider.degraded, stored, replayed,
         problem is None and replayed is not None and _bits(stored) == _bits(replayed), problem,
     )  # fmt: skip
 
 
-def _bits(judged: Judged) -> tuple[bytes, str]:
-    return np.float64(judged.fraud_probability).tobytes(), judged.decision
+def _bits(judged: Judged) -> tuple[bytes, str, list[str]]:
+    return np.float64(judged.fraud_probability).tobytes(), judged.decision, sorted(judged.rules)

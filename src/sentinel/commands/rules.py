@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sentinel.commands.registry_of_home import registry_of
+from sentinel.commands.tables import tables_in
 from sentinel.commands.thresholds import Period, costs_of, past_of
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition
@@ -29,7 +30,7 @@ def backtest_rules(settings: Settings, path: Path, version: str | None, costs: s
     Raises InvalidDefinition for rules that cannot be read, InvalidInput for a period without decisions.
     """
     book, manifest = _book(path), _manifest(settings, version)
-    hits = PastHits(_hits(book, manifest), manifest.plan.schema)
+    hits = PastHits(_hits(book, manifest), manifest.plan.schema, tables_in(settings))
     past, said = past_of(settings, manifest, period, hits)
     return backtest(past, hits, book, manifest.version, said, costs_of(manifest, costs))
 
@@ -39,7 +40,7 @@ def _book(path: Path) -> Book:
         book = read_book(path)
     except FileNotFoundError:
         raise InvalidDefinition(f"there is no file {path}; docs/rules.md shows what is in one") from None
-    if not book.rules:
+    if not book.all_rules:
         raise InvalidDefinition(f"{path} has no rule")
     return book
 

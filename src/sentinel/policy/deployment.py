@@ -7,9 +7,13 @@ from typing import Annotated
 import msgspec
 
 from sentinel.errors import BundleProblem, DeploymentRefused, NoExperiment
+from sentinel.policy.rules.book import Book
 from sentinel.policy.thresholds import Thresholds
 
 REMEMBERED = 20
+LEAST_OF_A_BAND = 0.0005
+"""A rule that held for fewer than five of 10,000 decisions is taken to hold for that many: so few say little."""
+
 Percent = Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
 
 
@@ -33,6 +37,40 @@ class EndedExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ended_at: str
 
 
+class RulesInForce(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The book that is in force, which is a draft that somebody applied.
+
+    - `draft`: its number.  `author`, `applied_by`, `note`, `applied_at`: who drafted and who applied it, why, and when.
+    - `bands`: by rule, the lowest and the highest share of a day's decisions that its backtest had it hold for.
+    - `demoted`: rules that became shadows since, and why.
+    - `before`: the drafts that were in force before, the newest last.
+    - `since_revision`: the deployment's revision from which on it is in force; `earlier` the position of the entry that
+      has the deployment before that, 0 where there was none. Both are set when it is applied.
+    """
+
+    draft: int
+    book: Book
+    author: str
+    applied_by: str
+    note: str
+    applied_at: str
+    bands: dict[str, tuple[float, float]] = {}
+    demoted: dict[str, str] = {}
+    before: tuple[int, ...] = ()
+    since_revision: int = 0
+    earlier: int = 0
+
+    @property
+    def acting(self) -> Book:
+        """The book with the rules that became shadows as shadows."""
+        return self.book.with_shadows(tuple(self.demoted)) if self.demoted else self.book
+
+    def most_of(self, rule: str) -> float | None:
+        """The share of decisions from which on a rule holds for too many; None where nothing is known of it."""
+        declared = next((one.band for one in self.book.rules if one.name == rule), None) or self.bands.get(rule)
+        return None if declared is None else max(declared[1], LEAST_OF_A_BAND) * self.book.demote_at
+
+
 class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is in force. Every change makes a new revision; nothing else names a model.
 
@@ -41,6 +79,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     - `experiment`, `ended`: the one that runs, and how the last one ended.
     - `shadow`: the version that is scored beside the champion and decides nothing.
     - `fallback_only`: the rules decide and no model is asked.
+    - `rules`: the book in force; None before there ever was one.
     - `manifests`: the SHA-256 of the manifest of each of these versions as it was when it was chosen; what was chosen
       by a version of Sentinel before this has none.
     """
@@ -54,6 +93,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     shadow: str | None = None
     fallback_only: bool = False
     manifests: dict[str, str] = {}
+    rules: RulesInForce | None = None
 
     @property
     def versions(self) -> frozenset[str]:
@@ -132,6 +172,26 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             experiment = msgspec.structs.replace(self._running(), thresholds=thresholds)
             return msgspec.structs.replace(self, experiment=experiment)
         return msgspec.structs.replace(self, thresholds=thresholds)
+
+    def with_rules(self, rules: RulesInForce) -> "Deployment":
+        """Another book, after the one that is in force."""
+        before = self.rules
+        known = () if before is None else (*before.before, before.draft)
+        return msgspec.structs.replace(self, rules=msgspec.structs.replace(rules, before=known[-REMEMBERED:]))
+
+    def with_rules_back(self, rules: RulesInForce) -> "Deployment":
+        """The book before this one again. Raises DeploymentRefused where `rules` are not that."""
+        before = () if self.rules is None else self.rules.before
+        if not before or before[-1] != rules.draft:
+            raise DeploymentRefused(f"draft {rules.draft} is not what was in force before; look at the history")
+        return msgspec.structs.replace(self, rules=msgspec.structs.replace(rules, before=before[:-1]))
+
+    def with_demoted(self, draft: int, rule: str, why: str) -> "Deployment":
+        """The same, and a rule is a shadow from now on; nothing changes where another draft is in force by now."""
+        if self.rules is None or self.rules.draft != draft or rule in self.rules.demoted:
+            return self
+        demoted = self.rules.demoted | {rule: why}
+        return msgspec.structs.replace(self, rules=msgspec.structs.replace(self.rules, demoted=demoted))
 
     def _running(self) -> Experiment:
         if self.experiment is None:

@@ -12,7 +12,7 @@ import msgspec
 
 from sentinel.errors import BundleProblem, DeploymentRefused
 from sentinel.model.registry import manifest_sha256
-from sentinel.policy.deployment import Deployment
+from sentinel.policy.deployment import Deployment, RulesInForce
 from sentinel.record import audit
 from sentinel.record.audit import AuditPage, By, append_change, audit_page, differences
 from sentinel.record.file_log import FileLog
@@ -56,6 +56,8 @@ def apply(log: Log, change: Change, now_us: int, by: By = audit.SENTINEL) -> Dep
         after = change(before)
         if after == before:
             return before
+        if after.rules is not None and after.rules != before.rules:
+            after = msgspec.structs.replace(after, rules=_following(after.rules, before, log))
         body = msgspec.json.encode(msgspec.structs.replace(after, revision=before.revision + 1))
         try:
             after = _decode(body)
@@ -64,6 +66,13 @@ def apply(log: Log, change: Change, now_us: int, by: By = audit.SENTINEL) -> Dep
         append_change(log, audit.Change.of(by, *differences(before, after), now_us), now_us)
         log.write(Kind.APPLIED, 1, now_us, body, standing=NAME)
         return after
+
+
+def _following(rules: RulesInForce, before: Deployment, log: LogReader) -> RulesInForce:
+    """Rules that say what was in force before them."""
+    record = log.standing().get(NAME)
+    earlier = 0 if record is None or before.rules is None else record.position
+    return msgspec.structs.replace(rules, since_revision=before.revision + 1, earlier=earlier)
 
 
 class HomeDeployment:
@@ -106,7 +115,7 @@ class HomeDeployment:
             check(log)  # with the writer's lock: nobody prunes what it looks at
             return apply(log, change, now_us, by)
 
-        return self._as_writer(write)
+        return self.as_writer(write)
 
     def promote(self, version: str, forced_because: str | None = None, check: Check = lambda _log: None) -> None:
         """Make a version the champion, as it is here now; the audit has why it was forced, if it was.
@@ -132,7 +141,7 @@ class HomeDeployment:
             for one in changes:
                 append_change(log, one, now_us)
 
-        self._as_writer(append)
+        self.as_writer(append)
 
     def audit(self, limit: int, cursor: int = 0) -> AuditPage:
         """A page of the audit; see `audit_page`. It is empty while there is no log."""
@@ -141,7 +150,11 @@ class HomeDeployment:
         with closing(open_log(self._folder.parent)) as log:
             return audit_page(log, limit, cursor)
 
-    def _as_writer(self, write: Callable[[FileLog, int], _T]) -> _T:
+    def as_writer(self, write: Callable[[FileLog, int], _T]) -> _T:
+        """Take the writer's lock, have this written at a moment of the log's clock, and release it.
+
+        Raises StorageProblem while another process owns the log.
+        """
         now_us = time.time_ns() // 1000
         log = HomeLog.open(self._folder, now_us)
         try:

@@ -1,6 +1,7 @@
 """The entries: what the log's records hold of decisions, outcomes, context events and rows of tables, and how."""
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -72,6 +73,25 @@ class Drawn(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return _WORDS[self.level]
 
 
+class Ruled(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A transaction for which rules hold: its place among those it was decided with, and their names.
+
+    `level` is the action that was decided without them. Those of `fired` are on, those of `shadow` decide nothing;
+    `acted` is whether one of them may decide.
+    """
+
+    place: int
+    level: int
+    fired: tuple[str, ...]
+    shadow: tuple[str, ...]
+    acted: bool
+
+    @property
+    def would_be(self) -> str:
+        """The action that was decided without rules."""
+        return _WORDS[self.level]
+
+
 class Decided(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """Transactions that were decided together, n of them, by columns. Numbers are little endian.
 
@@ -84,6 +104,7 @@ class Decided(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tr
     - `late` uint8 (n,): 1 where a newer transaction of one of its keys had come before.
     - `latencies_us` uint32 (n,): from the arrival until it was decided.
     - `drawn`: those that an approval holdout could have approved; what was written before there was one has none.
+    - `ruled`: those for which rules of the book in force hold; what was written before there was one has none.
     """
 
     schema_id: str
@@ -100,6 +121,7 @@ class Decided(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tr
     late: bytes
     latencies_us: bytes
     drawn: Sequence[Drawn] = ()
+    ruled: Sequence[Ruled] = ()
 
 
 def schema_id(schema: Schema) -> str:
@@ -127,6 +149,8 @@ class DecisionRow(NamedTuple):
     latency_us: int
     received_us: int
     drawn: Drawn | None = None
+    ruled: Ruled | None = None
+    revision: int = 0
 
 
 class Outcomes(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -373,7 +397,26 @@ def decision_row(record: Record, decided: Decided, n: int) -> DecisionRow:
         latency_us=int(np.frombuffer(decided.latencies_us, "<u4", 1, 4 * n)[0]),
         received_us=record.received_us,
         drawn=next((one for one in decided.drawn if one.place == n), None),
+        ruled=_at_place(decided.ruled, n),
+        revision=decided.revision,
     )
+
+
+def _at_place(ruled: Sequence[Ruled], place: int) -> Ruled | None:
+    """They are in the order of their places."""
+    at = bisect_left(ruled, place, key=lambda one: one.place)
+    return ruled[at] if at < len(ruled) and ruled[at].place == place else None
+
+
+def own_levels(decided: Decided) -> NDArray[np.uint8]:
+    """What was decided, or would have been where a rule could decide (n,)."""
+    levels = np.frombuffer(decided.levels, np.uint8)
+    acted = [one for one in decided.ruled if one.acted]
+    if not acted:
+        return levels
+    levels = levels.copy()
+    levels[[one.place for one in acted]] = [one.level for one in acted]
+    return levels
 
 
 def outcome_rows(record: Record) -> list[OutcomeRow]:

@@ -26,6 +26,7 @@ class Kind(IntEnum):
     REASONS = 12
     HELD_OUT = 13
     LOSS = 15
+    RULES_DRAFT = 16
 
 
 class Record(NamedTuple):

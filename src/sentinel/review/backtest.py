@@ -7,16 +7,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from sentinel.events.reference_tables.versions import Tables
 from sentinel.events.schema import Schema
 from sentinel.policy.costs import Costs
-from sentinel.policy.rules.book import Book, decided_levels
+from sentinel.policy.rules.book import Book, Deed
 from sentinel.policy.rules.hits import BookHits
+from sentinel.policy.rules.precedence import Precedence
 from sentinel.policy.thresholds import ACTIONS, Action
 from sentinel.record.entries import Decided, schema_id
 from sentinel.review.past_scores import PastScores
+from sentinel.review.stored_fields import StoredFields
 from sentinel.review.what_if import Against
 
 _AT_ONCE = 10_000
+_FEWEST_A_DAY = 100  # decisions, for a day to say how often a rule holds
 
 
 class RuleInPeriod(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,10 +30,11 @@ class RuleInPeriod(msgspec.Struct, frozen=True, kw_only=True):
     - `judged`, `frauds`, `precision`: of how many of them the outcome is known, how many were fraud, and the share.
     - `approved_frauds`, `approved_amount`: the frauds among them that had been approved, and their amounts.
     - `busiest_day`: the most hits on one day (UTC).  `overlaps`: other rules -> how many hits they share.
+    - `band`: the lowest and the highest share of a day's decisions, of days with 100 and more; None without such a day.
     """
 
     name: str
-    do: Action
+    do: Deed
     state: str
     hits: int
     alone: int
@@ -39,6 +44,7 @@ class RuleInPeriod(msgspec.Struct, frozen=True, kw_only=True):
     approved_frauds: int
     approved_amount: float
     busiest_day: int
+    band: tuple[float, float] | None
     overlaps: dict[str, int]
 
 
@@ -51,34 +57,40 @@ class Backtest(Against, frozen=True, kw_only=True):
 class PastHits:
     """Where the rules of a book hold among decisions of the log, packed (n, r bits); gathered beside their scores."""
 
-    def __init__(self, hits: BookHits, schema: Schema) -> None:
-        self._hits, self._schema_id = hits, schema_id(schema)
-        numbers: list[Any] = [(name, float | None, None) for name in hits.numbers]
-        texts: list[Any] = [(name, str | None, None) for name in hits.texts]
-        asked = msgspec.defstruct("Asked", [*numbers, *texts], gc=False)
-        self._decode, self._unknown = msgspec.json.Decoder(asked).decode, asked()
+    def __init__(self, hits: BookHits, schema: Schema, tables: Tables) -> None:
+        """`tables` have the lists, as of any moment."""
+        self._hits, self._schema_id, self._tables = hits, schema_id(schema), tables
+        self._fields = StoredFields(hits)
         self._packed: list[NDArray[np.uint8]] = []
 
-    def take(self, decided: Decided, where: NDArray[np.int64]) -> None:
+    def take(self, decided: Decided, where: NDArray[np.int64], received_us: int) -> None:
         """See `Beside`."""
+        self._packed.append(np.packbits(self.of(decided, where, received_us), axis=1))
+
+    def of(self, decided: Decided, where: NDArray[np.int64], received_us: int) -> NDArray[np.bool_]:
+        """Where the rules hold for some decisions of a record, all of one model or of what stood in for it, (n, r)."""
         asked = [self._read(decided, n) for n in where.tolist()]
-        features, scores = _features(decided, where), np.frombuffer(decided.scores, "<f8")[where]
-        self._packed.append(np.packbits(self._hits.of(asked, features, scores), axis=1))
+        scores = np.frombuffer(decided.scores, "<f8")[where].copy()
+        scores[_without_model(decided)[where]] = np.nan
+        moments = np.full(len(where), received_us)
+        return self._hits.of(asked, _features(decided, where), scores, self._tables, moments)
 
     def _read(self, decided: Decided, n: int) -> Any:
         """What is asked of a transaction; all of it is missing where it follows another schema."""
-        if decided.schema_id != self._schema_id:
-            return self._unknown
-        try:
-            return self._decode(decided.contents[n])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return self._unknown
+        known = decided.schema_id == self._schema_id
+        return self._fields.read(decided.contents[n]) if known else self._fields.unknown
 
     def found(self, begin: int, end: int) -> NDArray[np.bool_]:
         """Where the rules hold for transactions [begin, end), (n, r)."""
         if len(self._packed) > 1:
             self._packed = [np.concatenate(self._packed)]
-        return np.unpackbits(self._packed[0][begin:end], axis=1, count=len(self._hits.book.rules)).astype(np.bool_)
+        return np.unpackbits(self._packed[0][begin:end], axis=1, count=len(self._hits.names)).astype(np.bool_)
+
+
+def _without_model(decided: Decided) -> NDArray[np.bool_]:
+    """Which decisions of a record no model has scored (n,)."""
+    degraded = np.array([one.degraded is not None for one in decided.deciders], np.bool_)
+    return degraded[np.frombuffer(decided.by, np.uint8)]
 
 
 def _features(decided: Decided, where: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -98,14 +110,16 @@ def backtest(
     past: PastScores, hits: PastHits, book: Book, version: str, period: tuple[str, str], costs: Costs
 ) -> Backtest:
     """What this book would have done with what was scored in a period, upon what was decided then."""
-    levels, tallies = np.empty_like(past.levels), _Tallies(book)
+    levels, tallies, precedence = np.empty_like(past.levels), _Tallies(book), Precedence(book)
     days, day_of = np.unique(past.received_us // 86_400_000_000, return_inverse=True)
     for begin in range(0, len(levels), _AT_ONCE):
         part = slice(begin, begin + _AT_ONCE)
         found = hits.found(begin, begin + _AT_ONCE)
-        levels[part] = decided_levels(book, found, past.levels[part], past.received_us[part])
+        levels[part] = precedence.levels(found, past.own_levels[part])
         tallies.add(found, past.part(part), day_of[part], len(days))
-    return Backtest.of(past, version, period, levels, costs, rules=tallies.rules())
+    return Backtest.of(
+        past, version, period, levels, costs, rules=tallies.rules(np.bincount(day_of, minlength=len(days)))
+    )
 
 
 class _Tallies:
@@ -113,7 +127,7 @@ class _Tallies:
 
     def __init__(self, book: Book) -> None:
         self._book = book
-        count = len(book.rules)
+        count = len(book.all_rules)
         self._together = np.zeros((count, count), np.int64)
         self._alone, self._judged, self._frauds, self._approved = np.zeros((4, count), np.int64)
         self._amount = np.zeros(count)
@@ -134,11 +148,11 @@ class _Tallies:
             self._by_day = np.zeros((days, found.shape[1]), np.int64)
         np.add.at(self._by_day, day_of, found)
 
-    def rules(self) -> list[RuleInPeriod]:
-        """What each rule would have done."""
-        names: Sequence[str] = [rule.name for rule in self._book.rules]
+    def rules(self, decided: NDArray[np.int64]) -> list[RuleInPeriod]:
+        """What each rule would have done, where so many were decided on each day."""
+        names: Sequence[str] = [rule.name for rule in self._book.all_rules]
         found = []
-        for n, rule in enumerate(self._book.rules):
+        for n, rule in enumerate(self._book.all_rules):
             judged, frauds = int(self._judged[n]), int(self._frauds[n])
             shared = {names[other]: int(self._together[n, other]) for other in range(len(names)) if other != n}
             found.append(
@@ -154,7 +168,17 @@ class _Tallies:
                     approved_frauds=int(self._approved[n]),
                     approved_amount=float(self._amount[n]),
                     busiest_day=0 if self._by_day is None else int(self._by_day[:, n].max()),
+                    band=None if self._by_day is None else _band(self._by_day[:, n], decided),
                     overlaps={name: count for name, count in shared.items() if count},
                 )
             )
         return found
+
+
+def _band(hits: NDArray[np.int64], decided: NDArray[np.int64]) -> tuple[float, float] | None:
+    """The lowest and the highest share of a day."""
+    whole = decided >= _FEWEST_A_DAY
+    if not whole.any():
+        return None
+    shares = hits[whole] / decided[whole]
+    return float(shares.min()), float(shares.max())

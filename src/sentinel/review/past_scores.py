@@ -1,7 +1,7 @@
 """What a model has scored in a stored period, and what became of it: the log, ready to ask what if."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from sentinel.events.schema import Schema
 from sentinel.events.times import iso
 from sentinel.policy.sample import Sample
 from sentinel.policy.thresholds import ACTIONS, Action
-from sentinel.record.entries import Decided, decided_in, outcome_rows, revoked_rows, schema_id
+from sentinel.record.entries import Decided, decided_in, outcome_rows, own_levels, revoked_rows, schema_id
 from sentinel.record.log import Follower, Kind, LogReader, Record
 from sentinel.record.views.rows import KeyReader
 
@@ -23,6 +23,7 @@ class PastScores(NamedTuple):
     """The transactions that a model scored in a period, n of them in the order of the log.
 
     - `scores` float64 (n,), `levels` uint8 (n,): what was decided then.  `received_us` int64 (n,).
+    - `own_levels` uint8 (n,): what would have been decided then without rules.
     - `amounts` float64 (n,) have no sign, NaN where the content does not fit the model's schema.
     - `labels` int8 (n,): by the newest outcome that was not taken back, -1 where there is none.
     """
@@ -32,6 +33,7 @@ class PastScores(NamedTuple):
     received_us: NDArray[np.int64]
     amounts: NDArray[np.float64]
     labels: NDArray[np.int8]
+    own_levels: NDArray[np.uint8]
 
     @property
     def judged(self) -> NDArray[np.bool_]:
@@ -42,8 +44,9 @@ class PastScores(NamedTuple):
     def part(self, rows: slice) -> "PastScores":
         """Some of them."""
         return PastScores(
-            self.scores[rows], self.levels[rows], self.received_us[rows], self.amounts[rows], self.labels[rows]
-        )
+            self.scores[rows], self.levels[rows], self.received_us[rows], self.amounts[rows], self.labels[rows],
+            self.own_levels[rows],
+        )  # fmt: skip
 
     def with_silence(self, before_us: int) -> "PastScores":
         """The same, where silence about what was received before that moment means legitimate.
@@ -66,8 +69,8 @@ class PastScores(NamedTuple):
 class Beside(Protocol):
     """Takes from the log what else is wanted of the same decisions, in the same order."""
 
-    def take(self, decided: Decided, where: NDArray[np.int64]) -> None:
-        """These decisions of a record are among them."""
+    def take(self, decided: Decided, where: NDArray[np.int64], received_us: int) -> None:
+        """These decisions of a record, which was received then, are among them."""
 
 
 def past_scores(
@@ -105,7 +108,7 @@ class _Period:
         self._version, self._until_us, self._beside = version, until_us, beside
         self._schema_id, self._reader = schema_id(schema), KeyReader(schema)
         self.positions: list[NDArray[np.int64]] = []
-        self._columns: list[tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64]]] = []
+        self._columns: list[tuple[NDArray[Any], ...]] = []
         self._truth: dict[int, int] = {}  # by the position of the decision
 
     def take(self, record: Record) -> None:
@@ -123,7 +126,7 @@ class _Period:
         if len(where) == 0:
             return
         if self._beside is not None:
-            self._beside.take(decided, where)
+            self._beside.take(decided, where, record.received_us)
         self.positions.append(record.position + where)
         self._columns.append(
             (
@@ -131,6 +134,7 @@ class _Period:
                 np.frombuffer(decided.levels, np.uint8)[where],
                 np.full(len(where), record.received_us),
                 self._amounts(decided, where),
+                own_levels(decided)[where],
             )
         )
 
@@ -142,6 +146,6 @@ class _Period:
 
     def found(self) -> PastScores:
         columns = list(zip(*self._columns, strict=True))
-        scores, levels, received_us, amounts = map(np.concatenate, columns)
+        scores, levels, received_us, amounts, own = map(np.concatenate, columns)
         truth = [self._truth.get(one, UNKNOWN) for one in np.concatenate(self.positions).tolist()]
-        return PastScores(scores, levels, received_us, amounts, np.array(truth, np.int8))
+        return PastScores(scores, levels, received_us, amounts, np.array(truth, np.int8), own)

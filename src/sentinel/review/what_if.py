@@ -95,7 +95,8 @@ class WhatIf(Against, frozen=True, kw_only=True):
 
 
 def what_if(past: PastScores, version: str, period: tuple[str, str], thresholds: Thresholds, costs: Costs) -> WhatIf:
-    """What these thresholds would have done with what was scored in a period."""
+    """What these thresholds would have done with what was scored in a period; rules are left out, then and now."""
+    past = past._replace(levels=past.own_levels)
     return WhatIf.of(past, version, period, thresholds.levels(past.scores), costs, thresholds=thresholds)
 
 

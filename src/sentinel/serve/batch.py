@@ -13,7 +13,7 @@ from sentinel.events.columns import Outcome
 from sentinel.events.wire import ContextEvent, Transaction
 from sentinel.features.store import Features
 from sentinel.policy.thresholds import Thresholds
-from sentinel.record.entries import Decided, Decider, DecisionRow, Drawn
+from sentinel.record.entries import Decided, Decider, DecisionRow, Drawn, Ruled
 
 FEATURES_STATE = ("fresh", "late")
 """How an answer names the column `late`: whether a newer transaction of one of its keys had come before."""
@@ -35,7 +35,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     `threshold` is the probability from which it is not approved. `degraded` says why the model did not decide,
     `variant` which side of an experiment did, and `decided_by` who: `model`, `rules`, or `on_fault`, which fixed it.
     `shadow_fraud_probability` is what the shadow says, where that is asked for and was there in time; it decides
-    nothing. With `holdout` it is approved to learn what it is, and `would_be` is what its score calls for.
+    nothing. With `holdout` it is approved to learn what it is, and `would_be` is what its score calls for. `rules` are
+    those that fired, where any did, and `would_be` then what was decided without them.
     """
 
     transaction_id: str
@@ -56,6 +57,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     shadow_fraud_probability: float | msgspec.UnsetType = msgspec.UNSET
     holdout: bool | msgspec.UnsetType = msgspec.UNSET
     would_be: str | msgspec.UnsetType = msgspec.UNSET
+    rules: Sequence[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Noted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -142,13 +144,14 @@ class Batch:
     - sift: `events`, `ids`, `hashes` uint64 (n,) of the ids, `contents` (canonical bytes), `received_ns`, `due_ns`.
     - know: `features` by the id of the state they are of.
     - judge: `groups`, one for each decider.
+    - rule: `ruled`, those for which rules hold.
     - hold out: `drawn`, those that could have been approved to learn what they are.
     - decide: `answers`.
     """
 
     __slots__ = (
         "answers", "contents", "drawn", "due_ns", "events", "features", "groups", "hashes", "ids", "latencies_us",
-        "received_ns",
+        "received_ns", "ruled",
     )  # fmt: skip
 
     def __init__(
@@ -162,6 +165,7 @@ class Batch:
         self.received_ns, self.due_ns = times_ns
         self.features: dict[str, Features] = {}
         self.groups: list[Group] = []
+        self.ruled: list[Ruled] = []
         self.drawn: list[Drawn] = []
         self.answers: list[Decision] = []
         self.latencies_us: NDArray[np.uint32] = np.empty(0, np.uint32)
@@ -193,6 +197,7 @@ class Batch:
             late=late.tobytes(),
             latencies_us=self.latencies_us.tobytes(),
             drawn=self.drawn,
+            ruled=self.ruled,
         )
 
 
@@ -202,7 +207,7 @@ def repeated(row: DecisionRow, *, same: bool) -> Decision | Conflict:
         return _conflict(row.transaction_id)
     decider = row.decider
     is_held_out = row.drawn is not None and row.drawn.is_approved
-    return Decision(
+    answer = Decision(
         transaction_id=row.transaction_id,
         decision=row.decision,
         fraud_probability=row.fraud_probability,
@@ -221,6 +226,15 @@ def repeated(row: DecisionRow, *, same: bool) -> Decision | Conflict:
         holdout=True if is_held_out else msgspec.UNSET,
         would_be=row.drawn.would_be if row.drawn is not None and is_held_out else msgspec.UNSET,
     )
+    return answer if row.ruled is None else with_rules(answer, row.ruled)
+
+
+def with_rules(answer: Decision, ruled: Ruled) -> Decision:
+    """The answer with the rules that fired."""
+    if not ruled.fired:
+        return answer
+    would_be = ruled.would_be if ruled.acted else answer.would_be
+    return msgspec.structs.replace(answer, rules=ruled.fired, would_be=would_be)
 
 
 def repeated_within(first: Decision, same_content: bool) -> Decision | Conflict:

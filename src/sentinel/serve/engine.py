@@ -13,6 +13,7 @@ from sentinel.record.audit import Change, append_change
 from sentinel.record.entries import OutcomeRow, Revocation, TableRows, schema_id
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history, origin_of
 from sentinel.record.journal import Journal
+from sentinel.record.listed import Listing, rows_of
 from sentinel.record.log import Record
 from sentinel.record.reasons import Reasons
 from sentinel.record.revoking import TakenBack, taken_back
@@ -27,6 +28,8 @@ from sentinel.serve.judge import answer, judge
 from sentinel.serve.learn import new_outcomes_in, record
 from sentinel.serve.ledger import Ledger
 from sentinel.serve.lineup import Lineup
+from sentinel.serve.rule_counts import RuleCounts
+from sentinel.serve.ruling import rule, say_ruled
 from sentinel.serve.sift import Sieve
 from sentinel.telemetry.counters import Counters, Slot, Stage
 
@@ -59,6 +62,7 @@ class Engine:
         self._note, self._hash_keys = note, hash_keys
         self.models = ModelCaller(limits)
         self._inline_shadow = InlineShadow()
+        self.rule_counts = RuleCounts()
         self.ledger = Ledger(counters)
         self.states: dict[str, FeatureState] = {}
         self.lineup = lineup
@@ -150,9 +154,12 @@ class Engine:
             self._know(batch, now_us)
             known_ns = time.monotonic_ns()
             judge(batch, self.lineup, self.models)
+            if self.lineup.rules is not None:
+                rule(batch, self.lineup, self.tables.tables, now_us, self.rule_counts)
             spent = hold_out(batch, self.lineup, self._spent.on(now_us), self._amount_of)
             answer(batch, self._detector)
             say_held_out(batch)
+            say_ruled(batch)
             late = self._ask_shadow(batch)
             judged_ns = time.monotonic_ns()
             sifted.durable_from = self._record(batch, spent, now_us)
@@ -210,7 +217,20 @@ class Engine:
 
         Raises StorageProblem as `decide` does.
         """
+        return self._tell(entry, self.clock(now_us), note)
+
+    def list_values(
+        self, name: str, kind: str, told: Sequence[Listing], told_by: str, now_us: int, note: Change
+    ) -> Record | None:
+        """Record what is said of a list (`LIST`) or of who a rule sleeps for (`SNOOZE`), few at a time.
+
+        None where all of it is said already. Raises InvalidInput, StorageProblem as `decide` does.
+        """
         now_us = self.clock(now_us)
+        rows = rows_of(self.tables.tables.of(name, kind), told, now_us)
+        return self._tell(TableRows.of(name, kind, rows, told_by), now_us, note) if rows else None
+
+    def _tell(self, entry: TableRows, now_us: int, note: Change) -> Record:
         self.is_ahead = True
         append_change(self.journal.log, note, now_us)
         position = append_rows(self.journal.log, entry, now_us)

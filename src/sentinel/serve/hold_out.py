@@ -19,8 +19,10 @@ _APPROVE = ACTIONS.index(Action.APPROVE)
 def hold_out(batch: Batch, lineup: Lineup, spent: Spent, amount_of: Callable[[Any], float]) -> Spent:
     """Draw what of a judged batch is approved instead; what the day has spent with it.
 
-    The batch notes each that was eligible (`drawn`). What rules decided, or `on_fault`, is never held out.
+    The batch notes each that was eligible (`drawn`). What rules decided, or `on_fault`, is never held out, and
+    neither is what a rule in force could decide.
     """
+    ruled = {one.place for one in batch.ruled if one.acted}
     for group in batch.groups:
         holdout = lineup.contender(group.decider.variant or "a").bundle.holdout
         if holdout is None or group.decider.degraded is not None:
@@ -28,6 +30,8 @@ def hold_out(batch: Batch, lineup: Lineup, spent: Spent, amount_of: Callable[[An
         among = np.isin(group.levels, [ACTIONS.index(action) for action in holdout.actions])
         for row in np.flatnonzero(among).tolist():
             place = _place(group, row)
+            if place in ruled:
+                continue
             amount = amount_of(batch.events[place])
             if not holdout.is_eligible(amount, spent.amount):
                 continue

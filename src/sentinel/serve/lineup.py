@@ -5,12 +5,14 @@ from typing import Any, Literal, NamedTuple
 
 from numpy.typing import NDArray
 
-from sentinel.errors import BundleProblem, UnknownVersion
+from sentinel.errors import BundleProblem, InvalidDefinition, UnknownVersion
 from sentinel.model.bundle import Bundle, load_warm
 from sentinel.model.registry import Registry
-from sentinel.policy.deployment import Deployment, Experiment
+from sentinel.policy.deployment import Deployment, Experiment, RulesInForce
 from sentinel.policy.experiment import variant_of
 from sentinel.policy.model_call import ModelAnswer
+from sentinel.policy.rules.book import Book
+from sentinel.policy.rules.hits import BookHits
 from sentinel.policy.thresholds import Thresholds
 from sentinel.serve.vectors.reader import VectorReader
 
@@ -26,7 +28,8 @@ class Scored(NamedTuple):
 class Contender:
     """A loaded model with the thresholds it decides by, and what stands in for it."""
 
-    def __init__(self, bundle: Bundle, thresholds: Thresholds | None = None) -> None:
+    def __init__(self, bundle: Bundle, thresholds: Thresholds | None = None, book: Book | None = None) -> None:
+        """Raises InvalidDefinition for a book that does not fit its transactions and features."""
         manifest = bundle.manifest
         self.bundle = bundle
         self.version = manifest.version
@@ -36,6 +39,11 @@ class Contender:
         self.thresholds = thresholds or bundle.thresholds
         self.reader = VectorReader(self.names, self.version)
         self.on_fault = bundle.on_fault
+        self.hits = None if book is None or not book.all_rules else BookHits(book, manifest.plan.schema, self.names)
+        """Where the rules in force hold; None without any."""
+
+        if self.hits is not None:
+            self.hits.warm()
 
     def scores(self, answer: ModelAnswer, rows: NDArray[Any]) -> Scored:
         """The scores of rows (n, features): the model's, or those of what stands in for it."""
@@ -48,7 +56,7 @@ class Contender:
 class Lineup(NamedTuple):
     """A champion, and while an experiment runs its challenger.
 
-    `shadow` is scored beside them for the answers, where that is asked for; it decides nothing.
+    `shadow` is scored beside them for the answers, where that is asked for; it decides nothing. `rules` are in force.
     """
 
     revision: int
@@ -57,6 +65,7 @@ class Lineup(NamedTuple):
     experiment: Experiment | None = None
     fallback_only: bool = False
     shadow: Contender | None = None
+    rules: RulesInForce | None = None
 
     def variant(self, key: str | bytes) -> Literal["a", "b"]:
         """The variant that decides for this card; a when there is no experiment."""
@@ -87,15 +96,37 @@ def load_lineup(deployment: Deployment, registry: Registry, loaded: Lineup | Non
     champion = _meant(deployment, registry, deployment.champion, bundles)
     lineup = Lineup(
         revision=deployment.revision,
-        champion=Contender(champion, deployment.thresholds),
+        champion=_contender(champion, deployment.thresholds, deployment.rules),
         fallback_only=deployment.fallback_only,
+        rules=deployment.rules,
     )
     experiment = deployment.experiment
     if experiment is None:
         return lineup
     challenger = _meant(deployment, registry, experiment.version, bundles)
     check_comparable(champion, challenger)
-    return lineup._replace(challenger=Contender(challenger, experiment.thresholds), experiment=experiment)
+    contender = _contender(challenger, experiment.thresholds, deployment.rules)
+    return lineup._replace(challenger=contender, experiment=experiment)
+
+
+def _contender(bundle: Bundle, thresholds: Thresholds | None, rules: RulesInForce | None) -> Contender:
+    """Raises BundleProblem for a model that the rules in force do not fit."""
+    try:
+        return Contender(bundle, thresholds, None if rules is None else rules.acting)
+    except InvalidDefinition as error:
+        raise BundleProblem(f"the rules in force do not fit {bundle.manifest.version}: {error}") from None
+
+
+def check_fits(rules: RulesInForce | None, bundle: Bundle) -> None:
+    """Raise UnknownVersion for a model that the rules in force cannot be read for."""
+    if rules is not None:
+        plan = bundle.manifest.plan
+        try:
+            BookHits(rules.book, plan.schema, plan.names)
+        except InvalidDefinition as error:
+            raise UnknownVersion(
+                f"the rules in force do not fit {bundle.manifest.version}; apply others first: {error}"
+            ) from None
 
 
 def with_inline_shadow(

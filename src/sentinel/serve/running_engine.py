@@ -15,6 +15,7 @@ from sentinel.record import audit
 from sentinel.record.applied import Change, apply
 from sentinel.record.audit import By, append_change
 from sentinel.record.entries import OutcomeRow, Revocation, TableRows
+from sentinel.record.listed import Listing
 from sentinel.record.log import Log, Record
 from sentinel.record.reasons import Reasons
 from sentinel.record.revoking import TakenBack
@@ -111,6 +112,17 @@ class RunningEngine:
 
         return self.between_batches(errand)
 
+    def list_values(
+        self, name: str, kind: str, told: Sequence[Listing], told_by: str, note: audit.Change
+    ) -> "Future[Record | None]":
+        """Record what is said of a list, between two batches; see `Engine.list_values`."""
+
+        def errand(engine: Engine) -> Record | None:
+            with self._turn():
+                return engine.list_values(name, kind, told, told_by, time.time_ns() // 1000, note)
+
+        return self.between_batches(errand)
+
     def apply(self, change: Change, by: By = audit.SENTINEL) -> Deployment:
         """Change what is in force, from the loop's thread; there need be no engine. See `record.applied.apply`."""
         return self._written(lambda now_us: apply(self.log, change, now_us, by))
@@ -118,6 +130,10 @@ class RunningEngine:
     def note(self, change: audit.Change) -> None:
         """Append an entry of the audit, from the loop's thread; there need be no engine. Raises StorageProblem."""
         self._written(lambda now_us: append_change(self.log, change, now_us))
+
+    def draft_rules(self, write: Callable[[Log, int], T]) -> T:
+        """Write a draft of rules, from the loop's thread; there need be no engine. Raises StorageProblem."""
+        return self._written(lambda now_us: write(self.log, now_us))
 
     def _written(self, write: Callable[[int], T]) -> T:
         with self._turn():

@@ -222,6 +222,7 @@ class Watch:
                 self._log_drift(report)
         if self.leads:
             await self._guard()
+            await self._guard_rules()
         if self.shadow is not None:
             self._count_shadow(self.shadow)
         if self._projector is not None:
@@ -252,6 +253,17 @@ class Watch:
         if reason is not None:
             _log.warning("the experiment with %s is aborted: %s", experiment.version, reason)
             await self.rollout.change(lambda deployment: deployment.aborted(reason, experiment.id))
+
+    async def _guard_rules(self) -> None:
+        """Make a shadow of a rule that holds for far more than it was tried with."""
+        engine, rules = self.worker.engine if self.worker else None, self.rollout.deployment.rules
+        found = None if engine is None or rules is None else engine.rule_counts.runaway(rules)
+        if rules is None or found is None:
+            return
+        name, why = found
+        _log.warning("the rule %s is a shadow from now on: it %s", name, why)
+        after = await self.rollout.change(lambda deployment: deployment.with_demoted(rules.draft, name, why))
+        await self.rollout.reach(after.revision)
 
     def _log_drift(self, report: DriftReport) -> None:
         if time.monotonic() - self._drift_logged_s < DRIFT_LINE_S:

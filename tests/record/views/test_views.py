@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import InvalidInput, StorageProblem
-from sentinel.record.entries import body_of, decided_in
+from sentinel.record.entries import Ruled, body_of, decided_in
 from sentinel.record.log import Kind, Record
 from sentinel.record.reasons import Reasons
 from sentinel.record.views import DecisionQuery, merged
@@ -417,6 +417,22 @@ def test_reasons_are_found_by_the_position_of_their_decision_and_go_with_the_old
         pass
     assert view.reasons_about([0, 2]) == {}
     assert view.counts().decisions == 1
+
+
+def test_rules_that_held_are_found_by_decision_and_decisions_by_rule_and_go_with_the_oldest(view, made):
+    records = [made.decided_record(0, [{"id": name} for name in "abc"]), made.decided_record(50_000, [{"id": "d"}])]
+    ruled = [Ruled(0, 0, ("large",), ("odd",), True), Ruled(2, 2, (), ("odd",), False)]
+    body = body_of(msgspec.structs.replace(decided_in(records[0]), ruled=ruled))
+    project(view, made, [records[0]._replace(body=body), records[1]])
+    assert view.rules_at([0, 1, 2, 50_000]) == {0: [("large", False), ("odd", True)], 2: [("odd", True)]}
+
+    def found(**asked):
+        return [one.transaction_id for one in view.search(DecisionQuery(**asked)).rows]
+
+    assert (found(rule="odd"), found(rule="large"), found(rule="none")) == (["c", "a"], ["a"], [])
+    while view.prune(50_000):
+        pass
+    assert view.rules_at([0, 2]) == {}
 
 
 def test_a_locked_view_loses_nothing(made):

@@ -15,6 +15,7 @@ from sentinel.record.coverage import Coverage
 from sentinel.record.feature_state import check_reads
 from sentinel.record.home_reader import has_log, open_log
 from sentinel.record.log import Follower
+from sentinel.record.log_reader import FileLogReader
 from sentinel.record.online.follower import PROGRAM
 from sentinel.record.online.place import open_online
 from sentinel.record.problem import problem_of

@@ -19,9 +19,16 @@ from sentinel.events.times import LATEST_US, SECOND_US, iso
 KEPT_US = 90 * 86_400 * SECOND_US
 """A version that another one follows is kept for so long after that, and after both were told: for what comes late."""
 
+LISTED_KEPT_US = 400 * 86_400 * SECOND_US
+"""The same of a list of people's (`LIST`, `SNOOZE`): what was decided by it is computed again for as long."""
+
+LIST, SNOOZE = "list", "snooze"
+"""Kinds of tables that no schema declares: values on a list, and the keys for which a rule is asleep."""
+
 MOST_VERSIONS = 10_000
 """Of one row."""
 
+_MOST_SHARED = 256
 _DROPPED_AT_ONCE = 64  # beside as many as rows come
 _valid_from = itemgetter(0)
 
@@ -66,9 +73,11 @@ class TableVersions:
         """When the newest row was received."""
 
         self._versions: dict[str, Versions] = {}
-        self._ranges = None if kind == "exact" else RangeIndex(kind)
+        self._ranges = None if kind in ("exact", LIST, SNOOZE) else RangeIndex(kind)
+        self._kept_us = LISTED_KEPT_US if kind in (LIST, SNOOZE) else KEPT_US
         self._followed: list[tuple[int, str]] = []  # a heap: since when the oldest version of a key is followed
         self._noted: dict[str, int] = {}  # the same by key; what else is in the heap is out of date
+        self._same: dict[bytes, bytes] = {}  # columns that many rows share, kept once
         self.n_versions = self.nbytes = 0
 
     def __len__(self) -> int:
@@ -103,6 +112,14 @@ class TableVersions:
     def row_at(self, key: str, time_us: int) -> bytes:
         """What the row with just this key says at this moment."""
         return _in_force(self._versions.get(key, []), time_us)
+
+    def keys(self) -> list[str]:
+        """The keys of all rows, removed ones too while they are kept, in the order in which they came."""
+        return list(self._versions)
+
+    def versions_of(self, key: str) -> Versions:
+        """All versions of a row that are kept, the oldest first."""
+        return self._versions.get(key, [])
 
     def draft(self, told: Iterable[Told], now_us: int) -> Draft:
         """What would change if these rows were told now, one after the other.
@@ -164,10 +181,17 @@ class TableVersions:
                 self._ranges.add(row.key)
             more, more_bytes = _growth(versions or [], row)
             self.n_versions, self.nbytes = self.n_versions + more, self.nbytes + more_bytes
-            self._versions[row.key] = after = _with(versions or [], row, received_us)
+            shared = row._replace(values=self._shared(row.values))
+            self._versions[row.key] = after = _with(versions or [], shared, received_us)
             self._note(row.key, after)
         self.changed_us = received_us
-        self._let_go(received_us - KEPT_US, len(rows) + _DROPPED_AT_ONCE)
+        self._let_go(received_us - self._kept_us, len(rows) + _DROPPED_AT_ONCE)
+
+    def _shared(self, values: bytes) -> bytes:
+        """The same columns, as the object that other rows have: thousands are put on a list for one reason."""
+        if len(self._same) > _MOST_SHARED:
+            self._same.clear()
+        return self._same.setdefault(values, values)
 
     def _note(self, key: str, versions: Versions) -> None:
         """Note since when the oldest version is followed, if it is."""
@@ -208,7 +232,9 @@ class TableVersions:
         for key, versions in state[1].items():
             if self._ranges is not None:
                 self._ranges.add(key)
-            self._versions[key] = versions
+            self._versions[key] = versions = [
+                (at_us, self._shared(values), received_us) for at_us, values, received_us in versions
+            ]
             self.n_versions, self.nbytes = self.n_versions + len(versions), self.nbytes + _bytes_of(key, versions)
             self._note(key, versions)
 
@@ -281,6 +307,10 @@ class Tables:
         """The table of this name whose rows are found so; an empty one where nothing was told yet."""
         found = self._tables.get((name, kind))
         return self._tables.setdefault((name, kind), TableVersions(kind)) if found is None else found
+
+    def names_of(self, kind: str) -> list[str]:
+        """The names of the tables of a kind."""
+        return [name for name, other in self._tables if other == kind]
 
     def snapshot(self) -> dict[str, NDArray[np.uint8]]:
         """All of it, as a MemoryStore gives what it remembers."""

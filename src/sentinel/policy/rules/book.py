@@ -1,63 +1,70 @@
-"""A book of rules: what people add to the decisions of a model, as a file says it, and which of them wins.
+"""A book of rules and lists: what people add to the decisions of a model, as a file says it.
 
-The order of precedence, for each transaction:
-
-1. an `approve` rule holds: it is approved;
-2. else a `block` rule holds: it is blocked;
-3. else what the model decided, made as strict as the strictest `challenge` or `review` rule that holds.
-
-Rules in `shadow` are counted and decide nothing.
+Which rule wins is in `precedence.py`. Rules in `shadow` are counted and decide nothing.
 """
 
 import math
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from sentinel.errors import InvalidDefinition, InvalidInput
 from sentinel.events.schema import Schema
 from sentinel.events.times import instant_us
-from sentinel.policy.rules.reading import Names, read_condition
+from sentinel.policy.rules.reading import Names, column_text, read_condition
 from sentinel.policy.rules.tree import Condition
 from sentinel.policy.rules.words import RuleFault
-from sentinel.policy.thresholds import ACTIONS, Action
 from sentinel.policy.written_files import check_known, read_yaml
 
 MOST_RULES = 1_000
+MOST_LISTS = 200
 SCORE = "score"
-"""The name of the model's fraud probability, or of the score of what stood in for it."""
+"""The name of the model's fraud probability. It is missing where no model has answered."""
 
-_STRICTNESS = np.array([list(Action).index(action) for action in ACTIONS], np.uint8)
-_LEVEL_OF = np.array([ACTIONS.index(action) for action in Action], np.uint8)
+
+class Deed(StrEnum):
+    """What a rule does with a transaction; a `tag` is told with the decision, and decides nothing."""
+
+    APPROVE = "approve"
+    CHALLENGE = "challenge"
+    REVIEW = "review"
+    BLOCK = "block"
+    TAG = "tag"
 
 
 class BookRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"since": "from"}):
     """A rule: when `when` holds, `do` this, for this `reason`, in words for an analyst.
 
     `state` is `on`, `shadow` (counted, decides nothing) or `off`. It holds from `from` until before `until` (ISO 8601),
-    by the moment of the decision; None is always. `owner` is whom to ask about it.
+    by the moment of the decision; None is always. `owner` is whom to ask about it. `band` is the lowest and the highest
+    share of a day's decisions that it is expected to hold for.
     """
 
     name: str
     when: str
-    do: Action
+    do: Deed
     reason: str
     owner: str = ""
     state: Literal["on", "shadow", "off"] = "on"
     since: str | None = None
     until: str | None = None
+    band: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not self.name or len(self.name) > 80:
-            raise InvalidDefinition("a rule needs a name of at most 80 characters")
+        if not self.name or len(self.name) > 80 or not self.name.isprintable():
+            raise InvalidDefinition("a rule needs a name of at most 80 characters, all of them printable")
+        if len(self.reason) > 500 or len(self.owner) > 200:
+            raise InvalidDefinition(f"rule {self.name!r}: a reason has at most 500 characters, an owner 200")
         begin, end = self.period_us
         if begin >= end:
             raise InvalidDefinition(f"rule {self.name!r}: from ({self.since}) must be before until ({self.until})")
+        if self.band is not None and not 0.0 <= self.band[0] <= self.band[1] <= 1.0:
+            raise InvalidDefinition(f"rule {self.name!r}: band is two shares of decisions, as [0.001, 0.004]")
 
     @property
     def period_us(self) -> tuple[float, float]:
@@ -71,23 +78,70 @@ class BookRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise InvalidDefinition(f"rule {self.name!r}: from and until are ISO 8601: {error}") from None
 
 
-class Book(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rules, each with a name of its own, in the order in which their reasons are told."""
+class BookList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A list of values of the field `by`; its entries are told apart from the book.
 
-    rules: tuple[BookRule, ...] = ()
+    `allow`: transactions with such a value are approved. `deny`: they are blocked. `watch`: they are tagged. `custom`:
+    nothing but what rules ask of it, as they may of each.
+    """
+
+    name: str
+    kind: Literal["allow", "deny", "watch", "custom"]
+    by: str
+    reason: str = ""
+    owner: str = ""
 
     def __post_init__(self) -> None:
-        names = [rule.name for rule in self.rules]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise InvalidDefinition(f"two rules have the name {twice[0]!r}")
-        if len(names) > MOST_RULES:
-            raise InvalidDefinition(f"{len(names):,} rules; {MOST_RULES:,} are possible")
+        if not self.name.isidentifier() or len(self.name) > 60:
+            raise InvalidDefinition("the name of a list is a word of at most 60 letters, digits and _, as deny_cards")
+
+    @property
+    def rule(self) -> BookRule | None:
+        """What it does by itself, as a rule."""
+        deeds = {"allow": Deed.APPROVE, "deny": Deed.BLOCK, "watch": Deed.TAG}
+        if self.kind == "custom":
+            return None
+        when = f'{column_text(self.by)} in list("{self.name}")'
+        reason = self.reason or f"{self.by} is on the list {self.name}"
+        return BookRule(name=f"list {self.name}", when=when, do=deeds[self.kind], reason=reason, owner=self.owner)
+
+
+class Book(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """Lists, and rules, each with a name of its own, in the order in which their reasons are told.
+
+    A rule that holds for more than `demote_at` times the highest share of its band becomes a shadow.
+    """
+
+    rules: tuple[BookRule, ...] = ()
+    lists: tuple[BookList, ...] = ()
+    demote_at: float = 10.0
+
+    def __post_init__(self) -> None:
+        for what, given in (("rules", self.all_rules), ("lists", self.lists)):
+            names = [one.name for one in given]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise InvalidDefinition(f"two {what} have the name {twice[0]!r}")
+        if len(self.rules) > MOST_RULES or len(self.lists) > MOST_LISTS:
+            raise InvalidDefinition(
+                f"{len(self.rules):,} rules and {len(self.lists):,} lists; at most {MOST_RULES:,} and {MOST_LISTS:,}"
+            )
+        if not 1.0 < self.demote_at < math.inf:
+            raise InvalidDefinition(f"demote_at is {self.demote_at}; give a factor above 1")
+
+    @cached_property
+    def all_rules(self) -> tuple[BookRule, ...]:
+        """What lists do by themselves, then the rules."""
+        return (*(one.rule for one in self.lists if one.rule is not None), *self.rules)
+
+    def list_of(self, name: str) -> BookList | None:
+        """The list of this name."""
+        return next((one for one in self.lists if one.name == name), None)
 
     def conditions(self, names: Names) -> list[Condition]:
-        """What each rule asks. Raises InvalidDefinition, which names the rule, with all that cannot be read."""
+        """What each of all rules asks. Raises InvalidDefinition, which names the rule, with all that cannot be read."""
         found, faults = [], []
-        for rule in self.rules:
+        for rule in self.all_rules:
             try:
                 found.append(read_condition(rule.when, names))
             except RuleFault as fault:
@@ -96,17 +150,34 @@ class Book(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidDefinition("\n".join(faults))
         return found
 
+    def with_shadows(self, names: Sequence[str]) -> "Book":
+        """The same, and the rules of these names are shadows; what a list does by itself is left out then."""
+        rules = [
+            msgspec.structs.replace(one, state="shadow") if one.name in names and one.state == "on" else one
+            for one in self.rules
+        ]
+        lists = [
+            msgspec.structs.replace(one, kind="custom") if one.rule is not None and one.rule.name in names else one
+            for one in self.lists
+        ]
+        return Book(tuple(rules), tuple(lists), self.demote_at)
+
 
 def read_book(path: Path) -> Book:
-    """The rules of a YAML file. Raises FileNotFoundError, and InvalidDefinition for what cannot be meant."""
+    """The book of a YAML file. Raises FileNotFoundError, and InvalidDefinition for what cannot be meant."""
     found = read_yaml(path)
-    if not isinstance(found, dict) or not isinstance(found.get("rules"), list):
+    if not isinstance(found, dict) or not isinstance(found.get("rules", []), list) or not found:
         raise InvalidDefinition(f"{path} has no rules; begin with a line `rules:`, and a list below it")
-    check_known(found, Book, str(path), {"rules": BookRule})
+    check_known(found, Book, str(path), {"rules": BookRule, "lists": BookList})
+    return book_of({**found, "rules": [_as_written(rule) for rule in found.get("rules", [])]}, str(path))
+
+
+def book_of(found: Any, where: str) -> Book:
+    """The book that plain data says. Raises InvalidDefinition, which names `where` it stands."""
     try:
-        return msgspec.convert({"rules": [_as_written(rule) for rule in found["rules"]]}, Book)
+        return msgspec.convert(found, Book)
     except msgspec.ValidationError as error:
-        raise InvalidDefinition(f"{path}: {error}") from error
+        raise InvalidDefinition(f"{where}: {error}") from error
 
 
 def _as_written(rule: Any) -> Any:
@@ -123,47 +194,27 @@ def _moment(value: Any) -> Any:
     return f"{value.isoformat()}T00:00:00Z" if isinstance(value, date) else value
 
 
-def names_of(schema: Schema, features: Sequence[str]) -> Names:
-    """What rules may speak of: the fields of transactions, the features, and the score. A field hides a feature.
+def names_of(schema: Schema, features: Sequence[str], lists: Sequence[BookList] = ()) -> Names:
+    """What rules may speak of: the fields of transactions, the features, the score, lists. A field hides a feature.
 
-    Fields that are kept as a hash or encrypted are none: what is stored of them equals no text that anyone writes.
+    Fields that are kept as a hash can be looked up in lists of such, and in nothing else: what is stored of them equals
+    no text that anyone writes. Raises InvalidDefinition for a list of a field that is no text.
     """
-    texts = tuple(name for name in schema.texts if name not in schema.secret and name not in schema.personal)
+    texts = tuple(name for name in schema.texts if name not in schema.hidden)
+    for one in lists:
+        if one.by not in schema.texts:
+            raise InvalidDefinition(
+                f"list {one.name!r} is of {one.by[:80]!r}, no text of transactions; {', '.join(schema.texts)} are"
+            )
     fields = field_numbers(schema)
     hidden = {*texts, *fields, *schema.texts}
-    return Names((*fields, *(name for name in features if name not in hidden), SCORE), texts)
+    return Names(
+        (*fields, *(name for name in features if name not in hidden), SCORE), texts, tuple(one.name for one in lists),
+        tuple(name for name in schema.texts if name in schema.hidden),
+        tuple(one.name for one in lists if one.by in schema.hidden),
+    )  # fmt: skip
 
 
 def field_numbers(schema: Schema) -> tuple[str, ...]:
     """The numbers of a transaction; instants are none."""
     return (*schema.exact_numbers, *schema.plain_numbers)
-
-
-def decided_levels(
-    book: Book, hits: NDArray[np.bool_], levels: NDArray[np.uint8], times_us: NDArray[np.int64]
-) -> NDArray[np.uint8]:
-    """What is decided (n,), by the levels of the model (n,) and where rules hold (n, r), at these moments (n,)."""
-    acts = hits & in_force(book, times_us)
-    found = _STRICTNESS[levels]
-    for action in (Action.CHALLENGE, Action.REVIEW):
-        strictness = list(Action).index(action)
-        raised = _any_of(book, acts, action) & (found < strictness)
-        found[raised] = strictness
-    found[_any_of(book, acts, Action.BLOCK)] = list(Action).index(Action.BLOCK)
-    found[_any_of(book, acts, Action.APPROVE)] = list(Action).index(Action.APPROVE)
-    return _LEVEL_OF[found]
-
-
-def in_force(book: Book, times_us: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which rules decide at which moment, (n, r): those that are on, within their time."""
-    periods = [rule.period_us for rule in book.rules]
-    found = np.tile(np.array([rule.state == "on" for rule in book.rules], np.bool_), (len(times_us), 1))
-    for n, (begin, end) in enumerate(periods):
-        found[:, n] &= (times_us >= begin) & (times_us < end)
-    return found
-
-
-def _any_of(book: Book, acts: NDArray[np.bool_], action: Action) -> NDArray[np.bool_]:
-    which = [n for n, rule in enumerate(book.rules) if rule.do is action]
-    found: NDArray[np.bool_] = np.any(acts[:, which], axis=1)
-    return found

@@ -53,11 +53,16 @@ _Part: TypeAlias = Callable[[], _Side]
 
 
 class Names(NamedTuple):
-    """What a condition may speak of: numbers and texts of a transaction, and lists by their names."""
+    """What a condition may speak of: numbers and texts of a transaction, and lists by their names.
+
+    `hashed` are texts that are kept as a hash, and `hashed_lists` the lists of such.
+    """
 
     numbers: Sequence[str]
     texts: Sequence[str] = ()
     lists: Sequence[str] = ()
+    hashed: Sequence[str] = ()
+    hashed_lists: Sequence[str] = ()
 
 
 def read_condition(text: str, names: Names) -> Condition:
@@ -180,6 +185,8 @@ class _Reader:
         if self._word.text == "list" and self._word.kind == "name":
             return self._on_list(left, begin)
         opened = self._next()
+        if isinstance(left, TextColumn) and left.name in self._names.hashed:
+            raise self._fault(f'{left.name} is kept as a hash: write {begin.text} in list("...")', opened)
         if opened.text not in ("(", "["):
             raise self._fault('after `in` there are constants, in ("a", "b"), or a list, in list("name")', opened)
         words = []
@@ -215,6 +222,9 @@ class _Reader:
         name = value_of(word)
         if name not in self._names.lists:
             raise self._fault(f"there is no list {name}{_near(name, self._names.lists)}", word)
+        if (left.name in self._names.hashed) != (name in self._names.hashed_lists):
+            kept, other = ("a hash", "texts") if left.name in self._names.hashed else ("text", "hashes")
+            raise self._fault(f"{begin.text} is kept as {kept}, and the list {name} is of {other}", word)
         return OnList(left, name)
 
     # Amounts
@@ -283,6 +293,10 @@ class _Reader:
         if name in self._names.numbers:
             return Column(name)
         if name in self._names.texts:
+            return TextColumn(name)
+        if name in self._names.hashed:
+            if self._word.text not in ("in", "not", "is"):
+                raise self._fault(f"{word.text} is kept as a hash: it can be missing, or be on a list", word)
             return TextColumn(name)
         known = [*self._names.numbers, *self._names.texts]
         raise self._fault(f"there is no {name}{_near(name, known)}", word)

@@ -36,7 +36,7 @@ class DecisionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     - `keys`: values of keys of the schema, `{"card_id": "c-7"}`; all of them.
     - `from_us`, `to_us`: received in [from_us, to_us), microseconds since 1970 UTC.
-    - `degraded`: true for those only that the model did not decide.
+    - `degraded`: true for those only that the model did not decide.  `rule`: those for which it held, as a shadow too.
     - `limit`: 1 to 500 rows.  `cursor`: `Page.next` of the page before.
     """
 
@@ -46,6 +46,7 @@ class DecisionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     action: Action | None = None
     model_version: str | None = None
     degraded: bool = False
+    rule: str | None = None
     limit: int = 50
     cursor: str | None = None
 
@@ -148,6 +149,9 @@ class View(Protocol):
 
     def reasons_about(self, positions: Sequence[int]) -> dict[int, str]:
         """Decision position -> the JSON of its reasons, for those that have some."""
+
+    def rules_at(self, positions: Sequence[int]) -> dict[int, list[tuple[str, bool]]]:
+        """Decision position -> the rules that held for it, and whether as shadows, for those that have some."""
 
     def labels_between(self, begin: int, end: int) -> LabelCounts:
         """What is known of the decisions from one position to another, by the newest outcome of each that counts."""

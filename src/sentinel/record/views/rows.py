@@ -26,7 +26,7 @@ class Rows(NamedTuple):
     - `end`, `chain`: the position behind the last record, and its hash.
     - `decisions`: the values of `tables.decisions`.
     - `revoked`: what was taken back; outcomes that a revocation covers stand before it.
-    - `reasons`: the values of `tables.reasons`.
+    - `reasons`: the values of `tables.reasons`.  `rule_hits`: those of `tables.rule_hits`.
     - `keyed`: by what decisions are found, `hash_of(name, value)` uint64 (n,) with their positions int64 (n,).
     - `models`: version -> the first and the last position that it decided.
     - `without_keys`: decisions of a schema that is not known, or that they do not fit; their amounts are unknown too.
@@ -38,6 +38,7 @@ class Rows(NamedTuple):
     outcomes: list[OutcomeRow]
     revoked: list[RevokedRow]
     reasons: list[tuple[int, int, str]]
+    rule_hits: list[tuple[int, str, bool, str]]
     keyed: list[tuple[NDArray[np.uint64], NDArray[np.int64]]]
     models: dict[str, tuple[int, int]]
     without_keys: int
@@ -84,13 +85,14 @@ def hash_of(name: str, value: str) -> int:
 def rows_of(records: Sequence[Record], reader_of: Callable[[str], KeyReader | None]) -> Rows:
     """The rows of some records, at least one; `reader_of` a schema id."""
     last = records[-1]
-    rows = Rows(last.position + last.rows, last.chain, [], [], [], [], [], {}, 0)
+    rows = Rows(last.position + last.rows, last.chain, [], [], [], [], [], [], {}, 0)
     without_keys = 0
     for record in records:
         if record.kind == Kind.DECIDED:
             decided = decided_in(record)
             reader = reader_of(decided.schema_id)
             without_keys += _add(rows, record, decided, reader)
+            rows.rule_hits.extend(_rule_hits(record, decided))
         elif record.kind == Kind.OUTCOMES:
             rows.outcomes.extend(outcome_rows(record))
         elif record.kind == Kind.REVOKED:
@@ -116,6 +118,13 @@ def _add(rows: Rows, record: Record, decided: Decided, reader: KeyReader | None)
             begin, end = rows.models.get(decider.model_version, (first, last))
             rows.models[decider.model_version] = min(begin, first), max(end, last)
     return amounts.count(None)
+
+
+def _rule_hits(record: Record, decided: Decided) -> Iterator[tuple[int, str, bool, str]]:
+    for one in decided.ruled:
+        position = record.position + one.place
+        yield from ((position, name, False, one.would_be) for name in one.fired)
+        yield from ((position, name, True, one.would_be) for name in one.shadow)
 
 
 def _keyed(record: Record, name: str, values: list[str | None]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

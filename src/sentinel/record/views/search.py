@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from sentinel.policy.thresholds import Action
 from sentinel.record.views import LAST, DecisionQuery, ListedDecision, Page
-from sentinel.record.views.tables import DEGRADED, NOT_APPROVED, decisions, models
+from sentinel.record.views.tables import DEGRADED, NOT_APPROVED, decisions, models, rule_hits
 
 Span = tuple[int, int]
 """Positions from the first up to the second, without it."""
@@ -54,6 +54,8 @@ def rare(query: DecisionQuery) -> list[sa.TextClause | sa.ColumnElement[bool]]:
     found: list[Any] = [DEGRADED] if query.degraded else []
     if query.action not in (None, Action.APPROVE):
         found += [NOT_APPROVED, decisions.c.decision == str(query.action)]
+    if query.rule is not None:
+        found.append(decisions.c.position.in_(sa.select(rule_hits.c.position).where(rule_hits.c.rule == query.rule)))
     return found
 
 

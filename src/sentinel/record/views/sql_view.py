@@ -27,7 +27,7 @@ from sentinel.record.views import (
 from sentinel.record.views.key_index import Driver
 from sentinel.record.views.rows import Rows
 from sentinel.record.views.search import Span
-from sentinel.record.views.tables import decisions, models, outcomes, progress, reasons, totals
+from sentinel.record.views.tables import decisions, models, outcomes, progress, reasons, rule_hits, totals
 
 _AT_ONCE = 10_000  # values in one statement
 _DECISION = decisions.c.keys().index("decision")
@@ -109,6 +109,7 @@ class SqlView(ABC):
             self._insert(writer, outcomes, rows.outcomes)
             self._take_back(writer, rows.revoked)
             self._insert(writer, reasons, rows.reasons)
+            self._insert(writer, rule_hits, rows.rule_hits)
             self._insert(writer, key_index.key_entries, list(zip(key_index.entries_of(rows).tolist(), strict=True)))
             for version, span in rows.models.items():
                 _extend(writer, version, *span)
@@ -175,6 +176,18 @@ class SqlView(ABC):
             return found
 
     @again
+    def rules_at(self, positions: Sequence[int]) -> dict[int, list[tuple[str, bool]]]:
+        """Decision position -> the rules that held for it, and whether as shadows, for those that have some."""
+        query = sa.select(rule_hits.c.position, rule_hits.c.rule, rule_hits.c.shadow).order_by(rule_hits.c.rule)
+        found: dict[int, list[tuple[str, bool]]] = {}
+        with self._reading() as reader:
+            for n in range(0, len(positions), _AT_ONCE):
+                among = rule_hits.c.position.in_(positions[n : n + _AT_ONCE])
+                for position, rule, shadow in reader.execute(query.where(among)):
+                    found.setdefault(position, []).append((rule, shadow))
+        return found
+
+    @again
     def outcomes(self, after: int, limit: int) -> list[OutcomeRow]:
         """The next outcomes, by position, after this one."""
         query = sa.select(outcomes).where(outcomes.c.position > after).order_by(outcomes.c.position).limit(limit)
@@ -215,6 +228,7 @@ class SqlView(ABC):
         self._count(writer, {what: -n for what, n in gone.items()})
         writer.execute(models.delete().where(models.c.last < end))
         writer.execute(reasons.delete().where(reasons.c.position < end))
+        writer.execute(rule_hits.delete().where(rule_hits.c.position < end))
         self._drop_before(writer, end)
 
     def _find_by_keys(self, reader: sa.Connection, query: DecisionQuery, span: Span) -> Iterator[Any]:

@@ -70,6 +70,17 @@ reasons = Table(
 )
 """One row for the reasons of a decision that was no approval."""
 
+rule_hits = Table(
+    "rule_hits",
+    metadata,
+    Column("position", Position, primary_key=True, autoincrement=False),  # of the decision
+    Column("rule", String(80), primary_key=True),
+    Column("shadow", Boolean, nullable=False),
+    Column("would_be", String(16), nullable=False),  # what was decided without rules
+    Index("rule_hits_rule", "rule", "position"),
+)
+"""One row for each rule that held for a decision."""
+
 models = Table(
     "models",
     metadata,

@@ -25,17 +25,24 @@ def with_unprojected(page: Page, query: DecisionQuery, log: LogReader, schema: S
     readers = {schema_id(schema): KeyReader(schema)}.get
     follower = Follower(log, begin)
     while follower.position < end and (records := follower.next()):
-        found += [one for one in _listed(records, readers) if one.position >= begin and _fits(one, query)]
+        listed = _listed(records, readers, query.rule)
+        found += [one for one in listed if one.position >= begin and _fits(one, query)]
     rows = [*reversed(found), *page.rows]
     if len(rows) <= query.limit:
         return Page(rows, page.next, end)
     return Page(rows[: query.limit], f"{rows[query.limit - 1].position:x}", end)
 
 
-def _listed(records: Sequence[Record], readers: Callable[[str], KeyReader | None]) -> Iterator[ListedDecision]:
-    names = decisions.c.keys()
-    for values in rows_of(records, readers).decisions:
+def _listed(
+    records: Sequence[Record], readers: Callable[[str], KeyReader | None], rule: str | None
+) -> Iterator[ListedDecision]:
+    """The decisions of records; of a rule, those for which it held."""
+    names, rows = decisions.c.keys(), rows_of(records, readers)
+    held = {position for position, name, *_ in rows.rule_hits if name == rule}
+    for values in rows.decisions:
         row = dict(zip(names, values, strict=True))
+        if rule is not None and row["position"] not in held:
+            continue
         keys = {name: value for name, value in msgspec.json.decode(row["keys"]).items() if value is not None}
         shown = {name: row[name] for name in ListedDecision.__struct_fields__}
         yield ListedDecision(**shown | {"keys": keys, "late": bool(row["late"])})

@@ -26,7 +26,7 @@ MEANING = {
     Scope.EVENTS: "report context events",
     Scope.TABLES: "change reference tables, and by that decisions",
     Scope.READ: "read decisions, health, metrics and the description of the API",
-    Scope.RULES: "change thresholds, and have the rules decide alone",
+    Scope.RULES: "change rules, lists and thresholds, and have the fallback decide alone",
     Scope.OPERATE: "change models, experiments and shadows, and prune the log",
     Scope.ADMIN: "everything, the audit too",
 }
@@ -56,7 +56,8 @@ _BEGINNINGS = (
     ("/admin/audit", Scope.ADMIN),
     ("/admin", Scope.OPERATE),
 )
-_TABLES = "/v1/tables"  # everyone who reads may look at them
+_CHANGED_BY = (("/v1/tables", Scope.TABLES), ("/v1/rules", Scope.RULES), ("/v1/lists", Scope.RULES))
+"""Everyone who reads may look at them."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -69,6 +70,8 @@ def needed_scope(method: str, path: str) -> Scope | None:
     (<Scope.SCORE: 'score'>, <Scope.OPERATE: 'operate'>, <Scope.READ: 'read'>)
     >>> needed_scope("POST", "/v1/tables/cards"), needed_scope("GET", "/v1/tables/cards/c-1")
     (<Scope.TABLES: 'tables'>, <Scope.READ: 'read'>)
+    >>> needed_scope("POST", "/v1/lists/deny_cards"), needed_scope("GET", "/v1/rules")
+    (<Scope.RULES: 'rules'>, <Scope.READ: 'read'>)
     >>> needed_scope("GET", "/health/live"), needed_scope("POST", "/what/is/new")
     (None, <Scope.ADMIN: 'admin'>)
     """
@@ -79,7 +82,7 @@ def needed_scope(method: str, path: str) -> Scope | None:
             return scope
     if method in SAFE_METHODS:
         return Scope.READ
-    return Scope.TABLES if path.startswith(_TABLES) else Scope.ADMIN
+    return next((scope for beginning, scope in _CHANGED_BY if path.startswith(beginning)), Scope.ADMIN)
 
 
 def scopes_of(names: Iterable[str]) -> tuple[Scope, ...]:

@@ -50,6 +50,18 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("get", "/v1/events/{event_id}"): (404, 422),
     ("post", "/v1/tables/{name}"): (404, 422),
     ("get", "/v1/tables/{name}/{key}"): (404, 422),
+    ("post", "/v1/rules/check"): (422,),
+    ("post", "/v1/rules/backtest"): (409, 422),
+    ("get", "/v1/rules/drafts"): (422,),
+    ("post", "/v1/rules/drafts"): (422,),
+    ("get", "/v1/rules/drafts/{number}"): (404, 422),
+    ("post", "/v1/rules/apply"): (404, 409, 422),
+    ("post", "/v1/rules/rollback"): (409, 422),
+    ("get", "/v1/rules/history"): (422,),
+    ("post", "/v1/rules/snooze"): (404, 422),
+    ("get", "/v1/lists/{name}"): (404, 422),
+    ("post", "/v1/lists/{name}"): (404, 422),
+    ("get", "/v1/lists/{name}/{value}"): (404, 422),
     ("get", "/v1/decisions"): (422,),
     ("get", "/v1/decisions/{transaction_id}"): (404, 422),
     ("get", "/predict/{transaction_id}"): (404, 409, 422),
@@ -64,9 +76,12 @@ _PAGE = {"limit": {"type": "integer", "minimum": 1, "maximum": 500}}
 _ASKED: Mapping[str, dict[str, Any]] = {  # by path: what may be asked in a query, which no signature says
     "/v1/decisions": {
         "from": _TEXT, "to": _TEXT, "action": {"enum": [str(one) for one in Action]}, "model": _TEXT,
-        "degraded": {"type": "boolean"}, **_PAGE, "cursor": _TEXT,
+        "degraded": {"type": "boolean"}, "rule": _TEXT, **_PAGE, "cursor": _TEXT,
     },
     "/admin/audit": {**_PAGE, "cursor": _NUMBER},
+    "/v1/rules/drafts": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},
+    "/v1/rules/history": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},
+    "/v1/lists/{name}": {**_PAGE, "cursor": _NUMBER},
 }  # fmt: skip
 _ID_OF_ANSWER = "$response.body#/transaction_id"
 _DECISION: dict[str, Any] = {

@@ -17,7 +17,8 @@ from sentinel.transport.http.calls import Route, asked_of, wrong_media
 from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.replies import JSON, NDJSON, reply_to, response_of
 
-TABLES = "/v1/tables/"
+LINES_TOO = ("/v1/tables/", "/v1/lists/")
+"""Paths below which a body may be lines."""
 _SCORING = frozenset(Route)
 
 
@@ -55,7 +56,7 @@ class Door:
             return self._applications[Place()], {**scope, "path": below, "state": state}
         let_in, place = self._detectors.admit(claims, peer, detector)
         if claims.writes:
-            _check_media(headers, JSON, *([NDJSON] if below.startswith(TABLES) else []))
+            _check_media(headers, JSON, *([NDJSON] if below.startswith(LINES_TOO) else []))
         state["caller"], prefix = let_in.caller, place.prefix
         asked = {"method": "GET" if method == "HEAD" else method, "path": prefix + below, "root_path": prefix}
         return self._applications[place], {**scope, **asked, "state": state}

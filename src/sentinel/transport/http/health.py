@@ -80,6 +80,8 @@ class Health:
             manifest = lineup.champion.bundle.manifest
             facts |= {"model_version": manifest.version, "detector": manifest.detector}
             facts["circuit_breaker_state"] = (engine.models if engine else self._predictor.models).circuit
+            if lineup.rules is not None:
+                facts["rules"] = {"draft": lineup.rules.draft, "demoted": lineup.rules.demoted}
             if self._coverage is not None:
                 facts["history"] = self._history(self._coverage, manifest)
         if self._worker is not None:

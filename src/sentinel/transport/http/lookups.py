@@ -24,7 +24,7 @@ from sentinel.model.reasons import Explainer, Explanation
 from sentinel.model.registry import Registry, TrustedKeys
 from sentinel.model.stored_rows import carried_over
 from sentinel.policy.thresholds import Action, Thresholds
-from sentinel.record.entries import DecisionRow, Drawn, OutcomeRow, revoked_in
+from sentinel.record.entries import DecisionRow, Drawn, OutcomeRow, Ruled, revoked_in
 from sentinel.record.erasure import personal_in
 from sentinel.record.journal import Journal
 from sentinel.record.subjects import SubjectKeys
@@ -44,7 +44,7 @@ _MOST_OUTCOMES = 100
 _MOST_EXPLAINERS = 4  # the models of champion, challenger and shadow, and one from before
 _MOST_QUERIES = 16  # for one: each key of it has two hashes while a hash key follows another one
 ERASED = "erased"
-_NAMED = ("from", "to", "action", "model", "degraded", "limit", "cursor")
+_NAMED = ("from", "to", "action", "model", "degraded", "rule", "limit", "cursor")
 
 
 class Lookups:
@@ -181,6 +181,7 @@ class Lookups:
             "decided_by": decider.decided_by,
             "circuit_breaker_state": decider.circuit,
             "holdout": None if row.drawn is None else _draw(row.drawn),
+            "rules": None if row.ruled is None else _rules(row.ruled),
             "experiment": decider.experiment,
             "variant": decider.variant,
             "decided_at": iso(row.received_us),
@@ -254,6 +255,10 @@ def _draw(drawn: Drawn) -> dict[str, Any]:
     return {"approved": drawn.is_approved, "would_be": drawn.would_be, "propensity": drawn.propensity}
 
 
+def _rules(ruled: Ruled) -> dict[str, Any]:
+    return {"fired": ruled.fired, "shadow": ruled.shadow, "acted": ruled.acted, "would_be": ruled.would_be}
+
+
 def _outcome(row: OutcomeRow, journal: Journal) -> dict[str, Any]:
     """An outcome, and when and why it was taken back; None while it counts."""
     revoked = None
@@ -323,6 +328,7 @@ def _query(asked: Mapping[str, str], keys: Sequence[str]) -> DecisionQuery:
         action=None if action is None else Action(action),
         model_version=asked.get("model"),
         degraded=degraded == "true",
+        rule=asked.get("rule"),
         limit=whole_number(limit, "limit"),
         cursor=asked.get("cursor"),
     )

@@ -64,7 +64,9 @@ class Metrics:
         watch.settle()
         told = list(self._tellers.gauges(time.monotonic()))
         of_log = await asyncio.to_thread(self._log)  # it looks at every segment
-        return render(watch.counters, [*self._models(), *self._state(), *self._tables(), *told, *of_log])
+        return render(
+            watch.counters, [*self._models(), *self._state(), *self._tables(), *self._rules(), *told, *of_log]
+        )
 
     def _models(self) -> list[Gauge]:
         lineup = self._watch.predictor.lineup
@@ -98,6 +100,27 @@ class Metrics:
                 Gauge("sentinel_table_changed_seconds", changed, found.changed_us / 1e6, of_table),
             ]
         return gauges
+
+    def _rules(self) -> list[Gauge]:
+        """Of the book in force; none before there is one."""
+        engine, lineup = self._watch.worker.engine if self._watch.worker else None, self._watch.predictor.lineup
+        if engine is None or lineup is None or lineup.rules is None:
+            return []
+        rules, counts = lineup.rules, engine.rule_counts
+        shadows = {one.name for one in rules.acting.all_rules if one.state != "on"}
+        return [
+            Gauge("sentinel_rules_draft", "The number of the draft in force", rules.draft),
+            Gauge("sentinel_rules_demoted", "Rules that held for too many and are shadows", len(rules.demoted)),
+            *(
+                Gauge(
+                    "sentinel_rule_hits",
+                    "Decisions that a rule held for since its book is in force, or the server runs",
+                    hits,
+                    {"rule": name, "state": "shadow" if name in shadows else "on"},
+                )
+                for name, hits in counts.hits.items()
+            ),
+        ]
 
     def _log(self) -> list[Gauge]:
         worker = self._watch.worker

@@ -38,11 +38,14 @@ from sentinel.transport.http.docs_page import add_docs
 from sentinel.transport.http.door import Door
 from sentinel.transport.http.examples import Example, example_of
 from sentinel.transport.http.health import Health
+from sentinel.transport.http.lists import ListCalls, add_lists
 from sentinel.transport.http.lookups import Lookups
 from sentinel.transport.http.metrics import Metrics
 from sentinel.transport.http.online import OnlineLookups
 from sentinel.transport.http.outcomes import OutcomeBody
 from sentinel.transport.http.replies import JSON, NDJSON, Reply, encode_error, ok, reply_to, response_of
+from sentinel.transport.http.rules import RuleCalls, add_rules
+from sentinel.transport.http.rules_backtest import Backtests, add_backtests
 from sentinel.transport.http.tables import TableCalls
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
@@ -131,6 +134,9 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
         )
         _add_features(app, OnlineLookups(home, api.worker, api.secrets, detectors.settings.redis_url))
         _add_tables(app, TableCalls(api))
+        add_rules(app, RuleCalls(Changes(api, watch)))
+        add_backtests(app, Backtests(api))
+        add_lists(app, ListCalls(api))
     _add_health(app, Health(home, watch, api.view), place, detectors)
     _add_metrics(app, Metrics(home, watch, api.tellers))
     app.include_router(admin_routes(api, watch))
@@ -292,7 +298,7 @@ def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
         """The newest decisions that fit, as pages.
 
         By any key of the schema (`card_id=..`), `from` and `to` (when it was decided), `action`, `model`,
-        `degraded=true`, `limit` (50, at most 500) and `cursor`, the `next` of the page before.
+        `degraded=true`, `rule` (which held), `limit` (50, at most 500) and `cursor`, the `next` of the page before.
         """
         return response_of(lookups.search(dict(request.query_params)))
 

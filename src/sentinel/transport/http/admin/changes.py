@@ -19,7 +19,7 @@ from sentinel.record.applied import HomeDeployment
 from sentinel.record.audit import By
 from sentinel.record.feature_state import check_reads
 from sentinel.record.whole_snapshots import StillKept
-from sentinel.serve.lineup import check_comparable
+from sentinel.serve.lineup import check_comparable, check_fits
 from sentinel.serve.watch import Watch
 from sentinel.transport.http.api import Api
 
@@ -130,6 +130,7 @@ class Changes:
                 raise UnknownVersion(str(error)) from None
             await run_in_threadpool(check_reads, self.api.worker.log, bundle.manifest)
             log, snapshots = self.api.worker.log, self.api.settings.snapshots
+            check_fits(self.rollout.read().rules, bundle)
             still_kept = (await run_in_threadpool(StillKept, log, bundle.manifest, snapshots)).check
         if beside_champion and lineup is not None:
             check_comparable(lineup.champion.bundle, bundle)

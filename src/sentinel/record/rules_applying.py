@@ -1,0 +1,80 @@
+"""Applying: a draft of rules is written down, comes in force, and the one before it again, with who and why."""
+
+import msgspec
+
+from sentinel.errors import DeploymentRefused, NotFound
+from sentinel.events.card_numbers import masked_ends
+from sentinel.events.times import iso
+from sentinel.policy.deployment import RulesInForce
+from sentinel.policy.rules.book import Book
+from sentinel.record import audit
+from sentinel.record.applied import Change, deployment_in
+from sentinel.record.audit import By, append_change
+from sentinel.record.log import Log, LogReader
+from sentinel.record.rules_history import Draft, append_draft, draft_of, next_number
+
+LONGEST_NOTE = 500
+"""Characters of a note."""
+
+Bands = dict[str, tuple[float, float]]
+
+
+def write_draft(log: Log, book: Book, by: By, note: str, bands: Bands, now_us: int) -> tuple[Draft, int]:
+    """Write a draft to the log after its entry of the audit; it, and its position. Raises StorageProblem."""
+    draft = Draft(next_number(log), book, by.who, _told(note), iso(now_us), bands)
+    said = {"draft": draft.number, "rules": len(book.rules), "lists": len(book.lists), "note": draft.note}
+    append_change(log, audit.Change.of(by, {}, said, now_us), now_us)
+    return draft, append_draft(log, draft, now_us)
+
+
+def bringing_in(log: LogReader, number: int, by: By, note: str, now_us: int, *, needs_two: bool) -> Change:
+    """The change that makes a draft the book in force.
+
+    Raises NotFound where there is none of that number, DeploymentRefused where `needs_two` and its author applies it.
+    """
+    draft = draft_of(log, number)
+    if needs_two and draft.author == by.who:
+        raise DeploymentRefused(
+            f"draft {number} is {by.who}'s own, and somebody else has to apply it (SENTINEL_RULES_NEED_TWO)"
+        )
+    rules = _in_force(draft, by, note, now_us)
+    return lambda before: before.with_rules(rules)
+
+
+def bringing_back(log: LogReader, by: By, note: str, now_us: int) -> Change:
+    """The change that makes the book before the one in force the book in force again.
+
+    Raises DeploymentRefused where there was none, or the log no longer has it.
+    """
+    rules = deployment_in(log).rules
+    if rules is None or not rules.before:
+        raise DeploymentRefused("no other rules were in force before these")
+    try:
+        draft = draft_of(log, rules.before[-1])
+    except NotFound:
+        raise DeploymentRefused(
+            f"draft {rules.before[-1]}, which was in force before, is no longer in the log; draft it anew"
+        ) from None
+    back = _in_force(draft, by, note, now_us)
+    return lambda before: before.with_rules_back(back)
+
+
+def _in_force(draft: Draft, by: By, note: str, now_us: int) -> RulesInForce:
+    return RulesInForce(
+        draft=draft.number, book=draft.book, author=draft.author, applied_by=by.who, note=_told(note) or draft.note,
+        applied_at=iso(now_us), bands=draft.bands,
+    )  # fmt: skip
+
+
+def _told(note: str) -> str:
+    """A note without card numbers, and without what would move a terminal."""
+    return masked_ends("".join(one if one.isprintable() else " " for one in note).strip(), LONGEST_NOTE)
+
+
+def summary(draft: Draft) -> dict[str, object]:
+    """A draft for lists: what it is, without its text."""
+    fields = msgspec.structs.asdict(draft)
+    return {name: fields[name] for name in ("number", "author", "note", "drafted_at")} | {
+        "rules": len(draft.book.rules),
+        "lists": len(draft.book.lists),
+    }
