@@ -22,6 +22,7 @@ from sentinel.cli import (
     keys,
     log,
     models,
+    people,
     retraining,
     rules,
     sending,
@@ -88,7 +89,7 @@ for _name, _group in {
     "history": history.history, "views": views.views, "tables": tables.tables, "keys": keys.keys, "rules": rules.rules,
     "benchmark": training.benchmark, "bench": bench.bench,
     "topics": streams.topics, "dead-letters": streams.dead_letters, "data": data.data, "feast": feast.feast,
-    "flink": flink.flink,
+    "flink": flink.flink, "users": people.users,
 }.items():  # fmt: skip
     app.add_typer(_group, name=_name)
 for _command in (
