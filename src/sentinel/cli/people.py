@@ -71,6 +71,25 @@ def users_password(name: str, home: Home = None, as_json: Json = False) -> None:
     _tell_password(renew_password(settings_of(home), name), as_json=as_json)
 
 
+def console(
+    home: Home = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", help="Where to listen [$SENTINEL_CONSOLE_PORT, 8080].")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Address to listen on [$SENTINEL_CONSOLE_HOST, 127.0.0.1].")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option("--server", help="The server that it asks [$SENTINEL_SERVER_URL, that of this home].")
+    ] = None,
+) -> None:
+    """Answer people in their browsers until Ctrl-C or SIGTERM; the server runs beside it."""
+    from sentinel.commands.console import run_console
+
+    settings = settings_of(home, console_port=port, console_host=host, server_url=server)
+    run_console(settings, lambda told: terminal.print(told, soft_wrap=True, markup=False, highlight=False))
+
+
 def _line(person: "ShownPerson") -> str:
     seen = f"last seen {person.seen[:16].replace('T', ' ')}Z" if person.seen else "never seen"
     return f"{person.name:<24} {person.role:<12} {'[red]disabled[/red], ' if person.is_disabled else ''}{seen}"
