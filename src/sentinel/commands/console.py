@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 
 from sentinel.commands.people import people_of
-from sentinel.commands.server_process import ServerProcess
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition
 from sentinel.events.times import clock_us
@@ -14,12 +13,6 @@ from sentinel.transport.people.people import ADMIN
 
 NEEDED = ("jinja2", "python_multipart", "argon2")
 """What the extra `console` brings."""
-
-
-class ConsoleProcess(ServerProcess):
-    """`sentinel console` as a process of ours; its log is `console.log` in the home folder."""
-
-    command, log_name, ready_path = "console", "console.log", "/health/live"
 
 
 def run_console(settings: Settings, tell: Callable[[str], None]) -> None:

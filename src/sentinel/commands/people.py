@@ -14,7 +14,7 @@ from sentinel.record.applied import HomeDeployment, by_this_user, log_folder
 from sentinel.record.audit import By
 from sentinel.record.lock import owner_of
 from sentinel.transport.people.database import PeopleDatabase
-from sentinel.transport.people.people import People, Person
+from sentinel.transport.people.people import ADMIN, People, Person
 
 try:
     from sentinel.transport.people.passwords import new_password
@@ -41,6 +41,14 @@ def add_person(settings: Settings, name: str, role: str) -> ShownPerson:
     with _people(settings) as people:
         person = people.add(name.lower(), role, password, _by("users add", name), clock_us())
     return _shown(person, password)
+
+
+def add_first_admin(settings: Settings) -> str:
+    """An admin where there is nobody yet, with the password that this returns; it need not be changed."""
+    password = new_password()
+    with _people(settings) as people:
+        people.add_first(password, _by("users add", ADMIN), clock_us(), must_change=False)
+    return password
 
 
 def list_people(settings: Settings) -> list[ShownPerson]:

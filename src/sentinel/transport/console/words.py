@@ -1,7 +1,6 @@
-"""How the pages write things: money, shares, times, cards, actions, and reasons in words."""
+"""How the pages write things: money, shares, times, cards and actions."""
 
 import math
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -94,35 +93,3 @@ def size(n: float) -> str:
         if n >= of:
             return f"{n / of:.1f} {unit}"
     return f"{n:.0f} B"
-
-
-def reason_words(feature: str, words: str | None) -> str:
-    """A feature in the detector's words, or what its name says.
-
-    >>> reason_words("count_by_card_id_10m", None), reason_words("x", "payments in ten minutes")
-    ('count by card id, 10m', 'payments in ten minutes')
-    """
-    if words:
-        return words
-    head, _, over = feature.rpartition("_")
-    is_width = over[:-1].isdecimal() and over[-1:] in "smhdw"
-    return f"{head.replace('_', ' ')}, {over}" if head and is_width else feature.replace("_", " ")
-
-
-def reasons_shown(why: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The reasons of an explanation, those that spoke for fraud first, each with its part of the largest."""
-    if not why or not why.get("reasons"):
-        return []
-    reasons = why["reasons"]
-    largest = max(abs(one["contribution"]) for one in reasons) or 1.0
-    shown = [
-        {
-            "words": reason_words(one["feature"], one.get("words")),
-            "feature": one["feature"],
-            "value": value_of(one["value"]),
-            "contribution": one["contribution"],
-            "part": round(abs(one["contribution"]) / largest * 100),
-        }
-        for one in reasons
-    ]
-    return sorted(shown, key=lambda one: -one["contribution"])

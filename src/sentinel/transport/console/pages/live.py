@@ -1,22 +1,23 @@
 """Live: what is decided now, how fast and how well, once a second; and the newest that was not approved."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from sentinel.errors import InvalidInput, SentinelError
+from sentinel.errors import BundleProblem, InvalidInput, SentinelError
 from sentinel.events.times import clock_us
+from sentinel.model.bundle import Manifest
 from sentinel.policy.thresholds import Action
-from sentinel.record.views import DecisionQuery, merged
+from sentinel.record.views import DecisionQuery, ListedDecision, merged
 from sentinel.transport.console.drawing import page, part
 from sentinel.transport.console.entrance import Cookie
+from sentinel.transport.console.feature_words import with_words, words_of
 from sentinel.transport.console.samples import RANGES, Samples
 from sentinel.transport.console.stored import Stored, reasons_in
-from sentinel.transport.console.words import reasons_shown
 from sentinel.transport.people.sessions import Sessions
 
 _NEWEST = 8
@@ -69,12 +70,12 @@ def live_pages(samples: Samples, stored: Stored, sessions: Sessions, cookie: Coo
             few = [DecisionQuery(action=one, limit=_NEWEST) for one in Action if one is not Action.APPROVE]
             rows = merged([view.search(one) for one in few], _NEWEST).rows
             why = view.reasons_about([one.position for one in rows])
-        shown = [{"row": one, "why": _first_reason(reasons_in(why.get(one.position)), one.degraded)} for one in rows]
+        shown = [{"row": one, "why": _first_reason(stored, one, reasons_in(why.get(one.position)))} for one in rows]
         return part(request, "live_newest.html", {"rows": shown})
 
     @router.get("/live/drift")
     def drift(request: Request) -> Response:
-        return part(request, "live_drift.html", {"drift": _drift(samples.drift)})
+        return part(request, "live_drift.html", {"drift": _drift(samples.drift, stored.champion())})
 
     return router
 
@@ -84,20 +85,25 @@ def _check(range_s: int) -> None:
         raise InvalidInput(f"range is {range_s}; give one of {', '.join(map(str, RANGES))} seconds")
 
 
-def _first_reason(why: Any, degraded: str | None) -> str:
-    reasons = [one for one in reasons_shown(why) if one["contribution"] > 0]
-    if reasons:
-        return f"{reasons[0]['words']}: {reasons[0]['value']}"
-    return f"rules, as the model did not decide ({degraded})" if degraded else ""
+def _first_reason(stored: Stored, row: ListedDecision, why: Mapping[str, Any] | None) -> str:
+    """What spoke most for fraud, with its value."""
+    if row.degraded is not None:
+        return f"rules, as the model did not decide ({row.degraded})"
+    try:
+        reasons = with_words(why, stored.manifest(row.model_version)) if why else []
+    except BundleProblem:  # of a model that is gone
+        return ""
+    return f"{reasons[0]['words']}: {reasons[0]['value']}" if reasons and reasons[0]["contribution"] > 0 else ""
 
 
-def _drift(report: dict[str, Any] | None) -> dict[str, Any] | None:
+def _drift(report: dict[str, Any] | None, champion: Manifest) -> dict[str, Any] | None:
     """The part of a report of drift that fits a panel."""
     if report is None:
         return None
-    moved = [one for one in report.get("per_feature", ()) if one["drifted"]]
+    words = {one.name: champion.reasons.get(one.name) or words_of(one) for one in champion.plan.features}
+    moved = [one["name"] for one in report.get("per_feature", ()) if one["drifted"]]
     return {
         "n": report.get("drifted_features", 0), "enough": report.get("enough_data", False),
-        "have": report.get("current_count", 0), "names": [one["name"] for one in moved[:5]],
+        "have": report.get("current_count", 0), "names": [words.get(one, one) for one in moved[:4]],
         "of": len(report.get("per_feature", ())), "fraud": report.get("matured_fraud"),
     }  # fmt: skip

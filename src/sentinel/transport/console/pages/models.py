@@ -9,6 +9,7 @@ from sentinel.errors import BundleProblem, SentinelError
 from sentinel.events.times import clock_us
 from sentinel.transport.client import Unreachable
 from sentinel.transport.console.drawing import page
+from sentinel.transport.console.feature_words import words_of
 from sentinel.transport.console.pages.logging_in import by_person
 from sentinel.transport.console.server import Refused, Server
 from sentinel.transport.console.stored import Stored
@@ -36,9 +37,9 @@ def model_pages(server: Server, stored: Stored, people: People) -> APIRouter:
     def model(request: Request, version: str) -> Response:
         manifest = stored.manifest(version)
         state, _ = _state(server)
-        return page(
-            request, "model.html", {"one": _shown(stored, version, state), "manifest": manifest, "state": state}
-        )
+        words = {one.name: manifest.reasons.get(one.name) or words_of(one) for one in manifest.plan.features}
+        values = {"one": _shown(stored, version, state), "manifest": manifest, "words": words}
+        return page(request, "model.html", values)
 
     @router.post("/models/promote")
     def promote(request: Request, version: _Version = "", because: _Reason = "") -> Response:

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 from sentinel.events.card_numbers import masked
 from sentinel.events.times import clock_us
 from sentinel.transport.console.drawing import page, part
+from sentinel.transport.console.feature_words import shown_value, with_words
 from sentinel.transport.console.pages.logging_in import by_person
 from sentinel.transport.console.server import Server, path_of
 from sentinel.transport.console.stored import Stored
-from sentinel.transport.console.words import reasons_shown
 from sentinel.transport.people.people import People
 
 
@@ -33,12 +33,17 @@ def receipt_pages(server: Server, stored: Stored, people: People) -> APIRouter:
         manifest = stored.manifest(found["model_version"])
         schema = manifest.plan.schema
         transaction = found["transaction"] if isinstance(found["transaction"], dict) else {}
-        reasons = reasons_shown(found["why"])
+        reasons = with_words(found["why"], manifest)
+        features = {one.name: one for one in manifest.plan.features}
         values: dict[str, Any] = {
             "one": found, "reasons": reasons, "transaction": transaction, "schema": schema,
             "amount": transaction.get(schema.amount), "digits": stored.amount_digits(schema),
             "keys": [name for name in schema.keys if transaction.get(name) is not None],
             "moved": {one["feature"]: one["contribution"] for one in reasons},
+            "features": {
+                name: shown_value(features.get(name), value, manifest.plan.vocabulary.get(name, ()))
+                for name, value in found["features"].items()
+            },
             "created_at": manifest.created_at,
         }  # fmt: skip
         return page(request, "receipt.html", values)

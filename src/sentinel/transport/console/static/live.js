@@ -9,7 +9,7 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const isThere = (value) => value !== null && value !== undefined;
 const rate = (value) => !isThere(value) ? "–" : value >= 100 ? whole.format(value) : value.toFixed(value >= 10 ? 0 : 1);
 const ms = (value) => !isThere(value) ? "–" : value >= 10 ? value.toFixed(0) : value >= 1 ? value.toFixed(1) : value.toFixed(2);
-const percent = (value) => !isThere(value) || !Number.isFinite(value) ? "–" : `${(value * 100).toFixed(value && value < 0.1 ? 2 : 1)} %`;
+const percent = (value) => !isThere(value) || !Number.isFinite(value) ? "–" : `${value ? (value * 100).toFixed(value < 0.1 ? 2 : 1) : 0} %`;
 const plural = (n, one, many) => `${whole.format(n)} ${n === 1 ? one : many}`;
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const ACTIONS = ["approve", "challenge", "review", "block"];
@@ -23,7 +23,7 @@ function draw(id, lines, unit) {
   const box = document.getElementById(id);
   const axis = { stroke: () => colour("soft"), font: "11px system-ui", grid: { stroke: () => colour("line"), width: 1 }, ticks: { show: false } };
   const made = new uPlot({
-    width: box.clientWidth, height: box.clientHeight, padding: [8, 4, 0, 0],
+    width: box.clientWidth, height: box.clientHeight, padding: [8, 4, 0, 18],
     cursor: { sync: { key: "live" }, drag: { x: false, y: false }, points: { size: 6 } }, legend: { show: false },
     scales: { x: { time: true }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },
     axes: [{ ...axis, grid: { show: false }, size: 24, space: 90, values: (_, at) => at.map(onClock) }, { ...axis, side: 1, size: 52, space: 38, values: (_, at) => at.map((v) => (v >= 1000 ? `${whole.format(v / 1000)}k` : String(Number(v.toPrecision(3)))) + unit) }],
@@ -78,7 +78,7 @@ function showNow(news) {
   const { now, minute, hour, state: found, models, totals, total } = news;
   const usual = lasting(news.hour_s);
   put("rate", rate(now.rate));
-  put("rate-beside", against(now.rate, hour.rate, usual));
+  put("rate-beside", now.rate ? against(now.rate, hour.rate, usual) : `${rate(hour.rate)} in ${usual}`);
   put("latency", `${ms(minute.p50)} / ${ms(minute.p99)} / ${ms(minute.p999)}`);
   put("disturbed", percent(disturbed(minute)));
   put("disturbed-beside", `${percent(disturbed(hour))} in ${usual}`);
@@ -108,7 +108,7 @@ function showNow(news) {
   put("batch", isThere(found.batch) ? found.batch.toFixed(1) : "–");
   put("cache", isThere(found.cache_share) ? percent(found.cache_share) : "not asked");
   const without = minute.rate ? minute.degraded / minute.rate : 0;
-  put("headline", !isThere(now.rate) ? "the server has just begun" : `${rate(now.rate)} decisions a second, ${without ? `${percent(without)} without the model` : "nothing degraded"}`);
+  put("headline", !isThere(now.rate) ? "the server has just begun" : `${now.rate ? `${rate(now.rate)} decisions a second` : "no decisions at the moment"}, ${without ? `${percent(without)} without the model` : "nothing degraded"}`);
 }
 
 function bytes(n) {
