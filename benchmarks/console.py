@@ -1,4 +1,4 @@
-"""How long the console's first screen takes in a headless Chromium that has seen nothing yet, and what watching it costs.
+"""How long the console's first screen takes in a headless Chromium that has seen nothing yet, and what watching costs.
 
 Cold: a new browser context for each try, so no file is cached. From the click on "Log in" until the first figures stand
 on Live. Then ten viewers watch for a while, and the processor time of the console is read from /proc. All of it shares
