@@ -63,6 +63,16 @@ def value_of(value: Any) -> str:
     return card(str(value))
 
 
+def exact(value: Any) -> str:
+    """A value of a transaction as it is.
+
+    >>> exact(231.56), exact(12_345), exact(None), exact("c-17")
+    ('231.56', '12,345', 'missing', 'c-17')
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:,}" if is_number else value_of(value)
+
+
 def card(text: str) -> str:
     """A text as people may see it: of a card number the first six and the last four digits, of a keyed hash its end.
 
