@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import Conflict, InvalidInput, NotFound, RateLimited, StorageProblem, Unauthorized
@@ -185,27 +185,30 @@ def test_another_role_counts_from_the_next_request_on(people, database):
     assert sessions.find(token, 2).person.scopes == {Scope.READ}
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.fixture(scope="module")
+def one_person(tmp_path_factory):
+    """A database with one person, for many examples."""
+    opened = PeopleDatabase(tmp_path_factory.mktemp("sessions"))
+    yield opened, People(opened).add("ana", "viewer", GOOD, BY, 0)
+    opened.close()
+
+
+@settings(max_examples=30, deadline=None)
 @given(gaps=st.lists(st.tuples(st.integers(0, 3000), st.booleans()), max_size=30))
-def test_a_session_ends_when_nothing_comes_or_its_longest_time_is_over(tmp_path_factory, gaps):
+def test_a_session_ends_when_nothing_comes_or_its_longest_time_is_over(one_person, gaps):
     """A simple model beside it: what is looked at without counting keeps nothing alive."""
-    database = PeopleDatabase(tmp_path_factory.mktemp("sessions"))
-    try:
-        people, sessions = People(database), Sessions(database, LASTING)
-        by = By("x", "y", "z")
-        ana = people.known_as("issuer|7", "ana", "viewer", by, 0)
-        token, now, seen, is_over = sessions.begin(ana, by, 0), 0, 0, False
-        for gap_s, counts in gaps:
-            now += gap_s * SECOND_US
-            is_over = is_over or now - seen > LASTING.idle_us or now > LASTING.longest_us
-            if is_over:
-                with pytest.raises(Unauthorized):
-                    sessions.find(token, now, counts=counts)
-            else:
+    database, ana = one_person
+    sessions = Sessions(database, LASTING)
+    token, now, seen, is_over = sessions.begin(ana, BY, 0), 0, 0, False
+    for gap_s, counts in gaps:
+        now += gap_s * SECOND_US
+        is_over = is_over or now - seen > LASTING.idle_us or now > LASTING.longest_us
+        if is_over:
+            with pytest.raises(Unauthorized):
                 sessions.find(token, now, counts=counts)
-                seen = now if counts and now - seen > 30 * SECOND_US else seen
-    finally:
-        database.close()
+        else:
+            sessions.find(token, now, counts=counts)
+            seen = now if counts and now - seen > 30 * SECOND_US else seen
 
 
 def test_the_oldest_of_many_sessions_ends(people, database):
@@ -242,15 +245,6 @@ def test_what_is_typed_as_a_name_is_not_kept(people, log_in):
 def test_a_name_is_taken_however_it_is_written(people, log_in):
     people.add("ana", "viewer", GOOD, BY, 0)
     assert log_in.person(" Ana ", GOOD, HERE, 1).name == "ana"
-
-
-def test_who_logs_in_elsewhere_is_known_again_and_takes_nobodys_name(people):
-    first = people.known_as("issuer|7", "ana", "analyst", BY, 0)
-    assert (first.name, first.is_local) == ("ana", False)
-    assert people.known_as("issuer|7", "other", "admin", BY, 1) == first
-    with pytest.raises(Conflict):
-        people.known_as("issuer|8", "ana", "analyst", BY, 2)
-    assert not people.has_password("ana", "")
 
 
 def test_tables_of_another_version_are_refused(tmp_path):

@@ -1,5 +1,6 @@
 """What is stored, as the console reads it without asking the server: the view of decisions, models, the schema."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
@@ -22,7 +23,8 @@ class Stored:
     """Reads a home; from any thread. Raises StorageProblem, and BundleProblem where there is no model yet."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._deployment = HomeDeployment(settings.home)
+        self._looking = threading.Lock()
         self._secrets = settings.secrets()
         self._place = ViewPlace(settings.home, settings.database_url)
         self._manifests: dict[str, Manifest] = {}
@@ -38,7 +40,9 @@ class Stored:
 
     def champion(self) -> Manifest:
         """The manifest of the model that decides."""
-        return self.manifest(HomeDeployment(self._settings.home).champion())
+        with self._looking:
+            version = self._deployment.champion()
+        return self.manifest(version)
 
     def manifest(self, version: str) -> Manifest:
         """Of a version. Raises BundleProblem."""

@@ -27,7 +27,6 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     must_change: bool
     is_disabled: bool
-    is_local: bool
     created_us: int
     seen_us: int | None
 
@@ -64,8 +63,8 @@ class People:
         password_hash = hash_of(password)
         with self.database.writing() as writer:
             self._check_room(writer, name)
-            row = _row(name, role, now_us) | {"password_hash": password_hash, "must_change": must_change}
-            writer.execute(people.insert().values(row))
+            row = {"name": name, "role": role, "password_hash": password_hash, "must_change": must_change}
+            writer.execute(people.insert().values(row | {"is_disabled": False, "created_us": now_us}))
             note(writer, by, None, _shown(_named(writer, name)), now_us)
             return _named(writer, name)
 
@@ -99,23 +98,6 @@ class People:
         with self.database.reading() as reader:
             password_hash = reader.scalar(asked)
         return is_right(password_hash, password)
-
-    def known_as(self, subject: str, name: str, role: str, by: By, now_us: int) -> Person:
-        """Who logs in elsewhere as `subject`; one who comes for the first time gets this name, and this role.
-
-        Raises Conflict where a local person has the name, InvalidInput for a name that cannot be.
-        """
-        check_role(role)
-        with self.database.writing() as writer:
-            found = writer.execute(sa.select(people).where(people.c.subject == subject)).one_or_none()
-            if found is not None:
-                return person_of(found)
-            check_name(name)
-            self._check_room(writer, name)
-            row = _row(name, role, now_us) | {"password_hash": None, "must_change": False, "subject": subject}
-            writer.execute(people.insert().values(row))
-            note(writer, by, None, _shown(_named(writer, name)), now_us)
-            return _named(writer, name)
 
     def note(self, by: By, now_us: int, before: object = None, after: object = None) -> None:
         """Keep that something was done or looked at, durable when this returns, until the log has it."""
@@ -177,10 +159,6 @@ def note(writer: sa.Connection, by: By, before: object, after: object, now_us: i
     writer.execute(pending.insert().values(change=msgspec.json.encode(change).decode()))
 
 
-def _row(name: str, role: str, now_us: int) -> dict[str, object]:
-    return {"name": name, "role": role, "is_disabled": False, "created_us": now_us}
-
-
 def _named(reader: sa.Connection, name: str) -> Person:
     row = reader.execute(sa.select(people).where(people.c.name == name)).one_or_none()
     if row is None:
@@ -192,7 +170,7 @@ def person_of(row: sa.Row[Any]) -> Person:
     """What may be shown of a row that has the columns of `people`."""
     return Person(
         name=row.name, role=row.role, must_change=row.must_change, is_disabled=row.is_disabled,
-        is_local=row.password_hash is not None, created_us=row.created_us, seen_us=row.seen_us,
+        created_us=row.created_us, seen_us=row.seen_us,
     )  # fmt: skip
 
 

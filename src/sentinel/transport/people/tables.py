@@ -14,10 +14,9 @@ people = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("role", String(16), nullable=False),
-    Column("password_hash", Text),  # none: this person logs in elsewhere
+    Column("password_hash", Text, nullable=False),
     Column("must_change", Boolean, nullable=False),  # the password was made by another one
     Column("is_disabled", Boolean, nullable=False),
-    Column("subject", String(512), unique=True),  # who it is where people log in elsewhere
     Column("created_us", BigInteger, nullable=False),
     Column("seen_us", BigInteger),
 )
