@@ -38,7 +38,7 @@ def demo_console(settings: Settings, environment: dict[str, str]) -> Iterator[Sh
 
     password = add_first_admin(msgspec.structs.replace(settings, database_url=None))
     port = settings.console_port if port_is_free(HOST, settings.console_port) else free_port(HOST)
-    own = {"SENTINEL_SERVER_URL": settings.url, "SENTINEL_CONSOLE_URL": "", "SENTINEL_DATABASE_URL": ""}
+    own = {"SENTINEL_SERVER_URL": settings.url, "SENTINEL_CONSOLE_URL": ""}
     process = ConsoleProcess(settings.home, HOST, port, environment=environment | own)
     process.start()
     try:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from sentinel.config import Settings, is_loopback
 from sentinel.errors import InvalidDefinition, InvalidInput, SentinelError
@@ -56,7 +57,7 @@ def address_of(settings: Settings) -> str:
     return f"{'https' if has_tls else 'http'}://{shown}:{settings.console_port}"
 
 
-def build(settings: Settings, people: People) -> FastAPI:
+def build(settings: Settings, people: People) -> ASGIApp:
     """The application; what asks the server runs while it does. Raises InvalidDefinition, StorageProblem."""
     address, place = urlsplit(address_of(settings)), place_of(settings.home)
     is_secure = address.scheme == "https"
@@ -94,8 +95,7 @@ def build(settings: Settings, people: People) -> FastAPI:
         app.include_router(router)
     _tell_faults(app)
     origins = Origins(settings.console_host, (*settings.hosts, address.hostname or ""), (), is_tls=False)
-    app.add_middleware(Entrance, sessions=sessions, cookie=cookie, origins=origins)
-    return app
+    return Entrance(app, sessions, cookie, origins)  # around all of it: what breaks inside has its headers, too
 
 
 def _tell_faults(app: FastAPI) -> None:
