@@ -109,6 +109,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       `sentinel flink run`; the connector's jars are in the folder `jars` of that environment.
     - `spark_python`: the interpreter of an environment that has PySpark, pyarrow and what this package needs, for
       `sentinel features build --engine spark`.
+    - `console_host`, `console_port`: where `sentinel console` listens.  `console_url`: the address that people type,
+      where that is another one, such as that of a proxy: `https://fraud.example`.  `server_url`: the server that the
+      console asks; without it the one that `host` and `port` name.
+    - `session_idle`, `session_longest`: how long a person stays logged in to the console while nothing comes, and
+      at most.
     - `shutdown_s`: how long requests in flight may take to finish after SIGTERM.
     """
 
@@ -183,6 +188,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     feast_python: Path | None = None
     flink_python: Path | None = None
     spark_python: Path | None = None
+    console_host: str = "127.0.0.1"
+    console_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 8080
+    console_url: str | None = None
+    server_url: str | None = None
+    session_idle: str = "30m"
+    session_longest: str = "12h"
     shutdown_s: int = 10
 
     def __post_init__(self) -> None:
@@ -216,6 +227,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 "with `sentinel keys create`, or listen on 127.0.0.1"
             )
         duration_us(self.remember_ids)
+        duration_us(self.session_idle)
+        duration_us(self.session_longest)
         duration_us(self.label_delay)
         age_us(self.keep_log)
 

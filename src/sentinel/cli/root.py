@@ -23,6 +23,7 @@ from sentinel.cli import (
     lists,
     log,
     models,
+    people,
     retraining,
     rules,
     sending,
@@ -90,13 +91,13 @@ for _name, _group in {
     "lists": lists.lists,
     "benchmark": training.benchmark, "bench": bench.bench,
     "topics": streams.topics, "dead-letters": streams.dead_letters, "data": data.data, "feast": feast.feast,
-    "flink": flink.flink,
+    "flink": flink.flink, "users": people.users,
 }.items():  # fmt: skip
     app.add_typer(_group, name=_name)
 for _command in (
     training.demo, training.simulate, inspect.inspect, training.train, retraining.retrain, evaluation.evaluate,
     training.parity, serving.serve, streams.consume, sending.send, log.replay, log.explain, log.audit,
-    corrections.erase, serving.doctor,
+    corrections.erase, serving.doctor, people.console,
 ):  # fmt: skip
     app.command()(_command)
 

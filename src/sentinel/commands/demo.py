@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sentinel.commands.declared_events import check_events_given
+from sentinel.commands.demo_console import demo_console
 from sentinel.commands.live import LiveEvent, Traffic, moved_to_now, outcome_body, parts_of, traffic
 from sentinel.commands.load_table import put_tables
 from sentinel.commands.progress import Stage, stages
@@ -95,12 +96,15 @@ def run_demo(
         HomeDeployment(settings.home).promote(manifest.version)
         put_tables(settings.home, detector.schema, history.tables)
     live = traffic(detector, newer)
-    server = ServerProcess(settings.home, settings.host, settings.port, environment=apart())
+    environment = apart() | {"SENTINEL_DATABASE_URL": ""}  # its people and its view are no one else's
+    server = ServerProcess(settings.home, settings.host, settings.port, environment=environment)
     view = View(manifest, live, f"http://{settings.host}:{settings.port}")
     try:
         server.start()
-        with contextlib.suppress(KeyboardInterrupt), Live(view, console=_terminal, refresh_per_second=4):
-            uvloop.run(_stream(settings, live, view, rate, seconds))
+        with demo_console(settings, environment) as shown:
+            view.console = shown.told
+            with contextlib.suppress(KeyboardInterrupt), Live(view, console=_terminal, refresh_per_second=4):
+                uvloop.run(_stream(settings, live, view, rate, seconds))
     finally:
         server.stop()
     return view
@@ -157,6 +161,7 @@ class View:
         self._numbers = {transaction_id: i for i, transaction_id in enumerate(live.ids)}
         self.now_us = int(live.time_us[0])
         self.state = "streaming"
+        self.console = "not yet"
 
     def decided(self, i: int, status: int, body: bytes, latency_ns: int) -> None:
         """Take note of one answer."""
@@ -214,6 +219,7 @@ class View:
         table.add_row("outcomes told", f"{self.outcomes:,}")
         table.add_row("precision, recall", self._quality())
         table.add_row("transaction time", iso(self.now_us)[:19].replace("T", " "))
+        table.add_row("console", self.console)
         if self.errors:
             table.add_row("[red]errors[/red]", "; ".join(f"{n} x {text}" for text, n in self.errors.most_common(2)))
         title = f"Sentinel  {self.manifest.detector} {self.manifest.version}  {self.address}"

@@ -29,7 +29,7 @@ class ServerFailed(SentinelError):
 class ServerProcess:
     """`sentinel serve` over a home folder, or another `command`; its log is `server.log` there."""
 
-    command = "serve"
+    command, log_name, ready_path = "serve", "server.log", "/health/ready"
 
     def __init__(
         self, home: Path, host: str, port: int, *, core: int | None = None, environment: Mapping[str, str] | None = None
@@ -46,7 +46,7 @@ class ServerProcess:
         """Start it and wait until it is ready; the seconds that took. Raises ServerFailed."""
         if not port_is_free(self.host, self.port):
             raise ServerFailed(f"port {self.port} is taken; stop what uses it, or choose another with --port")
-        log = self.home / "server.log"
+        log = self.home / self.log_name
         command = [*self._prefix, sys.executable, "-m", "sentinel", self.command]
         command += ["--home", str(self.home), "--host", self.host, "--port", str(self.port)]
         begun = time.monotonic()
@@ -90,7 +90,7 @@ class ServerProcess:
 
     def _is_ready(self) -> bool:
         try:
-            with _straight.open(f"http://{self.host}:{self.port}/health/ready", timeout=1) as reply:
+            with _straight.open(f"http://{self.host}:{self.port}{self.ready_path}", timeout=1) as reply:
                 return bool(reply.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False

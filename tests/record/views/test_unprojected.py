@@ -19,6 +19,7 @@ DECISIONS = st.fixed_dictionaries(
     {
         "card": st.sampled_from(["c1", "c2", None]),
         "shop": st.sampled_from(["s1", "c1", None]),
+        "amount": st.sampled_from([1.0, 2.0, 2.5]),
         "action": st.sampled_from(["approve", "approve", "review", "block"]),
         "version": st.sampled_from(["v1", "v2"]),
         "degraded": st.sampled_from([None, None, "slow"]),
@@ -36,6 +37,8 @@ QUERIES = st.builds(
     action=st.sampled_from([None, None, "approve", "block"]),
     model_version=st.sampled_from([None, None, "v1", "v3"]),
     degraded=st.sampled_from([False, False, True]),
+    least_amount=st.sampled_from([None, None, 2.0]),
+    most_amount=st.sampled_from([None, None, 2.0]),
     limit=st.integers(1, 6),
 )
 
@@ -93,6 +96,8 @@ def fits(row, query):
         and query.action in (None, row["decision"])
         and query.model_version in (None, row["model_version"])
         and (row["degraded"] is not None or not query.degraded)
+        and (query.least_amount is None or (row["amount"] is not None and row["amount"] >= query.least_amount))
+        and (query.most_amount is None or (row["amount"] is not None and row["amount"] <= query.most_amount))
     )
 
 

@@ -184,6 +184,8 @@ QUERIES = st.builds(
     action=st.sampled_from([None, None, "approve", "block"]),
     model_version=st.sampled_from([None, None, "v1", "v2", "v3"]),
     degraded=st.sampled_from([False, False, True]),
+    least_amount=st.sampled_from([None, None, 1.0, 2.0, 2.5]),
+    most_amount=st.sampled_from([None, None, 1.0, 2.0]),
     limit=st.integers(1, 6),
 )
 
@@ -196,6 +198,8 @@ def fits(row, query):
         and query.action in (None, row["decision"])
         and query.model_version in (None, row["model_version"])
         and (row["degraded"] is not None or not query.degraded)
+        and (query.least_amount is None or (row["amount"] is not None and row["amount"] >= query.least_amount))
+        and (query.most_amount is None or (row["amount"] is not None and row["amount"] <= query.most_amount))
     )
 
 
@@ -367,7 +371,16 @@ def test_an_outcome_that_was_taken_back_does_not_count(view, made):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("limit", 0), ("limit", 501), ("cursor", "x"), ("cursor", "f" * 17), ("from_us", -1)]
+    ("field", "value"),
+    [
+        ("limit", 0),
+        ("limit", 501),
+        ("cursor", "x"),
+        ("cursor", "f" * 17),
+        ("from_us", -1),
+        ("most_amount", float("nan")),
+        ("least_amount", float("inf")),
+    ],
 )
 def test_a_query_that_makes_no_sense_names_the_field(field, value):
     with pytest.raises(InvalidInput) as told:

@@ -1,5 +1,6 @@
 """Views: what people look at. They are derived from the log, and may be deleted and made again at any time."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -36,6 +37,7 @@ class DecisionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     - `keys`: values of keys of the schema, `{"card_id": "c-7"}`; all of them.
     - `from_us`, `to_us`: received in [from_us, to_us), microseconds since 1970 UTC.
+    - `least_amount`, `most_amount`: the amount is known, and at least and at most that.
     - `degraded`: true for those only that the model did not decide.  `rule`: those for which it held, as a shadow too.
     - `limit`: 1 to 500 rows.  `cursor`: `Page.next` of the page before.
     """
@@ -47,6 +49,8 @@ class DecisionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     model_version: str | None = None
     degraded: bool = False
     rule: str | None = None
+    least_amount: float | None = None
+    most_amount: float | None = None
     limit: int = 50
     cursor: str | None = None
 
@@ -56,6 +60,9 @@ class DecisionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         for name, value in (("from_us", self.from_us), ("to_us", self.to_us), ("cursor", self.before)):
             if not 0 <= (value or 0) <= LAST:
                 raise InvalidInput(f"Expected `int` from 0 to {LAST}", f"$.{name}")
+        for name, amount in (("least_amount", self.least_amount), ("most_amount", self.most_amount)):
+            if amount is not None and not math.isfinite(amount):
+                raise InvalidInput("Expected a number", f"$.{name}")
 
     @property
     def before(self) -> int | None:

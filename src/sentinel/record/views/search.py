@@ -66,6 +66,10 @@ def fitting(query: DecisionQuery, where: sa.ColumnElement[bool]) -> sa.Select[An
         conditions.append(decisions.c.decision == str(query.action))
     if query.model_version is not None:
         conditions.append(decisions.c.model_version == query.model_version)
+    if query.least_amount is not None:
+        conditions.append(decisions.c.amount >= query.least_amount)
+    if query.most_amount is not None:
+        conditions.append(decisions.c.amount <= query.most_amount)
     return sa.select(*_LISTED).where(*conditions).order_by(decisions.c.position.desc())
 
 

@@ -58,4 +58,6 @@ def _fits(one: ListedDecision, query: DecisionQuery) -> bool:
         and query.action in (None, one.decision)
         and query.model_version in (None, one.model_version)
         and (one.degraded is not None or not query.degraded)
+        and (query.least_amount is None or (one.amount is not None and one.amount >= query.least_amount))
+        and (query.most_amount is None or (one.amount is not None and one.amount <= query.most_amount))
     )

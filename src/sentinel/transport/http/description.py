@@ -71,12 +71,13 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("get", "/admin/shadow/report"): (404,),
 }
 
-_TEXT, _NUMBER = {"type": "string"}, {"type": "integer", "minimum": 0}
+_TEXT, _NUMBER, _AMOUNT = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "number"}
 _PAGE = {"limit": {"type": "integer", "minimum": 1, "maximum": 500}}
 _ASKED: Mapping[str, dict[str, Any]] = {  # by path: what may be asked in a query, which no signature says
     "/v1/decisions": {
         "from": _TEXT, "to": _TEXT, "action": {"enum": [str(one) for one in Action]}, "model": _TEXT,
-        "degraded": {"type": "boolean"}, "rule": _TEXT, **_PAGE, "cursor": _TEXT,
+        "degraded": {"type": "boolean"}, "least_amount": _AMOUNT, "most_amount": _AMOUNT, "rule": _TEXT, **_PAGE,
+        "cursor": _TEXT,
     },
     "/admin/audit": {**_PAGE, "cursor": _NUMBER},
     "/v1/rules/drafts": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},

@@ -44,7 +44,7 @@ _MOST_OUTCOMES = 100
 _MOST_EXPLAINERS = 4  # the models of champion, challenger and shadow, and one from before
 _MOST_QUERIES = 16  # for one: each key of it has two hashes while a hash key follows another one
 ERASED = "erased"
-_NAMED = ("from", "to", "action", "model", "degraded", "rule", "limit", "cursor")
+_NAMED = ("from", "to", "action", "model", "degraded", "least_amount", "most_amount", "rule", "limit", "cursor")
 
 
 class Lookups:
@@ -329,9 +329,19 @@ def _query(asked: Mapping[str, str], keys: Sequence[str]) -> DecisionQuery:
         model_version=asked.get("model"),
         degraded=degraded == "true",
         rule=asked.get("rule"),
+        least_amount=_amount(asked, "least_amount"),
+        most_amount=_amount(asked, "most_amount"),
         limit=whole_number(limit, "limit"),
         cursor=asked.get("cursor"),
     )
+
+
+def _amount(asked: Mapping[str, str], name: str) -> float | None:
+    given = asked.get(name)
+    try:
+        return None if given is None else float(given)
+    except ValueError:
+        raise InvalidInput(f"Expected a number, got {quoted(given or '')}", f"$.{name}") from None
 
 
 def _time(asked: Mapping[str, str], name: str) -> int | None:

@@ -298,7 +298,8 @@ def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
         """The newest decisions that fit, as pages.
 
         By any key of the schema (`card_id=..`), `from` and `to` (when it was decided), `action`, `model`,
-        `degraded=true`, `rule` (which held), `limit` (50, at most 500) and `cursor`, the `next` of the page before.
+        `degraded=true`, `least_amount` and `most_amount`, `rule` (which held), `limit` (50, at most 500) and
+        `cursor`, the `next` of the page before.
         """
         return response_of(lookups.search(dict(request.query_params)))
 

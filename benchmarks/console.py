@@ -1,0 +1,114 @@
+"""How long the console's first screen takes in a headless Chromium that has seen nothing yet, and what watching costs.
+
+Cold: a new browser context for each try, so no file is cached. From the click on "Log in" until the first figures stand
+on Live. Then ten viewers watch for a while, and the processor time of the console is read from /proc. All of it shares
+the machine.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import Browser, sync_playwright
+
+from report import publish
+from sentinel.bench.load_generator import Target, closed_loop
+from sentinel.bench.serving_workloads import prepare
+from sentinel.commands.demo_console import ConsoleProcess
+from sentinel.commands.people import add_first_admin
+from sentinel.commands.server_process import ServerProcess, free_port
+from sentinel.config import read_settings
+
+HOST, CHROMIUM, VIEWERS = "127.0.0.1", shutil.which("chromium") or "/usr/bin/chromium", 10
+FIRST_FIGURES = "[data-at=rate]:not(:has(.wait))"
+
+
+def main() -> None:
+    """Start both, open pages, watch."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tries", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=30, help="that ten viewers watch")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        work = prepare(Path(folder), 20_000, lambda *_: None)
+        home = work.score_home
+        server = ServerProcess(home, HOST, free_port(HOST))
+        own = {"SENTINEL_SERVER_URL": f"http://{HOST}:{server.port}"}
+        console = ConsoleProcess(home, HOST, free_port(HOST), environment=own)
+        password = add_first_admin(read_settings({"home": home}))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            server.start()
+            closed_loop(Target(HOST, server.port, 4), work.score_requests, 20_000)
+            console.start()
+            url = f"http://{HOST}:{console.port}"
+            first = [first_screen(browser, url, password) for _ in range(given.tries)]
+            share = watched(browser, url, password, console.pid, given.seconds)
+        finally:
+            browser.close()
+            console.stop()
+            server.stop()
+    log_in, live, kilobytes = (np.array(one) for one in zip(*first, strict=True))
+    figures = {
+        "log_in_page_s": spread(log_in), "live_with_figures_s": spread(live), "kilobytes": float(kilobytes.max()),
+        f"core_with_{VIEWERS}_viewers": round(share, 4), "tries": given.tries,
+    }  # fmt: skip
+    publish("console", "a new context for each try; processor time from /proc", figures)
+
+
+def first_screen(browser: Browser, url: str, password: str) -> tuple[float, float, float]:
+    """Seconds until the log-in stands, seconds from its button to the first figures of Live, kilobytes of all that."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page, sizes = context.new_page(), []
+    page.on("requestfinished", lambda one: sizes.append(one.sizes()["responseBodySize"]))
+    begun = time.perf_counter()
+    page.goto(f"{url}/login")
+    log_in = time.perf_counter() - begun
+    page.fill("[name=name]", "admin")
+    page.fill("[name=password]", password)
+    begun = time.perf_counter()
+    page.click("button[type=submit]")
+    page.wait_for_selector(FIRST_FIGURES, timeout=60_000)
+    live = time.perf_counter() - begun
+    kilobytes = sum(sizes) / 1000
+    context.close()
+    return log_in, live, kilobytes
+
+
+def watched(browser: Browser, url: str, password: str, pid: int, seconds: float) -> float:
+    """The share of a core that the console takes while ten viewers watch Live."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{url}/login")
+    page.fill("[name=name]", "admin")
+    page.fill("[name=password]", password)
+    page.click("button[type=submit]")
+    pages = [page, *(context.new_page() for _ in range(VIEWERS - 1))]
+    for one in pages[1:]:
+        one.goto(url)
+    page.wait_for_timeout(5_000)
+    before, begun = processor_s(pid), time.perf_counter()
+    page.wait_for_timeout(seconds * 1000)
+    spent = (processor_s(pid) - before) / (time.perf_counter() - begun)
+    context.close()
+    return spent
+
+
+def processor_s(pid: int) -> float:
+    """Processor time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def spread(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> dict[str, float]:
+    """The least, the median and the most."""
+    found = {"least": values.min(), "median": np.median(values), "most": values.max()}
+    return {name: round(float(value), 3) for name, value in found.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Live: what is decided now, how fast and how well, once a second; and the newest that was not approved."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from sentinel.errors import BundleProblem, InvalidInput, SentinelError
+from sentinel.events.times import clock_us
+from sentinel.model.bundle import Manifest
+from sentinel.policy.thresholds import Action
+from sentinel.record.views import DecisionQuery, ListedDecision, merged
+from sentinel.transport.console.drawing import page, part
+from sentinel.transport.console.entrance import Cookie
+from sentinel.transport.console.feature_words import with_words, words_of
+from sentinel.transport.console.samples import RANGES, Samples
+from sentinel.transport.console.stored import Stored, reasons_in
+from sentinel.transport.people.sessions import Sessions
+
+_NEWEST = 8
+_LOOK_EVERY_S = 0.2
+_SESSION_EVERY = 5  # events, after which the session is looked at
+MOST_VIEWERS = 100
+
+
+def live_pages(samples: Samples, stored: Stored, sessions: Sessions, cookie: Cookie, deadline_ms: float) -> APIRouter:
+    """`/`, its events, and its table."""
+    router = APIRouter()
+    viewers = asyncio.Semaphore(MOST_VIEWERS)
+
+    @router.get("/")
+    def live(request: Request, range: int = 60) -> Response:  # noqa: A002 - the name in the address
+        _check(range)
+        return page(request, "live.html", {"range": range, "ranges": RANGES, "deadline_ms": deadline_ms})
+
+    @router.get("/live/events")
+    async def events(request: Request, range: int = 60) -> Response:  # noqa: A002
+        _check(range)
+        if viewers.locked():
+            return Response(status_code=503, headers={"retry-after": "30"})
+        return StreamingResponse(_events(request, range), media_type="text/event-stream")
+
+    async def _events(request: Request, range_s: int) -> AsyncIterator[bytes]:
+        seen, told = -1, 0
+        async with viewers:
+            while not await request.is_disconnected():
+                if samples.number != seen:
+                    seen, told = samples.number, told + 1
+                    if told % _SESSION_EVERY == 0 and not await _is_logged_in(request):
+                        yield b"event: over\ndata: {}\n\n"
+                        return
+                    yield b"data: " + samples.news(range_s) + b"\n\n"
+                await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _is_logged_in(request: Request) -> bool:
+        """Whether the session is still good; to be watched does not keep it so."""
+        try:
+            token = cookie.token(request.headers) or ""
+            await run_in_threadpool(sessions.find, token, clock_us(), counts=False)
+        except SentinelError:
+            return False
+        return True
+
+    @router.get("/live/newest")
+    def newest(request: Request) -> Response:
+        with stored.view() as view:
+            few = [DecisionQuery(action=one, limit=_NEWEST) for one in Action if one is not Action.APPROVE]
+            rows = merged([view.search(one) for one in few], _NEWEST).rows
+            why = view.reasons_about([one.position for one in rows])
+        shown = [{"row": one, "why": _first_reason(stored, one, reasons_in(why.get(one.position)))} for one in rows]
+        return part(request, "live_newest.html", {"rows": shown})
+
+    @router.get("/live/drift")
+    def drift(request: Request) -> Response:
+        return part(request, "live_drift.html", {"drift": _drift(samples.drift, stored.champion())})
+
+    return router
+
+
+def _check(range_s: int) -> None:
+    if range_s not in RANGES:
+        raise InvalidInput(f"range is {range_s}; give one of {', '.join(map(str, RANGES))} seconds")
+
+
+def _first_reason(stored: Stored, row: ListedDecision, why: Mapping[str, Any] | None) -> str:
+    """What spoke most for fraud, with its value."""
+    if row.degraded is not None:
+        return f"rules, as the model did not decide ({row.degraded})"
+    try:
+        reasons = with_words(why, stored.manifest(row.model_version)) if why else []
+    except BundleProblem:  # of a model that is gone
+        return ""
+    return f"{reasons[0]['words']}: {reasons[0]['value']}" if reasons and reasons[0]["contribution"] > 0 else ""
+
+
+def _drift(report: dict[str, Any] | None, champion: Manifest) -> dict[str, Any] | None:
+    """The part of a report of drift that fits a panel."""
+    if report is None:
+        return None
+    words = {one.name: champion.reasons.get(one.name) or words_of(one) for one in champion.plan.features}
+    moved = [one["name"] for one in report.get("per_feature", ()) if one["drifted"]]
+    return {
+        "n": report.get("drifted_features", 0), "enough": report.get("enough_data", False),
+        "have": report.get("current_count", 0), "names": [words.get(one, one) for one in moved[:4]],
+        "of": len(report.get("per_feature", ())), "fraud": report.get("matured_fraud"),
+    }  # fmt: skip

@@ -1,0 +1,105 @@
+"""How the pages write things: money, shares, times, cards and actions."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from sentinel.events.card_numbers import replace_card_numbers
+from sentinel.events.secrets import is_hidden
+
+ACTIONS = ("approve", "challenge", "review", "block")
+_THIN = "\u202f"  # a narrow space that does not break: between a number and its sign
+_HIDDEN_SHOWN = 8
+
+
+def action_name(action: str) -> str:
+    """An action as a word."""
+    return {"allow": "Approve"}.get(action, action.capitalize())
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """A number with groups of three digits.
+
+    >>> number(1234.5, 1), number(None), number(float("nan"))
+    ('1,234.5', '\u2013', '\u2013')
+    """
+    if value is None or not math.isfinite(value):
+        return "\u2013"
+    return f"{value:,.{digits}f}"
+
+
+def share(value: float | None, digits: int = 2) -> str:
+    """A share between 0 and 1 in percent.
+
+    >>> share(0.0031), share(1.0, 0)
+    ('0.31\u202f%', '100\u202f%')
+    """
+    return "\u2013" if value is None or not math.isfinite(value) else f"{value * 100:.{digits}f}{_THIN}%"
+
+
+def probability(value: float | None) -> str:
+    """A probability of fraud, so that no two that differ much look alike.
+
+    >>> probability(0.97), probability(0.00042), probability(0.0)
+    ('0.970', '0.0004', '0.000')
+    """
+    if value is None:
+        return "\u2013"
+    return f"{value:.4f}" if 0 < value < 0.01 else f"{value:.3f}"
+
+
+def value_of(value: Any) -> str:
+    """Any value of a field or a feature as a short text.
+
+    >>> value_of(None), value_of(True), value_of(3.0), value_of(0.123456789), value_of("DE"), value_of(1e-9)
+    ('missing', 'yes', '3', '0.1235', 'DE', '1e-09')
+    """
+    if value is None:
+        return "missing"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
+    return card(str(value))
+
+
+def exact(value: Any) -> str:
+    """A value of a transaction as it is.
+
+    >>> exact(231.56), exact(12_345), exact(None), exact("c-17")
+    ('231.56', '12,345', 'missing', 'c-17')
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:,}" if is_number else value_of(value)
+
+
+def card(text: str) -> str:
+    """A text as people may see it: of a card number the first six and the last four digits, of a keyed hash its end.
+
+    >>> card("4111111111111111"), card("c-17"), card("paid with 4111 1111 1111 1111")
+    ('411111** **** 1111', 'c-17', 'paid with 411111** **** 1111')
+    """
+    if is_hidden(text):
+        return f"hidden \u2026{text[-_HIDDEN_SHOWN:]}"
+    return replace_card_numbers(text, lambda digits: f"{digits[:6]}** **** {digits[-4:]}")
+
+
+def instant(us: int) -> str:
+    """Microseconds since 1970 as a browser reads them.
+
+    >>> instant(0)
+    '1970-01-01T00:00:00.000Z'
+    """
+    return datetime.fromtimestamp(us / 1e6, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def size(n: float) -> str:
+    """Bytes for people.
+
+    >>> size(2_100_000_000), size(900)
+    ('2.1 GB', '900 B')
+    """
+    for unit, of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= of:
+            return f"{n / of:.1f} {unit}"
+    return f"{n:.0f} B"

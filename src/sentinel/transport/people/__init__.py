@@ -1,0 +1,1 @@
+"""People: who may log in to the console, as what, and what of it waits for the audit."""

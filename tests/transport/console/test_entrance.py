@@ -1,0 +1,186 @@
+"""The entrance: who is let in to what, and that no page of others gets anything done."""
+
+import json
+
+import pytest
+
+from sentinel.commands.people import people_of
+from sentinel.config import read_settings
+from sentinel.transport.access.scopes import ROLES, Scope
+from sentinel.transport.console.doors import PAGES, needed_for
+from sentinel.transport.console.entrance import CONTENT_SECURITY_POLICY
+from sentinel.transport.console.static_files import sha256_of, vendored
+from tests.transport.console.conftest import BY, PASSWORD, until
+
+EVERY_PAGE = ("/", "/search", "/search.csv", "/try", "/models", "/models/v1", "/decisions/p1", "/admin", "/admin/keys", "/admin/audit",
+              "/design", "/password", "/live/events", "/live/newest", "/live/drift", "/decisions/p1/again", "/nothing")  # fmt: skip
+
+
+def test_nothing_but_the_log_in_is_answered_to_strangers(caller):
+    stranger = caller()
+    for path in EVERY_PAGE:
+        status, headers, body = stranger.ask(path)
+        assert (status, headers["location"].split("?")[0]) == (303, "/login"), path
+        assert "p1" not in body
+    assert stranger.ask("/login")[0] == 200
+    assert stranger.ask("/live/events", headers={"accept": "text/event-stream"})[0] == 401
+    status, headers, _ = stranger.ask("/live/newest", headers={"hx-request": "true"})
+    assert (status, headers["hx-redirect"].split("?")[0]) == (401, "/login")
+
+
+def test_one_comes_back_to_where_one_wanted_to_go_and_nowhere_else(caller):
+    one = caller()
+    assert one.ask("/search?card=card-1")[1]["location"] == "/login?next=/search%3Fcard%3Dcard-1"
+    for to, lands in (
+        ("/search?card=card-1", "/search?card=card-1"),
+        ("//evil.example", "/"),
+        ("https://evil.example/x", "/"),
+        ("/\\evil", "/"),
+    ):
+        status, headers, _ = caller().ask("/login", {"name": "admin", "password": PASSWORD, "next": to})
+        assert (status, headers["location"]) == (303, lands)
+
+
+@pytest.mark.parametrize("role", ["viewer", "analyst", "operator", "admin"])
+def test_a_page_needs_what_it_shows(caller, role):
+    one = caller()
+    one.log_in(role)
+    for path in (
+        "/",
+        "/search",
+        "/try",
+        "/models",
+        "/admin",
+        "/admin/keys",
+        "/admin/audit",
+        "/decisions/p1",
+        "/what/is/new",
+    ):
+        needs = needed_for("GET", path)
+        is_allowed = needs in ROLES[role] or role == "admin"
+        status, _, body = one.ask(path)
+        assert (status == 403) != is_allowed, (path, status)
+        if not is_allowed:
+            assert f"right &#39;{needs}&#39;" in body
+    shown = one.ask("/")[2]
+    for page in PAGES:
+        assert (f'data-key="{page.key}"' in shown) == (page.needs in ROLES[role] or role == "admin")
+
+
+def test_who_may_only_look_changes_nothing(caller, site):
+    viewer = caller()
+    viewer.log_in("viewer")
+    token = viewer.csrf()
+    before = site.api("/admin/version")
+    for path, form in (
+        ("/models/promote", {"version": "v2"}), ("/models/shadow", {"version": "v2"}), ("/models/rollback", {}),
+        ("/admin/people/add", {"name": "eve", "role": "admin"}), ("/admin/people/role", {"name": "viewer", "role": "admin"}),
+        ("/try/send", {"transaction": "{}"}),
+    ):  # fmt: skip
+        assert viewer.ask(path, form, {"x-csrf-token": token})[0] == 403, path
+    assert site.api("/admin/version") == before
+    people = people_of(read_settings({"home": site.home}, {}))
+    assert people.named("viewer").role == "viewer"
+    people.database.close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"x-csrf-token": "wrong"},
+        {"origin": "https://evil.example"},
+        {"sec-fetch-site": "cross-site"},
+        {"host": "evil.example"},
+    ],
+)
+def test_a_form_of_others_gets_nothing_done(caller, site, headers):
+    admin = caller()
+    admin.log_in("admin")
+    bears = {} if "x-csrf-token" in headers or not headers else {"x-csrf-token": admin.csrf()}
+    status, _, _ = admin.ask("/admin/people/add", {"name": "eve", "role": "admin"}, bears | headers)
+    assert status == 403
+    people = people_of(read_settings({"home": site.home}, {}))
+    assert "eve" not in [one.name for one in people.everyone()]
+    people.database.close()
+    assert admin.ask("/login", {"name": "admin", "password": PASSWORD}, {"sec-fetch-site": "cross-site"})[0] == 403
+
+
+def test_the_token_of_another_session_is_none(caller):
+    one, other = caller(), caller()
+    one.log_in("admin")
+    other.log_in("admin")
+    assert one.ask("/logout", {}, {"x-csrf-token": other.csrf()})[0] == 403
+    assert one.ask("/logout", {}, {"x-csrf-token": one.csrf()})[0] == 200
+    assert one.ask("/")[0] == 303
+    assert other.ask("/")[0] == 200
+
+
+def test_every_answer_says_what_a_page_may_do(caller):
+    one = caller()
+    for path in ("/login", "/", "/nothing", "/static/x/console.css", "/static/x/nothing"):
+        headers = one.ask(path)[1]
+        assert headers["content-security-policy"] == CONTENT_SECURITY_POLICY, path
+        assert headers["x-content-type-options"] == "nosniff"
+    assert "unsafe" not in CONTENT_SECURITY_POLICY
+    _, headers, _ = one.log_in("admin")
+    cookie = headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert one.ask("/")[1]["cache-control"] == "no-store"
+
+
+def test_a_large_form_and_a_form_without_an_end_are_refused(caller):
+    assert caller().ask("/login", {"name": "x" * 200_000, "password": "y"})[0] == 413
+    assert caller().ask("/login", {"name": "x" * 5_000, "password": "y"})[0] == 422
+
+
+def test_a_name_and_a_wrong_password_tell_nothing(caller):
+    known, unknown = caller().log_in("analyst", "not the password"), caller().log_in("nobody-here", "not the password")
+    assert known[0] == unknown[0] == 401
+    assert known[2].replace("analyst", "?") == unknown[2].replace("nobody-here", "?")
+
+
+def test_a_first_password_is_changed_before_anything_else(caller, site):
+    people = people_of(read_settings({"home": site.home}, {}))
+    people.add("novice", "admin", PASSWORD, BY, 1)
+    novice = caller()
+    assert novice.log_in("novice")[1]["location"] == "/password"
+    assert novice.ask("/")[1]["location"] == "/password"
+    bears = {"x-csrf-token": novice.csrf()}
+    new = "other words that last"
+    for wrong in ({"old": "no", "new": new, "again": new}, {"old": PASSWORD, "new": new, "again": "x"},
+                  {"old": PASSWORD, "new": "short", "again": "short"}, {"old": PASSWORD, "new": PASSWORD, "again": PASSWORD}):  # fmt: skip
+        assert novice.ask("/password", wrong, bears)[0] in (401, 422)
+        assert people.named("novice").must_change
+    assert novice.ask("/password", {"old": PASSWORD, "new": new, "again": new}, bears)[0] == 200
+    assert novice.ask("/")[0] == 200
+    people.set_disabled("novice", True, BY, 2)
+    assert novice.ask("/")[0] == 303
+    people.database.close()
+
+
+def test_what_people_do_and_look_at_is_in_the_log_under_their_name(caller, site):
+    analyst = caller()
+    analyst.log_in("analyst")
+    analyst.ask("/decisions/p7")
+    analyst.ask("/search?card=card-3")
+
+    def audited():
+        found = site.api("/admin/audit?limit=100")["changes"]
+        return {(one["who"].split()[0], one["what"], one["asked"]) for one in found}
+
+    wanted = {("analyst", "console: look at a decision", "p7"), ("analyst", "console: search", "card=card-3")}
+    until(lambda: wanted <= audited())
+    assert ("analyst", "console: log in", "") in audited()
+    assert PASSWORD not in json.dumps(site.api("/admin/audit?limit=500"))
+
+
+def test_the_files_of_others_are_those_that_were_taken():
+    assert len(vendored()) == 5
+    for name, sha256 in vendored().items():
+        assert sha256_of(name) == sha256, name
+
+
+def test_every_scope_of_the_table_is_one_of_the_doors():
+    assert {page.needs for page in PAGES} <= set(Scope)
