@@ -3,7 +3,9 @@
 import os
 import secrets
 import shutil
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import sqlalchemy as sa
@@ -157,3 +159,48 @@ def test_what_is_configured_and_away_is_a_failure(tmp_path, what, setting, addre
     assert "can be reached" in found.found
     assert "secret-word" not in found.found
     assert not [one for one in examine(Settings(home=tmp_path)) if one.what == what]
+
+
+def test_an_archive_is_written_to(tmp_path):
+    (tmp_path / "archive").mkdir()
+    assert of(Settings(home=tmp_path, archive=tmp_path / "archive"), "archive").ok
+    assert list((tmp_path / "archive").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    found = of(Settings(home=tmp_path, archive=tmp_path / "file"), "archive")
+    assert not found.ok
+    assert "nothing leaves the log meanwhile" in found.found
+
+
+def test_avro_schemas_are_read_from_a_folder_or_asked_for(tmp_path):
+    folder = tmp_path / "schemas"
+    folder.mkdir()
+    of_folder = Settings(home=tmp_path, avro_schemas=str(folder))
+    assert "has no file <number>.avsc" in of(of_folder, "Avro schemas").found
+    (folder / "7.avsc").write_text('{"type": "string"}')
+    assert of(of_folder, "Avro schemas").found == f"1 in {folder}"
+    (folder / "8.avsc").write_text("{")
+    assert "8.avsc is no schema" in of(of_folder, "Avro schemas").found
+    answers = [(200, b'["payments-value"]'), (500, b"{}"), (200, b"7")]
+
+    class Registry(BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, body = answers.pop(0)
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Registry) as registry:
+        thread = threading.Thread(target=registry.serve_forever)
+        thread.start()
+        settings = Settings(home=tmp_path, avro_schemas=f"http://127.0.0.1:{registry.server_port}/")
+        said = [of(settings, "Avro schemas") for _ in range(3)]
+        registry.shutdown()
+        thread.join()
+    assert [one.ok for one in said] == [True, False, False]
+    assert "knows 1 subjects" in said[0].found
+    assert "answers 500" in said[1].found
+    assert "cannot be asked" in of(settings, "Avro schemas").found

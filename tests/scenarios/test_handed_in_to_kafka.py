@@ -17,11 +17,17 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition
+from sentinel.events.schema import Schema
 from sentinel.record.entries import decision_rows
 from sentinel.record.home_reader import open_log
+from sentinel.record.kafka.connection import client_settings
+from sentinel.record.kafka.kafka_log import KafkaLog
+from sentinel.record.kafka.place import Place
 from sentinel.record.log import Follower, Kind
 from sentinel.transport.client import Client
+from sentinel.transport.http.taken import Offer
 from sentinel.transport.kafka.connection import Connection
+from sentinel.transport.kafka.decisions_seen import DecisionsSeen
 from sentinel.transport.kafka.topics import ALL, create
 
 HOST, PATH, LONG_S = "127.0.0.1", "/api/v1/transactions", 90
@@ -202,6 +208,36 @@ def test_what_cannot_be_read_is_refused_and_not_in_the_topic(topics, front):
     assert asked(front, PATH, payment(amount="x"))[0] == 422
     assert asked(front, "/v1/decisions/nobody")[0] == 404
     assert len(messages_in(topics, "transactions")) == before
+
+
+def test_what_comes_without_an_id_gets_one_in_its_message_and_without_a_time_none_counts():
+    schema = Schema(optional=("transaction_id", "event_time"))
+    for raw in (b'{"amount": 1.5}', b'{"transaction_id":null,"amount":1.5}'):
+        transaction = schema.decode(raw)
+        schema.assign(transaction, "made")
+        offer = Offer.of(schema, transaction, raw, None)
+        assert json.loads(offer.value) == {"amount": 1.5, "transaction_id": "made"}
+        assert (offer.name, offer.key, offer.ignoring) == ("made", "made", "event_time")
+    raw = b'{"transaction_id": 7, "amount": 1.5, "event_time": 1735689600}'
+    offer = Offer.of(schema, schema.decode(raw), raw, TRACE)
+    assert (offer.value, offer.name, offer.ignoring, offer.traceparent) == (raw, "7", None, TRACE)
+
+
+def test_a_front_sees_what_a_log_in_kafka_has_decided(service, made):
+    servers, prefix = service("kafka").environment["SENTINEL_KAFKA"], f"t{secrets.token_hex(4)}-"
+    seen, decisions = DecisionsSeen(Connection.of(servers, prefix, {})), {}
+    place = Place(servers, prefix)
+    with closing(KafkaLog(place, client_settings(place, {}))) as log, closing(seen):
+        seen.open(lambda name: name != "t2", lambda name, decision: decisions.update({name: json.loads(decision)}))
+        log.write(Kind.DECIDED, 3, 5, made.decided([{"id": f"t{n}"} for n in range(3)]))
+        log.write(Kind.HEARTBEAT, 1, 6, b"")
+        log.write(Kind.DECIDED, 1, 7, made.decided([{"id": "last"}]))
+        end = time.monotonic() + LONG_S
+        while "last" not in decisions:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    assert decisions.keys() == {"t0", "t1", "last"}
+    assert (decisions["t1"]["position"], decisions["t1"]["transaction_id"]) == (2, "t1")
 
 
 def test_without_brokers_it_cannot_be_asked_for():

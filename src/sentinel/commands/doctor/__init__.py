@@ -45,6 +45,7 @@ DEPENDENCIES: tuple[tuple[str, str, Check], ...] = (
     ("Redis", "redis_url", dependencies.redis),
     ("S3", "models", dependencies.s3),
     ("Kafka", "kafka", dependencies.kafka),
+    ("Avro schemas", "avro_schemas", dependencies.schemas),
     ("archive", "archive", dependencies.archive),
 )
 """What is reached where the setting of this name is given; one more dependency is one more line."""

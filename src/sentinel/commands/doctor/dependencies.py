@@ -1,10 +1,16 @@
 """What other servers `sentinel doctor` reaches: in each that is configured something is written, and read back."""
 
+import json
 import os
+import shutil
+import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from importlib import import_module
+from pathlib import Path
 
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition
@@ -13,7 +19,7 @@ from sentinel.record.archive.place import open_archive
 from sentinel.record.online.place import open_online
 from sentinel.record.views.place import ViewPlace
 
-_SKEW_S = 1.0
+_SKEW_S, _PATIENCE_S = 1.0, 5.0
 
 
 def postgres(settings: Settings) -> tuple[bool, str, bool]:
@@ -47,6 +53,50 @@ def kafka_topics(settings: Settings) -> tuple[bool, str, bool]:
 def kafka_lag(settings: Settings) -> tuple[bool, str, bool]:
     """What of them is still to be read."""
     return _of_kafka("lag")(settings)
+
+
+def schemas(settings: Settings) -> tuple[bool, str]:
+    """The schemas of Avro messages: a registry that answers, or files that are JSON."""
+    place = settings.avro_schemas
+    assert place is not None  # noqa: S101 - it is configured
+    if place.startswith(("http://", "https://")):
+        return _answers(place.rstrip("/"))
+    files = sorted(Path(place).glob("*.avsc"))
+    for one in files:
+        try:
+            json.loads(one.read_bytes())
+        except (OSError, ValueError) as error:
+            return False, f"{one} is no schema: {error}"
+    if not files:
+        return False, f"{place} has no file <number>.avsc; SENTINEL_AVRO_SCHEMAS names a folder of them, or a registry"
+    return True, f"{len(files)} in {place}"
+
+
+def _answers(registry: str) -> tuple[bool, str]:
+    try:
+        with urllib.request.urlopen(f"{registry}/subjects", timeout=_PATIENCE_S) as reply:  # noqa: S310 - http
+            return True, f"the registry at {registry} knows {len(json.load(reply))} subjects"
+    except urllib.error.HTTPError as error:
+        return False, f"the registry at {registry} answers {error.code} when it is asked for its subjects"
+    except (OSError, ValueError, TypeError) as error:
+        return False, f"the registry at {registry} cannot be asked: {error}; see SENTINEL_AVRO_SCHEMAS"
+
+
+def archive(settings: Settings) -> tuple[bool, str]:
+    """The folder that what leaves the log is copied to."""
+    assert settings.archive is not None  # noqa: S101 - it is configured
+    try:
+        with tempfile.TemporaryFile(dir=settings.archive) as file:
+            file.write(b"x")
+            file.flush()
+            os.fsync(file.fileno())
+            free = shutil.disk_usage(settings.archive).free
+    except OSError as error:
+        return (
+            False,
+            f"nothing can be written to {settings.archive}: {error.strerror}; nothing leaves the log meanwhile",
+        )
+    return True, f"{settings.archive} can be written, {free / 2**30:,.1f} GiB are free"
 
 
 def _of_kafka(check: str) -> Callable[[Settings], tuple[bool, str, bool]]:

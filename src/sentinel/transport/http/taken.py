@@ -23,6 +23,7 @@ class Offer(NamedTuple):
     """A transaction that is to be put into a topic: its id, its content as it is kept, and the message.
 
     The message is what came, with the id that it got where it came without; its key is that of the schema's first key.
+    `ignoring` names the time where it came without one: the same with another time is the same then.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Offer(NamedTuple):
     key: str
     value: bytes
     traceparent: str | None
+    ignoring: str | None
 
     @classmethod
     def of(cls, schema: Schema, transaction: Transaction, raw: bytes, traceparent: str | None) -> "Offer":
@@ -40,7 +42,8 @@ class Offer(NamedTuple):
             fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
             if schema.id not in fields or bytes(fields[schema.id]) == b"null":
                 raw = _encode({**fields, schema.id: name})
-        return cls(name, schema.encode(transaction), name if key is None else str(key), raw, traceparent)
+        timeless = schema.time if getattr(transaction, schema.time) is None else None
+        return cls(name, schema.encode(transaction), name if key is None else str(key), raw, traceparent, timeless)
 
 
 class Topic(Protocol):

@@ -72,16 +72,16 @@ class DecisionsSeen:
     ) -> None:  # fmt: skip
         problem = ""
         while not self._stopping.is_set():
-            try:
-                for message in consumer.consume(_AT_ONCE, _WAIT_S):
+            for message in consumer.consume(_AT_ONCE, _WAIT_S):
+                try:
                     for name, decision in _decisions_in(message, wanted):
                         note(name, decision)
-                problem = ""
-            except (KafkaException, SentinelError) as fault:
-                said = reason_of(fault) if isinstance(fault, KafkaException) else str(fault)
-                if said != problem:
-                    _log.error("a decision was not read from Kafka: %s", said)
-                problem = said
+                    problem = ""
+                except (KafkaException, SentinelError) as fault:
+                    said = reason_of(fault) if isinstance(fault, KafkaException) else str(fault)
+                    if said != problem:
+                        _log.error("a decision was not read from Kafka: %s", said)
+                    problem = said
         consumer.close()
 
 

@@ -105,7 +105,7 @@ class HandingIn:
         for place, offer in enumerate(offers):
             tell = partial(answers.take, place)
             if (row := stored.get(offer.name)) is not None:
-                tell(taken(repeated(row, same=engine.schema.is_same(row.content, offer.content)), ""))
+                tell(taken(repeated(row, same=engine.schema.is_same(row.content, offer.content, offer.ignoring)), ""))
             else:
                 self._take(offer, engine.schema, tell)
         if answers.left:
@@ -128,7 +128,7 @@ class HandingIn:
         known = self._handed_in.get(offer.name)
         if known is None:
             self._produce(offer, tell)
-        elif not schema.is_same(known.content, offer.content):
+        elif not schema.is_same(known.content, offer.content, offer.ignoring):
             tell(_other_content(offer.name))
         elif known.is_there:
             tell(taken_by_topic(offer.name, again=True))
