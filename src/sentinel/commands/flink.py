@@ -11,15 +11,13 @@ import msgspec
 from sentinel.commands.registry_of_home import registry_of
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition
-from sentinel.events.columns import TRANSACTION
-from sentinel.events.reader import TransactionReader
-from sentinel.features.plan import FeaturePlan
 from sentinel.homes import DETECTORS
 from sentinel.model.bundle import Bundle, load_warm
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.applied import HomeDeployment
 from sentinel.transport.flink.job_spec import JobSpec, encode_spec
 from sentinel.transport.flink.kafka_client import kafka_client
+from sentinel.transport.wide.sufficing import check_profiles_suffice
 
 TOPICS = ("transactions", "outcomes", "decisions", "dead-letters")
 _SOURCES = Path(__file__).parents[2]
@@ -61,7 +59,7 @@ def job_of(
     found = bundle.manifest.detector
     if found != detector and settings.home.name != detector:
         raise InvalidDefinition(f"{version} in {settings.home} is of the detector {found}, not of {detector}")
-    check_can_run(bundle.manifest.plan, settings)
+    check_profiles_suffice(bundle.manifest.plan, settings)
     in_force = deployment.read()
     client = kafka_client(environment)
     return JobSpec(
@@ -78,24 +76,6 @@ def job_of(
         cluster=None if run.cluster is None else _address_of(run.cluster),
         restore=run.restore,
     )
-
-
-def check_can_run(plan: FeaturePlan, settings: Settings) -> None:
-    """Raise InvalidDefinition for a plan whose features need what a job does not have."""
-    schema = plan.schema
-    lacking = [
-        said
-        for is_so, said in (
-            (any(group.feeds != TRANSACTION for group in plan.compiled.groups), "features of context events"),
-            (bool(schema.tables), "reference tables"),
-            (bool(schema.personal), "personal fields: no keys of subjects are kept there"),
-            (settings.given_key_before.read() is not None, "a hash key that follows another one; finish the change"),
-        )
-        if is_so
-    ]
-    if lacking:
-        raise InvalidDefinition(f"a job of Flink cannot do this detector: it has {'; '.join(lacking)}")
-    TransactionReader(schema, settings.secrets())  # or there is no key
 
 
 def check_topics_of(spec: JobSpec, environment: Mapping[str, str] = os.environ) -> list[str]:

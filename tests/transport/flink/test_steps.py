@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.commands.flink import check_can_run, home_of
+from sentinel.commands.flink import home_of
 from sentinel.config import read_settings
 from sentinel.errors import BadBody, InvalidDefinition, InvalidInput
 from sentinel.events.columns import columns_of_transactions
@@ -22,6 +22,7 @@ from sentinel.transport.flink.deciding import Decider
 from sentinel.transport.flink.kafka_client import kafka_client
 from sentinel.transport.flink.keeping import MOST_OF_ONE, Ids, Profiles, Verdict
 from sentinel.transport.flink.reading import Reader
+from sentinel.transport.wide.sufficing import check_profiles_suffice
 
 SCHEMA = Schema(keys=("card", "shop"), optional=("shop", "event_time"))
 PLAN = FeaturePlan(
@@ -184,7 +185,7 @@ def test_what_a_job_cannot_do_is_refused_before_it_starts():
     schema = msgspec.structs.replace(SCHEMA, events={"login": ("card",)})
     told_of = FeaturePlan(schema, (f.count(by="card", event="login", over="1h"),))
     with pytest.raises(InvalidDefinition, match="features of context events"):
-        check_can_run(told_of, read_settings({}, {}))
+        check_profiles_suffice(told_of, read_settings({}, {}))
 
 
 def test_the_home_of_a_detector_below_is_taken(tmp_path):
