@@ -9,8 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import InvalidDefinition, StorageProblem
-from sentinel.record.online.layout import decode_moment, encode_moment, encode_values, entity_name, is_of_project
-from sentinel.record.online.store import FeatureRow, OnlineMoved, OnlineStore, ProfileRow
+from sentinel.record.online.layout import (
+    ProfileRow,
+    decode_moment,
+    encode_moment,
+    encode_values,
+    entity_name,
+    is_of_project,
+)
+from sentinel.record.online.store import FeatureRow, OnlineMoved, OnlineStore
 
 FAR_MS = 4_000_000_000_000
 

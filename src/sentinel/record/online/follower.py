@@ -23,9 +23,10 @@ from sentinel.record.applied import deployment_in, log_folder
 from sentinel.record.feature_state import FeatureState, activation_of
 from sentinel.record.log import Kind, LogReader, Record
 from sentinel.record.log_reader import FileLogReader
+from sentinel.record.online.layout import ProfileRow
 from sentinel.record.online.place import REDIS, open_online
 from sentinel.record.online.rows import FeatureRows, TouchedKeys, kept_us
-from sentinel.record.online.store import OnlineMoved, OnlinePosition, OnlineStore, ProfileRow
+from sentinel.record.online.store import OnlineMoved, OnlinePosition, OnlineStore
 from sentinel.record.private import keep_private
 from sentinel.record.problem import tell_problem
 from sentinel.record.snapshots import Snapshots

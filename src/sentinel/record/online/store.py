@@ -13,6 +13,7 @@ from redis.retry import Retry
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.record.online.layout import (
     NEWER_WINS,
+    ProfileRow,
     decode_moment,
     decode_value,
     encode_moment,
@@ -67,15 +68,6 @@ class FeatureRow(NamedTuple):
     time_us: int
     expires_ms: int
     features: list[bytes]
-
-
-class ProfileRow(NamedTuple):
-    """The profile of a key, by its hash: as it is before the entry at `position`, and when Redis may forget it."""
-
-    key: int
-    profile: bytes
-    position: int
-    expires_ms: int
 
 
 class KnownFeatures(NamedTuple):

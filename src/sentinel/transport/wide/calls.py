@@ -112,6 +112,9 @@ class FrontCalls:
             except SentinelError as error:
                 error.__traceback__ = error.__context__ = None  # it is kept as an answer, by what it leads to
                 settle(place, error)
+            except Exception:  # noqa: BLE001 - a fault of ours with one item is not the others' either
+                _log.exception("a transaction was not read")
+                settle(place, SentinelError("Something went wrong inside; nothing was stored"))
 
     def _asked(self, raw: Any, times_ns: tuple[int, int], caller: str) -> Asked:
         """A transaction that was read. Raises BadBody, InvalidInput."""

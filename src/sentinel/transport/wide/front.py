@@ -215,6 +215,9 @@ class Front:
                 "writes them runs, with this model"
             )
             return None
+        if not seen.as_of_us:
+            self._tell(f"nothing is written to {self._store.name} yet; see that what keeps the profiles runs")
+            return None
         self._tell(None)
         self.age_ms = max(now_us - seen.as_of_us, 0) / 1000
         return seen.profiles
