@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from sentinel.model.bundle import Bundle, load_bundle
 from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment
 from sentinel.record.kafka.place import topics_of
+from sentinel.record.online.place import open_online
 from sentinel.simulate.payments import simulate
 from sentinel.train.pipeline import train
 from sentinel.transport.client import request_bytes
@@ -144,7 +145,10 @@ def front(home: Path, rows: int, rates: list[str]) -> None:
         with _served(home, environment | {"SENTINEL_PROFILES": "redis"}) as server:
             part = len(requests) // (len(rates) + 1)
             _send(server, requests[:200], None)
-            feed.wait_for(200)
+            feed.wait_for(200)  # the owner's view is of a model once that has decided
+            with closing(open_online(home, SCORE_DETECTOR.name, environment["SENTINEL_REDIS_URL"])) as online:
+                while online.position() is None:
+                    time.sleep(0.1)
             for n, rate in enumerate([*map(float, rates), None]):
                 feed.clear()
                 begun, busy = time.perf_counter(), cpu_seconds(server.pid)
@@ -177,7 +181,8 @@ def _environment(home: Path) -> dict[str, str]:
         found |= running.environment
     environment = {
         "SENTINEL_KAFKA": found["SENTINEL_KAFKA"], "SENTINEL_REDIS_URL": found["REDIS_URL"],
-        "SENTINEL_KAFKA_PREFIX": f"bench{secrets.token_hex(4)}-", "SENTINEL_HOME": str(home), "SENTINEL_REASONS": "no",
+        "SENTINEL_DEADLINE_MS": "1000", "SENTINEL_KAFKA_PREFIX": f"bench{secrets.token_hex(4)}-",
+        "SENTINEL_HOME": str(home), "SENTINEL_REASONS": "no",
     }  # fmt: skip
     subprocess.run(
         [sys.executable, "-m", "sentinel", "topics", "create", "--json"],
@@ -225,7 +230,7 @@ class _Feed:
         self._consumer.close()
 
     def start(self) -> None:
-        """Begin, and have the owner decide once: its view is of a model that has decided."""
+        """Begin."""
         self._thread.start()
 
     def clear(self) -> None:

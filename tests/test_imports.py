@@ -35,7 +35,7 @@ READS = {
     "serve": "errors durable telemetry child_process events features model policy record review shadow",
     "transport": "errors durable telemetry config homes events features model policy record review shadow serve",
     "app": "errors telemetry child_process config homes events features model policy record review shadow serve transport",
-    "front_app": "app config errors events homes model record serve telemetry transport",
+    "front_app": "app config errors events homes model policy record serve telemetry transport",
     "commands": "errors durable child_process config homes learner detector detectors events features model policy record review simulate inspect train shadow "
     "serve transport",
     "bench": "errors config commands learner detector events features model record simulate train transport",

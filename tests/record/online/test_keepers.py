@@ -3,8 +3,9 @@
 import secrets
 
 import pytest
+import redis
 
-from sentinel.errors import StorageProblem
+from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.record.online.fronts import FrontStore
 from sentinel.record.online.keepers import KeeperStore
 from sentinel.record.online.layout import ProfileRow
@@ -70,3 +71,15 @@ def test_the_first_claim_of_an_id_holds_and_its_owner_may_make_it_again(store):
     assert fronts.claim({"a": b"1"}, FAR_S) == {}
     assert fronts.claim({"c": b"3", "b": b"other"}, FAR_S) == {"b": b"2"}
     assert seen(store, ids=("a", "b", "c", "d")).claims == {"a": b"1", "b": b"2", "c": b"3"}
+
+
+def test_a_redis_that_deletes_profiles_when_it_is_full_is_refused(service, tmp_path):
+    url = service("redis").environment["REDIS_URL"]
+    with redis.Redis.from_url(url) as tool:
+        before = tool.config_get("maxmemory", "maxmemory-policy")
+        try:
+            tool.config_set("maxmemory", 1 << 30, "maxmemory-policy", "allkeys-lru")
+            with pytest.raises(InvalidDefinition, match="set maxmemory-policy noeviction"):
+                FrontStore(OnlineStore(url, "p"), 60_000).check()
+        finally:
+            tool.config_set("maxmemory", before["maxmemory"], "maxmemory-policy", before["maxmemory-policy"])

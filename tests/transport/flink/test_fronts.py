@@ -10,6 +10,8 @@ from topics_of_a_job import JobTopics
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import read_settings
 
+pytestmark = pytest.mark.timeout(1_800)  # the kernel is compiled in an environment of its own first
+
 
 @pytest.fixture
 def topics(environment_of, service, shop_home, tmp_path, monkeypatch):

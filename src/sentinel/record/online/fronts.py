@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sentinel.errors import StorageProblem
+from sentinel.errors import InvalidDefinition
 from sentinel.record.online.store import OnlineStore
 
 _AS_OF = b"as_of:"
@@ -55,11 +55,11 @@ class FrontStore:
         return self._store.name
 
     def check(self) -> None:
-        """Write and read a key. Raises StorageProblem where that fails, or a full memory would lose profiles."""
+        """Write and read a key. Raises StorageProblem where that fails, InvalidDefinition where profiles may vanish."""
         self._store.exercise()
         policy = self._store.memory_policy()
         if policy is not None and policy.startswith(_EVICTS):
-            raise StorageProblem(
+            raise InvalidDefinition(
                 f"{self.name} deletes what it likes when its memory is full (maxmemory-policy {policy}): a key without "
                 "its profile would pass for a new one; set maxmemory-policy noeviction"
             )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sentinel.events.columns import EventColumns, columns_of_transactions
 from sentinel.events.wire import Transaction
 from sentinel.features.profile_store import ProfileStore
-from sentinel.policy.model_call import OVERLOADED, Limits, ModelAnswer, ModelCaller
+from sentinel.policy.model_call import FALLBACK_ONLY, OVERLOADED, Limits, ModelAnswer, ModelCaller
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.entries import Decider
 from sentinel.serve.lineup import Contender
@@ -35,10 +35,13 @@ class Judged(NamedTuple):
 
 
 class AsOfJudge:
-    """Judges by one model, from one thread. It remembers nothing of a key from one call to the next."""
+    """Judges by one model, from one thread. It remembers nothing of a key from one call to the next.
 
-    def __init__(self, contender: Contender, limits: Limits) -> None:
-        self.contender = contender
+    With `rules_only` the model is not asked.
+    """
+
+    def __init__(self, contender: Contender, limits: Limits, *, rules_only: bool = False) -> None:
+        self.contender, self._rules_only = contender, rules_only
         plan = contender.bundle.manifest.plan
         self._convert = columns_of_transactions(plan.schema)
         self._store = ProfileStore(plan, {})
@@ -90,6 +93,8 @@ class AsOfJudge:
         return found
 
     def _asked(self, rows: NDArray[np.float64], where: NDArray[np.int64]) -> Judged:
+        if self._rules_only:
+            return self._stand_in(rows, where, FALLBACK_ONLY)
         return self._judged(rows, where, self._models.ask(self.contender.scorer, rows))
 
     def _stand_in(self, rows: NDArray[np.float64], where: NDArray[np.int64], why: str) -> Judged:
