@@ -10,6 +10,7 @@ _PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 PACKAGES = (
     "apache-flink>=2.3,<2.4",
     "pyarrow>=16.1,<21",  # PyFlink would be content with one that does not know NumPy 2
+    "redis>=5",  # what writes the profiles that wide fronts read; the Beam that PyFlink brings wants one below 6
     *tomllib.loads(_PROJECT.read_text())["project"]["dependencies"],
 )
 JARS = jars.listed(Path(__file__).with_name("flink_jars.sha256"))

@@ -38,10 +38,11 @@ READS = {
     "serve": "errors durable telemetry child_process events features model policy record review shadow",
     "transport": "errors durable telemetry config homes events features model policy record review shadow serve",
     "app": "errors telemetry child_process config homes events features model policy record review shadow serve transport",
+    "front_app": "app config errors events homes model policy record serve telemetry transport",
     "commands": "errors durable objects child_process config homes learner detector detectors events features model policy record review simulate inspect train shadow "
     "serve transport",
     "bench": "errors config commands learner detector events features model record simulate train transport",
-    "cli": "errors telemetry environment config app events model record transport commands bench",
+    "cli": "errors telemetry environment config app front_app events model record transport commands bench",
     "__main__": "cli",
 }
 """Exactly what each part imports, in the order in which it may be read: every part imports from those above it."""

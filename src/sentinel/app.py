@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import uvicorn
+from starlette.types import ASGIApp
 
 from sentinel.child_process import REFUSED, Crew, die_with_parent
 from sentinel.config import Settings, age_us
@@ -196,6 +197,13 @@ def _memory_folder() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of our own in it
 
 
+def prepare_process(settings: Settings) -> None:
+    """What a process that serves needs: its log, and an interpreter that does not stop for long."""
+    configure_logging(settings.log_level, settings.log_style, settings.log_to, masked)
+    gc.set_threshold(20_000, 1_000, 50)  # requests make no circles, and looking through all that waits takes 0.1 s
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)  # the loop shares the interpreter with a few threads: hand over quickly
+
+
 def run_worker(
     settings: Settings, counters: Mapping[Place, Counters], *, leads: bool, listener: socket.socket | None = None,
     streams: Callable[[Settings, Api, LogReader], Companion] | None = None,
@@ -204,9 +212,7 @@ def run_worker(
 
     `counters` has every detector that is served. `streams` make what reads beside HTTP, for the one without a name.
     """
-    configure_logging(settings.log_level, settings.log_style, settings.log_to, masked)
-    gc.set_threshold(20_000, 1_000, 50)  # requests make no circles, and looking through all that waits takes 0.1 s
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)  # the loop shares the interpreter with a few threads: hand over quickly
+    prepare_process(settings)
     folders = homes_in(settings.home)
     homes = {place: _settings_of(settings, place, folders[place]) for place in counters}
     if listener is not None:
@@ -215,7 +221,7 @@ def run_worker(
         return
     keep_private()
     _refuse_older(settings.home)
-    listener = _listen(settings)
+    listener = listen(settings)
     with contextlib.ExitStack() as opened:
         watches = {}
         for place, one in homes.items():
@@ -393,13 +399,20 @@ def _run(
     reads = [streams(settings, own, own.deciding().log)] if streams is not None else []
     if settings.transactions_to == "kafka" and own.worker is not None:
         reads.append(_handing_in(settings, own, decides=streams is not None))
+    run_http(settings, listener, detectors, build(detectors, served, reads), len(homes))
+
+
+def run_http(
+    settings: Settings, listener: socket.socket, detectors: Detectors, application: ASGIApp, homes: int = 1
+) -> None:
+    """Have these detectors answer on a socket until the process is told to end."""
     config = uvicorn.Config(
-        build(detectors, served, reads),
+        application,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
         http=connections(  # type: ignore[arg-type]
-            detectors, Room(most_connections(settings, len(homes))), _tls_of(settings)
+            detectors, Room(most_connections(settings, homes)), _tls_of(settings)
         ),
         ws="none",
         lifespan="on",
@@ -469,7 +482,7 @@ def _run_workers(settings: Settings, counters: Mapping[Place, Path]) -> None:
     configure_logging(settings.log_level, settings.log_style, settings.log_to, masked)
     for home in homes_in(settings.home).values():
         mend_modes(home)
-    listener = _listen(settings)
+    listener = listen(settings)
     spawn = multiprocessing.get_context("spawn")
     stopping = False
 
@@ -491,7 +504,8 @@ def _run_workers(settings: Settings, counters: Mapping[Place, Path]) -> None:
     crew.stop()
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """The socket that a server takes connections from. Raises InvalidDefinition where that is taken."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

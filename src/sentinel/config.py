@@ -86,6 +86,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       `kafka`, the topic PREFIXtransactions, which `sentinel consume` reads. Of the detector without a name.
     - `redis_url`: the Redis or Valkey that the newest features and the profile of each key are written to,
       `redis://user:password@host:6379/0` or `rediss://` over TLS. Needs the extra `redis`.
+    - `profiles`: `redis` has `sentinel serve` be a wide front: it keeps no state, answers from the profiles that are
+      there, and hands over to the topic `transactions`.  `claims_kept`: how long an answer is kept in Redis for other
+      fronts, where the same transaction may be sent again.
     - `models`: `s3://bucket/prefix`, where models are kept instead of in the home folder, which then has copies of
       those in use. The AWS_... variables say where that is and with which keys.
     - `log_style`: `text` or `json`.  `log_level`: the lowest that is logged.  `log_to`: a file for the
@@ -160,6 +163,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     remember_ids: str = "180d"
     archive: str | None = None
     keep_archive: str = "forever"
+    profiles: Literal["redis"] | None = None
+    claims_kept: str = "5m"
     database_url: str | None = None
     log: Literal["file", "kafka"] = "file"
     kafka: str | None = None
@@ -229,6 +234,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         duration_us(self.remember_ids)
         duration_us(self.session_idle)
         duration_us(self.session_longest)
+        duration_us(self.claims_kept)
         duration_us(self.label_delay)
         age_us(self.keep_log)
 

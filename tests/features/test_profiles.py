@@ -74,6 +74,22 @@ def test_a_store_that_keeps_only_profiles_gives_the_same_bits(events, sizes):
     assert {key: profiles[key] for key in remembered} == remembered
 
 
+@settings(max_examples=100, deadline=None)
+@given(streams(), st.lists(st.integers(1, 9), min_size=1, max_size=9))
+def test_what_is_known_by_profiles_is_what_a_store_says_and_changes_none_of_them(events, sizes):
+    profiles, columns = {}, addressed(events)
+    keeps, looks = ProfileStore(PLAN, profiles), ProfileStore(PLAN, {})
+    for batch in batches_of(columns, sizes):
+        before = dict(profiles)
+        got = [looks.known_at(batch, profiles) for _ in range(2)]
+        assert profiles == before
+        expected = keeps.advance(batch)
+        for one in got:
+            assert same_bits(one.rows, expected.rows)
+            assert (one.late == expected.late).all()
+    assert looks._memory.keys() == 0
+
+
 def everything(store):
     """What is remembered of every key, by field and hash."""
     return {

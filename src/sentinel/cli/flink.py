@@ -37,7 +37,7 @@ def flink_run(
 
     A checkpoint goes on with --restore, with the same topics: nothing is lost, and nothing decided twice.
     """
-    from sentinel.commands.flink import FlinkRun, check_topics_of, job_of, run_job
+    from sentinel.commands.flink import FlinkRun, begin_profiles, check_topics_of, job_of, run_job
 
     if local == (cluster is not None):
         raise InvalidDefinition("say where: --local, or --cluster host:port")
@@ -46,6 +46,7 @@ def flink_run(
     run = FlinkRun(cluster, parallelism, duration_us(every) // 1000, _address(folder), restore and _address(restore))
     spec = job_of(settings, detector, version, run)
     tell_lines(check_topics_of(spec))
+    begin_profiles(spec)
     tell_lines([f"{detector}, model {spec.bundle.name}: from {spec.prefix}transactions to {spec.prefix}decisions"])
     code = run_job(settings, spec)
     if code:

@@ -23,6 +23,10 @@ def serve(
         int | None,
         typer.Option("--workers", help="Processes; more than one answers /predict only [$SENTINEL_WORKERS, 1]."),
     ] = None,
+    profiles: Annotated[
+        str | None,
+        typer.Option("--profiles", help="`redis`: keep no state, answer from profiles there [$SENTINEL_PROFILES]."),
+    ] = None,
     retrain: Annotated[
         str | None, typer.Option("--retrain", help="When to train a new model, as cron writes it [$SENTINEL_RETRAIN].")
     ] = None,
@@ -40,13 +44,18 @@ def serve(
     from sentinel.app import serve as run_server
 
     settings = settings_of(
-        home, port=port, host=host, workers=workers,
+        home, port=port, host=host, workers=workers, profiles=profiles,
         retrain=retrain, retrain_on=retrain_on, retrain_data=retrain_data, retrain_detector=retrain_detector,
     )  # fmt: skip
     for told in strangers_in(os.environ, Settings.__struct_fields__):
         terminal.print(f"[yellow]{told}[/yellow]", soft_wrap=True)
     terminal.print(f"{settings.url} (docs at /docs), home {settings.home}")
-    run_server(settings)
+    if settings.profiles is None:
+        run_server(settings)
+        return
+    from sentinel.front_app import serve_front  # Redis' and Kafka's clients are extras
+
+    serve_front(settings)
 
 
 def doctor(home: Home = None, port: Port = None, as_json: Json = False) -> None:

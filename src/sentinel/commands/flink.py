@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,15 +12,16 @@ import msgspec
 from sentinel.commands.registry_of_home import registry_of
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition
-from sentinel.events.columns import TRANSACTION
-from sentinel.events.reader import TransactionReader
-from sentinel.features.plan import FeaturePlan
 from sentinel.homes import DETECTORS
-from sentinel.model.bundle import Bundle, load_warm
+from sentinel.model.bundle import Bundle, load_bundle, load_warm
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.applied import HomeDeployment
+from sentinel.record.kafka.place import topics_of
+from sentinel.record.online.rows import key_views_of
 from sentinel.transport.flink.job_spec import JobSpec, encode_spec
 from sentinel.transport.flink.kafka_client import kafka_client
+from sentinel.transport.flink.profile_writing import keeper_store
+from sentinel.transport.wide.sufficing import check_profiles_suffice
 
 TOPICS = ("transactions", "outcomes", "decisions", "dead-letters")
 _SOURCES = Path(__file__).parents[2]
@@ -61,7 +63,7 @@ def job_of(
     found = bundle.manifest.detector
     if found != detector and settings.home.name != detector:
         raise InvalidDefinition(f"{version} in {settings.home} is of the detector {found}, not of {detector}")
-    check_can_run(bundle.manifest.plan, settings)
+    check_profiles_suffice(bundle.manifest.plan, settings)
     in_force = deployment.read()
     client = kafka_client(environment)
     return JobSpec(
@@ -70,32 +72,15 @@ def job_of(
         bundle=registry_of(settings).path(version).absolute(),
         thresholds=_thresholds(bundle, in_force.thresholds if in_force.champion == version else None),
         kafka=client.java,
-        prefix=client.prefix,
+        prefix=client.prefix + topics_of(settings.home),
         jars=jars_of(_python_of(settings)),
         parallelism=run.parallelism,
         checkpoint_ms=run.checkpoint_ms,
         flink={"execution.checkpointing.dir": run.checkpoints, **run.flink},
         cluster=None if run.cluster is None else _address_of(run.cluster),
         restore=run.restore,
+        writes_profiles=settings.redis_url is not None,
     )
-
-
-def check_can_run(plan: FeaturePlan, settings: Settings) -> None:
-    """Raise InvalidDefinition for a plan whose features need what a job does not have."""
-    schema = plan.schema
-    lacking = [
-        said
-        for is_so, said in (
-            (any(group.feeds != TRANSACTION for group in plan.compiled.groups), "features of context events"),
-            (bool(schema.tables), "reference tables"),
-            (bool(schema.personal), "personal fields: no keys of subjects are kept there"),
-            (settings.given_key_before.read() is not None, "a hash key that follows another one; finish the change"),
-        )
-        if is_so
-    ]
-    if lacking:
-        raise InvalidDefinition(f"a job of Flink cannot do this detector: it has {'; '.join(lacking)}")
-    TransactionReader(schema, settings.secrets())  # or there is no key
 
 
 def check_topics_of(spec: JobSpec, environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -105,6 +90,16 @@ def check_topics_of(spec: JobSpec, environment: Mapping[str, str] = os.environ) 
     except ModuleNotFoundError as error:
         raise InvalidDefinition(f"{error.name} is not installed: pip install 'sentinel-fraud[kafka]'") from error
     return check_topics(kafka_client(environment).librdkafka, spec.prefix, TOPICS)
+
+
+def begin_profiles(spec: JobSpec) -> None:
+    """Make Redis ready for the profiles of a job, where it writes them. Raises StorageProblem where that cannot be."""
+    if not spec.writes_profiles:
+        return
+    bundle = load_bundle(spec.bundle)
+    views = [view.keys for view in key_views_of(bundle.manifest.plan)]
+    with closing(keeper_store(spec, bundle)) as store:
+        store.begin(views, goes_on=spec.restore is not None)
 
 
 def run_job(settings: Settings, spec: JobSpec) -> int:

@@ -164,7 +164,7 @@ class MemoryStore:
         data, ends, done = np.empty(_FIRST_BYTES, np.uint8), np.zeros(len(keys), np.int64), 0
         while (done := write_keys(self.compiled.groups[g], self._groups[g], keys, data, ends, done)) < len(keys):
             data = np.concatenate([data, np.empty_like(data)])
-        head, whole = self.profile_head(by), data.tobytes()
+        head, whole = self.profile_head(by), data[: ends.max(initial=0)].tobytes()
         profiles, begin = [], 0
         for end in ends.tolist():
             profiles.append(sealed_profile(head, whole[begin:end]) if end > begin else b"")

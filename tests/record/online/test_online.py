@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import InvalidDefinition, StorageProblem
-from sentinel.record.online.layout import decode_moment, encode_moment, encode_values, entity_name, is_of_project
+from sentinel.record.online.layout import (
+    ProfileRow,
+    decode_moment,
+    encode_moment,
+    encode_values,
+    entity_name,
+    is_of_project,
+)
 from sentinel.record.online.store import FeatureRow, OnlineMoved, OnlineStore
 
 FAR_MS = 4_000_000_000_000
@@ -82,8 +89,8 @@ def test_the_view_is_moved_from_where_it_was_only(store):
 
 
 def test_an_older_profile_takes_no_place(store):
-    store.write_profiles("card", {1: b"new"}, 9, FAR_MS)
-    store.write_profiles("card", {1: b"old"}, 8, FAR_MS)
+    store.write_profiles("card", [ProfileRow(1, b"new", 9, FAR_MS)])
+    store.write_profiles("card", [ProfileRow(1, b"old", 8, FAR_MS)])
     assert store.profile("card", 1) == (9, b"new")
 
 
@@ -91,7 +98,7 @@ def test_a_cleared_project_leaves_others_alone(url, store):
     other = OnlineStore(url, f"{store.project}x")
     for one in (store, other):
         one.write_features("v", ("card",), ["a", "b"], [row("*?[c]", 7, 1.0, 2.0)])
-        one.write_profiles("card", {1: b"p"}, 1, FAR_MS)
+        one.write_profiles("card", [ProfileRow(1, b"p", 1, FAR_MS)])
     assert store.clear([("card",)]) == 2
     assert known(store, "*?[c]") is None
     assert known(other, "*?[c]").features == {"a": 1.0, "b": 2.0}

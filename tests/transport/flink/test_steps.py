@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.commands.flink import check_can_run, home_of
+from sentinel.commands.flink import home_of
 from sentinel.config import read_settings
 from sentinel.errors import BadBody, InvalidDefinition, InvalidInput
 from sentinel.events.columns import columns_of_transactions
@@ -18,10 +18,13 @@ from sentinel.features.event_cells import EventCells
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import load_bundle
+from sentinel.policy.thresholds import Thresholds
 from sentinel.transport.flink.deciding import Decider
 from sentinel.transport.flink.kafka_client import kafka_client
 from sentinel.transport.flink.keeping import MOST_OF_ONE, Ids, Profiles, Verdict
 from sentinel.transport.flink.reading import Reader
+from sentinel.transport.wide.handed import GivenDecision, Handed, encode_handed
+from sentinel.transport.wide.sufficing import check_profiles_suffice
 
 SCHEMA = Schema(keys=("card", "shop"), optional=("shop", "event_time"))
 PLAN = FeaturePlan(
@@ -184,7 +187,7 @@ def test_what_a_job_cannot_do_is_refused_before_it_starts():
     schema = msgspec.structs.replace(SCHEMA, events={"login": ("card",)})
     told_of = FeaturePlan(schema, (f.count(by="card", event="login", over="1h"),))
     with pytest.raises(InvalidDefinition, match="features of context events"):
-        check_can_run(told_of, read_settings({}, {}))
+        check_profiles_suffice(told_of, read_settings({}, {}))
 
 
 def test_the_home_of_a_detector_below_is_taken(tmp_path):
@@ -223,3 +226,50 @@ def test_the_client_of_flink_is_told_what_librdkafka_is_told():
 def test_what_it_cannot_be_told_is_refused(environment):
     with pytest.raises(InvalidDefinition):
         kafka_client(environment)
+
+
+def handed(name, answer="block", score=0.5, **more):
+    """What a front would hand over of `sent`."""
+    given = GivenDecision(
+        transaction_id=name, decision=answer, fraud_probability=score, threshold=0.2,
+        thresholds=Thresholds(review=0.2, block=0.4), model_version="v7", detector="d", features_state="as_of",
+        batch_size=1, latency_us=9, replayed=False, degraded=None, circuit_breaker_state="closed", variant=None,
+        decided_by="model", profiles_age_ms=12.5,
+    )  # fmt: skip
+    return encode_handed(Handed(given, [1.0, None], msgspec.Raw(sent(name, **more))))
+
+
+def test_the_answer_that_a_front_gave_is_the_decision_beside_what_exact_features_call_for(shop_home):
+    bundle = load_bundle(shop_home / "models" / "v1")
+    plan = bundle.manifest.plan
+    reader = Reader(plan, read_settings({}, {}).secrets())
+    event, own = reader.transaction(handed("t1", shop="s"), NOW_US), reader.transaction(sent("t1", shop="s"), NOW_US)
+    assert event._replace(given=b"") == own
+    for by in MemoryStore(plan).groups:
+        event, own = (Profiles(plan, by, lambda _: b"").take(one, None)[0] for one in (event, own))
+    decider = Decider(bundle, bundle.thresholds)
+    entry, exact = json.loads(decider.entry(event)), json.loads(decider.entry(own))
+    assert (entry["decision"], entry["fraud_probability"], entry["model_version"]) == ("block", 0.5, "v7")
+    assert (entry["profiles_age_ms"], entry["given_features"]) == (12.5, [1.0, None])
+    assert entry["exact"] == {name: exact[name] for name in ("decision", "fraud_probability")}
+    assert (entry["features"], entry["sequence"]) == (exact["features"], exact["sequence"])
+    assert {"profiles_age_ms", "given_features", "exact"} & exact.keys() == set()
+
+
+def test_the_first_answer_of_an_id_holds_and_another_one_is_told():
+    ids = Ids(PLAN)
+    first = READER.transaction(handed("t1"), NOW_US)
+    judged, kept = ids.take(first, None)
+    assert verdicts(judged) == [Verdict.NEW]
+    assert verdicts(ids.take(first, kept)[0]) == [Verdict.REPEATED]
+    assert verdicts(ids.take(READER.transaction(sent("t1"), NOW_US), kept)[0]) == [Verdict.REPEATED]
+    other = READER.transaction(handed("t1", answer="approve"), NOW_US)
+    assert verdicts(ids.take(other, kept)[0]) == [Verdict.OTHER_ANSWER]
+    changed = READER.transaction(handed("t1", amount=7), NOW_US)
+    assert verdicts(ids.take(changed, kept)[0]) == [Verdict.CONFLICT]
+
+
+@pytest.mark.parametrize("raw", [b'{"given":{"no":1}}', b'{"given":{', handed("t1").replace(b'"t1"', b'"t2"', 1)])
+def test_what_no_front_would_hand_over_is_refused(raw):
+    with pytest.raises((BadBody, InvalidInput)):
+        READER.transaction(raw, NOW_US)

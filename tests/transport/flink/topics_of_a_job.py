@@ -14,23 +14,36 @@ import numpy as np
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from sentinel.commands.flink import FlinkRun, job_of
+from sentinel.commands.flink import FlinkRun, begin_profiles, job_of
 from sentinel.events.columns import columns_of_events, concatenate
 from sentinel.features.store import MemoryStore
+from sentinel.record.kafka.place import topics_of
 from sentinel.transport.flink.job_spec import encode_spec
 from sentinel.transport.flink.reading import outcome_in
 
 TOPICS = ("transactions", "outcomes", "decisions", "dead-letters")
 SOURCES = Path(__file__).parents[3] / "src"
 PATIENCE_S = 240.0  # a busy machine is no fault of ours
+COMPILING_S = 1_200.0  # the kernel in an environment that has never run it, on such a machine
+COMPILE = """
+import sys
+from pathlib import Path
+from sentinel.features.store import MemoryStore
+from sentinel.model.bundle import load_bundle
+from sentinel.transport.flink.keeping import Profiles
+plan = load_bundle(Path(sys.argv[1])).manifest.plan
+for by in MemoryStore(plan).groups:
+    Profiles(plan, by, lambda _: b"").warm()
+"""
 
 
 class JobTopics:
     """Four topics with a prefix of their own, and the jobs that run between them."""
 
     def __init__(self, settings, broker, folder, partitions=2):
-        self.prefix, self.settings, self.folder = f"flink{secrets.token_hex(4)}-", settings, folder
-        self.environment = {"SENTINEL_KAFKA": broker, "SENTINEL_KAFKA_PREFIX": self.prefix}
+        prefix = f"flink{secrets.token_hex(4)}-"
+        self.prefix, self.settings, self.folder = prefix + topics_of(settings.home), settings, folder
+        self.environment = {"SENTINEL_KAFKA": broker, "SENTINEL_KAFKA_PREFIX": prefix}
         self.broker = broker
         stamped = {"message.timestamp.type": "LogAppendTime"}
         topics = [NewTopic(self.prefix + name, partitions, 1, config=stamped) for name in TOPICS]
@@ -65,12 +78,16 @@ class JobTopics:
             {"restart-strategy.type": "none"} | flink,
         )  # fmt: skip
         spec = job_of(self.settings, "shop", None, run, self.environment)
-        compiled = self.settings.flink_python.parents[1] / "numba"  # of an earlier run
+        begin_profiles(spec)
+        compiled = self.settings.flink_python.parents[1] / "numba"  # kept from run to run
+        environment = {**os.environ, "PYTHONPATH": str(SOURCES), "NUMBA_CACHE_DIR": str(compiled)}
+        command = [self.settings.flink_python, "-c", COMPILE, spec.bundle]
+        subprocess.run(command, env=environment, check=True, timeout=COMPILING_S)
         with (self.folder / "job.log").open("ab") as log:
             self._job = subprocess.Popen(
                 [self.settings.flink_python, "-m", "sentinel.transport.flink"],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(SOURCES), "NUMBA_CACHE_DIR": str(compiled)},
+                env=environment,
             )  # fmt: skip
         self._job.stdin.write(encode_spec(spec))
         self._job.stdin.close()

@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -80,23 +78,6 @@ def _answers(registry: str) -> tuple[bool, str]:
         return False, f"the registry at {registry} answers {error.code} when it is asked for its subjects"
     except (OSError, ValueError, TypeError) as error:
         return False, f"the registry at {registry} cannot be asked: {error}; see SENTINEL_AVRO_SCHEMAS"
-
-
-def archive(settings: Settings) -> tuple[bool, str]:
-    """The folder that what leaves the log is copied to."""
-    assert settings.archive is not None  # noqa: S101 - it is configured
-    try:
-        with tempfile.TemporaryFile(dir=settings.archive) as file:
-            file.write(b"x")
-            file.flush()
-            os.fsync(file.fileno())
-            free = shutil.disk_usage(settings.archive).free
-    except OSError as error:
-        return (
-            False,
-            f"nothing can be written to {settings.archive}: {error.strerror}; nothing leaves the log meanwhile",
-        )
-    return True, f"{settings.archive} can be written, {free / 2**30:,.1f} GiB are free"
 
 
 def _of_kafka(check: str) -> Callable[[Settings], tuple[bool, str, bool]]:

@@ -23,6 +23,7 @@ from sentinel.record.applied import deployment_in
 from sentinel.record.feature_state import FeatureState, activation_of
 from sentinel.record.home_reader import open_log
 from sentinel.record.log import Kind, LogReader, Record
+from sentinel.record.online.layout import ProfileRow
 from sentinel.record.online.place import REDIS, open_online
 from sentinel.record.online.rows import FeatureRows, TouchedKeys, kept_us
 from sentinel.record.online.store import OnlineMoved, OnlinePosition, OnlineStore
@@ -69,13 +70,16 @@ class OnlineFollower:
         return max(self._log.durable - self.position, 0)
 
     def step(self, now_us: int) -> bool:
-        """Write what comes next; whether there is more to do at once."""
+        """Write what comes next, which was durable at `now_us`; whether there is more to do at once.
+
+        Raises OnlineMoved where the view was emptied, or moved by another follower.
+        """
         records = self._log.read(self.position, STEP)
         if not records:
             if self._whole:
                 self._finish(self.position, "", now_us)
-            elif self._store.position() != self._at:
-                raise OnlineMoved(f"the online view in {self._store.name} was emptied or moved by another follower")
+            elif self._at is not None:
+                self._move(self._at._replace(at_us=now_us))
             return False
         end = records[-1].position + records[-1].rows
         for view, rows in zip(self._rows.views, self._rows.newest(records), strict=True):
@@ -96,9 +100,12 @@ class OnlineFollower:
                 keys = self._memory.keys_of(group)
                 for n in range(0, len(keys), _KEYS_AT_ONCE):
                     self._export(group, keys[n : n + _KEYS_AT_ONCE], now_us)
-        to = OnlinePosition(self._log.log_id, end, chain, self._state.id, now_us)
+        self._move(OnlinePosition(self._log.log_id, end, chain, self._state.id, now_us))
+        self._whole = False
+
+    def _move(self, to: OnlinePosition) -> None:
         self._store.move(None if self._at is None else self._at.position, to)
-        self._at, self._whole = to, False
+        self._at = to
 
     def _write_profiles(self, records: Sequence[Record], end: int) -> None:
         self._bring_state_to(end)
@@ -107,8 +114,8 @@ class OnlineFollower:
 
     def _export(self, group: str, keys: NDArray[np.uint64], heard_us: int) -> None:
         profiles = zip(keys.tolist(), self._memory.export(group, keys), strict=True)
-        expires_ms = (heard_us + self._kept_us) // 1_000 + 1
-        self._store.write_profiles(group, {key: one for key, one in profiles if one}, self._state.position, expires_ms)
+        at, expires_ms = self._state.position, (heard_us + self._kept_us) // 1_000 + 1
+        self._store.write_profiles(group, [ProfileRow(key, one, at, expires_ms) for key, one in profiles if one])
 
     def _bring_state_to(self, end: int) -> None:
         while self._state.position < end and self._state.take_next(self._log):

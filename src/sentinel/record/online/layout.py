@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,15 @@ _STRING = 2  # the type of a text in an entity key
 _DOUBLE = 0x29  # the tag of `double_val` in a Value
 _VALUE_BYTES = 9
 _SECONDS, _NANOS = 0x08, 0x10  # the tags of a Timestamp
+
+
+class ProfileRow(NamedTuple):
+    """The profile of a key, by its hash, at a `position` that later events raise; when Redis may forget it."""
+
+    key: int
+    profile: bytes
+    position: int
+    expires_ms: int
 
 
 def project_of(home: Path, detector: str) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import redis
@@ -13,6 +13,7 @@ from redis.retry import Retry
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.record.online.layout import (
     NEWER_WINS,
+    ProfileRow,
     decode_moment,
     decode_value,
     encode_moment,
@@ -24,15 +25,15 @@ from sentinel.record.online.layout import (
 )
 from sentinel.retrying import retried
 
-_TIMEOUT_S, _AGAIN_WITHIN_S = 2.0, 2.5
+_AGAIN_WITHIN_S = 2.5
 _KEYS_AT_ONCE = 256
 _LATER_WINS = """
 local n = 0
 for i, key in ipairs(KEYS) do
-  local at = (i - 1) * 2
-  if (tonumber(redis.call('HGET', key, 'position')) or -1) <= tonumber(ARGV[1]) then
-    redis.call('HSET', key, 'position', ARGV[1], 'profile', ARGV[2 + at])
-    redis.call('PEXPIREAT', key, ARGV[3 + at])
+  local at = (i - 1) * 3
+  if (tonumber(redis.call('HGET', key, 'position')) or -1) <= tonumber(ARGV[at + 1]) then
+    redis.call('HSET', key, 'position', ARGV[at + 1], 'profile', ARGV[at + 2])
+    redis.call('PEXPIREAT', key, ARGV[at + 3])
     n = n + 1
   end
 end
@@ -49,7 +50,8 @@ _T = TypeVar("_T")
 class OnlinePosition(NamedTuple):
     """Every entry of the log before `position` is in the view, for the feature state of this id.
 
-    `chain` is the hash of the record before, `at_us` the wall clock when it got there.
+    `chain` is the hash of the record before, `at_us` a moment by the wall clock: all that the log had by then is in
+    the view.
     """
 
     log_id: str
@@ -85,10 +87,10 @@ class OnlineStore:
     Every call is tried three times, raises StorageProblem with what to do, and may be made again.
     """
 
-    def __init__(self, url: str, project: str) -> None:
+    def __init__(self, url: str, project: str, timeout_s: float = 2.0) -> None:
         try:
             self._client: Any = redis.Redis.from_url(
-                url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 0),
+                url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0),
                 decode_responses=False,
             )  # fmt: skip
         except ValueError as error:
@@ -101,7 +103,7 @@ class OnlineStore:
         self._newer_wins = self._client.register_script(NEWER_WINS.read_text())
         self._later_wins = self._client.register_script(_LATER_WINS)
         self._move = self._client.register_script(_MOVE)
-        self._progress = f"sentinel:online:{project}"
+        self.progress = f"sentinel:online:{project}"
 
     def close(self) -> None:
         """Release the connections."""
@@ -122,7 +124,7 @@ class OnlineStore:
 
     def position(self) -> OnlinePosition | None:
         """How far the view is; None where there is none."""
-        found = self._asked(lambda: self._client.hgetall(self._progress))
+        found = self._asked(lambda: self._client.hgetall(self.progress))
         if not found:
             return None
         texts = {name.decode(): value.decode() for name, value in found.items()}
@@ -134,7 +136,7 @@ class OnlineStore:
         """Note how far it is now. Raises OnlineMoved unless it is at `since`, None where there is none yet."""
         values = [str(part) for item in to._asdict().items() for part in item]
         arguments = ["" if since is None else str(since), *values]
-        if not self._run(self._move, [self._progress], arguments):
+        if not self.run(self._move, [self.progress], arguments):
             now = self.position()
             if now == to:  # the answer to the first try was lost
                 return
@@ -150,17 +152,16 @@ class OnlineStore:
             keys = [entity_name(names, one.values, self.project) for one in some]
             head = ["1", moment_field(view), len(fields), *fields]
             arguments = [part for one in some for part in (encode_moment(one.time_us), one.expires_ms, *one.features)]
-            written += self._run(self._newer_wins, keys, head + arguments)
+            written += self.run(self._newer_wins, keys, head + arguments)
         return written
 
-    def write_profiles(self, group: str, profiles: Mapping[int, bytes], position: int, expires_ms: int) -> None:
-        """Write profiles by the hashes of their keys, as they are before the entry at `position`."""
-        items = list(profiles.items())
-        for n in range(0, len(items), _KEYS_AT_ONCE):
-            some = items[n : n + _KEYS_AT_ONCE]
-            keys = [self._profile_name(group, key) for key, _ in some]
-            args = [position, *(part for _, profile in some for part in (profile, expires_ms))]
-            self._run(self._later_wins, keys, args)
+    def write_profiles(self, group: str, rows: Sequence[ProfileRow]) -> None:
+        """Write profiles, each where Redis has none of a later position."""
+        for n in range(0, len(rows), _KEYS_AT_ONCE):
+            some = rows[n : n + _KEYS_AT_ONCE]
+            keys = [self.profile_name(group, one.key) for one in some]
+            args = [part for one in some for part in (one.position, one.profile, one.expires_ms)]
+            self.run(self._later_wins, keys, args)
 
     def features(
         self, view: str, names: Sequence[str], columns: Sequence[str], values: Sequence[str]
@@ -175,13 +176,13 @@ class OnlineStore:
 
     def profile(self, group: str, key: int) -> tuple[int, bytes] | None:
         """The profile of a key, by its hash, and the position before which it is so; None where there is none."""
-        name = self._profile_name(group, key)
+        name = self.profile_name(group, key)
         position, profile = self._asked(lambda: self._client.hmget(name, "position", "profile"))
         return None if profile is None else (int(position), profile)
 
     def clear(self, views: Sequence[Sequence[str]]) -> int:
         """Delete everything of the project, `views` by their fields; how many keys. The position goes first."""
-        gone: int = self._asked(lambda: self._client.delete(self._progress))
+        gone: int = self._asked(lambda: self._client.delete(self.progress))
         for names in views:
             pattern = _literally(entity_prefix(names)) + b"*" + _literally(self.project.encode())
             gone += self._delete(pattern, functools.partial(is_of_project, names=names, project=self.project))
@@ -198,17 +199,27 @@ class OnlineStore:
             if cursor == 0:
                 return gone
 
-    def _profile_name(self, group: str, key: int) -> str:
+    def profile_name(self, group: str, key: int) -> str:
+        """The name in Redis of the profile of a key."""
         return f"sentinel:profile:{self.project}:{group}:{key:016x}"
 
-    def _run(self, script: Any, keys: Sequence[Any], arguments: Sequence[Any]) -> int:
-        done: int = self._asked(lambda: script(keys=keys, args=arguments))
-        return done
+    def script(self, text: str) -> Any:
+        """A script that this server runs, for `run`."""
+        return self._client.register_script(text)
 
-    def _asked(self, call: Callable[[], _T]) -> _T:
+    def run(self, script: Any, keys: Sequence[Any], arguments: Sequence[Any], until_s: float | None = None) -> Any:
+        """What a script answers; no try begins after `until_s` of the monotonic clock."""
+        return self._asked(lambda: script(keys=keys, args=arguments), until_s)
+
+    def memory_policy(self) -> str | None:
+        """What the server deletes when its memory is full; None where it has no limit."""
+        info = self._asked(lambda: self._client.info("memory"))
+        return str(info["maxmemory_policy"]) if info.get("maxmemory") else None
+
+    def _asked(self, call: Callable[[], _T], until_s: float | None = None) -> _T:
         with self._naming_faults():
             faults = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
-            return retried(call, faults, time.monotonic() + _AGAIN_WITHIN_S)
+            return retried(call, faults, time.monotonic() + _AGAIN_WITHIN_S if until_s is None else until_s)
 
     @contextlib.contextmanager
     def _naming_faults(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     - `kafka`: settings of the Java client, `bootstrap.servers` among them.  `prefix`: of the names of topics.
     - `flink`: further settings of Flink, such as where checkpoints go.  `jars`: the connector's.
     - `checkpoint_ms`: how often results are committed.  `restore`: a checkpoint or savepoint to go on from.
+    - `writes_profiles`: to the Redis that the environment of each worker names.
     - `cluster`: host and port of the REST interface of a cluster; None has one within the process.
     """
 
@@ -27,6 +28,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_ms: int = 1_000
     flink: dict[str, str] = {}
     restore: str | None = None
+    writes_profiles: bool = False
     cluster: tuple[str, int] | None = None
 
 

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from sentinel.events.columns import NO_TEXT
+from sentinel.events.columns import NO_TEXT, Outcome
 from sentinel.features.event_cells import EventCells
 from sentinel.features.keyed_group import KeyedGroup
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
-from sentinel.transport.flink.reading import Travelling, outcome_in
+from sentinel.record.online.layout import ProfileRow
+from sentinel.transport.flink.reading import Travelling, decode_given, outcome_in
 
 MOST_OF_ONE = 16
 """Outcomes that wait for one transaction; those beyond are written down only."""
@@ -25,8 +26,8 @@ _HEAD = struct.Struct("<qq")  # before a profile: how many events its key had, w
 class Seen(msgspec.Struct, array_like=True):
     """What is kept of an id: a digest of the transaction's content, its first key, its text columns.
 
-    `told` has what each source said of it. `early` are outcomes, content and cells, that came before the transaction:
-    until that is there the digest is empty.
+    `answer` is what a front had decided of it, empty where none had. `told` has what each source said of it. `early`
+    are outcomes, content and cells, that came before the transaction: until that is there the digest is empty.
     """
 
     digest: bytes
@@ -34,15 +35,20 @@ class Seen(msgspec.Struct, array_like=True):
     texts: bytes
     told: dict[str, bool] = {}
     early: list[tuple[bytes, bytes]] = []
+    answer: str = ""
 
 
 class Verdict(Enum):
-    """What becomes of an event: it is decided or counted; it is written down only; it is left out; it is refused."""
+    """What becomes of an event: it is decided or counted; it is written down only; it is left out; it is refused.
+
+    `OTHER_ANSWER` is a transaction that was decided before, and that a front has answered otherwise since.
+    """
 
     NEW = "new"
     WRITTEN = "written"
     REPEATED = "repeated"
     CONFLICT = "conflict"
+    OTHER_ANSWER = "other answer"
 
 
 class Judged(NamedTuple):
@@ -73,10 +79,10 @@ class Ids:
             return self._outcome(event, seen, kept)
         digest = hashlib.blake2b(event.content, digest_size=_DIGEST_BYTES).digest()
         if seen is not None and seen.digest:
-            return [Judged(Verdict.REPEATED if seen.digest == digest else Verdict.CONFLICT, event)], kept
+            return [Judged(_again(event, seen, digest), event)], kept
         early = [] if seen is None else seen.early
         told = {outcome.source: outcome.is_fraud for outcome in map(outcome_in, (one[0] for one in early))}
-        seen = Seen(digest, event.card, self._cells.text_hashes(event.packed), told)
+        seen = Seen(digest, event.card, self._cells.text_hashes(event.packed), told, answer=_answer(event))
         judged = [Judged(Verdict.NEW, event)]
         judged += [self._judged(Travelling(event.id, "", *one), seen) for one in early]
         return judged, _encode(seen)
@@ -99,6 +105,17 @@ class Ids:
         counts = self._plan.is_trusted(outcome_in(event.content).source)
         packed = self._cells.with_text_hashes(event.packed, seen.texts)
         return Judged(Verdict.NEW if counts else Verdict.WRITTEN, event._replace(card=seen.card, packed=packed))
+
+
+def _answer(event: Travelling) -> str:
+    return decode_given(event.given).answer.decision if event.given else ""
+
+
+def _again(event: Travelling, seen: Seen, digest: bytes) -> Verdict:
+    """What becomes of a transaction whose id was seen before."""
+    if seen.digest != digest:
+        return Verdict.CONFLICT
+    return Verdict.OTHER_ANSWER if event.given and _answer(event) != seen.answer else Verdict.REPEATED
 
 
 class Profiles:
@@ -129,7 +146,22 @@ class Profiles:
         event = event._replace(packed=packed, numbers=(*event.numbers, number + 1))
         return event, _HEAD.pack(number + 1, newest_us) + profile
 
+    def warm(self) -> None:
+        """Have the kernel compiled, or loaded from its cache, before the first event."""
+        told = Outcome("warm-up", is_fraud=False, time_us=0)
+        self._group.take(self._group.cells.pack(told, 0), b"")
+
+    @staticmethod
+    def newest_us(kept: bytes) -> int:
+        """When the newest event of a key was received."""
+        newest_us: int = _HEAD.unpack_from(kept)[1]
+        return newest_us
+
+    def row_of(self, key: int, kept: bytes) -> ProfileRow:
+        """What Redis is told of a key: the later event wins, and it expires once the key is forgotten."""
+        expires_ms = self.forgotten_at(kept) // 1_000 + 1
+        return ProfileRow(key, kept[_HEAD.size :], self.newest_us(kept), expires_ms)
+
     def forgotten_at(self, kept: bytes) -> int:
         """From when on a key is as new, in microseconds since 1970, if nothing more is received of it."""
-        newest_us: int = _HEAD.unpack_from(kept)[1]
-        return newest_us + self.horizon_us + 1
+        return self.newest_us(kept) + self.horizon_us + 1

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyflink.common import Row, Types
-from pyflink.datastream import KeyedProcessFunction, KeySelector, OutputTag, ProcessFunction, RuntimeContext
+from pyflink.datastream import KeyedProcessFunction, KeySelector, OutputTag, ProcessFunction, RuntimeContext, TimeDomain
 from pyflink.datastream.state import ValueStateDescriptor
 
 from sentinel.config import read_settings
@@ -23,6 +23,7 @@ from sentinel.model.bundle import Bundle, load_bundle
 from sentinel.transport.flink.deciding import Decider
 from sentinel.transport.flink.job_spec import JobSpec
 from sentinel.transport.flink.keeping import Ids, Profiles, Verdict
+from sentinel.transport.flink.profile_writing import ProfileWriter, keeper_store
 from sentinel.transport.flink.reading import Reader, Travelling
 
 KEYED = Types.ROW([Types.STRING(), Types.STRING()])
@@ -31,9 +32,12 @@ KEYED = Types.ROW([Types.STRING(), Types.STRING()])
 DEAD_LETTERS = OutputTag("dead-letters", KEYED)
 WRITTEN = OutputTag("written", Types.PICKLED_BYTE_ARRAY())
 BYTES = "iso-8859-1"  # a text of Java in which every byte is a sign, so none is lost on the way from the topic
-_US_PER_MS = 1_000
+_US_PER_MS, _LOOK_AGAIN_MS = 1_000, 1_000
 _PACKED = Travelling._fields.index("packed")
-_CONFLICT = "this id was decided before with other content; send the same content again, or a new id"
+_REFUSED = {
+    Verdict.CONFLICT: "this id was decided before with other content; send the same content again, or a new id",
+    Verdict.OTHER_ANSWER: "a front has answered otherwise than was decided before of this transaction; that holds",
+}
 _loading = threading.Lock()
 _loaded: dict[Path, Bundle] = {}
 
@@ -102,8 +106,8 @@ class Once(KeyedProcessFunction):
                 yield tuple(event)
             elif verdict is Verdict.WRITTEN:
                 yield WRITTEN, tuple(event)
-            elif verdict is Verdict.CONFLICT:
-                yield dead_letter("transactions", event.card, event.content, _CONFLICT)
+            elif verdict in _REFUSED:
+                yield dead_letter("transactions", event.card, event.content, _REFUSED[verdict])
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> None:
         """Ids are remembered no longer."""
@@ -129,16 +133,30 @@ class KeyOf(KeySelector):
 
 
 class Know(KeyedProcessFunction):
-    """By a key of the features: the kernel takes the event from the key's profile to the next one."""
+    """By a key of the features: the kernel takes the event from the key's profile to the next one.
+
+    Where profiles go to Redis, a timer a second later looks whether that of the key has got there. Timers are part of a
+    checkpoint: what a task that was killed had not written is written by the one in its place.
+    """
 
     def __init__(self, spec: JobSpec, by: str) -> None:
         self._spec, self._by = spec, by
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Find the state, and what the training history knew."""
+        """Find the state, what the training history knew, and where profiles go."""
         bundle = bundle_at(self._spec.bundle)
         self._profiles = Profiles(bundle.manifest.plan, self._by, bundle.profile_before(self._by))
+        self._profiles.warm()  # a minute or more the first time: no checkpoint is due yet, and none waits for it
         self._kept = runtime_context.get_state(ValueStateDescriptor("profile", Types.PICKLED_BYTE_ARRAY()))
+        self._writer: ProfileWriter | None = None
+        if self._spec.writes_profiles:
+            store = keeper_store(self._spec, bundle)
+            self._writer = ProfileWriter(store, self._by, str(runtime_context.get_index_of_this_subtask()))
+
+    def close(self) -> None:
+        """End with the task."""
+        if self._writer is not None:
+            self._writer.stop()
 
     def process_element(self, value: tuple[Any, ...], ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
         """One event."""
@@ -148,21 +166,52 @@ class Know(KeyedProcessFunction):
             self._kept.update(kept)
             if before is None:
                 self._forget_later(kept, ctx)
+            if self._writer is not None:
+                self._put(self._writer, kept, ctx)
         yield tuple(event)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> None:
-        """Free what the kernel would take for new anyway."""
+        """Free what the kernel would take for new anyway; or see that a profile gets to Redis."""
         kept = self._kept.value()
         if kept is None:
             return
-        if self._profiles.forgotten_at(kept) <= timestamp * _US_PER_MS:
+        if ctx.time_domain() == TimeDomain.PROCESSING_TIME:
+            self._see_to_it(kept, timestamp, ctx)
+        elif self._profiles.forgotten_at(kept) <= timestamp * _US_PER_MS:
             self._kept.clear()
         else:
             self._forget_later(kept, ctx)
 
+    def _see_to_it(self, kept: bytes, timestamp: int, ctx: Any) -> None:
+        if self._writer is None:
+            return
+        put_us = (timestamp - 2 * _LOOK_AGAIN_MS) * _US_PER_MS
+        is_written = self._writer.is_written(_unsigned(ctx.get_current_key()), put_us)
+        if is_written is None:
+            self._put(self._writer, kept, ctx)
+        elif not is_written:
+            self._look_again(ctx)
+
+    def _put(self, writer: ProfileWriter, kept: bytes, ctx: Any) -> None:
+        row = self._profiles.row_of(_unsigned(ctx.get_current_key()), kept)
+        writer.put(row, row.position)
+        self._look_again(ctx)
+
+    @staticmethod
+    def _look_again(ctx: Any) -> None:
+        """At a whole second from one to two ahead, so that a key has one such timer a second at most."""
+        timers = ctx.timer_service()
+        due_ms = (timers.current_processing_time() // _LOOK_AGAIN_MS + 2) * _LOOK_AGAIN_MS
+        timers.register_processing_time_timer(due_ms)
+
     def _forget_later(self, kept: bytes, ctx: Any) -> None:
         due_ms = -(-self._profiles.forgotten_at(kept) // _US_PER_MS)
         ctx.timer_service().register_event_time_timer(due_ms)
+
+
+def _unsigned(key: int) -> int:
+    """The hash of a key, as `KeyOf` gave it to Flink."""
+    return key + (1 << 64) if key < 0 else key
 
 
 class Decide(ProcessFunction):

@@ -9,11 +9,13 @@ from sentinel.events.columns import Outcome
 from sentinel.events.reader import TransactionReader
 from sentinel.events.secrets import Secrets
 from sentinel.events.times import FARTHEST_AHEAD_US, iso
+from sentinel.events.wire import Transaction
 from sentinel.features.event_cells import EventCells
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.transport.http.outcomes import read_outcome
 from sentinel.transport.http.tellers import WITHOUT_KEY
+from sentinel.transport.wide.handed import GivenDecision, decode_handed, is_handed
 
 
 class Travelling(NamedTuple):
@@ -22,7 +24,8 @@ class Travelling(NamedTuple):
     `id` is of its transaction, `card` the value of the schema's first key, by which decisions are kept apart.
     `content` is the canonical JSON of a transaction, or of an outcome; `packed` are its cells (see EventCells).
     `numbers` has, for each group that it has passed, which event of its key it was; 0 where it has no such key.
-    `known` is false for an outcome whose transaction was not seen here.
+    `known` is false for an outcome whose transaction was not seen here. `given` is what a front has answered (the JSON
+    of a `Given`), empty where none has.
     """
 
     id: str
@@ -31,6 +34,14 @@ class Travelling(NamedTuple):
     packed: bytes
     numbers: tuple[int, ...] = ()
     known: bool = True
+    given: bytes = b""
+
+
+class Given(msgspec.Struct, frozen=True, gc=False):
+    """The answer that a front has given to a transaction, and the features that it had for that."""
+
+    answer: GivenDecision
+    features: list[float | None]
 
 
 class Reader:
@@ -40,12 +51,24 @@ class Reader:
         """Raises InvalidDefinition for secrets without a key."""
         self._schema, self._cells = plan.schema, EventCells(plan, MemoryStore(plan))
         self._reader = TransactionReader(plan.schema, secrets)
+        self._of_fronts = TransactionReader(plan.schema, secrets, takes_parts=True)  # who have hidden what is secret
         self._schema.make_ready()
 
     def transaction(self, raw: bytes, received_us: int) -> Travelling:
-        """A transaction. Raises InvalidInput or BadBody, as the HTTP call would answer."""
+        """A transaction, as it was sent or as a front hands it over with its answer.
+
+        Raises InvalidInput or BadBody, as the HTTP call would answer.
+        """
+        if not is_handed(raw):
+            return self._travelling(self._reader.decode(raw), received_us)
+        handed = decode_handed(raw)
+        found = self._travelling(self._of_fronts.decode(handed.transaction), received_us)
+        if handed.given.transaction_id != found.id:
+            raise InvalidInput("Expected the answer to this transaction, got that to another one", "$.given")
+        return found._replace(given=_encode_given(Given(handed.given, handed.features)))
+
+    def _travelling(self, found: Transaction, received_us: int) -> Travelling:
         schema = self._schema
-        found = self._reader.decode(raw)
         name: str | None = getattr(found, schema.id)
         if name is None:
             raise InvalidInput(
@@ -73,4 +96,6 @@ def outcome_in(content: bytes) -> Outcome:
     return _outcome(content)
 
 
+decode_given = msgspec.json.Decoder(Given).decode
+_encode_given = msgspec.json.Encoder().encode
 _outcome = msgspec.json.Decoder(Outcome).decode

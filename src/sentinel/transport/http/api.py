@@ -3,7 +3,7 @@
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 from typing import Any
 
@@ -51,6 +51,13 @@ def usual_ns(settings: Settings) -> int:
     return int(_WAITING_NS_PER_MS * settings.deadline_ms)
 
 
+def patience_ns(settings: Settings, asked_ms: float) -> int:
+    """Nanoseconds that a transaction may wait whose caller asks for this deadline; the caller chooses no risk."""
+    least_ms = min(settings.least_deadline_ms, settings.deadline_ms)
+    longest_ms = max(settings.longest_deadline_ms, settings.deadline_ms)
+    return int(_WAITING_NS_PER_MS * min(max(asked_ms, least_ms), longest_ms))
+
+
 class Api:
     """Reads the bodies of one detector's calls, passes their content to its worker or predictor, and has them answered.
 
@@ -72,7 +79,7 @@ class Api:
         self._reader: TransactionReader | None = None
         self._context_reader: ContextReader | None = None
         self._patience_ns = usual_ns(settings)
-        self._longest_patience_ns = self._patience_of(settings.longest_deadline_ms)
+        self._longest_patience_ns = patience_ns(settings, settings.longest_deadline_ms)
         self._turns = Turns(1)  # of batches that are read in shares
 
     @property
@@ -80,10 +87,19 @@ class Api:
         """Transactions, outcomes and vectors of all callers that wait for their turn."""
         return waiting_in(self.predictor, self.worker)
 
+    @property
+    def repeats(self) -> Container[bytes]:
+        """Vectors that came before."""
+        return self.predictor.repeats
+
+    def remembered(self, body: bytes) -> bytes | None:
+        """The answer to a vector that came before, where its score is remembered."""
+        return self.predictor.remembered(body)
+
     def begin(self, call: Call, body: bytes, received_ns: int, respond: Respond, let_in: Pass) -> None:
         """Answer a body that came in then; `respond` is called with the reply, in the loop."""
-        patience_ns = self._patience_ns if call.deadline_ms is None else self._patience_of(call.deadline_ms)
-        due_ns = received_ns + patience_ns
+        asked_ms = call.deadline_ms
+        due_ns = received_ns + (self._patience_ns if asked_ms is None else patience_ns(self.settings, asked_ms))
         if call.kind is None:
             respond(self.counted(call.route, wrong_media(call.media, JSON, NDJSON)))
             return
@@ -108,13 +124,6 @@ class Api:
         """An error that is the answer to a request, counted."""
         self._count_errors(route, [error])
         return error
-
-    def _patience_of(self, asked_ms: float) -> int:
-        """Nanoseconds that a transaction may wait whose caller asks for this deadline; the caller chooses no risk."""
-        settings = self.settings
-        least_ms = min(settings.least_deadline_ms, settings.deadline_ms)
-        longest_ms = max(settings.longest_deadline_ms, settings.deadline_ms)
-        return int(_WAITING_NS_PER_MS * min(max(asked_ms, least_ms), longest_ms))
 
     def _count_errors(self, route: Route, answers: Answers) -> None:
         if route is not _OUTCOMES and route is not _EVENTS and not set(map(type, answers)) <= _NO_ERRORS:

@@ -7,7 +7,8 @@ Calls for decisions usually come through the fast lane (`fast_lane.py`) and only
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Container, Mapping, Set
+from typing import Protocol
 
 import msgspec
 
@@ -15,18 +16,46 @@ from sentinel.config import Settings
 from sentinel.errors import NotFound, NotReady, SentinelError, Unauthorized
 from sentinel.events.card_numbers import quoted
 from sentinel.homes import Place
+from sentinel.serve.worker import Worker
 from sentinel.telemetry.tracing import Tracer, parse_traceparent
 from sentinel.transport.access.access import Access, Pass
 from sentinel.transport.access.claims import NOBODY, Claims, Peer
-from sentinel.transport.http.api import Api
-from sentinel.transport.http.calls import Call
+from sentinel.transport.http.calls import Call, Route
 from sentinel.transport.http.replies import Outgoing, Reply, Respond, TurnedAway, reply_to
 
 _log = logging.getLogger(__name__)
 
 
+class DetectorCalls(Protocol):
+    """What answers the scoring calls of one detector: the `Api` of a server, or the calls of a wide front.
+
+    `worker` is None where no transactions are decided in turns of the loop.
+    """
+
+    @property
+    def worker(self) -> Worker | None:
+        """What decides transactions."""
+
+    @property
+    def waiting(self) -> int:
+        """What waits for its turn, of all callers."""
+
+    @property
+    def repeats(self) -> Container[bytes]:
+        """Vectors that came before."""
+
+    def remembered(self, body: bytes) -> bytes | None:
+        """The answer to a vector that came before, where its score is remembered."""
+
+    def begin(self, call: Call, body: bytes, received_ns: int, respond: Respond, let_in: Pass) -> None:
+        """Answer a body; `respond` is called with the reply, in the loop."""
+
+    def counted(self, route: Route, error: SentinelError) -> SentinelError:
+        """An error that is the answer to a request, counted."""
+
+
 class Detectors:
-    """The `Api` of every detector, by its place. A caller finds those of its own tenant only; others are not there.
+    """What answers for every detector, by its place. A caller finds those of its own tenant only; others are not there.
 
     `away` are the places of those that could not be opened.
     """
@@ -36,18 +65,18 @@ class Detectors:
         settings: Settings,
         access: Access,
         tracer: Tracer,
-        apis: Mapping[Place, Api],
+        apis: Mapping[Place, DetectorCalls],
         away: Set[Place] = frozenset(),
     ) -> None:
         self.settings = settings
         self.access = access
         self._tracer = tracer
         self._away = away
-        self._apis: dict[tuple[str, str], Api] = dict(apis.items())
+        self._apis: dict[tuple[str, str], DetectorCalls] = dict(apis.items())
         self._own = apis[Place()]
         self._all = tuple(apis.values())
         self._workers = tuple(one.worker for one in self._all if one.worker is not None)
-        self._repeats = tuple(one.predictor.repeats for one in self._all)
+        self._repeats = tuple(one.repeats for one in self._all)
 
     @property
     def waiting(self) -> int:
@@ -86,7 +115,7 @@ class Detectors:
         api = None if let_in is None else self._apis.get((let_in.tenant, call.detector))
         if let_in is None or api is None:
             return None
-        known = api.predictor.remembered(body)
+        known = api.remembered(body)
         return known if known is not None and let_in.take_one() else None
 
     def begin(self, call: Call, body: bytes, respond: Respond, unread_ns: int = 0, peer: Peer = NOBODY) -> None:

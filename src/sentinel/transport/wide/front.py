@@ -1,0 +1,294 @@
+"""The front: what waits is one turn, from the profiles in Redis to the answers, and nothing of it is kept but these."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from sentinel.errors import Conflict, SentinelError, StorageProblem
+from sentinel.events.card_numbers import quoted
+from sentinel.events.columns import EventColumns
+from sentinel.events.times import clock_us
+from sentinel.events.wire import Transaction
+from sentinel.policy.breaker import Breaker, BreakerSettings
+from sentinel.policy.thresholds import ACTIONS
+from sentinel.record.online.fronts import AsOf, FrontStore
+from sentinel.serve.ledger import Ledger
+from sentinel.serve.shares import Shares
+from sentinel.transport.wide.handed import AS_OF, NO_PROFILES, GivenDecision, Handed, decode_handed, encode_handed
+from sentinel.transport.wide.handing import Handing
+from sentinel.transport.wide.judging import AsOfJudge, Judged, Key
+
+MOST_ROWS = 256
+"""Transactions of one turn: one round trip to Redis, one call of the kernel, one of the model."""
+
+_MOST_TURNS = 4  # that read or claim at the same time
+_MOST_KNOWN = 50_000  # answers that are repeated without asking Redis
+_LEAST_NS = 5_000_000  # for a call to Redis, however little time is left
+_LONGEST_PAUSE_S = 2.0  # between looks for a Redis that is away
+_WORDS = tuple(map(str, ACTIONS))
+_INSIDE = "Something went wrong inside; this one got no answer"
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+Answer = GivenDecision | SentinelError
+
+
+class Asked(msgspec.Struct, gc=False):
+    """A transaction that waits. `key` is its first key, `is_timeless` whether it came without a time."""
+
+    id: str
+    key: str
+    event: Transaction
+    content: bytes
+    is_timeless: bool
+    received_ns: int
+    due_ns: int
+    caller: str
+    reply: Callable[[Answer], None]
+
+
+class Settled(msgspec.Struct, gc=False):
+    """An answer that holds, and the message that is handed over before it is given; None where nothing is."""
+
+    asked: Asked
+    answer: Answer
+    message: bytes | None
+
+
+class Front:
+    """Answers transactions from the event loop's thread; calls to Redis go through `threads`.
+
+    The answer to an id is whichever was claimed for it first, by this front or another.
+    """
+
+    def __init__(
+        self, judge: AsOfJudge, store: FrontStore, handing: Handing, threads: Executor, most_waiting: int,
+        ledger: Ledger,
+    ) -> None:  # fmt: skip
+        manifest = judge.contender.bundle.manifest
+        self._judge, self._store, self._handing, self._threads = judge, store, handing, threads
+        self._state_id, self._detector = manifest.state_id, manifest.detector
+        self._schema, self.ledger = manifest.plan.schema, ledger
+        self._shares = Shares(most_waiting, "transactions")
+        self._waiting: list[Asked] = []
+        self._known: dict[str, GivenDecision | list[Asked]] = {}  # by id: its answer, or who else waits for that
+        self._contents: dict[str, bytes] = {}
+        self._turns: set[asyncio.Task[None]] = set()
+        self._reading = 0
+        self._is_due = False
+        self._redis = Breaker(BreakerSettings(longest_open_s=_LONGEST_PAUSE_S, probes=1))
+        self.problem: str | None = None
+        """Why there are no profiles at the moment."""
+        self.age_ms: float | None = None
+        """How old the profiles of the last turn were."""
+
+    @property
+    def waiting(self) -> int:
+        """Transactions without an answer yet."""
+        return self._shares.taken
+
+    def put(self, asked: Asked) -> None:
+        """Have a transaction answered; `asked.reply` is called in the loop. Raises Overloaded."""
+        known = self._known.get(asked.id)
+        if known is None:
+            self._shares.take(asked.caller, 1)
+            self._known[asked.id], self._contents[asked.id] = [], asked.content
+            self._waiting.append(asked)
+            self._begin_soon()
+        elif not self._is_same(self._contents[asked.id], asked):
+            asked.reply(_conflict(asked.id))
+        elif isinstance(known, list):
+            self._shares.take(asked.caller, 1)
+            known.append(asked)
+        else:
+            asked.reply(_repeated(known))
+
+    async def settled(self) -> None:
+        """Wait until everything that was put in is answered."""
+        while self._turns or self._waiting:
+            await asyncio.sleep(0.01)
+
+    def _begin_soon(self) -> None:
+        if not self._is_due and self._waiting and self._reading < _MOST_TURNS:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        """Begin a turn with what waits; when it has its answers claimed the next one may begin."""
+        self._is_due = False
+        batch, self._waiting = self._waiting[:MOST_ROWS], self._waiting[MOST_ROWS:]
+        self._reading += 1
+        turn = asyncio.get_running_loop().create_task(self._turn(batch))
+        self._turns.add(turn)
+        turn.add_done_callback(self._turns.discard)
+        self._begin_soon()
+
+    async def _turn(self, batch: list[Asked]) -> None:
+        """Look up, judge, claim, hand over, answer."""
+        left = {one.id: one for one in batch}
+        try:
+            try:
+                settled = await self._settle(batch)
+            finally:
+                self._reading -= 1
+                self._begin_soon()
+            for one, answer in zip(settled, await self._handed_over(settled), strict=True):
+                self._answer(left.pop(one.asked.id), answer)
+        except Exception:  # noqa: BLE001 - whoever waits gets an answer
+            _log.exception("a turn was not answered")
+        for asked in left.values():
+            self._answer(asked, SentinelError(_INSIDE))
+
+    async def _settle(self, batch: list[Asked]) -> list[Settled]:
+        """The answers that hold: those that were claimed before, and new ones once they are claimed."""
+        now_us, until_s = clock_us(), _until_s(batch)
+        columns = self._judge.columns([one.event for one in batch], now_us)
+        seen = await self._from_redis(
+            self._store.read, [one.id for one in batch], self._judge.keys_of(columns), until_s
+        )
+        if seen is None:
+            return self._decide(batch, columns, None, now_us)
+        settled = [self._claimed(one, seen.claims[one.id]) for one in batch if one.id in seen.claims]
+        places = [n for n, one in enumerate(batch) if one.id not in seen.claims]
+        if not places:
+            return settled
+        decided = self._decide([batch[n] for n in places], columns.rows(np.array(places)), seen, now_us)
+        messages = {one.asked.id: one.message for one in decided}
+        first = await self._from_redis(self._store.claim, messages, until_s) or {}
+        return settled + [
+            self._claimed(one.asked, first[one.asked.id]) if one.asked.id in first else one for one in decided
+        ]
+
+    async def _from_redis(self, call: Callable[..., _T], *arguments: object) -> _T | None:
+        """What Redis says; None while it is away, which `problem` tells."""
+        if not self._redis.allows(time.monotonic()):
+            return None
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+        except StorageProblem as fault:
+            self._redis.failed(time.monotonic())
+            self._tell(str(fault))
+            return None
+        self._redis.succeeded()
+        return found
+
+    def _tell(self, problem: str | None) -> None:
+        if problem is not None and self.problem is None:
+            _log.error("the rules answer, without profiles: %s", problem)
+        self.problem = problem
+
+    def _decide(
+        self, batch: Sequence[Asked], columns: EventColumns, seen: AsOf | None, now_us: int
+    ) -> list[Settled]:  # fmt: skip
+        """Judge by the profiles that were seen, if they are of the model's features, else by the rules."""
+        profiles = None if seen is None else self._profiles_of(seen, now_us)
+        overdue = np.array([one.due_ns for one in batch], np.int64) < time.monotonic_ns()
+        try:
+            judged = self._judge.judge(columns, profiles, overdue)
+        except StorageProblem as fault:  # a profile of another plan, or damaged
+            self._tell(str(fault))
+            profiles, judged = None, self._judge.judge(columns, None, overdue)
+        if profiles is None:
+            self.age_ms = None
+        settled = [one for part in judged for one in self._settled(batch, part, len(batch))]
+        self._count(batch, judged)
+        return settled
+
+    def _count(self, batch: Sequence[Asked], judged: Sequence[Judged]) -> None:
+        for part in judged:
+            self.ledger.count_group(None, part.levels, part.decider.degraded, is_fixed=part.decider.is_fixed)
+        now_ns, received_ns = time.monotonic_ns(), [one.received_ns for one in batch]
+        latencies_us = np.maximum(now_ns - np.array(received_ns, np.int64), 0) // 1000
+        self.ledger.decided([part.levels for part in judged], latencies_us.astype(np.uint32), now_ns, received_ns)
+
+    def _profiles_of(self, seen: AsOf, now_us: int) -> Mapping[Key, bytes] | None:
+        """The profiles, where they are of this model's features."""
+        if seen.state_id != self._state_id:
+            self._tell(
+                f"{self._store.name} has no profiles of the features of {self._judge.contender.version}; see that what "
+                "writes them runs, with this model"
+            )
+            return None
+        if not seen.as_of_us:
+            self._tell(f"nothing is written to {self._store.name} yet; see that what keeps the profiles runs")
+            return None
+        self._tell(None)
+        self.age_ms = max(now_us - seen.as_of_us, 0) / 1000
+        return seen.profiles
+
+    def _settled(self, batch: Sequence[Asked], judged: Judged, size: int) -> Iterator[Settled]:
+        """The answers to what was judged alike, with what is handed over."""
+        decider, thresholds, now_ns = judged.decider, judged.thresholds, time.monotonic_ns()
+        rows = zip(judged.where.tolist(), judged.features.tolist(), judged.scores.tolist(), judged.levels.tolist(),
+                   strict=True)  # fmt: skip
+        for place, features, score, level in rows:
+            asked = batch[place]
+            given = GivenDecision(
+                transaction_id=asked.id, decision=_WORDS[level], fraud_probability=score, threshold=thresholds.alarm,
+                thresholds=thresholds, model_version=decider.model_version, detector=self._detector,
+                features_state=NO_PROFILES if self.age_ms is None else AS_OF, batch_size=size,
+                latency_us=max((now_ns - asked.received_ns) // 1000, 0), replayed=False, degraded=decider.degraded,
+                circuit_breaker_state=decider.circuit, variant=None, decided_by=decider.decided_by,
+                profiles_age_ms=self.age_ms,
+            )  # fmt: skip
+            yield Settled(asked, given, encode_handed(Handed(given, features, msgspec.Raw(asked.content))))
+
+    def _claimed(self, asked: Asked, message: bytes) -> Settled:
+        """The answer for which the id was claimed before.
+
+        It is handed over again: whoever claimed it may have died before that.
+        """
+        handed = decode_handed(message)
+        if not self._is_same(bytes(handed.transaction), asked):
+            return Settled(asked, _conflict(asked.id), None)
+        return Settled(asked, _repeated(handed.given), message)
+
+    async def _handed_over(self, settled: Sequence[Settled]) -> list[Answer]:
+        """The answers, once the topic has acknowledged them; a fault in the place of one that it has not."""
+        sent = [(one.asked.key, one.message) for one in settled if one.message is not None]
+        faults = iter(await self._handing.hand_over(sent) if sent else ())
+        return [one.answer if one.message is None else next(faults) or one.answer for one in settled]
+
+    def _answer(self, asked: Asked, answer: Answer) -> None:
+        """Answer a transaction, and whoever asked for the same meanwhile; only a decision is remembered."""
+        others = self._known.pop(asked.id)
+        if isinstance(answer, GivenDecision):
+            self._known[asked.id] = answer
+            self._forget_oldest()
+        else:
+            del self._contents[asked.id]
+        self._shares.give_back(asked.caller, 1)
+        asked.reply(answer)
+        for one in others if isinstance(others, list) else ():
+            self._shares.give_back(one.caller, 1)
+            one.reply(_repeated(answer) if isinstance(answer, GivenDecision) else answer)
+
+    def _forget_oldest(self) -> None:
+        while len(self._known) > _MOST_KNOWN + self._shares.taken:
+            oldest = next(name for name, known in self._known.items() if not isinstance(known, list))
+            del self._known[oldest], self._contents[oldest]
+
+    def _is_same(self, content: bytes, asked: Asked) -> bool:
+        return self._schema.is_same(content, asked.content, self._schema.time if asked.is_timeless else None)
+
+
+def _until_s(batch: Sequence[Asked]) -> float:
+    """Until when Redis may be asked for this batch, on the monotonic clock in seconds."""
+    return max(min(one.due_ns for one in batch), time.monotonic_ns() + _LEAST_NS) / 1e9
+
+
+def _repeated(given: GivenDecision) -> GivenDecision:
+    return msgspec.structs.replace(given, replayed=True)
+
+
+def _conflict(name: str) -> Conflict:
+    return Conflict(
+        f"Transaction {quoted(name, 200)} was decided before with other content; send the same content again, or a "
+        "new id"
+    )

@@ -1,0 +1,111 @@
+"""Judging as of some moment: the kernel adds transactions to profiles that were read, and the model scores them."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.events.columns import EventColumns, columns_of_transactions
+from sentinel.events.wire import Transaction
+from sentinel.features.profile_store import ProfileStore
+from sentinel.policy.model_call import FALLBACK_ONLY, OVERLOADED, Limits, ModelAnswer, ModelCaller
+from sentinel.policy.thresholds import Thresholds
+from sentinel.record.entries import Decider
+from sentinel.serve.lineup import Contender
+
+PROFILES_AWAY = "profiles unavailable"
+"""Why the model was not asked where Redis had no profiles to give."""
+
+Key = tuple[str, int]
+
+
+class Judged(NamedTuple):
+    """Transactions of a batch that were judged alike: `where` are their places in it (n,), `decider` says by what.
+
+    `features` (n, features) is what they were judged by.
+    """
+
+    where: NDArray[np.int64]
+    features: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    levels: NDArray[np.uint8]
+    thresholds: Thresholds
+    decider: Decider
+
+
+class AsOfJudge:
+    """Judges by one model, from one thread. It remembers nothing of a key from one call to the next.
+
+    With `rules_only` the model is not asked.
+    """
+
+    def __init__(self, contender: Contender, limits: Limits, *, rules_only: bool = False) -> None:
+        self.contender, self._rules_only = contender, rules_only
+        plan = contender.bundle.manifest.plan
+        self._convert = columns_of_transactions(plan.schema)
+        self._store = ProfileStore(plan, {})
+        self._history = contender.bundle.new_store()
+        self._models = ModelCaller(limits)
+        self._of_keys = [n for n, one in enumerate(plan.features) if any(part.key for part in one.all_parts)]
+
+    def columns(self, events: Sequence[Transaction], now_us: int) -> EventColumns:
+        """Transactions as columns, received now."""
+        return self._convert(events, now_us)
+
+    def keys_of(self, columns: EventColumns) -> list[Key]:
+        """The keys that the features of these transactions follow, each once."""
+        return self._store.keys_of(columns)
+
+    def judge(
+        self, columns: EventColumns, profiles: Mapping[Key, bytes] | None, overdue: NDArray[np.bool_]
+    ) -> list[Judged]:
+        """Judge transactions (n,) by the profiles of their keys; by the rules where there are none, or it is overdue.
+
+        A key without a profile is what the training history knew of it. Each counts itself and those before it here.
+        Raises StorageProblem for a profile that is damaged or of other features.
+        """
+        everywhere = np.arange(len(columns))
+        if profiles is None:
+            rows = self._store.known_at(columns, {}).rows.copy()
+            rows[:, self._of_keys] = np.nan
+            return [self._stand_in(rows, everywhere, PROFILES_AWAY)]
+        rows = np.ascontiguousarray(self._store.known_at(columns, self._with_history(columns, profiles)).rows)
+        if not overdue.any():
+            return [self._asked(rows, everywhere)]
+        late, early = everywhere[overdue], everywhere[~overdue]
+        judged = [self._stand_in(rows[late], late, OVERLOADED)]
+        return [*judged, self._asked(rows[early], early)] if len(early) else judged
+
+    def stop(self) -> None:
+        """Let the model's threads end."""
+        self._models.stop()
+
+    def _with_history(self, columns: EventColumns, profiles: Mapping[Key, bytes]) -> dict[Key, bytes]:
+        missing: dict[str, list[int]] = {}
+        for by, key in self.keys_of(columns):
+            if (by, key) not in profiles:
+                missing.setdefault(by, []).append(key)
+        found = dict(profiles)
+        for by, keys in missing.items():
+            known = self._history.export(by, np.array(keys, np.uint64))
+            found.update({(by, key): one for key, one in zip(keys, known, strict=True) if one})
+        return found
+
+    def _asked(self, rows: NDArray[np.float64], where: NDArray[np.int64]) -> Judged:
+        if self._rules_only:
+            return self._stand_in(rows, where, FALLBACK_ONLY)
+        return self._judged(rows, where, self._models.ask(self.contender.scorer, rows))
+
+    def _stand_in(self, rows: NDArray[np.float64], where: NDArray[np.int64], why: str) -> Judged:
+        return self._judged(rows, where, ModelAnswer(None, why, self._models.circuit))
+
+    def _judged(self, rows: NDArray[np.float64], where: NDArray[np.int64], answer: ModelAnswer) -> Judged:
+        contender = self.contender
+        thresholds, found, is_fixed = contender.scores(answer, rows)
+        scores = found.astype(np.float64, copy=False)
+        decider = Decider(
+            contender.version, contender.bundle.state_id, rows.shape[1], thresholds.review, thresholds.block,
+            str(answer.circuit), answer.degraded, is_fixed=is_fixed, challenge=thresholds.challenge,
+        )  # fmt: skip
+        return Judged(where, rows, scores, thresholds.levels(scores), thresholds, decider)
