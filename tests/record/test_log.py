@@ -69,9 +69,13 @@ def test_what_was_written_is_read_as_it_was_written(log):
     assert record[:5] == (position, Kind.OUTCOMES, 3, 1_700_000_000_000_000, b"three outcomes")
 
 
+KINDS = st.sampled_from([kind for kind in range(255) if kind != Kind.LOSS])
+"""Of any body; a loss has one that says with which chain the log goes on."""
+
+
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
-    written=st.lists(st.tuples(st.integers(0, 255 - 1), st.integers(1, 5_000), st.binary(max_size=700)), max_size=12),
+    written=st.lists(st.tuples(KINDS, st.integers(1, 5_000), st.binary(max_size=700)), max_size=12),
     limit=st.integers(1, 9_000),
 )
 def test_a_follower_sees_every_record_once_and_in_order(new_log, written, limit):
