@@ -32,7 +32,7 @@ FIRST = 100  # transactions that have the table of this month made
 BEHIND = 1 << 40  # positions that no log reaches here
 PRELOAD = """
 INSERT INTO decisions SELECT {behind} + n, 'old-' || n, {at}, 10.0, 'approve', 0.01, 'v1', NULL, false, NULL, NULL,
-  900,  '{{"card_id":"c-' || n % 100000 || '","merchant_id":"m-' || n % 5000 || '"}}', repeat('x', 200)
+  900,  '{{"card_id":"c-' || n %% 100000 || '","merchant_id":"m-' || n %% 5000 || '"}}', repeat('x', 200)
 FROM generate_series(1, {rows}) n;
 INSERT INTO key_entries SELECT ((({behind} + n) >> 14) << 36) | (((hashint8(n)::bigint & 4194303) << 14)) | (n & 16383)
 FROM generate_series(1, {rows}) n ON CONFLICT DO NOTHING;

@@ -11,6 +11,9 @@ from sentinel.cli.options import Json, settings_of
 from sentinel.cli.terminal import print_json, terminal
 from sentinel.errors import InvalidDefinition
 
+MOST_LATE = 0.05
+"""The share of messages that may be sent late before figures say more about the machine than about what is measured."""
+
 bench = typer.Typer(help="Measure the speed of this machine.", no_args_is_help=True)
 
 
@@ -102,5 +105,7 @@ def bench_stream(
         table.add_row("", "backlog", f"{system.per_second:,}/s", "", "", "", f"{system.backlog_missing:,}", "")
     terminal.print(table)
     terminal.print(f"{report.scores_checked:,} scores checked, {report.decisions_stored:,} decisions in the log")
+    if any(one.late_sends > MOST_LATE for system in report.systems for one in system.loads):
+        terminal.print("[yellow]messages were sent late: the machine is busy, and the figures are not its own[/yellow]")
     if quix is None:
         terminal.print("Quix Streams was not measured: --quix PYTHON names an environment that has it")
