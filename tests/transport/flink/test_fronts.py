@@ -45,7 +45,7 @@ def answered(topics, front, rows):
 
 def test_a_front_has_the_features_of_the_job_before_and_after_it_is_killed(topics, front):
     topics.start(checkpoint_ms=300)
-    until(lambda: answered(topics, front, [payment("warm-up")])[0][0]["features_state"] == "as_of", 240)
+    until(lambda: answered(topics, front, [payment("warm-up")])[0][0]["features_state"] == "as_of", 900)
     for n in range(6):
         if n == 3:
             topics.kill()

@@ -13,6 +13,10 @@ from topics_of_a_job import SOURCES, JobTopics, features_of_replays, twice
 from sentinel.commands.server_process import free_port
 from sentinel.config import read_settings
 from sentinel.model.bundle import load_bundle
+from sentinel.transport.kafka import dead_letters
+from sentinel.transport.kafka.connection import Connection
+
+pytestmark = pytest.mark.timeout(1_800)  # the kernel is compiled in an environment of its own first
 
 N = 2_000
 
@@ -97,6 +101,10 @@ def test_over_a_savepoint_every_bit_is_that_of_a_replay_in_each_keys_order(topic
     topics.start(restore=saved)
     topics.read_until(lambda seen: len(seen.decided) >= N)
     check(topics, feed, outcomes)
+    assert {one["value"] for one in topics.dead} >= {None, poison[1], json.dumps(poison[2]).encode()}
+    assert {one["topic"] for one in topics.dead} == {topics.prefix + "transactions"}
+    letters = list(dead_letters.read(Connection(topics.broker, topics.prefix)))
+    assert sorted(one.reason for one in letters) == sorted(one["reason"] for one in topics.dead)
     reasons = sorted(one["reason"] for one in topics.dead)
     assert [reason.split(":")[0].split(" ")[0] for reason in reasons] == ["Expected", "No", "Object", "a", "this"]
 

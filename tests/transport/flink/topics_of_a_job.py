@@ -23,7 +23,7 @@ from sentinel.transport.flink.reading import outcome_in
 
 TOPICS = ("transactions", "outcomes", "decisions", "dead-letters")
 SOURCES = Path(__file__).parents[3] / "src"
-PATIENCE_S = 240.0  # a busy machine is no fault of ours
+PATIENCE_S = 900.0  # a busy machine is no fault of ours: a job alone starts for minutes there
 COMPILING_S = 1_200.0  # the kernel in an environment that has never run it, on such a machine
 COMPILE = """
 import sys
@@ -116,7 +116,8 @@ class JobTopics:
             for one in self._consumer.consume(2000, 0.2):
                 assert one.error() is None, one.error()
                 if one.topic().endswith("letters"):
-                    self.dead.append(json.loads(one.value()))
+                    headers = {name: value.decode() for name, value in one.headers()}
+                    self.dead.append({"key": one.key(), "value": one.value(), **headers})
                 else:
                     entry = json.loads(one.value())
                     self.entries.append(entry)

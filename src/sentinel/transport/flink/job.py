@@ -28,6 +28,12 @@ from sentinel.transport.flink.operators import (
 )
 
 _EVENT = Types.PICKLED_BYTE_ARRAY()
+_DEAD_LETTERS = (
+    "SELECT f0, f1, MAP[CAST('reason' AS STRING), ENCODE(f2, 'UTF-8'), CAST('topic' AS STRING), ENCODE(f3, 'UTF-8')] "
+    "FROM dead_letters"
+)
+"""As `sentinel consume` writes them, but that nobody knows where in its topic a message stood."""
+
 _IDLE_S = 5  # a partition without events holds up no timer for longer
 
 
@@ -39,10 +45,13 @@ def run(spec: JobSpec) -> None:
     env.enable_checkpointing(spec.checkpoint_ms, CheckpointingMode.EXACTLY_ONCE)
     tables = StreamTableEnvironment.create(env)
     decisions, dead = _flow(env, spec)
+    tables.create_temporary_view("dead_letters", tables.from_data_stream(dead, _texts("f0", "f1", "f2", "f3").build()))
     writes = tables.create_statement_set()
-    for stream, topic in ((decisions, "decisions"), (dead, "dead-letters")):
-        rows = Schema.new_builder().column("f0", DataTypes.STRING()).column("f1", DataTypes.STRING()).build()
-        writes.add_insert(_topic(spec, topic), tables.from_data_stream(stream, rows))
+    decided = tables.from_data_stream(decisions, _texts("f0", "f1").build())
+    writes.add_insert(_topic(spec, "decisions", _texts("key", "value")).build(), decided)
+    letters = _texts("key", "value").column_by_metadata("headers", DataTypes.MAP(DataTypes.STRING(), DataTypes.BYTES()))
+    as_they_came = _topic(spec, "dead-letters", letters).option("value.raw.charset", BYTES)
+    writes.add_insert(as_they_came.build(), tables.sql_query(_DEAD_LETTERS))
     writes.attach_as_datastream()
     env.execute(spec.name)
 
@@ -108,11 +117,19 @@ def _values() -> Any:
     return kafka.valueOnly(strings, {"deserializer.encoding": BYTES})
 
 
-def _topic(spec: JobSpec, topic: str) -> Any:
-    """A topic that rows of key and value are written to, each once."""
+def _texts(*names: str) -> Any:
+    """The schema of rows of texts."""
+    builder = Schema.new_builder()
+    for name in names:
+        builder = builder.column(name, DataTypes.STRING())
+    return builder
+
+
+def _topic(spec: JobSpec, topic: str, schema: Any) -> Any:
+    """A topic that rows with a key and a value are written to, each once; what it is made of."""
     made = (
         TableDescriptor.for_connector("kafka")
-        .schema(Schema.new_builder().column("key", DataTypes.STRING()).column("value", DataTypes.STRING()).build())
+        .schema(schema.build())
         .option("topic", f"{spec.prefix}{topic}")
         .option("key.format", "raw").option("key.fields", "key")
         .option("value.format", "raw").option("value.fields-include", "EXCEPT_KEY")
@@ -121,7 +138,7 @@ def _topic(spec: JobSpec, topic: str) -> Any:
     )  # fmt: skip
     for name, value in spec.kafka.items():
         made = made.option(f"properties.{name}", value)
-    return made.option("properties.transaction.timeout.ms", str(max(60_000, 10 * spec.checkpoint_ms))).build()
+    return made.option("properties.transaction.timeout.ms", str(max(60_000, 10 * spec.checkpoint_ms)))
 
 
 def _configuration(spec: JobSpec) -> Configuration:

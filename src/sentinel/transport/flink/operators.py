@@ -3,8 +3,6 @@
 Between them an event is a plain tuple: that is pickled in a third of the time of a Travelling.
 """
 
-import base64
-import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from pyflink.datastream.state import ValueStateDescriptor
 
 from sentinel.config import read_settings
 from sentinel.errors import SentinelError
+from sentinel.events.card_numbers import masked_ends
 from sentinel.events.times import duration_us
 from sentinel.features.event_cells import EventCells
 from sentinel.features.store import MemoryStore
@@ -24,14 +23,17 @@ from sentinel.transport.flink.deciding import Decider
 from sentinel.transport.flink.job_spec import JobSpec
 from sentinel.transport.flink.keeping import Ids, Profiles, Verdict
 from sentinel.transport.flink.profile_writing import ProfileWriter, keeper_store
-from sentinel.transport.flink.reading import Reader, Travelling
+from sentinel.transport.flink.reading import Reader, Travelling, as_sent
 
 KEYED = Types.ROW([Types.STRING(), Types.STRING()])
 """What goes to a topic: key and value."""
 
-DEAD_LETTERS = OutputTag("dead-letters", KEYED)
+DEAD_LETTERS = OutputTag("dead-letters", Types.ROW([Types.STRING()] * 4))
+"""Key, value as a text in which every byte is a character, reason, and the topic that it came from."""
+
 WRITTEN = OutputTag("written", Types.PICKLED_BYTE_ARRAY())
 BYTES = "iso-8859-1"  # a text of Java in which every byte is a sign, so none is lost on the way from the topic
+_LONGEST_REASON = 500
 _US_PER_MS, _LOOK_AGAIN_MS = 1_000, 1_000
 _PACKED = Travelling._fields.index("packed")
 _REFUSED = {
@@ -50,34 +52,35 @@ def bundle_at(folder: Path) -> Bundle:
         return _loaded[folder]
 
 
-def dead_letter(topic: str, key: str, raw: bytes, reason: str) -> tuple[OutputTag, Any]:
+def dead_letter(topic: str, key: str | None, raw: bytes | None, reason: str) -> tuple[OutputTag, Any]:
     """What cannot be taken, as it came, and why."""
-    told = {"topic": topic, "reason": reason, "value": base64.b64encode(raw).decode()}
-    return DEAD_LETTERS, Row(key, json.dumps(told))
+    return DEAD_LETTERS, Row(
+        key, None if raw is None else raw.decode(BYTES), masked_ends(reason, _LONGEST_REASON), topic
+    )
 
 
 class Read(ProcessFunction):
     """Bytes of a topic become events; what cannot be read goes to the dead letters."""
 
     def __init__(self, spec: JobSpec, topic: str) -> None:
-        self._spec, self._topic = spec, topic
+        self._spec, self._name, self._topic = spec, topic, f"{spec.prefix}{topic}"
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Load the schema and the key of the secrets."""
         settings = read_settings({"home": self._spec.home})
         reader = Reader(bundle_at(self._spec.bundle).manifest.plan, settings.secrets())
-        self._read = reader.outcome if self._topic == "outcomes" else reader.transaction
+        self._read = reader.outcome if self._name == "outcomes" else reader.transaction
 
     def process_element(self, value: str | None, ctx: ProcessFunction.Context) -> Iterator[Any]:
         """One record: its bytes as text, its time the broker's."""
         if value is None:
-            yield dead_letter(self._topic, "", b"", "a record without a value")
+            yield dead_letter(self._topic, None, None, "a record without a value")
             return
         raw = value.encode(BYTES)
         try:
             yield tuple(self._read(raw, ctx.timestamp() * _US_PER_MS))
         except SentinelError as error:
-            yield dead_letter(self._topic, "", raw, str(error))
+            yield dead_letter(self._topic, None, raw, str(error))
 
 
 class Once(KeyedProcessFunction):
@@ -107,7 +110,7 @@ class Once(KeyedProcessFunction):
             elif verdict is Verdict.WRITTEN:
                 yield WRITTEN, tuple(event)
             elif verdict in _REFUSED:
-                yield dead_letter("transactions", event.card, event.content, _REFUSED[verdict])
+                yield dead_letter(f"{self._spec.prefix}transactions", event.card, as_sent(event), _REFUSED[verdict])
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> None:
         """Ids are remembered no longer."""
@@ -151,7 +154,7 @@ class Know(KeyedProcessFunction):
         self._writer: ProfileWriter | None = None
         if self._spec.writes_profiles:
             store = keeper_store(self._spec, bundle)
-            self._writer = ProfileWriter(store, self._by, str(runtime_context.get_index_of_this_subtask()))
+            self._writer = ProfileWriter(store, self._by, _number_of_task(runtime_context))
 
     def close(self) -> None:
         """End with the task."""
@@ -207,6 +210,11 @@ class Know(KeyedProcessFunction):
     def _forget_later(self, kept: bytes, ctx: Any) -> None:
         due_ms = -(-self._profiles.forgotten_at(kept) // _US_PER_MS)
         ctx.timer_service().register_event_time_timer(due_ms)
+
+
+def _number_of_task(context: Any) -> str:
+    """Which of the operator's tasks this is: PyFlink asks where Flink 2 has it no longer."""
+    return str(context._runtime_context.getTaskInfo().getIndexOfThisSubtask())  # noqa: SLF001
 
 
 def _unsigned(key: int) -> int:

@@ -15,7 +15,7 @@ from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.transport.http.outcomes import read_outcome
 from sentinel.transport.http.tellers import WITHOUT_KEY
-from sentinel.transport.wide.handed import GivenDecision, decode_handed, is_handed
+from sentinel.transport.wide.handed import GivenDecision, Handed, decode_handed, encode_handed, is_handed
 
 
 class Travelling(NamedTuple):
@@ -89,6 +89,14 @@ class Reader:
         """An outcome; which keys it is about is only known where its transaction was seen. Raises as `transaction`."""
         found = read_outcome(self._reader, raw, WITHOUT_KEY, received_us)
         return Travelling(found.transaction_id, "", msgspec.json.encode(found), self._cells.pack(found, received_us))
+
+
+def as_sent(event: Travelling) -> bytes:
+    """A transaction as it was sent, secrets hidden, with the answer of a front if it had one."""
+    if not event.given:
+        return event.content
+    given = decode_given(event.given)
+    return encode_handed(Handed(given.answer, given.features, msgspec.Raw(event.content)))
 
 
 def outcome_in(content: bytes) -> Outcome:
