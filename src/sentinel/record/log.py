@@ -1,6 +1,6 @@
 """The log: the one durable path. Everything that changes what Sentinel knows is an entry of it, in one order."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
@@ -51,6 +51,25 @@ class LogSizes(NamedTuple):
     bytes: int
     segments: int
     oldest_us: int
+
+
+class Enclosed(NamedTuple):
+    """A message of another topic that is committed together with records, or not at all."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Taken(NamedTuple):
+    """What some input is done with: how far each was read by now, and messages to commit with what came of it.
+
+    `inputs` has, by `topic-partition`, the offset after the newest message.
+    """
+
+    inputs: Mapping[str, int]
+    enclosed: Sequence[Enclosed] = ()
 
 
 class LogReader(Protocol):
@@ -130,6 +149,24 @@ class Log(LogReader, Protocol):
         When it returns, what was written and not durable is gone for good. Raises StorageProblem while that is not
         possible: whether it is stored is not known then.
         """
+
+
+class Unit(Protocol):
+    """Records that are durable together, or not at all."""
+
+    def take(self, taken: Taken) -> None:
+        """Say what was read of the inputs; it becomes durable with these records."""
+
+
+class ReadingLog(Protocol):
+    """A log that notes how far inputs were read, together with what came of it."""
+
+    def together(self) -> AbstractContextManager[Unit]:
+        """What is written in it, from the thread of `write`, is durable together; standing names wait for nothing."""
+
+    @property
+    def end(self) -> int:
+        """The position behind the newest entry that was written, durable or not."""
 
 
 class Past:
