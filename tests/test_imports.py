@@ -22,7 +22,7 @@ READS = {
     "features": "errors events",
     "policy": "errors events features",
     "model": "errors durable retrying homes events features policy",
-    "record": "errors durable retrying child_process homes events features model policy",
+    "record": "errors durable retrying telemetry child_process homes events features model policy",
     "review": "errors events model policy record",
     "learner": "errors",
     "detector": "errors events features policy learner",

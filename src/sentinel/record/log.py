@@ -1,9 +1,10 @@
 """The log: the one durable path. Everything that changes what Sentinel knows is an entry of it, in one order."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from sentinel.errors import StorageProblem
 
@@ -65,11 +66,13 @@ class Enclosed(NamedTuple):
 class Taken(NamedTuple):
     """What some input is done with: how far each was read by now, and messages to commit with what came of it.
 
-    `inputs` has, by `topic-partition`, the offset after the newest message.
+    `inputs` has, by `topic-partition`, the offset after the newest message. `traces` are the `traceparent` of those
+    whose traces are recorded.
     """
 
     inputs: Mapping[str, int]
     enclosed: Sequence[Enclosed] = ()
+    traces: Sequence[str] = ()
 
 
 class LogReader(Protocol):
@@ -167,6 +170,15 @@ class ReadingLog(Protocol):
     @property
     def end(self) -> int:
         """The position behind the newest entry that was written, durable or not."""
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """A reader of a log whose records say of which traces they are."""
+
+    @property
+    def traces(self) -> deque[tuple[int, str]]:
+        """Of the records that were read last: the position of each, and a `traceparent`. Who takes one removes it."""
 
 
 class Past:

@@ -132,16 +132,16 @@ class Committer:
                 offsets.append(message.offset())
 
         self._producer.begin_transaction()
-        for (_, _, standing, log_id, inputs), value, enclosed in taken:
+        for found, value, enclosed in taken:
             for one in enclosed:
                 self._produce(one)
-            headers = headers_of(log_id, inputs or None)
+            headers = headers_of(found)
             self._producer.produce(
                 place.decisions, value, partition=place.partition, headers=headers, on_delivery=delivered
             )
-            if standing:
+            if found.standing:
                 self._producer.produce(
-                    place.standing, value, standing.encode(), partition=place.partition, headers=headers
+                    place.standing, value, found.standing.encode(), partition=place.partition, headers=headers
                 )
         give_up = time.monotonic() + PATIENCE_S
         while True:

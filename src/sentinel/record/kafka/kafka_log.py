@@ -33,9 +33,8 @@ class Unit:
 
     def take(self, taken: Taken) -> None:
         """Say what was read of the inputs by now."""
-        before = self.taken
-        enclosed = taken.enclosed if before is None else (*before.enclosed, *taken.enclosed)
-        self.taken = Taken(taken.inputs, enclosed)
+        before = self.taken or Taken({})
+        self.taken = Taken(taken.inputs, (*before.enclosed, *taken.enclosed), (*before.traces, *taken.traces))
 
 
 class KafkaLog(KafkaLogReader):
@@ -135,11 +134,11 @@ class KafkaLog(KafkaLogReader):
     def _note_read(self, unit: Unit, taken: Taken) -> None:
         """Have the last record of a unit say how far everything was read by then."""
         if not unit.waiting:
-            if not taken.enclosed and taken.inputs == self.written_inputs:
+            if not (taken.enclosed or taken.traces) and taken.inputs == self.written_inputs:
                 return
             self.write(Kind.HEARTBEAT, 1, self.clock(0), b"")
         found, value, _ = unit.waiting[-1]
-        found = found._replace(inputs=taken.inputs)
+        found = found._replace(inputs=taken.inputs, traces=tuple(taken.traces))
         unit.waiting[-1] = Waiting(found, value, taken.enclosed)
         with self._changing:
             self._pending[-1] = found

@@ -10,19 +10,23 @@ from sentinel.errors import LogDamaged
 from sentinel.record.log import Record
 from sentinel.record.segment import Image, chain_behind, record_at, seed_of
 
-LOG, INPUTS = "log", "inputs"
+LOG, INPUTS, TRACE = "log", "inputs", "traceparent"
 Inputs = Mapping[str, int]
 """Of each input, `topic-partition`, the offset after the newest message that a record and all before it hold."""
 
 
 class Found(NamedTuple):
-    """A record where it was found; `inputs` is empty where the record names none."""
+    """A record where it was found; `inputs` is empty where the record names none.
+
+    `traces` are the `traceparent` of what came in through Kafka, where its trace is recorded.
+    """
 
     offset: int
     record: Record
     standing: str
     log_id: str
     inputs: Inputs
+    traces: tuple[str, ...] = ()
 
     @property
     def next(self) -> int:
@@ -35,10 +39,12 @@ class Found(NamedTuple):
         return chain_behind(self.record)
 
 
-def headers_of(log_id: str, inputs: Inputs | None) -> list[tuple[str, bytes]]:
+def headers_of(found: Found) -> list[tuple[str, bytes]]:
     """The headers of a record's message."""
-    headers = [(LOG, log_id.encode())]
-    return headers if inputs is None else [*headers, (INPUTS, json.dumps(dict(inputs)).encode())]
+    headers = [(LOG, found.log_id.encode())]
+    if found.inputs:
+        headers.append((INPUTS, json.dumps(dict(found.inputs)).encode()))
+    return [*headers, *((TRACE, one.encode()) for one in found.traces)]
 
 
 def found_in(message: Message) -> Found:
@@ -46,6 +52,7 @@ def found_in(message: Message) -> Found:
     offset = message.offset()
     value = message.value() or b""
     headers = dict(message.headers() or ())
+    traces = tuple(value.decode(errors="replace") for name, value in message.headers() or () if name == TRACE and value)
     log_id = headers.get(LOG, b"").decode(errors="replace")
     stored = record_at(Image(value), 0, seed_of(log_id))
     if stored is None:
@@ -55,4 +62,4 @@ def found_in(message: Message) -> Found:
             "", -1,
         )  # fmt: skip
     inputs = json.loads(headers[INPUTS]) if INPUTS in headers else {}
-    return Found(offset, stored.record, stored.standing, log_id, inputs)
+    return Found(offset, stored.record, stored.standing, log_id, inputs, traces)

@@ -21,6 +21,7 @@ from sentinel.record.log import Enclosed, Taken
 from sentinel.serve.batch import Answers
 from sentinel.transport.kafka.connection import Connection
 from sentinel.transport.kafka.dead_letters import Poison, letter_of, produced, writer
+from sentinel.transport.kafka.traces import headers_of
 
 NOT_ITS_FAULT = (NotReady, Overloaded, StorageProblem, BundleProblem, RateLimited)
 """Faults that no message is to blame for: it has to be taken later."""
@@ -132,7 +133,9 @@ class LogProgress:
         """Everything up to the first message without an answer, and the dead letters of that."""
         its = iter(answers)
         of = [piece.wrong[n] if n in piece.wrong else next(its) for n in range(len(piece.messages))]
+        traces: Sequence[str] = ()
         if not any(isinstance(one, NOT_ITS_FAULT) for one in of):
+            traces = headers_of(piece.messages)
             for name, (begin, end) in ranges.items():
                 letters = [
                     letter_of(Poison(message, error), self._connection)
@@ -140,7 +143,7 @@ class LogProgress:
                     if isinstance(error, SentinelError) and _name(message.topic(), message.partition()) == name
                 ]
                 self._waiting.setdefault(name, {})[begin] = end, letters
-        return self._in_order()
+        return self._in_order()._replace(traces=traces)
 
     def _in_order(self) -> Taken:
         inputs, enclosed = dict(self._log.written_inputs), list[Enclosed]()

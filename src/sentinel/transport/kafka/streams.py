@@ -1,12 +1,15 @@
 """The streams of one detector: its intake and its publisher, started and stopped with the server."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from sentinel.config import Settings
-from sentinel.errors import InvalidDefinition
+from sentinel.errors import BundleProblem, InvalidDefinition
 from sentinel.events.schema import Schema
+from sentinel.model.bundle import read_manifest
+from sentinel.record.applied import deployment_in
 from sentinel.record.kafka.place import topics_of
 from sentinel.record.log import LogReader
 from sentinel.telemetry.tracing import Tracer
@@ -14,10 +17,11 @@ from sentinel.transport.http.api import Api
 from sentinel.transport.kafka.avro import Schemas
 from sentinel.transport.kafka.connection import Connection
 from sentinel.transport.kafka.intake import Intake
+from sentinel.transport.kafka.one_key import check_one_key
 from sentinel.transport.kafka.ownership import KafkaOwnership, group_of
 from sentinel.transport.kafka.progress import GroupProgress, LogProgress, Progress
 from sentinel.transport.kafka.publisher import Publisher
-from sentinel.transport.kafka.topics import ALL, DECISIONS
+from sentinel.transport.kafka.topics import ALL, DECISIONS, TRANSACTIONS, look
 from sentinel.transport.kafka.traces import Traces
 
 
@@ -35,14 +39,24 @@ def topics_used(settings: Settings) -> tuple[str, ...]:
     return tuple(name for name in ALL if name != DECISIONS or settings.log != "kafka")
 
 
+def _check_partitions(settings: Settings, connection: Connection, log: LogReader) -> None:
+    """Raise InvalidDefinition where the champion cannot decide what comes in over so many partitions."""
+    champion = deployment_in(log).champion
+    (transactions,) = look(connection, [TRANSACTIONS])
+    if champion is not None:
+        with contextlib.suppress(BundleProblem):  # which is told while the server runs
+            check_one_key(read_manifest(settings.models_folder / champion).plan, transactions.partitions)
+
+
 class Streams:
     """Reads the detector's topics and writes its decisions, as long as this process owns its log."""
 
     def __init__(
         self, settings: Settings, api: Api, log: LogReader, tracer: Tracer, ownership: KafkaOwnership | None
     ) -> None:
-        """Raises InvalidDefinition."""
+        """Raises InvalidDefinition, StorageProblem."""
         connection, schemas = connection_of(settings), Schemas(settings.avro_schemas)
+        _check_partitions(settings, connection, log)
         self._election = None if ownership is None else ownership.election
         self._api = api
         traces = Traces(tracer)
