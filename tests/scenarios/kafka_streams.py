@@ -59,7 +59,7 @@ class Consuming(ServerProcess):
         if body is not None:
             request.data = json.dumps(body).encode()
         try:
-            with urllib.request.urlopen(request, timeout=10) as reply:
+            with urllib.request.urlopen(request, timeout=60) as reply:
                 return reply.status, json.load(reply)
         except urllib.error.HTTPError as refused:
             return refused.code, json.load(refused)

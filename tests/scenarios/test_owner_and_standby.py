@@ -1,8 +1,12 @@
-"""Owner and standby: two `sentinel consume` over one log in Kafka; whatever ends, each transaction is decided once."""
+"""Owner and standby: two `sentinel consume` over one log in Kafka; whatever ends, each transaction is decided once.
+
+The two run for all of these tests: each begins with whichever owns the log then.
+"""
 
 import os
 import shutil
 import signal
+from itertools import count
 
 import numpy as np
 import pytest
@@ -16,7 +20,8 @@ from tests.scenarios.kafka_streams import (
     keyed,
     new_topics,
     payment,
-    read_all,
+    read_messages,
+    records_in_kafka,
     send,
     sentinel,
     until,
@@ -25,84 +30,118 @@ from tests.scenarios.owner_kills import KINDS, befall, found_in
 
 KILLS = int(os.environ.get("SENTINEL_KILLS", "2"))
 SEED = int(os.environ.get("SENTINEL_SEED", "11"))
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.fixture(scope="module")
-def broker(service):
-    return service("kafka").environment["SENTINEL_KAFKA"]
-
-
-@pytest.fixture
-def topics(broker):
-    found = new_topics(broker, SENTINEL_LOG="kafka")
+def topics(service):
+    found = new_topics(service("kafka").environment["SENTINEL_KAFKA"], SENTINEL_LOG="kafka")
     assert len(sentinel(found, "topics", "create", "--json")["made"]) == 4  # a log makes that of its records itself
     return found
 
 
-@pytest.fixture
-def pair(topics, shop_home, tmp_path):
-    """Two servers with homes of their own, as of two machines: the first has begun, and owns the log."""
-    homes = [shutil.copytree(shop_home, tmp_path / name) for name in ("one", "two")]
-    shutil.rmtree(homes[1] / "log")  # of another machine, which has the models only
-    servers = [Consuming(home, HOST, free_port(HOST), environment=topics) for home in homes]
-    servers[0].start()
-    servers[1].begin()
-    yield servers
-    for server in servers:
+@pytest.fixture(scope="module")
+def servers(topics, shop_home, tmp_path_factory):
+    """Two servers with homes of their own, as of two machines."""
+    folder = tmp_path_factory.mktemp("pair")
+    shutil.copytree(shop_home, folder / "one")
+    shutil.copytree(shop_home / "models", folder / "two" / "models")  # of another machine, which has the models only
+    found = [Consuming(folder / name, HOST, free_port(HOST), environment=topics) for name in ("one", "two")]
+    found[0].start()
+    found[1].begin()
+    yield found
+    for server in found:
         server.stop()
 
 
-def names_in(topics):
+@pytest.fixture
+def pair(servers):
+    """The same, first the one that owns the log, once the other one stands by."""
+    until(lambda: [one.is_ready() for one in servers].count(True) == 1)
+    if servers[1].is_ready():
+        servers.reverse()
+    until(lambda: f":{servers[0].port} owns the log" in str(servers[1].health()["reason"]))
+    return servers
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    """Of the payments, one after the other: each card's count is known by them."""
+    return count()
+
+
+def some(numbers, n):
+    return [payment(next(numbers)) for _ in range(n)]
+
+
+def decided(topics):
     return [row.transaction_id for row in decided_in_kafka(topics)]
 
 
-def test_the_standby_says_who_owns_the_log_and_takes_over_when_the_owner_is_killed(pair, topics):
+def test_the_standby_says_who_owns_the_log_and_is_not_ready(pair, topics, numbers):
     owner, standby = pair
-    send(topics, "transactions", keyed(*(payment(n) for n in range(500))))
-    until(lambda: standby.health().get("log", {}).get("end", 0) > 500)
+    payments = some(numbers, 300)
+    send(topics, "transactions", keyed(*payments[:299]), headers=[("traceparent", TRACE.encode())])
+    until(lambda: len(decided(topics)) == 299)
+    until(lambda: standby.health()["log"]["end"] > 299)
     assert standby.ask("/health/ready") == (503, {"ready": False, "reason": "standby"})
-    until(lambda: f":{owner.port} owns the log" in standby.health()["reason"])
-    status, said = standby.ask("/v1/score", payment(9_999))
+    status, said = standby.ask("/v1/score", payments[299])
     assert status == 503
-    assert f"http://{HOST}:{owner.port}" in said["error"]
-    status, answer = owner.ask("/v1/score", payment(500))
-    assert status == 200
-    send(topics, "transactions", keyed(*(payment(n) for n in range(501, 2_000))))
-    owner.kill()
-    send(topics, "transactions", keyed(*(payment(n) for n in range(2_000, 2_500))))
-    until(standby.is_ready)
-    assert standby.ask("/v1/score", payment(500)) == (200, {**answer, "replayed": True})
-    until(lambda: len(names_in(topics)) >= 2_500)
-    assert names_in(topics) == [f"p{n}" for n in range(2_500)]
-    assert_counted_once(standby.home, decided_in_kafka(topics))
-    assert read_all(topics, "dead-letters") == []
+    assert f"http://{HOST}:{owner.port} owns the log" in said["error"]
+    assert owner.ask("/v1/score", payments[299])[0] == 200
+    assert owner.health()["stream"]["owns_the_log"]
+    assert not standby.health()["stream"]["owns_the_log"]
 
 
-def test_the_owner_is_killed_and_stopped_under_load_and_nothing_is_lost_twice_or_different(pair, topics):
-    rng, told = np.random.default_rng(SEED), []
-    kinds = [KINDS[n % len(KINDS)] for n in range(KILLS)]
-    sent = befall(pair, topics, kinds, rng, told.append)
-    assert [one.what for one in told] == kinds
-    for server in pair:
-        server.stop()
-    found = found_in(pair, topics, sent, len(kinds))
-    print(f"seed {SEED}: {told}, {found}")
-    assert found._replace(values=0) == (sent, 0, 0, 0, 0, 0), f"seed {SEED}"
-    assert found.values > 0
+def test_entries_say_how_far_the_inputs_were_read_and_of_which_traces_and_times_they_are(pair, topics, numbers):
+    payments = some(numbers, 50)
+    before = len(decided(topics))
+    send(topics, "transactions", [*keyed(*payments[:25]), ("c", b"poison"), *keyed(*payments[25:])],
+         headers=[("traceparent", TRACE.encode())])  # fmt: skip
+    until(lambda: len(decided(topics)) == before + 50)
+    until(lambda: any(one.value() == b"poison" for one in read_messages(topics, "dead-letters")))
+    came_in = read_messages(topics, "transactions")
+    newest = records_in_kafka(topics)[-1]
+    name = topics["SENTINEL_KAFKA_PREFIX"] + "transactions-0"
+    until(lambda: records_in_kafka(topics)[-1].inputs[name] == came_in[-1].offset() + 1)
+    of = {row.transaction_id: row.received_us for row in decided_in_kafka(topics)}
+    times = [one.timestamp()[1] * 1_000 for one in came_in[-51:]]
+    assert times[0] <= of[payments[0]["transaction_id"]] <= times[-1]
+    traced = [one for one in records_in_kafka(topics) if one.traces]
+    assert {trace.split("-")[1] for one in traced for trace in one.traces} == {TRACE.split("-")[1]}
+    assert newest.log_id == traced[-1].log_id
 
 
-def test_a_zombie_answers_nothing_and_stands_by(pair, topics):
+def test_a_zombie_answers_nothing_and_stands_by(pair, topics, numbers):
     owner, standby = pair
-    status, first = owner.ask("/v1/score", payment(0))
+    early, late, refused = some(numbers, 3)
+    status, first = owner.ask("/v1/score", early)
     assert status == 200
     owner.signal(signal.SIGSTOP)
     until(standby.is_ready)
-    status, second = standby.ask("/v1/score", payment(20))
+    status, second = standby.ask("/v1/score", late)
     assert status == 200
     owner.signal(signal.SIGCONT)
-    status, said = owner.ask("/v1/score", payment(40))  # it may not know yet; what it would decide is not committed
+    status, said = owner.ask("/v1/score", refused)  # it may not know yet; what it would decide is not committed
     assert status == 503, said
     until(lambda: f":{standby.port} owns the log" in str(owner.health()["reason"]))
-    assert names_in(topics) == ["p0", "p20"]
-    assert standby.ask("/v1/score", payment(0)) == (200, {**first, "replayed": True})
-    assert standby.ask("/v1/score", payment(20)) == (200, {**second, "replayed": True})
+    assert refused["transaction_id"] not in decided(topics)
+    assert standby.ask("/v1/score", early) == (200, {**first, "replayed": True})
+    assert standby.ask("/v1/score", late) == (200, {**second, "replayed": True})
+    assert standby.ask("/v1/score", refused)[0] == 200
+
+
+def test_the_owner_is_killed_and_stopped_under_load_and_nothing_is_lost_twice_or_different(pair, topics, numbers):
+    rng, told = np.random.default_rng(SEED), []
+    first = next(numbers)
+    kinds = [KINDS[n % len(KINDS)] for n in range(KILLS)]
+    letters = [one.value() for one in read_messages(topics, "dead-letters")]
+    sent = befall(pair, topics, kinds, rng, told.append, first)
+    assert [one.what for one in told] == kinds
+    for server in pair:
+        server.stop()
+    found = found_in(pair, topics, sent, [*letters, *(b"poison %d" % n for n in range(len(kinds)))])
+    print(f"seed {SEED}: {told}, {found}")
+    assert found._replace(values=0) == (sent, 0, 0, 0, 0, 0), f"seed {SEED}"
+    assert found.values > 0
+    assert_counted_once(pair[0].home, decided_in_kafka(topics))

@@ -137,7 +137,7 @@ def follow(home: Path, place: ViewPlace, wanted: Callable[[], bool], tracer: Tra
                     begun_ns = time.monotonic_ns()
                     more = projector.step()
                     if tracer is not None and isinstance(log, Traced):
-                        _trace(log, tracer, begun_ns)
+                        note_traces(log, tracer, begun_ns)
                     tell_problem(home, "projector", None)
                     time.sleep(0 if more else _PAUSE_S)
         except StorageProblem as problem:
@@ -145,7 +145,7 @@ def follow(home: Path, place: ViewPlace, wanted: Callable[[], bool], tracer: Tra
             time.sleep(_RETRY_S)
 
 
-def _trace(log: Traced, tracer: Tracer, begun_ns: int) -> None:
+def note_traces(log: Traced, tracer: Tracer, begun_ns: int) -> None:
     """Record when what was traced came into the view."""
     ended_ns = time.monotonic_ns()
     while log.traces:

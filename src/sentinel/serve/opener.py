@@ -147,14 +147,22 @@ class Opener:
 
     def _stand_by(self, engine: Engine, ownership: Ownership) -> None:
         """Have an engine follow the log until this process owns it."""
-        while not ownership.take():
-            fault = self._log.fault
-            if fault is not None:
-                self._say(fault)
+        while not self._owns(ownership):
             engine.follow()
             if self._stopping.wait(_LOOK_S):
                 raise NotReady("shutting down")
         engine.follow()
+
+    def _owns(self, ownership: Ownership) -> bool:
+        """Whether this process owns the log by now; `reason` says why not. While that is not known, states are kept."""
+        try:
+            owns = ownership.take()
+        except StorageProblem as away:
+            self._say(away)
+            return False
+        if not owns and self._log.fault is not None:
+            self._say(self._log.fault)
+        return owns
 
     def _say(self, error: Exception) -> None:
         reason = _words_of(error)

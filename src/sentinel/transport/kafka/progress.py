@@ -98,12 +98,13 @@ class LogProgress:
         self._connection, self._log, self._tell = connection, log, tell
         self._next: dict[str, int] = {}  # behind what was handed over
         self._first: dict[str, int] = {}  # where that began, of what no entry names yet
+        self._noted: dict[str, int] = {}  # up to where all was taken
         self._waiting: dict[str, dict[int, tuple[int, Sequence[Enclosed]]]] = {}  # by partition and first offset
 
     def begins(self, consumer: Consumer, every: Sequence[TopicPartition]) -> list[TopicPartition]:
         """From where the newest entry says; what no entry names yet from where the group has got to, or all of it."""
         noted = self._log.newest_inputs
-        self._next, self._first, self._waiting = dict(noted), {}, {}
+        self._next, self._first, self._noted, self._waiting = dict(noted), {}, dict(noted), {}
         found = []
         for one in consumer.committed(list(every), timeout=PATIENCE_S):
             one.offset = noted.get(_name(one.topic, one.partition), one.offset)
@@ -146,12 +147,12 @@ class LogProgress:
         return self._in_order()._replace(traces=traces)
 
     def _in_order(self) -> Taken:
-        inputs, enclosed = dict(self._log.written_inputs), list[Enclosed]()
+        enclosed = list[Enclosed]()
         for name, waiting in self._waiting.items():
-            while waiting and (at := inputs.get(name, self._first.get(name, 0))) in waiting:
-                inputs[name], letters = waiting.pop(at)
+            while waiting and (at := self._noted.get(name, self._first.get(name, 0))) in waiting:
+                self._noted[name], letters = waiting.pop(at)
                 enclosed += letters
-        return Taken(inputs, enclosed)
+        return Taken(dict(self._noted), enclosed)
 
     def done(self, consumer: Consumer, messages: Sequence[Message], poison: Sequence[Poison]) -> None:  # noqa: ARG002
         """The log has it all by now."""
