@@ -28,6 +28,14 @@ def test_after_some_tries_messages_are_taken_one_by_one_until_all_of_them_are():
     assert blocked.at_once(9) == 9
 
 
+def test_what_stood_in_the_way_is_forgotten_where_nothing_is_to_be_taken():
+    blocked = Blocked()
+    for _ in range(5):
+        blocked.at(messages(4, 5), "no disk")
+    blocked.forget()
+    assert (blocked.problem, blocked.is_for_long, blocked.at_once(7), blocked.pause_s) == (None, False, 7, 0.05)
+
+
 def test_pauses_grow_up_to_ten_seconds():
     blocked = Blocked()
     pauses = []

@@ -39,6 +39,10 @@ class Blocked:
         """How many of n messages to take together."""
         return 1 if self._one_by_one_until else n
 
+    def forget(self) -> None:
+        """Nothing is to be taken here at present."""
+        self.problem, self.tries, self.pause_s, self._one_by_one_until = None, 0, _FIRST_RETRY_S, {}
+
     def at_all(self, reason: str) -> None:
         """Nothing can be read."""
         self._again(reason)

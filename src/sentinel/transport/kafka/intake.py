@@ -80,6 +80,7 @@ class Intake:
     def _run(self) -> None:
         while not self._stopping.is_set():
             if not self._may_read():
+                self.blocked.forget()
                 self._stopping.wait(_WAIT_S)
                 continue
             try:
