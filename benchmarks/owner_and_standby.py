@@ -37,9 +37,6 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--session-ms", type=int, default=6_000)
-    parser.add_argument(
-        "--history", type=Path, required=True, help="a CSV file that tests/shop_detector.py can learn from"
-    )
     given = parser.parse_args()
     print(
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {platform.machine()}, "

@@ -288,6 +288,10 @@ def test_what_is_no_message_s_fault_stops_it_there_is_told_with_its_place_and_go
         assert server.ask("/health/ready")[1] == {"ready": False, "reason": "stream"}
         assert "registry answered 503" in server.health()["reason"]
         assert [row.transaction_id for row in decided_in(server.home)] == ["p0"]
+        with urllib.request.urlopen(f"http://{HOST}:{server.port}/metrics/prom", timeout=60) as reply:
+            figures = dict(line.rsplit(" ", 1) for line in reply.read().decode().splitlines() if line[0] != "#")
+        assert (figures["sentinel_stream_stuck"], figures["sentinel_stream_lag"]) == ("1.0", "2.0")
+        assert float(figures["sentinel_stream_lag_seconds"]) > 0
         answering.status = 200
         until(server.is_ready)
         until(lambda: [row.transaction_id for row in decided_in(server.home)] == ["p0", "a1", "p1"])

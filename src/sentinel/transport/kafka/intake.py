@@ -81,6 +81,7 @@ class Intake:
         while not self._stopping.is_set():
             if not self._may_read():
                 self.blocked.forget()
+                self.lag.forget()
                 self._stopping.wait(_WAIT_S)
                 continue
             try:
@@ -115,7 +116,6 @@ class Intake:
                     self._take(consumer, messages)
                 self.lag.look(consumer, time.monotonic())
         finally:
-            self.lag.forget()
             consumer.close()
 
     def _partitions(self, consumer: Consumer) -> list[TopicPartition]:
@@ -131,14 +131,15 @@ class Intake:
 
     def _take(self, consumer: Consumer, messages: Sequence[Message]) -> None:
         """Have all of them taken, however long that needs; one by one where something stands in the way."""
-        self.lag.taking(messages)
         left = messages
         while left:
+            self.lag.taking(left)
             some = left[: self.blocked.at_once(len(left))]
             try:
                 poison = self._taken(some)
             except NOT_ITS_FAULT as fault:
                 self.blocked.at(some, str(fault))
+                self.lag.look(consumer, time.monotonic())
                 if self._stopping.wait(self.blocked.pause_s):
                     raise Stopped from None
                 if self._progress.rereads:
