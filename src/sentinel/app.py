@@ -12,7 +12,7 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -50,7 +50,7 @@ from sentinel.record.ids import IdIndex
 from sentinel.record.journal import Journal
 from sentinel.record.kafka.place import Place as KafkaPlace
 from sentinel.record.kafka.place import topics_of
-from sentinel.record.log import Log, LogReader
+from sentinel.record.log import Log
 from sentinel.record.private import keep_private, mend_modes
 from sentinel.record.pruning import Retention
 from sentinel.record.rotation import note_rotation
@@ -65,6 +65,7 @@ from sentinel.serve.lineup import Lineup
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.observers import Observers
 from sentinel.serve.online_process import OnlineProcess
+from sentinel.serve.ownership import Ownership
 from sentinel.serve.projector_process import ProjectorProcess
 from sentinel.serve.reasons_process import ReasonsProcess
 from sentinel.serve.retrainer import Retrainer, Work
@@ -81,14 +82,16 @@ from sentinel.telemetry.logs import configure_logging
 from sentinel.telemetry.tracing import open_tracer
 from sentinel.transport.access.access import Access
 from sentinel.transport.http.api import Api, usual_ns
+from sentinel.transport.http.companion import Companion
 from sentinel.transport.http.detectors import Detectors
-from sentinel.transport.http.routes import Companion, Served, build
+from sentinel.transport.http.routes import Served, build
 from sentinel.transport.http.wire.connection import connections
 from sentinel.transport.http.wire.listening import Listening, most_connections
 from sentinel.transport.http.wire.room import Room
 
 if TYPE_CHECKING:  # its client is an extra
     from sentinel.record.kafka.home import HomeKafkaLog
+    from sentinel.transport.kafka.reading import ReadingKafka
 
 _log = logging.getLogger(__name__)
 _SWITCH_INTERVAL_S = 0.0005
@@ -179,18 +182,19 @@ def consume(settings: Settings) -> None:
     if settings.workers != 1:
         raise InvalidDefinition("consume needs workers=1: several processes share no features")
     try:
-        from sentinel.transport.kafka.streams import (
-            Streams,
-            connection_of,
-            topics_used,
-        )  # only who reads Kafka needs the library
-        from sentinel.transport.kafka.topics import check
+        from sentinel.transport.kafka.reading import ReadingKafka  # only who reads Kafka needs the library
     except ModuleNotFoundError as error:
         raise InvalidDefinition(f"{error.name} is not installed: pip install 'sentinel-fraud[kafka]'") from error
     _registry(settings)
-    check(connection_of(settings), topics_used(settings))
+    reading = ReadingKafka(settings)
     Triggers.of(settings.retrain, settings.retrain_on)
-    run_worker(settings, {place: Counters() for place in homes_in(settings.home)}, leads=True, streams=Streams)
+    places = homes_in(settings.home)
+    if settings.log == "kafka" and len(places) > 1:
+        raise InvalidDefinition(
+            f"{settings.home} has several detectors or tenants, and a standby takes over one log: give consume a home "
+            "with one detector, and serve the others by themselves"
+        )
+    run_worker(settings, {place: Counters() for place in places}, leads=True, reading=reading)
 
 
 def _memory_folder() -> str | None:
@@ -206,11 +210,11 @@ def prepare_process(settings: Settings) -> None:
 
 def run_worker(
     settings: Settings, counters: Mapping[Place, Counters], *, leads: bool, listener: socket.socket | None = None,
-    streams: Callable[[Settings, Api, LogReader], Companion] | None = None,
+    reading: "ReadingKafka | None" = None,
 ) -> None:  # fmt: skip
     """One process: the event loop with the fast lane, and with logs and engines unless there are more processes.
 
-    `counters` has every detector that is served. `streams` make what reads beside HTTP, for the one without a name.
+    `counters` has every detector that is served. `reading` makes what reads beside HTTP, for the one without a name.
     """
     prepare_process(settings)
     folders = homes_in(settings.home)
@@ -226,12 +230,13 @@ def run_worker(
         watches = {}
         for place, one in homes.items():
             try:
-                watches[place] = _opened(place, one, counters[place], opened)
+                of_it = reading if place == Place() else None
+                watches[place] = _opened(place, one, counters[place], opened, of_it)
             except SentinelError as error:
                 if place == Place():
                     raise
                 _log.error("%s is not served: %s", place, error)  # the others are
-        _run(homes, watches, listener, streams)
+        _run(homes, watches, listener, reading)
 
 
 def _settings_of(settings: Settings, place: Place, home: Path) -> Settings:
@@ -241,14 +246,25 @@ def _settings_of(settings: Settings, place: Place, home: Path) -> Settings:
     return msgspec.structs.replace(settings, home=home, retrain=None, retrain_on=())
 
 
-def _opened(place: Place, settings: Settings, counters: Counters, opened: contextlib.ExitStack) -> Watch:
+def _opened(
+    place: Place, settings: Settings, counters: Counters, opened: contextlib.ExitStack, reading: "ReadingKafka | None"
+) -> Watch:
     """One detector, with its log open until the end. Raises SentinelError when it cannot be served."""
     _refuse_older(settings.home)
     mend_modes(settings.home)
-    log = _log_in_kafka(settings) if settings.log == "kafka" else _log_in_files(settings)
+    stands_by = reading is not None and settings.log == "kafka"
+    log = _log_in_kafka(settings, stands_by=stands_by) if settings.log == "kafka" else _log_in_files(settings)
     opened.callback(log.close)
     log.publish_url(settings.url + place.prefix, place.tenant)
-    return _deciding(settings, counters, log)
+    secrets = settings.secrets()
+
+    def note_key() -> None:
+        note_rotation(log, secrets, time.time_ns() // 1000)
+
+    if reading is not None and stands_by:
+        return _deciding(settings, counters, log, reading.ownership(log, note_key))
+    note_key()
+    return _deciding(settings, counters, log, None)
 
 
 def _log_in_files(settings: Settings) -> HomeLog:
@@ -257,7 +273,7 @@ def _log_in_files(settings: Settings) -> HomeLog:
     return log
 
 
-def _log_in_kafka(settings: Settings) -> "HomeKafkaLog":
+def _log_in_kafka(settings: Settings, *, stands_by: bool) -> "HomeKafkaLog":
     """The topics have to keep what the settings say is kept. Raises InvalidDefinition without the extra `kafka`."""
     try:
         home_in_kafka = import_module("sentinel.record.kafka.home")
@@ -268,7 +284,8 @@ def _log_in_kafka(settings: Settings) -> "HomeKafkaLog":
     place = KafkaPlace(settings.kafka or "", (settings.kafka_prefix or "") + topics_of(settings.home))
     kept = [age_us(settings.keep_log), duration_us(settings.remember_ids)]
     keep_us = None if None in kept else max(one for one in kept if one is not None)
-    log: HomeKafkaLog = home_in_kafka.HomeKafkaLog(settings.home, place, keep_us, time.time_ns() // 1000)
+    kind = home_in_kafka.HomeStandbyLog if stands_by else home_in_kafka.HomeKafkaLog
+    log: HomeKafkaLog = kind(settings.home, place, keep_us, time.time_ns() // 1000)
     return log
 
 
@@ -290,10 +307,11 @@ def _refuse_without_key(settings: Settings, champion: str | None) -> None:
             TransactionReader(read_manifest(_registry(settings).path(champion)).plan.schema, secrets)
 
 
-def _deciding(settings: Settings, of_loop: Counters, log: "FileLog | HomeKafkaLog") -> Watch:
+def _deciding(
+    settings: Settings, of_loop: Counters, log: "FileLog | HomeKafkaLog", ownership: Ownership | None
+) -> Watch:
     """What decides transactions, and vectors: all of it in this process."""
     _refuse_without_key(settings, deployment_in(log).champion)
-    note_rotation(log, settings.secrets(), time.time_ns() // 1000)
     of_engine, of_rollout = of_loop.for_thread(1), of_loop.for_thread(2)
     observers = _observers(settings, log)
 
@@ -308,6 +326,7 @@ def _deciding(settings: Settings, of_loop: Counters, log: "FileLog | HomeKafkaLo
         lambda: open_engine(settings, log, rollout.first_lineup(), of_engine),
         settings.max_waiting,
         usual_ns(settings),
+        ownership,
     )
     predictor = _predictor(settings, of_loop, observers)
     keys = settings.trusted_keys_file
@@ -381,7 +400,7 @@ def _observers(settings: Settings, log: Log | None) -> Observers:
 
 def _run(
     homes: Mapping[Place, Settings], watches: Mapping[Place, Watch], listener: socket.socket,
-    streams: Callable[[Settings, Api, LogReader], Companion] | None = None,
+    reading: "ReadingKafka | None" = None,
 ) -> None:  # fmt: skip
     """Serve HTTP until the process is told to end."""
     settings = homes[Place()]
@@ -389,17 +408,21 @@ def _run(
     access = Access(settings, watches[Place()].counters, tenants)
     if settings.needs_keys and not access.has_keys:
         _log.warning("nobody has a key yet, so nothing but health is answered; `sentinel keys create` makes one")
-    served = {
-        place: Served(Api(homes[place], one.predictor, one.worker, homes[place].secrets()), one, homes[place].home)
-        for place, one in watches.items()
+    apis = {
+        place: Api(homes[place], one.predictor, one.worker, homes[place].secrets()) for place, one in watches.items()
     }
     tracer, away = open_tracer(settings.otlp_endpoint), homes.keys() - watches.keys()
-    detectors = Detectors(settings, access, tracer, {place: one.api for place, one in served.items()}, away)
-    own = served[Place()].api
-    reads = [streams(settings, own, own.deciding().log)] if streams is not None else []
+    detectors = Detectors(settings, access, tracer, apis, away)
+    own = apis[Place()]
+    streams = None if reading is None else reading.streams(own, own.deciding().log, tracer)
+    served = {
+        place: Served(apis[place], one, homes[place].home, streams if place == Place() else None)
+        for place, one in watches.items()
+    }
+    beside: list[Companion] = []
     if settings.transactions_to == "kafka" and own.worker is not None:
-        reads.append(_handing_in(settings, own, decides=streams is not None))
-    run_http(settings, listener, detectors, build(detectors, served, reads), len(homes))
+        beside.append(_handing_in(settings, own, decides=streams is not None))
+    run_http(settings, listener, detectors, build(detectors, served, beside), len(homes))
 
 
 def run_http(

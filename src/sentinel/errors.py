@@ -84,6 +84,10 @@ class LogDamaged(StorageProblem):
         self.position = position
 
 
+class NotTheOwner(StorageProblem):
+    """Another process owns the log and answers; this one stands by, or has been replaced."""
+
+
 class NotReady(SentinelError):
     """No model can answer at the moment; the text says why."""
 

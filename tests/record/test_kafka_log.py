@@ -8,10 +8,11 @@ import time
 from contextlib import closing, suppress
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from sentinel.errors import LogDamaged, StorageProblem
+from sentinel.errors import LogDamaged, NotTheOwner, StorageProblem
 from sentinel.record.file_log import FileLog
 from sentinel.record.kafka.connection import client_settings
 from sentinel.record.kafka.home import HomeKafkaLog
@@ -19,11 +20,16 @@ from sentinel.record.kafka.kafka_log import KafkaLog
 from sentinel.record.kafka.message import INPUTS
 from sentinel.record.kafka.place import Place, place_in
 from sentinel.record.kafka.reader import KafkaLogReader
+from sentinel.record.kafka.standby_log import StandbyLog
 from sentinel.record.kafka.topics import prepare
-from sentinel.record.log import Follower, Kind
+from sentinel.record.log import Enclosed, Follower, Kind, Taken
+from sentinel.record.projector import note_traces
+from sentinel.telemetry.otlp import ExportingTracer
 from sentinel.transport.flink.topics import check_topics
 from sentinel.transport.kafka.connection import Connection
 from sentinel.transport.kafka.topics import DECISIONS, check
+
+TRACE_HEADER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
@@ -105,6 +111,92 @@ def test_the_newest_entry_has_the_positions_of_all_inputs(new_place):
         log.flush()
     with closing(KafkaLog(*new_place)) as log:
         assert log.newest_inputs == {"transactions-0": 17, "events-0": 4}
+
+
+def test_what_is_written_together_is_committed_together_with_what_was_read_and_what_is_enclosed(new_place):
+    place, settings = new_place
+    with closing(KafkaLog(place, settings)) as log:
+        make(settings, f"{place.prefix}letters")
+        with log.together() as unit:
+            write(log, b"a", b"b")
+            log.write(Kind.APPLIED, 1, log.clock(0), b"rules", standing="rules")  # waits for nothing within
+            assert log.durable == 1
+            unit.take(
+                Taken({"transactions-0": 5}, [Enclosed(f"{place.prefix}letters", b"poison", b"c", [("why", b"x")])])
+            )
+            unit.take(Taken({"transactions-0": 7}, traces=[TRACE_HEADER]))
+        log.flush()
+        with log.together() as unit:  # nothing came of it
+            unit.take(Taken({"transactions-0": 9}))
+        with suppress(RuntimeError), log.together() as unit:
+            write(log, b"c")
+            unit.take(Taken({"transactions-0": 11}))
+            raise RuntimeError  # what is written stays, and is read again
+        log.flush()
+        assert (log.newest_inputs, log.written_inputs) == ({"transactions-0": 9},) * 2
+        assert bodies(log) == [b"a", b"b", b"rules", b"", b"c"]
+        assert log.standing()["rules"].body == b"rules"
+    letters = Consumer({**settings, "group.id": "check", "isolation.level": "read_committed"})
+    letters.assign([TopicPartition(f"{place.prefix}letters", 0, 0)])
+    (letter,) = letters.consume(1, 60)
+    assert (letter.value(), letter.key(), letter.headers()) == (b"poison", b"c", [("why", b"x")])
+    letters.close()
+
+
+def test_what_was_traced_on_its_way_in_is_projected_under_the_same_trace(new_place):
+    with closing(KafkaLog(*new_place)) as log:
+        with log.together() as unit:
+            write(log, b"a")
+            unit.take(Taken({"transactions-0": 1}, traces=[TRACE_HEADER]))
+        log.flush()
+    spans = InMemorySpanExporter()
+    tracer = ExportingTracer(spans)
+    with closing(KafkaLogReader(*new_place)) as reader:
+        until = time.monotonic() + 30
+        while not reader.read(1, 10):
+            assert time.monotonic() < until
+        for _ in range(2):
+            note_traces(reader, tracer, time.monotonic_ns())
+    tracer.close()
+    (span,) = spans.get_finished_spans()
+    assert (span.name, f"{span.context.trace_id:032x}") == ("project", TRACE_HEADER.split("-")[1])
+
+
+def test_one_stands_by_until_it_takes_over_and_the_other_stands_by_then(new_place):
+    with closing(StandbyLog(*new_place)) as first, closing(StandbyLog(*new_place)) as second:
+        first.url, second.url = "http://first", "http://second"
+        assert first.log_id == second.log_id  # whoever came first has founded it
+        with pytest.raises(NotTheOwner, match="this process stands by"):
+            write(first, b"a")
+        first.take_over()
+        write(first, b"a")
+        first.flush()
+        wait_until(lambda: second.look() or second.durable == first.durable)
+        with pytest.raises(NotTheOwner, match="http://first owns the log"):
+            write(second, b"b")
+        second.take_over()
+        write(second, b"b")
+        second.flush()
+        write(first, b"lost")
+        with pytest.raises(NotTheOwner, match="another process has become the writer"):
+            first.flush()
+        first.recover()
+        wait_until(lambda: first.look() or first.durable == second.durable)
+        assert "http://second owns the log" in str(first.fault)
+        first.take_over()
+        write(first, b"c")
+        first.flush()
+        second.step_down()
+        second.recover()
+        wait_until(lambda: second.look() or second.durable == first.durable)
+        assert bodies(second) == bodies(first) == [b"a", b"b", b"c"]
+
+
+def wait_until(what):
+    until = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def test_a_log_is_found_from_its_middle_without_reading_all_of_it(new_place):

@@ -3,30 +3,40 @@
 import io
 import json
 import os
-import secrets
 import shutil
 import struct
-import subprocess
-import sys
+import threading
 import time
 import urllib.request
-from contextlib import closing
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import fastavro
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from sentinel.commands.server_process import ServerProcess, free_port
-from sentinel.model.bundle import read_manifest
-from sentinel.record.entries import context_rows, decision_rows, outcome_rows
-from sentinel.record.home_reader import open_log
-from sentinel.record.log import Follower, Kind
+from sentinel.commands.server_process import free_port
+from sentinel.record.entries import context_rows, outcome_rows
+from sentinel.record.log import Kind
+from tests.scenarios.kafka_streams import (
+    HOST,
+    Consuming,
+    assert_counted_once,
+    decided_in,
+    entries_in,
+    keyed,
+    new_topics,
+    payment,
+    read_all,
+    read_messages,
+    send,
+    sentinel,
+    until,
+)
 
-HOST, LONG_S = "127.0.0.1", 90
 KILLS = int(os.environ.get("SENTINEL_KILLS", "2"))
 AVRO = {
     "type": "record", "name": "Payment", "fields": [
@@ -37,12 +47,7 @@ AVRO = {
         {"name": "channel", "type": ["null", "string"]},
     ],
 }  # fmt: skip
-
-
-class Consuming(ServerProcess):
-    """`sentinel consume` instead of `sentinel serve`."""
-
-    command = "consume"
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.fixture(scope="module")
@@ -55,95 +60,24 @@ def topics(broker, tmp_path):
     """The environment of a server with topics of its own."""
     (tmp_path / "schemas").mkdir()
     (tmp_path / "schemas" / "7.avsc").write_text(json.dumps(AVRO))
-    found = {"SENTINEL_KAFKA": broker, "SENTINEL_KAFKA_PREFIX": f"t{secrets.token_hex(4)}-",
-             "SENTINEL_AVRO_SCHEMAS": str(tmp_path / "schemas")}  # fmt: skip
-    told = sentinel(found, "topics", "create", "--partitions", "2", "--json")
-    assert len(told["made"]) == 5
+    found = new_topics(broker, SENTINEL_AVRO_SCHEMAS=str(tmp_path / "schemas"))
+    assert len(sentinel(found, "topics", "create", "--json")["made"]) == 5
     return found
-
-
-def sentinel(environment, *command, code=0):
-    done = subprocess.run(
-        [sys.executable, "-m", "sentinel", *command], capture_output=True, text=True, env={**os.environ, **environment}
-    )
-    assert done.returncode == code, done.stderr[-3000:]
-    return json.loads(done.stdout) if done.stdout else done.stderr
 
 
 @pytest.fixture
 def start(topics, tmp_path):
     started = []
 
-    def starting(home):
+    def starting(home, **more):
         copy = shutil.copytree(home, tmp_path / "home")
-        started.append(Consuming(copy, HOST, free_port(HOST), environment=topics))
+        started.append(Consuming(copy, HOST, free_port(HOST), environment={**topics, **more}))
         started[0].start()
         return started[0]
 
     yield starting
     for server in started:
         server.stop()
-
-
-def send(topics, topic, messages):
-    """Pairs of key and value."""
-    producer = Producer({"bootstrap.servers": topics["SENTINEL_KAFKA"], "message.max.bytes": 8 << 20})
-    for key, value in messages:
-        value = json.dumps(value).encode() if isinstance(value, dict) else value
-        producer.produce(topics["SENTINEL_KAFKA_PREFIX"] + topic, value, key)
-    assert producer.flush(30) == 0
-
-
-def read_all(topics, topic):
-    """What an independent reader sees of a topic, committed only: keys and values, in the order of each partition."""
-    consumer = Consumer({"bootstrap.servers": topics["SENTINEL_KAFKA"], "group.id": secrets.token_hex(8),
-                         "isolation.level": "read_committed", "enable.partition.eof": True})  # fmt: skip
-    name = topics["SENTINEL_KAFKA_PREFIX"] + topic
-    left = set(consumer.list_topics(name, timeout=10).topics[name].partitions)
-    consumer.assign([TopicPartition(name, n, 0) for n in left])
-    found, end = [], time.monotonic() + LONG_S
-    while left:
-        message = consumer.poll(0.1)
-        if message is not None and message.error() is not None:
-            assert message.error().code() == KafkaError._PARTITION_EOF
-            left.discard(message.partition())
-        elif message is not None:
-            found.append((message.key(), message.value()))
-        assert time.monotonic() < end
-    consumer.close()
-    return found
-
-
-def entries_in(home):
-    with closing(open_log(home)) as log:
-        return [record for page in Follower(log, 0).rest() for record in page]
-
-
-def decided_in(home):
-    return [row for one in entries_in(home) if one.kind == Kind.DECIDED for row in decision_rows(one)]
-
-
-def assert_counted_once(home):
-    """Every decision has seen each transaction of its card before it, once: the n-th of a card counts n."""
-    place = read_manifest(home / "models" / "v1").plan.names.index("count_by_card_24h")
-    for row in decided_in(home):
-        assert row.features[place] == int(row.transaction_id[1:]) // 20 + 1
-
-
-def until(what):
-    end = time.monotonic() + LONG_S
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def payment(n, **changes):
-    usual = {"transaction_id": f"p{n}", "event_time": 1_738_400_000 + n, "amount": 10 + n % 90, "card": f"c{n % 20}"}
-    return usual | {"shop": f"s{n % 5}"} | changes
-
-
-def keyed(*payments):
-    return [(one["card"], one) for one in payments]
 
 
 def as_avro(number, one, schema=AVRO):
@@ -290,7 +224,7 @@ def test_nothing_is_lost_and_nothing_is_twice_over_kills(start, topics, shop_hom
     assert sorted(one["transaction_id"] for one in told) == sorted(names)
     of = {row.transaction_id: row for row in rows}
     assert all(one["fraud_probability"] == of[one["transaction_id"]].fraud_probability for one in told)
-    assert_counted_once(server.home)
+    assert_counted_once(server.home, rows)
     dead = {value for _, value in read_all(topics, "dead-letters")}
     assert dead == {b"poison %d" % n for n in range(KILLS + 1)}
     replayed = sentinel(topics, "replay", "--all", "--home", str(server.home), "--json")
@@ -298,30 +232,84 @@ def test_nothing_is_lost_and_nothing_is_twice_over_kills(start, topics, shop_hom
     assert replayed["decisions"] == sent
 
 
-def test_with_its_log_in_kafka_another_machine_goes_on_where_the_owner_was_killed(broker, shop_home, tmp_path):
-    found = {"SENTINEL_KAFKA": broker, "SENTINEL_KAFKA_PREFIX": f"t{secrets.token_hex(4)}-", "SENTINEL_LOG": "kafka"}
-    assert len(sentinel(found, "topics", "create", "--json")["made"]) == 4  # a log makes that of its records itself
-    homes = [shutil.copytree(shop_home, tmp_path / name) for name in ("one", "two")]
-    shutil.rmtree(homes[1] / "log")  # of another machine, which has the models only
-    servers = [Consuming(home, HOST, free_port(HOST), environment=found) for home in homes]
-    try:
-        servers[0].start()
-        send(found, "transactions", keyed(*(payment(n) for n in range(2_000))))
-        time.sleep(0.3)
-        servers[0].kill()
-        send(found, "transactions", keyed(*(payment(n) for n in range(2_000, 2_500))))
-        servers[1].start()
-        until(lambda: len([row.transaction_id for row in decided_in(homes[1])]) >= 2_500)
-    finally:
-        for server in servers:
-            server.stop()
-    names = [row.transaction_id for row in decided_in(homes[1])]
-    assert names == [f"p{n}" for n in range(2_500)]
-    assert_counted_once(homes[1])
+def test_what_waited_in_kafka_bears_the_time_at_which_it_came_in_and_its_trace_goes_on(start, topics, shop_home):
+    send(topics, "transactions", keyed(payment(0)), headers=[("traceparent", TRACE.encode())])
+    (sent,) = read_messages(topics, "transactions")
+    time.sleep(1.5)  # it waits for as long
+    server = start(shop_home)
+    until(lambda: len(decided_in(server.home)) == 1)
+    (row,) = decided_in(server.home)
+    until(lambda: len(read_messages(topics, "decisions")) == 1)
+    (told,) = read_messages(topics, "decisions")
+    assert dict(told.headers())["traceparent"].decode().split("-")[1] == TRACE.split("-")[1]
+    newest = max(one.received_us for one in entries_in(server.home) if one.position < row.position)
+    assert row.received_us == max(sent.timestamp()[1] * 1_000, newest)
+
+
+class Registry(BaseHTTPRequestHandler):
+    """A schema registry that is told what to answer with."""
+
+    status = 503
+
+    def do_GET(self):
+        self.send_response(self.status if self.path == "/schemas/ids/7" else 404)
+        self.end_headers()
+        if self.status == 200:
+            self.wfile.write(json.dumps({"schema": json.dumps(AVRO)}).encode())
+
+    def log_message(self, *_said):
+        """Say nothing."""
+
+
+@contextmanager
+def registry():
+    kind = type("Answering", (Registry,), {})
+    with ThreadingHTTPServer((HOST, 0), kind) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield kind, f"http://{HOST}:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_what_is_no_message_s_fault_stops_it_there_is_told_with_its_place_and_goes_on_when_it_is_mended(
+    start, topics, shop_home
+):
+    one = {"transaction_id": "a1", "event_time": 1_738_400_000_000, "amount": Decimal("12.50"), "card": "c1",
+           "shop": "s1", "channel": None}  # fmt: skip
+    with registry() as (answering, url):
+        server = start(shop_home, SENTINEL_AVRO_SCHEMAS=url)
+        send(topics, "transactions", [*keyed(payment(0)), ("c1", as_avro(7, one)), *keyed(payment(1))])
+        until(lambda: not server.is_ready())
+        place = f"{topics['SENTINEL_KAFKA_PREFIX']}transactions, partition 0, offset 1 cannot be taken"
+        until(lambda: place in server.health()["stream"]["status"])
+        assert server.ask("/health/ready")[1] == {"ready": False, "reason": "stream"}
+        assert "registry answered 503" in server.health()["reason"]
+        assert [row.transaction_id for row in decided_in(server.home)] == ["p0"]
+        with urllib.request.urlopen(f"http://{HOST}:{server.port}/metrics/prom", timeout=60) as reply:
+            figures = dict(line.rsplit(" ", 1) for line in reply.read().decode().splitlines() if line[0] != "#")
+        assert (figures["sentinel_stream_stuck"], figures["sentinel_stream_lag"]) == ("1.0", "2.0")
+        assert float(figures["sentinel_stream_lag_seconds"]) > 0
+        answering.status = 200
+        until(server.is_ready)
+        until(lambda: [row.transaction_id for row in decided_in(server.home)] == ["p0", "a1", "p1"])
+        until(lambda: (server.health()["stream"]["lag"], server.health()["stream"]["lag_s"]) == (0, 0.0))
+    assert server.health()["stream"]["status"] == "ok"
+    assert read_all(topics, "dead-letters") == []
+
+
+def test_several_partitions_are_refused_where_a_feature_follows_another_key(broker, shop_home, tmp_path):
+    found = new_topics(broker)
+    sentinel(found, "topics", "create", "--partitions", "3", "--json")
+    home = str(shutil.copytree(shop_home, tmp_path / "home"))
+    said = sentinel(found, "consume", "--home", home, "--port", str(free_port(HOST)), code=1)
+    assert "has 3 partitions, by card, and features follow shop, too" in " ".join(said.split())
 
 
 def test_topics_that_do_not_fit_are_refused_with_what_to_set(broker, shop_home, tmp_path):
-    found = {"SENTINEL_KAFKA": broker, "SENTINEL_KAFKA_PREFIX": f"t{secrets.token_hex(4)}-"}
+    found = new_topics(broker)
     home = str(shutil.copytree(shop_home, tmp_path / "home"))
     assert "there is no topic" in sentinel(found, "consume", "--home", home, "--port", str(free_port(HOST)), code=1)
     wrong = {

@@ -94,6 +94,14 @@ class IdIndex:
         if active.table.count >= self._generation:
             self._begin(end)
 
+    def follow(self) -> None:
+        """Add what is durable by now and was written by another process; from the thread of `add`."""
+        follower = Follower(self._log, self.position)
+        for page in follower.rest():
+            for record in page:
+                self.add(index_keys(record), record.position)
+        self.add(_NONE, follower.position)
+
     def void_from(self, position: int) -> None:
         """Entries from this position on, none of them durable, are not in the log any more."""
         if position < self.position:

@@ -78,6 +78,10 @@ class Journal:
         """Find no entries before this position any more; from the writer's thread."""
         self._ids.forget_before(position)
 
+    def follow(self) -> None:
+        """Find what another process has written since, too. Raises StorageProblem."""
+        self._ids.follow()
+
     def append_decided(self, decided: Decided, hashes: NDArray[np.uint64], now_us: int) -> int:
         """Append decisions; the position of the first. Raises StorageProblem, as all appending does."""
         self._keep_subjects()

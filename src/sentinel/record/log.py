@@ -1,9 +1,10 @@
 """The log: the one durable path. Everything that changes what Sentinel knows is an entry of it, in one order."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import IntEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from sentinel.errors import StorageProblem
 
@@ -52,6 +53,27 @@ class LogSizes(NamedTuple):
     bytes: int
     segments: int
     oldest_us: int
+
+
+class Enclosed(NamedTuple):
+    """A message of another topic that is committed together with records, or not at all."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Taken(NamedTuple):
+    """What some input is done with: how far each was read by now, and messages to commit with what came of it.
+
+    `inputs` has, by `topic-partition`, the offset after the newest message. `traces` are the `traceparent` of those
+    whose traces are recorded.
+    """
+
+    inputs: Mapping[str, int]
+    enclosed: Sequence[Enclosed] = ()
+    traces: Sequence[str] = ()
 
 
 class LogReader(Protocol):
@@ -141,6 +163,33 @@ class Log(LogReader, Protocol):
         When it returns, what was written and not durable is gone for good. Raises StorageProblem while that is not
         possible: whether it is stored is not known then.
         """
+
+
+class Unit(Protocol):
+    """Records that are durable together, or not at all."""
+
+    def take(self, taken: Taken) -> None:
+        """Say what was read of the inputs; it becomes durable with these records."""
+
+
+class ReadingLog(Protocol):
+    """A log that notes how far inputs were read, together with what came of it."""
+
+    def together(self) -> AbstractContextManager[Unit]:
+        """What is written in it, from the thread of `write`, is durable together; standing names wait for nothing."""
+
+    @property
+    def end(self) -> int:
+        """The position behind the newest entry that was written, durable or not."""
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """A reader of a log whose records say of which traces they are."""
+
+    @property
+    def traces(self) -> deque[tuple[int, str]]:
+        """Of the records that were read last: the position of each, and a `traceparent`. Who takes one removes it."""
 
 
 class Past:

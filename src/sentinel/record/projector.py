@@ -19,18 +19,22 @@ from sentinel.model.registry import Registry
 from sentinel.record.disk import check_room
 from sentinel.record.entries import schema_id
 from sentinel.record.home_reader import open_log
-from sentinel.record.log import Follower, Kind, LogReader
+from sentinel.record.log import Follower, Kind, LogReader, Traced
 from sentinel.record.private import keep_private
 from sentinel.record.problem import tell_problem
 from sentinel.record.views import View, ViewMoved
 from sentinel.record.views.place import ViewPlace
 from sentinel.record.views.rows import KeyReader, rows_of
+from sentinel.telemetry.tracing import Tracer, open_tracer, parse_traceparent
 
 STEP = 4_096
 """About how many entries are stored in one transaction."""
 
 DATABASE = "SENTINEL_DATABASE_URL"
 """The variable with the address of the database, which has a password: arguments are seen by everyone at a machine."""
+
+TRACING = "SENTINEL_OTLP_ENDPOINT"
+"""The variable with the address that spans are sent to."""
 
 _PAUSE_S, _RETRY_S = 0.5, 2.0
 _REBUILD = "if that log was replaced, `sentinel views rebuild` makes the view anew"
@@ -119,7 +123,7 @@ def schemas_of(home: Path) -> dict[str, Schema]:
     return {schema_id(schema): schema for schema in found}
 
 
-def follow(home: Path, place: ViewPlace, wanted: Callable[[], bool]) -> None:
+def follow(home: Path, place: ViewPlace, wanted: Callable[[], bool], tracer: Tracer | None = None) -> None:
     """Keep the view of a home folder up to date while it is wanted, whatever happens to the view or the log.
 
     After a StorageProblem everything is opened anew, again and again; `problem_of` tells of it meanwhile.
@@ -130,12 +134,23 @@ def follow(home: Path, place: ViewPlace, wanted: Callable[[], bool]) -> None:
                 projector = Projector(view, log, lambda: schemas_of(home))
                 while wanted():
                     check_room(home)
+                    begun_ns = time.monotonic_ns()
                     more = projector.step()
+                    if tracer is not None and isinstance(log, Traced):
+                        note_traces(log, tracer, begun_ns)
                     tell_problem(home, "projector", None)
                     time.sleep(0 if more else _PAUSE_S)
         except StorageProblem as problem:
             tell_problem(home, "projector", str(problem))
             time.sleep(_RETRY_S)
+
+
+def note_traces(log: Traced, tracer: Tracer, begun_ns: int) -> None:
+    """Record when what was traced came into the view."""
+    ended_ns = time.monotonic_ns()
+    while log.traces:
+        position, header = log.traces.popleft()
+        tracer.span("project", parse_traceparent(header), begun_ns, ended_ns, {"position": position})
 
 
 def _step_back() -> None:
@@ -153,7 +168,11 @@ def main() -> int:
     logging.basicConfig(level="WARNING", format="%(levelname)s %(message)s")
     _step_back()
     place = ViewPlace(given.home, os.environ.get(DATABASE))
-    follow(given.home, place, die_with_parent(given.parent))
+    tracer = open_tracer(os.environ.get(TRACING) or None)
+    try:
+        follow(given.home, place, die_with_parent(given.parent), tracer)
+    finally:
+        tracer.close()
     return 0
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence, Set
 from operator import attrgetter
 
+from sentinel.errors import NotReady
 from sentinel.events.context import Context
 from sentinel.events.reference_tables.lookup import Lookup
 from sentinel.model.bundle import Bundle
@@ -14,7 +15,7 @@ from sentinel.record.entries import OutcomeRow, Revocation, TableRows, schema_id
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history, origin_of
 from sentinel.record.journal import Journal
 from sentinel.record.listed import Listing, rows_of
-from sentinel.record.log import Record
+from sentinel.record.log import Kind, Record
 from sentinel.record.reasons import Reasons
 from sentinel.record.revoking import TakenBack, taken_back
 from sentinel.record.set_aside import Note, warn
@@ -73,8 +74,23 @@ class Engine:
         self._first = self.prepare(lineup)
         self.tables = TableState.of(journal.log, snapshots)
 
+    def follow(self) -> None:
+        """Take what another process has written since; before `begin`. From any thread.
+
+        Raises NotReady when what is in force has changed: another engine has to be opened then.
+        """
+        log = self.journal.log
+        for state in self._first.values():
+            end = log.durable
+            while state.position < end and (records := state.take_next(log)):
+                if any(one.kind == Kind.APPLIED for one in records):
+                    raise NotReady("what is in force has changed meanwhile; it is loaded")
+        self.tables.follow(log)
+        self.journal.follow()
+
     def begin(self, now_us: int) -> None:
         """Make ready to decide. Raises StorageProblem when the log cannot be written."""
+        self._spent = self.journal.spent
         self.switch(self.lineup, self._first, now_us)
         self._first = {}
         self.journal.append_heartbeat(self.clock(now_us))

@@ -6,15 +6,23 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from sentinel.errors import BundleProblem, InvalidDefinition, NotReady, SentinelError, StorageProblem
+from sentinel.errors import BundleProblem, InvalidDefinition, NotReady, NotTheOwner, SentinelError, StorageProblem
 from sentinel.record.log import Log
 from sentinel.serve.engine import Engine
+from sentinel.serve.ownership import Ownership
 
 _RETRY_S = 1.0
+_LOOK_S = 0.05  # at the log of another owner
 _logger = logging.getLogger(__name__)
 
-LOADING, STOPPING = "loading", "stopping"
-_CODES = ((NotReady, LOADING), (StorageProblem, "log"), (BundleProblem, "model"), (InvalidDefinition, "settings"))
+LOADING, STOPPING, STANDBY = "loading", "stopping", "standby"
+_CODES = (
+    (NotReady, LOADING),
+    (NotTheOwner, STANDBY),
+    (StorageProblem, "log"),
+    (BundleProblem, "model"),
+    (InvalidDefinition, "settings"),
+)
 
 Settled = Callable[[str], None]
 """Called with a sentence that says what has become of what could not be recorded."""
@@ -23,10 +31,14 @@ Settled = Callable[[str], None]
 class Opener:
     """Opens engines with `open_engine`, one after the other, and hands each to `install`.
 
-    After a fault it makes the log void what is not durable, then reports whether it was stored.
+    After a fault it makes the log void what is not durable, then reports whether it was stored. Where the log may be
+    another's (`ownership`), an engine that is open follows it, and is handed over once the log is owned.
     """
 
-    def __init__(self, log: Log, open_engine: Callable[[], Engine], install: Callable[[Engine], None]) -> None:
+    def __init__(
+        self, log: Log, open_engine: Callable[[], Engine], install: Callable[[Engine], None],
+        ownership: Ownership | None = None,
+    ) -> None:  # fmt: skip
         self.reason = "still loading"
         """Why there is no engine, or why there was none."""
 
@@ -37,6 +49,7 @@ class Opener:
         self._log = log
         self._open_engine = open_engine
         self._install = install
+        self._ownership = ownership
         self._stopping = threading.Event()
         self._wanted = threading.Event()
         self._wanted.set()
@@ -65,7 +78,8 @@ class Opener:
     def replace(self, engine: Engine | None, error: Exception, settled: Settled) -> None:
         """Open another engine instead of one that can no longer be used, if there was one."""
         self.reason, self.code = _words_of(error), code_of(error)
-        self._faults.append((engine, settled, isinstance(error, StorageProblem)))
+        is_of_the_log = isinstance(error, StorageProblem) and not isinstance(error, NotTheOwner)
+        self._faults.append((engine, settled, is_of_the_log))
         self._wanted.set()
         if self._stopping.is_set():
             self._give_up()
@@ -120,6 +134,8 @@ class Opener:
         engine = None
         try:
             engine = self._open_engine()
+            if self._ownership is not None:
+                self._stand_by(engine, self._ownership)
             self._install(engine)
         except Exception as error:
             self._say(error)
@@ -128,6 +144,25 @@ class Opener:
             return False
         self.was_open = True
         return True
+
+    def _stand_by(self, engine: Engine, ownership: Ownership) -> None:
+        """Have an engine follow the log until this process owns it."""
+        while not self._owns(ownership):
+            engine.follow()
+            if self._stopping.wait(_LOOK_S):
+                raise NotReady("shutting down")
+        engine.follow()
+
+    def _owns(self, ownership: Ownership) -> bool:
+        """Whether this process owns the log by now; `reason` says why not. While that is not known, states are kept."""
+        try:
+            owns = ownership.take()
+        except StorageProblem as away:
+            self._say(away)
+            return False
+        if not owns and self._log.fault is not None:
+            self._say(self._log.fault)
+        return owns
 
     def _say(self, error: Exception) -> None:
         reason = _words_of(error)

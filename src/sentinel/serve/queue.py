@@ -6,11 +6,12 @@ decided late: nobody is judged without the model by asking for haste.
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from sentinel.record.log import Taken
 from sentinel.serve.batch import Answers, Arrivals, Event
 from sentinel.serve.shares import Shares
 
@@ -41,7 +42,9 @@ class Request(msgspec.Struct, gc=False):
     """What came in together, is taken together, and answered together: transactions, outcomes, or context events.
 
     It came in at `received_ns` and can wait for a model until `due_ns`, both of the monotonic clock. `behind` counts
-    the transactions of its caller that waited when it was put into the queue.
+    the transactions of its caller that waited when it was put into the queue. What was read from Kafka has the moment
+    at which the newest of it was appended there, in microseconds since 1970; where the log notes how far inputs were
+    read, `taken` says that, given the answers.
     """
 
     events: Sequence[Event]
@@ -50,6 +53,8 @@ class Request(msgspec.Struct, gc=False):
     reply: Callable[[Answers], None]
     caller: str = ""
     behind: int = 0
+    appended_us: int = 0
+    taken: Callable[[Answers], Taken] | None = None
 
 
 class Next(NamedTuple):
@@ -264,6 +269,20 @@ def _first_of(requests: list[Request], most: int) -> tuple[list[Request], list[R
 def rows_of(requests: Sequence[Request]) -> int:
     """How many transactions, outcomes or context events these are together."""
     return sum(len(one.events) for one in requests)
+
+
+def appended_us(requests: Sequence[Request]) -> int:
+    """When the newest of them was appended in Kafka; 0 where one of them came another way, which has come now."""
+    return max((one.appended_us for one in requests), default=0) if all(one.appended_us for one in requests) else 0
+
+
+def answers_of(requests: Sequence[Request], answers: Answers) -> Iterator[tuple[Request, Answers]]:
+    """Each of them with its own answers, of the answers to all of them together."""
+    begin = 0
+    for one in requests:
+        end = begin + len(one.events)
+        yield one, answers[begin:end]
+        begin = end
 
 
 def arrivals_of(requests: Sequence[Request]) -> Arrivals:

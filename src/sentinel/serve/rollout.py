@@ -101,11 +101,17 @@ class Rollout:
         return self.problem or f"revision {revision} is not loaded after {patience_s:.0f} s"
 
     def first_lineup(self) -> Lineup:
-        """The lineup to open the engine with, once it is loaded. Raises NotReady with the reason why it is not."""
+        """The lineup to open the engine with, once it is loaded. Raises NotReady with the reason why it is not.
+
+        It is that in force, unless that could not be loaded: then what was goes on.
+        """
         until = time.monotonic() + _PATIENCE_S
         while self.lineup is None:
             if self.problem not in (None, _LOADING) or self._stopping.is_set() or time.monotonic() > until:
                 raise NotReady(self.problem or _LOADING)
+            time.sleep(0.005)
+        in_force = self.read().revision
+        while self._reached < in_force and not self._stopping.is_set() and time.monotonic() < until:
             time.sleep(0.005)
         return self.lineup
 

@@ -9,20 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
-from sentinel.errors import NotReady, SentinelError, StorageProblem
+from sentinel.errors import NotReady, NotTheOwner, SentinelError, StorageProblem
 from sentinel.policy.deployment import Deployment
 from sentinel.record import audit
 from sentinel.record.applied import Change, apply
 from sentinel.record.audit import By, append_change
 from sentinel.record.entries import OutcomeRow, Revocation, TableRows
 from sentinel.record.listed import Listing
-from sentinel.record.log import Log, Record
+from sentinel.record.log import Log, Record, Taken
 from sentinel.record.reasons import Reasons
 from sentinel.record.revoking import TakenBack
 from sentinel.serve.batch import Answered, Arrivals
 from sentinel.serve.engine import Engine
-from sentinel.serve.opener import Opener
-from sentinel.serve.queue import Queue, Request, arrivals_of, rows_of
+from sentinel.serve.opener import STANDBY, Opener
+from sentinel.serve.ownership import Ownership
+from sentinel.serve.queue import Queue, Request, answers_of, appended_us, arrivals_of, rows_of
 
 _INSIDE = "Something went wrong inside; nothing was stored"
 _log = logging.getLogger(__name__)
@@ -35,17 +36,21 @@ class RunningEngine:
     """Has the engine take steps, and sends their answers once they are durable. Use it in the event loop's thread.
 
     An engine that could not record a batch is thrown away, and the opener opens another one; until then nothing is
-    decided, and `reason` says why.
+    decided, and `reason` says why. With `ownership` the log may be another process's: then nothing is decided, either.
     """
 
-    def __init__(self, log: Log, open_engine: Callable[[], Engine], most_waiting: int, usual_ns: int = 0) -> None:
+    def __init__(
+        self, log: Log, open_engine: Callable[[], Engine], most_waiting: int, usual_ns: int = 0,
+        ownership: Ownership | None = None,
+    ) -> None:  # fmt: skip
         self.log = log
         self.engine: Engine | None = None
         self.queue = Queue(most_waiting, usual_ns)
         self.longest_turn_ns = 0
         """Processor time of the longest step in the event loop so far: a batch, a switch, a change."""
 
-        self._opener = Opener(log, open_engine, self._install)
+        self._ownership = ownership
+        self._opener = Opener(log, open_engine, self._install, ownership)
         self._undelivered: deque[tuple[Answered, Sequence[Request]]] = deque()
 
     @property
@@ -97,7 +102,7 @@ class RunningEngine:
 
         def errand(engine: Engine) -> bool:
             with self._turn():
-                return engine.explain(reasons, time.time_ns() // 1000)
+                return engine.explain(reasons, self.log.clock(0))  # what it is about has a time
 
         return self.between_batches(errand)
 
@@ -140,7 +145,8 @@ class RunningEngine:
             try:
                 return write(self.log.clock(time.time_ns() // 1000))
             except StorageProblem as error:
-                self._fail(error, [])
+                if self.engine is not None or not isinstance(error, NotTheOwner):
+                    self._fail(error, [])
                 raise
 
     def ready_engine(self) -> Engine:
@@ -150,6 +156,8 @@ class RunningEngine:
         return self.engine
 
     def _not_ready(self, more: str = "") -> NotReady:
+        if self.code == STANDBY:
+            return NotReady(f"{self.reason}{more}")
         return NotReady(f"No model can answer: {self.reason}{more}")
 
     def _in_loop(self, call: Callable[[], T]) -> "Future[T]":
@@ -173,7 +181,11 @@ class RunningEngine:
             self._opener.has_faults
         ):  # since it was opened: the log is recovered once more, which voids what is not durable
             raise StorageProblem(self.reason)
-        engine.begin(time.time_ns() // 1000)
+        now_us = time.time_ns() // 1000
+        if self._ownership is not None:
+            self._ownership.begun()
+            now_us = self.log.clock(0) or now_us  # what waits in Kafka came in before now
+        engine.begin(now_us)
         self.engine = engine
 
     def _notify(self) -> None:
@@ -183,7 +195,7 @@ class RunningEngine:
         """Send the answers that are durable by now, or give up those that cannot be any more."""
         self._reply_durable()
         fault = self.log.fault
-        if fault is not None and self.engine is not None and self._undelivered:
+        if fault is not None and self.engine is not None and (self._undelivered or isinstance(fault, NotTheOwner)):
             self._fail(fault, [])
 
     def _handle(self, requests: Sequence[Request], step: Step) -> None:
@@ -192,7 +204,7 @@ class RunningEngine:
             refuse(requests, self._not_ready())
             return
         try:
-            answered = step(arrivals_of(requests), time.time_ns() // 1000)
+            answered = self._taken(requests, step)
         except Exception as error:
             if self.engine.is_ahead:
                 self._fail(error, requests)
@@ -205,6 +217,28 @@ class RunningEngine:
             _reply(answered, requests)
         else:
             self._undelivered.append((answered, requests))
+
+    def _taken(self, requests: Sequence[Request], step: Step) -> Answered:
+        """Take a step, and note with it how far inputs were read that requests came from."""
+        now_us = appended_us(requests) or time.time_ns() // 1000
+        if self._ownership is None or all(one.taken is None for one in requests):
+            return step(arrivals_of(requests), now_us)
+        with self._ownership.log.together() as unit:
+            answered = step(arrivals_of(requests), now_us)
+            for one, answers in answers_of(requests, answered.answers):
+                if one.taken is not None:
+                    unit.take(one.taken(answers))
+        return answered._replace(durable_from=max(answered.durable_from, self._ownership.log.end))
+
+    def note_read(self, taken: Taken) -> None:
+        """Note how far inputs were read of which nothing could be used; from the loop's thread.
+
+        Raises NotReady, StorageProblem.
+        """
+        self.ready_engine()
+        if self._ownership is not None:
+            with self._ownership.log.together() as unit:
+                unit.take(taken)
 
     def _reply_durable(self) -> None:
         durable = self.log.durable
@@ -259,9 +293,6 @@ def refuse(requests: Sequence[Request], error: SentinelError) -> None:
 
 
 def _reply(answered: Answered, requests: Sequence[Request]) -> None:
-    begin = 0
     answers = answered.answers if answered.late is None else answered.late.joined(answered.answers)
-    for one in requests:
-        end = begin + len(one.events)
-        one.reply(answers[begin:end])
-        begin = end
+    for one, its in answers_of(requests, answers):
+        one.reply(its)

@@ -14,6 +14,7 @@ from sentinel.serve.archiver_process import ArchiverProcess
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.observers import Observers
 from sentinel.serve.online_process import OnlineProcess
+from sentinel.serve.opener import STANDBY
 from sentinel.serve.projector_process import ProjectorProcess
 from sentinel.serve.reasons_process import ReasonsProcess
 from sentinel.serve.retrainer import Retrainer
@@ -238,6 +239,8 @@ class Watch:
                 self.reasons.start()
             states = list(engine.states.values())
             self.snapshots = await asyncio.to_thread(self._snapshotter.status, states)
+        elif self.worker is not None and self.worker.code == STANDBY and self._snapshotter is not None:
+            self._snapshotter.start()  # its own snapshots have to be new when it starts again
         if engine is not None and self.online is not None:
             self.online.start()
             detector = engine.lineup.champion.bundle.manifest.detector

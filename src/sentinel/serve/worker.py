@@ -15,6 +15,7 @@ from sentinel.record.entries import context_keys, outcome_keys
 from sentinel.record.log import Log
 from sentinel.serve.engine import Engine
 from sentinel.serve.far_entries import FarEntries
+from sentinel.serve.ownership import Ownership
 from sentinel.serve.queue import LONG_TURN_NS, Request, rows_of
 from sentinel.serve.running_engine import RunningEngine, refuse
 
@@ -36,8 +37,11 @@ class Worker(RunningEngine):
     What is read in a turn of the loop is decided at its end.
     """
 
-    def __init__(self, log: Log, open_engine: Callable[[], Engine], most_waiting: int, usual_ns: int = 0) -> None:
-        super().__init__(log, open_engine, most_waiting, usual_ns)
+    def __init__(
+        self, log: Log, open_engine: Callable[[], Engine], most_waiting: int, usual_ns: int = 0,
+        ownership: Ownership | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(log, open_engine, most_waiting, usual_ns, ownership)
         self.is_behind = False
         """What is read now may have lain unread for a while."""
 

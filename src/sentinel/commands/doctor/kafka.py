@@ -16,9 +16,9 @@ try:
     from sentinel.record.kafka.connection import client_settings
     from sentinel.record.kafka.topics import faults_of, retention_us
     from sentinel.transport.kafka.exercising import Denied, exercise
-    from sentinel.transport.kafka.lag import lag_of, letters_in
     from sentinel.transport.kafka.streams import connection_of
     from sentinel.transport.kafka.topics import ALL, DECISIONS, INPUTS, look
+    from sentinel.transport.kafka.unread import lag_of, letters_in
 except ModuleNotFoundError as error:
     raise InvalidDefinition(f"{error.name} is not installed: pip install 'sentinel-fraud[kafka]'") from error
 

@@ -8,24 +8,29 @@ from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from sentinel.errors import StorageProblem
+from sentinel.errors import NotTheOwner, StorageProblem
 from sentinel.record.kafka.connection import PATIENCE_S
 from sentinel.record.kafka.message import Found, headers_of
 from sentinel.record.kafka.place import Place
 from sentinel.record.kafka.topics import LARGEST
+from sentinel.record.log import Enclosed
 
-_AT_ONCE = 64  # records of a transaction, at most
+_AT_ONCE = 64  # records of a transaction, or some more
 _FENCED = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
 
 
 class Waiting(NamedTuple):
-    """A record that is handed over; `value` is what is written of it. Its offset is not known yet."""
+    """A record that is handed over; `value` is what is written of it. Its offset is not known yet.
+
+    `enclosed` are messages of other topics that are committed with it.
+    """
 
     found: Found
     value: bytes
+    enclosed: Sequence[Enclosed] = ()
 
 
-class Fenced(StorageProblem):
+class Fenced(NotTheOwner):
     """Another process has become the writer of this log."""
 
 
@@ -39,11 +44,11 @@ class Committer:
 
     def __init__(
         self, place: Place, settings: Mapping[str, object], committed: Callable[[Sequence[Found]], None],
-        failed: Callable[[StorageProblem], None], first: Sequence[tuple[bytes, bytes]],
+        failed: Callable[[StorageProblem], None], first: Callable[[], Sequence[tuple[bytes, bytes]]],
     ) -> None:  # fmt: skip
-        """`first` has keys and values that are committed to the standing topic before anything else."""
+        """`first` is asked once every other writer is fenced: keys and values to commit to the standing topic first."""
         self._place, self._committed, self._failed = place, committed, failed
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[Sequence[Waiting]] = deque()
         self._changed = threading.Condition()
         self._stopping = self._is_busy = False
         self._producer = Producer(
@@ -56,8 +61,9 @@ class Committer:
         )  # fmt: skip
         try:
             self._producer.init_transactions(PATIENCE_S * 3)  # a broker that has just started takes its time
+            told = first()
             self._producer.begin_transaction()
-            for key, value in first:
+            for key, value in told:
                 self._producer.produce(place.standing, value, key, partition=place.partition)
             self._producer.commit_transaction(PATIENCE_S)
         except KafkaException as fault:
@@ -65,8 +71,8 @@ class Committer:
         self._thread = threading.Thread(target=self._run, name="log committer", daemon=True)
         self._thread.start()
 
-    def put(self, waiting: Waiting) -> None:
-        """Hand over a record."""
+    def put(self, waiting: Sequence[Waiting]) -> None:
+        """Hand over records that are committed together."""
         with self._changed:
             self._waiting.append(waiting)
             self._changed.notify_all()
@@ -92,8 +98,11 @@ class Committer:
             try:
                 offsets = self._commit(taken)
             except KafkaException as fault:
-                self._failed(_problem(self._place, fault))
+                if not self._stopping:
+                    self._failed(_problem(self._place, fault))
                 break
+            if self._stopping:
+                break  # who stops it in the middle reads what there is
             self._committed([one.found._replace(offset=offset) for one, offset in zip(taken, offsets, strict=True)])
         with self._changed:
             self._waiting.clear()
@@ -109,25 +118,30 @@ class Committer:
             if self._stopping:
                 return None
             self._is_busy = True
-            return [self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))]
+            taken: list[Waiting] = []
+            while self._waiting and len(taken) < _AT_ONCE:
+                taken += self._waiting.popleft()
+            return taken
 
     def _commit(self, taken: Sequence[Waiting]) -> list[int]:
         """The offsets at which these records are committed."""
-        place, offsets = self._place, []
+        place, offsets = self._place, list[int]()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is None:
                 offsets.append(message.offset())
 
         self._producer.begin_transaction()
-        for (_, _, standing, log_id, inputs, _), value in taken:
-            headers = headers_of(log_id, inputs or None)
+        for found, value, enclosed in taken:
+            for one in enclosed:
+                self._produce(one)
+            headers = headers_of(found)
             self._producer.produce(
                 place.decisions, value, partition=place.partition, headers=headers, on_delivery=delivered
             )
-            if standing:
+            if found.standing:
                 self._producer.produce(
-                    place.standing, value, standing.encode(), partition=place.partition, headers=headers
+                    place.standing, value, found.standing.encode(), partition=place.partition, headers=headers
                 )
         give_up = time.monotonic() + PATIENCE_S
         while True:
@@ -138,6 +152,19 @@ class Committer:
                     raise
             else:
                 return offsets
+
+    def _produce(self, one: Enclosed) -> None:
+        """Hand over a message that may be large, when there is room for it."""
+        give_up = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self._producer.produce(one.topic, one.value, one.key, headers=[*one.headers])
+            except BufferError:
+                if time.monotonic() > give_up:
+                    raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from None
+                self._producer.poll(0.05)
+            else:
+                return
 
 
 def _problem(place: Place, fault: KafkaException) -> StorageProblem:

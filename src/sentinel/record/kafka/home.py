@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from sentinel.durable import sync_folder
 from sentinel.errors import StorageProblem
@@ -13,6 +14,10 @@ from sentinel.record.home_log import check_is_whole, is_gone, note_end
 from sentinel.record.kafka.connection import client_settings
 from sentinel.record.kafka.kafka_log import KafkaLog
 from sentinel.record.kafka.place import Place, note_place, place_in
+from sentinel.record.kafka.reader import KafkaLogReader
+from sentinel.record.kafka.standby_log import StandbyLog
+from sentinel.record.kafka.standing import StandingTopic
+from sentinel.record.kafka.topics import prepare
 from sentinel.record.lock import WriterLock
 
 _MOVED = "log.moved"
@@ -54,6 +59,7 @@ class HomeKafkaLog(KafkaLog):
 
     def publish_url(self, url: str, tenant: str = "") -> None:
         """Publish the URL at which this writer takes changes, and the tenant whose log it is."""
+        self.url = url
         self.lock.publish_url(url, tenant)
 
     def close(self) -> None:
@@ -61,6 +67,10 @@ class HomeKafkaLog(KafkaLog):
         super().close()
         note_end(self._home, self)
         self.lock.release()
+
+
+class HomeStandbyLog(HomeKafkaLog, StandbyLog):
+    """The same for a process that stands by until it is told to take over."""
 
 
 def _open_moved(folder: Path, place: Place, settings: Mapping[str, object], keep_us: int | None, now_us: int) -> None:
@@ -71,15 +81,34 @@ def _open_moved(folder: Path, place: Place, settings: Mapping[str, object], keep
                 f"the oldest entries of the log in {folder} have left it, so it cannot move to Kafka; begin a fresh "
                 "--home there, and train on this one's `sentinel log export`"
             )
+        prepare(place, keep_us, settings)
+        there = _end_of(place, settings)
+        if there is not None and there.log_id != files.log_id:
+            raise StorageProblem(
+                f"{place.spoken} holds the log {there.log_id}, and {folder} holds the log {files.log_id}; set "
+                "another SENTINEL_KAFKA_PREFIX, or serve a fresh --home"
+            )
+        if there is not None and there.position >= files.durable:
+            return  # it is there; whoever writes it goes on
         with closing(KafkaLog(place, settings, keep_us, files.log_id)) as log:
-            if log.log_id != files.log_id:
-                raise StorageProblem(
-                    f"{place.spoken} holds the log {log.log_id}, and {folder} holds the log {files.log_id}; set "
-                    "another SENTINEL_KAFKA_PREFIX, or serve a fresh --home"
-                )
             for stored in files.stored(log.durable):
                 log.take(stored)
             log.flush()
+
+
+class _End(NamedTuple):
+    log_id: str
+    position: int
+
+
+def _end_of(place: Place, settings: Mapping[str, object]) -> _End | None:
+    """The log that is there, and how far it is; None where there is none."""
+    with closing(StandingTopic(place, settings)) as topic:
+        log_id = topic.log_id
+    if log_id is None:
+        return None
+    with closing(KafkaLogReader(place, settings, log_id)) as reader:
+        return _End(log_id, reader.durable)
 
 
 def _put_aside(folder: Path) -> None:

@@ -1,27 +1,40 @@
 """The log in Kafka with its one writer: what is written is durable once the transaction that holds it is committed."""
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from secrets import token_hex
 from threading import Condition, Lock
 from typing import Any
 
 import msgspec
 
-from sentinel.errors import LogDamaged, StorageProblem
+from sentinel.errors import LogDamaged, NotTheOwner, StorageProblem
 from sentinel.record.kafka.committer import Committer, Fenced, Waiting
 from sentinel.record.kafka.message import Found, Inputs
 from sentinel.record.kafka.place import Place
 from sentinel.record.kafka.reader import KafkaLogReader
 from sentinel.record.kafka.standing import WRITER, StandingTopic, Writer
 from sentinel.record.kafka.topics import LARGEST, prepare
-from sentinel.record.log import Record
+from sentinel.record.log import Kind, Record, Taken
 from sentinel.record.segment import NO_CHAIN, Stored, chain_of, encode, seed_of
 
 _RECENT_BYTES = 32 << 20
 _LAST_S = 5.0
 _UNWRITTEN = -1
+
+
+class Unit:
+    """Records that are committed in one transaction, and what is to be committed with them."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Waiting] = []
+        self.taken: Taken | None = None
+
+    def take(self, taken: Taken) -> None:
+        """Say what was read of the inputs by now."""
+        before = self.taken or Taken({})
+        self.taken = Taken(taken.inputs, (*before.enclosed, *taken.enclosed), (*before.traces, *taken.traces))
 
 
 class KafkaLog(KafkaLogReader):
@@ -31,6 +44,11 @@ class KafkaLog(KafkaLogReader):
     A record with a standing name is committed when `write` returns. Raises StorageProblem when the topics are not such
     that a log is safe in them.
     """
+
+    url = ""
+    """Where the writer answers, for those that stand by."""
+
+    _committing: Committer | None = None
 
     def __init__(
         self, place: Place, settings: Mapping[str, object], keep_us: int | None = None, log_id: str | None = None,
@@ -46,21 +64,27 @@ class KafkaLog(KafkaLogReader):
         self._recent_bytes = 0
         self._fault: StorageProblem | None = None
         self._standing: dict[str, Record] = {}
+        self._unit: Unit | None = None
         self.place = place
         prepare(place, keep_us, settings, copies)
-        topic = StandingTopic(place, settings)
+        log_id = self._start(log_id)
         try:
-            self._writer = Writer(topic.log_id or log_id or token_hex(8), token_hex(8))
-        finally:
-            topic.close()
-        self._seed = seed_of(self._writer.log_id)
-        self._committing = self._begin()
-        try:
-            super().__init__(place, settings, self._writer.log_id)
-            self._absorb()
+            super().__init__(place, settings, log_id)
+            self._seed = seed_of(self.log_id)
+            self._opened()
         except BaseException:
-            self._committing.stop()
+            if self._committing is not None:
+                self._committing.stop()
             raise
+
+    def _start(self, log_id: str | None) -> str:
+        """Become the writer; the id of the log."""
+        self._begin(log_id)
+        return self._writer.log_id
+
+    def _opened(self) -> None:
+        """Go on from what is there."""
+        self._absorb()
 
     @property
     def fault(self) -> StorageProblem | None:
@@ -86,9 +110,50 @@ class KafkaLog(KafkaLogReader):
         position = 1 if before is None else before.next
         chain = NO_CHAIN if before is None else before.chain_behind
         found = self._put(Record(position, kind, rows, received_us, body, chain), name, self._durable, given)
-        if standing:
+        if standing and self._unit is None:
             self._wait_for(found)
         return position
+
+    @contextmanager
+    def together(self) -> Iterator[Unit]:
+        """What is written in it is committed in one transaction, with how far the inputs were read.
+
+        Where nothing is written and something was read, a heartbeat says so. After an exception it bears what was read
+        before: that is read again then.
+        """
+        unit = self._unit = Unit()
+        try:
+            yield unit
+            if unit.taken is not None:
+                self._note_read(unit, unit.taken)
+        finally:
+            self._unit = None
+            if unit.waiting:
+                self._hand_over(unit.waiting)
+
+    def _note_read(self, unit: Unit, taken: Taken) -> None:
+        """Have the last record of a unit say how far everything was read by then."""
+        if not unit.waiting:
+            if not (taken.enclosed or taken.traces) and taken.inputs == self.written_inputs:
+                return
+            self.write(Kind.HEARTBEAT, 1, self.clock(0), b"")
+        found, value, _ = unit.waiting[-1]
+        found = found._replace(inputs=taken.inputs, traces=tuple(taken.traces))
+        unit.waiting[-1] = Waiting(found, value, taken.enclosed)
+        with self._changing:
+            self._pending[-1] = found
+
+    @property
+    def written_inputs(self) -> Inputs:
+        """The positions of all inputs that the newest record names, durable or not."""
+        last = self._last()
+        return {} if last is None else last.inputs
+
+    @property
+    def end(self) -> int:
+        """The position behind the newest record, durable or not."""
+        last = self._last()
+        return 1 if last is None else last.next
 
     def take(self, stored: Stored) -> None:
         """Append a record of a log of files of this id, as it is there. Raises LogDamaged if it does not fit."""
@@ -107,8 +172,16 @@ class KafkaLog(KafkaLogReader):
         found = Found(_UNWRITTEN, record._replace(chain=chain), name, self.log_id, inputs, durable)
         with self._changing:
             self._pending.append(found)
-        self._committing.put(Waiting(found, value))
+        if self._unit is not None:
+            self._unit.waiting.append(Waiting(found, value))
+        else:
+            self._hand_over([Waiting(found, value)])
         return found
+
+    def _hand_over(self, waiting: list[Waiting]) -> None:
+        committing = self._committing
+        if committing is not None:  # None once it has lost the log: then `fault` says so
+            committing.put(waiting)
 
     def clock(self, now_us: int) -> int:
         """The time now for `write`: that of the last record, when the machine's clock ran backwards."""
@@ -129,14 +202,15 @@ class KafkaLog(KafkaLogReader):
         """After a fault: become the writer anew, which settles what was left open, and read what there is then."""
         if self._fault is None:
             return
-        if isinstance(self._fault, Fenced):
+        if isinstance(self._fault, NotTheOwner):
             raise self._fault
-        self._committing.stop()
+        if self._committing is not None:
+            self._committing.stop()
         newest = self._standing_topic.writer
         if newest != self._writer:
             self._fault = Fenced(f"another process has become the writer of the log, {self.place.spoken}; end this one")
             raise self._fault
-        self._committing = self._begin()
+        self._begin(self.log_id)
         self._absorb()
         self._fault = None
 
@@ -182,7 +256,8 @@ class KafkaLog(KafkaLogReader):
 
     def close(self) -> None:
         """Commit what was written, for some seconds at most, and release the connections."""
-        self._committing.stop(_LAST_S)
+        if self._committing is not None:
+            self._committing.stop(_LAST_S)
         super().close()
 
     @property
@@ -194,15 +269,28 @@ class KafkaLog(KafkaLogReader):
         """As this writer has committed it: nobody else can."""
         return self._tip
 
+    def _look_at_end(self) -> None:
+        """See how far the log is by what Kafka says."""
+        super()._tip_now()
+
     def _last(self) -> Found | None:
         """The newest record, durable or not."""
         with self._changing:
             return self._pending[-1] if self._pending else self._tip[0]
 
-    def _begin(self) -> Committer:
-        return Committer(
-            self.place, self._settings, self._note, self._give_up, [(WRITER, msgspec.json.encode(self._writer))]
-        )
+    def _begin(self, log_id: str | None) -> None:
+        """Become the writer, which fences every other; of a log of this id where there is none yet."""
+        token = token_hex(8)
+
+        def first() -> list[tuple[bytes, bytes]]:  # by now nobody else can found the log
+            topic = StandingTopic(self.place, self._settings)
+            try:
+                self._writer = Writer(topic.log_id or log_id or token_hex(8), token, self.url)
+            finally:
+                topic.close()
+            return [(WRITER, msgspec.json.encode(self._writer))]
+
+        self._committing = Committer(self.place, self._settings, self._note, self._give_up, first)
 
     def _absorb(self) -> None:
         """Take the log as it is now, and forget what was not committed."""
@@ -274,7 +362,7 @@ class KafkaLog(KafkaLogReader):
     def _oldest(self) -> Found | None:
         """As before when Kafka does not answer: whoever asks may have no time.
 
-        Of what was committed a moment ago a broker may not tell yet.
+        What was committed a moment ago may not be shown to readers yet.
         """
         try:
             found = super()._oldest()

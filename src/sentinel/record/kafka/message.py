@@ -10,7 +10,7 @@ from sentinel.errors import LogDamaged
 from sentinel.record.log import Record
 from sentinel.record.segment import Image, Stored, chain_behind, chain_of, record_at, seed_of
 
-LOG, INPUTS = "log", "inputs"
+LOG, INPUTS, TRACE = "log", "inputs", "traceparent"
 Inputs = Mapping[str, int]
 """Of each input, `topic-partition`, the offset after the newest message that a record and all before it hold."""
 
@@ -19,6 +19,7 @@ class Found(NamedTuple):
     """A record where it was found; `inputs` is empty where the record names none.
 
     `durable` is the log's durable end when it was written.
+    `traces` are the `traceparent` of what came in through Kafka, where its trace is recorded.
     """
 
     offset: int
@@ -27,6 +28,7 @@ class Found(NamedTuple):
     log_id: str
     inputs: Inputs
     durable: int
+    traces: tuple[str, ...] = ()
 
     @property
     def next(self) -> int:
@@ -43,10 +45,12 @@ class Found(NamedTuple):
         return chain_of(Stored(self.record, self.standing, self.durable, 0, 0), chain) == self.record.chain
 
 
-def headers_of(log_id: str, inputs: Inputs | None) -> list[tuple[str, bytes]]:
+def headers_of(found: Found) -> list[tuple[str, bytes]]:
     """The headers of a record's message."""
-    headers = [(LOG, log_id.encode())]
-    return headers if inputs is None else [*headers, (INPUTS, json.dumps(dict(inputs)).encode())]
+    headers = [(LOG, found.log_id.encode())]
+    if found.inputs:
+        headers.append((INPUTS, json.dumps(dict(found.inputs)).encode()))
+    return [*headers, *((TRACE, one.encode()) for one in found.traces)]
 
 
 def is_json(message: Message) -> bool:
@@ -59,6 +63,7 @@ def found_in(message: Message) -> Found:
     offset = message.offset()
     value = message.value() or b""
     headers = dict(message.headers() or ())
+    traces = tuple(value.decode(errors="replace") for name, value in message.headers() or () if name == TRACE and value)
     log_id = headers.get(LOG, b"").decode(errors="replace")
     stored = record_at(Image(value), 0, seed_of(log_id))
     if stored is None:
@@ -68,4 +73,4 @@ def found_in(message: Message) -> Found:
             "", -1,
         )  # fmt: skip
     inputs = json.loads(headers[INPUTS]) if INPUTS in headers else {}
-    return Found(offset, stored.record, stored.standing, log_id, inputs, stored.durable)
+    return Found(offset, stored.record, stored.standing, log_id, inputs, stored.durable, traces)

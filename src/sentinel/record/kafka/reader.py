@@ -15,6 +15,7 @@ from sentinel.record.kafka.standing import StandingTopic
 from sentinel.record.log import LogSizes, Record
 
 _PAGE = 64  # messages that are asked for at once
+_TRACES = 1_000  # that are kept for who asks for them
 _LOOK_EVERY_S, _SOON_S = 1.0, 0.5  # at what has left the log, and how long that may take
 
 
@@ -31,6 +32,7 @@ class KafkaLogReader:
         self._places = Places()
         self._ahead: deque[Found] = deque()
         self._goes_on_at = self._fetched = -1
+        self.traces: deque[tuple[int, str]] = deque(maxlen=_TRACES)
         self._tip: tuple[Found | None, int] = (None, -1)
         self._first: Found | None = None
         self._low, self._looked_s = -1, 0.0
@@ -216,8 +218,10 @@ class KafkaLogReader:
             while self._ahead and self._ahead[0].next <= position:
                 self._ahead.popleft()
             if self._ahead:
-                self._goes_on_at = self._ahead[0].next
-                return self._ahead.popleft()
+                found = self._ahead.popleft()
+                self._goes_on_at = found.next
+                self.traces.extend((found.record.position, one) for one in found.traces)
+                return found
             more = self._fetch(self._onward, self._fetched, until, _PAGE)
             if not more:
                 raise LogDamaged(f"position {position} is missing in {self.place.spoken}", "", position)

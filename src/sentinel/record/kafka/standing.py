@@ -16,10 +16,11 @@ WRITER = b"\0writer"
 
 
 class Writer(msgspec.Struct, frozen=True):
-    """Who writes a log: `token` is another one each time that a process becomes its writer."""
+    """Who writes a log: `token` is another one each time that a process becomes its writer; `url` where it answers."""
 
     log_id: str
     token: str
+    url: str = ""
 
 
 class StandingTopic:

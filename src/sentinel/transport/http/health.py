@@ -19,42 +19,56 @@ from sentinel.record.views.place import ViewPlace
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.watch import Watch, waiting_in
 from sentinel.serve.worker import Worker
+from sentinel.transport.http.companion import Stream
 from sentinel.transport.http.replies import Reply
 
 _encode = msgspec.json.encode
+STREAM = "stream"
+"""What comes in through Kafka cannot be taken."""
+
 _SHOWN = 20  # transactions of the log that do not fit the schema; all are named by `sentinel log verify`
 
 
 class Health:
     """Looks at what this process needs."""
 
-    def __init__(self, home: Path, watch: Watch, place: ViewPlace) -> None:
+    def __init__(self, home: Path, watch: Watch, place: ViewPlace, stream: Stream | None = None) -> None:
+        """`stream` is what the engine reads beside HTTP."""
         self.started_s = time.monotonic()
         self._home = home
         self._place = place
         self._watch = watch
+        self._reads = stream
         self._predictor, self._worker, self._keeper = watch.predictor, watch.worker, watch.log_keeper
         self._coverage = None if watch.worker is None else Coverage(watch.worker.log)
 
     @property
     def ready(self) -> bool:
-        """Whether decisions are given now."""
+        """Whether decisions are given now, of all that comes in."""
+        return self._decides and self._stuck is None
+
+    @property
+    def _decides(self) -> bool:
         return self._predictor.lineup is not None and (self._worker is None or self._worker.engine is not None)
+
+    @property
+    def _stuck(self) -> str | None:
+        return None if self._reads is None else self._reads.problem
 
     @property
     def reason(self) -> str | None:
         """Why not."""
-        if self.ready:
-            return None
+        if self._decides:
+            return self._stuck
         if self._predictor.lineup is None or self._worker is None:
             return self._predictor.reason
         return self._worker.reason
 
     @property
     def code(self) -> str | None:
-        """The same in a word: `loading`, `model`, `log`, `settings`, `stopping` or `fault`."""
-        if self.ready:
-            return None
+        """The same in a word: `loading`, `model`, `log`, `standby`, `stream`, `settings`, `stopping` or `fault`."""
+        if self._decides:
+            return None if self._stuck is None else STREAM
         return self._predictor.code if self._predictor.lineup is None or self._worker is None else self._worker.code
 
     def readiness(self) -> Reply:
@@ -89,6 +103,8 @@ class Health:
             facts["view"] = self._view(self._worker)
             if self._watch.archiver is not None:
                 facts["archive"] = self._watch.archiver.status._asdict()
+            if self._reads is not None:
+                facts["stream"] = self._reads.status
             if self._watch.online is not None:
                 facts["online"] = {"status": self._watch.online.status, "lag": self._watch.online_lag}
             if self._watch.snapshots is not None:

@@ -14,16 +14,19 @@ from sentinel.serve.retrainer import ENDS, Retrainer
 from sentinel.serve.watch import Watch
 from sentinel.telemetry.counters import Slot
 from sentinel.telemetry.prometheus import Gauge, model_info, render
+from sentinel.transport.http.companion import Stream
 from sentinel.transport.http.tellers import Tellers
 
 
 class Metrics:
     """Reads the counters of all processes, from the event loop's thread."""
 
-    def __init__(self, home: Path, watch: Watch, tellers: Tellers) -> None:
+    def __init__(self, home: Path, watch: Watch, tellers: Tellers, stream: Stream | None = None) -> None:
+        """`stream` is what the engine reads beside HTTP."""
         self._home = home
         self._watch = watch
         self._tellers = tellers
+        self._reads = stream
         self._started_s = time.monotonic()
 
     def figures(self) -> dict[str, Any]:
@@ -64,9 +67,23 @@ class Metrics:
         watch.settle()
         told = list(self._tellers.gauges(time.monotonic()))
         of_log = await asyncio.to_thread(self._log)  # it looks at every segment
-        return render(
-            watch.counters, [*self._models(), *self._state(), *self._tables(), *self._rules(), *told, *of_log]
-        )
+        found = [*self._models(), *self._state(), *self._tables(), *self._rules(), *told, *of_log, *self._stream()]
+        return render(watch.counters, found)
+
+    def _stream(self) -> list[Gauge]:
+        """Of what reads beside HTTP; how far it is behind is not known while it reads nothing."""
+        if self._reads is None:
+            return []
+        status = self._reads.status
+        gauges = [
+            Gauge("sentinel_stream_stuck", "1 while messages cannot be taken", float(self._reads.problem is not None))
+        ]
+        if status["lag"] is not None:
+            gauges += [
+                Gauge("sentinel_stream_lag", "Messages that are not decided yet", status["lag"]),
+                Gauge("sentinel_stream_lag_seconds", "For how long the oldest of them has waited", status["lag_s"]),
+            ]
+        return gauges
 
     def _models(self) -> list[Gauge]:
         lineup = self._watch.predictor.lineup

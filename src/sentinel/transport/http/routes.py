@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -32,6 +32,7 @@ from sentinel.transport.http.api import Api
 from sentinel.transport.http.bodies import read_body, schema_of
 from sentinel.transport.http.browsers import ForBrowsers
 from sentinel.transport.http.calls import Call, Route
+from sentinel.transport.http.companion import Companion, Stream
 from sentinel.transport.http.description import describe
 from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.docs_page import add_docs
@@ -51,29 +52,18 @@ from sentinel.transport.http.tables import TableCalls
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
-class Companion(Protocol):
-    """What reads beside HTTP, for as long as the server runs."""
-
-    def start(self) -> None:
-        """Begin; called in the event loop."""
-
-    def stop_reading(self) -> None:
-        """Take in nothing more; called from another thread before the engines end."""
-
-    def stop(self) -> None:
-        """End; called from another thread after them."""
-
-
 class Served(NamedTuple):
-    """One detector as it is served: its calls, what watches over it, and its home."""
+    """One detector as it is served: its calls, what watches over it, its home, and the stream that it reads."""
 
     api: Api
     watch: Watch
     home: Path
+    stream: Stream | None = None
 
 
-def build(detectors: Detectors, served: Mapping[Place, Served], companions: Sequence[Companion] = ()) -> ASGIApp:
+def build(detectors: Detectors, served: Mapping[Place, Served], beside: Sequence[Companion] = ()) -> ASGIApp:
     """The HTTP application of a server; it starts and stops all that answers, watches or reads beside it."""
+    companions = [*(one.stream for one in served.values() if one.stream is not None), *beside]
     applications = {place: application(detectors, place, one) for place, one in served.items()}
     auditors = {
         place.tenant: Changes(one.api, one.watch).write
@@ -109,7 +99,7 @@ def build(detectors: Detectors, served: Mapping[Place, Served], companions: Sequ
 
 def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
     """What answers for one detector. The detector at `Place()` answers the scoring calls of all."""
-    api, watch, home = served
+    api, watch, home, stream = served
     app = FastAPI(
         title="Sentinel",
         version=__version__,
@@ -137,8 +127,8 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
         add_rules(app, RuleCalls(Changes(api, watch)))
         add_backtests(app, Backtests(api))
         add_lists(app, ListCalls(api))
-    _add_health(app, Health(home, watch, api.view), place, detectors)
-    _add_metrics(app, Metrics(home, watch, api.tellers))
+    _add_health(app, Health(home, watch, api.view, stream), place, detectors)
+    _add_metrics(app, Metrics(home, watch, api.tellers, stream))
     app.include_router(admin_routes(api, watch))
     add_docs(app)
 

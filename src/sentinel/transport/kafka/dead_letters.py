@@ -10,6 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from sentinel.errors import NotFound, SentinelError, StorageProblem
 from sentinel.events.card_numbers import masked_ends
 from sentinel.record.kafka.connection import PATIENCE_S
+from sentinel.record.log import Enclosed
 from sentinel.transport.kafka.connection import LARGEST, Connection, naming_faults
 from sentinel.transport.kafka.topics import DEAD_LETTERS
 
@@ -36,6 +37,19 @@ class DeadLetter(msgspec.Struct, frozen=True):
     value: bytes | None
 
 
+def letter_of(poison: Poison, connection: Connection) -> Enclosed:
+    """What is written of it."""
+    message, error = poison
+    headers = {
+        _REASON: masked_ends(str(error), _LONGEST).encode(),
+        _TOPIC: str(message.topic()).encode(),
+        _PLACE: f"{message.partition()}-{message.offset()}".encode(),
+    }
+    kept = [(name, value) for name, value in message.headers() or () if name not in headers]
+    topic = connection.topic(DEAD_LETTERS)
+    return Enclosed(topic, message.value(), message.key(), [*kept, *headers.items()])
+
+
 def produced(messages: Sequence[Poison], producer: Producer, connection: Connection) -> None:
     """Write them, acknowledged when this returns. Raises StorageProblem."""
     faults: list[Any] = []
@@ -46,16 +60,9 @@ def produced(messages: Sequence[Poison], producer: Producer, connection: Connect
             faults.append(error)
 
     with naming_faults(connection, "writing dead letters"):
-        for message, error in messages:
-            headers = {
-                _REASON: masked_ends(str(error), _LONGEST).encode(),
-                _TOPIC: str(message.topic()).encode(),
-                _PLACE: f"{message.partition()}-{message.offset()}".encode(),
-            }
-            kept = [(name, value) for name, value in message.headers() or () if name not in headers]
-            producer.produce(
-                topic, message.value(), message.key(), on_delivery=told, headers=[*kept, *headers.items()]
-            )  # fmt: skip
+        for poison in messages:
+            one = letter_of(poison, connection)
+            producer.produce(one.topic, one.value, one.key, on_delivery=told, headers=[*one.headers])
         left = producer.flush(PATIENCE_S)
     if left or faults:
         raise StorageProblem(f"{left + len(faults)} dead letters could not be written to {topic}: {faults[:1]}")

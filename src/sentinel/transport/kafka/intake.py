@@ -1,30 +1,20 @@
 """The intake: reads transactions, outcomes and context events from their topics, and has the engine take them.
 
-One process reads all partitions of its topics. How far it has read is kept in Kafka under the name of its log, and
-only moves on once everything before is durable, or is a dead letter. What is read twice after a crash has the ids that
-it had before, and is known.
+One process reads all partitions of its topics. How far it has read only moves on once everything before is durable, or
+is a dead letter; see `progress.py`. What has no id gets that of its place.
 """
 
 import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from sentinel.errors import (
-    BadBody,
-    BundleProblem,
-    NotReady,
-    Overloaded,
-    RateLimited,
-    SentinelError,
-    StorageProblem,
-    TooLarge,
-)
+from sentinel.errors import BadBody, NotReady, SentinelError, StorageProblem, TooLarge
 from sentinel.events.wire import EVENT_ID
 from sentinel.record.kafka.connection import PATIENCE_S
 from sentinel.serve.batch import Answer, Answers, Event, Report
@@ -34,15 +24,19 @@ from sentinel.transport.http.api import Api
 from sentinel.transport.http.outcomes import read_outcome
 from sentinel.transport.http.tellers import WITHOUT_KEY
 from sentinel.transport.kafka.avro import MAGIC, Schemas
+from sentinel.transport.kafka.blocked import Blocked
 from sentinel.transport.kafka.connection import LARGEST, Connection, naming_faults, reason_of
-from sentinel.transport.kafka.dead_letters import Poison, produced, writer
+from sentinel.transport.kafka.dead_letters import Poison
+from sentinel.transport.kafka.lag import Lag
+from sentinel.transport.kafka.one_key import check_one_key
+from sentinel.transport.kafka.progress import NOT_ITS_FAULT, Piece, Progress
 from sentinel.transport.kafka.topics import EVENTS, INPUTS, OUTCOMES, TRANSACTIONS
+from sentinel.transport.kafka.traces import Traces
 
 MOST_READ = 2_048
 """Messages that are taken together, at most."""
 
-_WAIT_S, _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 0.05, 2.0
-_NOT_ITS_FAULT = (NotReady, Overloaded, StorageProblem, BundleProblem, RateLimited)
+_WAIT_S = 0.1
 _CALLER = "kafka"
 _log = logging.getLogger(__name__)
 
@@ -51,22 +45,27 @@ class Stopped(Exception):
     """The server ends."""
 
 
+class ReadAgain(Exception):
+    """The engine was opened anew, or others were before: what was read is not what it goes on from."""
+
+
 class Intake:
     """Reads in a thread of its own, and hands over in the event loop.
 
-    `after` is waited for before anything is read.
+    Nothing is read while `may_read` is false.
     """
 
     def __init__(
-        self, connection: Connection, api: Api, schemas: Schemas, group: str, after: Callable[[], bool]
+        self, connection: Connection, api: Api, schemas: Schemas, group: str, progress: Progress,
+        may_read: Callable[[], bool], traces: Traces,
     ) -> None:  # fmt: skip
         self._connection, self._api, self._schemas, self._group = connection, api, schemas, group
-        self._after = after
+        self._progress, self._may_read, self._traces = progress, may_read, traces
         self._names = {connection.topic(name): name for name in INPUTS}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-intake", daemon=True)
-        self.problem: str | None = None
-        """Why nothing is read at the moment."""
+        self.lag = Lag()
+        self.blocked = Blocked()
 
     def start(self) -> None:
         """Begin; call it from the event loop."""
@@ -79,92 +78,91 @@ class Intake:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.is_set() and not self._after():
-            self._stopping.wait(_WAIT_S)
-        pause_s = _FIRST_RETRY_S
         while not self._stopping.is_set():
+            if not self._may_read():
+                self.blocked.forget()
+                self.lag.forget()
+                self._stopping.wait(_WAIT_S)
+                continue
             try:
                 self._read_on()
             except Stopped:
                 return
+            except ReadAgain:
+                continue
             except (SentinelError, KafkaException) as fault:
-                self._tell(reason_of(fault) if isinstance(fault, KafkaException) else str(fault))
+                self.blocked.at_all(reason_of(fault) if isinstance(fault, KafkaException) else str(fault))
             except Exception:  # noqa: BLE001 - the server goes on, and so does this
                 _log.exception("the intake begins anew")
-            self._stopping.wait(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
-
-    def _tell(self, problem: str | None) -> None:
-        if problem is not None and problem != self.problem:
-            _log.error("nothing is read from Kafka: %s", problem)
-        self.problem = problem
+                self.blocked.at_all("a fault of this program, which the server's log has")
+            self._stopping.wait(self.blocked.pause_s)
 
     def _read_on(self) -> None:
-        """Read from where this log has got to. Raises Stopped at the end, and what went wrong before."""
+        """Read from where the log has got to. Raises Stopped at the end, and what went wrong before."""
         consumer = Consumer(
             self._connection.client(
                 group_id=self._group, enable_auto_commit=False, auto_offset_reset="earliest", fetch_wait_max_ms=20,
-                isolation_level="read_committed", fetch_message_max_bytes=LARGEST,
+                isolation_level="read_committed", fetch_message_max_bytes=LARGEST, enable_partition_eof=True,
             )
         )  # fmt: skip
-        dead = writer(self._connection)
         try:
             with naming_faults(self._connection, "finding where to read on"):
-                consumer.assign(list(self._begins(consumer)))
-            while not self._stopping.is_set():
-                messages = _next(consumer)
+                begins = self._progress.begins(consumer, self._partitions(consumer))
+                consumer.assign(begins)
+            self.lag.begin(begins)
+            while not self._stopping.is_set() and self._may_read():
+                messages = _next(consumer, self.lag)
                 if messages:
-                    poison = self._taken(messages)
-                    if poison:
-                        produced(poison, dead, self._connection)
-                    consumer.commit(offsets=_ends(messages), asynchronous=True)
-                self._tell(None)
+                    self._take(consumer, messages)
+                self.lag.look(consumer, time.monotonic())
         finally:
             consumer.close()
 
-    def _begins(self, consumer: Consumer) -> Iterable[TopicPartition]:
-        """Where each partition is read on; what Kafka has deleted meanwhile is told."""
+    def _partitions(self, consumer: Consumer) -> list[TopicPartition]:
+        """All that are to be read. Raises StorageProblem, InvalidDefinition."""
         there = consumer.list_topics(timeout=PATIENCE_S).topics
         missing = [name for name in self._names if name not in there]
         if missing:
             raise StorageProblem(f"there is no topic {', '.join(missing)}; `sentinel topics create` makes them")
-        every = [TopicPartition(topic, number) for topic in self._names for number in there[topic].partitions]
-        for one in consumer.committed(every, timeout=PATIENCE_S):
-            low, high = consumer.get_watermark_offsets(one, timeout=PATIENCE_S)
-            if one.offset < 0:
-                one.offset = OFFSET_BEGINNING
-            elif not low <= one.offset <= high:
-                _log.error(
-                    "%s, partition %d, was read up to %d and has %d to %d: what was between is gone, or the topic is "
-                    "another one", one.topic, one.partition, one.offset, low, high,
-                )  # fmt: skip
-                one.offset = OFFSET_BEGINNING
-            yield one
+        n = len(there[self._connection.topic(TRANSACTIONS)].partitions)
+        for one in self._api.deciding().ready_engine().lineup.contenders:
+            check_one_key(one.bundle.manifest.plan, n)
+        return [TopicPartition(topic, number) for topic in self._names for number in there[topic].partitions]
+
+    def _take(self, consumer: Consumer, messages: Sequence[Message]) -> None:
+        """Have all of them taken, however long that needs; one by one where something stands in the way."""
+        left = messages
+        while left:
+            self.lag.taking(left)
+            some = left[: self.blocked.at_once(len(left))]
+            try:
+                poison = self._taken(some)
+            except NOT_ITS_FAULT as fault:
+                self.blocked.at(some, str(fault))
+                self.lag.look(consumer, time.monotonic())
+                if self._stopping.wait(self.blocked.pause_s):
+                    raise Stopped from None
+                if self._progress.rereads:
+                    raise ReadAgain from None
+                continue
+            self._progress.done(consumer, some, poison)
+            self.lag.taken(some)
+            self.blocked.passed(some)
+            left = left[len(some) :]
 
     def _taken(self, messages: Sequence[Message]) -> list[Poison]:
-        """Have all of them taken, however long that needs; those that cannot be, and why."""
-        pause_s = _FIRST_RETRY_S
-        while True:
-            try:
-                answers = self._answers(messages)
-            except _NOT_ITS_FAULT as error:
-                found: SentinelError | None = error
-            else:
-                found = next((one for one in answers if isinstance(one, _NOT_ITS_FAULT)), None)
-                if found is None:
-                    pairs = zip(messages, answers, strict=True)
-                    return [Poison(one, error) for one, error in pairs if isinstance(error, SentinelError)]
-            self._tell(str(found))
-            if self._stopping.wait(pause_s):
-                raise Stopped
-            pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
-
-    def _answers(self, messages: Sequence[Message]) -> Answers:
-        """What the engine answers to each, or what is wrong with it. Raises SentinelError when none can be taken."""
+        """Have them taken; those of which nothing can be made. Raises what none of them is to blame for."""
+        begun_ns = time.monotonic_ns()
         bodies = [self._body(one) for one in messages]
         batch = _Batch(len(messages))
         self._loop.call_soon_threadsafe(self._hand_over, messages, bodies, batch)
-        return batch.done.result()
+        answers = batch.done.result()
+        fault = next((one for one in answers if isinstance(one, NOT_ITS_FAULT)), None)
+        if fault is not None:
+            raise fault
+        self._traces.took(messages, answers, begun_ns, time.monotonic_ns())
+        pairs = zip(messages, answers, strict=True)
+        return [Poison(one, error) for one, error in pairs if isinstance(error, SentinelError)]
 
     def _body(self, message: Message) -> bytes | SentinelError:
         """The JSON of a message, or what is wrong with it. Raises NotReady while a schema cannot be asked for."""
@@ -185,28 +183,46 @@ class Intake:
     def _hand_over(self, messages: Sequence[Message], bodies: Sequence[bytes | SentinelError], batch: "_Batch") -> None:
         """In the loop: put what can be read into the queue, events before transactions, and these before outcomes."""
         try:
-            worker = self._api.deciding()
-            engine = worker.ready_engine()
-            puts = {EVENTS: worker.put_events, TRANSACTIONS: worker.put, OUTCOMES: worker.put_outcomes}
-            of: dict[str, list[tuple[int, Event]]] = {name: [] for name in puts}
-            for place, (message, body) in enumerate(zip(messages, bodies, strict=True)):
-                name = self._names[message.topic()]
-                found = body if isinstance(body, SentinelError) else self._event(engine, name, message, body)
-                if isinstance(found, SentinelError):
-                    batch.take([place], [found])
-                else:
-                    of[name].append((place, found))
-            now_ns = time.monotonic_ns()
-            due_ns = now_ns + int(self._api.settings.longest_deadline_ms * 1_000_000)
-            for name, put in puts.items():
-                for begin in range(0, len(of[name]), MAX_ROWS):
-                    places, events = zip(*of[name][begin : begin + MAX_ROWS], strict=True)
-                    put(Request(events, now_ns, due_ns, partial(batch.take, places), _CALLER))
+            engine = self._api.deciding().ready_engine()
+            self._progress.check(messages)
+            for name in (EVENTS, TRANSACTIONS, OUTCOMES):
+                of = [n for n, one in enumerate(messages) if self._names[one.topic()] == name]
+                for places in _pieces(of):
+                    self._put(engine, name, places, messages, bodies, batch)
         except SentinelError as error:
-            batch.fail(error)
+            batch.fail(error.with_traceback(None))
         except Exception as error:  # noqa: BLE001 - whoever waits for the batch has to hear of it
             _log.exception("a batch of %d messages was not taken", len(messages))
             batch.fail(NotReady(f"Something went wrong inside: {error}"))
+
+    def _put(
+        self, engine: Engine, name: str, places: Sequence[int], messages: Sequence[Message],
+        bodies: Sequence[bytes | SentinelError], batch: "_Batch",
+    ) -> None:  # fmt: skip
+        """Hand over messages of one topic together."""
+        worker = self._api.deciding()
+        put = {EVENTS: worker.put_events, TRANSACTIONS: worker.put, OUTCOMES: worker.put_outcomes}[name]
+        wrong: dict[int, SentinelError] = {}
+        events: dict[int, Event] = {}
+        for n, place in enumerate(places):
+            body = bodies[place]
+            found = body if isinstance(body, SentinelError) else self._event(engine, name, messages[place], body)
+            if isinstance(found, SentinelError):
+                wrong[n] = found
+            else:
+                events[n] = found
+        some = [messages[place] for place in places]
+        taken = self._progress.taken(Piece(some, wrong))
+        now_ns = time.monotonic_ns()
+        due_ns = now_ns + int(self._api.settings.longest_deadline_ms * 1_000_000)
+        reply = partial(batch.take, [places[n] for n in events])
+        appended_us = max(one.timestamp()[1] for one in some) * 1_000
+        if events:
+            put(Request([*events.values()], now_ns, due_ns, reply, _CALLER, appended_us=appended_us, taken=taken))
+            batch.handed([places[n] for n in events])
+        elif taken is not None:
+            worker.note_read(taken([]))
+        batch.take([places[n] for n in wrong], [*wrong.values()])
 
     def _event(self, engine: Engine, name: str, message: Message, body: bytes) -> Event | SentinelError:
         """What a message says. What has no id gets that of its place: it is the same when it is read again."""
@@ -231,12 +247,17 @@ class Intake:
 
 
 class _Batch:
-    """The answers to some messages, which come in by and by; `done` has them all, or why there are none."""
+    """The answers to some messages, which come in by and by, in the loop; `done` has them once all are there."""
 
     def __init__(self, n: int) -> None:
         self.done: Future[list[Answer]] = Future()
         self._answers: list[Answer | None] = [None] * n
         self._left = n
+        self._handed: set[int] = set()
+
+    def handed(self, places: Iterable[int]) -> None:
+        """The messages at these places will be answered, whatever happens."""
+        self._handed.update(places)
 
     def take(self, places: Sequence[int], answers: Answers) -> None:
         """Note the answers to the messages at these places."""
@@ -247,24 +268,28 @@ class _Batch:
             self.done.set_result([one for one in self._answers if one is not None])
 
     def fail(self, error: SentinelError) -> None:
-        """None of them can be taken now."""
-        if not self.done.done():
-            self.done.set_exception(error)
+        """Those that were not handed over cannot be taken now."""
+        others = [n for n, one in enumerate(self._answers) if one is None and n not in self._handed]
+        self.take(others, [error] * len(others))
 
 
-def _next(consumer: Consumer) -> list[Message]:
+def _pieces(places: Sequence[int]) -> Iterator[Sequence[int]]:
+    for begin in range(0, len(places), MAX_ROWS):
+        yield places[begin : begin + MAX_ROWS]
+
+
+def _next(consumer: Consumer, lag: Lag) -> list[Message]:
     """What has come: the first as soon as it is there, and all that came with it. Raises KafkaException."""
     first = consumer.poll(_WAIT_S)
     if first is None:
         return []
-    found = [first, *consumer.consume(MOST_READ - 1, 0)]
-    fault = next((one.error() for one in found if one.error() is not None), None)
-    if fault is not None:
-        raise KafkaException(fault)
+    found = []
+    for one in (first, *consumer.consume(MOST_READ - 1, 0)):
+        error = one.error()
+        if error is None:
+            found.append(one)
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - so it is named there
+            lag.at_end(one.topic(), one.partition(), one.offset())
+        else:
+            raise KafkaException(error)
     return found
-
-
-def _ends(messages: Iterable[Message]) -> list[TopicPartition]:
-    """Where to read on after them."""
-    ends = {(one.topic(), one.partition()): one.offset() + 1 for one in messages}
-    return [TopicPartition(topic, number, offset) for (topic, number), offset in ends.items()]

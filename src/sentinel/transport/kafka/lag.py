@@ -1,45 +1,64 @@
-"""How far behind a log is with what is in its topics, and how many messages could not be read."""
+"""The lag of a stream: how many messages wait in its topics, and for how long."""
 
-from confluent_kafka import Consumer, TopicPartition
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from sentinel.record.kafka.connection import PATIENCE_S
-from sentinel.record.log import LogReader
-from sentinel.transport.kafka.connection import Connection, naming_faults
-from sentinel.transport.kafka.topics import DEAD_LETTERS, INPUTS
+from confluent_kafka import Consumer, Message, TopicPartition
 
-
-def lag_of(connection: Connection, log: LogReader) -> dict[str, int]:
-    """By topic, the messages that are there and were not read for this log. Raises StorageProblem.
-
-    How far it was read is what the group of the log says, or the log itself, whichever is farther.
-    """
-    inputs = getattr(log, "newest_inputs", {})  # only a log in Kafka says so
-    found: dict[str, int] = {}
-    consumer = Consumer(connection.client(group_id=f"sentinel-{log.log_id}", enable_auto_commit=False))
-    try:
-        with naming_faults(connection, "looking how far it was read"):
-            asked = _partitions_of(consumer, [connection.topic(name) for name in INPUTS])
-            for one in consumer.committed(asked, timeout=PATIENCE_S) if asked else ():
-                low, high = consumer.get_watermark_offsets(one, timeout=PATIENCE_S)
-                read = max(one.offset, inputs.get(f"{one.topic}-{one.partition}", 0), low)
-                found[one.topic] = found.get(one.topic, 0) + max(high - read, 0)
-    finally:
-        consumer.close()
-    return found
+_LOOK_EVERY_S = 1.0
 
 
-def letters_in(connection: Connection) -> int:
-    """How many dead letters are kept. Raises StorageProblem."""
-    consumer = Consumer(connection.client(group_id="sentinel-dead-letters", enable_auto_commit=False))
-    try:
-        with naming_faults(connection, "counting dead letters"):
-            asked = _partitions_of(consumer, [connection.topic(DEAD_LETTERS)])
-            ends = [consumer.get_watermark_offsets(one, timeout=PATIENCE_S) for one in asked]
-    finally:
-        consumer.close()
-    return sum(high - low for low, high in ends)
+class Behind(NamedTuple):
+    """Messages that are not decided yet, and for how long the oldest of them has waited at most, in seconds."""
+
+    records: int
+    seconds: float
 
 
-def _partitions_of(consumer: Consumer, topics: list[str]) -> list[TopicPartition]:
-    there = consumer.list_topics(timeout=PATIENCE_S).topics
-    return [TopicPartition(name, number) for name in topics if name in there for number in there[name].partitions]
+class Lag:
+    """Written by the thread that reads, and read by any. `behind` is None while nothing is read."""
+
+    def __init__(self) -> None:
+        self.behind: Behind | None = None
+        self._next: dict[tuple[str | None, int | None], int] = {}
+        self._newest_ms = 0  # when the newest of those that were taken came in
+        self._oldest_ms: int | None = None  # when the oldest of those that are being taken came in
+        self._looked_s = 0.0
+
+    def begin(self, begins: Sequence[TopicPartition]) -> None:
+        """Reading begins there."""
+        self._next = {(one.topic, one.partition): one.offset for one in begins}
+        self._looked_s = 0.0
+
+    def forget(self) -> None:
+        """Nothing is read any more."""
+        self.behind, self._oldest_ms = None, None
+
+    def taking(self, messages: Sequence[Message]) -> None:
+        """These are about to be taken."""
+        self._oldest_ms = min(one.timestamp()[1] for one in messages)
+
+    def taken(self, messages: Sequence[Message]) -> None:
+        """These were taken."""
+        for one in messages:
+            self._next[one.topic(), one.partition()] = one.offset() + 1
+        self._newest_ms = max(one.timestamp()[1] for one in messages)
+        self._oldest_ms = None
+
+    def at_end(self, topic: str | None, partition: int | None, offset: int | None) -> None:
+        """All of a partition was read up to this offset: what is before it is no message of ours."""
+        self._next[topic, partition] = offset or 0
+
+    def look(self, consumer: Consumer, now_s: float) -> None:
+        """Once a second, see how far the topics are, by what the last answers said."""
+        if now_s - self._looked_s < _LOOK_EVERY_S:
+            return
+        self._looked_s = now_s
+        records = 0
+        for (topic, number), offset in self._next.items():
+            _, high = consumer.get_watermark_offsets(TopicPartition(topic or "", number or 0), cached=True)
+            records += max(high - max(offset, 0), 0)
+        since_ms = self._oldest_ms or self._newest_ms
+        waits_s = max(time.time() - since_ms / 1_000, 0.0) if records and since_ms else 0.0
+        self.behind = Behind(records, round(waits_s, 3))

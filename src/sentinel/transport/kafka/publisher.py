@@ -5,7 +5,7 @@ How far it has got is kept in Kafka as the offset of a group, and moves on in th
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from sentinel.record.kafka.connection import PATIENCE_S
 from sentinel.record.log import Follower, Kind, LogReader
 from sentinel.transport.kafka.connection import Connection, reason_of
 from sentinel.transport.kafka.topics import DECISIONS
+from sentinel.transport.kafka.traces import HEADER, Traces
 
 MOST = 2_000
 """Decisions in one transaction, or a record more."""
@@ -35,8 +36,10 @@ class Publisher:
     `schema` is that in force, None while there is none: messages have its first key as their key.
     """
 
-    def __init__(self, connection: Connection, log: LogReader, schema: Callable[[], Schema | None]) -> None:
-        self._connection, self._log, self._schema = connection, log, schema
+    def __init__(
+        self, connection: Connection, log: LogReader, schema: Callable[[], Schema | None], traces: Traces
+    ) -> None:
+        self._connection, self._log, self._schema, self._traces = connection, log, schema, traces
         self._name = f"sentinel-{log.log_id}-decisions"
         self._first = log.durable
         self._stopping = threading.Event()
@@ -102,18 +105,19 @@ class Publisher:
     def _write(self, producer: Producer, group: Consumer, rows: list[DecisionRow], position: int) -> None:
         producer.begin_transaction()
         topic = self._connection.topic(DECISIONS)
-        for key, value in self._messages(rows):
-            producer.produce(topic, value, key)
+        for row in rows:
+            trace = self._traces.of(row.transaction_id)
+            headers = [] if trace is None else [(HEADER, trace.encode())]
+            producer.produce(topic, _encode(shown(row)), self._key_of(row), headers=headers)
         place = [TopicPartition(topic, 0, position)]
         producer.send_offsets_to_transaction(place, group.consumer_group_metadata(), PATIENCE_S)
         producer.commit_transaction(PATIENCE_S)
 
-    def _messages(self, rows: list[DecisionRow]) -> Iterator[tuple[str, bytes]]:
+    def _key_of(self, row: DecisionRow) -> str:
         schema = self._schema()
         first = schema.keys[0] if schema is not None and schema.keys else None
-        for row in rows:
-            key = _decode(row.content).get(first) if first is not None else None
-            yield str(row.transaction_id if key is None else key), _encode(shown(row))
+        key = _decode(row.content).get(first) if first is not None else None
+        return str(row.transaction_id if key is None else key)
 
 
 def shown(row: DecisionRow) -> dict[str, Any]:
