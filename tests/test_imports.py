@@ -24,7 +24,7 @@ READS = {
     "homes": "errors",
     "features": "errors events",
     "policy": "errors events features",
-    "model": "errors durable retrying homes objects events features policy",
+    "model": "errors durable homes objects events features policy",
     "record": "errors durable retrying telemetry child_process homes objects events features model policy",
     "review": "errors events model policy record",
     "learner": "errors",
