@@ -221,7 +221,7 @@ def test_the_test_part_of_a_random_split_is_found_again(tmp_path, history):
     test = build_dataset(detector, history, quiet).test
     assert found.rows.tobytes() == test.rows.tobytes()
     assert found.labels.tolist() == test.labels.tolist()
-    assert (found.may_be_learned, "which it has learned from after it was measured" in found.said) == (True, True)
+    assert "which it has learned from after it was measured" in found.said
 
 
 def test_folds_of_a_random_split_are_random(history):
