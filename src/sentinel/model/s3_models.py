@@ -28,7 +28,7 @@ from sentinel.durable import sync_folder, write_durably
 from sentinel.errors import BundleProblem, InvalidDefinition, StorageProblem, VersionTaken
 from sentinel.features.packed import most_bytes
 from sentinel.model.folder_models import ORIGIN_FILE, VERSION, FolderModels, folder_lock, origin_of, write_draft
-from sentinel.model.registry_record import Entry, add_to_record, decode_entry, read_record
+from sentinel.model.registry_record import Entry, How, add_to_record, decode_entry, read_record
 from sentinel.retrying import PAUSES_S
 
 CLAIM, RECORD = "claim", "record"
@@ -127,7 +127,8 @@ class S3Models:
         with self._asked("read"):
             entry = self._entry(version)
             files = self._files(version)
-        self._keep(version, files, msgspec.structs.replace(entry, how="fetched"))
+        how: How = "accepted" if entry.how == "accepted" else "fetched"
+        self._keep(version, files, msgspec.structs.replace(entry, how=how))
         return folder
 
     def bring_unrecorded(self, version: str) -> Path:
