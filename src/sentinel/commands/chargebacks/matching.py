@@ -97,8 +97,8 @@ class Matcher:
     def _minor(self, value: float | None) -> int | None:
         if value is None:
             return None
-        minor = value * 10**self._schema.amount_decimals
-        return round(minor) if math.isfinite(minor) else int(value) * 10**self._schema.amount_decimals
+        unit: int = 10**self._schema.amount_decimals
+        return round(value * unit) if math.isfinite(value * unit) else int(value) * unit
 
     def _is_of_day(self, dispute: Dispute, time_us: int) -> bool:
         named = self._time and dispute.named[self._time]
