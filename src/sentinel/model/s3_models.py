@@ -321,8 +321,9 @@ def open_bucket(bucket: str, prefix: str | None, environment: Mapping[str, str])
 
 
 def _version_of(path: str) -> str | None:
-    first = path.partition("/")[0]
-    return first if VERSION.fullmatch(first) else None
+    """The version that an object is a file of; what lies deeper is of others, such as a registry at `<prefix>/v7`."""
+    first, _, name = path.partition("/")
+    return first if VERSION.fullmatch(first) and "/" not in name else None
 
 
 def _first_words(error: Exception) -> str:
