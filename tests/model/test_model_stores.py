@@ -366,7 +366,7 @@ def test_a_record_of_another_version_is_seen(bucket, tmp_path):
 def objects(tmp_path):
     """A registry in S3 whose objects are in memory, and those."""
     store, models = MemoryStore(), S3Models("s3://bucket", tmp_path / "models", {}, timedelta(0))
-    models._objects = store
+    models._objects._objects = store
     return models, store
 
 
