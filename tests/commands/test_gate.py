@@ -8,7 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from sentinel.cli import app
+from sentinel.commands import promote as promoting
 from sentinel.commands.server_process import ServerProcess, free_port
+from sentinel.model.gate_verdicts import GateVerdicts, Verdict, policy_in
+from sentinel.model.registry import manifest_sha256
 from sentinel.record.applied import HomeDeployment
 
 HOST = "127.0.0.1"
@@ -114,6 +117,62 @@ def test_a_champion_that_is_no_longer_what_it_was_is_not_brought_back(home):
     shutil.rmtree(home / "models" / "v1")
     assert "no model 'v1'" in told(models(home, "rollback", code=1))
     assert HomeDeployment(home).champion() == "v2"
+
+
+def test_nothing_passes_by_rows_that_it_may_have_learned(home, shop_file, tmp_path):
+    with_policy(home, EASY + "require_certificate: true\n")
+    nearly = tmp_path / "nearly.csv"
+    nearly.write_text("".join(shop_file.read_text().splitlines(keepends=True)[:-1]))
+    assert "not judged by what it may have learned" in told(models(home, "gate", "v2", "--data", nearly, code=2))
+    assert "has not been through the gate" in told(models(home, "promote", "v2", code=1))
+
+
+def test_what_an_accepted_model_says_of_itself_is_no_evidence(home, shop_file):
+    shutil.copytree(home / "models" / "v2", home / "models" / "v3")
+    path = home / "models" / "v3" / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    manifest["version"] = "v3"
+    manifest["metrics"]["average_precision"]["value"] = 1.0
+    path.write_text(json.dumps(manifest))
+    with_policy(home, "min_pr_auc_val: 0.999\n")
+    models(home, "accept", "v3")
+    assert "v3 was trained elsewhere" in told(models(home, "gate", "v3", code=2))
+    models(home, "promote", "v3", code=1)
+    models(home, "gate", "v3", "--data", shop_file, code=1)
+
+
+def test_of_two_promotions_at_once_the_second_has_to_be_compared_with_the_first(two_models_home, tmp_path, monkeypatch):
+    home = shutil.copytree(two_models_home, tmp_path / "home")
+    shutil.copytree(home / "models" / "v2", home / "models" / "v3")
+    path = home / "models" / "v3" / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b'"version": "v2"', b'"version": "v3"'))
+    models(home, "accept", "v3")
+    with_policy(home, EASY)
+    for version in ("v2", "v3"):
+        note_pass_beside_v1(home, version)
+
+    def first_the_other(_settings, _path, _body):
+        monkeypatch.undo()
+        models(home, "promote", "v3")
+
+    monkeypatch.setattr(promoting, "ask_owner", first_the_other)
+    said = told(models(home, "promote", "v2", code=1))
+    assert "was compared with v1, which is no longer the champion" in said
+    assert HomeDeployment(home).champion() == "v3"
+
+
+def note_pass_beside_v1(home, version):
+    GateVerdicts(home).note(
+        Verdict(
+            version=version,
+            manifest_sha256=manifest_sha256(home / "models" / version),
+            gate="promote",
+            at="today",
+            policy_sha256=policy_in(home).sha256,
+            champion="v1",
+            measured_on="march",
+        )
+    )
 
 
 def test_a_server_keeps_to_the_gate_too(home, post):

@@ -59,6 +59,23 @@ def test_the_newest_verdict_counts(home):
     check_may_promote(home, "v2", MODEL, "v1")
 
 
+def test_a_pass_without_rows_takes_nothing_back_that_was_found_on_rows(home):
+    record = GateVerdicts(home)
+    record.note(verdict())
+    record.note(verdict(measured_on="march", failures=("found 0.2",)))
+    record.note(verdict())
+    assert "found 0.2" in refused(home)
+    record.note(verdict(failures=("too old",)))
+    record.note(verdict())
+    assert "found 0.2" in refused(home)
+    record.note(verdict(measured_on="april"))
+    check_may_promote(home, "v2", MODEL, "v1")
+    record.note(verdict(failures=("too old",)))
+    assert "too old" in refused(home)
+    record.note(verdict())
+    check_may_promote(home, "v2", MODEL, "v1")
+
+
 def test_the_gate_to_register_is_another_one(home):
     GateVerdicts(home).note(verdict(gate="register"))
     assert "has not been through" in refused(home)

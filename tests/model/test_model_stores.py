@@ -10,8 +10,10 @@ import urllib.request
 from datetime import timedelta
 
 import msgspec
+import obstore
 import pytest
 from cutting_proxy import cutting_proxy
+from obstore.store import MemoryStore
 
 from sentinel.durable import write_durably
 from sentinel.errors import BundleProblem, InvalidDefinition, StorageProblem, VersionTaken
@@ -358,3 +360,34 @@ def test_a_record_of_another_version_is_seen(bucket, tmp_path):
     store._objects.put("record/v2.json", msgspec.json.encode(Entry.of("v1", b"", "trained")))
     with pytest.raises(BundleProblem, match="is that of v1"):
         store.bring("v2")
+
+
+@pytest.fixture
+def objects(tmp_path):
+    """A registry in S3 whose objects are in memory, and those."""
+    store, models = MemoryStore(), S3Models("s3://bucket", tmp_path / "models", {}, timedelta(0))
+    models._objects._objects = store
+    return models, store
+
+
+def test_what_was_left_is_deleted_and_another_registry_below_is_not(objects):
+    models, store = objects
+    others = ["v7/v1/model.onnx", "v7/record/v1.json", "v7/v1/claim"]
+    for name in ("v6/model.onnx", "v6/claim", *others, "v1/claim"):
+        obstore.put(store, name, b"x")
+    models._clean_up("v1")
+    assert sorted(meta["path"] for page in obstore.list(store) for meta in page) == sorted(
+        ["v1/claim", "v6/claim", *others]
+    )
+
+
+def test_what_was_accepted_elsewhere_is_not_vouched_for_by_being_fetched(objects):
+    models, store = objects
+    for version, how in (("v1", "accepted"), ("v2", "trained")):
+        for name, data in FILES.items():
+            obstore.put(store, f"{version}/{name}", data)
+        models._put_on_record(Entry.of(version, FILES[MANIFEST_FILE], how))
+        models.bring(version)
+    registry = Registry(models.folder, store=models)
+    assert [registry.vouches_for(version) for version in ("v1", "v2", "v3")] == [False, True, False]
+    assert Registry(models.folder, frozenset([b"k" * 32]), models).vouches_for("v1"), "its signature was checked"

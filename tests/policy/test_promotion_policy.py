@@ -82,8 +82,12 @@ def test_the_fingerprint_is_of_what_is_demanded_and_not_of_the_text(tmp_path):
         ("a: [", "is no YAML"),
         ("a: !!python/object:os.system x", "is no YAML"),
         ("min_frauds: 5\nmin_frauds: 6", "min_frauds stands there twice"),
+        ("max_latency_us: .inf", "max_latency_us is inf, which demands nothing"),
+        ("max_cost: {per_transaction: .inf}", "max_cost: per_transaction is inf, which demands nothing"),
+        ("segments: &a [*a]", r"\*a stands for what is written elsewhere"),
+        ("min_recall_at_fpr:\n- &b0 [1]\n" + "".join(f"- &b{n} [{f'*b{n - 1},' * 9}]\n" for n in range(1, 40)), "write it out"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_meant_is_refused(tmp_path, text, said):
     path = tmp_path / "p.yaml"
     path.write_text(text)

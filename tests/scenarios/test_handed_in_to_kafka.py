@@ -44,7 +44,7 @@ class Consuming(ServerProcess):
 def topics(service):
     """Where the topics of these tests are."""
     found = Connection.of(service("kafka").environment["SENTINEL_KAFKA"], f"t{secrets.token_hex(4)}-", {})
-    create(found, ALL, 2, -1, 7 * 86_400_000)
+    create(found, ALL, 1, -1, 7 * 86_400_000)
     return found
 
 

@@ -10,6 +10,7 @@ import msgspec
 from sentinel.commands.evaluation import Source, bundle_of, measured_on
 from sentinel.commands.given_history import read_data
 from sentinel.commands.progress import Stage, stages
+from sentinel.commands.registry_of_home import registry_of
 from sentinel.config import Settings
 from sentinel.errors import BundleProblem, DataProblem, GateRefused, InvalidDefinition, SentinelError
 from sentinel.events.files import History
@@ -66,7 +67,9 @@ def run_gate(
     """
     path = policy_file or settings.home / POLICY_FILE
     policy, bundle = read_policy(path), bundle_of(settings, version)
-    seen = None
+    seen: _Seen | str | None = None
+    if source is None and not registry_of(settings).vouches_for(version):
+        seen = f"{version} was trained elsewhere and signed by nobody who is trusted: give --data FILE to measure it on"
     if source is not None:
         history = read_data(settings, bundled_detector(bundle.manifest), source.data, source.reading)
         with stages() as stage:
@@ -120,6 +123,8 @@ def _look(
         delay_us = duration_us(policy.label_delay)
     detector = bundled_detector(bundle.manifest)
     measured = measured_on(bundle, detector, history, stage, delay_us)
+    if measured.may_be_learned:
+        raise DataProblem(f"a model is not judged by what it may have learned: this would be {measured.said}")
 
     def measure_champion(champion: Bundle) -> Measured:
         return measured_on(champion, bundled_detector(champion.manifest), history, stage, delay_us)

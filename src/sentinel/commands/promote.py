@@ -23,11 +23,18 @@ def promote_version(settings: Settings, version: str, forced_because: str | None
     """
     bundle = _loaded(settings, version)
     deployment = HomeDeployment(settings.home)
+    check_log = _check_of(settings, bundle)
+
+    def check(log: LogReader) -> None:
+        if forced_because is None:  # of the champion as it is when no other process can change it
+            check_may_promote(settings.home, version, bundle.manifest_sha256, deployment_in(log).champion)
+        check_log(log)
+
     if forced_because is None:
         check_may_promote(settings.home, version, bundle.manifest_sha256, deployment.read().champion)
     asked = {"version": version} | ({} if forced_because is None else {"forced_because": forced_because})
     if ask_owner(settings, "/admin/reload", asked) is None:
-        deployment.promote(version, forced_because, _check_of(settings, bundle))
+        deployment.promote(version, forced_because, check)
 
 
 def roll_back(settings: Settings) -> str:

@@ -1,7 +1,8 @@
 """The record of the gate: which model met which policy, and how that ended. Promotion looks it up.
 
 A verdict is about the very manifest and the very policy: whoever trains anew under the same name, copies another model
-there, or changes a demand needs another one. The newest about a pair counts, so that a pass can be lost.
+there, or changes a demand needs another one. The newest about a pair counts, so that a pass can be lost; one that no
+row was measured for takes nothing back that was found on rows.
 """
 
 from pathlib import Path
@@ -60,13 +61,19 @@ class GateVerdicts:
         append_durably(self._path, msgspec.json.encode(verdict), 0o644)
 
     def newest(self, manifest_sha256: str, policy: PromotionPolicy, gate: Gate) -> Verdict | None:
-        """The newest verdict about a manifest, a policy and a gate. Raises StorageProblem where it cannot be read."""
+        """The verdict about a manifest, a policy and a gate that counts, which is the newest.
+
+        A pass by the figures of the manifest alone takes nothing back that was found on rows. Raises StorageProblem
+        where the record cannot be read.
+        """
         wanted = (manifest_sha256, policy.sha256, gate)
-        found = None
-        for one in self._all():
-            if (one.manifest_sha256, one.policy_sha256, one.gate) == wanted:
-                found = one
-        return found
+        found = [one for one in self._all() if (one.manifest_sha256, one.policy_sha256, one.gate) == wanted]
+        if not found:
+            return None
+        newest, on_rows = found[-1], [one for one in found if one.measured_on is not None]
+        if newest.passed and newest.measured_on is None and on_rows:
+            return on_rows[-1]
+        return newest
 
     def _all(self) -> list[Verdict]:
         """Every line that can be read; another one vouches for nothing."""

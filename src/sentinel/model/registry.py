@@ -134,6 +134,14 @@ class Registry:
                 f"that in {self.folder / RECORD_FILE}); restore it or train anew"
             )
 
+    def vouches_for(self, version: str) -> bool:
+        """Whether the figures of a manifest on record are those of a training here, or of who signed it and is trusted.
+
+        A bundle that was accepted says of itself what it likes.
+        """
+        entry = read_record(self.folder).get(version)
+        return bool(self.trusted) or (entry is not None and entry.how != "accepted")
+
     def _check_there(self, version: str) -> None:
         found = self.versions()
         if version not in found:

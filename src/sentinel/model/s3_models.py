@@ -20,7 +20,7 @@ from sentinel.durable import sync_folder, write_durably
 from sentinel.errors import BundleProblem, NoObject, ObjectTaken, VersionTaken
 from sentinel.features.packed import most_bytes
 from sentinel.model.folder_models import ORIGIN_FILE, VERSION, FolderModels, folder_lock, origin_of, write_draft
-from sentinel.model.registry_record import Entry, add_to_record, decode_entry, read_record
+from sentinel.model.registry_record import Entry, How, add_to_record, decode_entry, read_record
 from sentinel.objects.s3_objects import S3Objects
 
 CLAIM, RECORD = "claim", "record"
@@ -77,7 +77,8 @@ class S3Models:
         if folder.is_dir() and origin_of(self.folder) == self.at:
             return folder
         entry = self._entry(version)
-        self._keep(version, self._files(version), msgspec.structs.replace(entry, how="fetched"))
+        how: How = "accepted" if entry.how == "accepted" else "fetched"
+        self._keep(version, self._files(version), msgspec.structs.replace(entry, how=how))
         return folder
 
     def bring_unrecorded(self, version: str) -> Path:
@@ -193,5 +194,6 @@ class S3Models:
 
 
 def _version_of(path: str) -> str | None:
-    first = path.partition("/")[0]
-    return first if VERSION.fullmatch(first) else None
+    """The version that an object is a file of; what lies deeper is of others, such as a registry at `<prefix>/v7`."""
+    first, _, name = path.partition("/")
+    return first if VERSION.fullmatch(first) and "/" not in name else None

@@ -5,6 +5,7 @@ those of the file. Shares are from 0 to 1, durations as `30d`.
 """
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -118,6 +119,7 @@ def policy_of(found: Any, named: str = FILE) -> PromotionPolicy:
     if not isinstance(found, dict):
         raise InvalidDefinition(f"{named} has no fields; write one a line, as in min_pr_auc_val: 0.72")
     check_known(found, PromotionPolicy, named, _INNER)
+    _check_finite(found, named)
     try:
         policy = msgspec.convert(found, PromotionPolicy)
     except msgspec.ValidationError as error:
@@ -125,6 +127,15 @@ def policy_of(found: Any, named: str = FILE) -> PromotionPolicy:
     if not policy.demands:
         raise InvalidDefinition(f"{named} demands nothing, so every model would pass; write min_pr_auc_val: 0.72")
     return policy
+
+
+def _check_finite(found: Any, where: str) -> None:
+    """Raise InvalidDefinition for a number that is none: any model is below infinity."""
+    if isinstance(found, float) and not math.isfinite(found):
+        raise InvalidDefinition(f"{where} is {found}, which demands nothing; write a number, or leave it out")
+    inner = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
+    for name, one in inner:
+        _check_finite(one, f"{where}: {name}")
 
 
 _INNER: dict[str, type[msgspec.Struct]] = {

@@ -14,14 +14,27 @@ MOST_BYTES = 1 << 20
 
 
 class _Strict(yaml.SafeLoader):
-    """A safe loader that takes no name twice: the last one would win without a word."""
+    """A safe loader that takes no name twice, as the last one would win without a word, and no `*name`.
+
+    With those a short text says something endless, or itself.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """See Composer. Raises ComposerError."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, f"*{event.anchor} stands for what is written elsewhere; write it out", event.start_mark
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """See SafeLoader. Raises ConstructorError."""
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for name in names:
-            if names.count(name) > 1:
+        seen = set()
+        for name in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if name in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{name} stands there twice", node.start_mark)
+            seen.add(name)
         return super().construct_mapping(node, deep)
 
 

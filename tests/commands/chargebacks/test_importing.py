@@ -134,6 +134,21 @@ def test_by_amount_card_and_date_through_the_server(home, tmp_path, post):
     assert run(home, "import", *given, "--days", "2")["fates"]["told"] == 2
 
 
+def test_a_report_has_no_formula_for_a_spreadsheet(home, tmp_path):
+    file, report = tmp_path / "c.csv", tmp_path / "report.csv"
+    names = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "t1"]
+    file.write_text("transaction_id\n" + "\n".join(names) + "\n")
+    run(home, "import", file, "--dry-run", "--report", report)
+    found = pl.read_csv(report)["transaction_id"].to_list()
+    assert found == [*(f"'{one}" for one in names[:-1]), "t1"]
+
+
+def test_an_amount_beyond_all_others_is_of_no_transaction(home, tmp_path):
+    file = tmp_path / "c.csv"
+    file.write_text("amount,card\n1e308,card-1\n-1e308,card-1\n1e999,card-1\n")
+    assert run(home, "import", file, "--match", "amount,card")["fates"] == {"unmatched": 2, "wrong": 1}
+
+
 @pytest.mark.parametrize(
     ("text", "given", "said"),
     [

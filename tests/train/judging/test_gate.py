@@ -75,7 +75,7 @@ NOISE = RNG.random(N).astype(np.float32)
         ({"max_age": "10d"}, {"max_age": "9d"}, {}),
         ({"segments": [{"by": "channel", "min_pr_auc_val": 0.1}]}, {"segments": [{"by": "channel", "min_pr_auc_val": 0.99}]}, {}),
         (
-            {"segments": [{"by": "channel", "min_pr_auc_val": 0.99, "min_frauds": N}]},
+            {"segments": [{"by": "amount", "min_pr_auc_val": 0.01, "min_frauds": 5}]},
             {"segments": [{"by": "amount", "min_recall_at_fpr": {"fpr": 0.01, "recall": 1.0}, "min_frauds": 5}]},
             {},
         ),
@@ -123,6 +123,8 @@ def test_what_is_not_known_is_missing(manifest):
     assert set(status(manifest, demands, **nothing)) == {"missing"}
     assert status(manifest, demands, "register", **nothing).count("missing") == 5
     assert status(manifest, {"min_shadow_agreement": {"agreement": 0}}, shadow=ShadowFacts(999, 1.0)) == ["missing"]
+    too_few = {"segments": [{"by": "channel", "min_pr_auc_val": 0.99, "min_frauds": N}]}
+    assert status(manifest, too_few) == ["missing"], "a floor that nothing stood on"
     bare = msgspec.structs.replace(manifest, metrics={}, training={})
     assert status(bare, {"min_pr_auc_val": 0, "max_age": "1d"}, measured=None) == ["missing", "missing"]
 
@@ -133,6 +135,19 @@ def test_the_figures_of_the_manifest_are_enough_for_the_two_fields(manifest):
     )
     assert [one.status for one in found] == ["passed", "passed"]
     assert found[0].found == f"{manifest.metrics['average_precision']['value']:.6g}"
+
+
+@pytest.mark.parametrize("value", ["inf", "1", float("inf"), float("nan"), None, [1.0]])
+def test_a_figure_that_is_no_number_is_missing(manifest, value):
+    for figure in (value, {"value": value}):
+        odd = msgspec.structs.replace(manifest, metrics={"average_precision": figure})
+        assert status(odd, {"min_pr_auc_val": 0.5}, measured=None) == ["missing"]
+
+
+def test_a_model_of_tomorrow_is_not_fresh(manifest):
+    for days, wanted in ((0.9, "passed"), (2, "failed"), (20_000, "failed")):
+        ahead = msgspec.structs.replace(manifest, training={**manifest.training, NEWEST: int(days * DAY_US)})
+        assert status(ahead, {"max_age": "30d"}, now_us=0) == [wanted]
 
 
 def test_registering_does_not_ask_what_it_did_as_a_shadow(manifest):

@@ -103,8 +103,12 @@ def test_what_may_have_been_learned_from_is_not_said_to_be_new(trained):
     found = unseen(trained, frame[100:LEARNED])
     assert (found.left_out, len(found.rows)) == (0, LEARNED - 100)
     assert "may hold what it learned" in found.said
+    assert found.may_be_learned
+    assert not unseen(trained, frame[:LEARNED]).may_be_learned
+    assert not unseen(trained, frame).may_be_learned
     older = frame[:500].with_columns(pl.col(pl.Int64) - 40 * DAY_US)
     assert "older than the model's history" in unseen(trained, older).said
+    assert not unseen(trained, older).may_be_learned
 
 
 def test_what_comes_at_the_last_instant_of_the_history_is_of_it(trained):

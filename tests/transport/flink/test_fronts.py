@@ -43,14 +43,19 @@ def answered(topics, front, rows):
     return answers, [entries[name] for name in names]
 
 
+def has_profiles(topics, front):
+    return answered(topics, front, [payment("warm-up")])[0][0]["features_state"] == "as_of"
+
+
 def test_a_front_has_the_features_of_the_job_before_and_after_it_is_killed(topics, front):
     topics.start(checkpoint_ms=300)
-    until(lambda: answered(topics, front, [payment("warm-up")])[0][0]["features_state"] == "as_of", 900)
+    until(lambda: has_profiles(topics, front), 900)
     for n in range(6):
         if n == 3:
             topics.kill()
             topics.start(checkpoint_ms=300, restore=topics.checkpoint())
-        rows = [payment(f"c{card}", f"s{card}", 2.5 * n + card) for card in range(4)]
+            until(lambda: has_profiles(topics, front), 900)  # the tasks have to say so first
+        rows = [payment(f"c{card}", f"shop{card}", 2.5 * n + card) for card in range(4)]
         answers, entries = answered(topics, front, rows)
         for answer, entry in zip(answers, entries, strict=True):
             assert (answer["features_state"], answer["degraded"]) == ("as_of", None)

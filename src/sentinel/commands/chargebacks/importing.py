@@ -208,5 +208,16 @@ def _report_of(found: Sequence[Verdict]) -> bytes:
     text = StringIO()
     writer = csv.writer(text)
     writer.writerow(["row", "fate", "transaction_id", "stage", "why"])
-    writer.writerows([one.dispute.number, one.fate, one.transaction_id, one.dispute.stage, one.why] for one in found)
+    writer.writerows(
+        [one.dispute.number, one.fate, _as_text(one.transaction_id), _as_text(one.dispute.stage), one.why]
+        for one in found
+    )
     return text.getvalue().encode()
+
+
+def _as_text(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: with an apostrophe before it where one would.
+
+    Ids are chosen by whoever pays, and the report is opened by whoever handles disputes.
+    """
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else cell

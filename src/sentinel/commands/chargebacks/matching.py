@@ -1,5 +1,6 @@
 """Which decision each dispute is about, and what is to be told of it."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -94,7 +95,10 @@ class Matcher:
         return self._minor(value) if name == self._schema.amount else value
 
     def _minor(self, value: float | None) -> int | None:
-        return None if value is None else round(value * 10**self._schema.amount_decimals)
+        if value is None:
+            return None
+        unit: int = 10**self._schema.amount_decimals
+        return round(value * unit) if math.isfinite(value * unit) else int(value) * unit
 
     def _is_of_day(self, dispute: Dispute, time_us: int) -> bool:
         named = self._time and dispute.named[self._time]

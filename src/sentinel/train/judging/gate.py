@@ -4,6 +4,7 @@ There are two. To be registered a model has to be good; to be promoted it has to
 shadow too, if the policy asks for that.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -109,9 +110,12 @@ def _figure(evidence: Evidence, name: str, of_rows: Callable[[Measured], float])
         return of_rows(_rows(evidence))
     try:
         found = evidence.manifest.metrics[name]
-        return float(found["value"] if isinstance(found, dict) else found)
-    except (KeyError, TypeError, ValueError):
-        raise _Missing(f"the manifest has no {name}; give --data FILE") from None
+        value = found["value"] if isinstance(found, dict) else found
+    except (KeyError, TypeError):
+        value = None
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise _Missing(f"the manifest has no {name}; give --data FILE")
+    return float(value)
 
 
 def _least(name: str, of_rows: Callable[[Measured], float]) -> _Judge:
@@ -164,6 +168,8 @@ def _age(wanted: str, evidence: Evidence) -> _Found:
     if not isinstance(newest, int):
         raise _Missing("the manifest does not say when the newest row is from that was learned; train anew")
     age_us = evidence.now_us - newest
+    if age_us < -DAY_US:
+        return f"at most {wanted}", f"a row that is {-age_us / DAY_US:.1f} days ahead of now", False
     return f"at most {wanted}", f"{age_us / DAY_US:.1f} days", age_us <= duration_us(wanted)
 
 
@@ -203,12 +209,15 @@ def _segments(wanted: Any, evidence: Evidence) -> _Found:
 
 
 def _below(floor: Any, rows: Measured, plan: FeaturePlan, review: float) -> list[str]:
-    """The segments that are below a floor."""
+    """The segments that are below a floor, of which one has to have enough frauds at least."""
     recall: RecallAtFpr | None = floor.min_recall_at_fpr
     parts = segments(rows, plan.schema, floor.by, review, recall.fpr if recall else 0.01)
+    judged = [one for one in parts if one.frauds >= floor.min_frauds and one.average_precision is not None]
+    if not judged:
+        raise _Missing(f"no segment by {floor.by} has {floor.min_frauds} frauds or more to be judged by")
     found = []
-    for one in parts:
-        if one.frauds < floor.min_frauds or one.average_precision is None or one.recall_at_fpr is None:
+    for one in judged:
+        if one.average_precision is None or one.recall_at_fpr is None:
             continue
         if floor.min_pr_auc_val is not None and one.average_precision < floor.min_pr_auc_val:
             found.append(f"{one.by} {one.value}: average precision {one.average_precision:.4f}")

@@ -29,7 +29,7 @@ class Measured(NamedTuple):
     - `places` int64 (n,): their numbers in the file. A row that stands for others (see `standing`) is there as often
       as it stands for a transaction.
     - `said` tells which rows these are; `left_out` were learned from, `unlabelled` have no label, `immature` are too
-      young for one.
+      young for one. `may_be_learned`: the model has learned from some of the rows, or may have.
     """
 
     rows: NDArray[np.float32]
@@ -44,6 +44,7 @@ class Measured(NamedTuple):
     left_out: int
     unlabelled: int
     immature: int
+    may_be_learned: bool = False
 
     @property
     def frauds(self) -> int:
@@ -95,6 +96,7 @@ def measure(
         left_out=unseen.left_out,
         unlabelled=int(np.count_nonzero((labels == UNKNOWN) & ~is_young)),
         immature=int(np.count_nonzero(is_young)),
+        may_be_learned=unseen.may_be_learned,
     )
     known = np.flatnonzero((labels != UNKNOWN) & ~is_young)
     stands = stands_for(frame, detector.schema)

@@ -25,7 +25,8 @@ class Unseen(NamedTuple):
     """Features float32 (n, f) and labels int8 (n,), -1 where not known, of the rows that are measured on.
 
     `places` int64 (n,) are their row numbers in the history. `said` says which they are, and claims no more than was
-    looked at; `left_out` rows of the history are none of them.
+    looked at; `left_out` rows of the history are none of them. `may_be_learned` where the model has learned from
+    some of them, or may have.
     """
 
     rows: NDArray[np.float32]
@@ -33,6 +34,7 @@ class Unseen(NamedTuple):
     places: NDArray[np.int64]
     said: str
     left_out: int
+    may_be_learned: bool = False
 
 
 def unseen_rows(bundle: Bundle, detector: Detector, history: History, progress: Progress) -> Unseen:
@@ -53,14 +55,16 @@ def unseen_rows(bundle: Bundle, detector: Detector, history: History, progress: 
         test = parts_of(_as_trained(detector, manifest), times, labels)[2]
         rows = replay(MemoryStore(manifest.plan), events, progress)[test]
         said = "the test part of the model's own history"
-        if manifest.training.get("experiment", {}).get("refit") == "all":
+        is_learned = manifest.training.get("experiment", {}).get("refit") == "all"
+        if is_learned:
             said += ", which it has learned from after it was measured: take a later file"
-        return Unseen(rows.astype(np.float32), labels[test], test, said, len(times) - len(test))
+        return Unseen(rows.astype(np.float32), labels[test], test, said, len(times) - len(test), is_learned)
     begin = int(np.searchsorted(times, last_us, side="right"))
     if begin == len(times):
         rows = replay(MemoryStore(manifest.plan), events, progress)
         said = _said_of_old(int(times[-1]), first_us, last_us)
-        return Unseen(rows.astype(np.float32), labels, np.arange(len(times)), said, 0)
+        is_learned = int(times[-1]) >= first_us
+        return Unseen(rows.astype(np.float32), labels, np.arange(len(times)), said, 0, is_learned)
     rows = replay(bundle.new_store(), _later(events, begin, last_us), progress)
     places, said = np.arange(begin, len(times)), _said_of_later(begin, int(times[begin]), last_us)
     return Unseen(rows.astype(np.float32), labels[begin:], places, said, begin)

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
-from sentinel.errors import BundleProblem, InvalidDefinition, UnknownVersion
+from sentinel.errors import BundleProblem, DeploymentRefused, InvalidDefinition, UnknownVersion
 from sentinel.events.reader import TransactionReader
 from sentinel.model.bundle import load_warm
 from sentinel.model.gate_verdicts import check_may_promote
@@ -68,6 +68,8 @@ class Changes:
             await run_in_threadpool(check_may_promote, self.api.settings.home, version, sha256, before.champion)
 
         def chosen(now: Deployment) -> Deployment:
+            if not forced and now.champion != before.champion:  # somebody was quicker
+                check_may_promote(self.api.settings.home, version, sha256, now.champion)
             still_kept()
             return now.with_champion(version).vouching(version, sha256)
 
@@ -78,10 +80,20 @@ class Changes:
         before = self.rollout.read()
         challenger = before.promoted().champion
         assert challenger is not None  # noqa: S101 - refused otherwise
+        seen = await run_in_threadpool(lambda: manifest_sha256(self.rollout.registry.path(challenger)))
+        before.check_is_meant(challenger, seen)
         if not forced:
-            seen = manifest_sha256(self.rollout.registry.path(challenger))
             await run_in_threadpool(check_may_promote, self.api.settings.home, challenger, seen, before.champion)
-        return await self.make(request, lambda deployment: deployment.promoted())
+
+        def promoted(now: Deployment) -> Deployment:
+            after = now.promoted()
+            if after.champion != challenger:
+                raise DeploymentRefused(f"the experiment is one with {after.champion} by now, not with {challenger}")
+            if not forced and now.champion != before.champion:
+                check_may_promote(self.api.settings.home, challenger, seen, now.champion)
+            return after
+
+        return await self.make(request, promoted)
 
     async def bring_back(
         self, request: Request, version: str, how: Callable[[Deployment], Deployment]
