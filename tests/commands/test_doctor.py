@@ -163,10 +163,10 @@ def test_what_is_configured_and_away_is_a_failure(tmp_path, what, setting, addre
 
 def test_an_archive_is_written_to(tmp_path):
     (tmp_path / "archive").mkdir()
-    assert of(Settings(home=tmp_path, archive=tmp_path / "archive"), "archive").ok
+    assert of(Settings(home=tmp_path, archive=str(tmp_path / "archive")), "archive").ok
     assert list((tmp_path / "archive").iterdir()) == []
     (tmp_path / "file").write_text("")
-    found = of(Settings(home=tmp_path, archive=tmp_path / "file"), "archive")
+    found = of(Settings(home=tmp_path, archive=str(tmp_path / "file")), "archive")
     assert not found.ok
     assert "nothing leaves the log meanwhile" in found.found
 

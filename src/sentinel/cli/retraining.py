@@ -64,10 +64,20 @@ def _lines(run: Any) -> list[str]:
         lines += [f"  refused: {one}" for one in judged["failures"]]
     watched = run.found("shadow")
     if watched is not None:
-        lines.append(
-            f"  {watched['shadow']} is the shadow; `sentinel models promote {watched['shadow']}` makes it champion"
-        )
+        lines.append(f"  {watched['shadow']} is the shadow; {_said_of_promoting(run, watched['shadow'])}")
     return lines
+
+
+def _said_of_promoting(run: Any, version: str) -> str:
+    """How it becomes the champion: where there is a policy, through the other gate first."""
+    promote = f"`sentinel models promote {version}` makes it champion"
+    if run.found("gate")["policy"] is None:
+        return promote
+    collected = run.found("collect")
+    files = f"--data {collected['file']}"
+    if collected.get("events") is not None:
+        files += f" --events-file {collected['events']}"
+    return f"{promote} once it has passed `sentinel models gate {version} {files}`"
 
 
 def _lines_of_warm(warm: Any) -> list[str]:

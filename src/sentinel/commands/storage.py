@@ -9,12 +9,11 @@ from pathlib import Path
 import msgspec
 
 from sentinel.commands.progress import Stage
-from sentinel.commands.registry_of_home import registry_of
+from sentinel.commands.registry_of_home import champion_manifest, registry_of
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.events.times import iso
-from sentinel.model.bundle import read_manifest
-from sentinel.record.applied import HomeDeployment, log_folder
+from sentinel.record.applied import log_folder
 from sentinel.record.home_reader import open_log
 from sentinel.record.lock import owner_of
 from sentinel.record.log import Follower
@@ -51,7 +50,7 @@ def rebuild_online(settings: Settings, stage: Stage) -> int:
     url, folder, registry = settings.redis_url, log_folder(settings.home), registry_of(settings)
     if url is None:
         raise InvalidDefinition("there is no online view: set SENTINEL_REDIS_URL")
-    manifest = read_manifest(registry.path(HomeDeployment(settings.home).champion()))
+    manifest = champion_manifest(settings)
     store = open_online(settings.home, manifest.detector, url)
     with closing(store), closing(open_log(settings.home)) as log:
         store.clear([view.keys for view in key_views_of(manifest.plan)])

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sentinel.cli import app
+from sentinel.commands.retraining.record import runs_of
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.detectors import load_detector
 from sentinel.events.context_files import read_whole_history
@@ -20,7 +21,7 @@ from sentinel.events.files import history_of_frame
 from sentinel.events.reading import Reading
 from sentinel.events.replay import columns_of_frame
 from sentinel.features.store import MemoryStore
-from sentinel.model.bundle import read_manifest
+from sentinel.model.bundle import MODEL_FILE, read_manifest
 from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.feature_state import first_after_history
@@ -228,3 +229,27 @@ def test_a_retraining_without_a_file_learns_from_the_log(lived, tmp_path):
     assert run["ended"] == ("shadow" if found["gate"]["passed"] else "refused")
     again = CliRunner().invoke(app, asked)
     assert json.loads(again.stdout)["name"] == run["name"], "nothing has come to the log since"
+
+
+def test_what_could_not_be_learned_from_is_not_tried_again_once_the_log_has_more(lived, tmp_path):
+    home, earlier, file = lived
+    home = shutil.copytree(home, tmp_path / "home")
+    model = home / "models" / "v1" / MODEL_FILE
+    whole = model.read_bytes()
+    model.write_bytes(whole[:-1])
+    asked = ["retrain", "--with", str(earlier), "--detector", str(file), "--home", str(home)]
+    for _ in range(2):
+        assert CliRunner().invoke(app, asked).exit_code == 1
+    (failed,) = runs_of(home)
+    assert failed.failed.step == "train"
+    model.write_bytes(whole)
+    told = tmp_path / "told.csv"
+    told.write_text("transaction_id\nt2050\n")
+    assert CliRunner().invoke(app, ["outcomes", "import", str(told), "--home", str(home)]).exit_code == 0
+    done = CliRunner().invoke(app, [*asked, "--until", "collect"])
+    assert done.exit_code == 0, done.output
+    first, second = runs_of(home)
+    assert (first, second.failed) == (failed, None)
+    assert second.position > first.position
+    files = [{one.name for one in (home / "retraining" / run.name).iterdir()} for run in (first, second)]
+    assert files == [{"run.json"}, {"run.json", "history.parquet", "events.parquet"}], "no history is kept for good"

@@ -123,6 +123,22 @@ def test_a_warm_start_is_compared_with_a_full_fit_and_the_better_is_kept(run, se
     assert run().name != done.name  # a run without it is another one
 
 
+def test_where_there_is_a_policy_it_says_which_gate_is_left_and_the_file_for_it(home, newer, shop_detector):
+    (home / "promotion_policy.yaml").write_text("min_frauds: 5\n")
+
+    def sentinel(*asked):
+        done = CliRunner().invoke(app, [*asked, "--home", str(home)])
+        return done.exit_code, " ".join(done.stderr.split())
+
+    code, said = sentinel("retrain", "--data", str(newer), "--detector", shop_detector)
+    assert code == 0, said
+    gate = f"models gate v2 --data {newer}"
+    assert f"`sentinel models promote v2` makes it champion once it has passed `sentinel {gate}`" in said
+    assert sentinel("models", "promote", "v2")[0] == 1
+    assert sentinel(*gate.split())[0] == 0
+    assert sentinel("models", "promote", "v2")[0] == 0
+
+
 @pytest.mark.parametrize(("low", "taken"), [(0.001, "warm"), (0.0, "full"), (-0.01, "full")])
 def test_added_trees_have_to_be_better_beyond_doubt(run, low, taken):
     found = msgspec.convert(run(warm_start=True, until="train").found("train")["warm_start"]["compared"], Comparison)
@@ -263,6 +279,23 @@ def test_a_run_goes_on_with_what_it_was_begun_with(run, shop_file, newer, tmp_pa
     with pytest.raises(DataProblem, match="was changed after this run had begun"):
         run(mine, name="monday")
     assert run(mine, until="collect").name != "monday"
+
+
+def test_a_run_that_has_ended_keeps_its_record_alone_once_another_one_begins(run, home, shop_file):
+    ended = run()
+    folder = home / "retraining" / ended.name
+    assert (folder / "candidate").exists()
+    run(shop_file, until="collect")
+    assert [one.name for one in folder.iterdir()] == ["run.json"]
+    assert run() == ended
+
+
+def test_a_file_that_is_asked_for_is_kept_wherever_it_is(run, home, newer):
+    ended = run()
+    folder = home / "retraining" / ended.name
+    shutil.copy(newer, folder / "history.parquet")
+    assert run(folder / "history.parquet", until="collect").name != ended.name
+    assert (folder / "history.parquet").exists()
 
 
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "x" * 65])

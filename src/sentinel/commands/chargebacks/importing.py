@@ -17,7 +17,7 @@ from sentinel.commands.chargebacks.matching import Decision, Matcher, ToTell, Ve
 from sentinel.commands.log_history.survey import records_of
 from sentinel.commands.owner import ask_owner
 from sentinel.commands.progress import Stage
-from sentinel.commands.registry_of_home import registry_of
+from sentinel.commands.registry_of_home import champion_manifest
 from sentinel.config import Settings
 from sentinel.durable import write_durably
 from sentinel.errors import DataProblem, InvalidDefinition
@@ -27,8 +27,7 @@ from sentinel.events.reader import TransactionReader
 from sentinel.events.reading import Reading
 from sentinel.events.schema import Schema
 from sentinel.events.times import FARTHEST_AHEAD_US, clock_us
-from sentinel.model.bundle import read_manifest
-from sentinel.record.applied import HomeDeployment, by_this_user, log_folder
+from sentinel.record.applied import by_this_user, log_folder
 from sentinel.record.home_log import HomeLog
 from sentinel.record.home_reader import open_log
 from sentinel.record.ids import IdIndex
@@ -76,8 +75,7 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def import_outcomes(settings: Settings, asked: Asked, reading: Reading, stage: Stage) -> ImportReport:
     """Tell the outcomes of a file of disputes; the same file again adds nothing. Raises SentinelError."""
-    registry = registry_of(settings)
-    schema = read_manifest(registry.path(HomeDeployment(settings.home).champion())).plan.schema
+    schema = champion_manifest(settings).plan.schema
     reader, fields = TransactionReader(schema, settings.secrets()), schema_fields(asked.match, schema)
     _check(asked, fields, schema)
     batch = asked.batch or _name_of(asked.file)

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from sentinel.config import Settings
-from sentinel.errors import InvalidDefinition
+from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.objects.store import exercise
 from sentinel.record.archive.place import open_archive
 from sentinel.record.online.place import open_online
@@ -105,7 +105,10 @@ def archive(settings: Settings) -> tuple[bool, str]:
     assert settings.archive is not None  # noqa: S101 - it is configured
     begun_s = time.time()
     store = open_archive(settings.archive, settings.home)
-    exercise(store)
+    try:
+        exercise(store)
+    except StorageProblem as error:
+        return False, f"{error}; nothing leaves the log meanwhile"
     return True, f"{store.at}: written and read back in {(time.time() - begun_s) * 1e3:.1f} ms"
 
 

@@ -3,11 +3,11 @@
 import time
 from contextlib import closing
 
-from sentinel.commands.registry_of_home import registry_of
+from sentinel.commands.registry_of_home import champion_manifest, registry_of
 from sentinel.commands.storage import view_status
 from sentinel.config import Settings, age_us
 from sentinel.events.times import duration_us, iso
-from sentinel.model.bundle import load_bundle, read_manifest
+from sentinel.model.bundle import load_bundle
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.archive.place import PROGRAM as ARCHIVER
 from sentinel.record.archive.place import address_of, mark_of
@@ -68,7 +68,7 @@ def history(settings: Settings) -> tuple[bool, str, bool]:
     registry = registry_of(settings)
     if not registry.versions() or not has_log(settings.home):
         return True, "none in use yet", False
-    manifest = read_manifest(registry.path(HomeDeployment(settings.home).champion()))
+    manifest = champion_manifest(settings)
     with closing(open_log(settings.home)) as log:
         gap = Coverage(log).gap(manifest, time.time_ns() // 1000)
     if gap is not None:
@@ -116,8 +116,7 @@ def hash_key(settings: Settings) -> tuple[bool, str]:
         rotation = rotation_in(log)
     if rotation is None:
         return True, "it was never rotated"
-    path = registry_of(settings).path(HomeDeployment(settings.home).champion())
-    horizon_us = read_manifest(path).plan.compiled.horizon_us
+    horizon_us = champion_manifest(settings).plan.compiled.horizon_us
     given, keep_us = settings.given_key_before.read(), age_us(settings.keep_log)
     kept_us = None if keep_us is None else max(keep_us, duration_us(settings.remember_ids))
     return rotation.says(horizon_us, kept_us, None if given is None else given.id, time.time_ns() // 1000)
@@ -132,7 +131,7 @@ def online(settings: Settings) -> tuple[bool, str, bool]:
         return False, problem, False
     if not has_log(settings.home):
         return True, "none yet; the first start makes it", False
-    manifest = read_manifest(registry_of(settings).path(HomeDeployment(settings.home).champion()))
+    manifest = champion_manifest(settings)
     with closing(open_online(settings.home, manifest.detector, settings.redis_url)) as store:
         at = store.position()
         if at is None:

@@ -9,12 +9,10 @@ from sentinel.commands.log_history.export import labelling_asked, part_asked, sa
 from sentinel.commands.log_history.rows import HistoryRows
 from sentinel.commands.log_history.survey import ages, records_of, survey
 from sentinel.commands.progress import Stage
-from sentinel.commands.registry_of_home import registry_of
+from sentinel.commands.registry_of_home import champion_manifest, registry_of
 from sentinel.config import Settings
 from sentinel.errors import DataProblem
 from sentinel.events.times import iso
-from sentinel.model.bundle import read_manifest
-from sentinel.record.applied import HomeDeployment
 from sentinel.record.home_reader import open_log
 from sentinel.review.held_out import BlockedEstimate, Span
 
@@ -45,12 +43,11 @@ def blocked_in(
     settings: Settings, period: tuple[str | None, str | None], delay: str | None, as_of: str | None, stage: Stage
 ) -> Blocked:
     """Estimate it from what was received in [since, until). Raises SentinelError, DataProblem for no decision."""
-    registry = registry_of(settings)
-    plan = read_manifest(registry.path(HomeDeployment(settings.home).champion())).plan
+    registry, plan = registry_of(settings), champion_manifest(settings).plan
     with closing(open_log(settings.home)) as log:
         found = survey(log, part_asked(log, *period), plan, registry, stage)
         if found.decisions == 0:
-            raise DataProblem("nothing was decided in that time")
+            raise DataProblem("nothing was decided in that time; give another with --from and --to")
         begin, end = found.part.begin, found.part.end
         labelling = labelling_asked(ages(log, found.known, plan.schema.time, end, stage), delay, as_of)
         rows = HistoryRows(plan.schema, found, labelling)

@@ -6,12 +6,10 @@ import msgspec
 
 from sentinel.commands.log_history.survey import ages, survey
 from sentinel.commands.progress import Stage
-from sentinel.commands.registry_of_home import registry_of
+from sentinel.commands.registry_of_home import champion_manifest, registry_of
 from sentinel.config import Settings
 from sentinel.events.stamps import LogPart
 from sentinel.events.times import iso
-from sentinel.model.bundle import read_manifest
-from sentinel.record.applied import HomeDeployment
 from sentinel.record.home_reader import open_log
 from sentinel.review.label_delay import LabelDelay
 
@@ -28,8 +26,7 @@ class DelayReport(msgspec.Struct, frozen=True):
 
 def label_delay(settings: Settings, stage: Stage) -> DelayReport:
     """The delay of labels, from the outcomes that the champion trusts. Raises SentinelError."""
-    registry = registry_of(settings)
-    plan = read_manifest(registry.path(HomeDeployment(settings.home).champion())).plan
+    registry, plan = registry_of(settings), champion_manifest(settings).plan
     with closing(open_log(settings.home)) as log:
         part = LogPart(log.log_id, log.first, log.durable)
         found = ages(log, survey(log, part, plan, registry, stage).known, plan.schema.time, part.end, stage)

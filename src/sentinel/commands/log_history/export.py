@@ -16,7 +16,7 @@ from sentinel.commands.log_history.labels import Labelling
 from sentinel.commands.log_history.rows import EventRows, HistoryRows, field_types, label_words
 from sentinel.commands.log_history.survey import Ages, Survey, ages, records_of, survey
 from sentinel.commands.progress import Stage
-from sentinel.commands.registry_of_home import registry_of
+from sentinel.commands.registry_of_home import champion_manifest, registry_of
 from sentinel.config import Settings
 from sentinel.errors import DataProblem
 from sentinel.events.files import History, read_history
@@ -26,8 +26,6 @@ from sentinel.events.schema import Schema
 from sentinel.events.stamps import WEIGHT, LogPart
 from sentinel.events.times import duration_us, instant_us, iso
 from sentinel.features.plan import FeaturePlan
-from sentinel.model.bundle import read_manifest
-from sentinel.record.applied import HomeDeployment
 from sentinel.record.home_reader import open_log
 from sentinel.record.log import LogReader
 from sentinel.review.held_out import BlockedEstimate, Span
@@ -110,14 +108,15 @@ def export_history(settings: Settings, asked: Asked, reading: Reading, stage: St
     paths = [asked.out, *([asked.out.with_suffix(".csv")] if asked.with_csv and asked.out.suffix != ".csv" else [])]
     for path in (*paths, *([asked.events_out] if asked.events_out else [])):
         check_name(path)
-    registry = registry_of(settings)
-    plan = read_manifest(registry.path(HomeDeployment(settings.home).champion())).plan
+    registry, plan = registry_of(settings), champion_manifest(settings).plan
     if any(path.suffix == ".csv" for path in paths):
         _check_csv(plan.schema)
     with closing(open_log(settings.home)) as log:
         found = survey(log, part_asked(log, asked.since, asked.until), plan, registry, stage)
         if found.decisions == 0:
-            raise DataProblem("nothing was decided in that time; there is no history to export")
+            raise DataProblem(
+                "nothing was decided in that time; take another part of the log, or a history from a file"
+            )
         known_by = ages(log, found.known, plan.schema.time, found.part.end, stage)
         labelling = labelling_asked(known_by, asked.delay, asked.as_of)
         earlier = _earlier(asked.earlier, plan, found, reading, settings) if asked.earlier else None

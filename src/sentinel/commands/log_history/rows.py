@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from sentinel.commands.log_history.labels import Counts, Labelling
-from sentinel.commands.log_history.survey import Survey
+from sentinel.commands.log_history.survey import Erasures, Survey
 from sentinel.events.schema import Schema
 from sentinel.events.stamps import PART, POSITION, RECEIVED, TOLD, WEIGHT, told_text
 from sentinel.events.wire import EVENT_ID, KIND
@@ -45,7 +45,6 @@ class HistoryRows:
         self.outcome_time = schema.outcome_time or OUTCOME_TIME
         self._names = list(dict.fromkeys(name for names in survey.names.values() for name in names or ()))
         self._words = label_words(schema)
-        self._subjects = sorted({key for key, _ in survey.erased})
         self.columns = pl.Schema(
             self._types
             | {schema.label: pl.String, self.outcome_time: _TIME}
@@ -77,7 +76,8 @@ class HistoryRows:
     def _of_batches(self, batches: Sequence[tuple[Record, Decided]]) -> pl.DataFrame:
         fields = _decode_fields(b"[%b]" % b",".join(content for _, one in batches for content in one.contents))
         positions = [record.position + n for record, _ in batches for n in range(record.rows)]
-        kept = [not self._is_erased(one, position) for one, position in zip(fields, positions, strict=True)]
+        erased = self._survey.erased
+        kept = [not erased.cover(one, position) for one, position in zip(fields, positions, strict=True)]
         deciders = [one.deciders[which] for _, one in batches for which in one.by]
         levels = [level for _, one in batches for level in one.levels]
         blocked = [_WORDS[level] == "block" for level in levels]
@@ -178,19 +178,15 @@ class HistoryRows:
             for name, column in column_of.items()
         }
 
-    def _is_erased(self, fields: Mapping[str, Any], position: int) -> bool:
-        erased = self._survey.erased
-        return any(position < erased.get((key, fields.get(key) or ""), -1) for key in self._subjects)
-
 
 class EventRows:
     """Makes frames of the context events among records, all with the same `columns`."""
 
-    def __init__(self, schema: Schema, erased: Mapping[tuple[str, str], int]) -> None:
+    def __init__(self, schema: Schema, erased: Erasures) -> None:
         self._types = {
             name: kind for name, kind in field_types(schema).items() if name in _carried(schema) or name == schema.time
         }
-        self._erased, self._subjects = erased, sorted({key for key, _ in erased})
+        self._erased = erased
         self.columns = pl.Schema(
             {KIND: pl.String, EVENT_ID: pl.String} | self._types | {POSITION: pl.Int64, RECEIVED: pl.Int64}
         )
@@ -200,7 +196,7 @@ class EventRows:
         for page in pages:
             rows = [row for record in page if record.kind == Kind.CONTEXT for row in context_rows(record)]
             found = [(row, _decode_one(row.content)) for row in rows]
-            found = [(row, one) for row, one in found if not self._is_erased(one, row.position)]
+            found = [(row, one) for row, one in found if not self._erased.cover(one, row.position)]
             if found:
                 told = [{**one, POSITION: row.position, RECEIVED: row.received_us} for row, one in found]
                 yield pl.DataFrame(
@@ -209,9 +205,6 @@ class EventRows:
                         for name, kind in self.columns.items()
                     }
                 )
-
-    def _is_erased(self, fields: Mapping[str, Any], position: int) -> bool:
-        return any(position < self._erased.get((key, fields.get(key) or ""), -1) for key in self._subjects)
 
 
 def _drawn(batches: Sequence[tuple[Record, Decided]]) -> dict[int, Drawn]:

@@ -1,6 +1,6 @@
 """What a part of a log holds: outcomes, erasures, models, and how old what is known to be fraud was."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,17 +22,36 @@ _PAGE = 4_096
 _decode_erased = msgspec.msgpack.Decoder(Erased).decode
 
 
+class Erasures:
+    """The subjects that were erased, by what is stored of them. Take the records of a log in their order, then ask."""
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[str, str], int] = {}
+        self._fields: set[str] = set()
+
+    def take(self, record: Record) -> None:
+        """The erasure of a record; nothing of other kinds."""
+        if record.kind == Kind.ERASED:
+            subject = _decode_erased(record.body)
+            self._newest[subject.key, subject.value] = record.position
+            self._fields.add(subject.key)
+
+    def cover(self, fields: Mapping[str, Any], position: int) -> bool:
+        """Whether a subject that these fields name was erased after the entry at this position."""
+        return any(position < self._newest.get((name, fields.get(name) or ""), -1) for name in self._fields)
+
+
 class Survey(NamedTuple):
     """What was found in a part of a log.
 
-    `names` has the features of each model that decided, None for a model that is gone. `erased` has by what is stored
-    of a subject, (field, value), the position of its newest erasure. `hashes` are those of the decided ids.
+    `names` has the features of each model that decided, None for a model that is gone. `hashes` are those of the
+    decided ids.
     """
 
     part: LogPart
     known: KnownOutcomes
     names: dict[str, tuple[str, ...] | None]
-    erased: dict[tuple[str, str], int]
+    erased: Erasures
     hashes: NDArray[np.uint64]
     decisions: int
 
@@ -50,16 +69,14 @@ def records_of(log: LogReader, begin: int, end: int, tell: Callable[[int], None]
 
 def survey(log: LogReader, part: LogPart, plan: FeaturePlan, registry: Registry, stage: Stage) -> Survey:
     """Read a part of a log once. Outcomes of all of the log are known, up to the end of the part."""
-    known, names, erased = KnownOutcomes(plan.is_trusted), dict[str, tuple[str, ...] | None](), {}
+    known, names, erased = KnownOutcomes(plan.is_trusted), dict[str, tuple[str, ...] | None](), Erasures()
     hashes, decisions = [np.empty(0, np.uint64)], 0
     first = log.first
     for page in records_of(log, first, part.end, lambda done: stage("outcomes", done, part.end - first)):
         for record in page:
             known.take(record)
-            if record.kind == Kind.ERASED:
-                subject = _decode_erased(record.body)
-                erased[subject.key, subject.value] = record.position
-            elif record.kind == Kind.DECIDED and record.position >= part.begin:
+            erased.take(record)
+            if record.kind == Kind.DECIDED and record.position >= part.begin:
                 decided = decided_in(record)
                 decisions += record.rows
                 hashes.append(np.frombuffer(decided.hashes, "<u8"))

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from sentinel.errors import InvalidDefinition, StorageProblem
 STEPS = ("collect", "train", "gate", "register", "shadow")
 """In their order. Each begins where the one before it has ended well, and is done once."""
 
+RECORD = "run.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ROOM = 1024
 
@@ -87,7 +89,7 @@ def folder_of(home: Path, name: str) -> Path:
 
 def read_run(home: Path, name: str) -> Run | None:
     """What is written down of a run; None where there is none. Raises StorageProblem."""
-    path = folder_of(home, name) / "run.json"
+    path = folder_of(home, name) / RECORD
     try:
         return msgspec.json.decode(path.read_bytes(), type=Run)
     except FileNotFoundError:
@@ -99,7 +101,7 @@ def read_run(home: Path, name: str) -> Run | None:
 def runs_of(home: Path) -> list[Run]:
     """Every run, in the order in which they were begun. Raises StorageProblem."""
     folder = home / "retraining"
-    names = [one.name for one in folder.iterdir() if (one / "run.json").exists()] if folder.is_dir() else []
+    names = [one.name for one in folder.iterdir() if (one / RECORD).exists()] if folder.is_dir() else []
     found = [run for name in names if (run := read_run(home, name)) is not None]
     return sorted(found, key=lambda run: (run.begun_at, run.name))
 
@@ -108,8 +110,17 @@ def write_run(home: Path, run: Run) -> Run:
     """Write down how far a run has come; durable when this returns."""
     folder = folder_of(home, run.name)
     make_folder(folder)
-    write_durably(folder / "run.json", msgspec.json.format(msgspec.json.encode(run)))
+    write_durably(folder / RECORD, msgspec.json.format(msgspec.json.encode(run)))
     return run
+
+
+def keep_record_only(home: Path, run: Run) -> None:
+    """Remove what a run has made beside `run.json`: the history of the log, which may be large, and the candidate."""
+    for one in folder_of(home, run.name).iterdir():
+        if one.is_dir():
+            shutil.rmtree(one)
+        elif one.name != RECORD:
+            one.unlink()
 
 
 @contextmanager

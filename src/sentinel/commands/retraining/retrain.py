@@ -20,6 +20,7 @@ from sentinel.commands.retraining.record import (
     Run,
     Step,
     folder_of,
+    keep_record_only,
     one_at_a_time,
     read_run,
     runs_of,
@@ -47,9 +48,10 @@ def retrain(
     """Do every step up to `until` that is not done yet, and write each down.
 
     Without a name, a run that was begun with the same things and did not end is taken up, and one on the same data that
-    did end is what is answered; else a new one is named after the moment. A step that fails leaves all before it, and
-    the champion, as they were. Raises SentinelError, StorageProblem while another retraining runs or where the disk
-    takes no more, and OSError where not even the run can be written down.
+    did end is what is answered; else a new one is named after the moment, and what those before it have made beside
+    their record is removed. A step that fails leaves all before it, and the champion, as they were. Raises
+    SentinelError, StorageProblem while another retraining runs or where the disk takes no more, and OSError where not
+    even the run can be written down.
     """
     if data is not None and earlier is not None:
         raise InvalidDefinition("--with is for what came before the log; with --data all is in that file")
@@ -70,6 +72,7 @@ def retrain(
 
 def _begun(settings: Settings, asked: Asked, name: str | None, began: str, clock: Now) -> Run:
     """The run that goes on, that has ended, or that begins. Raises InvalidDefinition for one of other things."""
+    runs = runs_of(settings.home)
     if name is not None:
         known = read_run(settings.home, name)
         if known is not None and known.asked != asked:
@@ -77,18 +80,34 @@ def _begun(settings: Settings, asked: Asked, name: str | None, began: str, clock
         if known is not None:
             return known
     else:
-        alike = [one for one in runs_of(settings.home) if one.asked == asked and _is_current(settings, one)]
+        alike = [one for one in runs if one.asked == asked and _is_current(settings, one)]
         if alike:
             return alike[-1]
+    for one in runs:
+        is_over = one.ended is not None or (name is None and one.asked == asked)
+        if is_over and not _is_in(folder_of(settings.home, one.name), asked):
+            keep_record_only(settings.home, one)
     return write_run(settings.home, Run(name or began, _iso(clock), _log_end(settings), asked))
 
 
+def _is_in(folder: Path, asked: Asked) -> bool:
+    """Whether a folder has a file that is asked for."""
+    files = [Path(one).resolve() for one in (asked.data, asked.earlier) if one is not None]
+    return any(folder.resolve() in file.parents for file in files)
+
+
 def _is_current(settings: Settings, run: Run) -> bool:
-    """Whether the data are still what the run collected, or would collect."""
+    """Whether the data are still what the run collected, or would collect.
+
+    What the log had when the run began is also enough for one that was cut short, or that has its candidate. One that
+    failed before is not tried again on what could perhaps not be learned from, once there is more.
+    """
     collected = run.found("collect")
-    if run.asked.data is None:
-        return run.ended is None or not _has_news(settings, run.position)
-    return collected is None or steps.fingerprint(Path(run.asked.data)) == collected["sha256"]
+    if run.asked.data is not None:
+        return collected is None or steps.fingerprint(Path(run.asked.data)) == collected["sha256"]
+    if run.ended is None and (run.failed is None or run.found("train") is not None):
+        return True
+    return not _has_news(settings, run.position)
 
 
 def _has_news(settings: Settings, position: int) -> bool:
