@@ -102,7 +102,7 @@ def _fetch_all(
 ) -> tuple[Catalog, list[int]]:
     """Fetch what the catalog names; again if its server goes on meanwhile and something has left the archive."""
     for n in range(_TRIES):
-        catalog = read_catalog(store.get(catalog_name(log_id)), f"{store.at}/{log_id}")
+        catalog = read_catalog(store.get(catalog_name(log_id)), store.at, log_id)
         try:
             _fetch_files(home, store, catalog, told)
             return catalog, _fetch_log(draft, store, catalog, told)
@@ -129,7 +129,7 @@ def _fetch_files(home: Path, store: ObjectStore, catalog: Catalog, told: Callabl
 
 def _inside(home: Path, one: KeptFile) -> Path:
     parts = Path(one.path).parts
-    if parts[0] not in _HOMES or ".." in parts or len(parts) > 3:
+    if not 1 < len(parts) <= 3 or parts[0] not in _HOMES or ".." in parts or not one.path.isprintable():
         raise StorageProblem(f"the catalog of the archive names {one.path!r}, which is no file of a model or snapshot")
     return home / one.path
 
