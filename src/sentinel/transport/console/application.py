@@ -87,7 +87,7 @@ def build(settings: Settings, people: People) -> ASGIApp:
         live_pages(samples, stored, sessions, cookie, settings.deadline_ms),
         search_pages(stored, people),
         receipt_pages(server, stored, people),
-        try_pages(server, people, place.prefix),
+        try_pages(server, stored, people, place.prefix),
         model_pages(server, stored, people),
         admin_pages(server, people, KeyStore(keys_home_of(settings.home))),
         design_pages(),
