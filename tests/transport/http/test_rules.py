@@ -127,6 +127,9 @@ def test_a_value_is_on_a_list_from_then_on_and_was_at_a_moment(server, post, get
     assert "rules" not in post("/v1/score", payment(card="h-1")).json
     post(f"{LISTS}/bad", {"value": "c-1", "remove": True})
     assert "list bad" not in post("/v1/score", payment(card="c-1")).json.get("rules", [])
+    said = get("/admin/audit?limit=10").json["changes"]
+    newest = next(one for one in said if one["what"].startswith("POST /v1/lists"))
+    assert newest["after"] == '{"list":"bad","entries":1,"removed":1}'
     ended = get(f"{LISTS}/bad/c-1").json
     assert (ended["is_on"], ended["periods"][0]["until"] is None) == (False, False)
     assert {one["name"]: one["values"] for one in get(LISTS).json["lists"]} == {"bad": 1, "home": 3}
