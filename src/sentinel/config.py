@@ -31,8 +31,9 @@ _LISTS = ("cors_origins", "hosts", "retrain_on")
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of a server. Every one can be given as `SENTINEL_<NAME>` in the environment.
 
-    An empty variable counts as not set, but for keys, `rules_need_two` and `trusted_keys_file`: those may not be empty.
-    White space around a value does not count. A switch is on with 1, true, yes or on, and off with 0, false, no or off, in letters of any case.
+    An empty variable counts as not set, but for keys, `rules_need_two` and `trusted_keys_file`, which may not be empty.
+    White space around a value does not count. A switch is on with 1, true, yes or on, and off with 0, false, no or off,
+    in letters of any case.
 
     - `home`: the folder of models, log, snapshots and views.
     - `host`, `port`, `workers`: where to listen, in how many processes.

@@ -177,6 +177,25 @@ def test_a_catalog_reads_nothing_but_its_archive(tmp_path, store, records, name)
     assert not (tmp_path / "other" / "models").exists()
 
 
+@pytest.mark.parametrize("ending", ["manifest.json", ".part"])
+def test_an_object_that_is_larger_than_it_was_is_not_fetched_to_its_end(tmp_path, store, records, ending):
+    name = next(one.name for one in store.found() if one.name.endswith(ending))
+    spoil(store, name, store.get(name) + b"x" * (4 << 20))
+    taken = []
+    pieces = store.pieces
+
+    def counted(one):
+        for piece in pieces(one):
+            taken.append(len(piece))
+            yield piece
+
+    store.pieces = counted
+    with pytest.raises(StorageProblem, match="is not as it was put there"):
+        back(tmp_path / "other", store)
+    assert sum(taken) < 2 << 20
+    assert is_gone(tmp_path / "other" / "log")
+
+
 def test_a_catalog_of_another_log_is_none(tmp_path, store, records):
     one = log_in(store, None)
     change_catalog(store, log_id="../elsewhere")

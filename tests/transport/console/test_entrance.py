@@ -242,6 +242,13 @@ def test_what_is_no_transaction_is_told_so(caller, sent):
     assert status in (400, 422), body
 
 
+def test_no_address_of_ours_leads_to_one_without_tls(caller):
+    admin = caller()
+    admin.log_in("admin")
+    status, headers, _ = admin.ask("/admin/")
+    assert (status, headers.get("location")) == (404, None)
+
+
 def test_connections_that_only_wait_are_ended(site):
     form = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\nna"
     begun = (

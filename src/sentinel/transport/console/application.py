@@ -75,7 +75,10 @@ def build(settings: Settings, people: People) -> ASGIApp:
         auditing.stop()
         stored.close()
 
-    app = FastAPI(title="Sentinel console", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="Sentinel console", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan,
+        redirect_slashes=False,  # to an address without TLS, where a proxy speaks it
+    )  # fmt: skip
     add_static_files(app)
 
     @app.get("/health/live")
