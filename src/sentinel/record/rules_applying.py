@@ -57,8 +57,8 @@ def _check_two(draft: Draft, by: By) -> None:
     for name in (draft.author, by.who):
         if name in UNNAMED:
             raise DeploymentRefused(
-                f"draft {draft.number} needs two people that are known by name (SENTINEL_RULES_NEED_TWO), and {name} may "
-                "be either: draft and apply it with a key for each, as `sentinel keys create` makes one"
+                f"draft {draft.number} needs two people known by name (SENTINEL_RULES_NEED_TWO), and {name} may be "
+                "either: draft and apply it with a key for each, as `sentinel keys create` makes one"
             )
 
 
