@@ -20,6 +20,8 @@ SHORTEST_KEY = 16
 
 _KEYS = ("admin_key", "key")
 _HASH_KEYS = ("hash_key", "hash_key_before")
+_GUARDS = ("rules_need_two", "trusted_keys_file")
+"""What protects: a variable that was meant to turn one on, and is empty, must not leave it off without a word."""
 _SWITCHES = {"force_circuit_open", "shadow_inline", "reasons", "rules_need_two"}
 _ON_OFF = {"yes": True, "on": True, "no": False, "off": False}  # besides true, false, 1 and 0
 _TOPICS = re.compile(r"[A-Za-z0-9._-]{0,100}")
@@ -29,8 +31,9 @@ _LISTS = ("cors_origins", "hosts", "retrain_on")
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of a server. Every one can be given as `SENTINEL_<NAME>` in the environment.
 
-    An empty variable counts as not set, but for keys, which may not be empty. White space around a value does not
-    count. A switch is on with 1, true, yes or on, and off with 0, false, no or off, in letters of any case.
+    An empty variable counts as not set, but for keys, `rules_need_two` and `trusted_keys_file`, which may not be empty.
+    White space around a value does not count. A switch is on with 1, true, yes or on, and off with 0, false, no or off,
+    in letters of any case.
 
     - `home`: the folder of models, log, snapshots and views.
     - `host`, `port`, `workers`: where to listen, in how many processes.
@@ -321,10 +324,13 @@ def age_us(text: str) -> int | None:
 
 def read_settings(given: Mapping[str, object], environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings from `given` (None means not given), else from the environment, else the defaults."""
-    values: dict[str, object] = dict(given_in(environment, Settings.__struct_fields__, (*_KEYS, *_HASH_KEYS)))
+    values: dict[str, object] = dict(given_in(environment, Settings.__struct_fields__, (*_KEYS, *_HASH_KEYS, *_GUARDS)))
     for name in _HASH_KEYS:
         if values.get(name) == "":
             raise InvalidDefinition(f"SENTINEL_{name.upper()} is empty; unset it, or give the key")
+    for name in _GUARDS:
+        if values.get(name) == "":
+            raise InvalidDefinition(f"SENTINEL_{name.upper()} is empty, and would protect nothing; set it, or unset it")
     for name in _SWITCHES & values.keys():
         values[name] = _ON_OFF.get(str(values[name]).lower(), values[name])
     values |= {name: value for name, value in given.items() if value is not None}

@@ -98,3 +98,14 @@ def test_for_people_it_is_a_table_and_a_period_can_be_chosen(home, book):
     assert "large online" in told
     assert "burst shares hits with large online" in told
     assert "scored nothing" in " ".join(run(home, "backtest", book, "--to", "2020-01-01", code=1).split())
+
+
+def test_the_words_of_a_rule_are_no_markup(home, tmp_path):
+    path = tmp_path / "rules.yaml"
+    path.write_text(json.dumps({"rules": [
+        {"name": name, "when": "amount > 0 or channel == '[/x]'", "do": "tag", "reason": "r"} for name in ("[/red]", "[bold]")
+    ]}))  # fmt: skip
+    assert "channel == '[/x]'" in run(home, "check", path, as_json=False)
+    said = run(home, "backtest", path, as_json=False)
+    assert "[/red]" in said
+    assert "[bold] shares hits with [/red] (270)" in said

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from sentinel.errors import BundleProblem, DeploymentRefused, NoExperiment, StorageProblem
 from sentinel.policy.deployment import Deployment
 from sentinel.policy.thresholds import Thresholds
-from sentinel.record.applied import NAME, HomeDeployment, apply, deployment_in, log_folder
+from sentinel.record.applied import NAME, HomeDeployment, apply, by_this_user, deployment_in, log_folder
 from sentinel.record.file_log import FileLog
 from sentinel.record.log import Follower, Kind
 from sentinel.record.log_reader import FileLogReader
@@ -262,3 +263,9 @@ def test_a_writer_that_is_killed_leaves_a_whole_deployment_and_no_lock(record, h
     after = record.change(lambda one: msgspec.structs.replace(one, champion="v1"))
     with contextlib.closing(FileLogReader(log_folder(home))) as log:
         assert deployment_in(log) == after
+
+
+def test_who_asks_is_who_runs_the_process_and_not_who_the_environment_says(monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "somebody-else")
+    assert by_this_user("promote").who == f"user {pwd.getpwuid(os.getuid()).pw_name}"

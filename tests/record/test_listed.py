@@ -97,3 +97,22 @@ def test_pages_have_what_is_on_it_now_and_an_ended_entry_is_kept_for_as_long_as_
     told_at(versions, Listing("y", "", "anna"), LISTED_KEPT_US + 99)
     assert not versions.versions_of("c2")
     assert versions.versions_of("c1")
+
+
+def test_one_step_records_no_more_than_decisions_can_wait_for():
+    """Each telling of a value says anew what is to be at every later moment, so that many of many are very many."""
+    versions, now_us = TableVersions(LIST), 1_000
+    for first in range(2):
+        told = [Listing("card", "r", "anna", now_us + 10 * n - first) for n in range(1, 500)]
+        if first:
+            with pytest.raises(InvalidInput, match="tell fewer at once"):
+                rows_of(versions, told, now_us)
+        else:
+            versions.put(rows_of(versions, told, now_us), now_us)
+    many = [Listing("card", f"r{n % 2}", "anna", now_us + 100_000 + n) for n in range(510)]
+    for one in many:
+        versions.put(rows_of(versions, [one], now_us), now_us)
+    with pytest.raises(InvalidInput, match="tell fewer periods"):
+        rows_of(versions, [Listing("card", "r", "anna", now_us + 2)], now_us)
+    versions.put(rows_of(versions, [Listing("card", "", "anna", is_off=True)], now_us), now_us)
+    assert not any(versions.values_at("card", now_us + later) for later in range(0, 200_000, 7))

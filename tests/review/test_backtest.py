@@ -60,6 +60,17 @@ def told(fake_log, made):
     return log, {at: row for at, row in rows.items() if row["version"] == "v1" and row["degraded"] is None}, truth
 
 
+def test_of_very_many_rules_each_names_those_it_shares_most_with(told, made, monkeypatch):
+    monkeypatch.setattr(under_test, "_MOST_OVERLAPS", 1)
+    log, rows, _ = told
+    hits = PastHits(BookHits(BOOK, made.SCHEMA, ("height",)), made.SCHEMA, Tables())
+    past = past_scores(log, "v1", made.SCHEMA, (0, 2**60), lambda *_: None, hits)
+    for rule in backtest(past, hits, BOOK, "v1", ("a", "b"), Costs()).rules:
+        held = [row for row in rows.values() if HOLDS[rule.name](row)]
+        both = [sum(map(holds, held)) for name, holds in HOLDS.items() if name != rule.name]
+        assert list(rule.overlaps.values()) == [max(both)][: bool(max(both))]
+
+
 @pytest.mark.parametrize("at_once", [7, 10_000])
 def test_it_is_what_one_finds_by_hand(told, made, monkeypatch, at_once):
     monkeypatch.setattr(under_test, "_AT_ONCE", at_once)

@@ -148,10 +148,12 @@ def log_restore(
     counted = f"{_segments(found.segments)}, {found.bytes:,} bytes; {found.snapshots} snapshots, {found.models} models"
     lines = [
         f"the log {found.log_id}, entries {found.first} to {found.end - 1}, is whole in {settings.home}: {counted}",
-        f"it is what was archived by {found.at}",
+        f"it is what was archived by {shown(found.at)}",
     ]
     if found.missing:
-        lines.append(f"[yellow]not in any archive[/yellow], put it back from elsewhere: {', '.join(found.missing)}")
+        lines.append(
+            f"[yellow]not in any archive[/yellow], put it back from elsewhere: {shown(', '.join(found.missing))}"
+        )
     tell(found, lines, as_json=as_json)
 
 

@@ -28,7 +28,7 @@ def check(file: _File, version: _Version = None, home: Home = None, as_json: Jso
     from sentinel.commands.rules import check_rules
 
     book, fits = check_rules(settings_of(home), file, version)
-    lines = [f"{rule.state:<7}{rule.do:<10}{rule.name}: {rule.when}" for rule in book.rules]
+    lines = [f"{rule.state:<7}{rule.do:<10}{shown(rule.name)}: {shown(rule.when)}" for rule in book.rules]
     tell({"fits": fits, "rules": book.rules}, [f"{len(book.rules)} rules fit {fits}:", *lines], as_json=as_json)
 
 
@@ -175,11 +175,11 @@ def _told(found: Any) -> Iterator[str]:
         does = rule.do if rule.state == "on" else f"({rule.state})"
         precision = "-" if rule.precision is None else f"{rule.precision:.3f}"
         yield (
-            f"{rule.name[:27]:<28}{does:<11}{rule.hits:>9,}{rule.alone:>9,}{rule.frauds:>9,}{rule.judged:>10,}"
+            f"{shown(f'{rule.name[:27]:<28}')}{does:<11}{rule.hits:>9,}{rule.alone:>9,}{rule.frauds:>9,}{rule.judged:>10,}"
             f"{precision:>11}{rule.approved_frauds:>17,}{rule.approved_amount:>14,.2f}{rule.busiest_day:>12,}"
         )
     for rule in found.rules:
         most = sorted(rule.overlaps.items(), key=lambda one: -one[1])[:_SHOWN]
         if most:
-            yield f"  {rule.name} shares hits with {', '.join(f'{name} ({count:,})' for name, count in most)}"
+            yield shown(f"  {rule.name} shares hits with {', '.join(f'{name} ({count:,})' for name, count in most)}")
     yield from told_against(found)

@@ -24,6 +24,7 @@ def run_console(settings: Settings, tell: Callable[[str], None]) -> None:
         import uvicorn
 
         from sentinel.transport.console.application import address_of, build
+        from sentinel.transport.console.patience import PatientProtocol
     except ModuleNotFoundError as error:
         if error.name not in NEEDED:
             raise
@@ -36,8 +37,8 @@ def run_console(settings: Settings, tell: Callable[[str], None]) -> None:
     tell(f"{address}, home {settings.home}")
     logging.getLogger("uvicorn.access").disabled = True  # addresses of pages hold what was searched for
     uvicorn.run(
-        application, host=settings.console_host, port=settings.console_port, log_config=None, server_header=False,
-        proxy_headers=False, timeout_graceful_shutdown=2,
+        application, http=PatientProtocol, host=settings.console_host, port=settings.console_port, log_config=None,
+        server_header=False, proxy_headers=False, timeout_graceful_shutdown=2,
         ssl_certfile=settings.tls_certificate if settings.console_url is None else None,
         ssl_keyfile=settings.tls_key if settings.console_url is None else None,
     )  # fmt: skip

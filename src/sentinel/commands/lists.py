@@ -93,7 +93,8 @@ def _write(
     reader, user = TransactionReader(schema_of(settings, None), settings.secrets()), by_this_user("lists")
     with closing(HomeLog.open(log_folder(settings.home), clock_us())) as log:
         tables = TableState.of(log, Snapshots(settings.snapshots))
-        note_in_log(log, "lists", which[0], {}, {"list": which[0], "entries": len(entries)})
+        told_of = {"list": which[0], "entries": len(entries), "removed": sum(one.remove for one in entries)}
+        note_in_log(log, "lists", which[0], {}, told_of)
         for begin in range(0, len(entries), _AT_ONCE):
             told = [
                 Listing(

@@ -21,8 +21,6 @@ try:
 except ModuleNotFoundError as error:
     raise InvalidDefinition(f"people need {error.name}: pip install 'sentinel-fraud[console]'") from None
 
-_AT_ONCE = 100
-
 
 class ShownPerson(msgspec.Struct, frozen=True, omit_defaults=True):
     """A person, as commands show one; `password` is there the one time that it is shown."""
@@ -103,7 +101,7 @@ def _write_down(settings: Settings, people: People) -> None:
     """Move what waits to the audit: through the server that owns the log, or alone. Else the console does so later."""
     home = keys_home_of(settings.home)
     folder = log_folder(home)
-    waiting = people.not_audited(_AT_ONCE)
+    waiting = people.not_audited()
     if not waiting or not folder.exists():
         return
     changes = [change for _, change in waiting]

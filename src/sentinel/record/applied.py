@@ -1,7 +1,7 @@
 """What is applied: the deployment in force is the newest APPLIED entry of the log, and every change is one more."""
 
-import getpass
 import os
+import pwd
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -164,10 +164,10 @@ class HomeDeployment:
 
 
 def by_this_user(what: str, asked: str = "") -> By:
-    """A change that is made on the command line, by the user of this process."""
+    """A change that is made on the command line, by the user of this process: not by whoever LOGNAME says."""
     try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # nobody has this number
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # nobody has this number
         name = str(os.getuid())
     return By(f"user {name}", "command line", what, asked)
 

@@ -18,6 +18,9 @@ from sentinel.events.times import iso
 MOST_ENTRIES = 5_000_000
 """Versions of entries of one list."""
 
+MOST_OF_ONE, MOST_AT_ONCE = 1_000, 20_000
+"""Moments to come at which one value changes, and those recorded in one step: no decision is made meanwhile."""
+
 
 class Listing(NamedTuple):
     """What is to be said of a value: it is on a list from a moment on (now) until before another (for good).
@@ -67,7 +70,7 @@ def rows_of(versions: TableVersions, told: Iterable[Listing], received_us: int) 
     """The rows that say this, recorded at that moment; none for what is said already.
 
     They hold from the next microsecond on, for a decision of the same one may stand before them. Raises InvalidInput
-    for what begins or ends in the past.
+    for what begins or ends in the past, and for more than there may be; to take a value off is always possible.
     """
     now_us, rows = received_us + 1, []
     for one in told:
@@ -76,6 +79,10 @@ def rows_of(versions: TableVersions, told: Iterable[Listing], received_us: int) 
         values = b"" if one.is_off else _encode(Said(one.reason, one.author))
         wanted = _periods_after(versions, one.key, begin_us, values, one.until_us)
         rows += [Row(one.key, at_us, what) for at_us, what in wanted]
+        if not one.is_off and len(wanted) > MOST_OF_ONE:
+            raise InvalidInput(f"A value would change more than {MOST_OF_ONE:,} times from then on; tell fewer periods")
+        if len(rows) > MOST_AT_ONCE:
+            raise InvalidInput(f"These would be more than {MOST_AT_ONCE:,} changes in one step; tell fewer at once")
     if versions.n_versions + len(rows) > MOST_ENTRIES:
         raise InvalidInput(f"The list would have more than {MOST_ENTRIES:,} entries; take some off first")
     return rows

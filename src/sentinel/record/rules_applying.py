@@ -4,6 +4,7 @@ import msgspec
 
 from sentinel.errors import DeploymentRefused, NotFound
 from sentinel.events.card_numbers import masked_ends
+from sentinel.events.columns import OPERATOR
 from sentinel.events.times import iso
 from sentinel.policy.deployment import RulesInForce
 from sentinel.policy.rules.book import Book
@@ -15,6 +16,9 @@ from sentinel.record.rules_history import Draft, append_draft, draft_of, next_nu
 
 LONGEST_NOTE = 500
 """Characters of a note."""
+
+UNNAMED = (OPERATOR, "admin-key", "anyone")
+"""Callers that may be anybody at the machine."""
 
 Bands = dict[str, tuple[float, float]]
 
@@ -30,15 +34,32 @@ def write_draft(log: Log, book: Book, by: By, note: str, bands: Bands, now_us: i
 def bringing_in(log: LogReader, number: int, by: By, note: str, now_us: int, *, needs_two: bool) -> Change:
     """The change that makes a draft the book in force.
 
-    Raises NotFound where there is none of that number, DeploymentRefused where `needs_two` and its author applies it.
+    Raises NotFound where there is none of that number, DeploymentRefused where `needs_two` and its author applies it,
+    or whoever wrote or applies it is not known by name.
     """
     draft = draft_of(log, number)
-    if needs_two and draft.author == by.who:
-        raise DeploymentRefused(
-            f"draft {number} is {by.who}'s own, and somebody else has to apply it (SENTINEL_RULES_NEED_TWO)"
-        )
+    if needs_two:
+        _check_two(draft, by)
     rules = _in_force(draft, by, note, now_us)
     return lambda before: before.with_rules(rules)
+
+
+def _check_two(draft: Draft, by: By) -> None:
+    """Raise DeploymentRefused unless two people are known by their names: who wrote a draft, and who applies it.
+
+    Who gives no key, or the operator's own, may be anybody: one person would be two by leaving the key out.
+    """
+    own, other = (name.removeprefix("user ").casefold() for name in (draft.author, by.who))
+    if own == other:
+        raise DeploymentRefused(
+            f"draft {draft.number} is {by.who}'s own, and somebody else has to apply it (SENTINEL_RULES_NEED_TWO)"
+        )
+    for name in (draft.author, by.who):
+        if name in UNNAMED:
+            raise DeploymentRefused(
+                f"draft {draft.number} needs two people known by name (SENTINEL_RULES_NEED_TWO), and {name} may be "
+                "either: draft and apply it with a key for each, as `sentinel keys create` makes one"
+            )
 
 
 def bringing_back(log: LogReader, by: By, note: str, now_us: int) -> Change:

@@ -20,6 +20,7 @@ from sentinel.review.stored_fields import StoredFields
 from sentinel.review.what_if import Against
 
 _AT_ONCE = 10_000
+_MOST_OVERLAPS = 50
 _FEWEST_A_DAY = 100  # decisions, for a day to say how often a rule holds
 
 
@@ -29,7 +30,8 @@ class RuleInPeriod(msgspec.Struct, frozen=True, kw_only=True):
     - `hits`: how many transactions it holds for; `alone` those that no other rule of the book holds for.
     - `judged`, `frauds`, `precision`: of how many of them the outcome is known, how many were fraud, and the share.
     - `approved_frauds`, `approved_amount`: the frauds among them that had been approved, and their amounts.
-    - `busiest_day`: the most hits on one day (UTC).  `overlaps`: other rules -> how many hits they share.
+    - `busiest_day`: the most hits on one day (UTC).  `overlaps`: other rules -> how many hits they share, the 50
+      that share most.
     - `band`: the lowest and the highest share of a day's decisions, of days with 100 and more; None without such a day.
     """
 
@@ -154,7 +156,8 @@ class _Tallies:
         found = []
         for n, rule in enumerate(self._book.all_rules):
             judged, frauds = int(self._judged[n]), int(self._frauds[n])
-            shared = {names[other]: int(self._together[n, other]) for other in range(len(names)) if other != n}
+            others = [other for other in np.argsort(-self._together[n], kind="stable").tolist() if other != n]
+            shared = {names[other]: int(self._together[n, other]) for other in others[:_MOST_OVERLAPS]}
             found.append(
                 RuleInPeriod(
                     name=rule.name,

@@ -1,4 +1,5 @@
 import itertools
+import json
 import math
 import re
 from types import SimpleNamespace
@@ -223,3 +224,41 @@ def test_all_that_cannot_be_read_is_told_at_once():
         BookHits(book, SCHEMA, FEATURES)
     assert "rule 'one': there is no amuont; did you mean amount?" in str(refused.value)
     assert "rule 'three': a text cannot be compared with a number" in str(refused.value)
+
+
+def test_a_book_with_very_many_rules_is_refused_before_they_are_compared():
+    many = tuple(rule(name=f"r{n}") for n in range(100_000))
+    with pytest.raises(InvalidDefinition, match="100,000 rules"):
+        Book(many)
+    with pytest.raises(InvalidDefinition, match="two rules have the name 'r7'"):
+        Book((*many[:900], many[7]))
+
+
+def test_of_very_many_rules_that_cannot_be_read_the_first_are_told():
+    book = Book(tuple(rule(name=f"r{n}", when=f"no_such_{n} > 1") for n in range(1_000)))
+    with pytest.raises(InvalidDefinition) as refused:
+        BookHits(book, SCHEMA, FEATURES)
+    assert str(refused.value).count("there is no no_such_") == 20
+    assert "not looked at" in str(refused.value)
+
+
+@pytest.mark.parametrize("field", ["name", "when", "reason", "owner"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("country == '4111 1111 1111 1111'", "card number"),
+        ("\u202eevil", "cannot be seen"),
+        ("\x1b[2J", "cannot be seen"),
+    ],
+)
+def test_what_stays_for_ever_has_no_card_number_and_nothing_unseen(tmp_path, field, text, said):
+    written = {"name": "r", "when": "true", "do": "tag", "reason": "because"} | {field: text}
+    (tmp_path / "rules.yaml").write_text(json.dumps({"rules": [written]}))
+    with pytest.raises(InvalidDefinition) as refused:
+        read_book(tmp_path / "rules.yaml")
+    assert said in str(refused.value) or field == "name"
+    assert "4111" not in str(refused.value)
+
+
+def test_a_reason_may_have_lines():
+    Book((rule(name="r"),), (BookList(name="deny", kind="deny", by="shop", reason="stolen\nin May"),)).check_texts()

@@ -52,7 +52,7 @@ def archive(home, store):
 
 
 def catalog_of(store, log):
-    return read_catalog(store.get(catalog_name(log.log_id)), "here")
+    return read_catalog(store.get(catalog_name(log.log_id)), "here", log.log_id)
 
 
 def records(folder):

@@ -1,5 +1,6 @@
 """Restoring: a home becomes what was archived, or it has no log; what is wrong is named."""
 
+import hashlib
 from contextlib import closing
 
 import msgspec
@@ -7,7 +8,7 @@ import pytest
 
 from sentinel.errors import InvalidDefinition, LogDamaged, StorageProblem
 from sentinel.record.archive.archiver import Archiver
-from sentinel.record.archive.catalog import catalog_name, read_catalog
+from sentinel.record.archive.catalog import KeptFile, catalog_name, read_catalog
 from sentinel.record.archive.folder_objects import FolderObjects
 from sentinel.record.archive.restoring import DRAFT, log_in, restore
 from sentinel.record.file_log import FileLog
@@ -28,6 +29,7 @@ def archived(home, store, entries=60):
     (home / "models" / "registry.jsonl").write_text("a line\n")
     (home / "hash.key").write_text("secret")
     (home / "subjects.db").write_text("secret")
+    (home / "people.db").write_text("secret")
     return put(home, store)
 
 
@@ -68,7 +70,7 @@ def spoil(store, name, data):
 
 def change_catalog(store, **changes):
     log_id = log_in(store, None).log_id
-    catalog = read_catalog(store.get(catalog_name(log_id)), "here")
+    catalog = read_catalog(store.get(catalog_name(log_id)), "here", log_id)
     store.put(catalog_name(log_id), msgspec.json.encode(msgspec.structs.replace(catalog, **changes)))
     return catalog
 
@@ -80,7 +82,7 @@ def test_all_comes_back_but_keys_and_drafts(tmp_path, store, records):
         "models/v1/manifest.json": '{"version": "v1"}',
         "models/registry.jsonl": "a line\n",
     }
-    assert (done.models, done.snapshots, done.missing) == (1, 0, ["hash.key", "subjects.db"])
+    assert (done.models, done.snapshots, done.missing) == (1, 0, ["hash.key", "subjects.db", "people.db"])
     assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["log", "models"]
     assert not [one for one in store.found() if b"secret" in store.get(one.name)]
 
@@ -151,13 +153,54 @@ def test_a_file_that_was_altered_there_is_not_taken(tmp_path, store, records):
     assert "models/v1/manifest.json" not in files_in(tmp_path / "other")
 
 
-@pytest.mark.parametrize("path", ["../hash.key", "/etc/passwd", "models/../hash.key", "hash.key", "models/v1/a/b"])
+@pytest.mark.parametrize(
+    "path",
+    ["../hash.key", "/etc/passwd", "models/../hash.key", "hash.key", "models/v1/a/b", "", ".", "models", "models/a\0b"],
+)
 def test_a_catalog_writes_nowhere_else(tmp_path, store, records, path):
-    (kept, *_) = read_catalog(store.get(catalog_name(log_in(store, None).log_id)), "here").files
+    (kept, *_) = log_in(store, None).files
     change_catalog(store, files=(msgspec.structs.replace(kept, path=path),))
     with pytest.raises(StorageProblem, match="which is no file of a model or snapshot"):
         back(tmp_path / "other", store)
     assert sorted(one.name for one in (tmp_path / "other").iterdir()) == [DRAFT]
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/etc/hostname", "{log}/../../outside", "other/x", "{log}/a\0b"])
+def test_a_catalog_reads_nothing_but_its_archive(tmp_path, store, records, name):
+    (tmp_path / "outside").write_text("a file of this machine")
+    one = log_in(store, None)
+    digest = hashlib.sha256(b"a file of this machine").hexdigest()
+    named = KeptFile("models/v1/manifest.json", name.replace("{log}", one.log_id), 22, digest)
+    change_catalog(store, files=(named,))
+    with pytest.raises(StorageProblem, match="names what is not of this log"):
+        restore(tmp_path / "other", store, one.log_id, lambda *_: None)
+    assert not (tmp_path / "other" / "models").exists()
+
+
+@pytest.mark.parametrize("ending", ["manifest.json", ".part"])
+def test_an_object_that_is_larger_than_it_was_is_not_fetched_to_its_end(tmp_path, store, records, ending):
+    name = next(one.name for one in store.found() if one.name.endswith(ending))
+    spoil(store, name, store.get(name) + b"x" * (4 << 20))
+    taken = []
+    pieces = store.pieces
+
+    def counted(one):
+        for piece in pieces(one):
+            taken.append(len(piece))
+            yield piece
+
+    store.pieces = counted
+    with pytest.raises(StorageProblem, match="is not as it was put there"):
+        back(tmp_path / "other", store)
+    assert sum(taken) < 2 << 20
+    assert is_gone(tmp_path / "other" / "log")
+
+
+def test_a_catalog_of_another_log_is_none(tmp_path, store, records):
+    one = log_in(store, None)
+    change_catalog(store, log_id="../elsewhere")
+    with pytest.raises(StorageProblem, match="names what is not of this log"):
+        restore(tmp_path / "other", store, one.log_id, lambda *_: None)
 
 
 def test_a_catalog_that_is_none_is_told(tmp_path, store, records):

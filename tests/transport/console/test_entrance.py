@@ -1,19 +1,27 @@
 """The entrance: who is let in to what, and that no page of others gets anything done."""
 
+import http.client
 import json
+import socket
+from contextlib import suppress
+from urllib.parse import parse_qs
 
 import pytest
 
 from sentinel.commands.people import people_of
 from sentinel.config import read_settings
+from sentinel.events.secrets import is_hidden
+from sentinel.record.audit import By
 from sentinel.transport.access.scopes import ROLES, Scope
 from sentinel.transport.console.doors import PAGES, needed_for
 from sentinel.transport.console.entrance import CONTENT_SECURITY_POLICY
+from sentinel.transport.console.pages.live import MOST_OF_ONE
 from sentinel.transport.console.static_files import sha256_of, vendored
-from tests.transport.console.conftest import BY, PASSWORD, until
+from sentinel.transport.people.people import note
+from tests.transport.console.conftest import BY, HOST, PASSWORD, PATIENCE_S, payment, until
 
 EVERY_PAGE = ("/", "/search", "/search.csv", "/try", "/models", "/models/v1", "/decisions/p1", "/admin", "/admin/keys", "/admin/audit",
-              "/design", "/password", "/live/events", "/live/newest", "/live/drift", "/decisions/p1/again", "/nothing")  # fmt: skip
+              "/design", "/password", "/live/events", "/live/newest", "/live/drift", "/again/p1", "/nothing")  # fmt: skip
 
 
 def test_nothing_but_the_log_in_is_answered_to_strangers(caller):
@@ -184,3 +192,105 @@ def test_the_files_of_others_are_those_that_were_taken():
 
 def test_every_scope_of_the_table_is_one_of_the_doors():
     assert {page.needs for page in PAGES} <= set(Scope)
+
+
+def test_no_secret_and_no_card_number_of_a_search_stays_in_the_audit(caller, site):
+    admin = caller()
+    admin.log_in("admin")
+    admin.ask("/search?card=4111+1111+1111+1111&least=12")
+    admin.ask("/search.csv?card=4111%C2%A01111%C2%A01111%C2%A01111&least=13")
+    admin.ask("/search?model=4111+1111+1111+1111&least=14")
+
+    def asked():
+        found = site.api("/admin/audit?limit=100")["changes"]
+        return [parse_qs(one["asked"]) for one in found if one["what"].startswith("console: search")]
+
+    until(lambda: {"12", "13", "14"} <= {one.get("least", [""])[0] for one in asked()})
+    assert "4111" not in json.dumps(asked())
+    assert all(is_hidden(one["card"][0]) for one in asked() if one.get("least", [""])[0] in ("12", "13"))
+
+
+def test_long_searches_hold_up_no_entry_of_the_audit(caller, site):
+    analyst = caller()
+    analyst.log_in("analyst")
+    people = people_of(read_settings({"home": site.home}, {}))
+    by = By("analyst", "here", "console: search", "x" * 1_000)
+    with people.database.writing() as writer:
+        for _ in range(100):
+            note(writer, by, None, None, 1)
+    analyst.ask("/decisions/p9")
+    until(lambda: people.n_not_audited() == 0)
+    people.database.close()
+    assert "p9" in [one["asked"] for one in site.api("/admin/audit?limit=500")["changes"]]
+
+
+def test_a_transaction_whose_id_ends_like_a_page_has_its_receipt(caller, site):
+    site.api("/v1/score", payment(70, transaction_id="p9/again", amount=77.25))
+    one = caller()
+    one.log_in("viewer")
+    assert "77.25" in one.ask("/decisions/p9%2Fagain")[2]
+    assert "77.25" not in one.ask("/again/p9?then=0.5&by=v1")[2]
+
+
+@pytest.mark.parametrize(
+    "sent", ['{"a":"\\ud800"}', "[" * 40_000, '{"amount": 1e999}', '{"a":' * 900 + "1" + "}" * 900]
+)
+def test_what_is_no_transaction_is_told_so(caller, sent):
+    admin = caller()
+    admin.log_in("admin")
+    status, _, body = admin.ask("/try/send", {"transaction": sent}, {"x-csrf-token": admin.csrf()})
+    assert status in (400, 422), body
+
+
+def test_no_address_of_ours_leads_to_one_without_tls(caller):
+    admin = caller()
+    admin.log_in("admin")
+    status, headers, _ = admin.ask("/admin/")
+    assert (status, headers.get("location")) == (404, None)
+
+
+def test_connections_that_only_wait_are_ended(site):
+    form = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\nna"
+    begun = (
+        b"",
+        b"GET /login HTTP/1.1\r\nHost: 127",
+        b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\n" + form,
+    )
+    connections = [socket.create_connection((HOST, site.console.port), PATIENCE_S) for _ in begun]
+    for connection, head in zip(connections, begun, strict=True):
+        connection.sendall(head)
+    for connection in connections:
+        with connection, suppress(ConnectionResetError):
+            assert connection.recv(1_000) == b""
+
+
+def test_a_head_without_an_end_takes_no_memory(site):
+    with socket.create_connection((HOST, site.console.port), PATIENCE_S) as connection:
+        connection.sendall(b"GET /login HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: ")
+        with pytest.raises(OSError, match=r"reset|pipe"):
+            connection.sendall(b"a" * 64_000_000)
+
+
+def test_nobody_takes_the_places_of_all_who_watch(caller, site):
+    viewer, other = caller(), caller()
+    viewer.log_in("viewer")
+    other.log_in("analyst")
+    watching = []
+    try:
+        for _ in range(MOST_OF_ONE + 1):
+            connection = http.client.HTTPConnection(HOST, site.console.port, timeout=PATIENCE_S)
+            watching.append(connection)
+            cookie = "; ".join(f"{one.name}={one.value}" for one in viewer.cookies)
+            connection.request("GET", "/live/events", headers={"cookie": cookie, "accept": "text/event-stream"})
+            answer = connection.getresponse()
+            if answer.status == 200:
+                answer.readline()
+        assert (answer.status, len(watching)) == (503, MOST_OF_ONE + 1)
+        connection = http.client.HTTPConnection(HOST, site.console.port, timeout=PATIENCE_S)
+        watching.append(connection)
+        cookie = "; ".join(f"{one.name}={one.value}" for one in other.cookies)
+        connection.request("GET", "/live/events", headers={"cookie": cookie})
+        assert connection.getresponse().status == 200
+    finally:
+        for connection in watching:
+            connection.close()

@@ -7,6 +7,7 @@ import json
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from sentinel.transport.console.pages.search import _cell
 from tests.transport.console.conftest import HOSTILE, PATIENCE_S, payment, until
 
 PAGES = ("/", "/search", "/search?card=nobody", "/decisions/p45", "/try", "/models", "/models/v1", "/admin", "/admin/keys",
@@ -60,6 +61,17 @@ def test_the_same_as_csv_is_safe_in_a_spreadsheet(caller, site):
     everything = list(csv.DictReader(io.StringIO(one.ask("/search.csv?least=1")[2])))
     assert len(everything) >= 62
     assert {row["transaction_id"]: row["is_fraud"] for row in everything}["p40"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"), ("  =1", "'  =1"), ("\uff1d1", "'\uff1d1"), ("\n=1", "'\n'=1"), ("a;=1", "a;'=1"), ("a,@x", "a,'@x"),
+        ("c-17", "c-17"), ("a;b", "a;b"), ("1=1", "1=1"),
+    ],
+)  # fmt: skip
+def test_no_cell_is_a_formula_wherever_a_spreadsheet_cuts(text, cell):
+    assert _cell(text) == cell
 
 
 @pytest.mark.parametrize(
@@ -170,7 +182,7 @@ def test_try_it_sends_what_the_form_says_and_a_repeat_says_so(visit, site):
     operator.page.fill("#transaction", "{")
     assert "no JSON" in operator.text("#wrong")
     operator.page.click("text=Send")
-    operator.page.wait_for_selector("#answer :text('This is no JSON')")
+    operator.page.wait_for_selector("#answer :text('No valid JSON')")
     operator.page.fill("#transaction", json.dumps(sent | {"amount": "much"}))
     operator.page.click("text=Send")
     operator.page.wait_for_selector("#answer :text('$.amount')")

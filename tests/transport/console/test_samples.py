@@ -1,15 +1,20 @@
 """Samples: rates and latencies made of the server's counters equal those of the values that were counted."""
 
 import itertools
+import socket
+import threading
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentinel.homes import Place
 from sentinel.telemetry.counters import LATENCY_BOUNDS_US, Counters, Slot, Stage
 from sentinel.telemetry.prometheus import model_info, render
-from sentinel.transport.console.samples import RANGES, Sample, point_of, quantile_us, sample_of, series_of
+from sentinel.transport.client import Unreachable
+from sentinel.transport.console.samples import RANGES, Sample, Samples, point_of, quantile_us, sample_of, series_of
+from sentinel.transport.console.server import Server
 from sentinel.transport.console.words import ACTIONS
 
 BOUNDS = (*map(float, LATENCY_BOUNDS_US), float("inf"))
@@ -82,3 +87,32 @@ def test_a_series_has_a_point_for_each_step_and_none_where_nothing_is_known(rang
     half = series_of(samples[len(samples) // 2 :], range_s, now_s)
     assert half["rate"][0] is None
     assert half["rate"][-1] == pytest.approx(8.0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 40000\r\n\r\n" + b"[" * 40_000, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b'HTTP/1.1 200 OK\r\n\r\nsentinel_actions_total{x="1"} 1\n',
+    ],
+)  # fmt: skip
+def test_whatever_answers_in_the_place_of_the_server_is_a_problem_that_is_told(answer):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def reply():
+            for _ in range(2):
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(65_536)
+                    connection.sendall(answer)
+
+        replying = threading.Thread(target=reply)
+        replying.start()
+        server = Server(f"http://127.0.0.1:{listening.getsockname()[1]}", None, Place())
+        with pytest.raises(Unreachable):
+            server.tell("/admin/audit", {"changes": []})
+        samples = Samples(server)
+        samples._ask()
+        assert samples.problem is not None
+        replying.join()

@@ -11,7 +11,13 @@ import pytest
 from sentinel.commands.keys import create_key
 from sentinel.commands.replay import replay_all
 from sentinel.config import Settings
+from sentinel.errors import DeploymentRefused
+from sentinel.events.columns import OPERATOR
 from sentinel.events.times import iso
+from sentinel.policy.rules.book import Book
+from sentinel.record.audit import By
+from sentinel.record.rules_applying import UNNAMED, bringing_in, write_draft
+from sentinel.transport.access.keys import ADMIN_KEY, ANYBODY
 
 WHEN = "2025-02-01T10:00:00Z"
 RULES, LISTS = "/v1/rules", "/v1/lists"
@@ -127,6 +133,9 @@ def test_a_value_is_on_a_list_from_then_on_and_was_at_a_moment(server, post, get
     assert "rules" not in post("/v1/score", payment(card="h-1")).json
     post(f"{LISTS}/bad", {"value": "c-1", "remove": True})
     assert "list bad" not in post("/v1/score", payment(card="c-1")).json.get("rules", [])
+    said = get("/admin/audit?limit=10").json["changes"]
+    newest = next(one for one in said if one["what"].startswith("POST /v1/lists"))
+    assert newest["after"] == '{"list":"bad","entries":1,"removed":1}'
     ended = get(f"{LISTS}/bad/c-1").json
     assert (ended["is_on"], ended["periods"][0]["until"] is None) == (False, False)
     assert {one["name"]: one["values"] for one in get(LISTS).json["lists"]} == {"bad": 1, "home": 3}
@@ -238,3 +247,15 @@ def test_who_has_drafted_may_not_apply_where_it_takes_two(start_server, shop_hom
     shown = told("cleo", RULES, None, "GET").json["rules"]
     assert (shown["author"], shown["applied_by"], shown["note"]) == ("anna", "ben", "seen")
     assert told("cleo", f"{LISTS}/x", {"value": "c"}).status == 403
+
+
+@pytest.mark.parametrize("names", [("operator", "ben"), ("ben", "operator"), ("admin-key", "ben"), ("ben", "admin-key"), ("ben", "ben"),
+                                   ("user ben", "ben"), ("ben", "Ben"), ("anyone", "ben"), ("operator", "admin-key")])  # fmt: skip
+def test_nobody_is_two_people_by_leaving_a_key_out(fake_log, names):
+    log = fake_log.FakeLog()
+    author, second = (By(name, "here", "a test") for name in names)
+    draft, _ = write_draft(log, Book(), author, "", {}, 1)
+    with pytest.raises(DeploymentRefused, match="SENTINEL_RULES_NEED_TWO"):
+        bringing_in(log, draft.number, second, "", 2, needs_two=True)
+    assert bringing_in(log, draft.number, By("cleo", "here", "a test"), "", 2, needs_two=author.who not in UNNAMED)
+    assert {ADMIN_KEY, ANYBODY, OPERATOR} == set(UNNAMED)

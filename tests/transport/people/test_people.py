@@ -1,9 +1,11 @@
 """People: what is kept of one, what a role opens, when sessions end, and that every change waits for the audit."""
 
+import json
 import secrets
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
@@ -12,7 +14,9 @@ from hypothesis import strategies as st
 from sentinel.errors import Conflict, InvalidInput, NotFound, RateLimited, StorageProblem, Unauthorized
 from sentinel.record.audit import By
 from sentinel.transport.access.claims import Peer
+from sentinel.transport.access.limits import MOST_TRIES
 from sentinel.transport.access.scopes import EVERYTHING, ROLES, Scope
+from sentinel.transport.http.bodies import MOST_OF_ADMIN
 from sentinel.transport.people.database import PeopleDatabase
 from sentinel.transport.people.logging_in import LogIn
 from sentinel.transport.people.passwords import check_password, new_password
@@ -52,7 +56,7 @@ def log_in(people):
 
 
 def changes(people):
-    return [change for _, change in people.not_audited(1000)]
+    return [change for _, change in people.not_audited()]
 
 
 def test_a_person_is_kept_without_the_password(people, tmp_path):
@@ -116,7 +120,7 @@ def test_every_change_waits_for_the_audit_and_none_that_failed(people):
     assert (made.who, made.before, made.at_us) == ("boss", "null", 1)
     assert ('"viewer"' in role.before, '"analyst"' in role.after) == (True, True)
     assert '"is_disabled":true' in disabled.after
-    people.drop_audited([number for number, _ in people.not_audited(2)])
+    people.drop_audited([number for number, _ in people.not_audited()[:2]])
     assert changes(people) == [disabled]
     assert people.n_not_audited() == 1
 
@@ -260,3 +264,36 @@ def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path):
     (tmp_path / "people.db").write_bytes(b"not a database, for sure" * 100)
     with pytest.raises(StorageProblem, match="restore it from a backup"):
         PeopleDatabase(tmp_path)
+
+
+def test_many_at_once_have_no_more_tries_than_one_after_the_other(people, log_in):
+    people.add("ana", "analyst", GOOD, BY, 1)
+
+    def tried(n):
+        try:
+            log_in.person("ana", f"a wrong one {n}", Peer.of((f"192.0.2.{n}", 1)), 2)
+        except (Unauthorized, RateLimited) as error:
+            return type(error)
+
+    with ThreadPoolExecutor(40) as pool:
+        found = list(pool.map(tried, range(40)))
+    assert found.count(Unauthorized) == MOST_TRIES
+
+
+def test_what_can_be_no_name_is_nobodys(people, log_in):
+    for name in ("a\x00b", "\ud800", "x" * 5_000, "", "' or 1=1 --"):
+        with pytest.raises(Unauthorized):
+            log_in.person(name, GOOD, Peer.of((secrets.token_hex(4), 1)), 1)
+
+
+def test_what_waits_for_the_audit_goes_there_in_pieces_that_the_server_takes(people):
+    long = By("ana", "here", "console: search", "\u00e9" * 1_000)
+    for _ in range(200):
+        people.note(long, 1, "\U0001f600" * 1_000, '"' * 1_000)
+    n = 0
+    while waiting := people.not_audited():
+        sent = json.dumps({"changes": [msgspec.structs.asdict(one) for _, one in waiting]})
+        assert len(sent) <= MOST_OF_ADMIN
+        people.drop_audited([number for number, _ in waiting])
+        n += len(waiting)
+    assert n == 200

@@ -4,6 +4,7 @@ Which rule wins is in `precedence.py`. Rules in `shadow` are counted and decide 
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from sentinel.errors import InvalidDefinition, InvalidInput
+from sentinel.events.card_numbers import masked, quoted
 from sentinel.events.schema import Schema
 from sentinel.events.times import instant_us
 from sentinel.policy.rules.reading import Names, column_text, read_condition
@@ -23,6 +25,7 @@ from sentinel.policy.written_files import check_known, read_yaml
 
 MOST_RULES = 1_000
 MOST_LISTS = 200
+_MOST_FAULTS = 20
 SCORE = "score"
 """The name of the model's fraud probability. It is missing where no model has answered."""
 
@@ -117,15 +120,14 @@ class Book(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     demote_at: float = 10.0
 
     def __post_init__(self) -> None:
-        for what, given in (("rules", self.all_rules), ("lists", self.lists)):
-            names = [one.name for one in given]
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise InvalidDefinition(f"two {what} have the name {twice[0]!r}")
         if len(self.rules) > MOST_RULES or len(self.lists) > MOST_LISTS:
             raise InvalidDefinition(
                 f"{len(self.rules):,} rules and {len(self.lists):,} lists; at most {MOST_RULES:,} and {MOST_LISTS:,}"
             )
+        for what, given in (("rules", self.all_rules), ("lists", self.lists)):
+            twice = sorted(name for name, n in Counter(one.name for one in given).items() if n > 1)
+            if twice:
+                raise InvalidDefinition(f"two {what} have the name {twice[0]!r}")
         if not 1.0 < self.demote_at < math.inf:
             raise InvalidDefinition(f"demote_at is {self.demote_at}; give a factor above 1")
 
@@ -134,18 +136,35 @@ class Book(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         """What lists do by themselves, then the rules."""
         return (*(one.rule for one in self.lists if one.rule is not None), *self.rules)
 
+    def check_texts(self) -> None:
+        """Raise InvalidDefinition for what the log is not to keep for ever and show to everyone who reads.
+
+        That are card numbers, which can be put on a list, and signs that move a screen or turn a text around.
+        """
+        written: tuple[BookRule | BookList, ...] = (*self.rules, *self.lists)
+        for one in written:
+            texts = [value for value in msgspec.structs.astuple(one) if isinstance(value, str)]
+            name = quoted(one.name, 80)
+            if any(masked(text) != text for text in texts):
+                raise InvalidDefinition(f"{name} has a card number in it; put it on a list, and ask for that")
+            if not all(text.replace("\n", " ").replace("\t", " ").isprintable() for text in texts):
+                raise InvalidDefinition(f"{name} has signs in it that cannot be seen; write it anew")
+
     def list_of(self, name: str) -> BookList | None:
         """The list of this name."""
         return next((one for one in self.lists if one.name == name), None)
 
     def conditions(self, names: Names) -> list[Condition]:
-        """What each of all rules asks. Raises InvalidDefinition, which names the rule, with all that cannot be read."""
+        """What each of all rules asks. Raises InvalidDefinition with the first that cannot be read, and their names."""
         found, faults = [], []
         for rule in self.all_rules:
             try:
                 found.append(read_condition(rule.when, names))
             except RuleFault as fault:
                 faults.append(f"rule {rule.name!r}: {fault}")
+                if len(faults) == _MOST_FAULTS:
+                    faults.append("and what comes after these was not looked at")
+                    break
         if faults:
             raise InvalidDefinition("\n".join(faults))
         return found
@@ -164,12 +183,14 @@ class Book(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
 
 
 def read_book(path: Path) -> Book:
-    """The book of a YAML file. Raises FileNotFoundError, and InvalidDefinition for what cannot be meant."""
+    """The book of a YAML file. Raises FileNotFoundError, and InvalidDefinition for what cannot be meant or kept."""
     found = read_yaml(path)
     if not isinstance(found, dict) or not isinstance(found.get("rules", []), list) or not found:
         raise InvalidDefinition(f"{path} has no rules; begin with a line `rules:`, and a list below it")
     check_known(found, Book, str(path), {"rules": BookRule, "lists": BookList})
-    return book_of({**found, "rules": [_as_written(rule) for rule in found.get("rules", [])]}, str(path))
+    book = book_of({**found, "rules": [_as_written(rule) for rule in found.get("rules", [])]}, str(path))
+    book.check_texts()
+    return book
 
 
 def book_of(found: Any, where: str) -> Book:

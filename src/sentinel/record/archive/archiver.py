@@ -96,7 +96,7 @@ class Archiver:
                     "write two pasts of it"
                 )
             return self._catalog
-        return self._taken(read_catalog(raw, f"{self.store.at}/{self.log_id}"), raw)
+        return self._taken(read_catalog(raw, self.store.at, self.log_id), raw)
 
     def _begun(self) -> Catalog:
         """The first catalog of this log. Raises StorageProblem where there was one before."""

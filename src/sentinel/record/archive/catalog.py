@@ -58,15 +58,23 @@ def catalog_name(log_id: str) -> str:
     return f"{log_id}/{CATALOG}"
 
 
-def read_catalog(raw: bytes, where: str) -> Catalog:
-    """The catalog in these bytes. Raises StorageProblem."""
+def read_catalog(raw: bytes, at: str, log_id: str) -> Catalog:
+    """The catalog of a log in the archive at `at`; it names objects of that log alone. Raises StorageProblem."""
+    where = f"{at}/{log_id}"
     try:
         found = msgspec.json.decode(raw, type=Catalog)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StorageProblem(f"the catalog in {where} cannot be read: {error}; name another archive") from error
     if found.format != FORMAT:
         raise StorageProblem(f"the catalog in {where} was written by a newer version of Sentinel; run that")
+    if found.log_id != log_id or not all(_is_of(log_id, name) for name in found.names):
+        raise StorageProblem(f"the catalog in {where} names what is not of this log; name another archive")
     return found
+
+
+def _is_of(log_id: str, name: str) -> bool:
+    """Whether an object is one of a log's own: a folder would give out any file of the machine for such a name."""
+    return name.startswith(f"{log_id}/") and ".." not in name.split("/") and name.isprintable()
 
 
 def catalogs_in(store: ObjectStore) -> dict[str, Catalog]:
@@ -74,7 +82,7 @@ def catalogs_in(store: ObjectStore) -> dict[str, Catalog]:
     found = {}
     for log_id in store.parts():
         try:
-            found[log_id] = read_catalog(store.get(catalog_name(log_id)), f"{store.at}/{log_id}")
+            found[log_id] = read_catalog(store.get(catalog_name(log_id)), store.at, log_id)
         except NoObject:
             continue  # nothing of it is complete
     return found

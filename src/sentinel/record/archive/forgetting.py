@@ -14,7 +14,7 @@ def forget_old(store: ObjectStore, log_id: str, before_us: int) -> int:
 
     What a restore of the log as it is would need stays. Raises StorageProblem.
     """
-    needed = read_catalog(store.get(catalog_name(log_id)), f"{store.at}/{log_id}").first
+    needed = read_catalog(store.get(catalog_name(log_id)), store.at, log_id).first
     bases = bases_in(one.name.rpartition("/")[2] for one in store.found(log_id))
     deleted = 0
     for base, until in pairwise(bases):

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from sentinel.durable import make_folder, replacing, sync_folder
 from sentinel.errors import InvalidDefinition, LogDamaged, NoObject, StorageProblem
 from sentinel.objects.store import Found, ObjectStore
 from sentinel.record.applied import log_folder
-from sentinel.record.archive.catalog import Catalog, KeptFile, catalog_name, catalogs_in, read_catalog
+from sentinel.record.archive.catalog import Catalog, KeptFile, Part, catalog_name, catalogs_in, read_catalog
 from sentinel.record.disk import RealDisk, check_room
 from sentinel.record.home_log import is_gone
 from sentinel.record.lock import WriterLock
@@ -102,7 +102,7 @@ def _fetch_all(
 ) -> tuple[Catalog, list[int]]:
     """Fetch what the catalog names; again if its server goes on meanwhile and something has left the archive."""
     for n in range(_TRIES):
-        catalog = read_catalog(store.get(catalog_name(log_id)), f"{store.at}/{log_id}")
+        catalog = read_catalog(store.get(catalog_name(log_id)), store.at, log_id)
         try:
             _fetch_files(home, store, catalog, told)
             return catalog, _fetch_log(draft, store, catalog, told)
@@ -122,14 +122,14 @@ def _fetch_files(home: Path, store: ObjectStore, catalog: Catalog, told: Callabl
             continue
         make_folder(path.parent, FOLDER_MODE)
         with replacing(path) as part:
-            if _written(part, store.pieces(one.name)) != one.sha256:
+            if _written(part, _pieces_in(store, one)) != one.sha256:
                 raise StorageProblem(f"{one.name} in {store.at} is not as it was put there; nothing was changed")
     told("models, snapshots", len(catalog.files), len(catalog.files))
 
 
 def _inside(home: Path, one: KeptFile) -> Path:
     parts = Path(one.path).parts
-    if parts[0] not in _HOMES or ".." in parts or len(parts) > 3:
+    if not 1 < len(parts) <= 3 or parts[0] not in _HOMES or ".." in parts or not one.path.isprintable():
         raise StorageProblem(f"the catalog of the archive names {one.path!r}, which is no file of a model or snapshot")
     return home / one.path
 
@@ -152,10 +152,20 @@ def _fetch_log(draft: Path, store: ObjectStore, catalog: Catalog, told: Callable
         done += one.bytes
     if catalog.parts:
         with replacing(draft / segment_name(catalog.whole)) as path:
-            _written(path, (piece for part in catalog.parts for piece in store.pieces(part.name)))
+            _written(path, (piece for part in catalog.parts for piece in _pieces_in(store, part)))
     _publish_end(draft, catalog)
     told("log, MB", total >> 20, total >> 20)
     return [path.stat().st_size for path in draft.glob("*.segment")]
+
+
+def _pieces_in(store: ObjectStore, one: KeptFile | Part) -> Iterator[bytes]:
+    """The bytes of an object. Raises StorageProblem where they are more than the catalog says: they may never end."""
+    left = one.bytes
+    for piece in store.pieces(one.name):
+        left -= len(piece)
+        if left < 0:
+            raise StorageProblem(f"{one.name} in {store.at} is not as it was put there; nothing was changed")
+        yield piece
 
 
 def _whole_segments(store: ObjectStore, catalog: Catalog) -> list[Found]:

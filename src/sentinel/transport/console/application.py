@@ -75,7 +75,10 @@ def build(settings: Settings, people: People) -> ASGIApp:
         auditing.stop()
         stored.close()
 
-    app = FastAPI(title="Sentinel console", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="Sentinel console", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan,
+        redirect_slashes=False,  # to an address without TLS, where a proxy speaks it
+    )  # fmt: skip
     add_static_files(app)
 
     @app.get("/health/live")
@@ -87,7 +90,7 @@ def build(settings: Settings, people: People) -> ASGIApp:
         live_pages(samples, stored, sessions, cookie, settings.deadline_ms),
         search_pages(stored, people),
         receipt_pages(server, stored, people),
-        try_pages(server, people, place.prefix),
+        try_pages(server, stored, people, place.prefix),
         model_pages(server, stored, people),
         admin_pages(server, people, KeyStore(keys_home_of(settings.home))),
         design_pages(),

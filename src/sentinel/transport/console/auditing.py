@@ -10,7 +10,6 @@ from sentinel.transport.console.server import Server
 from sentinel.transport.people.people import People
 
 EVERY_S = 1.0
-_AT_ONCE = 100
 _log = logging.getLogger(__name__)
 
 
@@ -19,7 +18,7 @@ def write_down(people: People, server: Server) -> int:
 
     A crash between the two steps writes an entry twice, and never not at all. Raises SentinelError.
     """
-    waiting = people.not_audited(_AT_ONCE)
+    waiting = people.not_audited()
     if not waiting:
         return 0
     server.tell("/admin/audit", {"changes": [msgspec.structs.asdict(change) for _, change in waiting]})
@@ -48,7 +47,7 @@ class Auditing:
         while True:
             is_last = self._stopped.wait(EVERY_S)
             try:
-                while write_down(self._people, self._server) == _AT_ONCE:
+                while write_down(self._people, self._server):
                     pass
             except SentinelError as error:
                 _log.warning("what people did waits for the audit: %s", error)

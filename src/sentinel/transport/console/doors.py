@@ -32,6 +32,7 @@ _BEGINNINGS = (
     ("/admin", Scope.ADMIN),
     ("/models", Scope.READ),
     ("/decisions", Scope.READ),
+    ("/again", Scope.READ),
     ("/search", Scope.READ),
     ("/search.csv", Scope.READ),
     ("/live", Scope.READ),

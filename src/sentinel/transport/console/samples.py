@@ -10,6 +10,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from sentinel.errors import SentinelError
+from sentinel.transport.client import Unreachable
 from sentinel.transport.console.server import Server
 from sentinel.transport.console.words import ACTIONS
 
@@ -43,7 +44,16 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 def sample_of(text: str, at_s: float) -> Sample:
-    """What the text of `/metrics/prom` says."""
+    """What the text of `/metrics/prom` says. Raises Unreachable for a text that no server of ours writes."""
+    try:
+        return _read(text, at_s)
+    except (ValueError, KeyError):
+        raise Unreachable(
+            "What answers is no server of Sentinel, or one of another version; set SENTINEL_SERVER_URL to where one is"
+        ) from None
+
+
+def _read(text: str, at_s: float) -> Sample:
     values: dict[str, float] = {}
     buckets: dict[float, float] = {}
     models: dict[str, str] = {}
@@ -187,7 +197,7 @@ class Samples:
 
     def _ask(self) -> None:
         try:
-            text = self._server.get("/metrics/prom").body.decode()
+            text = self._server.get("/metrics/prom").body.decode(errors="replace")
             self._samples.append(sample_of(text, time.time()))
             self.problem = None
             if time.monotonic() - self._drift_s > _DRIFT_EVERY_S:

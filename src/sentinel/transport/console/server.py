@@ -5,6 +5,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -35,8 +36,13 @@ class Answer(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """The body, which is JSON."""
-        return json.loads(self.body)
+        """The body, which is JSON. Raises Unreachable for what no server of ours says."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise Unreachable(
+                "What answers is no server of Sentinel, for it is no JSON; set SENTINEL_SERVER_URL to where one is"
+            ) from None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -90,7 +96,7 @@ class Server:
         except urllib.error.HTTPError as error:
             with error:
                 raise Refused(error.code, _said(error.read(_MOST_BYTES))) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise Unreachable(
                 f"The server at {self.url} does not answer ({reason}). See that `sentinel serve` runs there, or set "

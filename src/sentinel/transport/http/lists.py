@@ -91,7 +91,8 @@ class ListCalls:
             for one in asked
             for key in reader.texts(declared.by, one.value)  # also as it was before the hash key was changed
         ]  # fmt: skip
-        position = await self._record(request, (name, LIST), told, {"list": name, "entries": len(asked)})
+        said = {"list": name, "entries": len(asked), "removed": sum(one.remove for one in asked)}
+        position = await self._record(request, (name, LIST), told, said)
         return ToldEntries(name, len(asked), position)
 
     async def snooze(self, request: Request) -> ToldEntries:

@@ -73,12 +73,12 @@ class RuleCalls:
     async def check(self, request: Request) -> dict[str, Any]:
         """Whether a book can be read for what decides. Raises InvalidInput, BadBody, TooLarge."""
         book = (await self._read(request, CheckBody)).book
-        return {"fits": self._check(book), "rules": len(book.rules), "lists": len(book.lists)}
+        return {"fits": await run_in_threadpool(self._check, book), "rules": len(book.rules), "lists": len(book.lists)}
 
     async def draft(self, request: Request) -> dict[str, Any]:
         """Write a draft down; it is durable then. Raises InvalidInput, BadBody, TooLarge, StorageProblem."""
         asked, by = await self._read(request, DraftBody), by_caller(request)
-        self._check(asked.book)
+        await run_in_threadpool(self._check, asked.book)
 
         def write(log: Log, now_us: int) -> tuple[Draft, int]:
             return write_draft(log, asked.book, by, asked.note, asked.bands, now_us)
@@ -105,7 +105,7 @@ class RuleCalls:
         change = how(self._api.deciding().log, by_caller(request))
         after = change(self._changes.rollout.read())
         assert after.rules is not None  # noqa: S101 - there are some after either change
-        self._check(after.rules.book)
+        await run_in_threadpool(self._check, after.rules.book)
         _, now = await self._changes.make(request, change)
         return {"status": "ok", **_in_force(now)}
 
@@ -124,7 +124,7 @@ class RuleCalls:
         return {"applied": [_facts(one, with_book=False) for one in islice(rules_applied(log), most)]}
 
     def _check(self, book: Book) -> str:
-        """The version that decides, once it is known that the book can be read for all that may."""
+        """The version that decides, once it is known that the book can be read for all that may. Takes its time."""
         lineup = self._api.predictor.lineup
         if lineup is None:
             raise NotReady("No model can answer yet; rules are read for the one that does")
@@ -139,9 +139,11 @@ class RuleCalls:
         """A body with a book, of which the audit has no text."""
         body = await read_body(request, self._api.settings.max_body_bytes)
         try:
-            return read_json(msgspec.json.Decoder(kind).decode, body)
+            asked = read_json(msgspec.json.Decoder(kind).decode, body)
+            asked.book.check_texts()
         except InvalidDefinition as error:
             raise InvalidInput(f"Expected a book that can be meant: {error}", "$.book") from None
+        return asked
 
 
 def _facts(rules: RulesInForce, *, with_book: bool = True) -> dict[str, Any]:

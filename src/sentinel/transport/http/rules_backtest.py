@@ -43,6 +43,7 @@ class Backtests:
         body = await read_body(request, self._api.settings.max_body_bytes)
         try:
             asked: BacktestBody = read_json(msgspec.json.Decoder(BacktestBody).decode, body)
+            asked.book.check_texts()
         except InvalidDefinition as error:
             raise InvalidInput(f"Expected a book that can be meant: {error}", "$.book") from None
         if self._turn.locked():

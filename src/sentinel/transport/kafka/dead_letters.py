@@ -8,11 +8,11 @@ import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from sentinel.errors import NotFound, SentinelError, StorageProblem
-from sentinel.events.card_numbers import masked_ends
+from sentinel.events.card_numbers import masked_ends, quoted
 from sentinel.record.kafka.connection import PATIENCE_S
 from sentinel.record.log import Enclosed
 from sentinel.transport.kafka.connection import LARGEST, Connection, naming_faults
-from sentinel.transport.kafka.topics import DEAD_LETTERS
+from sentinel.transport.kafka.topics import DEAD_LETTERS, INPUTS
 
 _REASON, _TOPIC, _PLACE = "reason", "topic", "place"
 _LONGEST = 500
@@ -128,7 +128,17 @@ def numbered(connection: Connection, number: str) -> DeadLetter:
 
 
 def sent_again(connection: Connection, letters: Sequence[DeadLetter]) -> int:
-    """Write them to the topics that they came from; how many. The dead letters stay. Raises StorageProblem."""
+    """Write them to the topics that they came from; how many. The dead letters stay. Raises StorageProblem.
+
+    Whoever writes dead letters says where they came from; what is read here comes from one of three topics.
+    """
+    inputs = tuple(connection.topic(name) for name in INPUTS)
+    for one in letters:
+        if one.topic not in inputs:
+            raise StorageProblem(
+                f"the dead letter {one.number} says that it came from {quoted(one.topic, 80)}; nothing was sent again, "
+                f"as that is none of {', '.join(inputs)}"
+            )
     producer, faults = writer(connection), []
 
     def told(error: Any, _message: Message) -> None:

@@ -17,6 +17,9 @@ from sentinel.transport.people.tables import pending, people, sessions
 
 MOST_PEOPLE = 10_000
 ADMIN = "admin"
+_AT_ONCE, _MOST_BYTES_AT_ONCE = 100, 16_384
+"""Entries for the audit, and their bytes: the server takes 64 KiB of JSON, where a text may be thrice as long."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
 
 
@@ -95,8 +98,10 @@ class People:
     def has_password(self, name: str, password: str) -> bool:
         """Whether this is the password of a person who may log in; it takes as long for who is not there."""
         asked = sa.select(people.c.password_hash).where(people.c.name == name, people.c.is_disabled.is_(False))
-        with self.database.reading() as reader:
-            password_hash = reader.scalar(asked)
+        password_hash = None
+        if _NAME.fullmatch(name):
+            with self.database.reading() as reader:
+                password_hash = reader.scalar(asked)
         return is_right(password_hash, password)
 
     def note(self, by: By, now_us: int, before: object = None, after: object = None) -> None:
@@ -104,11 +109,17 @@ class People:
         with self.database.writing() as writer:
             note(writer, by, before, after, now_us)
 
-    def not_audited(self, limit: int) -> list[tuple[int, Change]]:
-        """The oldest that the audit does not have yet, each with its number."""
+    def not_audited(self) -> list[tuple[int, Change]]:
+        """The oldest that the audit does not have yet, each with its number: as many as the server takes at once."""
+        found: list[tuple[int, Change]] = []
+        left = _MOST_BYTES_AT_ONCE
         with self.database.reading() as reader:
-            found = reader.execute(sa.select(pending).order_by(pending.c.number).limit(limit))
-            return [(row.number, msgspec.json.decode(row.change, type=Change)) for row in found]
+            for row in reader.execute(sa.select(pending).order_by(pending.c.number).limit(_AT_ONCE)):
+                left -= len(row.change.encode())
+                if left < 0 and found:
+                    break
+                found.append((row.number, msgspec.json.decode(row.change, type=Change)))
+        return found
 
     def n_not_audited(self) -> int:
         """How many the audit does not have yet."""
@@ -160,7 +171,8 @@ def note(writer: sa.Connection, by: By, before: object, after: object, now_us: i
 
 
 def _named(reader: sa.Connection, name: str) -> Person:
-    row = reader.execute(sa.select(people).where(people.c.name == name)).one_or_none()
+    asked = sa.select(people).where(people.c.name == name)
+    row = reader.execute(asked).one_or_none() if _NAME.fullmatch(name) else None  # PostgreSQL takes not every text
     if row is None:
         raise NotFound(f"There is nobody called {quoted(name, 80)}; `sentinel users list` shows who there is")
     return person_of(row)

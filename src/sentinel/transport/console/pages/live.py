@@ -1,6 +1,7 @@
 """Live: what is decided now, how fast and how well, once a second; and the newest that was not approved."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -23,13 +24,14 @@ from sentinel.transport.people.sessions import Sessions
 _NEWEST = 8
 _LOOK_EVERY_S = 0.2
 _SESSION_EVERY = 5  # events, after which the session is looked at
-MOST_VIEWERS = 100
+MOST_VIEWERS, MOST_OF_ONE = 100, 10
+"""Pages that are told news at once, in all and of one person: nobody takes the places of all others."""
 
 
 def live_pages(samples: Samples, stored: Stored, sessions: Sessions, cookie: Cookie, deadline_ms: float) -> APIRouter:
     """`/`, its events, and its table."""
     router = APIRouter()
-    viewers = asyncio.Semaphore(MOST_VIEWERS)
+    viewers: Counter[str] = Counter()
 
     @router.get("/")
     def live(request: Request, range: int = 60) -> Response:  # noqa: A002 - the name in the address
@@ -39,21 +41,29 @@ def live_pages(samples: Samples, stored: Stored, sessions: Sessions, cookie: Coo
     @router.get("/live/events")
     async def events(request: Request, range: int = 60) -> Response:  # noqa: A002
         _check(range)
-        if viewers.locked():
+        name = request.state.session.person.name
+        if viewers.total() >= MOST_VIEWERS or viewers[name] >= MOST_OF_ONE:
             return Response(status_code=503, headers={"retry-after": "30"})
-        return StreamingResponse(_events(request, range), media_type="text/event-stream")
+        return StreamingResponse(_counted(request, range, name), media_type="text/event-stream")
+
+    async def _counted(request: Request, range_s: int, name: str) -> AsyncIterator[bytes]:
+        viewers[name] += 1
+        try:
+            async for event in _events(request, range_s):
+                yield event
+        finally:
+            viewers[name] -= 1
 
     async def _events(request: Request, range_s: int) -> AsyncIterator[bytes]:
         seen, told = -1, 0
-        async with viewers:
-            while not await request.is_disconnected():
-                if samples.number != seen:
-                    seen, told = samples.number, told + 1
-                    if told % _SESSION_EVERY == 0 and not await _is_logged_in(request):
-                        yield b"event: over\ndata: {}\n\n"
-                        return
-                    yield b"data: " + samples.news(range_s) + b"\n\n"
-                await asyncio.sleep(_LOOK_EVERY_S)
+        while not await request.is_disconnected():
+            if samples.number != seen:
+                seen, told = samples.number, told + 1
+                if told % _SESSION_EVERY == 0 and not await _is_logged_in(request):
+                    yield b"event: over\ndata: {}\n\n"
+                    return
+                yield b"data: " + samples.news(range_s) + b"\n\n"
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _is_logged_in(request: Request) -> bool:
         """Whether the session is still good; to be watched does not keep it so."""

@@ -19,8 +19,9 @@ def receipt_pages(server: Server, stored: Stored, people: People) -> APIRouter:
     """`/decisions/{id}`, and its comparison with now."""
     router = APIRouter()
 
-    @router.get("/decisions/{transaction_id:path}/again")
+    @router.get("/again/{transaction_id:path}")
     def again(request: Request, transaction_id: str, then: float = 0.0, by: str = "") -> Response:
+        people.note(by_person(request, "ask the champion again", masked(transaction_id)), clock_us())
         now = server.get(path_of("predict", transaction_id)).json
         same = now["fraud_probability"] == then
         return part(request, "receipt_again.html", {"now": now, "then": then, "by": by[:64], "same": same})

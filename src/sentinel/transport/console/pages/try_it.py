@@ -3,20 +3,25 @@
 import json
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Form, Request, Response
 
-from sentinel.errors import BadBody, NotReady
+from sentinel.errors import NotReady
+from sentinel.events.card_numbers import masked
 from sentinel.events.times import clock_us
+from sentinel.events.wire import read_json
 from sentinel.transport.console.drawing import page, part
 from sentinel.transport.console.pages.logging_in import by_person
 from sentinel.transport.console.server import Server
+from sentinel.transport.console.stored import Stored
 from sentinel.transport.http.addresses import address_below
 from sentinel.transport.people.people import People
 
 _MOST = 65_536
+_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def try_pages(server: Server, people: People, prefix: str) -> APIRouter:
+def try_pages(server: Server, stored: Stored, people: People, prefix: str) -> APIRouter:
     """`/try`, and what is sent from there."""
     router = APIRouter()
 
@@ -31,15 +36,10 @@ def try_pages(server: Server, people: People, prefix: str) -> APIRouter:
 
     @router.post("/try/send")
     def send(request: Request, transaction: Annotated[str, Form(max_length=_MOST)] = "") -> Response:
-        try:
-            content = json.loads(transaction)
-        except ValueError as error:
-            raise BadBody(f"This is no JSON: {error}") from None
-        if not isinstance(content, dict):
-            raise BadBody('This is no transaction: write an object, {"field": value, ..}')
-        asked = str(next(iter(content.values()), ""))[:200]
-        people.note(by_person(request, "try a transaction", asked), clock_us())
-        answer = server.post("/v1/score", json.dumps(content).encode())
+        content = read_json(_object, transaction.encode())
+        asked = content.get(stored.champion().plan.schema.id, "")
+        people.note(by_person(request, "try a transaction", masked(str(asked))[:200]), clock_us())
+        answer = server.post("/v1/score", transaction.encode())
         shown = json.dumps(answer.json, indent=2)
         return part(request, "try_answer.html", {"answer": answer.json, "took_ms": answer.took_ms, "text": shown})
 
