@@ -289,7 +289,7 @@ def test_the_time_that_a_request_lay_unread_counts(tmp_path):
 
     uvloop.run(run())
     assert Listening.heard[0] == 0
-    assert 90e6 <= Listening.heard[1] < 500e6
+    assert 90e6 <= Listening.heard[1] < 60e9, "no time of day, however busy the machine"
     assert welcomed == [1]
 
 
