@@ -67,7 +67,7 @@ HOSTILE = "<script>document.title='taken'</script>\u202e\"'/../%2e%2e"
 HOSTILE_NOTE = "<img src=x onerror=\"document.title='taken'\"> " + "n" * 200
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(two_models_home, tmp_path_factory):
     """Both processes, with 60 decisions, three outcomes and people of every role."""
     home = tmp_path_factory.mktemp("site") / "home"
@@ -109,9 +109,11 @@ def until(holds):
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(
+    scope="module"
+)  # until it is closed there is an event loop that runs, and tests beside these begin their own
 def chromium():
-    """One browser for all. Where it is missing its tests are skipped, or fail where SENTINEL_TEST_REQUIRE names `browser`."""
+    """One browser for a file. Where it is missing its tests are skipped, or fail where SENTINEL_TEST_REQUIRE names `browser`."""
     required = os.environ.get("SENTINEL_TEST_REQUIRE", "").replace(",", " ").split()
     if not Path(CHROMIUM).exists():
         missing = f"there is no {CHROMIUM} here; apt-get install chromium, or SENTINEL_TEST_REQUIRE=browser fails"
