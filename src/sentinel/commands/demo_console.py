@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sentinel.commands.server_process import ServerProcess, free_port, port_is_free
+from sentinel.commands.server_process import OtherSettings, ServerProcess, free_port, port_is_free
 from sentinel.config import Settings
 
 NEEDED = ("argon2", "jinja2", "python_multipart")
@@ -28,7 +28,7 @@ class ConsoleProcess(ServerProcess):
 
 
 @contextlib.contextmanager
-def demo_console(settings: Settings, environment: dict[str, str]) -> Iterator[Shown]:
+def demo_console(settings: Settings, environment: OtherSettings) -> Iterator[Shown]:
     """The console of a server that runs, until the end of the block."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -39,7 +39,7 @@ def demo_console(settings: Settings, environment: dict[str, str]) -> Iterator[Sh
     password = add_first_admin(msgspec.structs.replace(settings, database_url=None))
     port = settings.console_port if port_is_free(HOST, settings.console_port) else free_port(HOST)
     own = {"SENTINEL_SERVER_URL": settings.url, "SENTINEL_CONSOLE_URL": ""}
-    process = ConsoleProcess(settings.home, HOST, port, environment=environment | own)
+    process = ConsoleProcess(settings.home, HOST, port, environment={**environment, **own})
     process.start()
     try:
         yield Shown(f"http://{HOST}:{port}  log in as admin, password {password}", True)

@@ -17,8 +17,11 @@ from sentinel.errors import SentinelError
 _PATIENCE_S = 240.0  # the first start of an installation compiles the kernel
 _OF_ANOTHER = (
     "MODELS", "TRUSTED_KEYS_FILE", "TLS_CERTIFICATE", "TLS_KEY", "WORKERS", "ARCHIVE", "LOG", "LOG_TO", "OTLP_ENDPOINT",
-    "TRANSACTIONS_TO",
+    "TRANSACTIONS_TO", "PROFILES", "RULES_NEED_TWO",
 )  # fmt: skip
+OtherSettings = Mapping[str, str | None]
+"""What a process is told otherwise than this one: its variables; None where one is not set there."""
+
 _straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not know our own server
 
 
@@ -32,14 +35,15 @@ class ServerProcess:
     command, log_name, ready_path = "serve", "server.log", "/health/ready"
 
     def __init__(
-        self, home: Path, host: str, port: int, *, core: int | None = None, environment: Mapping[str, str] | None = None
+        self, home: Path, host: str, port: int, *, core: int | None = None, environment: OtherSettings | None = None
     ) -> None:
-        """With a `core` it runs on that processor core only; `environment` adds to ours."""
+        """With a `core` it runs on that processor core only; `environment` says what is other than in ours."""
         self.home = home
         self.host = host
         self.port = port
         self._prefix = ["taskset", "--cpu-list", str(core)] if core is not None else []
-        self._environment = {**os.environ, **(environment or {})}
+        told = {**os.environ, **(environment or {})}
+        self._environment = {name: value for name, value in told.items() if value is not None}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
@@ -96,7 +100,7 @@ class ServerProcess:
             return False
 
 
-def apart(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def apart(environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
     """What `environment` is to say differently to a server whose home we have made ourselves, and soon throw away.
 
     The settings of an operator are for another server: nobody has signed the models of this one, and no key but
@@ -104,7 +108,8 @@ def apart(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     what secrets are hashed with, stays. It takes what is sent on from a file, which was hidden as it was read.
     """
     names = _OF_ANOTHER if "SENTINEL_ADMIN_KEY" in environment else (*_OF_ANOTHER, "AUTH")
-    return {f"SENTINEL_{name}": "" for name in names} | {"SENTINEL_PARTS_OF_HASHES": "true"}
+    unset: dict[str, str | None] = {f"SENTINEL_{name}": None for name in names}
+    return unset | {"SENTINEL_PARTS_OF_HASHES": "true"}
 
 
 def port_is_free(host: str, port: int) -> bool:

@@ -148,7 +148,7 @@ def test_what_cannot_be_sent_is_told(sending, tmp_path, server):
     with pytest.raises(DataProblem, match="no such file"):
         sending(tmp_path / "nothing.csv")
     for to in ("ftp://example.org", "localhost:8000", "kafka://x"):
-        with pytest.raises(InvalidDefinition, match="write http.s.://host:port"):
+        with pytest.raises(InvalidDefinition, match=r"write http\(s\)://host:port"):
             sending(to=to)
     with pytest.raises(InvalidDefinition, match="--rate must be above 0"):
         sending(rate=0.0)
