@@ -179,7 +179,7 @@ def test_nothing_leaves_on_the_strength_of_a_plan_that_a_change_came_after(prune
         return made
 
     monkeypatch.setattr(Outlook, "plan", changed_after)
-    pruner = Pruner(pruned.home.folder, pruned.log, pruned.outlook(), pruned, time.sleep)
+    pruner = Pruner(pruned.log, pruned.outlook(), pruned, time.sleep)
     assert pruner.step(KEPT, pruned.home.now_us).removed == 0
     assert pruned.log.first == 1
     assert pruner.step(KEPT, pruned.home.now_us).removed == 4
