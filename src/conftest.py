@@ -12,6 +12,8 @@ from sentinel.features.example import example
 collect_ignore = ["sentinel/bench/quix/job.py"]  # it runs in an environment of its own
 if importlib.util.find_spec("pyflink") is None:
     collect_ignore += [f"sentinel/transport/flink/{name}.py" for name in ("__main__", "job", "operators")]
+if importlib.util.find_spec("pyspark") is None:
+    collect_ignore.append("sentinel/commands/backfill/on_spark.py")
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from sentinel.train.dataset import replay
 
 from sentinel.bench.quix.windows import advanced
 from sentinel.bench.serving_workloads import SCORE_DETECTOR
@@ -16,6 +15,7 @@ from sentinel.events.files import history_of_frame
 from sentinel.events.replay import columns_of_frame
 from sentinel.features.store import MemoryStore
 from sentinel.simulate.payments import simulate
+from sentinel.train.rows.dataset import replay
 
 
 def test_the_windows_of_the_other_side_are_those_of_the_kernel():

@@ -10,7 +10,7 @@ from sentinel.commands.backfill.survey import Counts, added, counted, no_values
 from sentinel.detector import Detector
 from sentinel.errors import DataProblem, SentinelError
 from sentinel.events.files import Example, RowReader, said
-from sentinel.train.vocabulary import COUNT, VALUE
+from sentinel.train.rows.vocabulary import COUNT, VALUE
 
 
 class Share(msgspec.Struct, forbid_unknown_fields=True):
