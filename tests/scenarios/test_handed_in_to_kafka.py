@@ -12,7 +12,6 @@ from collections import Counter
 from contextlib import closing
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import Settings
@@ -29,6 +28,7 @@ from sentinel.transport.http.taken import Offer
 from sentinel.transport.kafka.connection import Connection
 from sentinel.transport.kafka.decisions_seen import DecisionsSeen
 from sentinel.transport.kafka.topics import ALL, create
+from tests.scenarios.kafka_streams import read_messages
 
 HOST, PATH, LONG_S = "127.0.0.1", "/api/v1/transactions", 90
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -117,22 +117,7 @@ def rows_of(home):
 
 
 def messages_in(topics, topic):
-    consumer = Consumer({"bootstrap.servers": topics.servers, "group.id": secrets.token_hex(8),
-                         "isolation.level": "read_committed", "enable.partition.eof": True})  # fmt: skip
-    name = topics.topic(topic)
-    left = set(consumer.list_topics(name, timeout=30).topics[name].partitions)
-    consumer.assign([TopicPartition(name, n, 0) for n in left])
-    found, end = [], time.monotonic() + LONG_S
-    while left:
-        message = consumer.poll(0.1)
-        if message is not None and message.error() is not None:
-            assert message.error().code() == KafkaError._PARTITION_EOF
-            left.discard(message.partition())
-        elif message is not None:
-            found.append(message)
-        assert time.monotonic() < end
-    consumer.close()
-    return found
+    return read_messages({"SENTINEL_KAFKA": topics.servers, "SENTINEL_KAFKA_PREFIX": topics.prefix}, topic)
 
 
 def test_what_is_handed_in_is_in_the_topic_as_it_came_and_then_decided(topics, owner):

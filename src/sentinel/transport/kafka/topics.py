@@ -1,5 +1,6 @@
 """The topics: made where an operator wants it, and looked at before anything is read from them."""
 
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -19,6 +20,7 @@ ALL = (*INPUTS, DECISIONS, DEAD_LETTERS)
 
 _WANTED = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
 _WEEK_MS = 7 * 86_400_000
+_LOOK_S = 0.05
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -96,6 +98,11 @@ def create(connection: Connection, names: Sequence[str], partitions: int, copies
         made = admin.create_topics([NewTopic(name, partitions, copies, config=wanted) for name in new]) if new else {}
         for answer in made.values():
             answer.result(PATIENCE_S)
-    if len(new) and not all(one.partitions for one in look(connection, names)):
-        raise StorageProblem(f"the topics at {connection.servers} are made and not shown yet; try again in a moment")
+    give_up_s = time.monotonic() + PATIENCE_S
+    while new and not all(one.partitions for one in look(connection, names)):  # brokers tell of it a moment later
+        if time.monotonic() > give_up_s:
+            raise StorageProblem(
+                f"the topics at {connection.servers} are made and not shown yet; try again in a moment"
+            )
+        time.sleep(_LOOK_S)
     return new
