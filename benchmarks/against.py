@@ -2,12 +2,14 @@
 
 Both serve their own home folders, trained on the same history, at the same time and on core 0, with what follows their
 logs; the load is on core 1. Each slice is sent to one of them while the other rests, and who begins changes from pair
-to pair: a machine whose speed changes within seconds changes it for both. Ratios are this checkout's figure by the
+to pair: a machine whose speed changes within seconds changes it for both. With `--alone` what follows the logs is held
+still: it shares the core, and catches up with the one side while the other one is measured. Ratios are this checkout's figure by the
 other's of the same pair; medians over the pairs. Above 1 is more throughput, or more latency, or more processor time.
 """
 
 import argparse
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -55,6 +57,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=1.2)
     parser.add_argument("--keys", action="store_true", help="this checkout requires keys, and every request bears one")
+    parser.add_argument("--alone", action="store_true", help="the followers of the logs are stopped (SIGSTOP)")
+    parser.add_argument("--loads", nargs="*", choices=list(LOADS), default=list(LOADS))
     given = parser.parse_args()
     token = new_token()
     with tempfile.TemporaryDirectory() as folder:
@@ -70,8 +74,8 @@ def main() -> None:
             for home in (work.vector_home, work.score_home):
                 _add_key(home, token)
         sides = {"this": (Path(folder) / "this", mine), "other": (other, environment)}
-        slices = _Slices(work, given.seconds)
-        found = {name: slices.measured(sides, name, given.pairs) for name in LOADS}
+        slices = _Slices(work, given.seconds, given.alone)
+        found = {name: slices.measured(sides, name, given.pairs) for name in given.loads}
     publish("against", f"this checkout against {given.other}", found)
 
 
@@ -83,9 +87,10 @@ def _add_key(home: Path, token: str) -> None:
 class _Slices:
     """Loads of a second or so. No transaction is sent twice to one side."""
 
-    def __init__(self, work: Workloads, seconds: float) -> None:
+    def __init__(self, work: Workloads, seconds: float, alone: bool) -> None:
         self._work = work
         self._seconds = seconds
+        self._alone = alone
         self._sent = {"this": 0, "other": 0}
 
     def measured(self, sides: dict[str, tuple[Path, dict[str, str]]], name: str, pairs: int) -> dict[str, Any]:
@@ -99,6 +104,9 @@ class _Slices:
             for server in servers.values():
                 server.start()
             time.sleep(SETTLED_S)
+            if self._alone:
+                for follower in [child for server in servers.values() for child in children(server.pid)]:
+                    os.kill(follower, signal.SIGSTOP)  # the server kills them at its end, stopped or not
             found: list[dict[str, dict[str, float]]] = []
             for pair in range(pairs + 1):
                 order = list(servers)[:: 1 if pair % 2 == 0 else -1]
@@ -128,6 +136,11 @@ class _Slices:
     def _unsent(self, side: str) -> Requests:
         requests = self._work.score_requests
         return Requests(requests.data, requests.starts[self._sent[side] :])
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that still run."""
+    return [int(child) for one in Path(f"/proc/{pid}/task").iterdir() for child in (one / "children").read_text().split()]
 
 
 def processor_s(pid: int) -> float:
