@@ -69,6 +69,7 @@ from sentinel.serve.ownership import Ownership
 from sentinel.serve.projector_process import ProjectorProcess
 from sentinel.serve.reasons_process import ReasonsProcess
 from sentinel.serve.retrainer import Retrainer, Work
+from sentinel.serve.review_timeouts import ReviewTimeouts
 from sentinel.serve.rollout import Rollout
 from sentinel.serve.snapshotter_process import SnapshotterProcess
 from sentinel.serve.vectors.predictor import Predictor
@@ -341,7 +342,17 @@ def _deciding(
     reasons = ReasonsProcess(settings.home, log, worker, keys) if settings.reasons else None
     online = None if settings.redis_url is None else OnlineProcess(settings.home, log, settings.redis_url, keys)
     archiver = _archiver(settings, log)
-    children = Children(shadow, projector, snapshotter, keeper, _retrainer(settings, log), reasons, online, archiver)
+    children = Children(
+        shadow,
+        projector,
+        snapshotter,
+        keeper,
+        _retrainer(settings, log),
+        reasons,
+        online,
+        archiver,
+        ReviewTimeouts(view),
+    )
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
 
 

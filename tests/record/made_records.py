@@ -18,6 +18,7 @@ from sentinel.record.entries import (
     schema_id,
 )
 from sentinel.record.log import Kind, Record
+from sentinel.record.results import Results
 
 SCHEMA = Schema(keys=("card", "shop"), optional=("card", "shop"))
 SCHEMAS = {schema_id(SCHEMA): SCHEMA}
@@ -25,6 +26,22 @@ _DEFAULTS = {
     "card": "c1", "shop": "s1", "amount": 5.25, "action": "approve", "score": 0.5, "version": "v1",
     "degraded": None, "variant": None, "experiment": None, "late": False,
 }  # fmt: skip
+
+
+_BEGINS = {"approve": "approved", "challenge": "challenged", "review": "in_review", "block": "declined"}
+
+
+def results_record(position: int, told: list[dict], received_us: int = 1) -> Record:
+    """A record of results: each is `about` a position, with the `id` there, and has a `result` and a `state`."""
+    ids = [one["id"] for one in told]
+    body = body_of(
+        Results(
+            ids=ids, hashes=hash_texts(ids).tobytes(), about=np.array([one["about"] for one in told], "<i8").tobytes(),
+            results=[one["result"] for one in told], states=[one["state"] for one in told],
+            told_by=["key"] * len(told), reasons=[""] * len(told),
+        )
+    )  # fmt: skip
+    return Record(position, Kind.RESULTS, len(told), received_us, body, b"chain")
 
 
 def decided(rows: list[dict], schema: str = schema_id(SCHEMA)) -> bytes:
@@ -104,5 +121,5 @@ def listed(row: dict) -> dict:
         "transaction_id": row["id"], "amount": row["amount"], "decision": row["action"],
         "fraud_probability": row["score"], "model_version": row["version"], "degraded": row["degraded"],
         "keys": {name: row[name] for name in ("card", "shop") if row[name] is not None}, "late": row["late"],
-        "variant": row["variant"],
+        "variant": row["variant"], "state": _BEGINS[row["action"]],
     }  # fmt: skip

@@ -93,6 +93,24 @@ def outcomes_import(
     tell(done, lines, as_json=as_json)
 
 
+def result(
+    transaction: Annotated[str, typer.Argument(help="The transaction that was decided.")],
+    told: Annotated[str, typer.Argument(metavar="RESULT", help="challenge_passed, review_approved, captured, ..")],
+    reason: Annotated[str, typer.Option("--reason", help="Why: it stays with the result.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what became of a decision: a challenge or a review has ended, money was captured or refunded.
+
+    The same again adds nothing; what contradicts it is refused. A server that runs is asked.
+    """
+    from sentinel.commands.result import tell_result
+
+    done = tell_result(settings_of(home), transaction, told, reason)
+    known = ", as it was told before" if done.replayed else ""
+    tell(done, [f"{shown(done.transaction_id)} is {done.state} after {done.result}{known}"], as_json=as_json)
+
+
 def erase(
     subject: Annotated[str, typer.Argument(help="Whose personal data: KEY=VALUE, such as card_id=c-17.")],
     home: Home = None,

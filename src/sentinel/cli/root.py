@@ -97,7 +97,7 @@ for _name, _group in {
 for _command in (
     training.demo, training.simulate, inspect.inspect, training.train, retraining.retrain, evaluation.evaluate,
     training.parity, serving.serve, streams.consume, sending.send, log.replay, log.explain, log.audit,
-    corrections.erase, serving.doctor, people.console,
+    corrections.result, corrections.erase, serving.doctor, people.console,
 ):  # fmt: skip
     app.command()(_command)
 

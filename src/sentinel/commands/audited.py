@@ -9,12 +9,12 @@ from sentinel.events.times import clock_us
 from sentinel.homes import keys_home_of
 from sentinel.record.applied import HomeDeployment, by_this_user, log_folder
 from sentinel.record.audit import Change, append_change
-from sentinel.record.file_log import FileLog
 from sentinel.record.lock import owner_of
+from sentinel.record.log import Log
 from sentinel.transport.access.store import KeyStore
 
 
-def note_in_log(log: FileLog, what: str, asked: str, before: Any, after: Any) -> None:
+def note_in_log(log: Log, what: str, asked: str, before: Any, after: Any) -> None:
     """Write a change to the audit of a log that this process owns. Raises StorageProblem."""
     now_us = log.clock(clock_us())
     append_change(log, Change.of(by_this_user(what, asked), before, after, now_us), now_us)

@@ -2,20 +2,20 @@
 
 from typing import Any, TypeAlias
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from sentinel.errors import InvalidDefinition
 from sentinel.policy.costs import Costs
 from sentinel.policy.least_loss import least_loss_cuts
+from sentinel.policy.review_time import ReviewTime
 from sentinel.policy.sample import Sample
 from sentinel.policy.thresholds import Action, Share, Thresholds
 
 Scores: TypeAlias = NDArray[np.floating[Any]]
 
 
-class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="by", tag="false_alarms"):
+class Policy(ReviewTime, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="by", tag="false_alarms"):
     """By the largest shares of legitimate transactions that may be disturbed.
 
     `review_at_fpr` bounds the share that is reviewed or blocked, `block_at_fpr` the share that is blocked, and
@@ -29,6 +29,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     costs: Costs = Costs()
 
     def __post_init__(self) -> None:
+        ReviewTime.__post_init__(self)
         block = self.review_at_fpr if self.block_at_fpr is None else self.block_at_fpr
         if not 0.0 < block <= self.review_at_fpr < 1.0:
             raise InvalidDefinition(
@@ -58,7 +59,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         )
 
 
-class LeastLoss(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="by", tag="loss"):
+class LeastLoss(ReviewTime, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="by", tag="loss"):
     """By the least expected loss under `costs`, among all thresholds together.
 
     It reviews where that pays, blocks and challenges where it pays and `block` and `challenge` allow it. With few
@@ -93,9 +94,7 @@ class LeastLoss(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         )
 
 
-class ReviewCapacity(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="by", tag="capacity"
-):
+class ReviewCapacity(ReviewTime, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="by", tag="capacity"):
     """By how many transactions can be reviewed a day, on average: those with the highest scores.
 
     What is blocked, by the share of legitimate ones as in `Policy`, takes no capacity. `challenges_a_day` are the next
@@ -108,6 +107,7 @@ class ReviewCapacity(
     costs: Costs = Costs()
 
     def __post_init__(self) -> None:
+        ReviewTime.__post_init__(self)
         if not 0.0 < self.reviews_a_day < np.inf:
             raise InvalidDefinition(f"policy: reviews_a_day is {self.reviews_a_day}; give a number above 0")
         if self.block_at_fpr is not None and not 0.0 < self.block_at_fpr < 1.0:
@@ -134,7 +134,7 @@ class ReviewCapacity(
         return Thresholds(review=review, block=block, challenge=challenge)
 
 
-class CostGrid(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="by", tag="cost_grid"):
+class CostGrid(ReviewTime, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="by", tag="cost_grid"):
     """By the cheapest of the 99 thresholds 0.01, 0.02, .. 0.99; what reaches it is blocked.
 
     A fraud that goes through costs 500, a false alarm 50, whatever the amounts; the first of equal ones is taken.
@@ -161,7 +161,7 @@ class CostGrid(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class LegitimateQuantile(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="by", tag="quantile"
+    ReviewTime, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="by", tag="quantile"
 ):
     """By a quantile of the legitimate scores, held between 0.0001 and 0.9999; 0.5 without any. Nothing is blocked.
 
@@ -172,6 +172,7 @@ class LegitimateQuantile(
     costs: Costs = Costs()
 
     def __post_init__(self) -> None:
+        ReviewTime.__post_init__(self)
         if not 0.0 < self.target_fpr < 1.0:
             raise InvalidDefinition(f"policy: target_fpr is {self.target_fpr}; give a share above 0 and below 1")
 

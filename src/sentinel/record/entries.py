@@ -17,9 +17,10 @@ from sentinel.policy.holdout import Spent
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.log import Kind, Record
 from sentinel.record.reasons import Reasons, reasons_in
+from sentinel.record.results import Results, results_in
 
 _OUTCOME_SALT, _CONTEXT_SALT = np.uint64(0x6F7574636F6D6573), np.uint64(0x636F6E7465787473)
-_REASON_SALT = np.uint64(0x726561736F6E7321)
+_REASON_SALT, _RESULT_SALT = np.uint64(0x726561736F6E7321), np.uint64(0x726573756C747321)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 NO_DECISION = -1
 """What an outcome is about whose transaction was not decided here."""
@@ -320,7 +321,7 @@ _spent = msgspec.msgpack.Decoder(Spent).decode
 
 
 def body_of(
-    entries: Decided | Outcomes | ContextEvents | TableRows | Activation | Revoked | Erased | Reasons | Spent,
+    entries: Decided | Outcomes | ContextEvents | TableRows | Activation | Revoked | Erased | Reasons | Spent | Results,
 ) -> bytes:
     """The bytes that the log keeps."""
     return _encode(entries)
@@ -484,6 +485,8 @@ def index_keys(record: Record) -> NDArray[np.uint64]:
         return context_keys(np.frombuffer(context_in(record).hashes, "<u8"))
     if record.kind == Kind.REASONS:
         return reason_keys(np.frombuffer(reasons_in(record).hashes, "<u8"))
+    if record.kind == Kind.RESULTS:
+        return result_keys(np.frombuffer(results_in(record).hashes, "<u8"))
     return np.empty(0, np.uint64)
 
 
@@ -500,6 +503,11 @@ def context_keys(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def reason_keys(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """What reasons are found by, (n,), from the hashes of the ids of their transactions (n,)."""
     return _spread(hashes, _REASON_SALT)
+
+
+def result_keys(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """What results are found by, (n,), from the hashes of the ids of their transactions (n,)."""
+    return _spread(hashes, _RESULT_SALT)
 
 
 def _spread(hashes: NDArray[np.uint64], salt: np.uint64) -> NDArray[np.uint64]:

@@ -29,18 +29,20 @@ from sentinel.record.entries import (
     outcome_row,
     outcomes_in,
     reason_keys,
+    result_keys,
     revoked_in,
     spent_in,
 )
 from sentinel.record.ids import IdIndex
 from sentinel.record.log import Kind, Log, Record
 from sentinel.record.reasons import STANDING, Reasons, explained_upto, reasons_in
+from sentinel.record.results import ResultRow, Results, result_row, results_in
 from sentinel.record.subjects import SubjectKeys
 
 _HELD_OUT = "held out"
 _REMEMBERED = 64  # records: repeats tend to fall into the same records
 _MOST_BROUGHT = 64 << 20  # bytes of records
-_Entries: TypeAlias = Decided | Outcomes | Revoked | ContextEvents | Reasons
+_Entries: TypeAlias = Decided | Outcomes | Revoked | ContextEvents | Reasons | Results
 
 
 class Known(NamedTuple):
@@ -134,6 +136,12 @@ class Journal:
         """Append why decisions are as they are; the position of the first."""
         position = self.log.write(Kind.REASONS, len(reasons.ids), now_us, body_of(reasons), standing=STANDING)
         self._ids.add(reason_keys(np.frombuffer(reasons.hashes, np.uint64)), position)
+        return position
+
+    def append_results(self, results: Results, now_us: int) -> int:
+        """Append what became of decisions; the position of the first."""
+        position = self.log.write(Kind.RESULTS, len(results.ids), now_us, body_of(results))
+        self._ids.add(result_keys(np.frombuffer(results.hashes, "<u8")), position)
         return position
 
     @property
@@ -260,6 +268,17 @@ class Journal:
                     return position, entries.why[place]
         return None
 
+    def results_of(self, transaction_id: str, key: np.uint64, about: int) -> list[ResultRow]:
+        """What became of the decision at position `about`, oldest first; `key` is the hash of its transaction's id."""
+        found = []
+        for position in self._ids.find(result_keys(np.array([key], np.uint64))):
+            record, entries = self._read(position)
+            if isinstance(entries, Results):
+                row = result_row(record, entries, position - record.position)
+                if (row.transaction_id, row.about) == (transaction_id, about):
+                    found.append(row)
+        return found
+
     def revocations_of(self, transaction_id: str, key: np.uint64, about: int) -> list[Revocation]:
         """What took back outcomes of the decision at position `about`; `key` is the hash of its transaction's id."""
         found = []
@@ -311,4 +330,6 @@ def _entries_in(record: Record) -> _Entries | None:
         return context_in(record)
     if record.kind == Kind.REASONS:
         return reasons_in(record)
+    if record.kind == Kind.RESULTS:
+        return results_in(record)
     return revoked_in(record) if record.kind == Kind.REVOKED else None

@@ -28,6 +28,7 @@ class Kind(IntEnum):
     HELD_OUT = 13
     LOSS = 15
     RULES_DRAFT = 16
+    RESULTS = 17
 
 
 class Record(NamedTuple):

@@ -4,19 +4,24 @@ import time
 from collections.abc import Sequence, Set
 from operator import attrgetter
 
+import numpy as np
+
 from sentinel.errors import NotReady
+from sentinel.events.columns import hash_text
 from sentinel.events.context import Context
 from sentinel.events.reference_tables.lookup import Lookup
 from sentinel.model.bundle import Bundle
 from sentinel.policy.holdout import Spent
 from sentinel.policy.model_call import Limits, ModelCaller
 from sentinel.record.audit import Change, append_change
-from sentinel.record.entries import OutcomeRow, Revocation, TableRows, schema_id
+from sentinel.record.concluding import Concluded, Telling, following, repeated
+from sentinel.record.entries import DecisionRow, OutcomeRow, Revocation, TableRows, schema_id
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history, origin_of
 from sentinel.record.journal import Journal
 from sentinel.record.listed import Listing, rows_of
 from sentinel.record.log import Kind, Record
 from sentinel.record.reasons import Reasons
+from sentinel.record.results import result_row
 from sentinel.record.revoking import TakenBack, taken_back
 from sentinel.record.set_aside import Note, warn
 from sentinel.record.snapshots import Snapshots
@@ -276,6 +281,27 @@ class Engine:
             state.position = position + taken.transactions
         self.is_ahead = False
         return taken._replace(record=self.journal.log.at(position))
+
+    def conclude(self, row: DecisionRow, telling: Telling, now_us: int, note: Change | None = None) -> Concluded:
+        """Record what became of a decision, after `note` in the audit; nothing where it was told before.
+
+        Raises Conflict where it contradicts what was told, StorageProblem as `decide` does.
+        """
+        told = self.journal.results_of(row.transaction_id, np.uint64(hash_text(row.transaction_id)), row.position)
+        before = repeated(told, telling)
+        if before is not None:
+            return Concluded(before, replayed=True, record=self.journal.log.at(before.position))
+        entry = following(row, told, telling)
+        now_us = self.clock(now_us)
+        self.is_ahead = True
+        if note is not None:
+            append_change(self.journal.log, note, now_us)
+        position = self.journal.append_results(entry, now_us)
+        for state in self.states.values():
+            state.position = position + 1
+        self.is_ahead = False
+        record = self.journal.log.at(position)
+        return Concluded(result_row(record, entry, 0), replayed=False, record=record)
 
     def explain(self, reasons: Reasons, now_us: int) -> bool:
         """Record why decisions are as they are; nothing, and false, unless they begin where the log is explained up to.

@@ -14,7 +14,8 @@ from sentinel.policy.deployment import Deployment
 from sentinel.record import audit
 from sentinel.record.applied import Change, apply
 from sentinel.record.audit import By, append_change
-from sentinel.record.entries import OutcomeRow, Revocation, TableRows
+from sentinel.record.concluding import Concluded, Telling
+from sentinel.record.entries import DecisionRow, OutcomeRow, Revocation, TableRows
 from sentinel.record.listed import Listing
 from sentinel.record.log import Log, Record, Taken
 from sentinel.record.reasons import Reasons
@@ -103,6 +104,15 @@ class RunningEngine:
         def errand(engine: Engine) -> bool:
             with self._turn():
                 return engine.explain(reasons, self.log.clock(0))  # what it is about has a time
+
+        return self.between_batches(errand)
+
+    def conclude(self, row: DecisionRow, telling: Telling, note: audit.Change | None = None) -> "Future[Concluded]":
+        """Record what became of a decision, between two batches; see `Engine.conclude`."""
+
+        def errand(engine: Engine) -> Concluded:
+            with self._turn():
+                return engine.conclude(row, telling, time.time_ns() // 1000, note)
 
         return self.between_batches(errand)
 

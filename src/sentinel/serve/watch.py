@@ -18,6 +18,7 @@ from sentinel.serve.opener import STANDBY
 from sentinel.serve.projector_process import ProjectorProcess
 from sentinel.serve.reasons_process import ReasonsProcess
 from sentinel.serve.retrainer import Retrainer
+from sentinel.serve.review_timeouts import ReviewTimeouts
 from sentinel.serve.rollout import Rollout
 from sentinel.serve.snapshotter_process import SnapshotStatus, SnapshotterProcess
 from sentinel.serve.vectors.counting import tally_of_vectors
@@ -42,6 +43,7 @@ class Children(NamedTuple):
     reasons: ReasonsProcess | None = None
     online: OnlineProcess | None = None
     archiver: ArchiverProcess | None = None
+    reviews: ReviewTimeouts | None = None
 
 
 def waiting_in(predictor: Predictor, worker: Worker | None) -> int:
@@ -72,6 +74,7 @@ class Watch:
         self.reasons = children.reasons if children else None
         self.archiver = children.archiver if children else None
         self.online = children.online if children else None
+        self._reviews = children.reviews if children else None
         self.online_lag: int | None = None
         """How many entries the online view was behind a moment ago; None while it is not known."""
 
@@ -101,6 +104,8 @@ class Watch:
             self.archiver.start()
         if self.log_keeper is not None and self.worker is not None:
             self.log_keeper.start(self.worker)
+        if self._reviews is not None and self.worker is not None:
+            self._reviews.start(self.worker)
         if self.retrainer is not None:
             self.retrainer.start()
         self._task = asyncio.get_running_loop().create_task(self._look_around())
@@ -115,6 +120,8 @@ class Watch:
             self.retrainer.stop()
         if self.log_keeper is not None:
             self.log_keeper.stop()
+        if self._reviews is not None:
+            self._reviews.stop()
         if self.shadow is not None:
             self.shadow.close()
         if self.reasons is not None:

@@ -30,6 +30,7 @@ def archived(home, store, entries=60):
     (home / "hash.key").write_text("secret")
     (home / "subjects.db").write_text("secret")
     (home / "people.db").write_text("secret")
+    (home / "written.db").write_text("secret")
     return put(home, store)
 
 
@@ -82,7 +83,7 @@ def test_all_comes_back_but_keys_and_drafts(tmp_path, store, records):
         "models/v1/manifest.json": '{"version": "v1"}',
         "models/registry.jsonl": "a line\n",
     }
-    assert (done.models, done.snapshots, done.missing) == (1, 0, ["hash.key", "subjects.db", "people.db"])
+    assert (done.models, done.snapshots, done.missing) == (1, 0, ["hash.key", "subjects.db", "people.db", "written.db"])
     assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["log", "models"]
     assert not [one for one in store.found() if b"secret" in store.get(one.name)]
 

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import InvalidInput, StorageProblem
+from sentinel.policy.results import AFTER, State
 from sentinel.record.entries import Ruled, body_of, decided_in
 from sentinel.record.log import Kind, Record
 from sentinel.record.reasons import Reasons
@@ -134,7 +135,7 @@ DECISIONS = st.fixed_dictionaries(
         "card": st.sampled_from(["c1", "c2", 'c"\n3', None]),
         "shop": st.sampled_from(["s1", "c1", None]),
         "amount": st.sampled_from([1.0, 2.5]),
-        "action": st.sampled_from(["approve", "approve", "review", "block"]),
+        "action": st.sampled_from(["approve", "approve", "review", "block", "challenge"]),
         "version": st.sampled_from(["v1", "v2"]),
         "degraded": st.sampled_from([None, None, "slow"]),
         "variant": st.sampled_from([None, "a"]),
@@ -146,14 +147,15 @@ GAPS = st.sampled_from([0, 0, 1, 9_000, 20_000])
 
 
 @st.composite
-def histories(draw, made):
+def histories(draw, made, with_results=True):
     """Records, and what they say as rows of a list and as outcomes."""
     records, rows, outcomes = [], [], []
     position, received_us = 1, 100
     for n in range(draw(st.integers(1, 8))):
         position += draw(GAPS)
         received_us += draw(st.integers(0, 3))
-        kind = draw(st.sampled_from([Kind.DECIDED, Kind.DECIDED, Kind.OUTCOMES, Kind.HEARTBEAT]))
+        kinds = [Kind.DECIDED, Kind.DECIDED, Kind.OUTCOMES, Kind.HEARTBEAT, *[Kind.RESULTS] * with_results]
+        kind = draw(st.sampled_from(kinds))
         if kind == Kind.DECIDED:
             batch = [
                 one | {"id": f"t{n}-{m}"} for m, one in enumerate(draw(st.lists(DECISIONS, min_size=1, max_size=5)))
@@ -169,11 +171,26 @@ def histories(draw, made):
             ]
             record = made.outcomes_record(position, told, received_us)
             outcomes += [(position + m, one["is_fraud"], one["about"]) for m, one in enumerate(told)]
+        elif kind == Kind.RESULTS and rows:
+            told = [one for row in draw(st.lists(st.sampled_from(rows), min_size=1)) for one in told_of(draw, row)]
+            if not told:
+                continue
+            record = made.results_record(position, told, received_us)
         else:
             record = Record(position, Kind.HEARTBEAT, 1, received_us, b"", b"chain")
         records.append(record)
         position += record.rows
     return SimpleNamespace(records=records, rows=rows, outcomes=outcomes, end=position)
+
+
+def told_of(draw, row):
+    """A result that may follow on what was told of a decision, if any may; the row says where it stands then."""
+    after = {str(result): str(state) for result, state in AFTER[row["state"]].items()}
+    if not after:
+        return []
+    result = draw(st.sampled_from(sorted(after)))
+    row["state"] = after[result]
+    return [{"id": row["transaction_id"], "about": row["position"], "result": result, "state": row["state"]}]
 
 
 QUERIES = st.builds(
@@ -186,6 +203,7 @@ QUERIES = st.builds(
     degraded=st.sampled_from([False, False, True]),
     least_amount=st.sampled_from([None, None, 1.0, 2.0, 2.5]),
     most_amount=st.sampled_from([None, None, 1.0, 2.0]),
+    state=st.sampled_from([None, None, *State]),
     limit=st.integers(1, 6),
 )
 
@@ -198,6 +216,7 @@ def fits(row, query):
         and query.action in (None, row["decision"])
         and query.model_version in (None, row["model_version"])
         and (row["degraded"] is not None or not query.degraded)
+        and query.state in (None, row["state"])
         and (query.least_amount is None or (row["amount"] is not None and row["amount"] >= query.least_amount))
         and (query.most_amount is None or (row["amount"] is not None and row["amount"] <= query.most_amount))
     )
@@ -253,7 +272,7 @@ def test_a_search_finds_what_a_look_at_every_row_finds(case, made, data):
 @settings(max_examples=RUNS // 2, deadline=None)
 @given(data=st.data())
 def test_pages_do_not_move_while_rows_arrive(case, made, data):
-    history, query = data.draw(histories(made)), data.draw(QUERIES)
+    history, query = data.draw(histories(made, with_results=False)), data.draw(QUERIES)
     with case() as one:
         cut = data.draw(st.integers(1, len(history.records)))
         project(one.view, made, history.records[:cut])

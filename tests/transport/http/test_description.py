@@ -49,7 +49,7 @@ def test_every_call_names_its_scope(description):
 
 def test_what_may_be_asked_of_a_list_is_described_and_taken(server, ask, description):
     asked = {
-        "/v1/decisions": {"from": "0", "to": "2030-01-01", "action": "block", "model": "v1", "degraded": "true", "rule": "x",
+        "/v1/decisions": {"from": "0", "to": "2030-01-01", "action": "block", "model": "v1", "degraded": "true", "rule": "x", "state": "taken",
                           "limit": "9", "cursor": "ff", "least_amount": "1.5", "most_amount": "1e3"},
         "/admin/audit": {"limit": "9", "cursor": "0"}, "/v1/rules/drafts": {"limit": "9"},
         "/v1/rules/history": {"limit": "9"},

@@ -109,7 +109,7 @@ def search(get):
 def shown(rows):
     """Without what only the server knows."""
     return [
-        {name: value for name, value in row.items() if name not in ("decided_at", "position", "variant")}
+        {name: value for name, value in row.items() if name not in ("decided_at", "position", "variant", "state")}
         for row in rows
     ]
 

@@ -10,7 +10,7 @@ from sentinel.objects.store import ObjectStore
 from sentinel.record.archive.catalog import KeptFile
 from sentinel.record.snapshots import KEPT, origin_in
 
-PRIVATE = ("hash.key", "hash-keys.json", "access", "subjects.db", "people.db")
+PRIVATE = ("hash.key", "hash-keys.json", "access", "subjects.db", "people.db", "written.db")
 """What is never archived: who has the archive shall not have the keys, nor log in as somebody."""
 
 _SNAPSHOT = re.compile(r"(.+)-(\d+)\.npz")

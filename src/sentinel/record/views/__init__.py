@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from sentinel.errors import InvalidInput, StorageProblem
+from sentinel.policy.results import State
 from sentinel.policy.thresholds import Action
 from sentinel.record.entries import OutcomeRow
 from sentinel.record.views.rows import Rows
@@ -39,6 +40,7 @@ class DecisionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     - `from_us`, `to_us`: received in [from_us, to_us), microseconds since 1970 UTC.
     - `least_amount`, `most_amount`: the amount is known, and at least and at most that.
     - `degraded`: true for those only that the model did not decide.  `rule`: those for which it held, as a shadow too.
+    - `state`: where their transactions stand, by the results that were told of them.
     - `limit`: 1 to 500 rows.  `cursor`: `Page.next` of the page before.
     """
 
@@ -49,6 +51,7 @@ class DecisionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     model_version: str | None = None
     degraded: bool = False
     rule: str | None = None
+    state: State | None = None
     least_amount: float | None = None
     most_amount: float | None = None
     limit: int = 50
@@ -74,7 +77,10 @@ class DecisionQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class ListedDecision(msgspec.Struct, frozen=True, gc=False):
-    """What a list shows of a decision. Amount and keys are missing when its schema was not known."""
+    """What a list shows of a decision, and where its transaction stands.
+
+    Amount and keys are missing when its schema was not known.
+    """
 
     transaction_id: str
     position: int
@@ -87,6 +93,7 @@ class ListedDecision(msgspec.Struct, frozen=True, gc=False):
     keys: dict[str, str]
     late: bool
     variant: str | None
+    state: str
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.entries import NO_DECISION, Decided, OutcomeRow, RevokedRow, decided_in, outcome_rows, revoked_rows
 from sentinel.record.log import Kind, Record
 from sentinel.record.reasons import reasons_in
+from sentinel.record.results import result_rows
 
 _WORDS = tuple(map(str, ACTIONS))
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -26,7 +27,7 @@ class Rows(NamedTuple):
     - `end`, `chain`: the position behind the last record, and its hash.
     - `decisions`: the values of `tables.decisions`.
     - `revoked`: what was taken back; outcomes that a revocation covers stand before it.
-    - `reasons`: the values of `tables.reasons`.  `rule_hits`: those of `tables.rule_hits`.
+    - `reasons`: the values of `tables.reasons`.  `rule_hits`, `results`: those of the tables with these names.
     - `keyed`: by what decisions are found, `hash_of(name, value)` uint64 (n,) with their positions int64 (n,).
     - `models`: version -> the first and the last position that it decided.
     - `without_keys`: decisions of a schema that is not known, or that they do not fit; their amounts are unknown too.
@@ -39,6 +40,7 @@ class Rows(NamedTuple):
     revoked: list[RevokedRow]
     reasons: list[tuple[int, int, str]]
     rule_hits: list[tuple[int, str, bool, str]]
+    results: list[tuple[int, int, str, str, str, str, int]]
     keyed: list[tuple[NDArray[np.uint64], NDArray[np.int64]]]
     models: dict[str, tuple[int, int]]
     without_keys: int
@@ -85,7 +87,7 @@ def hash_of(name: str, value: str) -> int:
 def rows_of(records: Sequence[Record], reader_of: Callable[[str], KeyReader | None]) -> Rows:
     """The rows of some records, at least one; `reader_of` a schema id."""
     last = records[-1]
-    rows = Rows(last.position + last.rows, last.chain, [], [], [], [], [], [], {}, 0)
+    rows = Rows(last.position + last.rows, last.chain, [], [], [], [], [], [], [], {}, 0)
     without_keys = 0
     for record in records:
         if record.kind == Kind.DECIDED:
@@ -99,6 +101,8 @@ def rows_of(records: Sequence[Record], reader_of: Callable[[str], KeyReader | No
             rows.revoked.extend(row for row in revoked_rows(record) if row.about != NO_DECISION)
         elif record.kind == Kind.REASONS:
             rows.reasons.extend(reasons_in(record).rows(record.position))
+        elif record.kind == Kind.RESULTS:
+            rows.results.extend((row.position, *row[2:]) for row in result_rows(record))
     return rows._replace(without_keys=without_keys)
 
 

@@ -8,15 +8,30 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from sentinel.policy.results import AFTER, BEGINS, State
 from sentinel.policy.thresholds import Action
 from sentinel.record.views import LAST, DecisionQuery, ListedDecision, Page
-from sentinel.record.views.tables import DEGRADED, NOT_APPROVED, decisions, models, rule_hits
+from sentinel.record.views.tables import DEGRADED, NOT_APPROVED, decisions, models, results, rule_hits
 
 Span = tuple[int, int]
 """Positions from the first up to the second, without it."""
 
 _keys = msgspec.json.Decoder(dict[str, str | None]).decode
-_LISTED = [decisions.c[name] for name in ListedDecision.__struct_fields__]
+_REACHED = frozenset(state for after in AFTER.values() for state in after.values())
+_NEVER_APPROVED = frozenset(State) - {State.APPROVED, State.CAPTURED, State.REFUNDED}
+"""Those in which no transaction stands that was approved at once."""
+
+_later = results.alias("later")
+_newest_state = (
+    sa.select(results.c.state)
+    .where(results.c.about == decisions.c.position)
+    .order_by(results.c.position.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_LISTED = [
+    _newest_state.label(name) if name == "state" else decisions.c[name] for name in ListedDecision.__struct_fields__
+]
 
 
 def spans(reader: sa.Connection, query: DecisionQuery) -> list[Span]:
@@ -56,7 +71,18 @@ def rare(query: DecisionQuery) -> list[sa.TextClause | sa.ColumnElement[bool]]:
         found += [NOT_APPROVED, decisions.c.decision == str(query.action)]
     if query.rule is not None:
         found.append(decisions.c.position.in_(sa.select(rule_hits.c.position).where(rule_hits.c.rule == query.rule)))
+    if query.state is not None and query.state is not State.APPROVED:
+        found += [_stands(query.state), *([NOT_APPROVED] if query.state in _NEVER_APPROVED else [])]
     return found
+
+
+def _stands(state: State) -> sa.ColumnElement[bool]:
+    """Whether a transaction stands there: its newest result has led there, or it began there and has none."""
+    is_newest = ~sa.exists().where(_later.c.about == results.c.about, _later.c.position > results.c.position)
+    came = decisions.c.position.in_(sa.select(results.c.about).where(results.c.state == str(state), is_newest))
+    has_none = ~sa.exists().where(results.c.about == decisions.c.position)
+    began = [sa.and_(decisions.c.decision == str(one), has_none) for one, begin in BEGINS.items() if begin == state]
+    return sa.or_(*began, *([came] if state in _REACHED else []))
 
 
 def fitting(query: DecisionQuery, where: sa.ColumnElement[bool]) -> sa.Select[Any]:
@@ -64,6 +90,8 @@ def fitting(query: DecisionQuery, where: sa.ColumnElement[bool]) -> sa.Select[An
     conditions = [where, *rare(query)]
     if query.action is not None:
         conditions.append(decisions.c.decision == str(query.action))
+    if query.state is State.APPROVED:
+        conditions.append(_stands(query.state))
     if query.model_version is not None:
         conditions.append(decisions.c.model_version == query.model_version)
     if query.least_amount is not None:
@@ -89,4 +117,5 @@ def _listed(found: Iterable[Any], query: DecisionQuery) -> Iterator[ListedDecisi
     for row in found:
         keys = {name: value for name, value in _keys(row.keys).items() if value is not None}
         if query.keys.items() <= keys.items():
-            yield ListedDecision(**row._asdict() | {"keys": keys})
+            state = row.state or BEGINS[Action(row.decision)]
+            yield ListedDecision(**row._asdict() | {"keys": keys, "state": str(state)})

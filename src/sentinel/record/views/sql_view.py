@@ -27,7 +27,7 @@ from sentinel.record.views import (
 from sentinel.record.views.key_index import Driver
 from sentinel.record.views.rows import Rows
 from sentinel.record.views.search import Span
-from sentinel.record.views.tables import decisions, models, outcomes, progress, reasons, rule_hits, totals
+from sentinel.record.views.tables import decisions, models, outcomes, progress, reasons, results, rule_hits, totals
 
 _AT_ONCE = 10_000  # values in one statement
 _DECISION = decisions.c.keys().index("decision")
@@ -110,6 +110,7 @@ class SqlView(ABC):
             self._take_back(writer, rows.revoked)
             self._insert(writer, reasons, rows.reasons)
             self._insert(writer, rule_hits, rows.rule_hits)
+            self._insert(writer, results, rows.results)
             self._insert(writer, key_index.key_entries, list(zip(key_index.entries_of(rows).tolist(), strict=True)))
             for version, span in rows.models.items():
                 _extend(writer, version, *span)
@@ -229,6 +230,7 @@ class SqlView(ABC):
         writer.execute(models.delete().where(models.c.last < end))
         writer.execute(reasons.delete().where(reasons.c.position < end))
         writer.execute(rule_hits.delete().where(rule_hits.c.position < end))
+        writer.execute(results.delete().where(results.c.about < end))
         self._drop_before(writer, end)
 
     def _find_by_keys(self, reader: sa.Connection, query: DecisionQuery, span: Span) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from sentinel.errors import StorageProblem
 from sentinel.record.views.key_index import Driver, first_entry, key_entries
 from sentinel.record.views.rows import Rows
 from sentinel.record.views.sql_view import SqlView
-from sentinel.record.views.tables import decisions, metadata, progress, reasons, rule_hits
+from sentinel.record.views.tables import decisions, metadata, progress, reasons, results, rule_hits
 
 FILE = "views.db"
 VERSION = 2
@@ -107,7 +107,7 @@ def rebuild(path: Path) -> None:
 def _prepare(connection: sa.Connection) -> None:
     """Make the tables in a new file. Raises StorageProblem for one of another version."""
     if _version(connection) == VERSION:
-        for later in (reasons, rule_hits):  # a view that was made before there were any has none
+        for later in (reasons, rule_hits, results):  # a view that was made before there were any has none
             later.create(connection, checkfirst=True)
         return
     connection.exec_driver_sql("PRAGMA journal_mode=WAL")

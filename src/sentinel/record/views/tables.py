@@ -81,6 +81,21 @@ rule_hits = Table(
 )
 """One row for each rule that held for a decision."""
 
+results = Table(
+    "results",
+    metadata,
+    Column("position", Position, primary_key=True, autoincrement=False),
+    Column("about", BigInteger, nullable=False),  # the position of the decision
+    Column("result", String(32), nullable=False),
+    Column("state", String(16), nullable=False),  # where the transaction stands after it
+    Column("told_by", String(128), nullable=False),
+    Column("reason", String(256), nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+    Index("results_about", "about", "position"),
+    Index("results_state", "state", "about"),
+)
+"""One row a result; the newest about a decision says where its transaction stands."""
+
 models = Table(
     "models",
     metadata,

@@ -22,7 +22,7 @@ class Scope(StrEnum):
 
 MEANING = {
     Scope.SCORE: "have transactions decided and vectors scored",
-    Scope.OUTCOMES: "report what turned out to be true",
+    Scope.OUTCOMES: "report what turned out to be true, and what became of decisions",
     Scope.EVENTS: "report context events",
     Scope.TABLES: "change reference tables, and by that decisions",
     Scope.READ: "read decisions, health, metrics and the description of the API",
@@ -56,7 +56,12 @@ _BEGINNINGS = (
     ("/admin/audit", Scope.ADMIN),
     ("/admin", Scope.OPERATE),
 )
-_CHANGED_BY = (("/v1/tables", Scope.TABLES), ("/v1/rules", Scope.RULES), ("/v1/lists", Scope.RULES))
+_CHANGED_BY = (
+    ("/v1/tables", Scope.TABLES),
+    ("/v1/rules", Scope.RULES),
+    ("/v1/lists", Scope.RULES),
+    ("/v1/decisions", Scope.OUTCOMES),
+)
 """Everyone who reads may look at them."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -72,6 +77,8 @@ def needed_scope(method: str, path: str) -> Scope | None:
     (<Scope.TABLES: 'tables'>, <Scope.READ: 'read'>)
     >>> needed_scope("POST", "/v1/lists/deny_cards"), needed_scope("GET", "/v1/rules")
     (<Scope.RULES: 'rules'>, <Scope.READ: 'read'>)
+    >>> needed_scope("POST", "/v1/decisions/t1/result"), needed_scope("GET", "/v1/decisions/t1")
+    (<Scope.OUTCOMES: 'outcomes'>, <Scope.READ: 'read'>)
     >>> needed_scope("GET", "/health/live"), needed_scope("POST", "/what/is/new")
     (None, <Scope.ADMIN: 'admin'>)
     """

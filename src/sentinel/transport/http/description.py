@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
+from sentinel.policy.results import State
 from sentinel.policy.thresholds import Action
 from sentinel.serve.batch import Decision
 from sentinel.transport.access.scopes import MEANING, SAFE_METHODS, Scope, needed_scope
@@ -64,6 +65,7 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("get", "/v1/lists/{name}/{value}"): (404, 422),
     ("get", "/v1/decisions"): (422,),
     ("get", "/v1/decisions/{transaction_id}"): (404, 422),
+    ("post", "/v1/decisions/{transaction_id}/result"): (404, 409, 422),
     ("get", "/predict/{transaction_id}"): (404, 409, 422),
     ("get", "/v1/features/{key}/{value}"): (404, 422),
     ("post", "/admin/erase"): (409, 422),
@@ -76,8 +78,8 @@ _PAGE = {"limit": {"type": "integer", "minimum": 1, "maximum": 500}}
 _ASKED: Mapping[str, dict[str, Any]] = {  # by path: what may be asked in a query, which no signature says
     "/v1/decisions": {
         "from": _TEXT, "to": _TEXT, "action": {"enum": [str(one) for one in Action]}, "model": _TEXT,
-        "degraded": {"type": "boolean"}, "least_amount": _AMOUNT, "most_amount": _AMOUNT, "rule": _TEXT, **_PAGE,
-        "cursor": _TEXT,
+        "degraded": {"type": "boolean"}, "least_amount": _AMOUNT, "most_amount": _AMOUNT, "rule": _TEXT,
+        "state": {"enum": [str(one) for one in State]}, **_PAGE, "cursor": _TEXT,
     },
     "/admin/audit": {**_PAGE, "cursor": _NUMBER},
     "/v1/rules/drafts": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},

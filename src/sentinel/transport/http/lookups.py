@@ -23,10 +23,13 @@ from sentinel.model.bundle import Manifest, read_explainer, read_manifest
 from sentinel.model.reasons import Explainer, Explanation
 from sentinel.model.registry import Registry, TrustedKeys
 from sentinel.model.stored_rows import carried_over
+from sentinel.policy.results import State
 from sentinel.policy.thresholds import Action, Thresholds
+from sentinel.record.concluding import state_of
 from sentinel.record.entries import DecisionRow, Drawn, OutcomeRow, Ruled, revoked_in
 from sentinel.record.erasure import personal_in
 from sentinel.record.journal import Journal
+from sentinel.record.results import ResultRow
 from sentinel.record.subjects import SubjectKeys
 from sentinel.record.views import DecisionQuery, ListedDecision, Page, merged
 from sentinel.record.views.place import ViewPlace
@@ -44,7 +47,19 @@ _MOST_OUTCOMES = 100
 _MOST_EXPLAINERS = 4  # the models of champion, challenger and shadow, and one from before
 _MOST_QUERIES = 16  # for one: each key of it has two hashes while a hash key follows another one
 ERASED = "erased"
-_NAMED = ("from", "to", "action", "model", "degraded", "least_amount", "most_amount", "rule", "limit", "cursor")
+_NAMED = (
+    "from",
+    "to",
+    "action",
+    "model",
+    "degraded",
+    "least_amount",
+    "most_amount",
+    "rule",
+    "state",
+    "limit",
+    "cursor",
+)
 
 
 class Lookups:
@@ -63,7 +78,7 @@ class Lookups:
         self._explainers: dict[str, Explainer | BundleProblem] = {}
 
     def decision(self, transaction_id: str, position: str | None = None) -> Reply:
-        """The stored decision with its transaction, its features by name, its outcomes, what shadows said, and why.
+        """The stored decision with its transaction, features by name, results, outcomes, what shadows said, and why.
 
         Of one that was handed in here and is not in this log: 202 while it is pending, then what Kafka says of it.
         `position` is what lists show: with it a decision is found whose id is no longer remembered.
@@ -71,7 +86,7 @@ class Lookups:
         """
         journal = self._worker.ready_engine().journal
         try:
-            row = self._stored(transaction_id, position)
+            row = self.stored(transaction_id, position)
         except NotFound:
             told = self._told_by_topic(transaction_id) if position is None else None
             if told is None:
@@ -79,11 +94,14 @@ class Lookups:
             return told
         end, key = journal.log.durable, np.uint64(hash_text(row.transaction_id))
         outcomes = [one for one in journal.outcomes_of(row.transaction_id, key, _MOST_OUTCOMES) if one.position < end]
+        results = [one for one in journal.results_of(row.transaction_id, key, row.position) if one.position < end]
         return Reply(
             200,
             _encode(
                 {
                     **self._shown(row, journal.subjects),
+                    "state": state_of(row.decision, results),
+                    "results": [_result(one) for one in results],
                     "outcomes": [_outcome(one, journal) for one in outcomes],
                     "shadow": self._shadow_scores(row.transaction_id),
                     **self._reasons(row, journal),
@@ -106,7 +124,7 @@ class Lookups:
         Raises NotFound, NotReady, InvalidInput, and Conflict where the champion asks for features that are not stored.
         """
         champion = self._worker.ready_engine().lineup.champion
-        row = self._stored(transaction_id, None)
+        row = self.stored(transaction_id, None)
         made_by, wanted = self._manifest(row.decider.model_version).plan, champion.bundle.manifest.plan
         features = carried_over(row.features, made_by, wanted, _sent_fields(row.content))
         score = float(champion.scorer.score(features[None])[0])
@@ -120,7 +138,7 @@ class Lookups:
         }
         return Reply(200, _encode(shown))
 
-    def _stored(self, transaction_id: str, position: str | None) -> DecisionRow:
+    def stored(self, transaction_id: str, position: str | None) -> DecisionRow:
         """The newest decision of an id, or the one at a position. Raises NotFound, NotReady, InvalidInput."""
         engine = self._worker.ready_engine()
         journal, reader = engine.journal, TransactionReader(engine.schema, self._secrets)
@@ -271,6 +289,14 @@ def _outcome(row: OutcomeRow, journal: Journal) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _result(row: ResultRow) -> dict[str, Any]:
+    """What became of a decision, and where its transaction stands after that."""
+    return {
+        "result": row.result, "state": row.state, "told_by": row.told_by, "reason": row.reason,
+        "told_at": iso(row.received_us), "position": row.position,
+    }  # fmt: skip
+
+
 def _fields_of(row: DecisionRow, schema: Schema, subjects: SubjectKeys | None) -> Any:
     """The transaction with its time as text, and what is personal in it, unless that was erased.
 
@@ -317,6 +343,9 @@ def _query(asked: Mapping[str, str], keys: Sequence[str]) -> DecisionQuery:
     action = asked.get("action")
     if action is not None and action not in tuple(map(str, Action)):
         raise InvalidInput(f"Expected one of {', '.join(map(str, Action))}, got {quoted(action)}", "$.action")
+    state = asked.get("state")
+    if state is not None and state not in tuple(map(str, State)):
+        raise InvalidInput(f"Expected one of {', '.join(map(str, State))}, got {quoted(state)}", "$.state")
     degraded = asked.get("degraded", "false")
     if degraded not in ("true", "false"):
         raise InvalidInput(f"Expected true or false, got {quoted(degraded)}", "$.degraded")
@@ -329,6 +358,7 @@ def _query(asked: Mapping[str, str], keys: Sequence[str]) -> DecisionQuery:
         model_version=asked.get("model"),
         degraded=degraded == "true",
         rule=asked.get("rule"),
+        state=None if state is None else State(state),
         least_amount=_amount(asked, "least_amount"),
         most_amount=_amount(asked, "most_amount"),
         limit=whole_number(limit, "limit"),
@@ -368,6 +398,7 @@ def _row(one: ListedDecision) -> dict[str, Any]:
         "degraded": one.degraded,
         "features_state": FEATURES_STATE[one.late],
         "variant": one.variant,
+        "state": one.state,
         "keys": one.keys,
         "position": one.position,
     }

@@ -45,6 +45,7 @@ from sentinel.transport.http.metrics import Metrics
 from sentinel.transport.http.online import OnlineLookups
 from sentinel.transport.http.outcomes import OutcomeBody
 from sentinel.transport.http.replies import JSON, NDJSON, Reply, encode_error, ok, reply_to, response_of
+from sentinel.transport.http.results import ResultCalls, add_results
 from sentinel.transport.http.rules import RuleCalls, add_rules
 from sentinel.transport.http.rules_backtest import Backtests, add_backtests
 from sentinel.transport.http.tables import TableCalls
@@ -111,17 +112,10 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
     tell_faults(app)
     _add_scoring(app, detectors)
     if api.worker is not None:
-        _add_lookups(
-            app,
-            Lookups(
-                home,
-                api.worker,
-                api.secrets,
-                api.view,
-                read_trusted_keys(detectors.settings.trusted_keys_file),
-                lambda: api.topic,
-            ),
-        )
+        trusted = read_trusted_keys(detectors.settings.trusted_keys_file)
+        lookups = Lookups(home, api.worker, api.secrets, api.view, trusted, lambda: api.topic)
+        _add_lookups(app, lookups)
+        add_results(app, ResultCalls(api, lookups))
         _add_features(app, OnlineLookups(home, api.worker, api.secrets, detectors.settings.redis_url))
         _add_tables(app, TableCalls(api))
         add_rules(app, RuleCalls(Changes(api, watch)))
@@ -288,8 +282,8 @@ def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
         """The newest decisions that fit, as pages.
 
         By any key of the schema (`card_id=..`), `from` and `to` (when it was decided), `action`, `model`,
-        `degraded=true`, `least_amount` and `most_amount`, `rule` (which held), `limit` (50, at most 500) and
-        `cursor`, the `next` of the page before.
+        `degraded=true`, `least_amount` and `most_amount`, `rule` (which held), `state` (where transactions stand),
+        `limit` (50, at most 500) and `cursor`, the `next` of the page before.
         """
         return response_of(lookups.search(dict(request.query_params)))
 
@@ -297,8 +291,9 @@ def _add_lookups(app: FastAPI, lookups: Lookups) -> None:
 
     @app.get("/v1/decisions/{transaction_id:any_text}", responses=pending, tags=["decisions"])
     def decision(transaction_id: str, position: str | None = None) -> Response:
-        """The stored decision with its transaction, its features by name, and its outcomes.
+        """The stored decision with its transaction, its features by name, its results and its outcomes.
 
+        `state` is where the transaction stands after the results that were told.
         `position`, as lists show it, finds one whose id is no longer remembered.
         """
         return response_of(lookups.decision(transaction_id, position))

@@ -1,115 +1,15 @@
-"""Where what people write is kept: `people.db` in the home folder, or a schema of the views' PostgreSQL database."""
+"""Where people are kept: `people.db` in the home folder, or the schema `sentinel_people` of the views' database."""
 
-import contextlib
-import os
-import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-
-from sentinel.errors import InvalidDefinition, StorageProblem
-from sentinel.record.private import FILE_MODE, FOLDER_MODE
-from sentinel.record.views.place import schema_named
+from sentinel.record.written.database import Contents, Database
 from sentinel.transport.people.tables import VERSION, facts, metadata
 
-FILE = "people.db"
-_PRAGMAS = ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL")
-_TIMEOUTS = "-cstatement_timeout=30000 -clock_timeout=10000"
+_CONTENTS = Contents("people", "people.db", "sentinel_people", metadata, facts, VERSION)
 
 
-class PeopleDatabase:
-    """Connections to the tables, which are made when they are not there. For any thread, and any number of processes.
-
-    Unlike a view this cannot be made again from the log: every commit is durable. Raises InvalidDefinition for an
-    address that is none, StorageProblem when the database is away, damaged, or of another version.
-    """
+class PeopleDatabase(Database):
+    """The people of a home folder; faults are those of `Database`."""
 
     def __init__(self, home: Path, url: str | None = None) -> None:
-        if url is None:
-            self.name = str(home / FILE)
-            self._engine = _of_file(home / FILE)
-        else:
-            schema = schema_named(home).replace("sentinel", "sentinel_people", 1)
-            self._engine = _of_postgres(url, schema)
-            self.name = f"{schema} in {self._engine.url.render_as_string(hide_password=True)}"
-        with self._naming_faults(), self._engine.begin() as connection:
-            if url is None:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            else:
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7265646563)")  # two may start at once
-                connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
-            self._prepare(connection)
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
-        """A connection to read with."""
-        with self._naming_faults(), self._engine.connect() as connection:
-            yield connection
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
-        """One transaction, all of it or nothing; no other one writes meanwhile."""
-        with self._naming_faults(), self._engine.begin() as connection:
-            if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            else:
-                connection.exec_driver_sql("LOCK TABLE people IN SHARE ROW EXCLUSIVE MODE")
-            yield connection
-
-    def close(self) -> None:
-        """Release the connections."""
-        self._engine.dispose()
-
-    def _prepare(self, connection: sa.Connection) -> None:
-        metadata.create_all(connection)
-        found = connection.scalar(sa.select(facts.c.version))
-        if found is None:
-            connection.execute(facts.insert().values(version=VERSION))
-        elif found != VERSION:
-            raise StorageProblem(
-                f"{self.name} is of another version of Sentinel ({found}, this one writes {VERSION}); run that one"
-            )
-
-    @contextlib.contextmanager
-    def _naming_faults(self) -> Iterator[None]:
-        try:
-            yield
-        except IntegrityError:
-            raise
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            cause = " ".join(str(getattr(error, "orig", None) or error).split())
-            raise StorageProblem(
-                f"{self.name}, where people are kept, cannot be used: {cause}; see that the database runs and that "
-                "its disk has room. It cannot be made again: restore it from a backup if it is damaged"
-            ) from error
-
-
-def _of_file(path: Path) -> sa.Engine:
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
-        return connection
-
-    try:
-        path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE))
-    except OSError as error:
-        raise StorageProblem(f"{path}, where people are kept, cannot be made: {error.strerror or error}") from error
-    return sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool, pool_size=4, max_overflow=16)
-
-
-def _of_postgres(url: str, schema: str) -> sa.Engine:
-    connect: dict[str, Any] = {"options": f'-csearch_path="{schema}" {_TIMEOUTS}', "connect_timeout": 5}
-    try:
-        address = sa.make_url(url).set(drivername="postgresql+psycopg")
-        return sa.create_engine(address, pool_size=4, max_overflow=8, pool_pre_ping=True, connect_args=connect)
-    except SQLAlchemyError:
-        raise InvalidDefinition("SENTINEL_DATABASE_URL: write postgresql://user:password@host:5432/database") from None
-    except ModuleNotFoundError:
-        raise InvalidDefinition(
-            "people in PostgreSQL need the driver: pip install 'sentinel-fraud[postgres]'"
-        ) from None
+        super().__init__(_CONTENTS, home, url)
