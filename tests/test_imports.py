@@ -26,7 +26,7 @@ READS = {
     "policy": "errors events features",
     "model": "errors durable homes objects events features policy",
     "record": "errors durable retrying telemetry child_process homes objects events features model policy",
-    "review": "errors events model policy record",
+    "review": "errors child_process events model policy record",
     "learner": "errors",
     "detector": "errors events features policy learner",
     "__init__": "detector events features learner policy",
