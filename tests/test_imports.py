@@ -26,7 +26,7 @@ READS = {
     "policy": "errors events features",
     "model": "errors durable homes objects events features policy",
     "record": "errors durable retrying telemetry child_process homes objects events features model policy",
-    "review": "errors events model policy record",
+    "review": "errors child_process events model policy record",
     "learner": "errors",
     "detector": "errors events features policy learner",
     "__init__": "detector events features learner policy",
@@ -39,7 +39,7 @@ READS = {
     "transport": "errors durable telemetry config homes events features model policy record review shadow serve",
     "app": "errors telemetry child_process config homes events features model policy record review shadow serve transport",
     "front_app": "app config errors events homes model policy record serve telemetry transport",
-    "commands": "errors durable objects child_process config homes learner detector detectors events features model policy record review simulate inspect train shadow "
+    "commands": "errors durable objects child_process config homes learner detector detectors events features model policy record review simulate inspect train "
     "serve transport",
     "bench": "errors config commands learner detector events features model record simulate train transport",
     "cli": "errors telemetry environment config app front_app events model record transport commands bench",

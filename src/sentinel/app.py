@@ -58,11 +58,14 @@ from sentinel.record.set_aside import SetAside
 from sentinel.record.snapshots import Snapshots
 from sentinel.record.subjects import SubjectKeys
 from sentinel.record.views.place import ViewPlace
+from sentinel.review.cases.deadlines import read_deadlines
 from sentinel.review.drift import DriftSettings
 from sentinel.serve.archiver_process import ArchiverProcess
+from sentinel.serve.case_opener_process import CaseOpenerProcess
 from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Lineup
 from sentinel.serve.log_keeper import LogKeeper
+from sentinel.serve.log_needs import log_needs
 from sentinel.serve.observers import Observers
 from sentinel.serve.online_process import OnlineProcess
 from sentinel.serve.ownership import Ownership
@@ -337,23 +340,25 @@ def _deciding(
     )
     snapshotter = SnapshotterProcess(settings.home, log, settings.snapshot_every, settings.last_snapshot_s, keys)
     view = ViewPlace(settings.home, settings.database_url)
-    keeper = LogKeeper(settings.home, log, retention_of(settings), view) if isinstance(log, FileLog) else None
+    needs = log_needs(settings.database_url, opens_cases=settings.cases)
+    keeper = LogKeeper(settings.home, log, retention_of(settings), view, needs) if isinstance(log, FileLog) else None
     projector = ProjectorProcess(settings.home, log, view, settings.database_url)
     reasons = ReasonsProcess(settings.home, log, worker, keys) if settings.reasons else None
     online = None if settings.redis_url is None else OnlineProcess(settings.home, log, settings.redis_url, keys)
     archiver = _archiver(settings, log)
     children = Children(
-        shadow,
-        projector,
-        snapshotter,
-        keeper,
-        _retrainer(settings, log),
-        reasons,
-        online,
-        archiver,
-        ReviewTimeouts(view),
-    )
+        shadow, projector, snapshotter, keeper, _retrainer(settings, log), reasons, online, archiver,
+        ReviewTimeouts(view), _case_opener(settings, log),
+    )  # fmt: skip
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
+
+
+def _case_opener(settings: Settings, log: Log) -> CaseOpenerProcess | None:
+    """What opens cases, where that is wanted. Raises InvalidDefinition for deadlines that cannot be meant."""
+    read_deadlines(settings.case_deadlines)
+    if not settings.cases:
+        return None
+    return CaseOpenerProcess(settings.home, log, settings.database_url, settings.cases_by, settings.case_deadlines)
 
 
 def _archiver(settings: Settings, log: Log) -> ArchiverProcess | None:

@@ -22,7 +22,7 @@ _KEYS = ("admin_key", "key")
 _HASH_KEYS = ("hash_key", "hash_key_before")
 _GUARDS = ("rules_need_two", "trusted_keys_file")
 """What protects: a variable that was meant to turn one on, and is empty, must not leave it off without a word."""
-_SWITCHES = {"force_circuit_open", "shadow_inline", "reasons", "rules_need_two"}
+_SWITCHES = {"force_circuit_open", "shadow_inline", "reasons", "cases", "rules_need_two"}
 _ON_OFF = {"yes": True, "on": True, "no": False, "off": False}  # besides true, false, 1 and 0
 _TOPICS = re.compile(r"[A-Za-z0-9._-]{0,100}")
 _LISTS = ("cors_origins", "hosts", "retrain_on")
@@ -69,6 +69,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `shadow_inline`: answers of `/v1/score` have the shadow's score, where it is there in time.
     - `rules_need_two`: who has drafted rules may not apply them.
     - `reasons`: the reasons of what is not approved are found beside the deciding, and recorded.
+    - `cases`: what asks for a person is made into cases, beside the deciding.  `cases_by`: the key that they are
+      grouped by, instead of the first of the schema.  `case_deadlines`: how soon a case is due, by its expected loss:
+      `high:1h:100,normal:8h:10,low:3d`.
     - `false_alarm_cost`: what a false alarm costs, in the unit of the amount, for experiments.
     - `drift_window`: transactions that are compared with the training history.
     - `shadow_scores`: the newest scores of shadows that are kept in `shadow.db`, about 160 bytes each.
@@ -156,6 +159,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     cache_ttl_s: Annotated[float, msgspec.Meta(ge=0)] = 2.0
     shadow_inline: bool = False
     reasons: bool = True
+    cases: bool = False
+    cases_by: str | None = None
+    case_deadlines: str = "high:1h:100,normal:8h:10,low:3d"
     rules_need_two: bool = False
     false_alarm_cost: Annotated[float, msgspec.Meta(ge=0)] = 10.0
     drift_window: Annotated[int, msgspec.Meta(ge=500)] = 5000

@@ -18,9 +18,9 @@ from sentinel.record.file_log import FileLog
 from sentinel.record.home_log import HomeLog
 from sentinel.record.kafka.place import place_in
 from sentinel.record.log_reader import FileLogReader
-from sentinel.record.pruning import Outlook, Pruned, Pruner, Retention
+from sentinel.record.pruning import Needs, Outlook, Pruned, Pruner, Retention
 from sentinel.record.views.place import ViewPlace
-from sentinel.shadow.needs import shadow_needs
+from sentinel.serve.log_needs import log_needs
 
 _PATIENCE_S = 3_600.0  # of one step: segments may have to be copied to a slow disk
 
@@ -46,7 +46,11 @@ def look_at_log(settings: Settings, keep: str | None) -> Pruned:
         return msgspec.convert(said, Pruned)
     with closing(FileLogReader(log_folder(settings.home))) as log:
         would = msgspec.structs.replace(retention, archive=None)  # it is archived before
-        return Outlook(settings.home, log, _view(settings), shadow_needs).look(would, clock_us())
+        return Outlook(settings.home, log, _view(settings), _needs(settings)).look(would, clock_us())
+
+
+def _needs(settings: Settings) -> Needs:
+    return log_needs(settings.database_url, opens_cases=settings.cases)
 
 
 def _steps(settings: Settings, keep: str | None, archive: str | None) -> Iterator[Pruned]:
@@ -61,7 +65,7 @@ def _steps(settings: Settings, keep: str | None, archive: str | None) -> Iterato
     with closing(FileLogReader(log_folder(settings.home))):
         pass  # a folder without a log is not made one
     with closing(HomeLog.open(log_folder(settings.home), clock_us())) as log:
-        outlook = Outlook(settings.home, log, _view(settings), shadow_needs)
+        outlook = Outlook(settings.home, log, _view(settings), _needs(settings))
         pruner = Pruner(log, outlook, _Here(log, settings, retention.archive), time.sleep)
         first, more = log.first, True
         while more:

@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from sentinel.errors import NotReady, SentinelError
 from sentinel.events.times import SECOND_US, clock_us, iso
 from sentinel.record.file_log import FileLog
-from sentinel.record.pruning import Outlook, Pruned, Pruner, Retention
+from sentinel.record.pruning import Needs, Outlook, Pruned, Pruner, Retention
 from sentinel.record.views.place import ViewPlace
 from sentinel.serve.engine import Engine
 from sentinel.serve.worker import Worker
@@ -36,7 +36,9 @@ class _Stopping(Exception):
 class LogKeeper:
     """Prunes the log of a server, so many segments a step; whatever is asked of it is done by its thread."""
 
-    def __init__(self, home: Path, log: FileLog, retention: Retention, view: ViewPlace) -> None:
+    def __init__(
+        self, home: Path, log: FileLog, retention: Retention, view: ViewPlace, needs: Needs = shadow_needs
+    ) -> None:
         self.retention = retention
         self.last: Pruned | None = None
         """What the last step has done; None before the first."""
@@ -48,7 +50,7 @@ class LogKeeper:
         """Why the last step failed, if it did."""
 
         self._log = log
-        self._outlook = Outlook(home, log, view, shadow_needs)
+        self._outlook = Outlook(home, log, view, needs)
         self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log keeper", daemon=True)

@@ -11,6 +11,7 @@ from sentinel.policy.deployment import Experiment
 from sentinel.policy.experiment import Guardrails, Tally, check_guardrails, compare
 from sentinel.review.drift import DriftReport
 from sentinel.serve.archiver_process import ArchiverProcess
+from sentinel.serve.case_opener_process import CaseOpenerProcess
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.observers import Observers
 from sentinel.serve.online_process import OnlineProcess
@@ -44,6 +45,7 @@ class Children(NamedTuple):
     online: OnlineProcess | None = None
     archiver: ArchiverProcess | None = None
     reviews: ReviewTimeouts | None = None
+    case_opener: CaseOpenerProcess | None = None
 
 
 def waiting_in(predictor: Predictor, worker: Worker | None) -> int:
@@ -75,6 +77,7 @@ class Watch:
         self.archiver = children.archiver if children else None
         self.online = children.online if children else None
         self._reviews = children.reviews if children else None
+        self.case_opener = children.case_opener if children else None
         self.online_lag: int | None = None
         """How many entries the online view was behind a moment ago; None while it is not known."""
 
@@ -102,6 +105,8 @@ class Watch:
             self._projector.start()
         if self.archiver is not None:
             self.archiver.start()
+        if self.case_opener is not None:
+            self.case_opener.start()
         if self.log_keeper is not None and self.worker is not None:
             self.log_keeper.start(self.worker)
         if self._reviews is not None and self.worker is not None:
@@ -134,6 +139,8 @@ class Watch:
             self.archiver.close()
         if self._projector is not None:
             self._projector.close()
+        if self.case_opener is not None:
+            self.case_opener.close()
         if self.online is not None:
             self.online.close()
         self.predictor.stop()

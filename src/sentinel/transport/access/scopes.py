@@ -14,6 +14,7 @@ class Scope(StrEnum):
     OUTCOMES = "outcomes"
     EVENTS = "events"
     TABLES = "tables"
+    CASES = "cases"
     READ = "read"
     RULES = "rules"
     OPERATE = "operate"
@@ -25,6 +26,7 @@ MEANING = {
     Scope.OUTCOMES: "report what turned out to be true, and what became of decisions",
     Scope.EVENTS: "report context events",
     Scope.TABLES: "change reference tables, and by that decisions",
+    Scope.CASES: "take cases, note and decide them",
     Scope.READ: "read decisions, health, metrics and the description of the API",
     Scope.RULES: "change rules, lists and thresholds, and have the fallback decide alone",
     Scope.OPERATE: "change models, experiments and shadows, and prune the log",
@@ -35,8 +37,8 @@ EVERYTHING = frozenset(Scope)
 
 ROLES = {
     "viewer": frozenset({Scope.READ}),
-    "analyst": frozenset({Scope.READ, Scope.OUTCOMES}),
-    "rule editor": frozenset({Scope.READ, Scope.OUTCOMES, Scope.RULES}),
+    "analyst": frozenset({Scope.READ, Scope.OUTCOMES, Scope.CASES}),
+    "rule editor": frozenset({Scope.READ, Scope.OUTCOMES, Scope.CASES, Scope.RULES}),
     "operator": EVERYTHING - {Scope.ADMIN},
     "admin": EVERYTHING,
 }
@@ -61,6 +63,7 @@ _CHANGED_BY = (
     ("/v1/rules", Scope.RULES),
     ("/v1/lists", Scope.RULES),
     ("/v1/decisions", Scope.OUTCOMES),
+    ("/v1/cases", Scope.CASES),
 )
 """Everyone who reads may look at them."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

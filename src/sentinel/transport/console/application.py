@@ -18,6 +18,8 @@ from sentinel.transport.access.store import KeyStore
 from sentinel.transport.console.auditing import Auditing
 from sentinel.transport.console.entrance import Cookie, Entrance
 from sentinel.transport.console.pages.admin import admin_pages
+from sentinel.transport.console.pages.case import one_case_pages
+from sentinel.transport.console.pages.cases import case_pages
 from sentinel.transport.console.pages.design import design_pages
 from sentinel.transport.console.pages.live import live_pages
 from sentinel.transport.console.pages.logging_in import log_in_pages
@@ -88,6 +90,8 @@ def build(settings: Settings, people: People) -> ASGIApp:
     for router in (
         log_in_pages(people, sessions, cookie),
         live_pages(samples, stored, sessions, cookie, settings.deadline_ms),
+        case_pages(server, people),
+        one_case_pages(server, stored, people),
         search_pages(stored, people),
         receipt_pages(server, stored, people),
         try_pages(server, stored, people, place.prefix),

@@ -16,6 +16,7 @@ class Page(NamedTuple):
 
 PAGES = (
     Page("/", "Live", Scope.READ, "l"),
+    Page("/cases", "Cases", Scope.READ, "c"),
     Page("/search", "Search", Scope.READ, "s"),
     Page("/try", "Try it", Scope.SCORE, "t"),
     Page("/models", "Models", Scope.READ, "m"),
@@ -31,6 +32,7 @@ _BEGINNINGS = (
     ("/try", Scope.SCORE),
     ("/admin", Scope.ADMIN),
     ("/models", Scope.READ),
+    ("/cases", Scope.READ),
     ("/decisions", Scope.READ),
     ("/again", Scope.READ),
     ("/search", Scope.READ),
@@ -38,6 +40,9 @@ _BEGINNINGS = (
     ("/live", Scope.READ),
     ("/design", Scope.READ),
 )
+
+_CHANGED = (("/models/", Scope.OPERATE), ("/cases/", Scope.CASES))
+"""What it takes to change what everyone who reads may look at."""
 
 
 def is_open(path: str) -> bool:
@@ -54,6 +59,8 @@ def needed_for(method: str, path: str) -> Scope | None:
 
     >>> needed_for("GET", "/"), needed_for("POST", "/models/promote"), needed_for("POST", "/try/send")
     (<Scope.READ: 'read'>, <Scope.OPERATE: 'operate'>, <Scope.SCORE: 'score'>)
+    >>> needed_for("POST", "/cases/7/decide"), needed_for("GET", "/cases/7")
+    (<Scope.CASES: 'cases'>, <Scope.READ: 'read'>)
     >>> needed_for("GET", "/what/is/new"), needed_for("POST", "/search"), needed_for("POST", "/password")
     (<Scope.ADMIN: 'admin'>, <Scope.ADMIN: 'admin'>, None)
     """
@@ -64,4 +71,4 @@ def needed_for(method: str, path: str) -> Scope | None:
     scope = next((scope for start, scope in _BEGINNINGS if path == start or path.startswith(f"{start}/")), Scope.ADMIN)
     if method in SAFE_METHODS or scope is not Scope.READ:
         return scope
-    return Scope.OPERATE if path.startswith("/models/") else Scope.ADMIN
+    return next((scope for start, scope in _CHANGED if path.startswith(start)), Scope.ADMIN)

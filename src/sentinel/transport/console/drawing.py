@@ -21,7 +21,8 @@ def _templates() -> Environment:
         lstrip_blocks=True, autoescape=select_autoescape(default=True, default_for_string=True),
     )  # fmt: skip
     for one in (
-        words.action_name, words.number, words.share, words.probability, words.value_of, words.exact, words.card,
+        words.action_name, words.number, words.money,
+        words.share, words.probability, words.value_of, words.exact, words.card,
         words.instant, words.size,
     ):  # fmt: skip
         made.filters[one.__name__] = one

@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from sentinel.events.card_numbers import replace_card_numbers
@@ -35,6 +36,15 @@ def share(value: float | None, digits: int = 2) -> str:
     ('0.31\u202f%', '100\u202f%')
     """
     return "\u2013" if value is None or not math.isfinite(value) else f"{value * 100:.{digits}f}{_THIN}%"
+
+
+def money(text: str | None) -> str:
+    """An exact amount, as the server writes it, with groups of three digits.
+
+    >>> money("1234567.80"), money("-0.05"), money(None)
+    ('1,234,567.80', '-0.05', '\u2013')
+    """
+    return "\u2013" if text is None else f"{Decimal(text):,}"
 
 
 def probability(value: float | None) -> str:

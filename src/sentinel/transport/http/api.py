@@ -11,6 +11,7 @@ import msgspec
 
 from sentinel.config import Settings
 from sentinel.errors import BadBody, InvalidInput, NotFound, NotReady, SentinelError
+from sentinel.events.columns import Outcome
 from sentinel.events.context import ContextReader
 from sentinel.events.reader import TransactionReader
 from sentinel.events.secrets import Secrets
@@ -223,6 +224,14 @@ class Api:
             respond(answer if isinstance(answer, SentinelError) else _encode(answer))
 
         self._put_events(Request([read(body)], *times_ns, finish_one, let_in.caller.name))
+
+    def tell_outcomes(self, outcomes: Sequence[Outcome], caller: str, reply: Callable[[Answers], None]) -> None:
+        """Have outcomes recorded that people tell here; `reply` is called in the loop once that is durable.
+
+        Raises NotReady, Overloaded.
+        """
+        now_ns = time.monotonic_ns()
+        self._put_outcomes(Request(outcomes, now_ns, now_ns + self._longest_patience_ns, reply, caller))
 
     def _put(self, route: Route, request: Request) -> None:
         """Have what came in on a route wait for its turn."""

@@ -12,6 +12,7 @@ from sentinel.policy.thresholds import Action
 from sentinel.serve.batch import Decision
 from sentinel.transport.access.scopes import MEANING, SAFE_METHODS, Scope, needed_scope
 from sentinel.transport.http.addresses import address_below
+from sentinel.transport.http.cases.asked import MOST_DAYS, STATES
 from sentinel.transport.http.examples import Example
 from sentinel.transport.http.replies import JSON, NDJSON
 
@@ -63,6 +64,20 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("get", "/v1/lists/{name}"): (404, 422),
     ("post", "/v1/lists/{name}"): (404, 422),
     ("get", "/v1/lists/{name}/{value}"): (404, 422),
+    ("get", "/v1/cases"): (422,),
+    ("post", "/v1/cases"): (404, 409, 422),
+    ("post", "/v1/cases/next"): (404, 422),
+    ("get", "/v1/cases/figures"): (422,),
+    ("get", "/v1/cases/{number}"): (404, 422),
+    ("post", "/v1/cases/{number}/take"): (404, 409, 422),
+    ("post", "/v1/cases/{number}/release"): (404, 409, 422),
+    ("post", "/v1/cases/{number}/hand-over"): (404, 409, 422),
+    ("post", "/v1/cases/{number}/escalate"): (404, 409, 422),
+    ("post", "/v1/cases/{number}/notes"): (404, 409, 422),
+    ("post", "/v1/cases/{number}/links"): (404, 409, 422),
+    ("post", "/v1/cases/{number}/decide"): (404, 409, 422),
+    ("post", "/v1/cases/{number}/close"): (404, 409, 422),
+    ("post", "/v1/cases/{number}/reopen"): (404, 409, 422),
     ("get", "/v1/decisions"): (422,),
     ("get", "/v1/decisions/{transaction_id}"): (404, 422),
     ("post", "/v1/decisions/{transaction_id}/result"): (404, 409, 422),
@@ -81,6 +96,11 @@ _ASKED: Mapping[str, dict[str, Any]] = {  # by path: what may be asked in a quer
         "degraded": {"type": "boolean"}, "least_amount": _AMOUNT, "most_amount": _AMOUNT, "rule": _TEXT,
         "state": {"enum": [str(one) for one in State]}, **_PAGE, "cursor": _TEXT,
     },
+    "/v1/cases": {
+        "state": {"enum": list(STATES)}, "holder": _TEXT, "priority": _TEXT, "overdue": {"type": "boolean"},
+        "transaction_id": _TEXT, **_PAGE, "cursor": _TEXT,
+    },
+    "/v1/cases/figures": {"days": {"type": "integer", "minimum": 1, "maximum": MOST_DAYS}},
     "/admin/audit": {**_PAGE, "cursor": _NUMBER},
     "/v1/rules/drafts": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},
     "/v1/rules/history": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},

@@ -105,6 +105,9 @@ class Health:
                 facts["archive"] = self._watch.archiver.status._asdict()
             if self._reads is not None:
                 facts["stream"] = self._reads.status
+            if self._watch.case_opener is not None:
+                opener = self._watch.case_opener
+                facts["cases"] = {"status": opener.status, "lag": opener.lag()}
             if self._watch.online is not None:
                 facts["online"] = {"status": self._watch.online.status, "lag": self._watch.online_lag}
             if self._watch.snapshots is not None:

@@ -46,6 +46,11 @@ document.addEventListener("click", (event) => {
   if (row && !event.target.closest("a, button, input, select") && !String(getSelection())) row.querySelector("a")?.click();
 });
 
+// what may be undone for a moment
+for (const one of document.querySelectorAll("[data-vanishes]")) {
+  setTimeout(() => one.remove(), Number(one.dataset.vanishes) * 1000);
+}
+
 // keys
 let after = "";
 const rows = () => [...document.querySelectorAll("tr.goes")];
@@ -71,16 +76,18 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   const byKey = document.querySelector(`[data-hotkey="${CSS.escape(event.key)}"]`);
+  const focusKey = document.querySelector(`[data-focus-key="${CSS.escape(event.key)}"]`);
   if (event.key === "g") { after = "g"; document.documentElement.classList.add("show-keys"); }
   else if (event.key === "?") document.getElementById("keys")?.showModal();
   else if (event.key === "/") {
     const field = document.querySelector("[data-search]");
     if (field) field.focus(); else document.querySelector('a.to[href="/search"]')?.click();
-  } else if (event.key === "j") choose(1);
+  } else if (byKey && !event.target.closest("button, summary")) byKey.click();
+  else if (focusKey) focusKey.focus();
+  else if (event.key === "j") choose(1);
   else if (event.key === "k") choose(-1);
   else if (event.key === "Enter" && !event.target.closest("a, button, summary")) {
     document.querySelector('tr.goes[aria-selected="true"] a')?.click();
-  } else if (byKey && !event.target.closest("button, summary")) byKey.click();
-  else return;
+  } else return;
   event.preventDefault();
 });

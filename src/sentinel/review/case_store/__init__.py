@@ -1,0 +1,1 @@
+"""Where cases are kept: in the database of what people write, with all that was ever done to them."""

@@ -1,0 +1,46 @@
+"""The case opener's process: keeps it running, and knows how far behind it is."""
+
+from contextlib import closing
+from pathlib import Path
+
+from sentinel.child_process import Child, Supervisor
+from sentinel.errors import SentinelError
+from sentinel.record.log import Follower, LogReader
+from sentinel.record.problem import problem_of
+from sentinel.record.projector import DATABASE
+from sentinel.record.written.written_database import WrittenDatabase
+from sentinel.review.case_store.opener import CASES_BY, DEADLINES, WHO
+from sentinel.review.case_store.progress import cases_position
+
+
+class CaseOpenerProcess(Supervisor):
+    """Keeps the case opener of a home folder running. No decision waits for it."""
+
+    def __init__(
+        self, home: Path, log: LogReader, database_url: str | None, by: str | None, deadlines: str
+    ) -> None:  # fmt: skip
+        super().__init__(WHO, first_wait_s=1.0, longest_wait_s=30.0)
+        self._home, self._log, self._url = home, log, database_url
+        self._environment = {DATABASE: database_url or "", CASES_BY: by or "", DEADLINES: deadlines}
+
+    def start(self) -> None:
+        """Have cases opened; returns at once, and may be called again."""
+        if self._wanted is None:
+            self.follow(str(self._home))
+
+    def lag(self) -> int | None:
+        """How many entries were not looked at for cases yet, or None while that is not known; may wait for a disk."""
+        try:
+            with closing(WrittenDatabase(self._home, self._url)) as database:
+                position = cases_position(database)
+        except SentinelError:
+            return None
+        return None if position is None else Follower(self._log, position).lag
+
+    @property
+    def status(self) -> str:
+        """`ok`, or what stands in the way."""
+        return problem_of(self._home, WHO) or (self._reason if self._child is None else None) or "ok"
+
+    def _begin(self, wanted: str, now_s: float) -> Child:  # noqa: ARG002
+        return Child("sentinel.review.case_store.opener", ["--home", wanted], environment=self._environment)

@@ -1,0 +1,204 @@
+"""The calls below `/v1/cases`, as what they do."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+
+from sentinel.errors import NotFound
+from sentinel.events.card_numbers import masked, quoted
+from sentinel.events.columns import hash_texts
+from sentinel.events.times import clock_us
+from sentinel.record.audit import Change
+from sentinel.record.written.written_database import WrittenDatabase
+from sentinel.review.case_store.asking import Asking
+from sentinel.review.case_store.case import Case, case_of, events_of, payments_of
+from sentinel.review.case_store.desk import Desk
+from sentinel.review.case_store.figures import figures
+from sentinel.review.case_store.queue import page_of
+from sentinel.review.case_store.similar import similar_to
+from sentinel.review.case_store.watching import asking
+from sentinel.review.cases.deadlines import read_deadlines
+from sentinel.review.cases.moves import Analyst, Outcome
+from sentinel.transport.http.api import Api
+from sentinel.transport.http.cases.asked import asked_filters, period_us
+from sentinel.transport.http.cases.bodies import (
+    ActBody,
+    DecideBody,
+    EscalateBody,
+    ForBody,
+    HandOverBody,
+    LinkBody,
+    NoteBody,
+    OpenBody,
+    ReasonBody,
+    by_analyst,
+    read_act,
+    role_named,
+    who_acts,
+)
+from sentinel.transport.http.cases.outcomes import take_back, tell_payments
+from sentinel.transport.http.cases.shown import shown_case, shown_figures, shown_page, shown_whole
+from sentinel.transport.http.queries import whole_number
+
+MOST_SIMILAR = 5
+_IS_FRAUD = {Outcome.FRAUD: True, Outcome.LEGITIMATE: False}
+
+
+class CaseCalls:
+    """Shows cases, and does what people do with them: one act at a time, so that outcomes and cases agree.
+
+    Acts raise BadBody, InvalidInput, NotFound, Conflict, Forbidden, StorageProblem.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._deadlines = read_deadlines(api.settings.case_deadlines)
+        self._opening, self._acting = threading.Lock(), asyncio.Lock()
+        self._opened: Desk | None = None
+
+    def queue(self, request: Request) -> dict[str, Any]:
+        """A page of cases."""
+        asked = dict(request.query_params)
+        limit, cursor = whole_number(asked.pop("limit", "50"), "limit"), asked.pop("cursor", None)
+        filters = asked_filters(asked, self._api)
+        with self._desk().database.reading() as reader:
+            return shown_page(page_of(reader, filters, clock_us(), limit, cursor))
+
+    def figures(self, request: Request) -> dict[str, Any]:
+        """The figures of the work in so many `days`."""
+        asked = period_us(request.query_params)
+        with self._desk().database.reading() as reader:
+            return shown_figures(figures(reader, clock_us(), asked))
+
+    def one(self, number: str) -> dict[str, Any]:
+        """A case with its payments, its history, and decided ones that are like it."""
+        named = whole_number(number, "number")
+        with self._desk().database.reading() as reader:
+            case = case_of(reader, named)
+            found = payments_of(reader, named), events_of(reader, named), similar_to(reader, named, MOST_SIMILAR)
+            return shown_whole(case, *found, clock_us())
+
+    async def open(self, request: Request) -> dict[str, Any]:
+        """Open a case about a decision by hand."""
+        asked: OpenBody = await read_act(request, OpenBody)
+        who = who_acts(request, asked)
+        one = self._asking(asked.transaction_id, masked(f"by hand: {asked.reason}" if asked.reason else "by hand"))
+        return await self._act(request, who, lambda desk: desk.open(one, who, clock_us()))
+
+    async def next(self, request: Request) -> dict[str, Any]:
+        """Take the most urgent case. Raises NotFound where none waits for who asks."""
+        who = who_acts(request, await read_act(request, ForBody))
+
+        def take(desk: Desk) -> Case:
+            found = desk.take_next(who, clock_us())
+            if found is None:
+                raise NotFound("No case waits for you: all are in hand, done, or wait for another role")
+            return found
+
+        return await self._act(request, who, take)
+
+    async def take(self, request: Request, number: str) -> dict[str, Any]:
+        """Have a case that waits."""
+        named, asked, who = await self._read(request, number, ActBody)
+        return await self._act(request, who, lambda desk: desk.take(named, asked.version, who, clock_us()))
+
+    async def release(self, request: Request, number: str) -> dict[str, Any]:
+        """Put a case back."""
+        named, asked, who = await self._read(request, number, ActBody)
+        return await self._act(request, who, lambda desk: desk.release(named, asked.version, who, clock_us()))
+
+    async def hand_over(self, request: Request, number: str) -> dict[str, Any]:
+        """Give a case to another person."""
+        named, asked, who = await self._read(request, number, HandOverBody)
+        to = masked(asked.to)
+        return await self._act(request, who, lambda desk: desk.hand_over(named, asked.version, to, who, clock_us()))
+
+    async def escalate(self, request: Request, number: str) -> dict[str, Any]:
+        """Have a case wait for a role."""
+        named, asked, who = await self._read(request, number, EscalateBody)
+        role = role_named(asked.to)
+        return await self._act(
+            request, who, lambda desk: desk.escalate(named, asked.version, role, asked.reason, who, clock_us())
+        )
+
+    async def note(self, request: Request, number: str) -> dict[str, Any]:
+        """Write something down about a case."""
+        named, asked, who = await self._read(request, number, NoteBody)
+        return await self._act(request, who, lambda desk: desk.note(named, asked.text, who, clock_us(), asked.version))
+
+    async def link(self, request: Request, number: str) -> dict[str, Any]:
+        """Attach an address to a case."""
+        named, asked, who = await self._read(request, number, LinkBody)
+        return await self._act(
+            request, who, lambda desk: desk.link(named, asked.address, asked.title, who, clock_us(), asked.version)
+        )
+
+    async def close(self, request: Request, number: str) -> dict[str, Any]:
+        """End a case without a word about its payments."""
+        named, asked, who = await self._read(request, number, ReasonBody)
+        return await self._act(
+            request, who, lambda desk: desk.close(named, asked.version, asked.reason, who, clock_us())
+        )
+
+    async def decide(self, request: Request, number: str) -> dict[str, Any]:
+        """Tell what the payments of a case were; once that is durable, the case is decided."""
+        named, asked, who = await self._read(request, number, DecideBody)
+        async with self._acting:
+            desk = await run_in_threadpool(self._desk)
+            case, payments = await run_in_threadpool(desk.to_decide, named, asked.version, who)
+            is_fraud = _IS_FRAUD.get(asked.outcome)
+            told = {} if is_fraud is None else {one.position: is_fraud for one in payments}
+            if is_fraud is not None:
+                await tell_payments(self._api, named, payments, is_fraud=is_fraud, who=who.name)
+            after = await run_in_threadpool(desk.decide, named, asked.outcome, told, who, clock_us())
+        return self._audited(request, who, case, after)
+
+    async def reopen(self, request: Request, number: str) -> dict[str, Any]:
+        """Take back what a case said of its payments; once that is durable, the case is work again."""
+        named, asked, who = await self._read(request, number, ReasonBody)
+        async with self._acting:
+            desk = await run_in_threadpool(self._desk)
+            case = await run_in_threadpool(desk.to_reopen, named, asked.version, who)
+            if case.outcome in _IS_FRAUD:
+                await take_back(self._api, case, f"case {named} is reopened", by_analyst(request, who))
+            after = await run_in_threadpool(desk.reopen, named, asked.reason, who, clock_us())
+        return self._audited(request, who, case, after)
+
+    async def _read(self, request: Request, number: str, kind: type[Any]) -> tuple[int, Any, Analyst]:
+        named, asked = whole_number(number, "number"), await read_act(request, kind)
+        return named, asked, who_acts(request, asked)
+
+    async def _act(self, request: Request, who: Analyst, act: Callable[[Desk], Case]) -> dict[str, Any]:
+        async with self._acting:
+            after = await run_in_threadpool(lambda: act(self._desk()))
+        return self._audited(request, who, None, after)
+
+    def _audited(self, request: Request, who: Analyst, before: Case | None, after: Case) -> dict[str, Any]:
+        was = {} if before is None else {"case": before.number, "state": before.state}
+        is_now = {"case": after.number, "state": after.state, "version": after.version, "outcome": after.outcome}
+        now_us = clock_us()
+        self._api.deciding().note(Change.of(by_analyst(request, who), was, is_now, now_us))
+        return shown_case(after, now_us)
+
+    def _asking(self, transaction_id: str, why: str) -> Asking:
+        engine = self._api.deciding().ready_engine()
+        names = self._api.reader(engine).texts(engine.schema.id, transaction_id)
+        found = engine.journal.find(names, hash_texts(names))
+        row = next((found[name] for name in names if name in found), None)
+        if row is None or row.position >= engine.journal.log.durable:
+            raise NotFound(
+                f"No decision is stored for transaction {quoted(transaction_id, 200)}, or no longer remembered"
+            )
+        return asking(row, why, engine.schema, self._api.settings.cases_by)
+
+    def _desk(self) -> Desk:
+        """The database is opened when it is asked for first; where that fails, at the next call."""
+        with self._opening:
+            if self._opened is None:
+                settings = self._api.settings
+                self._opened = Desk(WrittenDatabase(settings.home, settings.database_url), self._deadlines)
+            return self._opened
