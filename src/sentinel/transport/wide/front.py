@@ -18,9 +18,10 @@ from sentinel.events.wire import Transaction
 from sentinel.policy.breaker import Breaker, BreakerSettings
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.online.fronts import AsOf, FrontStore
+from sentinel.serve.batch import AS_OF, NO_PROFILES, GivenDecision
 from sentinel.serve.ledger import Ledger
 from sentinel.serve.shares import Shares
-from sentinel.transport.wide.handed import AS_OF, NO_PROFILES, GivenDecision, Handed, decode_handed, encode_handed
+from sentinel.transport.wide.handed import Handed, decode_handed, encode_handed
 from sentinel.transport.wide.handing import Handing
 from sentinel.transport.wide.judging import AsOfJudge, Judged, Key
 
