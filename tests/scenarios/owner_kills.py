@@ -113,11 +113,11 @@ def bits_that_differ(home) -> tuple[int, int]:
         for record in (one for page in Follower(log, begin).rest() for one in page):
             found = state.take(record)
             if record.kind == Kind.DECIDED:
-                stored = np.array([row.features for row in decision_rows(record)])
+                stored = np.array([row.exact_features for row in decision_rows(record)])
                 again = np.ascontiguousarray(found.rows)
                 same = (stored.view(np.int64) == again.view(np.int64)) | (np.isnan(stored) & np.isnan(again))
                 scores = bundle.scorer.score(again).astype(float)
-                told = np.array([row.fraud_probability for row in decision_rows(record)], float)
+                told = np.array([(row.exact or row).fraud_probability for row in decision_rows(record)], float)
                 differing += int(np.count_nonzero(~same)) + int(np.count_nonzero(scores != told))
                 values += stored.size + told.size
     return differing, values

@@ -5,8 +5,6 @@ import json
 import secrets
 import shutil
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections import Counter
 from contextlib import closing
@@ -28,9 +26,10 @@ from sentinel.transport.http.taken import Offer
 from sentinel.transport.kafka.connection import Connection
 from sentinel.transport.kafka.decisions_seen import DecisionsSeen
 from sentinel.transport.kafka.topics import ALL, create
+from tests.http_calls import HOST, call
 from tests.scenarios.kafka_streams import read_messages
 
-HOST, PATH, LONG_S = "127.0.0.1", "/api/v1/transactions", 90
+PATH, LONG_S = "/api/v1/transactions", 90
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -73,22 +72,10 @@ def front(servers):
     return servers[1]
 
 
-def asked(server, path, body=None, **headers):
-    """The status and the JSON of an answer."""
-    named = {"content-type": "application/json"} | {name.replace("_", "-"): text for name, text in headers.items()}
-    data = None if body is None else json.dumps(body).encode()
-    try:
-        request = urllib.request.Request(f"http://{HOST}:{server.port}{path}", data, named)
-        with urllib.request.urlopen(request, timeout=LONG_S) as reply:
-            return reply.status, json.load(reply)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
 def taken(server, body, **headers):
     """Hand it in once the server can."""
     end = time.monotonic() + LONG_S
-    while (found := asked(server, PATH, body, **headers))[0] == 503:
+    while (found := call(server, PATH, body, **headers))[0] == 503:
         assert time.monotonic() < end, found
         time.sleep(0.1)
     return found
@@ -97,7 +84,7 @@ def taken(server, body, **headers):
 def decided(server, name):
     """The decision that the server tells of; before that it is pending at most."""
     end = time.monotonic() + LONG_S
-    while (found := asked(server, f"/v1/decisions/{name}"))[0] != 200:
+    while (found := call(server, f"/v1/decisions/{name}"))[0] != 200:
         assert found == (202, found[1])
         assert found[1]["status"] == "pending"
         assert time.monotonic() < end, found
@@ -139,7 +126,7 @@ def test_the_same_again_is_known_and_other_content_a_conflict_before_and_after_i
     assert taken(owner, one)[1]["status"] == "success"
     for _ in range(2):
         assert taken(owner, one)[1]["status"] == "ignored"
-        assert asked(owner, PATH, one | {"amount": 13.5})[0] == 409
+        assert call(owner, PATH, one | {"amount": 13.5})[0] == 409
         decided(owner, one["transaction_id"])
 
 
@@ -190,8 +177,8 @@ def test_of_a_thousand_equal_requests_at_once_one_is_new(front):
 
 def test_what_cannot_be_read_is_refused_and_not_in_the_topic(topics, front):
     before = len(messages_in(topics, "transactions"))
-    assert asked(front, PATH, payment(amount="x"))[0] == 422
-    assert asked(front, "/v1/decisions/nobody")[0] == 404
+    assert call(front, PATH, payment(amount="x"))[0] == 422
+    assert call(front, "/v1/decisions/nobody")[0] == 404
     assert len(messages_in(topics, "transactions")) == before
 
 

@@ -6,9 +6,6 @@ import secrets
 import shutil
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from datetime import UTC, datetime
 
 import pytest
@@ -16,8 +13,7 @@ import sqlalchemy as sa
 
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.record.views.place import ViewPlace
-
-HOST = "127.0.0.1"
+from tests.http_calls import HOST, call, until
 
 
 @pytest.fixture
@@ -36,30 +32,11 @@ def serving(home, url):
     return ServerProcess(home, HOST, free_port(HOST), environment={"SENTINEL_DATABASE_URL": url})
 
 
-def call(server, path, body=None):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"http://{HOST}:{server.port}{path}", data, {"content-type": "application/json"} if data else {}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            return reply.status, json.load(reply)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
 def pay(server, *numbers):
     for n in numbers:
         at = datetime.now(UTC).isoformat()
         row = {"transaction_id": f"p{n}", "event_time": at, "amount": 10.0 + n, "card": f"c{n % 3}", "shop": "s1"}
         assert call(server, "/v1/score", row)[0] == 200
-
-
-def until(what):
-    end = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.1)
 
 
 def doctor(home, url):

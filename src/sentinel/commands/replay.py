@@ -48,7 +48,8 @@ class Receipt(msgspec.Struct, frozen=True):
     """A stored decision, and what its features come to now; `same` when not one bit of it differs.
 
     `replayed` is None when it cannot be computed, and `problem` says why. `erased` are the fields of the transaction
-    that can be read by nobody any more.
+    that can be read by nobody any more. Where a front has answered, `exact` is what exact features call for: that is
+    computed again as well.
     """
 
     transaction_id: str
@@ -60,6 +61,7 @@ class Receipt(msgspec.Struct, frozen=True):
     same: bool
     problem: str | None = None
     erased: Sequence[str] = ()
+    exact: Judged | None = None
 
 
 class ReplayReport(msgspec.Struct, frozen=True):
@@ -210,11 +212,18 @@ class _Replay:
 
     def receipts(self, rows: Sequence[DecisionRow]) -> list[Receipt]:
         """One for each of these decisions, in their order."""
-        groups: dict[tuple[Decider, int], list[int]] = {}
+        found = self._receipts(rows)
+        places = [n for n, row in enumerate(rows) if row.exact is not None]
+        for n, exact in zip(places, self._receipts([_exact_of(rows[n]) for n in places]), strict=True):
+            found[n] = _with_exact(found[n], exact)
+        return found
+
+    def _receipts(self, rows: Sequence[DecisionRow]) -> list[Receipt]:
+        groups: dict[tuple[Decider, int, bool], list[int]] = {}
         for n, row in enumerate(rows):
-            groups.setdefault((row.decider, row.revision), []).append(n)
+            groups.setdefault((row.decider, row.revision, row.exact is None), []).append(n)
         found: dict[int, Receipt] = {}
-        for (decider, _), places in groups.items():
+        for (decider, _, _), places in groups.items():
             of_it = [rows[n] for n in places]
             found.update(zip(places, self._of_one(decider, of_it), strict=True))
         return [found[n] for n in range(len(rows))]
@@ -223,7 +232,11 @@ class _Replay:
         try:
             thresholds, scores = self._judge(decider, np.stack([row.features for row in rows]))
             manifest = self._bundle(decider.model_version).manifest
-            levels, fired = self._rules.ruled(manifest, rows, scores, thresholds.levels(scores))
+            own = thresholds.levels(scores)
+            is_given = rows[0].exact is not None
+            levels, fired = (
+                self._rules.given(manifest, rows, own) if is_given else self._rules.ruled(manifest, rows, scores, own)
+            )
         except BundleProblem as missing:
             return [_receipt(row, None, str(missing)) for row in rows]
         called_for = [str(ACTIONS[level]) for level in levels]
@@ -253,6 +266,26 @@ class _Replay:
         if isinstance(found, BundleProblem):
             raise found
         return found
+
+
+def _exact_of(row: DecisionRow) -> DecisionRow:
+    """What exact features call for, as a decision of its own: which rules held there is not stored."""
+    exact = row.exact
+    assert exact is not None  # noqa: S101 - asked of these alone
+    return row._replace(
+        features=exact.features, fraud_probability=exact.fraud_probability, decision=exact.decision,
+        decider=exact.decider, revision=exact.revision, exact=None, ruled=None, drawn=None,
+    )  # fmt: skip
+
+
+def _with_exact(given: Receipt, exact: Receipt) -> Receipt:
+    """The receipt of what a front gave, which is right if what exact features call for is, too."""
+    stored, again = (one and one._replace(rules=()) for one in (exact.stored, exact.replayed))
+    same = exact.problem is None and again is not None and stored is not None and _bits(stored) == _bits(again)
+    problem = given.problem or exact.problem
+    if problem is None and not same:
+        problem = f"exact features call for {again}, and {stored} is stored"
+    return msgspec.structs.replace(given, same=given.same and same, problem=problem, exact=stored)
 
 
 def _after_holdout(called_for: str, row: DecisionRow, holdout: Holdout | None) -> str:

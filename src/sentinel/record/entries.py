@@ -3,7 +3,7 @@
 import hashlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -27,6 +27,7 @@ NO_DECISION = -1
 
 _WORDS = tuple(map(str, ACTIONS))  # plain texts: they are compared and written more quickly than an enumeration's
 _encode = msgspec.msgpack.Encoder().encode
+_OfPlace = TypeVar("_OfPlace", "Ruled", "Exact")
 
 
 class Decider(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -93,6 +94,23 @@ class Ruled(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return _WORDS[self.level]
 
 
+class Exact(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What exact features call for of a transaction that a front has answered: the columns have what that gave.
+
+    `place` is among those that it was recorded with, `by` which of the deciders these features were judged by.
+    `features` are they (float64), `score` and `level` what they call for. `profiles_age_ms` is how old the front's
+    profiles were, None where it had none, and `revision` that of the deployment by which it decided.
+    """
+
+    place: int
+    by: int
+    features: bytes
+    score: float
+    level: int
+    profiles_age_ms: float | None
+    revision: int
+
+
 class Decided(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """Transactions that were decided together, n of them, by columns. Numbers are little endian.
 
@@ -106,6 +124,7 @@ class Decided(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tr
     - `latencies_us` uint32 (n,): from the arrival until it was decided.
     - `drawn`: those that an approval holdout could have approved; what was written before there was one has none.
     - `ruled`: those for which rules of the book in force hold; what was written before there was one has none.
+    - `exact`: those that a front has answered, in the order of their places; what was written before has none.
     """
 
     schema_id: str
@@ -123,6 +142,7 @@ class Decided(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tr
     latencies_us: bytes
     drawn: Sequence[Drawn] = ()
     ruled: Sequence[Ruled] = ()
+    exact: Sequence[Exact] = ()
 
 
 def schema_id(schema: Schema) -> str:
@@ -134,8 +154,25 @@ def schema_id(schema: Schema) -> str:
     return hashlib.sha256(msgspec.json.encode(schema, order="deterministic")).hexdigest()[:16]
 
 
+class ExactRow(NamedTuple):
+    """What exact features call for, where a front has decided by others; see `Exact`.
+
+    `revision` is that of the deployment by which this was judged.
+    """
+
+    features: NDArray[np.float64]
+    fraud_probability: float
+    decision: str
+    decider: Decider
+    profiles_age_ms: float | None
+    revision: int
+
+
 class DecisionRow(NamedTuple):
-    """One stored decision."""
+    """One stored decision; `revision` is that of the deployment by which it was made.
+
+    Of a transaction that a front has answered it is that answer, with the features that the front had.
+    """
 
     position: int
     transaction_id: str
@@ -152,6 +189,17 @@ class DecisionRow(NamedTuple):
     drawn: Drawn | None = None
     ruled: Ruled | None = None
     revision: int = 0
+    exact: ExactRow | None = None
+
+    @property
+    def exact_features(self) -> NDArray[np.float64]:
+        """The features as the state had them; see `exact_decider`."""
+        return self.features if self.exact is None else self.exact.features
+
+    @property
+    def exact_decider(self) -> Decider:
+        """Whose features these are."""
+        return self.decider if self.exact is None else self.exact.decider
 
 
 class Outcomes(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -384,6 +432,7 @@ def decision_row(record: Record, decided: Decided, n: int) -> DecisionRow:
     decider = decided.deciders[which]
     row = decided.by[:n].count(which)  # among those of the same decider
     features = np.frombuffer(decided.features[which], "<f8", decider.features, 8 * row * decider.features)
+    exact = _at_place(decided.exact, n)
     return DecisionRow(
         position=record.position + n,
         transaction_id=decided.ids[n],
@@ -399,14 +448,49 @@ def decision_row(record: Record, decided: Decided, n: int) -> DecisionRow:
         received_us=record.received_us,
         drawn=next((one for one in decided.drawn if one.place == n), None),
         ruled=_at_place(decided.ruled, n),
-        revision=decided.revision,
+        revision=decided.revision if exact is None else exact.revision,
+        exact=None if exact is None else _exact_row(decided, exact),
     )
 
 
-def _at_place(ruled: Sequence[Ruled], place: int) -> Ruled | None:
+def _exact_row(decided: Decided, exact: Exact) -> ExactRow:
+    return ExactRow(
+        np.frombuffer(exact.features, "<f8"), exact.score, _WORDS[exact.level], decided.deciders[exact.by],
+        exact.profiles_age_ms, decided.revision,
+    )  # fmt: skip
+
+
+def _at_place(those: Sequence[_OfPlace], place: int) -> _OfPlace | None:
     """They are in the order of their places."""
-    at = bisect_left(ruled, place, key=lambda one: one.place)
-    return ruled[at] if at < len(ruled) and ruled[at].place == place else None
+    at = bisect_left(those, place, key=lambda one: one.place)
+    return those[at] if at < len(those) and those[at].place == place else None
+
+
+def with_exact(decided: Decided) -> Decided:
+    """The same with what exact features call for in the place of what fronts gave, without the rules that held there.
+
+    Whoever learns from features, or compares them with those of training, looks at these.
+    """
+    if not decided.exact:
+        return decided
+    exact = {one.place: one for one in decided.exact}
+    rows: list[list[bytes]] = [[] for _ in decided.deciders]
+    by, taken = bytearray(decided.by), [0] * len(decided.deciders)
+    for place, which in enumerate(decided.by):
+        begin, width = taken[which], 8 * decided.deciders[which].features
+        taken[which] += width
+        if place in exact:
+            by[place] = which = exact[place].by
+            rows[which].append(exact[place].features)
+        else:
+            rows[which].append(decided.features[which][begin : begin + width])
+    scores, levels = (np.frombuffer(*one).copy() for one in ((decided.scores, "<f8"), (decided.levels, np.uint8)))
+    scores[[*exact]] = [one.score for one in decided.exact]
+    levels[[*exact]] = [one.level for one in decided.exact]
+    return msgspec.structs.replace(
+        decided, by=bytes(by), features=tuple(map(b"".join, rows)), scores=scores.tobytes(), levels=levels.tobytes(),
+        ruled=[one for one in decided.ruled if one.place not in exact], exact=(),
+    )  # fmt: skip
 
 
 def own_levels(decided: Decided) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sentinel.model.reference import Reference
-from sentinel.record.entries import batches_of
+from sentinel.record.entries import batches_of, with_exact
 from sentinel.record.log import Follower, LogReader
 from sentinel.review.drift import DriftMonitor, DriftReport, DriftSettings
 
@@ -29,7 +29,8 @@ class DriftWindow:
         if self._follower.lag > _SKIP * self._window:
             self._follower.position = self._follower.log.durable - self._window
         records = self._follower.next(_PAGE)
-        for _, decided in batches_of(records):
+        for _, recorded in batches_of(records):
+            decided = with_exact(recorded)
             scores = np.frombuffer(decided.scores, "<f8")
             by = np.frombuffer(decided.by, np.uint8)
             for number, decider in enumerate(decided.deciders):

@@ -46,6 +46,27 @@ class RulesAgain:
         names = np.array(hits.names, object)
         return hits.precedence.levels(found, own), [tuple(names[row]) for row in found]
 
+    def given(
+        self, manifest: Manifest, rows: Sequence[DecisionRow], own: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], list[tuple[str, ...]]]:
+        """The same of decisions that fronts gave: the rules are those that the front said hold.
+
+        What it knew of lists at that moment nobody knows, so whether they held is not asked again; what they do is.
+        """
+        fired = [() if row.ruled is None else row.ruled.fired for row in rows]
+        held = [() if row.ruled is None else (*row.ruled.fired, *row.ruled.shadow) for row in rows]
+        if not any(fired):
+            return own, held
+        rules = self._by_revision.at(rows[0].revision)
+        if rules is None or isinstance(rules, Unknown):
+            raise BundleProblem(f"the rules of revision {rows[0].revision} are no longer in the log")
+        hits, _ = self._hits(rows[0].revision, manifest)
+        unknown = {name for names in fired for name in names} - {*hits.names}
+        if unknown:
+            raise BundleProblem(f"revision {rows[0].revision} has no rules {', '.join(sorted(unknown))}")
+        found = np.array([[name in names for name in hits.names] for names in fired], np.bool_)
+        return hits.precedence.levels(found, own), held
+
     def _hits(self, revision: int, manifest: Manifest) -> tuple[BookHits, StoredFields]:
         which = revision, manifest.plan_sha256
         if which not in self._known:

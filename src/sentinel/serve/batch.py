@@ -1,7 +1,7 @@
 """A batch on its way through the engine: it gains columns from step to step, and its answers at the end."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -13,10 +13,13 @@ from sentinel.events.columns import Outcome
 from sentinel.events.wire import ContextEvent, Transaction
 from sentinel.features.store import Features
 from sentinel.policy.thresholds import Thresholds
-from sentinel.record.entries import Decided, Decider, DecisionRow, Drawn, Ruled
+from sentinel.record.entries import Decided, Decider, DecisionRow, Drawn, Exact, Ruled
 
 FEATURES_STATE = ("fresh", "late")
 """How an answer names the column `late`: whether a newer transaction of one of its keys had come before."""
+
+AS_OF, NO_PROFILES = "as_of", "none"
+"""What the features of a front's answer are of: profiles as they were some time ago, or none; rules decided then."""
 
 
 class Report(NamedTuple):
@@ -60,6 +63,23 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     rules: Sequence[str] | msgspec.UnsetType = msgspec.UNSET
 
 
+class GivenDecision(Decision, frozen=True, gc=False, kw_only=True):
+    """The answer of a front: as that of a server, and how old the profiles were; null where there were none."""
+
+    profiles_age_ms: float | None
+
+
+class Given(msgspec.Struct, frozen=True, gc=False):
+    """What a front has answered to a transaction, with the features that it had for that; null where missing.
+
+    `revision` is that of the deployment by which it decided; None where it does not say.
+    """
+
+    answer: GivenDecision
+    features: list[float | None]
+    revision: int | None = None
+
+
 class Noted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The answer to an outcome; `known` is false where no decision of its transaction is remembered here."""
 
@@ -99,11 +119,13 @@ class Arrivals(NamedTuple):
     """Transactions, outcomes, or context events, n of them in the order of their arrival.
 
     `received_ns` is when each came in, `due_ns` until when it can wait for a model, both in ns of the monotonic clock.
+    `given` has, by their places, what fronts have answered already.
     """
 
     events: Sequence[Event]
     received_ns: Sequence[int]
     due_ns: Sequence[int]
+    given: Mapping[int, Given] = {}
 
 
 class Late(Protocol):
@@ -141,32 +163,37 @@ class Group(NamedTuple):
 class Batch:
     """New transactions, n of them, each with an id that no other has.
 
-    - sift: `events`, `ids`, `hashes` uint64 (n,) of the ids, `contents` (canonical bytes), `received_ns`, `due_ns`.
+    - sift: `events`, `ids`, `hashes` uint64 (n,) of the ids, `contents` (canonical bytes), `received_ns`, `due_ns`,
+      `given` by place what fronts have answered.
     - know: `features` by the id of the state they are of.
     - judge: `groups`, one for each decider.
     - rule: `ruled`, those for which rules hold.
     - hold out: `drawn`, those that could have been approved to learn what they are.
     - decide: `answers`.
+    - take what was given: `exact`, what exact features call for of what fronts have answered, and `late` uint8 (n,).
     """
 
     __slots__ = (
-        "answers", "contents", "drawn", "due_ns", "events", "features", "groups", "hashes", "ids", "latencies_us",
-        "received_ns", "ruled",
+        "answers", "contents", "drawn", "due_ns", "events", "exact", "features", "given", "groups", "hashes", "ids",
+        "late", "latencies_us", "received_ns", "ruled",
     )  # fmt: skip
 
     def __init__(
         self, events: Sequence[Transaction], ids: Sequence[str], hashes: NDArray[np.uint64], contents: Sequence[bytes],
-        times_ns: tuple[Sequence[int], Sequence[int]],
+        times_ns: tuple[Sequence[int], Sequence[int]], given: Mapping[int, Given],
     ) -> None:  # fmt: skip
         self.events = events
         self.ids = ids
         self.hashes = hashes
         self.contents = contents
         self.received_ns, self.due_ns = times_ns
+        self.given = given
         self.features: dict[str, Features] = {}
         self.groups: list[Group] = []
         self.ruled: list[Ruled] = []
         self.drawn: list[Drawn] = []
+        self.exact: list[Exact] = []
+        self.late: NDArray[np.uint8] | None = None
         self.answers: list[Decision] = []
         self.latencies_us: NDArray[np.uint32] = np.empty(0, np.uint32)
 
@@ -177,11 +204,11 @@ class Batch:
     def entry(self, schema_id: str, revision: int, detector: str) -> Decided:
         """What the log keeps of them: the schema, the deployment in force, the detector, and all columns."""
         n = len(self.ids)
-        by, scores, levels, late = np.zeros(n, np.uint8), np.empty(n), np.empty(n, np.uint8), np.empty(n, np.uint8)
+        by, scores, levels = np.zeros(n, np.uint8), np.empty(n), np.empty(n, np.uint8)
         for number, group in enumerate(self.groups):
             where = group.where
             by[where], scores[where], levels[where] = number, group.scores, group.levels
-            late[where] = self.features[group.decider.state_id].late[where]
+        late = self.lateness() if self.late is None else self.late
         return Decided(
             schema_id=schema_id,
             revision=revision,
@@ -198,7 +225,15 @@ class Batch:
             latencies_us=self.latencies_us.tobytes(),
             drawn=self.drawn,
             ruled=self.ruled,
+            exact=self.exact,
         )
+
+    def lateness(self) -> NDArray[np.uint8]:
+        """For each whether a newer transaction of one of its keys had come before, uint8 (n,)."""
+        late = np.empty(len(self.ids), np.uint8)
+        for group in self.groups:
+            late[group.where] = self.features[group.decider.state_id].late[group.where]
+        return late
 
 
 def repeated(row: DecisionRow, *, same: bool) -> Decision | Conflict:
@@ -215,7 +250,7 @@ def repeated(row: DecisionRow, *, same: bool) -> Decision | Conflict:
         thresholds=Thresholds(decider.review, decider.block, decider.challenge),
         model_version=decider.model_version,
         detector=row.detector,
-        features_state=FEATURES_STATE[row.late],
+        features_state=features_state(row),
         batch_size=row.batch_size,
         latency_us=row.latency_us,
         replayed=True,
@@ -226,10 +261,37 @@ def repeated(row: DecisionRow, *, same: bool) -> Decision | Conflict:
         holdout=True if is_held_out else msgspec.UNSET,
         would_be=row.drawn.would_be if row.drawn is not None and is_held_out else msgspec.UNSET,
     )
+    if row.exact is not None:
+        answer = _as_given(answer, row.exact.profiles_age_ms)
     return answer if row.ruled is None else with_rules(answer, row.ruled)
 
 
-def with_rules(answer: Decision, ruled: Ruled) -> Decision:
+def features_state(row: DecisionRow) -> str:
+    """What the features of a stored decision are of."""
+    if row.exact is None:
+        return FEATURES_STATE[row.late]
+    return NO_PROFILES if row.exact.profiles_age_ms is None else AS_OF
+
+
+def _as_given(answer: Decision, profiles_age_ms: float | None) -> GivenDecision:
+    """The answer as a front gave it."""
+    return GivenDecision(**msgspec.structs.asdict(answer), profiles_age_ms=profiles_age_ms)
+
+
+def unless_other(answer: Answer, given: Given | None) -> Answer:
+    """The answer to what was decided before, or a conflict where a front has given another one since."""
+    if given is None or not isinstance(answer, Decision) or answer.decision == given.answer.decision:
+        return answer
+    return Conflict(
+        f"A front has answered transaction {quoted(answer.transaction_id, 200)} with {given.answer.decision}; it was "
+        f"decided before, and {answer.decision} holds"
+    )
+
+
+_AnyDecision = TypeVar("_AnyDecision", bound=Decision)
+
+
+def with_rules(answer: _AnyDecision, ruled: Ruled) -> _AnyDecision:
     """The answer with the rules that fired."""
     if not ruled.fired:
         return answer

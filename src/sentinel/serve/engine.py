@@ -28,6 +28,7 @@ from sentinel.record.snapshots import Snapshots
 from sentinel.record.table_state import TableState, append_rows
 from sentinel.serve.batch import Answered, Arrivals, Batch, Late
 from sentinel.serve.context import new_context_in
+from sentinel.serve.given import take_given
 from sentinel.serve.hold_out import hold_out, say_held_out
 from sentinel.serve.inline_shadow import InlineShadow
 from sentinel.serve.judge import answer, judge
@@ -181,6 +182,8 @@ class Engine:
             answer(batch, self._detector)
             say_held_out(batch)
             say_ruled(batch)
+            if batch.given:
+                take_given(batch, self.lineup.revision)
             late = self._ask_shadow(batch)
             judged_ns = time.monotonic_ns()
             sifted.durable_from = self._record(batch, spent, now_us)
@@ -345,6 +348,8 @@ class Engine:
         ledger.counters.add(Slot.HELD_OUT, sum(one.is_approved for one in batch.drawn))
         for group in batch.groups:
             by = group.decider
+            if len(group.levels) == 0:
+                continue  # fronts have answered all of it
             ledger.count_group(by.variant, group.levels, by.degraded, is_fixed=by.is_fixed)
         ledger.decided([group.levels for group in batch.groups], batch.latencies_us, begun_ns, batch.received_ns)
 

@@ -20,7 +20,7 @@ def hold_out(batch: Batch, lineup: Lineup, spent: Spent, amount_of: Callable[[An
     """Draw what of a judged batch is approved instead; what the day has spent with it.
 
     The batch notes each that was eligible (`drawn`). What rules decided, or `on_fault`, is never held out, and
-    neither is what a rule in force could decide.
+    neither is what a rule in force could decide, or a front has answered.
     """
     ruled = {one.place for one in batch.ruled if one.acted}
     for group in batch.groups:
@@ -30,7 +30,7 @@ def hold_out(batch: Batch, lineup: Lineup, spent: Spent, amount_of: Callable[[An
         among = np.isin(group.levels, [ACTIONS.index(action) for action in holdout.actions])
         for row in np.flatnonzero(among).tolist():
             place = _place(group, row)
-            if place in ruled:
+            if place in ruled or place in batch.given:
                 continue
             amount = amount_of(batch.events[place])
             if not holdout.is_eligible(amount, spent.amount):

@@ -6,13 +6,13 @@ decided late: nobody is judged without the model by asking for haste.
 """
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from sentinel.record.log import Taken
-from sentinel.serve.batch import Answers, Arrivals, Event
+from sentinel.serve.batch import Answers, Arrivals, Event, Given
 from sentinel.serve.shares import Shares
 
 MAX_ROWS, LEAST_ROWS = 256, 32
@@ -44,7 +44,7 @@ class Request(msgspec.Struct, gc=False):
     It came in at `received_ns` and can wait for a model until `due_ns`, both of the monotonic clock. `behind` counts
     the transactions of its caller that waited when it was put into the queue. What was read from Kafka has the moment
     at which the newest of it was appended there, in microseconds since 1970; where the log notes how far inputs were
-    read, `taken` says that, given the answers.
+    read, `taken` says that, given the answers. `given` has by place what fronts have answered; None is nothing.
     """
 
     events: Sequence[Event]
@@ -55,6 +55,7 @@ class Request(msgspec.Struct, gc=False):
     behind: int = 0
     appended_us: int = 0
     taken: Callable[[Answers], Taken] | None = None
+    given: Mapping[int, Given] | None = None
 
 
 class Next(NamedTuple):
@@ -291,4 +292,16 @@ def arrivals_of(requests: Sequence[Request]) -> Arrivals:
         [event for one in requests for event in one.events],
         [one.received_ns for one in requests for _ in one.events],
         [one.due_ns for one in requests for _ in one.events],
+        _given_in(requests),
     )
+
+
+def _given_in(requests: Sequence[Request]) -> Mapping[int, Given]:
+    """What fronts have answered, by the places among the transactions of all of these."""
+    found: dict[int, Given] = {}
+    begin = 0
+    for one in requests:
+        if one.given is not None:
+            found |= {begin + place: given for place, given in one.given.items()}
+        begin += len(one.events)
+    return found

@@ -1,7 +1,7 @@
 """Sifting: which transactions of a batch are new, and the answers to those that are not."""
 
 import operator
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from sentinel.events.times import FARTHEST_AHEAD_US, iso
 from sentinel.events.wire import before_of, seal_what_waits
 from sentinel.record.entries import DecisionRow
 from sentinel.record.journal import Journal
-from sentinel.serve.batch import Answer, Answered, Arrivals, Batch, repeated, repeated_within, twin
+from sentinel.serve.batch import Answer, Answered, Arrivals, Batch, Given, repeated, repeated_within, twin, unless_other
 from sentinel.serve.timeless import assign_times
 
 _NO_ANSWER = SentinelError("Something went wrong inside: this one got no answer; retry in a moment")
@@ -25,8 +25,11 @@ _NO_ANSWER = SentinelError("Something went wrong inside: this one got no answer;
 class Sifted:
     """What is new of some arrivals (`batch`), and a place for every answer."""
 
-    def __init__(self, n: int, batch: Batch, places: Sequence[int] | None) -> None:
+    def __init__(
+        self, n: int, batch: Batch, places: Sequence[int] | None, given: Mapping[int, Given]
+    ) -> None:  # fmt: skip
         self.batch = batch
+        self._given = given  # by the places of the arrivals
         self._n = n
         self._places = places  # of the batch among the arrivals; None where all are new
         self.answers: dict[int, Answer] = {}
@@ -44,9 +47,9 @@ class Sifted:
         for place, answer in zip(self._places, self.batch.answers, strict=True):
             answers[place] = answer
         for place, first, same in self.repeats:
-            answers[place] = repeated_within(self.batch.answers[first], same)
+            answers[place] = unless_other(repeated_within(self.batch.answers[first], same), self._given.get(place))
         for place, answer in self.answers.items():
-            answers[place] = answer
+            answers[place] = unless_other(answer, self._given.get(place))
         return Answered(answers, self.durable_from)
 
 
@@ -80,7 +83,9 @@ class Sieve:
         keys = hashes.tolist()
         if not stored and not twins and len(set(keys)) == len(ids) and max(map(self._time_of, events)) <= last_us:
             self._seal(events, contents, journal)
-            return Sifted(len(ids), Batch(events, ids, hashes, contents, times_ns), None)
+            return Sifted(
+                len(ids), Batch(events, ids, hashes, contents, times_ns, arrivals.given), None, arrivals.given
+            )
         answers: dict[int, Answer] = {}
         repeats: list[tuple[int, int, bool]] = []
         places: list[int] = []
@@ -105,8 +110,9 @@ class Sieve:
         batch = Batch(
             new, _at(places, ids), hashes[np.array(places, np.int64)], kept,
             (_at(places, arrivals.received_ns), _at(places, arrivals.due_ns)),
+            {n: arrivals.given[place] for n, place in enumerate(places) if place in arrivals.given},
         )  # fmt: skip
-        sifted = Sifted(len(ids), batch, places)
+        sifted = Sifted(len(ids), batch, places, arrivals.given)
         sifted.answers, sifted.repeats = answers, repeats
         sifted.durable_from = max((row.position + 1 for row in stored.values()), default=0)
         return sifted

@@ -4,11 +4,12 @@ import secrets
 import shutil
 
 import pytest
-from owner_and_fronts import HOST, call, payment, until
+from owner_and_fronts import payment
 from topics_of_a_job import JobTopics
 
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import read_settings
+from tests.http_calls import HOST, call, until
 
 pytestmark = pytest.mark.timeout(1_800)  # the kernel is compiled in an environment of its own first
 

@@ -6,8 +6,6 @@ import secrets
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from datetime import UTC, datetime
 
 from confluent_kafka import Consumer, TopicPartition
@@ -18,8 +16,7 @@ from sentinel.record.kafka.place import topics_of
 from sentinel.record.online.place import open_online
 from services.catalog import CATALOG
 from services.keeper import Keeper
-
-HOST, PATIENCE_S = "127.0.0.1", 60
+from tests.http_calls import HOST, PATIENCE_S, call, until
 
 
 class Topic:
@@ -123,25 +120,6 @@ class OwnRedis:
 
     def stop(self):
         self._keeper.stop("redis")
-
-
-def call(server, path, body=None):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"http://{HOST}:{server.port}{path}", data, {"content-type": "application/json"} if data else {}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            return reply.status, json.load(reply)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
-def until(what, patience_s=PATIENCE_S):
-    end = time.monotonic() + patience_s
-    while not what():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.05)
 
 
 def payment(card, shop="s1", amount=10.0):

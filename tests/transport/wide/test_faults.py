@@ -4,7 +4,9 @@ import secrets
 import shutil
 
 import pytest
-from owner_and_fronts import OwnerAndFronts, OwnRedis, call, payment, until
+from owner_and_fronts import OwnerAndFronts, OwnRedis, payment
+
+from tests.http_calls import call, until
 
 
 @pytest.fixture

@@ -5,7 +5,9 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from owner_and_fronts import PATIENCE_S, OwnerAndFronts, call, payment, until
+from owner_and_fronts import OwnerAndFronts, payment
+
+from tests.http_calls import PATIENCE_S, call, until
 
 
 @pytest.fixture(scope="module")

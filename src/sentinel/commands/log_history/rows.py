@@ -13,7 +13,7 @@ from sentinel.events.schema import Schema
 from sentinel.events.stamps import PART, POSITION, RECEIVED, TOLD, WEIGHT, told_text
 from sentinel.events.wire import EVENT_ID, KIND
 from sentinel.policy.thresholds import ACTIONS
-from sentinel.record.entries import Decided, Drawn, batches_of, context_rows
+from sentinel.record.entries import Decided, Drawn, batches_of, context_rows, with_exact
 from sentinel.record.known_outcomes import Truth
 from sentinel.record.log import Kind, Record
 
@@ -99,7 +99,7 @@ class HistoryRows:
         }
         columns |= self._truths(positions, fields, blocked, kept)
         columns |= self._draws(_drawn(batches), columns[self._schema.label].to_list(), fields, kept)
-        columns |= self._features([one for _, one in batches], len(fields))
+        columns |= self._features([with_exact(one) for _, one in batches], len(fields))
         return pl.DataFrame([columns[name].alias(name) for name in self.columns]).filter(pl.Series(kept))
 
     def _truths(

@@ -13,7 +13,7 @@ from sentinel.events.times import duration_us
 from sentinel.features.key_views import View, views_of
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
-from sentinel.record.entries import NO_DECISION, context_in, decided_in, outcome_rows, revoked_rows
+from sentinel.record.entries import NO_DECISION, context_in, decided_in, outcome_rows, revoked_rows, with_exact
 from sentinel.record.log import Kind, LogReader, Record
 from sentinel.record.online.layout import encode_values
 from sentinel.record.online.store import FeatureRow
@@ -57,7 +57,7 @@ class FeatureRows:
         return [self._rows(one, places) if one else [] for one, places in zip(found, self._places, strict=True)]
 
     def _add(self, record: Record, found: list[dict[tuple[str, ...], tuple[int, int, NDArray[np.float64]]]]) -> None:
-        decided = decided_in(record)
+        decided = with_exact(decided_in(record))
         expires_ms = (record.received_us + self._kept_us) // 1_000 + 1
         for which, decider in enumerate(decided.deciders):
             if decider.features != self._width or not self._has_made(decider.model_version):

@@ -10,7 +10,8 @@ from sentinel.features.event_cells import EventCells
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import Bundle
 from sentinel.policy.thresholds import ACTIONS, Thresholds
-from sentinel.transport.flink.reading import Given, Travelling, decode_given
+from sentinel.serve.batch import Given
+from sentinel.transport.flink.reading import Travelling, decode_given
 
 
 class Exact(msgspec.Struct, frozen=True):

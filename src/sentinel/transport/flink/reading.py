@@ -13,9 +13,10 @@ from sentinel.events.wire import Transaction
 from sentinel.features.event_cells import EventCells
 from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
+from sentinel.serve.batch import Given
 from sentinel.transport.http.outcomes import read_outcome
 from sentinel.transport.http.tellers import WITHOUT_KEY
-from sentinel.transport.wide.handed import GivenDecision, Handed, decode_handed, encode_handed, is_handed
+from sentinel.transport.wide.handed import Handed, encode_handed, is_handed, read_handed
 
 
 class Travelling(NamedTuple):
@@ -37,13 +38,6 @@ class Travelling(NamedTuple):
     given: bytes = b""
 
 
-class Given(msgspec.Struct, frozen=True, gc=False):
-    """The answer that a front has given to a transaction, and the features that it had for that."""
-
-    answer: GivenDecision
-    features: list[float | None]
-
-
 class Reader:
     """Reads what the topics bring. Secrets are hidden here, before anything travels on."""
 
@@ -61,11 +55,8 @@ class Reader:
         """
         if not is_handed(raw):
             return self._travelling(self._reader.decode(raw), received_us)
-        handed = decode_handed(raw)
-        found = self._travelling(self._of_fronts.decode(handed.transaction), received_us)
-        if handed.given.transaction_id != found.id:
-            raise InvalidInput("Expected the answer to this transaction, got that to another one", "$.given")
-        return found._replace(given=_encode_given(Given(handed.given, handed.features)))
+        found, given = read_handed(self._of_fronts, raw)
+        return self._travelling(found, received_us)._replace(given=_encode_given(given))
 
     def _travelling(self, found: Transaction, received_us: int) -> Travelling:
         schema = self._schema
@@ -96,7 +87,7 @@ def as_sent(event: Travelling) -> bytes:
     if not event.given:
         return event.content
     given = decode_given(event.given)
-    return encode_handed(Handed(given.answer, given.features, msgspec.Raw(event.content)))
+    return encode_handed(Handed(given.answer, given.features, msgspec.Raw(event.content), given.revision))
 
 
 def outcome_in(content: bytes) -> Outcome:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from sentinel.errors import BundleProblem, InvalidInput, NotFound
 from sentinel.events.card_numbers import quoted
@@ -35,7 +36,7 @@ from sentinel.record.views import DecisionQuery, ListedDecision, Page, merged
 from sentinel.record.views.place import ViewPlace
 from sentinel.record.views.unprojected import with_unprojected
 from sentinel.review.shadow_scores import FILE, ShadowScores
-from sentinel.serve.batch import FEATURES_STATE
+from sentinel.serve.batch import FEATURES_STATE, features_state
 from sentinel.serve.vectors.predictor import LIKELY
 from sentinel.serve.worker import Worker
 from sentinel.transport.http.queries import whole_number
@@ -125,8 +126,8 @@ class Lookups:
         """
         champion = self._worker.ready_engine().lineup.champion
         row = self.stored(transaction_id, None)
-        made_by, wanted = self._manifest(row.decider.model_version).plan, champion.bundle.manifest.plan
-        features = carried_over(row.features, made_by, wanted, _sent_fields(row.content))
+        made_by, wanted = self._manifest(row.exact_decider.model_version).plan, champion.bundle.manifest.plan
+        features = carried_over(row.exact_features, made_by, wanted, _sent_fields(row.content))
         score = float(champion.scorer.score(features[None])[0])
         shown = {
             "transaction_id": row.transaction_id,
@@ -192,7 +193,7 @@ class Lookups:
             "thresholds": Thresholds(decider.review, decider.block, decider.challenge),
             "model_version": decider.model_version,
             "detector": row.detector,
-            "features_state": FEATURES_STATE[row.late],
+            "features_state": features_state(row),
             "batch_size": row.batch_size,
             "latency_us": row.latency_us,
             "degraded": decider.degraded,
@@ -205,11 +206,29 @@ class Lookups:
             "decided_at": iso(row.received_us),
             "position": row.position,
             "transaction": transaction,
-            "features": {
-                name: None if math.isnan(value) else value
-                for name, value in zip(plan.names, row.features.tolist(), strict=True)
+            "features": self._named(row.exact_decider.model_version, row.exact_features),
+            **self._given(row),
+        }
+
+    def _given(self, row: DecisionRow) -> dict[str, Any]:
+        """Where a front has decided, what it knew, and what exact features call for."""
+        exact = row.exact
+        if exact is None:
+            return {}
+        return {
+            "profiles_age_ms": exact.profiles_age_ms,
+            "given_features": self._named(row.decider.model_version, row.features),
+            "exact": {
+                "decision": exact.decision,
+                "fraud_probability": exact.fraud_probability,
+                "model_version": exact.decider.model_version,
             },
         }
+
+    def _named(self, version: str, features: NDArray[np.float64]) -> dict[str, float | None]:
+        """Features of a model by their names; null where missing."""
+        values = (None if math.isnan(value) else value for value in features.tolist())
+        return dict(zip(self._manifest(version).plan.names, values, strict=True))
 
     def _manifest(self, version: str) -> Manifest:
         if version not in self._manifests:

@@ -6,14 +6,12 @@ reads the topic decides each id once, whoever handed it in.
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sentinel.errors import Conflict, NotReady, Overloaded, SentinelError, StorageProblem
 from sentinel.events.card_numbers import quoted
@@ -25,14 +23,14 @@ from sentinel.serve.queue import Request
 from sentinel.transport.http.api import Api
 from sentinel.transport.http.replies import Reply
 from sentinel.transport.http.taken import Offer, taken, taken_by_topic
-from sentinel.transport.kafka.connection import LARGEST, Connection, reason_of
+from sentinel.transport.kafka.connection import Connection
 from sentinel.transport.kafka.decisions_seen import DecisionsSeen
+from sentinel.transport.kafka.handing_over import HandingOver
 from sentinel.transport.kafka.topics import TRANSACTIONS, check
 
 MOST_REMEMBERED = 100_000
 """Transactions that were handed in last, at most."""
 
-_WAIT_S, _RETRY_S = 0.1, 1.0
 _LATE = "Kafka has not acknowledged it in time, so whether it has it is not known: send the same again"
 _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger(__name__)
@@ -58,27 +56,19 @@ class HandingIn:
         self._connection, self._api, self._seen = connection, api, seen
         self._handed_in: dict[str, _HandedIn] = {}
         self._under_way = 0
-        self._told: list[tuple[str, KafkaError | None]] = []
-        self._stopping = threading.Event()
-        self._problem: str | None = "Kafka has not answered yet"
-        self._producer = Producer(
-            connection.client(
-                acks="all", enable_idempotence=True, linger_ms=1, message_max_bytes=LARGEST,
-                delivery_timeout_ms=int(PATIENCE_S * 1000),
-            )
-        )  # fmt: skip
-        self._thread = threading.Thread(target=self._run, name="kafka-handing-in", daemon=True)
+        self._said: str | None = None
+        self._handing = HandingOver(connection, TRANSACTIONS, PATIENCE_S, self._look)
 
     def start(self) -> None:
         """Begin; call it from the event loop."""
         self._loop = asyncio.get_running_loop()
-        self._thread.start()
+        self._handing.start()
 
     def stop_reading(self) -> None:
-        """Have what was handed in acknowledged, and end; from another thread than the loop's."""
-        self._producer.flush(PATIENCE_S)
-        self._stopping.set()
-        self._thread.join()
+        """Have what was handed in acknowledged and answered, and end; from another thread than the loop's."""
+        self._handing.stop()
+        if self._seen is not None:
+            self._seen.close()
 
     def stop(self) -> None:
         """Nothing is left to do."""
@@ -90,8 +80,8 @@ class HandingIn:
         """
         offers = cast("Sequence[Offer]", request.events)
         engine = self._api.deciding().ready_engine()
-        if self._problem is not None:
-            raise NotReady(f"Nothing can be handed in: {self._problem}")
+        if self._handing.problem is not None:
+            raise NotReady(f"Nothing can be handed in: {self._handing.problem}")
         if self._under_way + len(offers) > self._api.settings.max_waiting:
             raise Overloaded(f"{self._under_way} transactions wait for Kafka; nothing was taken: send less at once")
         hashes = hash_texts([one.name for one in offers])
@@ -137,67 +127,39 @@ class HandingIn:
 
     def _produce(self, offer: Offer, tell: Tell) -> None:
         try:
-            self._producer.produce(
-                self._connection.topic(TRANSACTIONS), offer.value, offer.key,
-                headers=[("traceparent", offer.traceparent.encode())] if offer.traceparent else None,
-                on_delivery=partial(self._delivered, offer.name),
-            )  # fmt: skip
-        except BufferError:
-            tell(Overloaded("Kafka takes less than comes in; this one was not taken: send it again"))
-            return
-        except KafkaException as fault:
-            tell(StorageProblem(f"Kafka does not take it: {reason_of(fault)}"))
+            self._handing.put(offer.key, offer.value, partial(self._acknowledge, offer.name), offer.traceparent)
+        except (Overloaded, StorageProblem) as fault:
+            tell(fault)
             return
         self._under_way += 1
         self._handed_in[offer.name] = _HandedIn(offer.content, waiting=[tell])
         while len(self._handed_in) > MOST_REMEMBERED and (oldest := next(iter(self._handed_in))) != offer.name:
             del self._handed_in[oldest]
 
-    def _delivered(self, name: str, error: KafkaError | None, _message: Message) -> None:
-        """Called by the client in the thread that polls it."""
-        self._told.append((name, error))
-
-    def _acknowledge(self, told: Sequence[tuple[str, KafkaError | None]]) -> None:
+    def _acknowledge(self, name: str, fault: str | None) -> None:
         """In the loop: whoever asked first is told that it is new, and the others that it was known."""
-        for name, error in told:
-            self._under_way -= 1
-            found = self._handed_in.get(name)
-            if found is None:
-                continue
-            waiting, found.waiting, found.is_there = found.waiting, [], error is None
-            if error is not None:
-                del self._handed_in[name]
-            for place, tell in enumerate(waiting):
-                tell(
-                    taken_by_topic(name, again=place > 0)
-                    if error is None
-                    else StorageProblem(f"{_LATE} ({error.str()})")
-                )
+        self._under_way -= 1
+        found = self._handed_in.get(name)
+        if found is None:
+            return
+        waiting, found.waiting, found.is_there = found.waiting, [], fault is None
+        if fault is not None:
+            del self._handed_in[name]
+        for place, tell in enumerate(waiting):
+            tell(taken_by_topic(name, again=place > 0) if fault is None else StorageProblem(f"{_LATE} ({fault})"))
 
-    def _run(self) -> None:
-        while not self._stopping.is_set() and not self._opened():
-            self._stopping.wait(_RETRY_S)
-        while not self._stopping.is_set():
-            self._producer.poll(_WAIT_S)
-            if self._told:
-                told, self._told = self._told, []
-                self._loop.call_soon_threadsafe(self._acknowledge, told)
-        if self._seen is not None:
-            self._seen.close()
-
-    def _opened(self) -> bool:
-        """Look whether the topics are there and fit, and follow the decisions from now on."""
+    def _look(self) -> str | None:
+        """Look whether the topics are there and fit, and follow the decisions from now on; what stands in the way."""
         try:
             check(self._connection, (TRANSACTIONS,))
             if self._seen is not None:
                 self._seen.open(self._handed_in.__contains__, self._note)
         except SentinelError as problem:
-            if str(problem) != self._problem:
+            if str(problem) != self._said:
                 _log.error("nothing can be handed in: %s", problem)
-            self._problem = str(problem)
-            return False
-        self._problem = None
-        return True
+            self._said = str(problem)
+            return self._said
+        return None
 
     def _note(self, name: str, decision: bytes) -> None:
         """From another thread: what was decided of one that is known here."""

@@ -14,18 +14,16 @@ from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from sentinel.errors import BadBody, NotReady, SentinelError, StorageProblem, TooLarge
-from sentinel.events.wire import EVENT_ID
+from sentinel.errors import NotReady, SentinelError, StorageProblem
 from sentinel.record.kafka.connection import PATIENCE_S
-from sentinel.serve.batch import Answer, Answers, Event, Report
+from sentinel.serve.batch import Answer, Answers
 from sentinel.serve.engine import Engine
 from sentinel.serve.queue import MAX_ROWS, Request
 from sentinel.transport.http.api import Api
-from sentinel.transport.http.outcomes import read_outcome
-from sentinel.transport.http.tellers import WITHOUT_KEY
-from sentinel.transport.kafka.avro import MAGIC, Schemas
+from sentinel.transport.kafka.avro import Schemas
 from sentinel.transport.kafka.blocked import Blocked
 from sentinel.transport.kafka.connection import LARGEST, Connection, naming_faults, reason_of
+from sentinel.transport.kafka.contents import ContentReader, Deciders
 from sentinel.transport.kafka.dead_letters import Poison
 from sentinel.transport.kafka.lag import Lag
 from sentinel.transport.kafka.one_key import check_one_key
@@ -59,9 +57,10 @@ class Intake:
         self, connection: Connection, api: Api, schemas: Schemas, group: str, progress: Progress,
         may_read: Callable[[], bool], traces: Traces,
     ) -> None:  # fmt: skip
-        self._connection, self._api, self._schemas, self._group = connection, api, schemas, group
+        self._connection, self._api, self._group = connection, api, group
         self._progress, self._may_read, self._traces = progress, may_read, traces
         self._names = {connection.topic(name): name for name in INPUTS}
+        self._contents = ContentReader(api, schemas, self._names)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-intake", daemon=True)
         self.lag = Lag()
@@ -153,7 +152,7 @@ class Intake:
     def _taken(self, messages: Sequence[Message]) -> list[Poison]:
         """Have them taken; those of which nothing can be made. Raises what none of them is to blame for."""
         begun_ns = time.monotonic_ns()
-        bodies = [self._body(one) for one in messages]
+        bodies = [self._contents.body(one) for one in messages]
         batch = _Batch(len(messages))
         self._loop.call_soon_threadsafe(self._hand_over, messages, bodies, batch)
         answers = batch.done.result()
@@ -164,31 +163,17 @@ class Intake:
         pairs = zip(messages, answers, strict=True)
         return [Poison(one, error) for one, error in pairs if isinstance(error, SentinelError)]
 
-    def _body(self, message: Message) -> bytes | SentinelError:
-        """The JSON of a message, or what is wrong with it. Raises NotReady while a schema cannot be asked for."""
-        value, most = message.value(), self._api.settings.max_body_bytes
-        if value is None:
-            return BadBody("A tombstone: it has no value, and nothing here can be deleted by one")
-        if len(value) > most:
-            return TooLarge(f"{len(value)} bytes; a message may have {most} (SENTINEL_MAX_BODY_BYTES)")
-        if message.key() is None and self._names[message.topic()] == TRANSACTIONS:
-            return BadBody("No key: without one the transactions of a card are in no order; send that of the schema")
-        if value[:1] != MAGIC:
-            return bytes(value)
-        try:
-            return self._schemas.as_json(value)
-        except BadBody as error:
-            return error
-
     def _hand_over(self, messages: Sequence[Message], bodies: Sequence[bytes | SentinelError], batch: "_Batch") -> None:
         """In the loop: put what can be read into the queue, events before transactions, and these before outcomes."""
         try:
             engine = self._api.deciding().ready_engine()
             self._progress.check(messages)
+            deciders = Deciders()
             for name in (EVENTS, TRANSACTIONS, OUTCOMES):
                 of = [n for n, one in enumerate(messages) if self._names[one.topic()] == name]
                 for places in _pieces(of):
-                    self._put(engine, name, places, messages, bodies, batch)
+                    some = [messages[n] for n in places], [bodies[n] for n in places]
+                    self._put(engine, name, places, some, deciders, batch)
         except SentinelError as error:
             batch.fail(error.with_traceback(None))
         except Exception as error:  # noqa: BLE001 - whoever waits for the batch has to hear of it
@@ -196,54 +181,31 @@ class Intake:
             batch.fail(NotReady(f"Something went wrong inside: {error}"))
 
     def _put(
-        self, engine: Engine, name: str, places: Sequence[int], messages: Sequence[Message],
-        bodies: Sequence[bytes | SentinelError], batch: "_Batch",
+        self, engine: Engine, name: str, places: Sequence[int],
+        some: tuple[Sequence[Message], Sequence[bytes | SentinelError]], deciders: Deciders, batch: "_Batch",
     ) -> None:  # fmt: skip
-        """Hand over messages of one topic together."""
+        """Hand over messages of one topic together, with their bodies; `places` are theirs in the batch."""
         worker = self._api.deciding()
         put = {EVENTS: worker.put_events, TRANSACTIONS: worker.put, OUTCOMES: worker.put_outcomes}[name]
-        wrong: dict[int, SentinelError] = {}
-        events: dict[int, Event] = {}
-        for n, place in enumerate(places):
-            body = bodies[place]
-            found = body if isinstance(body, SentinelError) else self._event(engine, name, messages[place], body)
-            if isinstance(found, SentinelError):
-                wrong[n] = found
-            else:
-                events[n] = found
-        some = [messages[place] for place in places]
-        taken = self._progress.taken(Piece(some, wrong))
+        messages, bodies = some
+        contents = self._contents.read(engine, messages, bodies)
+        deciders.check(contents.given)
+        taken = self._progress.taken(Piece(messages, contents.wrong))
         now_ns = time.monotonic_ns()
         due_ns = now_ns + int(self._api.settings.longest_deadline_ms * 1_000_000)
-        reply = partial(batch.take, [places[n] for n in events])
-        appended_us = max(one.timestamp()[1] for one in some) * 1_000
-        if events:
-            put(Request([*events.values()], now_ns, due_ns, reply, _CALLER, appended_us=appended_us, taken=taken))
-            batch.handed([places[n] for n in events])
+        asked = [places[n] for n in contents.places]
+        appended_us = max(one.timestamp()[1] for one in messages) * 1_000
+        if contents.events:
+            put(
+                Request(
+                    contents.events, now_ns, due_ns, partial(batch.take, asked), _CALLER, appended_us=appended_us,
+                    taken=taken, given=contents.given or None,
+                )
+            )  # fmt: skip
+            batch.handed(asked)
         elif taken is not None:
             worker.note_read(taken([]))
-        batch.take([places[n] for n in wrong], [*wrong.values()])
-
-    def _event(self, engine: Engine, name: str, message: Message, body: bytes) -> Event | SentinelError:
-        """What a message says. What has no id gets that of its place: it is the same when it is read again."""
-        place = f"{message.topic()}-{message.partition()}-{message.offset()}"
-        reader = self._api.reader(engine)
-        try:
-            if name == OUTCOMES:
-                return read_outcome(reader, body, WITHOUT_KEY)
-            if name == TRANSACTIONS:
-                transaction = reader.decode(body)
-                if reader.schema.assigns:
-                    reader.schema.assign(transaction, place)
-                return transaction
-            if not engine.schema.events:
-                return BadBody("This detector knows no context events: its schema declares none in `events`")
-            event = self._api.context_reader(engine).decode(body)
-            if getattr(event, EVENT_ID) is None:
-                setattr(event, EVENT_ID, place)
-            return Report(event, WITHOUT_KEY.name)
-        except SentinelError as error:
-            return error.with_traceback(None)
+        batch.take([places[n] for n in contents.wrong], [*contents.wrong.values()])
 
 
 class _Batch:

@@ -123,8 +123,12 @@ class Publisher:
 
 
 def shown(row: DecisionRow) -> dict[str, Any]:
-    """A decision as it is written."""
-    decider = row.decider
+    """A decision as it is written; what a front gave, beside what exact features call for."""
+    decider, exact = row.decider, row.exact
+    given = {} if exact is None else {
+        "profiles_age_ms": exact.profiles_age_ms,
+        "exact": {"decision": exact.decision, "fraud_probability": exact.fraud_probability},
+    }  # fmt: skip
     return {
         "transaction_id": row.transaction_id,
         "decision": row.decision,
@@ -136,4 +140,5 @@ def shown(row: DecisionRow) -> dict[str, Any]:
         "variant": decider.variant,
         "decided_at": iso(row.received_us),
         "position": row.position,
+        **given,
     }

@@ -1,9 +1,9 @@
 """The HTTP application of a front: scoring calls that the fast lane does not take, health and metrics."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from fastapi.concurrency import run_in_threadpool
@@ -14,7 +14,6 @@ from starlette.routing import Route as Path
 
 from sentinel import __version__
 from sentinel.homes import Place
-from sentinel.serve.lineup import Contender
 from sentinel.telemetry.prometheus import Gauge, model_info, render
 from sentinel.transport.http.bodies import read_body
 from sentinel.transport.http.calls import Call, Route
@@ -22,30 +21,54 @@ from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.door import Door
 from sentinel.transport.http.replies import Reply, response_of
 from sentinel.transport.http.routes import tell_faults
+from sentinel.transport.wide.following import Following
 from sentinel.transport.wide.front import Front
-from sentinel.transport.wide.handing import Handing
 
 _encode = msgspec.json.encode
+
+
+class Beside(Protocol):
+    """What works beside HTTP: `start` is called in the loop, `stop` from another thread."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End."""
+
+
+class Handing(Protocol):
+    """What hands over."""
+
+    problem: str | None
 
 
 class FrontPages:
     """What a front tells of itself."""
 
-    def __init__(self, contender: Contender, front: Front, handing: Handing) -> None:
-        self._contender, self._front, self._handing = contender, front, handing
+    def __init__(self, front: Front, handing: Handing, following: Following) -> None:
+        self._front, self._handing, self._following = front, handing, following
+
+    @property
+    def _reason(self) -> str | None:
+        """Why nothing should be asked here, in a word; None where all is well."""
+        if self._handing.problem is not None:
+            return "log"
+        return "deployment" if self._following.is_old else None
 
     async def live(self, _request: Request) -> Response:
         """The process answers."""
         return response_of(Reply(200, _encode({"live": True})))
 
     async def ready(self, _request: Request) -> Response:
-        """Answers are given now: without profiles by the rules, without the topic none."""
-        away = self._handing.problem is not None
-        return response_of(Reply(503 if away else 200, _encode({"ready": not away, "reason": "log" if away else None})))
+        """Answers are given now, by what is in force: without profiles by the fallback, without the topic none."""
+        reason = self._reason
+        return response_of(Reply(200 if reason is None else 503, _encode({"ready": reason is None, "reason": reason})))
 
     async def report(self, _request: Request) -> Response:
-        """Model, topic, profiles and queue; 503 unless answers are given."""
-        manifest, problem = self._contender.bundle.manifest, self._handing.problem
+        """Model, topic, profiles, what it decides by, and queue; 503 unless it is ready."""
+        judge, following = self._front.judge, self._following
+        manifest, problem = judge.contender.bundle.manifest, self._handing.problem or following.why_old
         facts: dict[str, Any] = {
             "status": "ready" if problem is None else "not ready",
             "reason": problem,
@@ -54,16 +77,26 @@ class FrontPages:
             "detector": manifest.detector,
             "waiting": self._front.waiting,
             "profiles": {"status": self._front.problem or "ok", "age_ms": self._front.age_ms},
+            "deployment": {
+                "status": following.problem or "ok",
+                "revision": judge.lineup.revision,
+                "rules": None if judge.lineup.rules is None else judge.lineup.rules.draft,
+                "known_s_ago": round(following.age_s, 3),
+                "waits_for_profiles": None if self._front.next is None else self._front.next.lineup.revision,
+            },
         }
         return response_of(Reply(200 if problem is None else 503, _encode(facts)))
 
     async def prometheus(self, _request: Request) -> Response:
         """Everything that is measured, in the text format of Prometheus."""
         self._front.ledger.settle()
-        manifest, age_ms = self._contender.bundle.manifest, self._front.age_ms
+        judge, age_ms = self._front.judge, self._front.age_ms
+        manifest = judge.contender.bundle.manifest
         gauges = [
             model_info("champion", manifest.version, manifest.detector),
             Gauge("sentinel_profiles_available", "1 while Redis has profiles of this model", float(age_ms is not None)),
+            Gauge("sentinel_deployment_revision", "The revision that is decided by", float(judge.lineup.revision)),
+            Gauge("sentinel_deployment_known_seconds", "How long ago it was in force", self._following.age_s),
         ]
         if age_ms is not None:
             gauges.append(Gauge("sentinel_profiles_age_seconds", "How old they were in the last turn", age_ms / 1000))
@@ -72,18 +105,20 @@ class FrontPages:
 
 
 def application_of(
-    detectors: Detectors, pages: FrontPages, front: Front, handing: Handing, stop: Callable[[], None]
+    detectors: Detectors, pages: FrontPages, front: Front, beside: Sequence[Beside], stop: Callable[[], None]
 ) -> Starlette:
-    """What answers at a front; it starts and stops what hands over. `stop` is called last, from another thread."""
+    """What answers at a front; it starts and stops what works beside. `stop` is called last, from another thread."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        handing.start()
-        following = asyncio.create_task(detectors.access.follow({}))
+        for one in beside:
+            one.start()
+        access = asyncio.create_task(detectors.access.follow({}))
         yield
-        following.cancel()
+        access.cancel()
         await front.settled()
-        await run_in_threadpool(handing.stop)
+        for one in beside:
+            await run_in_threadpool(one.stop)
         await run_in_threadpool(stop)
 
     async def score(request: Request) -> Response:

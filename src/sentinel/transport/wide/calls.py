@@ -31,14 +31,18 @@ class FrontCalls:
     worker = None
     repeats: Sequence[bytes] = ()
 
-    def __init__(self, settings: Settings, schema: Schema, front: Front, counters: Counters) -> None:
+    def __init__(self, settings: Settings, front: Front, counters: Counters) -> None:
         """Raises InvalidDefinition for secrets without a key."""
-        self._reader = TransactionReader(schema, settings.secrets(), takes_parts=settings.parts_of_hashes)
-        self._schema, self._front, self._counters = schema, front, counters
+        self._front, self._counters = front, counters
+        self._settings, self._secrets, self._usual_ns = settings, settings.secrets(), usual_ns(settings)
+        self._read_by(front.judge.schema)
+        self._most = min(settings.max_batch, MOST_ROWS)
+
+    def _read_by(self, schema: Schema) -> None:
+        self._reader = TransactionReader(schema, self._secrets, takes_parts=self._settings.parts_of_hashes)
+        self._schema = schema
         self._id_of, self._time_of = attrgetter(schema.id), attrgetter(schema.time)
         self._key_of = attrgetter(schema.keys[0] if schema.keys else schema.id)
-        self._settings, self._usual_ns = settings, usual_ns(settings)
-        self._most = min(settings.max_batch, MOST_ROWS)
 
     @property
     def waiting(self) -> int:
@@ -118,6 +122,8 @@ class FrontCalls:
 
     def _asked(self, raw: Any, times_ns: tuple[int, int], caller: str) -> Asked:
         """A transaction that was read. Raises BadBody, InvalidInput."""
+        if self._schema is not self._front.judge.schema:  # another model decides by now
+            self._read_by(self._front.judge.schema)
         event, now_us = self._reader.decode(raw), clock_us()
         if self._schema.assigns:
             self._schema.assign(event, new_id())

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
@@ -18,10 +18,10 @@ from sentinel.events.wire import Transaction
 from sentinel.policy.breaker import Breaker, BreakerSettings
 from sentinel.policy.thresholds import ACTIONS
 from sentinel.record.online.fronts import AsOf, FrontStore
+from sentinel.serve.batch import AS_OF, NO_PROFILES, GivenDecision, with_rules
 from sentinel.serve.ledger import Ledger
 from sentinel.serve.shares import Shares
-from sentinel.transport.wide.handed import AS_OF, NO_PROFILES, GivenDecision, Handed, decode_handed, encode_handed
-from sentinel.transport.wide.handing import Handing
+from sentinel.transport.wide.handed import Handed, decode_handed, encode_handed
 from sentinel.transport.wide.judging import AsOfJudge, Judged, Key
 
 MOST_ROWS = 256
@@ -32,6 +32,7 @@ _MOST_KNOWN = 50_000  # answers that are repeated without asking Redis
 _LEAST_NS = 5_000_000  # for a call to Redis, however little time is left
 _LONGEST_PAUSE_S = 2.0  # between looks for a Redis that is away
 _WORDS = tuple(map(str, ACTIONS))
+HandOver = Callable[[Sequence[tuple[str, bytes]]], Awaitable[list[str | None]]]
 _INSIDE = "Something went wrong inside; this one got no answer"
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -64,17 +65,20 @@ class Settled(msgspec.Struct, gc=False):
 class Front:
     """Answers transactions from the event loop's thread; calls to Redis go through `threads`.
 
-    The answer to an id is whichever was claimed for it first, by this front or another.
+    The answer to an id is whichever was claimed for it first, by this front or another. `hand_over` writes messages,
+    each with its key, and says of each what went wrong.
     """
 
     def __init__(
-        self, judge: AsOfJudge, store: FrontStore, handing: Handing, threads: Executor, most_waiting: int,
+        self, judge: AsOfJudge, store: FrontStore, hand_over: HandOver, threads: Executor, most_waiting: int,
         ledger: Ledger,
     ) -> None:  # fmt: skip
-        manifest = judge.contender.bundle.manifest
-        self._judge, self._store, self._handing, self._threads = judge, store, handing, threads
-        self._state_id, self._detector = manifest.state_id, manifest.detector
-        self._schema, self.ledger = manifest.plan.schema, ledger
+        self._store, self._hand_over, self._threads = store, hand_over, threads
+        self.judge, self.ledger = judge, ledger
+        self.next: AsOfJudge | None = None
+        """What is in force, and waits for its profiles."""
+
+        self._profiles_of = ""  # the feature state that Redis had profiles of in the last turn
         self._shares = Shares(most_waiting, "transactions")
         self._waiting: list[Asked] = []
         self._known: dict[str, GivenDecision | list[Asked]] = {}  # by id: its answer, or who else waits for that
@@ -109,6 +113,22 @@ class Front:
         else:
             asked.reply(_repeated(known))
 
+    def switch(self, judge: AsOfJudge) -> None:
+        """Have this judge decide from the next turn on, or as soon as Redis has profiles of its features.
+
+        It does not wait where Redis has not those of the present judge either. From the loop's thread.
+        """
+        self.next = judge
+        self._switch_if_ready()
+
+    def _switch_if_ready(self) -> None:
+        judge = self.next
+        if judge is None or self._profiles_of == self.judge.state_id != judge.state_id:
+            return
+        while self._waiting:  # they were read by the schema of the judge before
+            self._begin()
+        self.judge, self.next = judge, None
+
     async def settled(self) -> None:
         """Wait until everything that was put in is answered."""
         while self._turns or self._waiting:
@@ -124,19 +144,20 @@ class Front:
         self._is_due = False
         batch, self._waiting = self._waiting[:MOST_ROWS], self._waiting[MOST_ROWS:]
         self._reading += 1
-        turn = asyncio.get_running_loop().create_task(self._turn(batch))
+        turn = asyncio.get_running_loop().create_task(self._turn(batch, self.judge))
         self._turns.add(turn)
         turn.add_done_callback(self._turns.discard)
         self._begin_soon()
 
-    async def _turn(self, batch: list[Asked]) -> None:
+    async def _turn(self, batch: list[Asked], judge: AsOfJudge) -> None:
         """Look up, judge, claim, hand over, answer."""
         left = {one.id: one for one in batch}
         try:
             try:
-                settled = await self._settle(batch)
+                settled = await self._settle(batch, judge)
             finally:
                 self._reading -= 1
+                self._switch_if_ready()
                 self._begin_soon()
             for one, answer in zip(settled, await self._handed_over(settled), strict=True):
                 self._answer(left.pop(one.asked.id), answer)
@@ -145,20 +166,19 @@ class Front:
         for asked in left.values():
             self._answer(asked, SentinelError(_INSIDE))
 
-    async def _settle(self, batch: list[Asked]) -> list[Settled]:
+    async def _settle(self, batch: list[Asked], judge: AsOfJudge) -> list[Settled]:
         """The answers that hold: those that were claimed before, and new ones once they are claimed."""
         now_us, until_s = clock_us(), _until_s(batch)
-        columns = self._judge.columns([one.event for one in batch], now_us)
-        seen = await self._from_redis(
-            self._store.read, [one.id for one in batch], self._judge.keys_of(columns), until_s
-        )
+        columns = judge.columns([one.event for one in batch], now_us)
+        seen = await self._from_redis(self._store.read, [one.id for one in batch], judge.keys_of(columns), until_s)
         if seen is None:
-            return self._decide(batch, columns, None, now_us)
+            return self._decide(judge, batch, columns, None, now_us)
+        self._profiles_of = seen.state_id
         settled = [self._claimed(one, seen.claims[one.id]) for one in batch if one.id in seen.claims]
         places = [n for n, one in enumerate(batch) if one.id not in seen.claims]
         if not places:
             return settled
-        decided = self._decide([batch[n] for n in places], columns.rows(np.array(places)), seen, now_us)
+        decided = self._decide(judge, [batch[n] for n in places], columns.rows(np.array(places)), seen, now_us)
         messages = {one.asked.id: one.message for one in decided}
         first = await self._from_redis(self._store.claim, messages, until_s) or {}
         return settled + [
@@ -184,19 +204,20 @@ class Front:
         self.problem = problem
 
     def _decide(
-        self, batch: Sequence[Asked], columns: EventColumns, seen: AsOf | None, now_us: int
+        self, judge: AsOfJudge, batch: Sequence[Asked], columns: EventColumns, seen: AsOf | None, now_us: int
     ) -> list[Settled]:  # fmt: skip
-        """Judge by the profiles that were seen, if they are of the model's features, else by the rules."""
-        profiles = None if seen is None else self._profiles_of(seen, now_us)
+        """Judge by the profiles that were seen, if they are of the model's features, else by the fallback."""
+        profiles = None if seen is None else self._profiles_in(seen, judge, now_us)
         overdue = np.array([one.due_ns for one in batch], np.int64) < time.monotonic_ns()
+        events = [one.event for one in batch]
         try:
-            judged = self._judge.judge(columns, profiles, overdue)
+            judged = judge.judge(events, columns, profiles, overdue, now_us)
         except StorageProblem as fault:  # a profile of another plan, or damaged
             self._tell(str(fault))
-            profiles, judged = None, self._judge.judge(columns, None, overdue)
+            profiles, judged = None, judge.judge(events, columns, None, overdue, now_us)
         if profiles is None:
             self.age_ms = None
-        settled = [one for part in judged for one in self._settled(batch, part, len(batch))]
+        settled = [one for part in judged for one in self._settled(judge, batch, part)]
         self._count(batch, judged)
         return settled
 
@@ -207,11 +228,11 @@ class Front:
         latencies_us = np.maximum(now_ns - np.array(received_ns, np.int64), 0) // 1000
         self.ledger.decided([part.levels for part in judged], latencies_us.astype(np.uint32), now_ns, received_ns)
 
-    def _profiles_of(self, seen: AsOf, now_us: int) -> Mapping[Key, bytes] | None:
+    def _profiles_in(self, seen: AsOf, judge: AsOfJudge, now_us: int) -> Mapping[Key, bytes] | None:
         """The profiles, where they are of this model's features."""
-        if seen.state_id != self._state_id:
+        if seen.state_id != judge.state_id:
             self._tell(
-                f"{self._store.name} has no profiles of the features of {self._judge.contender.version}; see that what "
+                f"{self._store.name} has no profiles of the features of {judge.contender.version}; see that what "
                 "writes them runs, with this model"
             )
             return None
@@ -222,22 +243,25 @@ class Front:
         self.age_ms = max(now_us - seen.as_of_us, 0) / 1000
         return seen.profiles
 
-    def _settled(self, batch: Sequence[Asked], judged: Judged, size: int) -> Iterator[Settled]:
+    def _settled(self, judge: AsOfJudge, batch: Sequence[Asked], judged: Judged) -> Iterator[Settled]:
         """The answers to what was judged alike, with what is handed over."""
         decider, thresholds, now_ns = judged.decider, judged.thresholds, time.monotonic_ns()
+        ruled, revision = {one.place: one for one in judged.ruled}, judge.lineup.revision
         rows = zip(judged.where.tolist(), judged.features.tolist(), judged.scores.tolist(), judged.levels.tolist(),
                    strict=True)  # fmt: skip
         for place, features, score, level in rows:
             asked = batch[place]
             given = GivenDecision(
                 transaction_id=asked.id, decision=_WORDS[level], fraud_probability=score, threshold=thresholds.alarm,
-                thresholds=thresholds, model_version=decider.model_version, detector=self._detector,
-                features_state=NO_PROFILES if self.age_ms is None else AS_OF, batch_size=size,
+                thresholds=thresholds, model_version=decider.model_version, detector=judge.detector,
+                features_state=NO_PROFILES if self.age_ms is None else AS_OF, batch_size=len(batch),
                 latency_us=max((now_ns - asked.received_ns) // 1000, 0), replayed=False, degraded=decider.degraded,
                 circuit_breaker_state=decider.circuit, variant=None, decided_by=decider.decided_by,
                 profiles_age_ms=self.age_ms,
             )  # fmt: skip
-            yield Settled(asked, given, encode_handed(Handed(given, features, msgspec.Raw(asked.content))))
+            if place in ruled:
+                given = with_rules(given, ruled[place])
+            yield Settled(asked, given, encode_handed(Handed(given, features, msgspec.Raw(asked.content), revision)))
 
     def _claimed(self, asked: Asked, message: bytes) -> Settled:
         """The answer for which the id was claimed before.
@@ -252,8 +276,8 @@ class Front:
     async def _handed_over(self, settled: Sequence[Settled]) -> list[Answer]:
         """The answers, once the topic has acknowledged them; a fault in the place of one that it has not."""
         sent = [(one.asked.key, one.message) for one in settled if one.message is not None]
-        faults = iter(await self._handing.hand_over(sent) if sent else ())
-        return [one.answer if one.message is None else next(faults) or one.answer for one in settled]
+        faults = iter(await self._hand_over(sent))
+        return [one.answer if one.message is None else _unless(next(faults), one.answer) for one in settled]
 
     def _answer(self, asked: Asked, answer: Answer) -> None:
         """Answer a transaction, and whoever asked for the same meanwhile; only a decision is remembered."""
@@ -275,12 +299,20 @@ class Front:
             del self._known[oldest], self._contents[oldest]
 
     def _is_same(self, content: bytes, asked: Asked) -> bool:
-        return self._schema.is_same(content, asked.content, self._schema.time if asked.is_timeless else None)
+        schema = self.judge.schema
+        return schema.is_same(content, asked.content, schema.time if asked.is_timeless else None)
 
 
 def _until_s(batch: Sequence[Asked]) -> float:
     """Until when Redis may be asked for this batch, on the monotonic clock in seconds."""
     return max(min(one.due_ns for one in batch), time.monotonic_ns() + _LEAST_NS) / 1e9
+
+
+def _unless(fault: str | None, answer: Answer) -> Answer:
+    """The answer, unless its message was not acknowledged."""
+    if fault is None:
+        return answer
+    return StorageProblem(f"The transaction could not be handed over ({fault}), so it has no answer; send it again")
 
 
 def _repeated(given: GivenDecision) -> GivenDecision:
