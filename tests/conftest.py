@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import shutil
-import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before XGBoost is loaded; see cli.main
 for patient in ("SENTINEL_DEADLINE_MS", "SENTINEL_CIRCUIT_THRESHOLD_MS"):
@@ -26,11 +25,10 @@ from sentinel.record.entries import DecisionRow, OutcomeRow, decision_rows, outc
 from sentinel.record.log import Follower, Kind
 from sentinel.record.log_reader import FileLogReader
 from sentinel.train.pipeline import train
-from services import processes
 from services.catalog import CATALOG, JARS, PACKAGES
-from services.kafka import MORE
 from services.keeper import Keeper
 from services.service import Running, ServiceFailed
+from tests.own_services import OwnBroker
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -280,45 +278,6 @@ def service():
             pytest.fail(str(problem))
 
     return find
-
-
-class OwnBroker:
-    """A broker of Kafka that a test may do anything to."""
-
-    def __init__(self, folder: Path, like: Path) -> None:
-        (folder / "kafka").mkdir(parents=True)
-        (folder / "venv-kafka").symlink_to(like / "venv-kafka")
-        (folder / "kafka" / "jars").symlink_to(like / "kafka" / "jars")
-        self._keeper = Keeper({"kafka": CATALOG["kafka"]}, folder)
-
-    def set(self, **settings: object) -> None:
-        """Settings of the next start, with `_` for `.`; listeners come in addition."""
-        lines = (f"{name.replace('_', '.')}={value}\n" for name, value in settings.items())
-        (self._keeper.folder / "kafka" / MORE).write_text("".join(lines))
-
-    def start(self) -> None:
-        self._running = self._keeper.up("kafka", lambda _said: None)
-
-    @property
-    def servers(self) -> str:
-        return self._running.environment["SENTINEL_KAFKA"]
-
-    def kill(self) -> None:
-        self.signal(signal.SIGKILL)
-        processes.end(self._running.pid, self._running.began, signal.SIGKILL)
-
-    def signal(self, number: int) -> None:
-        os.kill(self._running.pid, number)
-
-    def stop(self) -> None:
-        self._keeper.stop("kafka")
-
-    def move_data(self, disk: Path) -> None:
-        """Keep what it keeps on another disk, while it does not run."""
-        data = self._keeper.folder / "kafka" / "data"
-        shutil.copytree(data, disk / "data")
-        shutil.rmtree(data)
-        data.symlink_to(disk / "data")
 
 
 @pytest.fixture(scope="session")

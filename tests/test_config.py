@@ -14,13 +14,13 @@ GOOD = "a-key-of-16-or-more"
 
 
 def test_an_empty_variable_is_not_set():
-    names = ("HOST", "PORT", "AUTH", "CORS_ORIGINS", "HOSTS", "TLS_KEY", "KEEP_LOG", "DEADLINE_MS")
+    names = ("HOST", "PORT", "CORS_ORIGINS", "HOSTS", "TLS_KEY", "KEEP_LOG", "DEADLINE_MS")
     assert read_settings({}, dict.fromkeys([f"SENTINEL_{name}" for name in names], "")) == Settings()
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n", "\r\n", "\t "])
 def test_a_variable_of_white_space_is_not_set_but_for_what_protects(blank):
-    keys = ("admin_key", "key", "hash_key", "hash_key_before", "rules_need_two", "trusted_keys_file")
+    keys = ("auth", "admin_key", "key", "hash_key", "hash_key_before", "rules_need_two", "trusted_keys_file")
     others = [name for name in Settings.__struct_fields__ if name not in keys]
     assert read_settings({}, {f"SENTINEL_{name.upper()}": blank for name in others}) == Settings()
     for name in keys:
@@ -139,7 +139,7 @@ def test_commands_send_their_own_key_before_that_of_the_admin():
     assert read_settings({}, {"SENTINEL_ADMIN_KEY": GOOD, "SENTINEL_KEY": GOOD + "2"}).bearer == GOOD + "2"
 
 
-@pytest.mark.parametrize("name", ["RULES_NEED_TWO", "TRUSTED_KEYS_FILE"])
+@pytest.mark.parametrize("name", ["AUTH", "RULES_NEED_TWO", "TRUSTED_KEYS_FILE"])
 @pytest.mark.parametrize("empty", ["", " "])
 def test_what_was_meant_to_protect_is_not_left_off_without_a_word(name, empty):
     with pytest.raises(InvalidDefinition, match=f"SENTINEL_{name} is empty"):

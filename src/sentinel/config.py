@@ -20,7 +20,7 @@ SHORTEST_KEY = 16
 
 _KEYS = ("admin_key", "key")
 _HASH_KEYS = ("hash_key", "hash_key_before")
-_GUARDS = ("rules_need_two", "trusted_keys_file")
+_GUARDS = ("auth", "rules_need_two", "trusted_keys_file")
 """What protects: a variable that was meant to turn one on, and is empty, must not leave it off without a word."""
 _SWITCHES = {"force_circuit_open", "shadow_inline", "reasons", "cases", "rules_need_two"}
 _ON_OFF = {"yes": True, "on": True, "no": False, "off": False}  # besides true, false, 1 and 0

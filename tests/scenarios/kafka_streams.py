@@ -51,7 +51,7 @@ class Consuming(ServerProcess):
     def health(self) -> dict:
         return self.ask("/health")[1]
 
-    def ask(self, path: str, body: dict | None = None) -> tuple[int, dict]:
+    def ask(self, path: str, body: dict | None = None, patience_s: float = 60) -> tuple[int, dict]:
         """The status and the body of an answer."""
         request = urllib.request.Request(
             f"http://{HOST}:{self.port}{path}", headers={"content-type": "application/json"}
@@ -59,7 +59,7 @@ class Consuming(ServerProcess):
         if body is not None:
             request.data = json.dumps(body).encode()
         try:
-            with urllib.request.urlopen(request, timeout=60) as reply:
+            with urllib.request.urlopen(request, timeout=patience_s) as reply:
                 return reply.status, json.load(reply)
         except urllib.error.HTTPError as refused:
             return refused.code, json.load(refused)

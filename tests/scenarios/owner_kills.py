@@ -1,123 +1,168 @@
-"""What befalls an owner and its standby under load, at random points; and what has to hold afterwards."""
+"""What befalls an owner, its standby, and what they work with, under load and at random points."""
 
+import os
 import signal
 import time
-from contextlib import closing
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from sentinel.model.bundle import load_bundle
-from sentinel.record.entries import decision_rows
-from sentinel.record.feature_state import FeatureState, activation_of
-from sentinel.record.home_reader import open_log
-from sentinel.record.log import Follower, Kind
-from tests.scenarios.kafka_streams import (
-    Consuming,
-    decided_in_kafka,
-    keyed,
-    payment,
-    read_all,
-    send,
-    until,
-)
+from tests.scenarios.kafka_streams import Consuming, decided_in_kafka, until
+from tests.scenarios.load_beside import Load
+from tests.scenarios.own_around import Around
 
-KINDS = ("the owner is killed", "the owner stops for a while", "the standby is killed")
+KINDS = (
+    "the owner is killed",
+    "the broker is killed",
+    "the projector is killed",
+    "the database is killed",
+    "Redis begins empty",
+    "the database is put back",
+    "the owner stops for a while",
+    "the broker stops for a while",
+    "the standby is killed",
+    "Redis is killed",
+    "what writes to Redis is killed",
+)
+PROJECTOR, ONLINE = b"sentinel.record.projector", b"sentinel.record.online.follower"
+LONG_S = 240
 
 
 class Fate(NamedTuple):
-    """What befell them, and how long it took until the other one was ready, in seconds; None where nothing changed."""
+    """What befell them, and how long it took until another one was ready, in seconds; None where nobody took over."""
 
     what: str
     seconds: float | None
 
 
-class Found(NamedTuple):
-    """What an independent reader finds in the end."""
+def befall(pair: list[Consuming], around: Around, load: Load, kinds: list[str], rng: np.random.Generator, say) -> None:
+    """Have these things befall the pair, of which the first owns the log, and what is around it, one after the other.
 
-    sent: int
-    lost: int
-    twice: int
-    letters_wrong: int
-    differing: int
-    values: int
-
-
-def befall(
-    pair: list[Consuming], topics: dict[str, str], kinds: list[str], rng: np.random.Generator, say, first=0
-) -> int:
-    """Send, and have these things befall the pair, of which the first owns the log, one after the other.
-
-    The number behind the last transaction that was sent, from `first` on; and as many messages that nothing can be made
-    of were sent as there are kinds.
+    It ends when all that was sent is decided.
     """
-    sent = first
-    for number, kind in enumerate(kinds):
-        some = [payment(n) for n in range(sent, sent + int(rng.integers(200, 1_500)))]
-        sent += len(some)
-        half = len(some) // 2
-        send(topics, "transactions", [*keyed(*some[:half]), ("c", b"poison %d" % number), *keyed(*some[half:])])
+    for kind in kinds:
+        load.send(int(rng.integers(200, 1_500)))
         time.sleep(rng.uniform(0.0, 0.4))
-        say(_befallen(pair, kind))
-    until(lambda: len(decided_in_kafka(topics)) >= sent, 600)
-    return sent
+        say(Fate(kind, _FATES[kind](pair, around, rng)))
+        _settle(pair)
+    load.end()
+    until(lambda: {row.transaction_id for row in decided_in_kafka(load.topics)} >= load.ids, 600)
 
 
-def _befallen(pair: list[Consuming], kind: str) -> Fate:
-    owner, standby = pair
-    if kind == "the standby is killed":
-        standby.kill()
-        standby.begin()
-        until(lambda: standby.health()["reason"].startswith("this process stands by"))
-        return Fate(kind, None)
-    begun_s = time.monotonic()
-    if kind == "the owner is killed":
-        owner.kill()
-    else:
-        owner.signal(signal.SIGSTOP)
-    until(standby.is_ready)
-    seconds = time.monotonic() - begun_s
-    if kind == "the owner is killed":
-        owner.begin()
-    else:
-        owner.signal(signal.SIGCONT)
-    until(lambda: not owner.is_ready() and str(owner.health()["reason"]).startswith("this process stands by"))
-    pair.reverse()
-    return Fate(kind, seconds)
+def _settle(pair: list[Consuming]) -> None:
+    """Wait until one of them owns the log and the other one stands by, and have the owner first.
 
-
-def found_in(pair: list[Consuming], topics: dict[str, str], sent: int, letters: list[bytes]) -> Found:
-    """Count what is there once, twice and not at all; and compute everything again from the log."""
-    rows = decided_in_kafka(topics)
-    names = [row.transaction_id for row in rows]
-    dead = [value for _, value in read_all(topics, "dead-letters")]
-    differing, values = bits_that_differ(pair[0].home)
-    return Found(
-        sent, len({f"p{n}" for n in range(sent)} - set(names)), len(names) - len(set(names)),
-        int(sorted(dead) != sorted(letters)),
-        differing, values,
-    )  # fmt: skip
-
-
-def bits_that_differ(home) -> tuple[int, int]:
-    """Of how many features and scores other bits are stored than one offline replay of the log gives; and of how many.
-
-    A decision without the model has no score to compare: it counts as a difference, and none was called for.
+    Which of them is the owner may change meanwhile: a broker that was away may have counted either as gone.
     """
-    bundle = load_bundle(home / "models" / "v1")
-    differing = values = 0
-    with closing(open_log(home)) as log:
-        begin = activation_of(log, bundle.state_id)
-        state = FeatureState(bundle, begin)
-        state.store = bundle.new_store()
-        for record in (one for page in Follower(log, begin).rest() for one in page):
-            found = state.take(record)
-            if record.kind == Kind.DECIDED:
-                stored = np.array([row.exact_features for row in decision_rows(record)])
-                again = np.ascontiguousarray(found.rows)
-                same = (stored.view(np.int64) == again.view(np.int64)) | (np.isnan(stored) & np.isnan(again))
-                scores = bundle.scorer.score(again).astype(float)
-                told = np.array([(row.exact or row).fraud_probability for row in decision_rows(record)], float)
-                differing += int(np.count_nonzero(~same)) + int(np.count_nonzero(scores != told))
-                values += stored.size + told.size
-    return differing, values
+
+    def is_settled() -> bool:
+        ready = [one.is_ready() for one in pair]
+        if ready.count(True) != 1:
+            return False
+        if ready[1]:
+            pair.reverse()
+        return str(pair[1].health()["reason"]).startswith("this process stands by")
+
+    until(is_settled, LONG_S)
+
+
+def _owner_is_killed(pair: list[Consuming], _around: Around, _rng: np.random.Generator) -> float:
+    begun_s = time.monotonic()
+    pair[0].kill()
+    until(pair[1].is_ready)
+    seconds = time.monotonic() - begun_s
+    pair[0].begin()
+    return seconds
+
+
+def _owner_stops(pair: list[Consuming], _around: Around, _rng: np.random.Generator) -> float:
+    begun_s = time.monotonic()
+    pair[0].signal(signal.SIGSTOP)
+    try:
+        until(pair[1].is_ready)
+        seconds = time.monotonic() - begun_s
+    finally:
+        pair[0].signal(signal.SIGCONT)
+    until(lambda: not pair[0].is_ready())
+    return seconds
+
+
+def _standby_is_killed(pair: list[Consuming], _around: Around, _rng: np.random.Generator) -> None:
+    pair[1].kill()
+    pair[1].begin()
+
+
+def _is_killed(name: str):
+    """A server that they work with is away for some seconds at most."""
+
+    def befall_it(_pair: list[Consuming], around: Around, rng: np.random.Generator) -> None:
+        service = getattr(around, name)
+        service.kill()
+        time.sleep(rng.uniform(0.0, 3.0))
+        service.start()
+
+    return befall_it
+
+
+def _broker_stops(_pair: list[Consuming], around: Around, rng: np.random.Generator) -> None:
+    around.broker.signal(signal.SIGSTOP)
+    try:
+        time.sleep(rng.uniform(1.0, 8.0))
+    finally:
+        around.broker.signal(signal.SIGCONT)
+
+
+def _child_is_killed(module: bytes):
+    """A process of either server: it is started again by itself."""
+
+    def befall_it(pair: list[Consuming], _around: Around, rng: np.random.Generator) -> None:
+        server = pair[int(rng.integers(2))]
+        until(lambda: _children(server.pid, module))
+        before = _children(server.pid, module)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: _children(server.pid, module) - before)
+
+    return befall_it
+
+
+def _children(parent: int, module: bytes) -> set[int]:
+    """The processes that a server has started of a module."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent and fields[0] not in "ZX" and module in (path / "cmdline").read_bytes():
+                found.add(int(path.name))
+        except OSError:
+            continue  # it has ended meanwhile
+    return found
+
+
+def _database_is_put_back(_pair: list[Consuming], around: Around, rng: np.random.Generator) -> None:
+    around.database.kill()
+    around.database.put_back()
+    time.sleep(rng.uniform(0.0, 1.0))
+    around.database.start()
+    around.database.back_up()
+
+
+def _redis_begins_empty(_pair: list[Consuming], around: Around, rng: np.random.Generator) -> None:
+    around.redis.kill()
+    around.redis.empty()
+    time.sleep(rng.uniform(0.0, 1.0))
+    around.redis.start()
+
+
+_FATES = dict(
+    zip(
+        KINDS,
+        (
+            _owner_is_killed, _is_killed("broker"), _child_is_killed(PROJECTOR), _is_killed("database"),
+            _redis_begins_empty, _database_is_put_back, _owner_stops, _broker_stops, _standby_is_killed,
+            _is_killed("redis"), _child_is_killed(ONLINE),
+        ),
+        strict=True,
+    )
+)  # fmt: skip

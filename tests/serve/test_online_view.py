@@ -10,6 +10,7 @@ from sentinel.events.columns import hash_text
 from sentinel.features.key_views import views_of
 from sentinel.model.bundle import load_bundle
 from sentinel.record.feature_state import FeatureState, activation_of
+from sentinel.record.log import Kind
 from sentinel.record.online.follower import OnlineFollower
 from sentinel.record.online.store import OnlineMoved, OnlineStore
 from sentinel.record.snapshots import Snapshots
@@ -41,7 +42,8 @@ def follower_of(home, store, *, from_snapshot=False):
     (state_id,) = home.engine.states
     state = FeatureState(home.engine.states[state_id].bundle, activation_of(home.log, state_id))
     state.restore(home.log, Snapshots(home.folder / ("snapshots" if from_snapshot else "unused")))
-    return OnlineFollower(store, home.log, state, lambda version: version == home.lineup.champion.version)
+    of_champion = home.lineup.champion.version
+    return OnlineFollower(store, home.log, state, lambda version: version == of_champion, home.log.durable)
 
 
 def follow(follower, home):
@@ -120,6 +122,19 @@ def test_what_redis_lost_is_noticed_and_written_again(home, store):
         follow(follower, home)
     follow(follower_of(home, store), home)
     assert_online_is_what_the_log_has(home, store, range(44))
+
+
+def test_changes_that_were_there_before_do_not_end_a_follower_and_later_ones_do(home, store):
+    """Whoever writes all keys anew passes by every change that there was, and has to come to the end."""
+    home.log.write(Kind.APPLIED, 1, home.now_us, b"")
+    home.pay(range(40))
+    follower = follower_of(home, store)
+    follow(follower, home)
+    assert (follower.is_over, store.position().position) == (False, home.log.durable)
+    home.log.write(Kind.APPLIED, 1, home.log.clock(home.now_us), b"")
+    home.pay([40])
+    follow(follower, home)
+    assert follower.is_over
 
 
 def test_a_view_of_another_log_is_refused(home, store, home_of, lineup):

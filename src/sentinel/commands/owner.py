@@ -1,8 +1,10 @@
 """Asking the server that owns the log of a home folder: nobody else may change it."""
 
+import http.client
 import json
 import ssl
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import Any
 
@@ -41,6 +43,27 @@ def ask_owner(settings: Settings, path: str, body: Any, patience_s: float = _PAT
         raise StorageProblem(
             f"process {pid} owns the log and does not answer at {url} ({error}); retry, or stop it"
         ) from None
+
+
+def readiness_at(settings: Settings, url: str, patience_s: float) -> str | None:
+    """What the server at an address says of itself, `ready` or why not in a word; None where nobody answers in time."""
+    health = urllib.parse.urljoin(url, "/health/ready")
+    try:
+        with _straight_to(_trust(settings)).open(health, timeout=patience_s) as answer:
+            said = json.load(answer)
+    except urllib.error.HTTPError as error:
+        said = _json_of(error.read())
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    told = said if isinstance(said, dict) else {}
+    return "ready" if told.get("ready") is True else str(told.get("reason") or "not a server of Sentinel")
+
+
+def _json_of(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
 
 
 def _said(body: bytes) -> str:

@@ -63,6 +63,7 @@ OF_HOME: tuple[tuple[str, Check], ...] = (
 
 OF_TOPICS: tuple[tuple[str, Check], ...] = (
     ("topics", dependencies.kafka_topics),
+    ("owner", dependencies.kafka_owner),
     ("read from Kafka", dependencies.kafka_lag),
 )
 

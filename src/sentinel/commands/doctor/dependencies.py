@@ -48,6 +48,11 @@ def kafka_topics(settings: Settings) -> tuple[bool, str, bool]:
     return _of_kafka("topics")(settings)
 
 
+def kafka_owner(settings: Settings) -> tuple[bool, str, bool]:
+    """Who decides what comes into them."""
+    return _of_kafka("owner")(settings)
+
+
 def kafka_lag(settings: Settings) -> tuple[bool, str, bool]:
     """What of them is still to be read."""
     return _of_kafka("lag")(settings)

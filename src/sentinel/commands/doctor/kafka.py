@@ -5,20 +5,26 @@ import secrets
 import time
 from contextlib import closing
 
+import msgspec
+
 from sentinel.commands.doctor.dependencies import answered
+from sentinel.commands.owner import readiness_at
 from sentinel.config import Settings, age_us
 from sentinel.errors import InvalidDefinition
 from sentinel.events.times import duration_us
+from sentinel.record.applied import log_folder
 from sentinel.record.home_reader import has_log, open_log
 from sentinel.record.kafka.place import place_in
+from sentinel.record.lock import owner_of
 
 try:
-    from sentinel.record.kafka.connection import client_settings
+    from sentinel.record.kafka.connection import PATIENCE_S, client_settings
+    from sentinel.record.kafka.standing import StandingTopic
     from sentinel.record.kafka.topics import faults_of, retention_us
     from sentinel.transport.kafka.exercising import Denied, exercise
     from sentinel.transport.kafka.streams import connection_of
     from sentinel.transport.kafka.topics import ALL, DECISIONS, INPUTS, look
-    from sentinel.transport.kafka.unread import lag_of, letters_in
+    from sentinel.transport.kafka.unread import lag_of, letters_in, members_of
 except ModuleNotFoundError as error:
     raise InvalidDefinition(f"{error.name} is not installed: pip install 'sentinel-fraud[kafka]'") from error
 
@@ -71,6 +77,44 @@ def _outlived(settings: Settings, kept_us: int | None) -> list[str]:
     return [
         f"the second newest snapshot is {old:.1f} days old, and the topic keeps {kept:.1f}: set a longer retention.ms"
     ]
+
+
+def owner(settings: Settings) -> tuple[bool, str, bool]:
+    """Who owns a log in Kafka, whether it decides, and how many stand for it."""
+    place = place_in(settings.home)
+    if place is None:
+        return True, "none is needed: the log is in files", False
+    with closing(StandingTopic(place, client_settings(place, os.environ))) as topic:
+        writer = topic.writer
+    if writer is None:
+        return True, "nobody has owned the log yet; the first start founds it", False
+    if writer.ended:
+        return (
+            True,
+            "nobody owns the log now, so nothing is decided: the last owner ended in good order; start one",
+            True,
+        )
+    if not writer.url:  # `serve` publishes it on its own machine only
+        of = owner_of(log_folder(settings.home))
+        if of is None or not of.url:
+            return True, "a server that says only on its own machine where it answers owned the log last", True
+        writer = msgspec.structs.replace(writer, url=of.url)
+    said = readiness_at(settings, writer.url, PATIENCE_S)
+    standing = members_of(connection_of(settings), writer.log_id)
+    if said == "ready":
+        return True, f"{writer.url} owns the log and decides; {_stand_by(max(standing - 1, 0))}", False
+    how = "does not answer" if said is None else f"is not ready ({said})"
+    then = (
+        f"{_stand_by(standing)} by what Kafka knows, and is elected when the session of the former is over: look again "
+        "in some seconds"
+        if standing
+        else "nobody stands by: start `sentinel consume`"
+    )
+    return False, f"nothing is decided: {writer.url} owned the log last and {how}; {then}", False
+
+
+def _stand_by(n: int) -> str:
+    return f"{n} stand{'s' if n == 1 else ''} by"
 
 
 def lag(settings: Settings) -> tuple[bool, str, bool]:

@@ -1,5 +1,6 @@
 """Commits what the writer hands over: all that waits in one transaction, one transaction at a time."""
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -50,7 +51,7 @@ class Committer:
         self._place, self._committed, self._failed = place, committed, failed
         self._waiting: deque[Sequence[Waiting]] = deque()
         self._changed = threading.Condition()
-        self._stopping = self._is_busy = False
+        self._stopping = self._is_busy = self._is_broken = False
         self._producer = Producer(
             {
                 "compression.type": "lz4", **settings,
@@ -61,11 +62,7 @@ class Committer:
         )  # fmt: skip
         try:
             self._producer.init_transactions(PATIENCE_S * 3)  # a broker that has just started takes its time
-            told = first()
-            self._producer.begin_transaction()
-            for key, value in told:
-                self._producer.produce(place.standing, value, key, partition=place.partition)
-            self._producer.commit_transaction(PATIENCE_S)
+            self._tell(first(), PATIENCE_S)
         except KafkaException as fault:
             raise _problem(place, fault) from fault
         self._thread = threading.Thread(target=self._run, name="log committer", daemon=True)
@@ -93,11 +90,26 @@ class Committer:
         if threading.current_thread() is not self._thread:
             self._thread.join(PATIENCE_S)
 
+    def leave(self, last: Sequence[tuple[bytes, bytes]], patience_s: float) -> None:
+        """Stop, and commit these to the standing topic, unless another writer has fenced this one or Kafka is away."""
+        self.stop(patience_s)
+        if not self._is_broken and not self._thread.is_alive():
+            with contextlib.suppress(KafkaException):
+                self._tell(last, patience_s)
+
+    def _tell(self, told: Sequence[tuple[bytes, bytes]], patience_s: float) -> None:
+        """Commit keys and values to the standing topic. Raises KafkaException."""
+        self._producer.begin_transaction()
+        for key, value in told:
+            self._producer.produce(self._place.standing, value, key, partition=self._place.partition)
+        self._producer.commit_transaction(patience_s)
+
     def _run(self) -> None:
         while (taken := self._take()) is not None:
             try:
                 offsets = self._commit(taken)
             except KafkaException as fault:
+                self._is_broken = True
                 if not self._stopping:
                     self._failed(_problem(self._place, fault))
                 break

@@ -255,9 +255,10 @@ class KafkaLog(KafkaLogReader):
                 self._recent.popleft()
 
     def close(self) -> None:
-        """Commit what was written, for some seconds at most, and release the connections."""
+        """Commit what was written, for some seconds at most, say that nobody writes it now, and disconnect."""
         if self._committing is not None:
-            self._committing.stop(_LAST_S)
+            ended = msgspec.structs.replace(self._writer, ended=True)
+            self._committing.leave([(WRITER, msgspec.json.encode(ended))], _LAST_S)
         super().close()
 
     @property

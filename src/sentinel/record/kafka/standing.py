@@ -16,11 +16,15 @@ WRITER = b"\0writer"
 
 
 class Writer(msgspec.Struct, frozen=True):
-    """Who writes a log: `token` is another one each time that a process becomes its writer; `url` where it answers."""
+    """Who writes a log: `token` is another one each time that a process becomes its writer; `url` where it answers.
+
+    `ended` once it has let go of the log in good order, and nobody else has become the writer.
+    """
 
     log_id: str
     token: str
     url: str = ""
+    ended: bool = False
 
 
 class StandingTopic:

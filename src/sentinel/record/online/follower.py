@@ -45,9 +45,10 @@ class OnlineFollower:
     """
 
     def __init__(
-        self, store: OnlineStore, log: LogReader, state: FeatureState, has_made: Callable[[str], bool]
+        self, store: OnlineStore, log: LogReader, state: FeatureState, has_made: Callable[[str], bool], chosen_at: int
     ) -> None:
-        self._store, self._log, self._state = store, log, state
+        """The champion was looked up when the log was durable up to `chosen_at`, or later."""
+        self._store, self._log, self._state, self._chosen_at = store, log, state, chosen_at
         plan = state.bundle.manifest.plan
         self._rows, self._touched, self._kept_us = FeatureRows(plan, has_made), TouchedKeys(plan, log), kept_us(plan)
         self._at = store.position()
@@ -89,7 +90,9 @@ class OnlineFollower:
         if not self._whole or end >= self._log.durable:
             self._finish(end, records[-1].chain.hex(), now_us)
         self.position = end
-        self.is_over |= any(record.kind in (Kind.APPLIED, Kind.ACTIVATION) for record in records)
+        self.is_over |= any(
+            record.kind in (Kind.APPLIED, Kind.ACTIVATION) and record.position >= self._chosen_at for record in records
+        )
         return sum(record.rows for record in records) >= STEP
 
     def _finish(self, end: int, chain: str, now_us: int) -> None:
@@ -129,6 +132,7 @@ class OnlineFollower:
 
 def open_follower(home: Path, url: str, log: LogReader, registry: Registry) -> OnlineFollower | None:
     """The follower of the champion that is in force; None while there is none that has decided."""
+    chosen_at = log.durable
     version = deployment_in(log).champion
     if version is None:
         return None
@@ -149,7 +153,7 @@ def open_follower(home: Path, url: str, log: LogReader, registry: Registry) -> O
     store.exercise()
     state = FeatureState(bundle, begin)
     state.restore(log, Snapshots(home / "snapshots"))
-    return OnlineFollower(store, log, state, has_made)
+    return OnlineFollower(store, log, state, has_made, chosen_at)
 
 
 def follow(home: Path, url: str, wanted: Callable[[], bool], trusted: TrustedKeys = frozenset()) -> None:

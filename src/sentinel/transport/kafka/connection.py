@@ -41,10 +41,11 @@ def naming_faults(connection: Connection, what: str) -> Iterator[None]:
     """Kafka's faults as StorageProblem; `what` was tried."""
     try:
         yield
-    except KafkaException as fault:
+    except (KafkaException, TimeoutError) as fault:
+        why = reason_of(fault) if isinstance(fault, KafkaException) else "no answer in time"
         raise StorageProblem(
-            f"Kafka at {connection.servers}: {what} failed: {reason_of(fault)}; see to the broker, and to "
-            "SENTINEL_KAFKA and SENTINEL_KAFKA_...; `sentinel doctor` looks at both"
+            f"Kafka at {connection.servers}: {what} failed: {why}; see to the broker, and to SENTINEL_KAFKA and "
+            "SENTINEL_KAFKA_...; `sentinel doctor` looks at both"
         ) from fault
 
 

@@ -1,10 +1,12 @@
-"""How far behind a log is with what is in its topics, and how many messages could not be read."""
+"""How far behind a log is with what is in its topics, who stands for it, and how many messages could not be read."""
 
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from sentinel.record.kafka.connection import PATIENCE_S
 from sentinel.record.log import LogReader
 from sentinel.transport.kafka.connection import Connection, naming_faults
+from sentinel.transport.kafka.ownership import group_of
 from sentinel.transport.kafka.topics import DEAD_LETTERS, INPUTS
 
 
@@ -15,7 +17,7 @@ def lag_of(connection: Connection, log: LogReader) -> dict[str, int]:
     """
     inputs = getattr(log, "newest_inputs", {})  # only a log in Kafka says so
     found: dict[str, int] = {}
-    consumer = Consumer(connection.client(group_id=f"sentinel-{log.log_id}", enable_auto_commit=False))
+    consumer = Consumer(connection.client(group_id=group_of(log.log_id), enable_auto_commit=False))
     try:
         with naming_faults(connection, "looking how far it was read"):
             asked = _partitions_of(consumer, [connection.topic(name) for name in INPUTS])
@@ -26,6 +28,14 @@ def lag_of(connection: Connection, log: LogReader) -> dict[str, int]:
     finally:
         consumer.close()
     return found
+
+
+def members_of(connection: Connection, log_id: str) -> int:
+    """How many processes stand for the ownership of a log, by what Kafka knows: one that died is out only later."""
+    group = group_of(log_id)
+    with naming_faults(connection, "asking who stands for the log"):
+        admin = AdminClient(connection.client())  # what it promises ends with it
+        return len(admin.describe_consumer_groups([group])[group].result(PATIENCE_S).members)
 
 
 def letters_in(connection: Connection) -> int:
