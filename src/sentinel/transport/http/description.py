@@ -62,6 +62,7 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("get", "/v1/lists/{name}"): (404, 422),
     ("post", "/v1/lists/{name}"): (404, 422),
     ("get", "/v1/lists/{name}/{value}"): (404, 422),
+    ("get", "/v1/business"): (422,),
     ("get", "/v1/decisions"): (422,),
     ("get", "/v1/decisions/{transaction_id}"): (404, 422),
     ("get", "/predict/{transaction_id}"): (404, 409, 422),
@@ -72,12 +73,17 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
 }
 
 _TEXT, _NUMBER, _AMOUNT = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "number"}
+_DATE = {"type": "string", "format": "date"}
 _PAGE = {"limit": {"type": "integer", "minimum": 1, "maximum": 500}}
 _ASKED: Mapping[str, dict[str, Any]] = {  # by path: what may be asked in a query, which no signature says
     "/v1/decisions": {
         "from": _TEXT, "to": _TEXT, "action": {"enum": [str(one) for one in Action]}, "model": _TEXT,
         "degraded": {"type": "boolean"}, "least_amount": _AMOUNT, "most_amount": _AMOUNT, "rule": _TEXT, **_PAGE,
         "cursor": _TEXT,
+    },
+    "/v1/business": {
+        "from": _DATE, "to": _DATE, "each": {"enum": ["day", "week", "month"]}, "by": _TEXT, "value": _TEXT,
+        "source": _TEXT,
     },
     "/admin/audit": {**_PAGE, "cursor": _NUMBER},
     "/v1/rules/drafts": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},
