@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from sentinel import __version__
 from sentinel.cli import (
     bench,
+    business,
     corrections,
     data,
     evaluation,
@@ -97,7 +98,7 @@ for _name, _group in {
 for _command in (
     training.demo, training.simulate, inspect.inspect, training.train, retraining.retrain, evaluation.evaluate,
     training.parity, serving.serve, streams.consume, sending.send, log.replay, log.explain, log.audit,
-    corrections.result, corrections.erase, serving.doctor, people.console,
+    corrections.result, corrections.erase, serving.doctor, people.console, business.business,
 ):  # fmt: skip
     app.command()(_command)
 

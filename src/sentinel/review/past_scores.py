@@ -141,7 +141,7 @@ class _Period:
     def _amounts(self, decided: Decided, where: NDArray[np.int64]) -> NDArray[np.float64]:
         if decided.schema_id != self._schema_id:
             return np.full(len(where), np.nan)
-        found, _ = self._reader.columns([decided.contents[n] for n in where.tolist()])
+        found = self._reader.columns([decided.contents[n] for n in where.tolist()]).amounts
         return np.abs(np.array([np.nan if one is None else one for one in found], np.float64))
 
     def found(self) -> PastScores:

@@ -10,6 +10,7 @@ from sentinel.errors import InvalidInput, StorageProblem
 from sentinel.policy.results import State
 from sentinel.policy.thresholds import Action
 from sentinel.record.entries import OutcomeRow
+from sentinel.record.views.counted import Counted
 from sentinel.record.views.rows import Rows
 
 MOST_ROWS = 500
@@ -126,6 +127,43 @@ class LabelCounts(NamedTuple):
     blocked_without_outcome: int
 
 
+Days = tuple[int, int]
+"""Days since 1970, UTC, from the first up to the second, without it."""
+
+
+class Summed(NamedTuple):
+    """Sums of some decisions with one action, and amounts in one unit of money.
+
+    - `day`, `value`: what they have in common; the other one is None.
+    - `unit`: decimals and currency of the money (`Counted.unit`); empty where amounts are not known.
+    - `decisions`, `money`: of all.  `frauds`, `legitimate`: of those that turned out so, each with its money.
+    - `silent`: nothing is known of them, they are mature, and were not blocked: they count as legitimate.
+    """
+
+    day: int | None
+    value: str | None
+    unit: str
+    action: str
+    decisions: int
+    money: int
+    frauds: int
+    fraud_money: int
+    legitimate: int
+    legitimate_money: int
+    silent: int
+
+
+class SumsBegin(NamedTuple):
+    """Since when there are sums: what is counted now, and when the first decision that is counted was received.
+
+    `lacks_older` is whether the view has decisions from before.
+    """
+
+    counted: Counted
+    received_us: int
+    lacks_older: bool
+
+
 class Counts(msgspec.Struct, frozen=True):
     """How many rows a view has. `without_keys` counts the decisions whose schema was not known."""
 
@@ -172,6 +210,15 @@ class View(Protocol):
 
     def outcomes(self, after: int, limit: int) -> list[OutcomeRow]:
         """The next outcomes, by position, after this one."""
+
+    def summed_by_day(self, part: str, days: Days, mature_before: int, value: str | None = None) -> list[Summed]:
+        """The sums of each day of a stretch, of a part or one value of it (`day_sums`)."""
+
+    def summed_by_value(self, part: str, days: Days, mature_before: int) -> list[Summed]:
+        """The sums of each value of a part (`day_sums`), over a stretch of days."""
+
+    def sums_begin(self) -> SumsBegin | None:
+        """Since when there are sums; None while there are none."""
 
     def prune(self, before: int) -> bool:
         """Delete what is older than this position, some thousands of rows of it; whether more is left to delete."""

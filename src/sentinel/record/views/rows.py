@@ -16,8 +16,11 @@ from sentinel.record.entries import NO_DECISION, Decided, OutcomeRow, RevokedRow
 from sentinel.record.log import Kind, Record
 from sentinel.record.reasons import reasons_in
 from sentinel.record.results import result_rows
+from sentinel.record.views.counted import Combination, Counted
 
 _WORDS = tuple(map(str, ACTIONS))
+_UNKNOWN = Counted(0, (), None)  # what is counted where the schema is not known
+_DAY_US = 86_400_000_000
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -30,6 +33,8 @@ class Rows(NamedTuple):
     - `reasons`: the values of `tables.reasons`.  `rule_hits`, `results`: those of the tables with these names.
     - `keyed`: by what decisions are found, `hash_of(name, value)` uint64 (n,) with their positions int64 (n,).
     - `models`: version -> the first and the last position that it decided.
+    - `counted`: by what is counted, how many decisions of each combination, and their money in minor units.
+    - `schemas`: from which positions on what is counted of decisions.
     - `without_keys`: decisions of a schema that is not known, or that they do not fit; their amounts are unknown too.
     """
 
@@ -43,29 +48,48 @@ class Rows(NamedTuple):
     results: list[tuple[int, int, str, str, str, str, int]]
     keyed: list[tuple[NDArray[np.uint64], NDArray[np.int64]]]
     models: dict[str, tuple[int, int]]
+    counted: dict[Counted, dict[Combination, list[int]]]
+    schemas: list[tuple[int, Counted]]
     without_keys: int
+
+
+class Columns(NamedTuple):
+    """What is read of n transactions: amounts, and the values of each key and of each field that is counted.
+
+    None is missing, as all is of a transaction that does not fit the schema.
+    """
+
+    amounts: list[float | None]
+    keys: list[list[str | None]]
+    counted: dict[str, list[Any]]
 
 
 class KeyReader:
     """Reads what a view needs from the contents that follow a schema."""
 
     def __init__(self, schema: Schema) -> None:
-        self.names = schema.keys
+        self.names, self.counted = schema.keys, Counted.of(schema)
+        counted = [(name, Any, None) for name in self.counted.read]
         keys: list[Any] = [(name, str | None, None) for name in schema.keys]
         self._decode = msgspec.json.Decoder(
-            msgspec.defstruct("Keyed", [(schema.amount, float), *keys], gc=False)
+            msgspec.defstruct("Keyed", [(schema.amount, float), *keys, *counted], gc=False)
         ).decode
         self._keys = msgspec.defstruct("Keys", keys, gc=False)
-        self._unknown = msgspec.defstruct("Unknown", [(schema.amount, None, None), *keys], gc=False)()
+        self._unknown = msgspec.defstruct("Unknown", [(schema.amount, None, None), *keys, *counted], gc=False)()
         self._amount, self._values = attrgetter(schema.amount), list(map(attrgetter, schema.keys))
+        self._fields = {name: attrgetter(name) for name in self.counted.read}
 
-    def columns(self, contents: Sequence[bytes]) -> tuple[list[float | None], list[list[str | None]]]:
-        """The amounts, and the values of each key; None of a transaction that does not fit the schema."""
+    def columns(self, contents: Sequence[bytes]) -> Columns:
+        """What these contents hold."""
         try:
             found = list(map(self._decode, contents))
         except (msgspec.MsgspecError, UnicodeDecodeError):
             found = list(map(self._decoded, contents))
-        return list(map(self._amount, found)), [list(map(value, found)) for value in self._values]
+        return Columns(
+            list(map(self._amount, found)),
+            [list(map(value, found)) for value in self._values],
+            {name: list(map(value, found)) for name, value in self._fields.items()},
+        )
 
     def _decoded(self, content: bytes) -> Any:
         try:
@@ -87,7 +111,7 @@ def hash_of(name: str, value: str) -> int:
 def rows_of(records: Sequence[Record], reader_of: Callable[[str], KeyReader | None]) -> Rows:
     """The rows of some records, at least one; `reader_of` a schema id."""
     last = records[-1]
-    rows = Rows(last.position + last.rows, last.chain, [], [], [], [], [], [], [], {}, 0)
+    rows = Rows(last.position + last.rows, last.chain, [], [], [], [], [], [], [], {}, {}, [], 0)
     without_keys = 0
     for record in records:
         if record.kind == Kind.DECIDED:
@@ -110,10 +134,15 @@ def _add(rows: Rows, record: Record, decided: Decided, reader: KeyReader | None)
     """Add decisions, and return how many of them are without keys."""
     amounts: Sequence[float | None] = [None] * record.rows
     keys = ["{}"] * record.rows
+    counted, fields = _UNKNOWN, dict[str, list[Any]]()
     if reader is not None:
-        amounts, values = reader.columns(decided.contents)
+        counted = reader.counted
+        amounts, values, fields = reader.columns(decided.contents)
         rows.keyed.extend(_keyed(record, name, column) for name, column in zip(reader.names, values, strict=True))
         keys = reader.texts(values, record.rows)
+    if not rows.schemas or rows.schemas[-1][1] != counted:
+        rows.schemas.append((record.position, counted))
+    _count(rows.counted.setdefault(counted, {}), counted, record, decided, amounts, fields)
     rows.decisions.extend(_decisions(record, decided, amounts, keys))
     for n, decider in enumerate(decided.deciders):
         which = bytes((n,))
@@ -135,6 +164,18 @@ def _keyed(record: Record, name: str, values: list[str | None]) -> tuple[NDArray
     hashes = hash_texts([f"{name}={value}" for value in values if value is not None])
     places = np.array([n for n, value in enumerate(values) if value is not None], np.int64)
     return hashes, record.position + places
+
+
+def _count(
+    into: dict[Combination, list[int]], counted: Counted, record: Record, decided: Decided,
+    amounts: Sequence[float | None], fields: dict[str, list[Any]],
+) -> None:  # fmt: skip
+    versions = [one.model_version for one in decided.deciders]
+    variants = [one.variant for one in decided.deciders]
+    counted.combine(
+        record.received_us // _DAY_US, map(_WORDS.__getitem__, decided.levels), map(versions.__getitem__, decided.by),
+        map(variants.__getitem__, decided.by), amounts, fields, into,
+    )  # fmt: skip
 
 
 def _decisions(

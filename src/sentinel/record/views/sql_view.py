@@ -16,13 +16,18 @@ from sentinel.record.entries import OutcomeRow, RevokedRow
 from sentinel.record.views import (
     MOST_ROWS,
     Counts,
+    Days,
     DecisionQuery,
     LabelCounts,
     Page,
+    Summed,
+    SumsBegin,
     ViewMoved,
     ViewPosition,
+    day_sums,
     key_index,
     search,
+    summed,
 )
 from sentinel.record.views.key_index import Driver
 from sentinel.record.views.rows import Rows
@@ -106,12 +111,16 @@ class SqlView(ABC):
                 raise ViewMoved(f"another projector has written to the view {self.name}")
             self._make_room(writer, rows)
             self._insert(writer, decisions, rows.decisions)
+            about = day_sums.touched(rows)
+            known_before = day_sums.standing(writer, about)
             self._insert(writer, outcomes, rows.outcomes)
             self._take_back(writer, rows.revoked)
             self._insert(writer, reasons, rows.reasons)
             self._insert(writer, rule_hits, rows.rule_hits)
             self._insert(writer, results, rows.results)
             self._insert(writer, key_index.key_entries, list(zip(key_index.entries_of(rows).tolist(), strict=True)))
+            day_sums.add_decisions(self._driver(writer), writer, rows)
+            day_sums.move(self._driver(writer), writer, known_before, day_sums.standing(writer, about))
             for version, span in rows.models.items():
                 _extend(writer, version, *span)
             actions = Counter(map(itemgetter(_DECISION), rows.decisions))
@@ -196,6 +205,24 @@ class SqlView(ABC):
             return [OutcomeRow._make(row) for row in reader.execute(query)]
 
     @again
+    def summed_by_day(self, part: str, days: Days, mature_before: int, value: str | None = None) -> list[Summed]:
+        """The sums of each day of a stretch, of a part or of one value of it."""
+        with self._reading() as reader:
+            return summed.by_day(reader, part, days, mature_before, value)
+
+    @again
+    def summed_by_value(self, part: str, days: Days, mature_before: int) -> list[Summed]:
+        """The sums of each value of a part, over a stretch of days."""
+        with self._reading() as reader:
+            return summed.by_value(reader, part, days, mature_before)
+
+    @again
+    def sums_begin(self) -> SumsBegin | None:
+        """Since when there are sums, None while there are none."""
+        with self._reading() as reader:
+            return summed.begin_of(reader)
+
+    @again
     def prune(self, before: int) -> bool:
         """Delete what is older than this position, some thousands of rows of it; whether more is left to delete."""
         with self._writing() as writer:
@@ -232,6 +259,7 @@ class SqlView(ABC):
         writer.execute(rule_hits.delete().where(rule_hits.c.position < end))
         writer.execute(results.delete().where(results.c.about < end))
         self._drop_before(writer, end)
+        day_sums.forget_days(writer)
 
     def _find_by_keys(self, reader: sa.Connection, query: DecisionQuery, span: Span) -> Iterator[Any]:
         rare = search.rare(query)

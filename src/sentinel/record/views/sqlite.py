@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from sentinel.errors import StorageProblem
+from sentinel.record.views.day_sums import day_sums, field_values, schema_spans
 from sentinel.record.views.key_index import Driver, first_entry, key_entries
 from sentinel.record.views.rows import Rows
 from sentinel.record.views.sql_view import SqlView
@@ -107,7 +108,8 @@ def rebuild(path: Path) -> None:
 def _prepare(connection: sa.Connection) -> None:
     """Make the tables in a new file. Raises StorageProblem for one of another version."""
     if _version(connection) == VERSION:
-        for later in (reasons, rule_hits, results):  # a view that was made before there were any has none
+        # a view that was made before there were any has none
+        for later in (reasons, rule_hits, results, day_sums, field_values, schema_spans):
             later.create(connection, checkfirst=True)
         return
     connection.exec_driver_sql("PRAGMA journal_mode=WAL")

@@ -78,6 +78,7 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("post", "/v1/cases/{number}/decide"): (404, 409, 422),
     ("post", "/v1/cases/{number}/close"): (404, 409, 422),
     ("post", "/v1/cases/{number}/reopen"): (404, 409, 422),
+    ("get", "/v1/business"): (422,),
     ("get", "/v1/decisions"): (422,),
     ("get", "/v1/decisions/{transaction_id}"): (404, 422),
     ("post", "/v1/decisions/{transaction_id}/result"): (404, 409, 422),
@@ -89,6 +90,7 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
 }
 
 _TEXT, _NUMBER, _AMOUNT = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "number"}
+_DATE = {"type": "string", "format": "date"}
 _PAGE = {"limit": {"type": "integer", "minimum": 1, "maximum": 500}}
 _ASKED: Mapping[str, dict[str, Any]] = {  # by path: what may be asked in a query, which no signature says
     "/v1/decisions": {
@@ -101,6 +103,10 @@ _ASKED: Mapping[str, dict[str, Any]] = {  # by path: what may be asked in a quer
         "transaction_id": _TEXT, **_PAGE, "cursor": _TEXT,
     },
     "/v1/cases/figures": {"days": {"type": "integer", "minimum": 1, "maximum": MOST_DAYS}},
+    "/v1/business": {
+        "from": _DATE, "to": _DATE, "each": {"enum": ["day", "week", "month"]}, "by": _TEXT, "value": _TEXT,
+        "source": _TEXT,
+    },
     "/admin/audit": {**_PAGE, "cursor": _NUMBER},
     "/v1/rules/drafts": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},
     "/v1/rules/history": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},

@@ -31,6 +31,7 @@ from sentinel.transport.http.admin.changes import Changes
 from sentinel.transport.http.api import Api
 from sentinel.transport.http.bodies import read_body, schema_of
 from sentinel.transport.http.browsers import ForBrowsers
+from sentinel.transport.http.business import add_business
 from sentinel.transport.http.calls import Call, Route
 from sentinel.transport.http.cases.calls import CaseCalls
 from sentinel.transport.http.cases.routes import add_cases
@@ -124,6 +125,7 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
         add_backtests(app, Backtests(api))
         add_lists(app, ListCalls(api))
         add_cases(app, CaseCalls(api))
+        add_business(app, api)
     _add_health(app, Health(home, watch, api.view, stream), place, detectors)
     _add_metrics(app, Metrics(home, watch, api.tellers, stream))
     app.include_router(admin_routes(api, watch))

@@ -1,0 +1,23 @@
+"""Sums of each day, kept from now on."""
+
+from alembic import op
+
+revision, down_revision = "0006", "0004"
+
+_DAY_SUMS = """
+CREATE TABLE IF NOT EXISTS day_sums (
+    part varchar(80) NOT NULL, day bigint NOT NULL, value varchar(160) NOT NULL, unit varchar(16) NOT NULL,
+    action varchar(16) NOT NULL, decisions bigint NOT NULL, money bigint NOT NULL, frauds bigint NOT NULL,
+    fraud_money bigint NOT NULL, legitimate bigint NOT NULL, legitimate_money bigint NOT NULL,
+    PRIMARY KEY (part, day, value, unit, action)
+);
+CREATE TABLE IF NOT EXISTS field_values (
+    field varchar(72) NOT NULL, value varchar(160) NOT NULL, PRIMARY KEY (field, value)
+);
+CREATE TABLE IF NOT EXISTS schema_spans (begin bigint PRIMARY KEY, counted text NOT NULL);
+"""
+
+
+def upgrade() -> None:
+    """Make the tables of sums, where they are not there yet."""
+    op.get_bind().exec_driver_sql(_DAY_SUMS)
