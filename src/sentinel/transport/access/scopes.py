@@ -58,6 +58,10 @@ _BEGINNINGS = (
 )
 _CHANGED_BY = (("/v1/tables", Scope.TABLES), ("/v1/rules", Scope.RULES), ("/v1/lists", Scope.RULES))
 """Everyone who reads may look at them."""
+
+LOOK_UP = "/look-up"
+"""Ends the addresses below which a POST asks, and changes nothing: what is asked for is to stand in no address."""
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -72,6 +76,8 @@ def needed_scope(method: str, path: str) -> Scope | None:
     (<Scope.TABLES: 'tables'>, <Scope.READ: 'read'>)
     >>> needed_scope("POST", "/v1/lists/deny_cards"), needed_scope("GET", "/v1/rules")
     (<Scope.RULES: 'rules'>, <Scope.READ: 'read'>)
+    >>> needed_scope("POST", "/v1/lists/deny_cards/look-up")
+    <Scope.READ: 'read'>
     >>> needed_scope("GET", "/health/live"), needed_scope("POST", "/what/is/new")
     (None, <Scope.ADMIN: 'admin'>)
     """
@@ -80,7 +86,7 @@ def needed_scope(method: str, path: str) -> Scope | None:
     for beginning, scope in _BEGINNINGS:
         if path.startswith(beginning):
             return scope
-    if method in SAFE_METHODS:
+    if method in SAFE_METHODS or (path.startswith("/v1/lists/") and path.endswith(LOOK_UP)):
         return Scope.READ
     return next((scope for beginning, scope in _CHANGED_BY if path.startswith(beginning)), Scope.ADMIN)
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sentinel.transport.access.scopes import SAFE_METHODS, Scope
+from sentinel.transport.access.scopes import LOOK_UP, SAFE_METHODS, Scope
 
 
 class Page(NamedTuple):
@@ -18,6 +18,8 @@ PAGES = (
     Page("/", "Live", Scope.READ, "l"),
     Page("/search", "Search", Scope.READ, "s"),
     Page("/try", "Try it", Scope.SCORE, "t"),
+    Page("/rules", "Rules", Scope.READ, "r"),
+    Page("/lists", "Lists", Scope.READ, "i"),
     Page("/models", "Models", Scope.READ, "m"),
     Page("/admin", "Admin", Scope.ADMIN, "a"),
 )
@@ -31,6 +33,8 @@ _BEGINNINGS = (
     ("/try", Scope.SCORE),
     ("/admin", Scope.ADMIN),
     ("/models", Scope.READ),
+    ("/rules", Scope.READ),
+    ("/lists", Scope.READ),
     ("/decisions", Scope.READ),
     ("/again", Scope.READ),
     ("/search", Scope.READ),
@@ -54,6 +58,8 @@ def needed_for(method: str, path: str) -> Scope | None:
 
     >>> needed_for("GET", "/"), needed_for("POST", "/models/promote"), needed_for("POST", "/try/send")
     (<Scope.READ: 'read'>, <Scope.OPERATE: 'operate'>, <Scope.SCORE: 'score'>)
+    >>> needed_for("POST", "/rules/publish"), needed_for("POST", "/lists/deny_cards/look-up")
+    (<Scope.RULES: 'rules'>, <Scope.READ: 'read'>)
     >>> needed_for("GET", "/what/is/new"), needed_for("POST", "/search"), needed_for("POST", "/password")
     (<Scope.ADMIN: 'admin'>, <Scope.ADMIN: 'admin'>, None)
     """
@@ -62,6 +68,8 @@ def needed_for(method: str, path: str) -> Scope | None:
     if path == "/":
         return Scope.READ
     scope = next((scope for start, scope in _BEGINNINGS if path == start or path.startswith(f"{start}/")), Scope.ADMIN)
-    if method in SAFE_METHODS or scope is not Scope.READ:
+    if method in SAFE_METHODS or scope is not Scope.READ or (path.startswith("/lists/") and path.endswith(LOOK_UP)):
         return scope
+    if path.startswith(("/rules/", "/lists/")):
+        return Scope.RULES
     return Scope.OPERATE if path.startswith("/models/") else Scope.ADMIN
