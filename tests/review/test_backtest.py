@@ -12,7 +12,7 @@ from sentinel.policy.rules.hits import BookHits
 from sentinel.policy.thresholds import Action
 from sentinel.record.log import Kind
 from sentinel.review import backtest as under_test
-from sentinel.review.backtest import PastHits, backtest
+from sentinel.review.backtest import PastHits, Tried, backtest
 from sentinel.review.past_scores import past_scores
 
 DAY_US = 86_400_000_000
@@ -65,7 +65,7 @@ def test_of_very_many_rules_each_names_those_it_shares_most_with(told, made, mon
     log, rows, _ = told
     hits = PastHits(BookHits(BOOK, made.SCHEMA, ("height",)), made.SCHEMA, Tables())
     past = past_scores(log, "v1", made.SCHEMA, (0, 2**60), lambda *_: None, hits)
-    for rule in backtest(past, hits, BOOK, "v1", ("a", "b"), Costs()).rules:
+    for rule in backtest(past, Tried(BOOK, hits), "v1", ("a", "b"), Costs()).rules:
         held = [row for row in rows.values() if HOLDS[rule.name](row)]
         both = [sum(map(holds, held)) for name, holds in HOLDS.items() if name != rule.name]
         assert list(rule.overlaps.values()) == [max(both)][: bool(max(both))]
@@ -78,7 +78,7 @@ def test_it_is_what_one_finds_by_hand(told, made, monkeypatch, at_once):
     log, rows, truth = told
     hits = PastHits(BookHits(BOOK, made.SCHEMA, ("height",)), made.SCHEMA, Tables())
     past = past_scores(log, "v1", made.SCHEMA, (0, 2**60), lambda *_: None, hits)
-    found = backtest(past, hits, BOOK, "v1", ("a", "b"), Costs())
+    found = backtest(past, Tried(BOOK, hits), "v1", ("a", "b"), Costs())
     per_day = Counter(row["day"] for row in rows.values())
     would = {at: by_hand(row) for at, row in rows.items()}
     assert found.transactions == len(rows)

@@ -19,7 +19,7 @@ from sentinel.record.audit import SENTINEL, Change
 from sentinel.record.entries import decided_in, own_levels
 from sentinel.record.listed import Listing
 from sentinel.record.log import Kind
-from sentinel.review.backtest import PastHits, backtest
+from sentinel.review.backtest import PastHits, Tried, backtest
 from sentinel.review.past_scores import past_scores
 from sentinel.review.rules_again import RulesAgain
 from sentinel.serve.lineup import Contender, Lineup, check_fits, load_lineup
@@ -167,7 +167,7 @@ def test_a_backtest_of_what_was_in_force_equals_it_bit_for_bit(open_home):
     assert [set(names[row]) for row in found] == named
     levels = Precedence(BOOK).levels(found, past.own_levels)
     assert [str(ACTIONS[level]) for level in levels] == [row.decision for row in rows]
-    report = backtest(past, hits, BOOK, "v1", ("a", "b"), Costs())
+    report = backtest(past, Tried(BOOK, hits), "v1", ("a", "b"), Costs())
     assert sum(report.was.decisions.values()) == len(rows)
     assert report.was.decisions == report.would_be.decisions
     bad = next(one for one in report.rules if one.name == "list bad")

@@ -29,7 +29,8 @@ def lists_add(
     as_json: Json = False,
 ) -> None:
     """Put a value on a list: it counts from the next decision on."""
-    from sentinel.commands.lists import Entry, tell_list
+    from sentinel.commands.lists import tell_list
+    from sentinel.record.list_files import Entry
 
     entry = Entry(value=value, reason=reason, since=since, until=until)
     tell_list(settings_of(home), name, [entry], lambda *_: None)
@@ -39,7 +40,8 @@ def lists_add(
 @lists.command("remove")
 def lists_remove(name: _Name, value: _Value, reason: Reason = "", home: Home = None, as_json: Json = False) -> None:
     """Take a value off a list from now on; what was decided stays."""
-    from sentinel.commands.lists import Entry, tell_list
+    from sentinel.commands.lists import tell_list
+    from sentinel.record.list_files import Entry
 
     entry = Entry(value=value, reason=reason, remove=True)
     tell_list(settings_of(home), name, [entry], lambda *_: None)

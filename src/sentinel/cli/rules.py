@@ -40,6 +40,7 @@ def backtest(
     version: _Version = None,
     label_delay: Delay = None,
     costs: GivenCosts = None,
+    in_lines: Annotated[bool, typer.Option("--progress-in-lines", hidden=True)] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -47,11 +48,13 @@ def backtest(
 
     From stored features and scores, upon what was decided then; nothing is changed.
     """
+    from sentinel.commands.progress import line_of_progress
     from sentinel.commands.rules import backtest_rules
     from sentinel.commands.thresholds import Period
 
     period = Period(since=since, until=until, label_delay=label_delay, now_us=time.time_ns() // 1000)
-    found = backtest_rules(settings_of(home), file, version, costs, period)
+    stage = line_of_progress if in_lines else None
+    found = backtest_rules(settings_of(home), file, version, costs, period, stage)
     tell(found, _told(found), as_json=as_json)
 
 
@@ -88,6 +91,24 @@ def apply(
     chosen = draft_rules(settings, file, note).draft if file is not None else number
     done = apply_draft(settings, int(chosen or 0), note)
     tell({"draft": done}, [f"draft {done} is in force"], as_json=as_json)
+
+
+@rules.command("diff")
+def diff(
+    file: Annotated[Path | None, typer.Argument(help="A YAML file.")] = None,
+    number: Annotated[int | None, typer.Option("--draft", help="A draft, in the place of a file.")] = None,
+    against: Annotated[int | None, typer.Option("--against", help="Another draft [what is in force].")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a file or a draft changes, rule by rule, against what is in force or another draft."""
+    from sentinel.commands.rules_in_force import diff_rules
+
+    if (file is None) == (number is None):
+        raise InvalidDefinition("give a file, or --draft with the number of one that was written before")
+    found = diff_rules(settings_of(home), file, number, against)
+    lines = [shown(one) for one in found.sentences]
+    tell({"changes": found, "sentences": found.sentences}, lines or ["nothing changes"], as_json=as_json)
 
 
 @rules.command("rollback")
@@ -157,7 +178,8 @@ def snooze(
     as_json: Json = False,
 ) -> None:
     """Let a rule sleep for one key until a moment, or wake it: for all others it goes on."""
-    from sentinel.commands.lists import Entry, snooze_rule
+    from sentinel.commands.lists import snooze_rule
+    from sentinel.record.list_files import Entry
 
     snooze_rule(settings_of(home), rule, by, Entry(value=value, reason=reason, until=until, remove=wake))
     said = "is awake" if wake else f"sleeps until {until}"
@@ -183,3 +205,9 @@ def _told(found: Any) -> Iterator[str]:
         if most:
             yield shown(f"  {rule.name} shares hits with {', '.join(f'{name} ({count:,})' for name, count in most)}")
     yield from told_against(found)
+    if found.in_force is not None:
+        yield (
+            f"the book in force would have found {found.in_force.caught:,} frauds, missed "
+            f"{found.in_force.missed:,} and disturbed {found.in_force.false_alarms:,} others, for "
+            f"{found.in_force.cost:,.2f}"
+        )

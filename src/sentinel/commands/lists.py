@@ -1,10 +1,8 @@
 """`sentinel lists` and `sentinel rules snooze`: who is on which list, told to the server or into the log."""
 
-import csv
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -13,32 +11,21 @@ from sentinel.commands.owner import ask_owner
 from sentinel.commands.progress import Stage
 from sentinel.commands.tables import schema_of, tables_in
 from sentinel.config import Settings
-from sentinel.errors import DataProblem, InvalidDefinition, InvalidInput
+from sentinel.errors import DataProblem, InvalidDefinition
 from sentinel.events.card_numbers import masked_ends, quoted
 from sentinel.events.reader import TransactionReader
 from sentinel.events.reference_tables.versions import LIST, SNOOZE
 from sentinel.events.times import clock_us, instant_us
-from sentinel.events.wire import MAX_TEXT
-from sentinel.policy.rules.book import Book, BookList
+from sentinel.policy.deployment import RulesInForce
 from sentinel.record.applied import HomeDeployment, by_this_user, log_folder
 from sentinel.record.entries import TableRows
 from sentinel.record.home_log import HomeLog
-from sentinel.record.listed import Listing, OnList, on_list, rows_of
+from sentinel.record.list_files import Entry, entries_in
+from sentinel.record.listed import Listing, OnList, declared, on_list, rows_of
 from sentinel.record.snapshots import Snapshots
 from sentinel.record.table_state import TableState, append_rows
 
 _AT_ONCE = 500  # entries of a request: the server takes them in one turn between its decisions
-_COLUMNS = ("value", "reason", "from", "until")
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"since": "from"}):
-    """A value that is put on a list, or with `remove` taken off; as the server takes it."""
-
-    value: str
-    reason: str = ""
-    since: str | None = None
-    until: str | None = None
-    remove: bool = False
 
 
 class ListSize(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,14 +41,14 @@ class ListSize(msgspec.Struct, frozen=True, kw_only=True):
 def tell_list(settings: Settings, name: str, entries: Sequence[Entry], stage: Stage) -> int:
     """Put values on a list of the book in force, or take them off; how many came. Durable when this returns.
 
-    Raises InvalidDefinition for a list that there is not, InvalidInput, DeploymentRefused. When it was cut short it may
+    Raises NotFound for a list that there is not, InvalidInput, DeploymentRefused. When it was cut short it may
     be done again: what is told again changes nothing.
     """
-    declared = _list(settings, name)
+    by = declared(_rules(settings), name).by
     for begin in range(0, len(entries), _AT_ONCE):
         some = [msgspec.to_builtins(one) for one in entries[begin : begin + _AT_ONCE]]
         if ask_owner(settings, f"/v1/lists/{name}", some) is None:
-            _write(settings, (name, LIST), entries[begin:], declared.by, stage)
+            _write(settings, (name, LIST), entries[begin:], by, stage)
             break
         stage("entries", min(begin + _AT_ONCE, len(entries)), len(entries))
     return len(entries)
@@ -72,8 +59,8 @@ def snooze_rule(settings: Settings, rule: str, by: str, entry: Entry) -> None:
 
     Raises InvalidDefinition, InvalidInput, DeploymentRefused.
     """
-    book, schema = _book(settings), schema_of(settings, None)
-    if rule not in {one.name for one in book.all_rules}:
+    rules, schema = _rules(settings), schema_of(settings, None)
+    if rules is None or rule not in {one.name for one in rules.book.all_rules}:
         raise InvalidDefinition(f"there is no rule {quoted(rule, 80)} in force")
     if by not in schema.keys:
         raise InvalidDefinition(f"{quoted(by, 80)} is no key of transactions; {', '.join(schema.keys)} are")
@@ -114,53 +101,27 @@ def _write(
 
 
 def read_entries(path: Path, reason: str) -> list[Entry]:
-    """The entries of a CSV file with a column `value`, and `reason`, `from` and `until` if there are such.
-
-    Raises DataProblem, which names the line, for what cannot be used.
-    """
+    """The entries of a CSV file, as `record.list_files` reads it. Raises DataProblem, which names the lines."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            names = [name.strip().lower() for name in reader.fieldnames or ()]
-            reader.fieldnames = names
-            unknown = [name for name in names if name not in _COLUMNS]
-            if "value" not in names or unknown:
-                raise DataProblem(
-                    f"{path} needs a column value, and may have {', '.join(_COLUMNS[1:])}; it has {names}"
-                )
-            return [_entry(row, reason, f"{path}, line {reader.line_num}") for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return entries_in(path.read_text(encoding="utf-8-sig"), str(path), reason)
+    except (OSError, UnicodeDecodeError) as error:
         raise DataProblem(f"{path} cannot be read as CSV: {error}") from None
-
-
-def _entry(row: dict[str, Any], reason: str, where: str) -> Entry:
-    value = (row.get("value") or "").strip()
-    if not 1 <= len(value) <= MAX_TEXT or None in row:
-        raise DataProblem(f"{where}: expected a value of 1 to {MAX_TEXT} characters, and no more columns than the head")
-    try:
-        for name in ("from", "until"):
-            _moment(row.get(name) or None)
-    except InvalidInput as error:
-        raise DataProblem(f"{where}: {error}") from None
-    return Entry(
-        value=value, reason=row.get("reason") or reason, since=row.get("from") or None, until=row.get("until") or None
-    )
 
 
 def sizes_of(settings: Settings) -> list[ListSize]:
     """The lists of the book in force, and how much is on each."""
-    tables = tables_in(settings)
+    tables, rules = tables_in(settings), _rules(settings)
     return [
         ListSize(name=one.name, kind=one.kind, by=one.by, values=len(found), versions=found.n_versions)
-        for one in _book(settings).lists
+        for one in (rules.book.lists if rules else ())
         for found in (tables.of(one.name, LIST),)
     ]
 
 
 def value_on_list(settings: Settings, name: str, value: str, as_of: str | None) -> OnList:
-    """Whether a value is on a list, now or at a moment, and when it was. Raises InvalidDefinition, InvalidInput."""
-    declared, time_us = _list(settings, name), clock_us() if as_of is None else instant_us(as_of)
-    keys = TransactionReader(schema_of(settings, None), settings.secrets()).texts(declared.by, value)
+    """Whether a value is on a list, now or at a moment, and when it was. Raises NotFound, InvalidInput."""
+    by, time_us = declared(_rules(settings), name).by, clock_us() if as_of is None else instant_us(as_of)
+    keys = TransactionReader(schema_of(settings, None), settings.secrets()).texts(by, value)
     return on_list(tables_in(settings).of(name, LIST), name, keys, keys[0], time_us)
 
 
@@ -168,15 +129,5 @@ def _moment(given: str | None) -> int | None:
     return None if given is None else instant_us(given)
 
 
-def _book(settings: Settings) -> Book:
-    rules = HomeDeployment(settings.home).read().rules
-    return Book() if rules is None else rules.book
-
-
-def _list(settings: Settings, name: str) -> BookList:
-    book = _book(settings)
-    found = book.list_of(name)
-    if found is None:
-        known = ", ".join(one.name for one in book.lists) or "none"
-        raise InvalidDefinition(f"the book in force has no list {quoted(name, 80)}; it has {known}")
-    return found
+def _rules(settings: Settings) -> RulesInForce | None:
+    return HomeDeployment(settings.home).read().rules

@@ -1,5 +1,6 @@
 """Progress bars on standard error; nothing where there is no terminal."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 Stage = Callable[[str, int, int], None]
 """Told the name of what is going on, and how much of how much of it is done."""
+
+
+PROGRESS = "progress:"
+"""Begins the lines of `line_of_progress`."""
+
+
+def line_of_progress(name: str, done: int, of: int) -> None:
+    """A stage as a line on standard error, for a process that reads it: `progress: 3 of 7 entries`."""
+    print(f"{PROGRESS} {done} of {of} {name}", file=sys.stderr, flush=True)
 
 
 @contextmanager

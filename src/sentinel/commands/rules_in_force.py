@@ -16,7 +16,8 @@ from sentinel.errors import InvalidDefinition, InvalidInput
 from sentinel.events.times import SECOND_US, clock_us, iso
 from sentinel.model.bundle import read_manifest
 from sentinel.policy.deployment import LEAST_OF_A_BAND, Deployment, RulesInForce
-from sentinel.policy.rules.book import Book
+from sentinel.policy.rules.book import Book, read_book
+from sentinel.policy.rules.changes import Changes, changes_between
 from sentinel.policy.rules.hits import BookHits
 from sentinel.record.applied import Change, HomeDeployment, by_this_user
 from sentinel.record.audit import By
@@ -75,7 +76,27 @@ def roll_back_rules(settings: Settings, note: str) -> int:
     answer = ask_owner(settings, "/v1/rules/rollback", {"note": note})
     if answer is not None:
         return int(answer["draft"])
-    return _change(settings, "rules rollback", note, lambda log, by, now_us: bringing_back(log, by, note, now_us))
+
+    def change(log: LogReader, by: By, now_us: int) -> Change:
+        return bringing_back(log, by, note, now_us, needs_two=settings.rules_need_two)
+
+    return _change(settings, "rules rollback", note, change)
+
+
+def diff_rules(settings: Settings, path: Path | None, number: int | None, against: int | None) -> Changes:
+    """What a file, or a draft, changes against another draft, or against what is in force.
+
+    Raises InvalidDefinition for a file that cannot be read, NotFound for a draft that there is not.
+    """
+
+    def book_of(draft: int | None) -> Book:
+        rules = None if draft is not None else rules_in_force(settings)
+        if draft is None:
+            return Book() if rules is None else rules.book
+        return shown_draft(settings, draft).book
+
+    after = book_of(number) if path is None else read_book(path)
+    return changes_between(book_of(against), after)
 
 
 def _change(settings: Settings, what: str, note: str, how: Any) -> int:

@@ -1,13 +1,13 @@
 """The commands that look at thresholds: what each would do, and what others would have done in a stored period."""
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from sentinel.commands.progress import stages
+from sentinel.commands.progress import Stage, stages
 from sentinel.commands.registry_of_home import registry_of
 from sentinel.config import Settings
 from sentinel.errors import BundleProblem, InvalidDefinition, SentinelError
@@ -169,16 +169,19 @@ def _read(manifest: Manifest, found: Any, kind: Any) -> Any:
 
 
 def past_of(
-    settings: Settings, manifest: Manifest, period: Period, beside: Beside | None = None
+    settings: Settings, manifest: Manifest, period: Period, beside: Beside | None = None, stage: Stage | None = None
 ) -> tuple[PastScores, tuple[str, str]]:
-    """What a version scored in a period of the log, and the period in words; `beside` takes the same decisions."""
+    """What a version scored in a period of the log, and the period in words; `beside` takes the same decisions.
+
+    `stage` is told how far it is; a terminal without one.
+    """
     since = 0 if period.since is None else bound_us(period.since, "--from")
     until = _LATEST_US if period.until is None else bound_us(period.until, "--to")
     if until <= since:
         raise InvalidDefinition(f"--to ({period.until}) must be later than --from ({period.since})")
     delay_us = None if period.label_delay is None else duration_us(period.label_delay)
-    with closing(open_log(settings.home)) as log, stages() as stage:
-        told: Callable[[int, int], None] = lambda done, of: stage("entries", done, of)  # noqa: E731
+    with closing(open_log(settings.home)) as log, stages() if stage is None else nullcontext(stage) as say:
+        told: Callable[[int, int], None] = lambda done, of: say("entries", done, of)  # noqa: E731
         past = past_scores(log, manifest.version, manifest.plan.schema, (since, until), told, beside)
     if delay_us is not None:
         past = past.with_silence(period.now_us - delay_us)

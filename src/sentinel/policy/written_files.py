@@ -42,12 +42,17 @@ def read_yaml(path: Path) -> Any:
     """What a file says. Raises FileNotFoundError, and InvalidDefinition for no YAML, or more than 1 MB of it."""
     with path.open("rb") as file:
         raw = file.read(MOST_BYTES + 1)
+    return yaml_in(raw, str(path))
+
+
+def yaml_in(raw: bytes | str, where: str) -> Any:
+    """What a text says. Raises InvalidDefinition, which names `where` it stands, as `read_yaml` does."""
     if len(raw) > MOST_BYTES:
-        raise InvalidDefinition(f"{path} is larger than 1 MB; nobody has written that")
+        raise InvalidDefinition(f"{where} is larger than 1 MB; nobody has written that")
     try:
         return yaml.load(raw, Loader=_Strict)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidDefinition(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise InvalidDefinition(f"{where} is no YAML: {' '.join(str(error).split())}") from error
 
 
 def check_known(found: Any, kind: Any, where: str, inner: Mapping[str, type[msgspec.Struct]]) -> None:

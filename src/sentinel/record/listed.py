@@ -10,10 +10,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from sentinel.errors import InvalidInput
+from sentinel.errors import InvalidInput, NotFound
+from sentinel.events.card_numbers import quoted
 from sentinel.events.columns import OPERATOR
 from sentinel.events.reference_tables.versions import Row, TableVersions
 from sentinel.events.times import iso
+from sentinel.policy.deployment import RulesInForce
+from sentinel.policy.rules.book import Book, BookList
 
 MOST_ENTRIES = 5_000_000
 """Versions of entries of one list."""
@@ -135,6 +138,16 @@ def _periods(versions: TableVersions, key: str) -> list[tuple[int, Period]]:
             said = _said(values)
             found.append((at_us, Period(since=iso(at_us), until=None, reason=said.reason, author=said.author)))
         last = values
+    return found
+
+
+def declared(rules: RulesInForce | None, name: str) -> BookList:
+    """The list of this name in the book in force. Raises NotFound, with those that there are."""
+    book = Book() if rules is None else rules.book
+    found = book.list_of(name)
+    if found is None:
+        known = ", ".join(one.name for one in book.lists) or "none"
+        raise NotFound(f"The book in force has no list {quoted(name, 80)}; it has {known}")
     return found
 
 

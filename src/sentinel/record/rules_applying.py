@@ -1,18 +1,21 @@
 """Applying: a draft of rules is written down, comes in force, and the one before it again, with who and why."""
 
+from itertools import takewhile
+from typing import NamedTuple
+
 import msgspec
 
 from sentinel.errors import DeploymentRefused, NotFound
 from sentinel.events.card_numbers import masked_ends
 from sentinel.events.columns import OPERATOR
 from sentinel.events.times import iso
-from sentinel.policy.deployment import RulesInForce
+from sentinel.policy.deployment import Deployment, RulesInForce
 from sentinel.policy.rules.book import Book
 from sentinel.record import audit
 from sentinel.record.applied import Change, deployment_in
 from sentinel.record.audit import By, append_change
 from sentinel.record.log import Log, LogReader
-from sentinel.record.rules_history import Draft, append_draft, draft_of, next_number
+from sentinel.record.rules_history import Draft, append_draft, draft_of, drafts, next_number
 
 LONGEST_NOTE = 500
 """Characters of a note."""
@@ -20,28 +23,83 @@ LONGEST_NOTE = 500
 UNNAMED = (OPERATOR, "admin-key", "anyone")
 """Callers that may be anybody at the machine."""
 
+VIA = " via "
+"""Between a person's name and that of the key that speaks for it; neither has a space in it."""
+
 Bands = dict[str, tuple[float, float]]
 
 
-def write_draft(log: Log, book: Book, by: By, note: str, bands: Bands, now_us: int) -> tuple[Draft, int]:
-    """Write a draft to the log after its entry of the audit; it, and its position. Raises StorageProblem."""
-    draft = Draft(next_number(log), book, by.who, _told(note), iso(now_us), bands)
+class Edited(NamedTuple):
+    """Which draft was edited, and the newest that there was when that began."""
+
+    after: int
+    seen: int
+
+
+def write_draft(
+    log: Log, book: Book, by: By, note: str, bands: Bands, now_us: int, edited: Edited | None = None
+) -> tuple[Draft, int]:
+    """Write a draft to the log after its entry of the audit; it, and its position.
+
+    Raises DeploymentRefused where somebody has edited the same draft meanwhile, StorageProblem.
+    """
+    if edited is not None:
+        _check_alone(log, edited)
+    after = None if edited is None else edited.after
+    draft = Draft(next_number(log), book, by.who, _told(note), iso(now_us), bands, after)
     said = {"draft": draft.number, "rules": len(book.rules), "lists": len(book.lists), "note": draft.note}
     append_change(log, audit.Change.of(by, {}, said, now_us), now_us)
     return draft, append_draft(log, draft, now_us)
 
 
-def bringing_in(log: LogReader, number: int, by: By, note: str, now_us: int, *, needs_two: bool) -> Change:
-    """The change that makes a draft the book in force.
+def _check_alone(log: LogReader, edited: Edited) -> None:
+    newer = takewhile(lambda one: one.number > edited.seen, drafts(log))
+    other = next((one for one in newer if one.after == edited.after), None)
+    if other is not None:
+        raise DeploymentRefused(
+            f"{person_of(other.author)} has edited draft {edited.after} meanwhile, and that is draft {other.number}; "
+            "nothing is overwritten: open it, and make your changes there"
+        )
+
+
+def bringing_in(
+    log: LogReader, number: int, by: By, note: str, now_us: int, *, needs_two: bool, seen: int | None = None,
+    bands: Bands | None = None,
+) -> Change:  # fmt: skip
+    """The change that makes a draft the book in force; `bands` are those of a later backtest than its own.
 
     Raises NotFound where there is none of that number, DeploymentRefused where `needs_two` and its author applies it,
-    or whoever wrote or applies it is not known by name.
+    or whoever wrote or applies it is not known by name; and when it is made, where `seen` is no longer in force.
     """
     draft = draft_of(log, number)
     if needs_two:
         _check_two(draft, by)
-    rules = _in_force(draft, by, note, now_us)
-    return lambda before: before.with_rules(rules)
+    tried = draft if bands is None else msgspec.structs.replace(draft, bands=bands)
+    rules = _in_force(tried, by, note, now_us)
+
+    def change(before: Deployment) -> Deployment:
+        _check_seen(before, seen)
+        return before.with_rules(rules)
+
+    return change
+
+
+def _check_seen(before: Deployment, seen: int | None) -> None:
+    """Raise DeploymentRefused where another draft is in force than the one seen, 0 for none."""
+    now = 0 if before.rules is None else before.rules.draft
+    if seen is not None and now != seen:
+        raise DeploymentRefused(
+            f"draft {now} has come in force meanwhile, and draft {seen} was when you looked; see what changes now"
+        )
+
+
+def person_of(who: str) -> str:
+    """Who it is, of a caller: people come by the console's key.
+
+    >>> person_of("ana via console"), person_of("user ana"), person_of("ci")
+    ('ana', 'ana', 'ci')
+    """
+    return who.partition(VIA)[0].removeprefix("user ")
 
 
 def _check_two(draft: Draft, by: By) -> None:
@@ -49,23 +107,26 @@ def _check_two(draft: Draft, by: By) -> None:
 
     Who gives no key, or the operator's own, may be anybody: one person would be two by leaving the key out.
     """
-    own, other = (name.removeprefix("user ").casefold() for name in (draft.author, by.who))
+    own, other = (person_of(name).casefold() for name in (draft.author, by.who))
     if own == other:
         raise DeploymentRefused(
             f"draft {draft.number} is {by.who}'s own, and somebody else has to apply it (SENTINEL_RULES_NEED_TWO)"
         )
     for name in (draft.author, by.who):
-        if name in UNNAMED:
+        if not set(name.split(VIA)).isdisjoint(UNNAMED):
             raise DeploymentRefused(
                 f"draft {draft.number} needs two people known by name (SENTINEL_RULES_NEED_TWO), and {name} may be "
-                "either: draft and apply it with a key for each, as `sentinel keys create` makes one"
+                "either: draft and apply it with a key for each, as `sentinel keys create` makes one; the console "
+                "needs one of its own, too, in SENTINEL_KEY"
             )
 
 
-def bringing_back(log: LogReader, by: By, note: str, now_us: int) -> Change:
+def bringing_back(
+    log: LogReader, by: By, note: str, now_us: int, *, needs_two: bool, seen: int | None = None
+) -> Change:
     """The change that makes the book before the one in force the book in force again.
 
-    Raises DeploymentRefused where there was none, or the log no longer has it.
+    Raises DeploymentRefused where there was none, or the log no longer has it, and as `bringing_in` does.
     """
     rules = deployment_in(log).rules
     if rules is None or not rules.before:
@@ -76,8 +137,15 @@ def bringing_back(log: LogReader, by: By, note: str, now_us: int) -> Change:
         raise DeploymentRefused(
             f"draft {rules.before[-1]}, which was in force before, is no longer in the log; draft it anew"
         ) from None
+    if needs_two:
+        _check_two(draft, by)
     back = _in_force(draft, by, note, now_us)
-    return lambda before: before.with_rules_back(back)
+
+    def change(before: Deployment) -> Deployment:
+        _check_seen(before, seen)
+        return before.with_rules_back(back)
+
+    return change
 
 
 def _in_force(draft: Draft, by: By, note: str, now_us: int) -> RulesInForce:
@@ -95,7 +163,7 @@ def _told(note: str) -> str:
 def summary(draft: Draft) -> dict[str, object]:
     """A draft for lists: what it is, without its text."""
     fields = msgspec.structs.asdict(draft)
-    return {name: fields[name] for name in ("number", "author", "note", "drafted_at")} | {
+    return {name: fields[name] for name in ("number", "author", "note", "drafted_at", "after")} | {
         "rules": len(draft.book.rules),
         "lists": len(draft.book.lists),
     }

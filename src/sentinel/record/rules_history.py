@@ -16,7 +16,10 @@ _NAME = "rules draft"
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A book that somebody wrote: its number, by whom, why and when (ISO 8601). `bands` are those of its backtest."""
+    """A book that somebody wrote: its number, by whom, why and when (ISO 8601). `bands` are those of its backtest.
+
+    `after` is the draft that it is an edition of; None where it is none of any.
+    """
 
     number: int
     book: Book
@@ -24,6 +27,7 @@ class Draft(msgspec.Struct, frozen=True):
     note: str
     drafted_at: str
     bands: dict[str, tuple[float, float]] = {}
+    after: int | None = None
 
 
 class _Entry(msgspec.Struct, frozen=True, array_like=True):

@@ -1,7 +1,7 @@
 """A backtest: what a book of rules would have done with a stored period, from the stored features and scores."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,9 +15,10 @@ from sentinel.policy.rules.hits import BookHits
 from sentinel.policy.rules.precedence import Precedence
 from sentinel.policy.thresholds import ACTIONS, Action
 from sentinel.record.entries import Decided, schema_id
-from sentinel.review.past_scores import PastScores
+from sentinel.review.past_scores import Beside, PastScores
 from sentinel.review.stored_fields import StoredFields
-from sentinel.review.what_if import Against
+from sentinel.review.what_if import Against, decided_so
+from sentinel.review.what_if import Decided as DecidedSo
 
 _AT_ONCE = 10_000
 _MOST_OVERLAPS = 50
@@ -33,6 +34,7 @@ class RuleInPeriod(msgspec.Struct, frozen=True, kw_only=True):
     - `busiest_day`: the most hits on one day (UTC).  `overlaps`: other rules -> how many hits they share, the 50
       that share most.
     - `band`: the lowest and the highest share of a day's decisions, of days with 100 and more; None without such a day.
+    - `by_day`: hits by day, in the order of `was.days`.
     """
 
     name: str
@@ -48,12 +50,30 @@ class RuleInPeriod(msgspec.Struct, frozen=True, kw_only=True):
     busiest_day: int
     band: tuple[float, float] | None
     overlaps: dict[str, int]
+    by_day: list[int]
 
 
 class Backtest(Against, frozen=True, kw_only=True):
-    """What was decided, and what would have been decided with these rules upon it."""
+    """What was decided, and what would have been decided with these rules upon it.
+
+    `in_force` is what would have been decided with the book that is in force now, whatever was in force then; None
+    where there is none.
+    """
 
     rules: list[RuleInPeriod]
+    in_force: DecidedSo | None = None
+
+
+class Several:
+    """Takes the same decisions for several."""
+
+    def __init__(self, *others: Beside) -> None:
+        self._others = others
+
+    def take(self, decided: Decided, where: NDArray[np.int64], received_us: int) -> None:
+        """See `Beside`."""
+        for one in self._others:
+            one.take(decided, where, received_us)
 
 
 class PastHits:
@@ -108,10 +128,18 @@ def _features(decided: Decided, where: NDArray[np.int64]) -> NDArray[np.float64]
     return found
 
 
+class Tried(NamedTuple):
+    """A book, and where its rules hold among what was gathered."""
+
+    book: Book
+    hits: PastHits
+
+
 def backtest(
-    past: PastScores, hits: PastHits, book: Book, version: str, period: tuple[str, str], costs: Costs
+    past: PastScores, tried: Tried, version: str, period: tuple[str, str], costs: Costs, in_force: Tried | None = None
 ) -> Backtest:
-    """What this book would have done with what was scored in a period, upon what was decided then."""
+    """What a book would have done with what was scored in a period, upon what was decided then."""
+    book, hits = tried
     levels, tallies, precedence = np.empty_like(past.levels), _Tallies(book), Precedence(book)
     days, day_of = np.unique(past.received_us // 86_400_000_000, return_inverse=True)
     for begin in range(0, len(levels), _AT_ONCE):
@@ -120,8 +148,18 @@ def backtest(
         levels[part] = precedence.levels(found, past.own_levels[part])
         tallies.add(found, past.part(part), day_of[part], len(days))
     return Backtest.of(
-        past, version, period, levels, costs, rules=tallies.rules(np.bincount(day_of, minlength=len(days)))
-    )
+        past, version, period, levels, costs, rules=tallies.rules(np.bincount(day_of, minlength=len(days))),
+        in_force=None if in_force is None else decided_so(past, _levels(past, in_force), costs),
+    )  # fmt: skip
+
+
+def _levels(past: PastScores, tried: Tried) -> NDArray[np.uint8]:
+    """What a book would have decided (n,)."""
+    levels, precedence = np.empty_like(past.levels), Precedence(tried.book)
+    for begin in range(0, len(levels), _AT_ONCE):
+        part = slice(begin, begin + _AT_ONCE)
+        levels[part] = precedence.levels(tried.hits.found(begin, begin + _AT_ONCE), past.own_levels[part])
+    return levels
 
 
 class _Tallies:
@@ -173,6 +211,7 @@ class _Tallies:
                     busiest_day=0 if self._by_day is None else int(self._by_day[:, n].max()),
                     band=None if self._by_day is None else _band(self._by_day[:, n], decided),
                     overlaps={name: count for name, count in shared.items() if count},
+                    by_day=[] if self._by_day is None else self._by_day[:, n].tolist(),
                 )
             )
         return found

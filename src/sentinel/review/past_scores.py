@@ -16,6 +16,7 @@ from sentinel.record.log import Follower, Kind, LogReader, Record
 from sentinel.record.views.rows import KeyReader
 
 UNKNOWN = -1
+_LATEST_US = 2**63 - 1
 _BLOCK = ACTIONS.index(Action.BLOCK)
 
 
@@ -99,6 +100,60 @@ def past_scores(
     return period.found()
 
 
+def newest_scores(
+    log: LogReader, version: str, schema: Schema, most: int, beside: Beside | None = None
+) -> PastScores | None:
+    """What this version scored lately: `most` decisions or some more, and their outcomes; None where it scored none.
+
+    At most 20 times as many entries of the log are looked at.
+    """
+    for reach in (2 * most, 6 * most, 20 * most):
+        begin = max(log.durable - reach, log.first)
+        sizes = _Sizes(version)
+        for page in Follower(log, begin).rest():
+            for record in page:
+                sizes.take(record)
+        if sum(n for _, n in sizes.found) >= most or begin == log.first:
+            break
+    since = sizes.newest(most)
+    if since is None:
+        return None
+    period = _Period(version, schema, _LATEST_US, beside)
+    for page in Follower(log, since).rest():
+        for record in page:
+            period.take(record)
+    return period.found()
+
+
+class _Sizes:
+    """Where records with decisions of a version begin, and how many of those they have."""
+
+    def __init__(self, version: str) -> None:
+        self._version = version
+        self.found: list[tuple[int, int]] = []
+
+    def take(self, record: Record) -> None:
+        if record.kind == Kind.DECIDED:
+            n = len(_of_version(decided_in(record), self._version))
+            if n:
+                self.found.append((record.position, n))
+
+    def newest(self, most: int) -> int | None:
+        """The position from which on there are so many, or all."""
+        total, since = 0, None
+        for position, n in reversed(self.found):
+            if total >= most:
+                break
+            total, since = total + n, position
+        return since
+
+
+def _of_version(decided: Decided, version: str) -> NDArray[np.int64]:
+    """Which decisions of a record this version has scored."""
+    mine = [one.model_version == version and one.degraded is None for one in decided.deciders]
+    return np.flatnonzero(np.array(mine)[np.frombuffer(decided.by, np.uint8)])
+
+
 def _begins_us(log: LogReader) -> int:
     return next((record.received_us for record in log.read(log.first, 1)), 0)
 
@@ -121,8 +176,7 @@ class _Period:
                 self._truth[row.about] = int(row.standing[-1].is_fraud) if row.standing else UNKNOWN
 
     def _take_decisions(self, record: Record, decided: Decided) -> None:
-        mine = [one.model_version == self._version and one.degraded is None for one in decided.deciders]
-        where = np.flatnonzero(np.array(mine)[np.frombuffer(decided.by, np.uint8)])
+        where = _of_version(decided, self._version)
         if len(where) == 0:
             return
         if self._beside is not None:

@@ -80,8 +80,8 @@ class Against(msgspec.Struct, frozen=True, kw_only=True):
             judged=int(np.count_nonzero(past.judged)),
             frauds=int(np.count_nonzero(fraud)),
             blocked_unknown=int(np.count_nonzero(blocked & ~past.judged)),
-            was=_decided(past, past.levels, costs),
-            would_be=_decided(past, levels, costs),
+            was=decided_so(past, past.levels, costs),
+            would_be=decided_so(past, levels, costs),
             moved=_moved(past.levels, levels),
             moved_frauds=_moved(past.levels[fraud], levels[fraud]),
             **more,
@@ -100,7 +100,8 @@ def what_if(past: PastScores, version: str, period: tuple[str, str], thresholds:
     return WhatIf.of(past, version, period, thresholds.levels(past.scores), costs, thresholds=thresholds)
 
 
-def _decided(past: PastScores, levels: NDArray[np.uint8], costs: Costs) -> Decided:
+def decided_so(past: PastScores, levels: NDArray[np.uint8], costs: Costs) -> Decided:
+    """What comes of deciding the transactions of a period by these levels (n,)."""
     known = past.judged
     alarm, fraud = levels[known] != 0, past.labels[known] == 1
     caught, missed, false_alarms = (

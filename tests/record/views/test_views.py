@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import random
 import secrets
 import shutil
 import sqlite3
@@ -449,6 +450,49 @@ def test_reasons_are_found_by_the_position_of_their_decision_and_go_with_the_old
         pass
     assert view.reasons_about([0, 2]) == {}
     assert view.counts().decisions == 1
+
+
+def test_figures_of_rules_are_those_counted_by_hand(view, made):
+    """Of any stretch of time: hits, what was decided, and the newest outcome of each that counts."""
+    rng, rows, records, position = random.Random(11), [], [], 0
+    for n in range(30):
+        batch = [{"id": f"t{n}-{i}", "action": rng.choice(["approve", "review", "block"])} for i in range(5)]
+        ruled = [
+            Ruled(i, 0, tuple(name for name in ("large", "odd") if rng.random() < 0.4),
+                  tuple(name for name in ("shadow",) if rng.random() < 0.4), True)
+            for i in range(5)
+        ]  # fmt: skip
+        record = made.decided_record(position, batch)._replace(received_us=n * 10)
+        records.append(record._replace(body=body_of(msgspec.structs.replace(decided_in(record), ruled=ruled))))
+        rows += [
+            {"at_us": n * 10, "position": position + i, "ruled": ruled[i], **batch[i], "fraud": None} for i in range(5)
+        ]
+        position += 5
+    for _ in range(60):
+        row = rng.choice(rows)
+        row["fraud"] = rng.random() < 0.5
+        told = made.outcomes([{"id": row["id"], "is_fraud": row["fraud"], "about": row["position"]}])
+        records.append(Record(position, Kind.OUTCOMES, 1, 1_000, told))
+        position += 1
+    project(view, made, records)
+    for begin, end in ((0, 300), (50, 200), (95, 105), (100, 100), (290, 10_000)):
+        expected = Counter()
+        for row in (one for one in rows if begin <= one["at_us"] < end):
+            held = [(name, False) for name in row["ruled"].fired] + [(name, True) for name in row["ruled"].shadow]
+            for name in held:
+                known = row["fraud"] is not None
+                for what, n in (("hits", 1), ("review", row["action"] == "review"), ("block", row["action"] == "block"),
+                                ("judged", known), ("frauds", known and row["fraud"])):  # fmt: skip
+                    expected[name, what] += int(n)
+        found = view.rule_hits_between(begin, end)
+        assert [(one.rule, one.shadow) for one in found] == sorted({name for name, _ in expected})
+        for one in found:
+            counted = [
+                expected[(one.rule, one.shadow), what] for what in ("hits", "review", "block", "judged", "frauds")
+            ]
+            assert [one.hits, one.reviewed, one.blocked, one.judged, one.frauds] == counted
+        actions = Counter(one["action"] for one in rows if begin <= one["at_us"] < end and one["action"] != "approve")
+        assert view.alarms_between(begin, end) == actions
 
 
 def test_rules_that_held_are_found_by_decision_and_decisions_by_rule_and_go_with_the_oldest(view, made):

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import yaml
+from msgspec.structs import fields
 
 from sentinel.errors import InvalidDefinition, InvalidInput
 from sentinel.events.card_numbers import masked, quoted
@@ -21,7 +23,7 @@ from sentinel.events.times import instant_us
 from sentinel.policy.rules.reading import Names, column_text, read_condition
 from sentinel.policy.rules.tree import Condition
 from sentinel.policy.rules.words import RuleFault
-from sentinel.policy.written_files import check_known, read_yaml
+from sentinel.policy.written_files import check_known, read_yaml, yaml_in
 
 MOST_RULES = 1_000
 MOST_LISTS = 200
@@ -184,11 +186,44 @@ class Book(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
 
 def read_book(path: Path) -> Book:
     """The book of a YAML file. Raises FileNotFoundError, and InvalidDefinition for what cannot be meant or kept."""
-    found = read_yaml(path)
+    return _book_in(read_yaml(path), str(path))
+
+
+def book_in(text: str) -> Book:
+    """The book of such a text. Raises InvalidDefinition as `read_book` does."""
+    return _book_in(yaml_in(text, "the text"), "the text")
+
+
+def text_of(book: Book) -> str:
+    """A book as people write it: YAML that `book_in` reads as the same book; what is usual is left out.
+
+    >>> print(text_of(Book((BookRule(name="large", when="amount > 800", do=Deed.BLOCK, reason="large"),))), end="")
+    rules:
+    - name: large
+      when: amount > 800
+      do: block
+      reason: large
+    """
+    usual = {field.encode_name: field.default for kind in (BookRule, BookList, Book) for field in fields(kind)}
+    found = {name: value for name, value in msgspec.to_builtins(book).items() if value != usual[name] and value != ()}
+    for part in ("lists", "rules"):
+        if part in found:
+            found[part] = [_unusual(one, usual) for one in found[part]]
+    ordered = {name: found[name] for name in ("demote_at", "lists", "rules") if name in found}
+    text: str = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=100)
+    return text if ordered else "rules: []\n"
+
+
+def _unusual(one: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in one.items() if usual[name] is msgspec.NODEFAULT or value != usual[name]}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
+
+
+def _book_in(found: Any, where: str) -> Book:
     if not isinstance(found, dict) or not isinstance(found.get("rules", []), list) or not found:
-        raise InvalidDefinition(f"{path} has no rules; begin with a line `rules:`, and a list below it")
-    check_known(found, Book, str(path), {"rules": BookRule, "lists": BookList})
-    book = book_of({**found, "rules": [_as_written(rule) for rule in found.get("rules", [])]}, str(path))
+        raise InvalidDefinition(f"{where} has no rules; begin with a line `rules:`, and a list below it")
+    check_known(found, Book, where, {"rules": BookRule, "lists": BookList})
+    book = book_of({**found, "rules": [_as_written(rule) for rule in found.get("rules", [])]}, where)
     book.check_texts()
     return book
 

@@ -164,6 +164,22 @@ class SumsBegin(NamedTuple):
     lacks_older: bool
 
 
+class RuleHits(NamedTuple):
+    """What became of the decisions of a stretch of time that a rule held for, as a `shadow` or not.
+
+    `reviewed` and `blocked` are what was decided of them, by whatever. `judged` have an outcome, by the newest of each
+    that counts, and `frauds` are fraud.
+    """
+
+    rule: str
+    shadow: bool
+    hits: int
+    reviewed: int
+    blocked: int
+    judged: int
+    frauds: int
+
+
 class Counts(msgspec.Struct, frozen=True):
     """How many rows a view has. `without_keys` counts the decisions whose schema was not known."""
 
@@ -204,6 +220,12 @@ class View(Protocol):
 
     def rules_at(self, positions: Sequence[int]) -> dict[int, list[tuple[str, bool]]]:
         """Decision position -> the rules that held for it, and whether as shadows, for those that have some."""
+
+    def rule_hits_between(self, from_us: int, to_us: int) -> list[RuleHits]:
+        """By rule, what it held for among what was received in [from_us, to_us), by name."""
+
+    def alarms_between(self, from_us: int, to_us: int) -> dict[str, int]:
+        """How many of what was received in [from_us, to_us) got each action but approve; none where it is none."""
 
     def labels_between(self, begin: int, end: int) -> LabelCounts:
         """What is known of the decisions from one position to another, by the newest outcome of each that counts."""

@@ -48,6 +48,11 @@ def spans(reader: sa.Connection, query: DecisionQuery) -> list[Span]:
     return [(max(begin, first), min(end, last + 1)) for first, last in found]
 
 
+def between(reader: sa.Connection, from_us: int, to_us: int) -> Span:
+    """Where decisions are that were received in [from_us, to_us)."""
+    return _first_since(reader, from_us), _first_since(reader, to_us)
+
+
 def _first_since(reader: sa.Connection, received_us: int) -> int:
     """The position from which on decisions were received then or later."""
     newest = reader.scalar(sa.select(sa.func.max(decisions.c.position)))

@@ -20,6 +20,7 @@ from sentinel.record.views import (
     DecisionQuery,
     LabelCounts,
     Page,
+    RuleHits,
     Summed,
     SumsBegin,
     ViewMoved,
@@ -32,7 +33,17 @@ from sentinel.record.views import (
 from sentinel.record.views.key_index import Driver
 from sentinel.record.views.rows import Rows
 from sentinel.record.views.search import Span
-from sentinel.record.views.tables import decisions, models, outcomes, progress, reasons, results, rule_hits, totals
+from sentinel.record.views.tables import (
+    NOT_APPROVED,
+    decisions,
+    models,
+    outcomes,
+    progress,
+    reasons,
+    results,
+    rule_hits,
+    totals,
+)
 
 _AT_ONCE = 10_000  # values in one statement
 _DECISION = decisions.c.keys().index("decision")
@@ -156,11 +167,51 @@ class SqlView(ABC):
             return found
 
     @again
+    def rule_hits_between(self, from_us: int, to_us: int) -> list[RuleHits]:
+        """By rule, what it held for among what was received in [from_us, to_us), by name."""
+        with self._reading() as reader:
+            begin, end = search.between(reader, from_us, to_us)
+            known = _known(begin, end)
+            decided = [
+                sa.func.sum(sa.cast(decisions.c.decision == str(action), sa.Integer))
+                for action in (Action.REVIEW, Action.BLOCK)
+            ]
+            query = (
+                sa.select(
+                    rule_hits.c.rule,
+                    rule_hits.c.shadow,
+                    sa.func.count(),
+                    *decided,
+                    sa.func.count(known.c.about),
+                    sa.func.coalesce(sa.func.sum(sa.cast(known.c.is_fraud, sa.Integer)), 0),
+                )
+                .select_from(
+                    rule_hits.join(decisions, decisions.c.position == rule_hits.c.position).outerjoin(
+                        known, known.c.about == rule_hits.c.position
+                    )
+                )
+                .where(rule_hits.c.position.between(begin, end - 1))
+                .group_by(rule_hits.c.rule, rule_hits.c.shadow)
+                .order_by(rule_hits.c.rule, rule_hits.c.shadow)
+            )
+            return [RuleHits._make(row) for row in reader.execute(query)]
+
+    @again
+    def alarms_between(self, from_us: int, to_us: int) -> dict[str, int]:
+        """How many of what was received in [from_us, to_us) got each action but approve; none where it is none."""
+        with self._reading() as reader:
+            begin, end = search.between(reader, from_us, to_us)
+            query = (
+                sa.select(decisions.c.decision, sa.func.count())
+                .where(NOT_APPROVED, decisions.c.position.between(begin, end - 1))
+                .group_by(decisions.c.decision)
+            )
+            return dict(reader.execute(query).all())
+
+    @again
     def labels_between(self, begin: int, end: int) -> LabelCounts:
         """What is known of the decisions from one position to another, by the newest outcome of each that counts."""
-        counting = outcomes.c.revoked_at.is_(None) & outcomes.c.about.between(begin, end - 1)
-        newest = sa.select(sa.func.max(outcomes.c.position)).where(counting).group_by(outcomes.c.about)
-        known = sa.select(outcomes.c.about, outcomes.c.is_fraud).where(outcomes.c.position.in_(newest)).subquery()
+        known = _known(begin, end)
         lacks_outcome = (decisions.c.decision == str(Action.BLOCK)) & known.c.about.is_(None)
         query = (
             sa.select(
@@ -271,6 +322,13 @@ class SqlView(ABC):
             for n in range(0, len(positions), MOST_ROWS):
                 among = decisions.c.position.in_(positions[n : n + MOST_ROWS])
                 yield from reader.execute(search.fitting(query, among))
+
+
+def _known(begin: int, end: int) -> sa.Subquery:
+    """`is_fraud` of the decisions (`about`) of a span that have an outcome: the newest of each that counts."""
+    counting = outcomes.c.revoked_at.is_(None) & outcomes.c.about.between(begin, end - 1)
+    newest = sa.select(sa.func.max(outcomes.c.position)).where(counting).group_by(outcomes.c.about)
+    return sa.select(outcomes.c.about, outcomes.c.is_fraud).where(outcomes.c.position.in_(newest)).subquery()
 
 
 def _extend(writer: sa.Connection, version: str, first: int, last: int) -> None:

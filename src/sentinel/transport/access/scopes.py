@@ -66,6 +66,10 @@ _CHANGED_BY = (
     ("/v1/cases", Scope.CASES),
 )
 """Everyone who reads may look at them."""
+
+LOOK_UP = "/look-up"
+"""Ends the addresses below which a POST asks, and changes nothing: what is asked for is to stand in no address."""
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -82,6 +86,8 @@ def needed_scope(method: str, path: str) -> Scope | None:
     (<Scope.RULES: 'rules'>, <Scope.READ: 'read'>)
     >>> needed_scope("POST", "/v1/decisions/t1/result"), needed_scope("GET", "/v1/decisions/t1")
     (<Scope.OUTCOMES: 'outcomes'>, <Scope.READ: 'read'>)
+    >>> needed_scope("POST", "/v1/lists/deny_cards/look-up")
+    <Scope.READ: 'read'>
     >>> needed_scope("GET", "/health/live"), needed_scope("POST", "/what/is/new")
     (None, <Scope.ADMIN: 'admin'>)
     """
@@ -90,7 +96,7 @@ def needed_scope(method: str, path: str) -> Scope | None:
     for beginning, scope in _BEGINNINGS:
         if path.startswith(beginning):
             return scope
-    if method in SAFE_METHODS:
+    if method in SAFE_METHODS or (path.startswith("/v1/lists/") and path.endswith(LOOK_UP)):
         return Scope.READ
     return next((scope for beginning, scope in _CHANGED_BY if path.startswith(beginning)), Scope.ADMIN)
 

@@ -21,10 +21,12 @@ from sentinel.transport.console.pages.admin import admin_pages
 from sentinel.transport.console.pages.case import one_case_pages
 from sentinel.transport.console.pages.cases import case_pages
 from sentinel.transport.console.pages.design import design_pages
+from sentinel.transport.console.pages.lists import list_pages
 from sentinel.transport.console.pages.live import live_pages
 from sentinel.transport.console.pages.logging_in import log_in_pages
 from sentinel.transport.console.pages.models import model_pages
 from sentinel.transport.console.pages.receipt import receipt_pages
+from sentinel.transport.console.pages.rules import rule_pages
 from sentinel.transport.console.pages.search import search_pages
 from sentinel.transport.console.pages.try_it import try_pages
 from sentinel.transport.console.problems import nothing_there, problem_page
@@ -95,6 +97,8 @@ def build(settings: Settings, people: People) -> ASGIApp:
         search_pages(stored, people),
         receipt_pages(server, stored, people),
         try_pages(server, stored, people, place.prefix),
+        rule_pages(server, stored, people),
+        list_pages(server, stored, people),
         model_pages(server, stored, people),
         admin_pages(server, people, KeyStore(keys_home_of(settings.home))),
         design_pages(),

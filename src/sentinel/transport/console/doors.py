@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sentinel.transport.access.scopes import SAFE_METHODS, Scope
+from sentinel.transport.access.scopes import LOOK_UP, SAFE_METHODS, Scope
 
 
 class Page(NamedTuple):
@@ -19,6 +19,8 @@ PAGES = (
     Page("/cases", "Cases", Scope.READ, "c"),
     Page("/search", "Search", Scope.READ, "s"),
     Page("/try", "Try it", Scope.SCORE, "t"),
+    Page("/rules", "Rules", Scope.READ, "r"),
+    Page("/lists", "Lists", Scope.READ, "i"),
     Page("/models", "Models", Scope.READ, "m"),
     Page("/admin", "Admin", Scope.ADMIN, "a"),
 )
@@ -33,6 +35,8 @@ _BEGINNINGS = (
     ("/admin", Scope.ADMIN),
     ("/models", Scope.READ),
     ("/cases", Scope.READ),
+    ("/rules", Scope.READ),
+    ("/lists", Scope.READ),
     ("/decisions", Scope.READ),
     ("/again", Scope.READ),
     ("/search", Scope.READ),
@@ -41,7 +45,12 @@ _BEGINNINGS = (
     ("/design", Scope.READ),
 )
 
-_CHANGED = (("/models/", Scope.OPERATE), ("/cases/", Scope.CASES))
+_CHANGED = (
+    ("/models/", Scope.OPERATE),
+    ("/cases/", Scope.CASES),
+    ("/rules/", Scope.RULES),
+    ("/lists/", Scope.RULES),
+)
 """What it takes to change what everyone who reads may look at."""
 
 
@@ -61,6 +70,8 @@ def needed_for(method: str, path: str) -> Scope | None:
     (<Scope.READ: 'read'>, <Scope.OPERATE: 'operate'>, <Scope.SCORE: 'score'>)
     >>> needed_for("POST", "/cases/7/decide"), needed_for("GET", "/cases/7")
     (<Scope.CASES: 'cases'>, <Scope.READ: 'read'>)
+    >>> needed_for("POST", "/rules/publish"), needed_for("POST", "/lists/deny_cards/look-up")
+    (<Scope.RULES: 'rules'>, <Scope.READ: 'read'>)
     >>> needed_for("GET", "/what/is/new"), needed_for("POST", "/search"), needed_for("POST", "/password")
     (<Scope.ADMIN: 'admin'>, <Scope.ADMIN: 'admin'>, None)
     """
@@ -69,6 +80,6 @@ def needed_for(method: str, path: str) -> Scope | None:
     if path == "/":
         return Scope.READ
     scope = next((scope for start, scope in _BEGINNINGS if path == start or path.startswith(f"{start}/")), Scope.ADMIN)
-    if method in SAFE_METHODS or scope is not Scope.READ:
+    if method in SAFE_METHODS or scope is not Scope.READ or (path.startswith("/lists/") and path.endswith(LOOK_UP)):
         return scope
     return next((scope for start, scope in _CHANGED if path.startswith(start)), Scope.ADMIN)

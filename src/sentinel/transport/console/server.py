@@ -14,6 +14,7 @@ from sentinel.errors import SentinelError
 from sentinel.homes import Place
 from sentinel.transport.client import Unreachable
 from sentinel.transport.http.addresses import address_below
+from sentinel.transport.http.admin.changes import PERSON
 
 _PATIENCE_S = 15.0
 _MOST_BYTES = 32 << 20
@@ -81,16 +82,18 @@ class Server:
         """What a POST with this JSON is answered."""
         return self._ask(path, body)
 
-    def tell(self, path: str, body: Any) -> Any:
-        """What the answer to a POST of an object says."""
-        return self.post(path, json.dumps(body).encode()).json
+    def tell(self, path: str, body: Any, person: str | None = None, patience_s: float = _PATIENCE_S) -> Any:
+        """What the answer to a POST of an object says; a change is that of the person, where one is named."""
+        return self._ask(path, json.dumps(body).encode(), person, patience_s).json
 
-    def _ask(self, path: str, body: bytes | None) -> Answer:
-        headers = {**self._headers, "content-type": "application/json"} if body is not None else self._headers
+    def _ask(self, path: str, body: bytes | None, person: str | None = None, patience_s: float = _PATIENCE_S) -> Answer:
+        headers = {**self._headers, "content-type": "application/json"} if body is not None else dict(self._headers)
+        if person is not None:
+            headers[PERSON] = person
         asked = urllib.request.Request(self.url + address_below(self._prefix, path), body, headers)  # noqa: S310
         begun = time.perf_counter()
         try:
-            with self._opener.open(asked, timeout=_PATIENCE_S) as answer:
+            with self._opener.open(asked, timeout=patience_s) as answer:
                 found = answer.read(_MOST_BYTES)
                 return Answer(answer.status, found, (time.perf_counter() - begun) * 1000)
         except urllib.error.HTTPError as error:

@@ -14,14 +14,12 @@ from sentinel.events.reader import TransactionReader
 from sentinel.events.reference_tables.versions import LIST, SNOOZE, TableVersions
 from sentinel.events.times import bound_us, clock_us, iso
 from sentinel.events.wire import MAX_TEXT, read_json
-from sentinel.policy.rules.book import Book, BookList
 from sentinel.record.audit import Change
-from sentinel.record.listed import Listing, entries_in, on_list
+from sentinel.record.listed import Listing, declared, entries_in, on_list
 from sentinel.record.standing import wait_until_it_stands
-from sentinel.serve.engine import Engine
 from sentinel.transport.http.admin.changes import by_caller
 from sentinel.transport.http.api import Api
-from sentinel.transport.http.bodies import items_in, read_body, schema_of
+from sentinel.transport.http.bodies import items_in, read_as, read_body, schema_of, shown_body
 from sentinel.transport.http.calls import kind_of
 from sentinel.transport.http.queries import whole_number
 from sentinel.transport.http.replies import JSON, NDJSON, ok
@@ -56,6 +54,13 @@ class SnoozeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     remove: bool = False
 
 
+class LookUpBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A value in clear text, and the moment that is asked about (now)."""
+
+    value: _VALUE
+    as_of: Annotated[str, msgspec.Meta(max_length=40)] | None = None
+
+
 class ToldEntries(msgspec.Struct, frozen=True):
     """How many entries came, and where the log has what changed by them; None where nothing did."""
 
@@ -77,19 +82,19 @@ class ListCalls:
         """
         api = self._api
         engine, body = api.deciding().ready_engine(), await read_body(request, api.settings.max_body_bytes)
-        declared = _list(engine, name)
+        by = declared(engine.lineup.rules, name).by
         kind = kind_of(request.headers.get("content-type", "")) or "json"
         found = items_in(body, kind, api.settings.max_batch, "an entry")
         items: Sequence[Any] = [body] if found is None else found
         asked = [_read(raw, n if len(items) > 1 else None) for n, raw in enumerate(items)]
-        reader, author = TransactionReader(engine.schema, api.secrets), request.state.caller.name
+        reader, author = TransactionReader(engine.schema, api.secrets), by_caller(request).who
         told = [
             Listing(
                 key, masked_ends(one.reason, 500), author,
                 _moment(one.since, "from"), _moment(one.until, "until"), one.remove,
             )
             for one in asked
-            for key in reader.texts(declared.by, one.value)  # also as it was before the hash key was changed
+            for key in reader.texts(by, one.value)  # also as it was before the hash key was changed
         ]  # fmt: skip
         said = {"list": name, "entries": len(asked), "removed": sum(one.remove for one in asked)}
         position = await self._record(request, (name, LIST), told, said)
@@ -102,14 +107,14 @@ class ListCalls:
         """
         engine = self._api.deciding().ready_engine()
         one: SnoozeBody = _parse(await read_body(request, self._api.settings.max_body_bytes), _snoozes)
-        book, keys = _book(engine), engine.schema.keys
-        if one.rule not in {rule.name for rule in book.all_rules}:
+        rules, keys = engine.lineup.rules, engine.schema.keys
+        if rules is None or one.rule not in {rule.name for rule in rules.book.all_rules}:
             raise NotFound(f"There is no rule {quoted(one.rule, 80)} in force")
         if one.by not in keys:
             raise InvalidInput(f"Expected a key of transactions, one of {', '.join(keys)}", "$.by")
         if one.until is None and not one.remove:
             raise InvalidInput("Expected a moment at which the rule wakes again", "$.until")
-        reason, author = masked_ends(one.reason, 500), request.state.caller.name
+        reason, author = masked_ends(one.reason, 500), by_caller(request).who
         told = [
             Listing(f"{one.by}={text}", reason, author, None, _moment(one.until, "until"), one.remove)
             for text in TransactionReader(engine.schema, self._api.secrets).texts(one.by, one.value)
@@ -122,8 +127,7 @@ class ListCalls:
     ) -> int | None:
         request.state.asked = msgspec.json.encode(asked)  # the audit does not say whose
         worker, note = self._api.deciding(), Change.of(by_caller(request), {}, asked, clock_us())
-        author = request.state.caller.name
-        written = await asyncio.wrap_future(worker.list_values(*which, told, author, note))
+        written = await asyncio.wrap_future(worker.list_values(*which, told, by_caller(request).who, note))
         if written is None:
             return None
         await run_in_threadpool(wait_until_it_stands, worker.log, written)
@@ -141,7 +145,7 @@ class ListCalls:
     def entries(self, request: Request, name: str) -> dict[str, Any]:
         """A page of what is on a list now, as it is kept. Raises NotFound, NotReady, InvalidInput."""
         engine = self._api.deciding().ready_engine()
-        versions = engine.tables.tables.of(_list(engine, name).name, LIST)
+        versions = engine.tables.tables.of(declared(engine.lineup.rules, name).name, LIST)
         limit = whole_number(request.query_params.get("limit", "50"), "limit")
         if not 1 <= limit <= _MOST_SHOWN:
             raise InvalidInput(f"Expected 1 to {_MOST_SHOWN}, got {limit}", "$.limit")
@@ -152,8 +156,9 @@ class ListCalls:
     def entry(self, name: str, value: str, as_of: str | None) -> Any:
         """Whether a value is on a list, now or at a moment, and when. Raises NotFound, NotReady, InvalidInput."""
         engine = self._api.deciding().ready_engine()
-        declared, time_us = _list(engine, name), clock_us() if as_of is None else bound_us(_given(as_of), "$.as_of")
-        keys = TransactionReader(engine.schema, self._api.secrets).texts(declared.by, value)
+        by = declared(engine.lineup.rules, name).by
+        time_us = clock_us() if as_of is None else bound_us(_given(as_of), "$.as_of")
+        keys = TransactionReader(engine.schema, self._api.secrets).texts(by, value)
         return on_list(engine.tables.tables.of(name, LIST), name, keys, keys[0], time_us)
 
 
@@ -185,20 +190,6 @@ def _moment(given: _MOMENT | None, name: str) -> int | None:
     return bound_us(given, f"$.{name}")
 
 
-def _book(engine: Engine) -> Book:
-    rules = engine.lineup.rules
-    return Book() if rules is None else rules.book
-
-
-def _list(engine: Engine, name: str) -> BookList:
-    book = _book(engine)
-    found = book.list_of(name)
-    if found is None:
-        known = ", ".join(one.name for one in book.lists) or "none"
-        raise NotFound(f"The book in force has no list {quoted(name, 80)}; it has {known}")
-    return found
-
-
 def _sizes(versions: TableVersions) -> dict[str, Any]:
     changed = iso(versions.changed_us) if versions.changed_us else None
     return {"values": len(versions), "versions": versions.n_versions, "bytes": versions.nbytes, "last_change": changed}
@@ -227,6 +218,13 @@ def add_lists(app: FastAPI, calls: ListCalls) -> None:
         transactions keep it. What is told again changes nothing.
         """
         return ok(await calls.tell(request, name))
+
+    @app.post("/v1/lists/{name}/look-up", openapi_extra=shown_body(LookUpBody), tags=["lists"])
+    async def look_up(request: Request, name: str) -> Response:
+        """The same as with the value in the address, for a value that is to stand in none: `{"value", "as_of"?}`."""
+        asked = await read_as(request, LookUpBody)
+        request.state.asked = b""  # the audit does not say whose
+        return ok(calls.entry(name, asked.value, asked.as_of))
 
     @app.get("/v1/lists/{name}/{value:any_text}", tags=["lists"])
     def entry(name: str, value: str, as_of: str | None = None) -> Response:

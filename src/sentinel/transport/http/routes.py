@@ -49,6 +49,7 @@ from sentinel.transport.http.online import OnlineLookups
 from sentinel.transport.http.outcomes import OutcomeBody
 from sentinel.transport.http.replies import JSON, NDJSON, Reply, encode_error, ok, reply_to, response_of
 from sentinel.transport.http.results import ResultCalls, add_results
+from sentinel.transport.http.rule_figures import add_rule_figures
 from sentinel.transport.http.rules import RuleCalls, add_rules
 from sentinel.transport.http.rules_backtest import Backtests, add_backtests
 from sentinel.transport.http.tables import TableCalls
@@ -123,6 +124,7 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
         _add_tables(app, TableCalls(api))
         add_rules(app, RuleCalls(Changes(api, watch)))
         add_backtests(app, Backtests(api))
+        add_rule_figures(app, api)
         add_lists(app, ListCalls(api))
         add_cases(app, CaseCalls(api))
         add_business(app, api)

@@ -13,11 +13,21 @@ from sentinel.events.times import clock_us
 from sentinel.events.wire import read_json
 from sentinel.policy.deployment import Deployment, RulesInForce
 from sentinel.policy.rules.book import Book
+from sentinel.policy.rules.changes import Changes as BookChanges
+from sentinel.policy.rules.changes import changes_between
 from sentinel.policy.rules.hits import BookHits
 from sentinel.record.applied import Change
 from sentinel.record.audit import By
 from sentinel.record.log import Log, LogReader
-from sentinel.record.rules_applying import LONGEST_NOTE, Bands, bringing_back, bringing_in, summary, write_draft
+from sentinel.record.rules_applying import (
+    LONGEST_NOTE,
+    Bands,
+    Edited,
+    bringing_back,
+    bringing_in,
+    summary,
+    write_draft,
+)
 from sentinel.record.rules_history import Draft, draft_of, drafts, rules_applied
 from sentinel.record.standing import wait_until_it_stands
 from sentinel.transport.http.admin.changes import Changes, by_caller
@@ -26,6 +36,7 @@ from sentinel.transport.http.queries import whole_number
 from sentinel.transport.http.replies import ok
 
 _NOTE = Annotated[str, msgspec.Meta(max_length=LONGEST_NOTE)]
+_NUMBER = Annotated[int, msgspec.Meta(ge=0)]
 _MOST_SHOWN = 100
 
 
@@ -36,24 +47,42 @@ class CheckBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DraftBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A book, why it is written, and by rule the lowest and the highest share of a day's decisions in its backtest."""
+    """A book, why it is written, and by rule the lowest and the highest share of a day's decisions in its backtest.
+
+    `after` is the draft that was edited, and `seen` the newest that there was when that began.
+    """
 
     book: Book
     note: _NOTE = ""
     bands: Bands = {}
+    after: _NUMBER | None = None
+    seen: _NUMBER | None = None
 
 
 class ApplyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which draft comes in force, and why."""
+    """Which draft comes in force, and why. `in_force` is the one that was when its changes were looked at (0: none).
+
+    `bands` are those of a backtest that was made since it was drafted, as `bands` of a draft.
+    """
 
     draft: Annotated[int, msgspec.Meta(ge=1)]
     note: _NOTE = ""
+    in_force: _NUMBER | None = None
+    bands: Bands | None = None
 
 
 class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Why the rules before these come in force again."""
+    """Why the rules before these come in force again, and which draft was in force when that was looked at."""
 
     note: _NOTE = ""
+    in_force: _NUMBER | None = None
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """What differs between two books, and the same in sentences."""
+
+    changes: BookChanges
+    sentences: list[str]
 
 
 class RuleCalls:
@@ -76,12 +105,18 @@ class RuleCalls:
         return {"fits": await run_in_threadpool(self._check, book), "rules": len(book.rules), "lists": len(book.lists)}
 
     async def draft(self, request: Request) -> dict[str, Any]:
-        """Write a draft down; it is durable then. Raises InvalidInput, BadBody, TooLarge, StorageProblem."""
+        """Write a draft down; it is durable then.
+
+        Raises InvalidInput, BadBody, TooLarge, StorageProblem, DeploymentRefused where another edition was quicker.
+        """
         asked, by = await self._read(request, DraftBody), by_caller(request)
         await run_in_threadpool(self._check, asked.book)
+        if (asked.after is None) != (asked.seen is None):
+            raise InvalidInput("Expected both of after and seen, or neither", "$.after")
+        edited = None if asked.after is None else Edited(asked.after, asked.seen)
 
         def write(log: Log, now_us: int) -> tuple[Draft, int]:
-            return write_draft(log, asked.book, by, asked.note, asked.bands, now_us)
+            return write_draft(log, asked.book, by, asked.note, asked.bands, now_us, edited)
 
         worker = self._api.deciding()
         done, position = worker.draft_rules(write)
@@ -93,13 +128,41 @@ class RuleCalls:
         asked = await read_as(request, ApplyBody)
         needs_two = self._api.settings.rules_need_two
         return await self._change(
-            request, lambda log, by: bringing_in(log, asked.draft, by, asked.note, clock_us(), needs_two=needs_two)
+            request,
+            lambda log, by: bringing_in(
+                log,
+                asked.draft,
+                by,
+                asked.note,
+                clock_us(),
+                needs_two=needs_two,
+                seen=asked.in_force,
+                bands=asked.bands,
+            ),
         )
 
     async def rollback(self, request: Request) -> dict[str, Any]:
         """Bring the rules before these back. Raises DeploymentRefused, InvalidInput, StorageProblem."""
         asked = await read_as(request, RollbackBody)
-        return await self._change(request, lambda log, by: bringing_back(log, by, asked.note, clock_us()))
+        needs_two = self._api.settings.rules_need_two
+        return await self._change(
+            request,
+            lambda log, by: bringing_back(log, by, asked.note, clock_us(), needs_two=needs_two, seen=asked.in_force),
+        )
+
+    def diff(self, request: Request) -> Changed:
+        """What a draft changes against another, or what is in force. Raises NotFound, InvalidInput."""
+        log, asked = self._api.deciding().log, request.query_params
+        before, after = (self._book(log, asked.get(name)) for name in ("against", "draft"))
+        changes = changes_between(before, after)
+        return Changed(changes, changes.sentences)
+
+    def _book(self, log: LogReader, number: str | None) -> Book:
+        """That of a draft; without a number the one in force, which is empty before there was any."""
+        if number is None:
+            rules = self._changes.rollout.deployment.rules
+            return Book() if rules is None else rules.book
+        return draft_of(log, whole_number(number, "draft")).book
 
     async def _change(self, request: Request, how: Callable[[LogReader, By], Change]) -> dict[str, Any]:
         change = how(self._api.deciding().log, by_caller(request))
@@ -190,6 +253,11 @@ def add_rules(app: FastAPI, calls: RuleCalls) -> None:
     def draft_of(number: str) -> Response:
         """A draft with its text."""
         return ok(calls.draft_of(number))
+
+    @app.get("/v1/rules/diff", tags=["rules"])
+    def diff(request: Request) -> Response:
+        """What `draft` changes against the draft `against`, rule by rule; without a number it is what is in force."""
+        return ok(calls.diff(request))
 
     @app.post("/v1/rules/apply", openapi_extra=shown_body(ApplyBody), tags=["rules"])
     async def apply(request: Request) -> Response:

@@ -1,4 +1,7 @@
-"""A backtest over HTTP: the command does it in a process of its own, so that no decision waits for it."""
+"""A backtest over HTTP: the command does it in a process of its own, so that no decision waits for it.
+
+What is asked of the newest decisions alone is little work, and is done here at once.
+"""
 
 import asyncio
 import contextlib
@@ -10,25 +13,48 @@ from typing import Annotated
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from sentinel.errors import DeploymentRefused, InvalidDefinition, InvalidInput, NotReady
 from sentinel.events.card_numbers import masked_ends
+from sentinel.events.times import clock_us, iso
 from sentinel.events.wire import read_json
+from sentinel.policy.costs import Costs
+from sentinel.policy.policies import AnyPolicy
 from sentinel.policy.rules.book import Book
+from sentinel.policy.rules.hits import BookHits
+from sentinel.review.backtest import PastHits, Several, Tried, backtest
+from sentinel.review.past_scores import newest_scores
 from sentinel.transport.http.api import Api
 from sentinel.transport.http.bodies import read_body, shown_body
-from sentinel.transport.http.replies import Reply, response_of
+from sentinel.transport.http.replies import Reply, ok, response_of
 
 LONGEST_S = 600.0
+MOST_AT_ONCE = 2_000
+PROGRESS = "progress:"
+"""Begins the lines in which the command says how far it is."""
+
 _MOMENT = Annotated[str, msgspec.Meta(min_length=4, max_length=40, pattern=r"^[0-9][0-9TZ:.+-]*$")]
 
 
 class BacktestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"since": "from"}):
-    """A book, and the period of the log that it is tried on: received `from` then `until` before then (ISO 8601)."""
+    """A book, and what it is tried on: what was received `from` then `until` before then (ISO 8601).
+
+    Or the `newest` decisions, so many or some more: that is answered at once.
+    """
 
     book: Book
     since: _MOMENT | None = None
     until: _MOMENT | None = None
+    newest: Annotated[int, msgspec.Meta(ge=1, le=MOST_AT_ONCE)] | None = None
+
+
+class Running(msgspec.Struct):
+    """The backtest that runs: since when, and how much of how much of the log it has read."""
+
+    began_at: str
+    done: int = 0
+    of: int = 0
 
 
 class Backtests:
@@ -37,34 +63,71 @@ class Backtests:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._turn = asyncio.Lock()
+        self.running: Running | None = None
 
     async def run(self, request: Request) -> Reply:
-        """What a book would have done. Raises InvalidInput, BadBody, DeploymentRefused while another one runs."""
+        """What a book would have done.
+
+        Raises InvalidInput, BadBody, NotReady, DeploymentRefused while another one runs.
+        """
         body = await read_body(request, self._api.settings.max_body_bytes)
         try:
             asked: BacktestBody = read_json(msgspec.json.Decoder(BacktestBody).decode, body)
             asked.book.check_texts()
         except InvalidDefinition as error:
             raise InvalidInput(f"Expected a book that can be meant: {error}", "$.book") from None
+        if asked.newest is not None:
+            return await run_in_threadpool(self._of_newest, asked, asked.newest)
         if self._turn.locked():
             raise DeploymentRefused("another backtest is running; ask again when it is done")
         async with self._turn:
-            with tempfile.TemporaryDirectory(prefix="sentinel-") as folder:
-                path = Path(folder) / "rules.yaml"
-                path.write_bytes(msgspec.json.encode(asked.book))  # JSON is YAML
-                return await self._told(path, asked)
+            self.running = Running(iso(clock_us()))
+            try:
+                with tempfile.TemporaryDirectory(prefix="sentinel-") as folder:
+                    path = Path(folder) / "rules.yaml"
+                    path.write_bytes(msgspec.json.encode(asked.book))  # JSON is YAML
+                    return await self._told(path, asked, self.running)
+            finally:
+                self.running = None
 
-    async def _told(self, path: Path, asked: BacktestBody) -> Reply:
+    def _of_newest(self, asked: BacktestBody, most: int) -> Reply:
+        """The same of the newest decisions, from any thread."""
+        if asked.since is not None or asked.until is not None:
+            raise InvalidInput("Expected a period, or how many of the newest, and not both", "$.newest")
+        worker, lineup = self._api.deciding(), self._api.predictor.lineup
+        if lineup is None:
+            raise NotReady("No model can answer yet; a book is tried on what one has scored")
+        manifest = lineup.champion.bundle.manifest
+        schema, tables = manifest.plan.schema, worker.ready_engine().tables.tables
+        books = (asked.book, *([lineup.rules.acting] if lineup.rules else []))
+        try:
+            tried = [Tried(one, PastHits(BookHits(one, schema, manifest.plan.names), schema, tables)) for one in books]
+        except InvalidDefinition as error:
+            raise InvalidInput(f"Expected a book that fits {manifest.version}: {error}", "$.book") from None
+        past = newest_scores(worker.log, manifest.version, schema, most, Several(*(one.hits for one in tried)))
+        if past is None:
+            raise InvalidInput(f"{manifest.version} has scored nothing lately; choose a period", "$.newest")
+        said = (iso(int(past.received_us[0])), iso(int(past.received_us[-1])))
+        policy = msgspec.convert(manifest.policy, AnyPolicy) if manifest.policy else None
+        costs = policy.costs if policy else Costs()
+        found = backtest(past, tried[0], manifest.version, said, costs, *tried[1:])
+        return Reply(200, msgspec.json.encode(found))
+
+    async def _told(self, path: Path, asked: BacktestBody, running: Running) -> Reply:
         bounds = (("--from", asked.since), ("--to", asked.until))
         period = [part for name, moment in bounds if moment is not None for part in (name, moment)]
-        command = ["-m", "sentinel", "rules", "backtest", str(path), "--home", str(self._api.settings.home), "--json"]
+        command = ["-m", "sentinel", "rules", "backtest", str(path), "--home", str(self._api.settings.home), "--json",
+                   "--progress-in-lines"]  # fmt: skip
         process = await asyncio.create_subprocess_exec(
             sys.executable, *command, *period, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
         try:
             with contextlib.suppress(ProcessLookupError):  # it has ended already
                 os.setpriority(os.PRIO_PROCESS, process.pid, 19)
-            told, said = await asyncio.wait_for(process.communicate(), LONGEST_S)
+            assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018 - both are pipes
+            both = asyncio.gather(process.stdout.read(), _followed(process.stderr, running))
+            told, said = await asyncio.wait_for(both, LONGEST_S)
+            await process.wait()
         except TimeoutError:
             raise NotReady(f"The backtest took more than {LONGEST_S:.0f} s; choose a shorter period") from None
         finally:
@@ -72,18 +135,36 @@ class Backtests:
                 process.kill()
                 await process.wait()
         if process.returncode != 0:
-            why = " ".join(said.decode(errors="replace").split()).rpartition("error: ")[2].replace(str(path), "book")
+            why = " ".join(said.split()).rpartition("error: ")[2].replace(str(path), "book")
             raise InvalidInput(f"Expected a book and a period that can be tried: {masked_ends(why, 1_000)}", "$.book")
         return Reply(200, told.strip())
+
+
+async def _followed(lines: asyncio.StreamReader, running: Running) -> str:
+    """What the process says on standard error to its end, but for how far it is: that is noted."""
+    said = []
+    async for raw in lines:
+        line = raw.decode(errors="replace")
+        if line.startswith(PROGRESS):
+            numbers = [int(one) for one in line.split() if one.isdecimal()]
+            running.done, running.of = numbers[:2]
+        else:
+            said.append(line)
+    return "".join(said)
 
 
 def add_backtests(app: FastAPI, backtests: Backtests) -> None:
     """The call `/v1/rules/backtest`."""
 
     @app.post("/v1/rules/backtest", openapi_extra=shown_body(BacktestBody), tags=["rules"])
-    async def backtest(request: Request) -> Response:
+    async def tried(request: Request) -> Response:
         """What a book would have done with a period of the log, by rule, by day and in all, as the command says it.
 
-        409 while another one runs.
+        409 while another one runs; `newest` decisions (at most 2,000) are tried at once, whatever runs.
         """
         return response_of(await backtests.run(request))
+
+    @app.get("/v1/rules/backtest", tags=["rules"])
+    async def running() -> Response:
+        """The backtest that runs now, and how far it is: `running` has `began_at`, `done` and `of`; null for none."""
+        return ok({"running": backtests.running})

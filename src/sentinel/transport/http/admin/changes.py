@@ -1,6 +1,7 @@
 """Changes that admin calls make: checked, written to the audit with who asked, and waited for."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +9,15 @@ from typing import Any
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
-from sentinel.errors import BundleProblem, DeploymentRefused, InvalidDefinition, UnknownVersion
+from sentinel.errors import (
+    BundleProblem,
+    DeploymentRefused,
+    Forbidden,
+    InvalidDefinition,
+    InvalidInput,
+    UnknownVersion,
+)
+from sentinel.events.card_numbers import quoted
 from sentinel.events.reader import TransactionReader
 from sentinel.model.bundle import load_warm
 from sentinel.model.gate_verdicts import check_may_promote
@@ -18,10 +27,17 @@ from sentinel.record import audit
 from sentinel.record.applied import HomeDeployment
 from sentinel.record.audit import By
 from sentinel.record.feature_state import check_reads
+from sentinel.record.rules_applying import VIA
 from sentinel.record.whole_snapshots import StillKept
 from sentinel.serve.lineup import check_comparable, check_fits
 from sentinel.serve.watch import Watch
+from sentinel.transport.access.scopes import Scope
 from sentinel.transport.http.api import Api
+
+PERSON = "x-sentinel-person"
+"""The header in which the console says who it is that asks."""
+
+_PERSON = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
 
 
 class Changes:
@@ -154,11 +170,25 @@ def _always() -> None:
 
 
 def by_caller(request: Request) -> By:
-    """Who makes this call, for the audit."""
+    """Who makes this call, for the audit: the key, and the person whom it speaks for, if it may.
+
+    Raises Forbidden for a person named by a key without the scope `admin`, InvalidInput for a name that is none.
+    """
     asked: bytes = getattr(request.state, "asked", b"")
     return By(
-        request.state.caller.name,
+        _who(request),
         request.state.peer.address,
         f"{request.method} {request.state.path}",
         asked.decode(errors="replace"),
     )
+
+
+def _who(request: Request) -> str:
+    caller, person = request.state.caller, request.headers.get(PERSON)
+    if person is None:
+        return str(caller.name)
+    if Scope.ADMIN not in caller.scopes:
+        raise Forbidden(f"Only a key with the scope '{Scope.ADMIN}' speaks for a person; leave {PERSON} out")
+    if not _PERSON.fullmatch(person):
+        raise InvalidInput(f"Expected a person's name in the header {PERSON}, got {quoted(person, 80)}")
+    return f"{person}{VIA}{caller.name}"

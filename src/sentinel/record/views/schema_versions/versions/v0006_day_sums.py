@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision, down_revision = "0006", "0004"
+revision, down_revision = "0006", "0005"
 
 _DAY_SUMS = """
 CREATE TABLE IF NOT EXISTS day_sums (

@@ -1,0 +1,52 @@
+"""Books as the server has them: in force, as drafts, and what differs."""
+
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import msgspec
+
+from sentinel.policy.deployment import RulesInForce
+from sentinel.policy.rules.book import Book
+from sentinel.record.rules_history import Draft
+from sentinel.transport.console.server import Server
+
+
+class Base(NamedTuple):
+    """A book that is edited: that of a draft, or an empty one where `draft` is 0. `newest` is the newest draft."""
+
+    draft: int
+    book: Book
+    newest: int
+
+
+def in_force(server: Server) -> RulesInForce | None:
+    """What is in force."""
+    found = server.get("/v1/rules").json["rules"]
+    return None if found is None else msgspec.convert(found, RulesInForce)
+
+
+def draft_of(server: Server, number: int) -> Draft:
+    """A draft. Raises Refused where there is none."""
+    return msgspec.convert(server.get(f"/v1/rules/drafts/{number}").json, Draft)
+
+
+def drafts(server: Server, most: int) -> list[dict[str, Any]]:
+    """The newest drafts, without their text."""
+    found: list[dict[str, Any]] = server.get(f"/v1/rules/drafts?limit={most}").json["drafts"]
+    return found
+
+
+def base_of(server: Server, draft: int | None) -> Base:
+    """The book of a draft, or without a number what is in force."""
+    newest = next((one["number"] for one in drafts(server, 1)), 0)
+    if draft is not None and draft > 0:
+        return Base(draft, draft_of(server, draft).book, newest)
+    rules = in_force(server)
+    return Base(0, Book(), newest) if rules is None else Base(rules.draft, rules.book, newest)
+
+
+def differences(server: Server, draft: int, against: int | None = None) -> dict[str, Any]:
+    """What a draft changes against another one, or what is in force: `changes` and `sentences`."""
+    asked = {"draft": draft} | ({} if against is None else {"against": against})
+    found: dict[str, Any] = server.get(f"/v1/rules/diff?{urlencode(asked)}").json
+    return found
