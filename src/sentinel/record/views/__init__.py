@@ -160,6 +160,9 @@ class View(Protocol):
     def rules_at(self, positions: Sequence[int]) -> dict[int, list[tuple[str, bool]]]:
         """Decision position -> the rules that held for it, and whether as shadows, for those that have some."""
 
+    def contents_at(self, positions: Sequence[int]) -> dict[int, str]:
+        """Decision position -> the JSON of its transaction as it is kept, for those that are there."""
+
     def labels_between(self, begin: int, end: int) -> LabelCounts:
         """What is known of the decisions from one position to another, by the newest outcome of each that counts."""
 
