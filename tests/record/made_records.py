@@ -72,6 +72,7 @@ def decided(rows: list[dict], schema: str = schema_id(SCHEMA)) -> bytes:
 def content(row: dict) -> bytes:
     given = {"transaction_id": row["id"], "event_time": 1750000000, "amount": row["amount"]}
     given |= {name: row[name] for name in ("card", "shop") if row[name] is not None}
+    given |= {name: row[name] for name in ("event_time", "latitude", "longitude") if name in row}
     return json.dumps(given).encode()
 
 

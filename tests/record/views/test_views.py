@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import random
 import secrets
@@ -254,6 +255,11 @@ def test_a_view_holds_what_the_log_holds_whatever_the_paging_and_the_crashes(cas
         assert [(row.position, row.is_fraud, row.about) for row in view.outcomes(0, 100)] == history.outcomes
         truth = {about: is_fraud for _, is_fraud, about in history.outcomes}
         assert view.outcomes_about([row["position"] for row in history.rows]) == truth
+        everywhere = [row["position"] for row in history.rows]
+        contents = {
+            n: json.loads(one)["transaction_id"] for n, one in view.contents_at([*everywhere, history.end]).items()
+        }
+        assert contents == {row["position"]: row["transaction_id"] for row in history.rows}
         counts = view.counts()
         assert (counts.decisions, counts.outcomes) == (len(history.rows), len(history.outcomes))
         assert +Counter(counts.by_action) == Counter(row["decision"] for row in history.rows)

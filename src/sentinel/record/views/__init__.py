@@ -227,6 +227,9 @@ class View(Protocol):
     def alarms_between(self, from_us: int, to_us: int) -> dict[str, int]:
         """How many of what was received in [from_us, to_us) got each action but approve; none where it is none."""
 
+    def contents_at(self, positions: Sequence[int]) -> dict[int, str]:
+        """Decision position -> the JSON of its transaction as it is kept, for those that are there."""
+
     def labels_between(self, begin: int, end: int) -> LabelCounts:
         """What is known of the decisions from one position to another, by the newest outcome of each that counts."""
 

@@ -249,6 +249,16 @@ class SqlView(ABC):
         return found
 
     @again
+    def contents_at(self, positions: Sequence[int]) -> dict[int, str]:
+        """Decision position -> the JSON of its transaction as it is kept, for those that are there."""
+        query = sa.select(decisions.c.position, decisions.c.content)
+        found: dict[int, str] = {}
+        with self._reading() as reader:
+            for n in range(0, len(positions), _AT_ONCE):
+                found |= dict(reader.execute(query.where(decisions.c.position.in_(positions[n : n + _AT_ONCE]))).all())
+        return found
+
+    @again
     def outcomes(self, after: int, limit: int) -> list[OutcomeRow]:
         """The next outcomes, by position, after this one."""
         query = sa.select(outcomes).where(outcomes.c.position > after).order_by(outcomes.c.position).limit(limit)

@@ -9,7 +9,9 @@ import re
 from sentinel.homes import NAME, RESERVED
 
 _NAMED = re.compile(rf"/v1/({NAME.pattern})(/.*)", re.DOTALL)
-_VERSIONED = re.compile(r"/(?:score|outcomes|decisions|events|tables|rules|lists|features)(?:/.*)?", re.DOTALL)
+_VERSIONED = re.compile(
+    r"/(?:score|outcomes|decisions|events|tables|rules|lists|features|entities|cases|business)(?:/.*)?", re.DOTALL
+)
 
 
 def address_of(path: str) -> tuple[str, str]:
@@ -23,6 +25,8 @@ def address_of(path: str) -> tuple[str, str]:
     (('wallet', '/v1/rules'), ('', '/v1/lists/deny_cards'))
     >>> address_of("/v1/wallet/features/card/c-7"), address_of("/v1/features/card/c-7")
     (('wallet', '/v1/features/card/c-7'), ('', '/v1/features/card/c-7'))
+    >>> address_of("/v1/wallet/entities/card/c-7"), address_of("/v1/entities/card/c-7")
+    (('wallet', '/v1/entities/card/c-7'), ('', '/v1/entities/card/c-7'))
     """
     found = _NAMED.fullmatch(path) if path.startswith("/v1/") else None
     if found is None or found[1] in RESERVED:

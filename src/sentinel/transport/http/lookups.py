@@ -371,8 +371,8 @@ def _query(asked: Mapping[str, str], keys: Sequence[str]) -> DecisionQuery:
     limit = asked.get("limit", "50")
     return DecisionQuery(
         keys={name: asked[name] for name in keys if name in asked},
-        from_us=_time(asked, "from"),
-        to_us=_time(asked, "to"),
+        from_us=time_asked(asked, "from"),
+        to_us=time_asked(asked, "to"),
         action=None if action is None else Action(action),
         model_version=asked.get("model"),
         degraded=degraded == "true",
@@ -393,7 +393,7 @@ def _amount(asked: Mapping[str, str], name: str) -> float | None:
         raise InvalidInput(f"Expected a number, got {quoted(given or '')}", f"$.{name}") from None
 
 
-def _time(asked: Mapping[str, str], name: str) -> int | None:
+def time_asked(asked: Mapping[str, str], name: str) -> int | None:
     """An ISO 8601 time, or Unix seconds, milliseconds or microseconds."""
     given = asked.get(name)
     if given is None:
@@ -403,10 +403,11 @@ def _time(asked: Mapping[str, str], name: str) -> int | None:
 
 
 def _listed(page: Page) -> dict[str, Any]:
-    return {"decisions": [_row(one) for one in page.rows], "next": page.next, "position": page.position}
+    return {"decisions": [listed_row(one) for one in page.rows], "next": page.next, "position": page.position}
 
 
-def _row(one: ListedDecision) -> dict[str, Any]:
+def listed_row(one: ListedDecision) -> dict[str, Any]:
+    """What a list shows of a decision."""
     return {
         "transaction_id": one.transaction_id,
         "decided_at": iso(one.received_us),

@@ -40,6 +40,7 @@ from sentinel.transport.http.description import describe
 from sentinel.transport.http.detectors import Detectors
 from sentinel.transport.http.docs_page import add_docs
 from sentinel.transport.http.door import Door
+from sentinel.transport.http.entities import EntityLookups, add_entities
 from sentinel.transport.http.examples import Example, example_of
 from sentinel.transport.http.health import Health
 from sentinel.transport.http.lists import ListCalls, add_lists
@@ -121,6 +122,7 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
         _add_lookups(app, lookups)
         add_results(app, ResultCalls(api, lookups))
         _add_features(app, OnlineLookups(home, api.worker, api.secrets, detectors.settings.redis_url))
+        add_entities(app, EntityLookups(api.worker, api.secrets, api.view))
         _add_tables(app, TableCalls(api))
         add_rules(app, RuleCalls(Changes(api, watch)))
         add_backtests(app, Backtests(api))
