@@ -18,6 +18,7 @@ DETECTORS, TENANTS = "detectors", "tenants"
 MOST_HOMES = 256
 RESERVED = frozenset(
     {
+        "business",
         "cases",
         "decisions",
         "entities",
