@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -67,7 +68,10 @@ class Company:
         return {row.transaction_id: row for row in decided_in_kafka(self.topics)}
 
     def until_recorded(self, names):
-        until(lambda: set(names) <= self.rows().keys(), LONG_S)
+        end = time.monotonic() + LONG_S
+        while missing := set(names) - self.rows().keys():
+            assert time.monotonic() < end, f"{len(missing)} of {len(names)}, {sorted(missing)[:5]}"
+            time.sleep(0.2)
 
     def until_written(self):
         """Until the profiles have all that the owner has decided."""
