@@ -23,7 +23,7 @@ from tests.scenarios.owner_kills import bits_that_differ
 
 KILLS = int(os.environ.get("SENTINEL_KILLS", "2"))
 SEED = int(os.environ.get("SENTINEL_SEED", "11"))
-LONG_S, CALLERS = 120, 4
+LONG_S, CALLERS, PAUSE_S = 120, 3, 0.05
 
 
 def payment(card="c1", **changes):
@@ -151,7 +151,7 @@ def test_what_is_applied_is_followed_within_seconds_and_no_request_is_lost(compa
     stopping, answers, faults = threading.Event(), [], []
 
     def ask(n):
-        while not stopping.is_set():
+        while not stopping.wait(PAUSE_S):
             status, answer = call(company.fronts[n % 2], "/v1/score", payment(f"f{n}"))
             answers.append(answer)
             if status != 200:
@@ -212,7 +212,7 @@ def test_kills_lose_nothing_record_nothing_twice_and_change_no_answer(company):
 
     def ask(caller):
         n = 0
-        while not stopping.is_set():
+        while not stopping.wait(PAUSE_S):
             one = payment(f"k{caller}-{n % 5}", amount=1.0 + n % 90)
             answers[one["transaction_id"]] = company.answered(one, (caller + n) % 2)
             n += 1
