@@ -5,6 +5,7 @@ import secrets
 import shutil
 import threading
 import time
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -16,10 +17,14 @@ from sentinel.commands.doctor import examine
 from sentinel.commands.keys import create_key, rotate_key
 from sentinel.commands.server_process import free_port
 from sentinel.config import Settings
+from sentinel.model.bundle import read_manifest
 from sentinel.objects.s3_objects import S3Objects
 from sentinel.record.applied import log_folder
 from sentinel.record.file_log import FileLog
 from sentinel.record.log import Kind
+from sentinel.record.online.keepers import KeeperStore
+from sentinel.record.online.layout import JOB
+from sentinel.record.online.place import open_online
 
 
 def of(settings, what):
@@ -159,6 +164,26 @@ def test_what_is_configured_and_away_is_a_failure(tmp_path, what, setting, addre
     assert "can be reached" in found.found
     assert "secret-word" not in found.found
     assert not [one for one in examine(Settings(home=tmp_path)) if one.what == what]
+
+
+def test_the_profiles_of_a_job_of_flink_are_known_as_such(shop_home, tmp_path, service):
+    home = shutil.copytree(shop_home, tmp_path / "tenants" / f"t{secrets.token_hex(4)}")
+    url, state_id = service("redis").environment["REDIS_URL"], read_manifest(home / "models" / "v1").state_id
+    with closing(open_online(home, "shop", url)) as store:
+        job = KeeperStore(store, f"{JOB}payments", state_id)
+        job.begin([], goes_on=False)
+        asked = Settings(home=home, redis_url=url)
+        assert "has written no profiles yet" in of(asked, "online view").found
+        job.beat("card/0", time.time_ns() // 1000)
+        found = of(asked, "online view")
+        assert (found.ok, found.warns) == (True, False)
+        assert "profiles of the job of Flink payments" in found.found
+        job.beat("card/0", time.time_ns() // 1000 - 3_600_000_000)
+        assert of(asked, "online view").warns
+        KeeperStore(store, f"{JOB}payments", "other").begin([], goes_on=False)
+        found = of(asked, "online view")
+        assert (found.ok, "of other features than those of v1" in found.found) == (False, True)
+        store.clear([])
 
 
 def test_an_archive_is_written_to(tmp_path):

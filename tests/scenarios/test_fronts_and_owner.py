@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -22,7 +23,7 @@ from tests.scenarios.owner_kills import bits_that_differ
 
 KILLS = int(os.environ.get("SENTINEL_KILLS", "2"))
 SEED = int(os.environ.get("SENTINEL_SEED", "11"))
-LONG_S, CALLERS = 120, 4
+LONG_S, CALLERS, PAUSE_S = 120, 3, 0.05
 
 
 def payment(card="c1", **changes):
@@ -67,7 +68,10 @@ class Company:
         return {row.transaction_id: row for row in decided_in_kafka(self.topics)}
 
     def until_recorded(self, names):
-        until(lambda: set(names) <= self.rows().keys(), LONG_S)
+        end = time.monotonic() + LONG_S
+        while missing := set(names) - self.rows().keys():
+            assert time.monotonic() < end, f"{len(missing)} of {len(names)}, {sorted(missing)[:5]}"
+            time.sleep(0.2)
 
     def until_written(self):
         """Until the profiles have all that the owner has decided."""
@@ -147,7 +151,7 @@ def test_what_is_applied_is_followed_within_seconds_and_no_request_is_lost(compa
     stopping, answers, faults = threading.Event(), [], []
 
     def ask(n):
-        while not stopping.is_set():
+        while not stopping.wait(PAUSE_S):
             status, answer = call(company.fronts[n % 2], "/v1/score", payment(f"f{n}"))
             answers.append(answer)
             if status != 200:
@@ -208,7 +212,7 @@ def test_kills_lose_nothing_record_nothing_twice_and_change_no_answer(company):
 
     def ask(caller):
         n = 0
-        while not stopping.is_set():
+        while not stopping.wait(PAUSE_S):
             one = payment(f"k{caller}-{n % 5}", amount=1.0 + n % 90)
             answers[one["transaction_id"]] = company.answered(one, (caller + n) % 2)
             n += 1

@@ -7,7 +7,7 @@ from sentinel.commands.registry_of_home import champion_manifest, registry_of
 from sentinel.commands.storage import view_status
 from sentinel.config import Settings, age_us
 from sentinel.events.times import duration_us, iso
-from sentinel.model.bundle import load_bundle
+from sentinel.model.bundle import Manifest, load_bundle
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.archive.place import PROGRAM as ARCHIVER
 from sentinel.record.archive.place import address_of, mark_of
@@ -17,7 +17,10 @@ from sentinel.record.home_reader import has_log, open_log
 from sentinel.record.log import Follower
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.online.follower import PROGRAM
+from sentinel.record.online.fronts import FrontStore
+from sentinel.record.online.layout import JOB
 from sentinel.record.online.place import open_online
+from sentinel.record.online.store import OnlinePosition, OnlineStore
 from sentinel.record.problem import problem_of
 from sentinel.record.rotation import rotation_in
 from sentinel.record.verify_home import verify_home
@@ -25,6 +28,7 @@ from sentinel.transport.access.store import KeyStore
 
 _SOON_US = 14 * 86_400_000_000
 _FAR_BEHIND = 50_000  # entries
+_SILENT_S, _PATIENCE_S = 60.0, 2.0  # of a job that writes profiles; with Redis
 
 
 def keys(settings: Settings) -> tuple[bool, str]:
@@ -136,12 +140,32 @@ def online(settings: Settings) -> tuple[bool, str, bool]:
         at = store.position()
         if at is None:
             return True, f"{store.name}: nothing is there yet; a server writes it, or `views rebuild --online`", True
+        if at.log_id.startswith(JOB):
+            return _of_a_job(store, at, manifest)
         with closing(open_log(settings.home)) as log:
             if at.log_id != log.log_id:
                 return False, f"{store.name} has that of another log; `sentinel views rebuild --online`", False
             lag = Follower(log, at.position).lag
     behind = f"{lag:,} entries behind the log" if lag else "it has all that the log has"
     return True, f"{store.name}: {behind}", lag > _FAR_BEHIND
+
+
+def _of_a_job(store: OnlineStore, at: OnlinePosition, manifest: Manifest) -> tuple[bool, str, bool]:
+    """The profiles that the tasks of a job of Flink write."""
+    name, as_of_us = (
+        at.log_id.removeprefix(JOB),
+        FrontStore(store, 0).read([], [], time.monotonic() + _PATIENCE_S).as_of_us,
+    )
+    if at.state_id != manifest.state_id:
+        return False, (
+            f"{store.name} has the profiles of the job of Flink {name}, and they are of other features than those of "
+            f"{manifest.version}: run the job with that model"
+        ), False  # fmt: skip
+    if not as_of_us:
+        return True, f"{store.name}: the job of Flink {name} has written no profiles yet", True
+    age_s = max(time.time() - as_of_us / 1e6, 0.0)
+    said = f"{store.name}: profiles of the job of Flink {name}, with all that came up to {age_s:.1f} s ago"
+    return True, said + ("; see that it runs" if age_s > _SILENT_S else ""), age_s > _SILENT_S
 
 
 def archived(settings: Settings) -> tuple[bool, str, bool]:

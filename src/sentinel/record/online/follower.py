@@ -23,7 +23,7 @@ from sentinel.record.applied import deployment_in
 from sentinel.record.feature_state import FeatureState, activation_of
 from sentinel.record.home_reader import open_log
 from sentinel.record.log import Kind, LogReader, Record
-from sentinel.record.online.layout import ProfileRow
+from sentinel.record.online.layout import JOB, ProfileRow
 from sentinel.record.online.place import REDIS, open_online
 from sentinel.record.online.rows import FeatureRows, TouchedKeys, kept_us
 from sentinel.record.online.store import OnlineMoved, OnlinePosition, OnlineStore
@@ -52,6 +52,11 @@ class OnlineFollower:
         plan = state.bundle.manifest.plan
         self._rows, self._touched, self._kept_us = FeatureRows(plan, has_made), TouchedKeys(plan, log), kept_us(plan)
         self._at = store.position()
+        if self._at is not None and self._at.log_id.startswith(JOB):
+            raise StorageProblem(
+                f"the profiles in {store.name} are those of a job of Flink; give this server another database of Redis "
+                "(redis://host:6379/1)"
+            )
         if self._at is not None and self._at.log_id != log.log_id:
             raise StorageProblem(
                 f"the online view in {store.name} belongs to another log; `sentinel views rebuild --online` makes it "

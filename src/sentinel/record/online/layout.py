@@ -22,6 +22,9 @@ from sentinel.homes import place_of
 NEWER_WINS = Path(__file__).with_name("newer_wins.lua")
 """The script that writes features where nothing newer stands: of the live follower, and of `feast materialize`."""
 
+JOB = "flink:"
+"""What the name of a job that keeps profiles begins with, where the view of a server has the id of its log."""
+
 _STRING = 2  # the type of a text in an entity key
 _DOUBLE = 0x29  # the tag of `double_val` in a Value
 _VALUE_BYTES = 9

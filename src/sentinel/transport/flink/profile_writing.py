@@ -10,7 +10,7 @@ from sentinel.config import read_settings
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.model.bundle import Bundle
 from sentinel.record.online.keepers import KeeperStore
-from sentinel.record.online.layout import ProfileRow
+from sentinel.record.online.layout import JOB, ProfileRow
 from sentinel.record.online.place import REDIS, open_online
 from sentinel.transport.flink.job_spec import JobSpec
 
@@ -30,7 +30,7 @@ def keeper_store(spec: JobSpec, bundle: Bundle) -> KeeperStore:
     if settings.redis_url is None:
         raise InvalidDefinition(f"{REDIS} is not set here, and the job writes profiles: set it for every worker")
     store = open_online(spec.home, bundle.manifest.detector, settings.redis_url)
-    return KeeperStore(store, f"flink:{spec.prefix}{spec.name}", bundle.state_id)
+    return KeeperStore(store, f"{JOB}{spec.prefix}{spec.name}", bundle.state_id)
 
 
 class _Waiting(NamedTuple):

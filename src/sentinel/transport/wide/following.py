@@ -38,8 +38,10 @@ class Following:
     def __init__(
         self, open_log: Callable[[], LogReader], snapshots: Snapshots,
         load: Callable[[Deployment, AsOfJudge | None], AsOfJudge], lists: KnownLists,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Load what is in force. Raises SentinelError where that cannot be."""
+        self._clock_s = clock_s
         self._open, self._snapshots, self._load, self._lists = open_log, snapshots, load, lists
         self._log: LogReader | None = open_log()
         self._end = self._log.durable
@@ -50,7 +52,7 @@ class Following:
         self._table_state = self._new_lists(self._log, self._deployment)
         if self._table_state is not None:
             lists.tables = self._table_state.tables
-        self._known_s = time.monotonic()
+        self._known_s = clock_s()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="following", daemon=True)
         self.problem: str | None = None
@@ -63,7 +65,7 @@ class Following:
     @property
     def age_s(self) -> float:
         """How long ago what decides was known to be in force."""
-        return time.monotonic() - self._known_s
+        return self._clock_s() - self._known_s
 
     @property
     def is_old(self) -> bool:
@@ -102,7 +104,7 @@ class Following:
         """Take what is new. Raises SentinelError."""
         if self._log is None:
             self._log, self._end = self._open(), -1
-        begun_s, end = time.monotonic(), self._log.durable
+        begun_s, end = self._clock_s(), self._log.durable
         if end != self._end:
             deployment = deployment_in(self._log)
             self._follow_lists(self._log, deployment)
