@@ -7,7 +7,7 @@ import json
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from sentinel.transport.console.pages.search import _cell
+from sentinel.transport.console.cells import safe_cell
 from tests.transport.console.conftest import HOSTILE, PATIENCE_S, payment, until
 
 PAGES = ("/", "/search", "/search?card=nobody", "/decisions/p45", "/try", "/models", "/models/v1", "/admin", "/admin/keys",
@@ -71,7 +71,7 @@ def test_the_same_as_csv_is_safe_in_a_spreadsheet(caller, site):
     ],
 )  # fmt: skip
 def test_no_cell_is_a_formula_wherever_a_spreadsheet_cuts(text, cell):
-    assert _cell(text) == cell
+    assert safe_cell(text) == cell
 
 
 @pytest.mark.parametrize(

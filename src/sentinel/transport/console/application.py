@@ -18,7 +18,9 @@ from sentinel.transport.access.store import KeyStore
 from sentinel.transport.console.auditing import Auditing
 from sentinel.transport.console.entrance import Cookie, Entrance
 from sentinel.transport.console.pages.admin import admin_pages
+from sentinel.transport.console.pages.business import business_pages
 from sentinel.transport.console.pages.design import design_pages
+from sentinel.transport.console.pages.drift import drift_pages
 from sentinel.transport.console.pages.live import live_pages
 from sentinel.transport.console.pages.logging_in import log_in_pages
 from sentinel.transport.console.pages.models import model_pages
@@ -90,6 +92,8 @@ def build(settings: Settings, people: People) -> ASGIApp:
         live_pages(samples, stored, sessions, cookie, settings.deadline_ms),
         search_pages(stored, people),
         receipt_pages(server, stored, people),
+        business_pages(server),
+        drift_pages(server, stored),
         try_pages(server, stored, people, place.prefix),
         model_pages(server, stored, people),
         admin_pages(server, people, KeyStore(keys_home_of(settings.home))),

@@ -17,6 +17,8 @@ class Page(NamedTuple):
 PAGES = (
     Page("/", "Live", Scope.READ, "l"),
     Page("/search", "Search", Scope.READ, "s"),
+    Page("/business", "Business", Scope.READ, "b"),
+    Page("/drift", "Drift", Scope.READ, "d"),
     Page("/try", "Try it", Scope.SCORE, "t"),
     Page("/models", "Models", Scope.READ, "m"),
     Page("/admin", "Admin", Scope.ADMIN, "a"),
@@ -35,6 +37,9 @@ _BEGINNINGS = (
     ("/again", Scope.READ),
     ("/search", Scope.READ),
     ("/search.csv", Scope.READ),
+    ("/business", Scope.READ),
+    ("/business.csv", Scope.READ),
+    ("/drift", Scope.READ),
     ("/live", Scope.READ),
     ("/design", Scope.READ),
 )

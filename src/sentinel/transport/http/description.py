@@ -70,6 +70,7 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("post", "/admin/erase"): (409, 422),
     ("get", "/admin/audit"): (404, 422),
     ("get", "/admin/shadow/report"): (404,),
+    ("get", "/admin/drift/{feature}"): (404, 422),
 }
 
 _TEXT, _NUMBER, _AMOUNT = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "number"}

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -18,19 +17,18 @@ from sentinel.events.schema import Schema
 from sentinel.events.times import bound_us, clock_us
 from sentinel.policy.thresholds import Action
 from sentinel.record.views import DecisionQuery, ListedDecision, Page, View, merged
+from sentinel.transport.console.cells import safe_cell
 from sentinel.transport.console.drawing import page
 from sentinel.transport.console.pages.logging_in import by_person
 from sentinel.transport.console.server import path_of
 from sentinel.transport.console.stored import Stored
-from sentinel.transport.console.words import card, instant
+from sentinel.transport.console.words import instant
 from sentinel.transport.people.people import People
 
 ROWS = 50
 MOST_OF_CSV = 10_000
 _FIELDS = ("id", "from", "to", "least", "most", "action", "model", "degraded", "cursor")
 _MOST_QUERIES = 16
-_FORMULA = re.compile(r"(?:^|(?<=[;,|\t\r\n]))(?=\s*[=+@\uff1d\uff0b\uff0d\uff20\t\r\n-])")
-"""Where a spreadsheet may find a formula: where a cell begins, or where it would cut one, as each country does it."""
 
 
 def search_pages(stored: Stored, people: People) -> APIRouter:
@@ -157,11 +155,4 @@ def _row(one: ListedDecision, schema: Schema, is_fraud: bool | None) -> list[Any
         one.transaction_id, instant(one.received_us), one.amount, one.decision, one.fraud_probability,
         one.model_version, one.degraded, *(one.keys.get(name) for name in schema.keys), is_fraud,
     ]  # fmt: skip
-    return [_cell(one) for one in cells]
-
-
-def _cell(value: Any) -> Any:
-    """A value that no spreadsheet takes for a formula, without whole card numbers."""
-    if not isinstance(value, str):
-        return value
-    return _FORMULA.sub("'", card(value))
+    return [safe_cell(one) for one in cells]
