@@ -29,6 +29,9 @@ OPEN = ("/static/", "/login", "/health/live")
 OF_EVERYONE = ("/logout", "/password")
 """What whoever is logged in may do about themselves."""
 
+_ASKS = ("/search",)
+"""What is sent so that it stands in no address, and changes nothing."""
+
 _BEGINNINGS = (
     ("/try", Scope.SCORE),
     ("/admin", Scope.ADMIN),
@@ -60,13 +63,13 @@ def needed_for(method: str, path: str) -> Scope | None:
     >>> needed_for("GET", "/"), needed_for("POST", "/models/promote"), needed_for("POST", "/try/send")
     (<Scope.READ: 'read'>, <Scope.OPERATE: 'operate'>, <Scope.SCORE: 'score'>)
     >>> needed_for("GET", "/what/is/new"), needed_for("POST", "/search"), needed_for("POST", "/password")
-    (<Scope.ADMIN: 'admin'>, <Scope.ADMIN: 'admin'>, None)
+    (<Scope.ADMIN: 'admin'>, <Scope.READ: 'read'>, None)
     """
     if path in OF_EVERYONE:
         return None
     if path == "/":
         return Scope.READ
     scope = next((scope for start, scope in _BEGINNINGS if path == start or path.startswith(f"{start}/")), Scope.ADMIN)
-    if method in SAFE_METHODS or scope is not Scope.READ:
+    if method in SAFE_METHODS or scope is not Scope.READ or path in _ASKS:
         return scope
     return Scope.OPERATE if path.startswith("/models/") else Scope.ADMIN

@@ -64,6 +64,7 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("get", "/v1/lists/{name}/{value}"): (404, 422),
     ("get", "/v1/business"): (422,),
     ("get", "/v1/decisions"): (422,),
+    ("post", "/v1/decisions/search"): (422,),
     ("get", "/v1/decisions/{transaction_id}"): (404, 422),
     ("get", "/predict/{transaction_id}"): (404, 409, 422),
     ("get", "/v1/features/{key}/{value}"): (404, 422),
