@@ -13,7 +13,7 @@ from sentinel.record.views.amount_index import AmountSieve
 from sentinel.record.views.key_index import PLACE_BITS, Driver, KeySieve
 from sentinel.record.views.tables import DEGRADED, NOT_APPROVED
 
-_ENOUGH = 100
+_ENOUGH = 2
 """Positions in a bucket of which each is looked at rather than sieved further."""
 
 

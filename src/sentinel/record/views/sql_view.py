@@ -268,13 +268,22 @@ class SqlView(ABC):
         if not sieves:
             yield from reader.execute(search.fitting(query, search.within(span)).limit(query.limit + 1))
             return
+        waiting: list[int] = []
         for found in sieved(sieves, span):
+            waiting += [] if isinstance(found, tuple) else found
+            if isinstance(found, tuple) or len(waiting) > query.limit:
+                yield from _at(reader, query, waiting)
+                waiting = []
             if isinstance(found, tuple):
                 yield from reader.execute(search.fitting(query, search.within(found)))
-                continue
-            for n in range(0, len(found), MOST_ROWS):
-                among = decisions.c.position.in_(found[n : n + MOST_ROWS])
-                yield from reader.execute(search.fitting(query, among))
+        yield from _at(reader, query, waiting)
+
+
+def _at(reader: sa.Connection, query: DecisionQuery, positions: Sequence[int]) -> Iterator[Any]:
+    """What fits among these positions, the newest first."""
+    for n in range(0, len(positions), MOST_ROWS):
+        among = decisions.c.position.in_(positions[n : n + MOST_ROWS])
+        yield from reader.execute(search.fitting(query, among))
 
 
 def _extend(writer: sa.Connection, version: str, first: int, last: int) -> None:
