@@ -38,6 +38,7 @@ from sentinel.model.reference import (
     ordered_values,
 )
 from sentinel.review.drift_bounds import ks_threshold, mean_threshold, pool, psi, psi_threshold, share_evidence
+from sentinel.review.drift_distribution import Distribution, distribution
 
 LEAST_PRESENT = 100  # values below which there is no mean and no distance
 MONTH_S = 30 * 86_400.0
@@ -108,7 +109,9 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     """What an evaluation found. `enough_data` is false, and nothing alarms, below the least number of rows.
 
     `drift_detected` includes the score, `drifted_features` counts features only. `evaluated_at_s` is the
-    caller's clock, `alpha_per_test` the chance of a false alarm that each test was given.
+    caller's clock, `alpha_per_test` the chance of a false alarm that each test was given. `window` is how many rows are
+    compared at most, `least_rows` how many it takes; `since_s` since when each column that drifted has, as far as this
+    process has seen, by the caller's clock.
     """
 
     baseline_locked: bool = True
@@ -121,6 +124,9 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     drifted_features: int
     per_feature: tuple[ColumnDrift, ...]
     score: ColumnDrift
+    window: int
+    least_rows: int
+    since_s: dict[str, float] = {}
 
 
 class Column:
@@ -202,6 +208,7 @@ class DriftMonitor:
         self._seen = 0
         self._resets = 0
         self._last: DriftReport | None = None
+        self._since: dict[str, float] = {}
         self._evaluated_rows = 0
         self._evaluated_s = -math.inf
 
@@ -235,17 +242,29 @@ class DriftMonitor:
                 self._evaluated_rows, self._evaluated_s = self._seen, now_s
             parts = zip(self._columns, live.T, strict=True)
             entries = [column.compare(values, self.alpha, self.settings) for column, values in parts]
+            drifted = [entry.name for entry in entries if entry.drifted]
+            self._since = {name: self._since.get(name, now_s) for name in drifted}
             found = self._report(entries, current, now_s)
             with self._ring_lock:
                 if self._resets == resets:
                     self._last = found
             return found
 
+    def distribution(self, name: str) -> Distribution | None:
+        """How the column of a feature, or `score`, lay in training and lies in the window; None where there is none."""
+        bases = [*self.reference.features, self.reference.score]
+        place = next((n for n, base in enumerate(bases) if base.name == name), None)
+        if place is None:
+            return None
+        with self._ring_lock:
+            live = self._ring[: min(self._seen, self.settings.window), place].copy()
+        return distribution(bases[place], live)
+
     def reset(self) -> None:
         """Forget the live window. The limit on evaluations a month stays in force."""
         with self._ring_lock:
             self._seen = self._evaluated_rows = 0
-            self._last = None
+            self._last, self._since = None, {}
             self._resets += 1
 
     def _due(self, now_s: float, current: int) -> bool:
@@ -266,4 +285,7 @@ class DriftMonitor:
             drifted_features=sum(entry.drifted for entry in entries[:-1]),
             per_feature=tuple(entries[:-1]),
             score=entries[-1],
+            window=self.settings.window,
+            least_rows=self.settings.least_rows,
+            since_s=self._since,
         )

@@ -6,6 +6,7 @@ from sentinel.model.reference import Reference
 from sentinel.record.entries import batches_of, with_exact
 from sentinel.record.log import Follower, LogReader
 from sentinel.review.drift import DriftMonitor, DriftReport, DriftSettings
+from sentinel.review.drift_distribution import Distribution
 
 _SKIP = 2  # windows of entries behind, of which only the last would be left in the end
 _PAGE = 1_024
@@ -47,6 +48,10 @@ class DriftWindow:
     def report(self, now_s: float) -> DriftReport:
         """Live against training, by feature and for the score; `now_s` is of the monotonic clock."""
         return self._monitor.report(now_s)
+
+    def distribution(self, name: str) -> Distribution | None:
+        """How a feature, or `score`, lay in training and lies now; None for another name."""
+        return self._monitor.distribution(name)
 
     def reset(self) -> None:
         """Begin the window anew, with what is decided from now on."""

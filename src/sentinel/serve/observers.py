@@ -10,6 +10,7 @@ from sentinel.policy.deployment import Deployment, Experiment
 from sentinel.policy.experiment import Tally
 from sentinel.record.log import LogReader
 from sentinel.review.drift import DriftReport, DriftSettings
+from sentinel.review.drift_distribution import Distribution
 from sentinel.review.drift_window import DriftWindow
 from sentinel.review.experiment_tallies import ExperimentTallies
 from sentinel.serve.lineup import Lineup
@@ -95,6 +96,11 @@ class Observers:
         """Live against training, by feature and for the score; None before there is a champion."""
         drift = self._drift
         return None if drift is None else drift.report(time.monotonic())
+
+    def drift_distribution(self, name: str) -> Distribution | None:
+        """How a feature, or `score`, lay in training and lies now; None for another name, and before a champion."""
+        drift = self._drift
+        return None if drift is None else drift.distribution(name)
 
     def reset_drift(self) -> None:
         """Begin the live window anew."""

@@ -7,7 +7,7 @@ import json
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from sentinel.transport.console.pages.search import _cell
+from sentinel.transport.console.cells import safe_cell
 from tests.transport.console.conftest import HOSTILE, PATIENCE_S, payment, until
 
 PAGES = ("/", "/search", "/search?card=nobody", "/decisions/p45", "/try", "/models", "/models/v1", "/admin", "/admin/keys",
@@ -71,7 +71,31 @@ def test_the_same_as_csv_is_safe_in_a_spreadsheet(caller, site):
     ],
 )  # fmt: skip
 def test_no_cell_is_a_formula_wherever_a_spreadsheet_cuts(text, cell):
-    assert _cell(text) == cell
+    assert safe_cell(text) == cell
+
+
+def test_a_search_by_a_card_number_leads_to_an_address_without_it(caller, site):
+    one = caller()
+    one.log_in("viewer")
+    status, headers, _ = one.ask("/search?card=4111111111111111&least=20")
+    assert status == 303
+    assert "4111" not in headers["location"]
+    assert "p61" in one.ask(headers["location"])[2]
+    form = {"card": "4111-1111-1111-1111", "least": "20"}
+    status, led, _ = one.ask("/search", form, {"x-csrf-token": one.csrf(), "origin": site.url})
+    assert (status, led["hx-redirect"]) == (200, headers["location"])
+    assert one.ask("/search", form)[0] == 403
+    found = site.api("/v1/decisions/search", {"card": "4111 1111 1111 1111", "limit": 5})["decisions"]
+    assert [row["transaction_id"] for row in found] == ["p61"]
+
+
+def test_a_wrong_search_is_refused_beside_what_was_typed(visit):
+    viewer = visit("viewer")
+    viewer.go("/search")
+    viewer.page.fill("[name=least]", "much")
+    viewer.page.click("button:has-text('Search')")
+    viewer.page.wait_for_selector("#wrong :text('Expected an amount')")
+    assert viewer.page.input_value("[name=least]") == "much"
 
 
 @pytest.mark.parametrize(
@@ -113,6 +137,12 @@ def test_a_card_number_is_never_shown_whole(visit, site):
     viewer.go("/search?card=4111111111111111")
     (row,) = rows_of(viewer.page)
     assert row[1] == "p61"
+    viewer.go("/search")
+    viewer.page.fill("[name=card]", "4111 1111 1111 1111")
+    viewer.page.click("button:has-text('Search')")
+    viewer.page.wait_for_url("**/search?card=*")
+    assert "1111" not in viewer.page.url
+    assert [row[1] for row in rows_of(viewer.page)] == ["p61"]
     viewer.go("/decisions/p61")
     assert "4111" not in viewer.page.content().replace(" ", "")
     assert "hidden" in viewer.text("main")

@@ -1,15 +1,14 @@
 """By which keys decisions are found: a tree over millions of keys in any order is too slow to fill."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from sentinel.record.views import LAST
 from sentinel.record.views.rows import Rows, hash_of
-from sentinel.record.views.search import Span
 from sentinel.record.views.tables import Position, metadata
 
 PLACE_BITS, HASH_BITS = 14, 22
@@ -44,30 +43,26 @@ def entries_of(rows: Rows) -> NDArray[np.int64]:
     return np.unique(positions >> PLACE_BITS << _BUCKET_BITS | kept << PLACE_BITS | positions & (_PLACES - 1))
 
 
-def positions_with(reader: Driver, keys: Mapping[str, str], span: Span) -> Iterator[list[int]]:
-    """Where in a span decisions may have all of these keys: newest first, those of one bucket at a time."""
-    parts = [hash_of(name, value) >> (64 - HASH_BITS) << PLACE_BITS for name, value in keys.items()]
-    end = (min(span[1], _MOST_POSITIONS) - 1 >> PLACE_BITS) + 1
-    seen: Counter[int] = Counter()
-    newest = "SELECT max(entry) >> ? FROM key_entries WHERE entry <= ?"
-    while (bucket := reader.execute(newest, (_BUCKET_BITS, (end << _BUCKET_BITS) - 1)).fetchone()[0]) is not None:
-        if bucket < span[0] >> PLACE_BITS:
-            return
-        found: set[int] | None = None
-        for part in sorted(parts, key=seen.__getitem__):  # what was seen least goes first: most buckets end there
-            places = _places(reader, bucket << _BUCKET_BITS | part)
-            seen[part] += len(places)
-            found = places if found is None else found & places
-            if not found:
-                break
+class KeySieve:
+    """Decisions that may have a key."""
+
+    def __init__(self, reader: Driver, name: str, value: str) -> None:
+        self._reader = reader
+        self._part = hash_of(name, value) >> (64 - HASH_BITS) << PLACE_BITS
+
+    def newest(self, before: int) -> int | None:
+        """The newest bucket before this one that has any keys."""
+        end = min(before, _MOST_POSITIONS >> PLACE_BITS) << _BUCKET_BITS
+        newest = "SELECT max(entry) FROM key_entries WHERE entry < ?"
+        found = self._reader.execute(newest, (min(end, LAST),)).fetchone()[0]
+        return None if found is None else int(found) >> _BUCKET_BITS
+
+    def positions(self, bucket: int) -> set[int] | None:
+        """Where in a bucket a key with this hash is."""
+        begin = bucket << _BUCKET_BITS | self._part
+        having = "SELECT entry FROM key_entries WHERE entry >= ? AND entry < ?"
         first = bucket << PLACE_BITS
-        yield sorted((first + place for place in found or () if span[0] <= first + place < span[1]), reverse=True)
-        end = bucket
-
-
-def _places(reader: Driver, begin: int) -> set[int]:
-    having = reader.execute("SELECT entry FROM key_entries WHERE entry >= ? AND entry < ?", (begin, begin + _PLACES))
-    return {entry - begin for (entry,) in having}
+        return {first + entry - begin for (entry,) in self._reader.execute(having, (begin, begin + _PLACES))}
 
 
 def first_entry(position: int) -> int:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from sentinel.errors import InvalidDefinition, StorageProblem
+from sentinel.record.views.amount_index import amount_entries
 from sentinel.record.views.key_index import Driver, first_entry, key_entries
 from sentinel.record.views.rows import Rows
 from sentinel.record.views.sql_view import SqlView, T, again
@@ -186,7 +187,8 @@ class PostgresView(SqlView):
 
     def _drop_before(self, writer: sa.Connection, end: int) -> None:
         writer.execute(decisions.delete().where(decisions.c.position < end))
-        writer.execute(key_entries.delete().where(key_entries.c.entry < first_entry(end)))
+        for table in (key_entries, amount_entries):
+            writer.execute(table.delete().where(table.c.entry < first_entry(end)))
         for name in _months_in(writer)[:-1]:
             if writer.exec_driver_sql(f"SELECT NOT EXISTS (SELECT 1 FROM {name})").scalar_one():  # noqa: S608
                 writer.exec_driver_sql(f"DROP TABLE {name}")

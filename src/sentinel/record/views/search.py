@@ -75,7 +75,8 @@ def rare(query: DecisionQuery) -> list[sa.TextClause | sa.ColumnElement[bool]]:
     if query.action not in (None, Action.APPROVE):
         found += [NOT_APPROVED, decisions.c.decision == str(query.action)]
     if query.rule is not None:
-        found.append(decisions.c.position.in_(sa.select(rule_hits.c.position).where(rule_hits.c.rule == query.rule)))
+        held = sa.and_(rule_hits.c.position == decisions.c.position, rule_hits.c.rule == query.rule)
+        found.append(sa.exists().where(held))
     if query.state is not None and query.state is not State.APPROVED:
         found += [_stands(query.state), *([NOT_APPROVED] if query.state in _NEVER_APPROVED else [])]
     return found

@@ -25,6 +25,7 @@ from sentinel.record.views import (
     SumsBegin,
     ViewMoved,
     ViewPosition,
+    amount_index,
     day_sums,
     key_index,
     search,
@@ -33,6 +34,7 @@ from sentinel.record.views import (
 from sentinel.record.views.key_index import Driver
 from sentinel.record.views.rows import Rows
 from sentinel.record.views.search import Span
+from sentinel.record.views.sieves import sieved, sieves_of
 from sentinel.record.views.tables import (
     NOT_APPROVED,
     decisions,
@@ -47,6 +49,7 @@ from sentinel.record.views.tables import (
 
 _AT_ONCE = 10_000  # values in one statement
 _DECISION = decisions.c.keys().index("decision")
+_AMOUNT = decisions.c.keys().index("amount")
 _PRUNED = 16_384  # positions in one transaction
 _GAP = 10_000  # positions without a model after which a new span of it begins
 
@@ -130,6 +133,8 @@ class SqlView(ABC):
             self._insert(writer, rule_hits, rows.rule_hits)
             self._insert(writer, results, rows.results)
             self._insert(writer, key_index.key_entries, list(zip(key_index.entries_of(rows).tolist(), strict=True)))
+            amounts = amount_index.entries_of(rows.decisions, _AMOUNT)
+            self._insert(writer, amount_index.amount_entries, list(zip(amounts, strict=True)))
             day_sums.add_decisions(self._driver(writer), writer, rows)
             day_sums.move(self._driver(writer), writer, known_before, day_sums.standing(writer, about))
             for version, span in rows.models.items():
@@ -142,8 +147,7 @@ class SqlView(ABC):
         """The newest decisions that fit. New rows do not change the pages that a cursor leads to."""
         with self._reading() as reader:
             position = reader.scalars(sa.select(progress.c.position)).one()
-            find = self._find_by_keys if query.keys else _find
-            found = (row for span in search.spans(reader, query) for row in find(reader, query, span))
+            found = (row for span in search.spans(reader, query) for row in self._find(reader, query, span))
             return search.page_of(found, query, position)
 
     @again
@@ -322,16 +326,27 @@ class SqlView(ABC):
         self._drop_before(writer, end)
         day_sums.forget_days(writer)
 
-    def _find_by_keys(self, reader: sa.Connection, query: DecisionQuery, span: Span) -> Iterator[Any]:
-        rare = search.rare(query)
-        for positions in key_index.positions_with(self._driver(reader), query.keys, span):
-            if positions and rare:
-                within = search.within((positions[-1], positions[0] + 1))
-                few = set(reader.scalars(sa.select(decisions.c.position).where(within, *rare)))
-                positions = [position for position in positions if position in few]
-            for n in range(0, len(positions), MOST_ROWS):
-                among = decisions.c.position.in_(positions[n : n + MOST_ROWS])
-                yield from reader.execute(search.fitting(query, among))
+    def _find(self, reader: sa.Connection, query: DecisionQuery, span: Span) -> Iterator[Any]:
+        sieves = sieves_of(self._driver(reader), query)
+        if not sieves:
+            yield from reader.execute(search.fitting(query, search.within(span)).limit(query.limit + 1))
+            return
+        waiting: list[int] = []
+        for found in sieved(sieves, span):
+            waiting += [] if isinstance(found, tuple) else found
+            if isinstance(found, tuple) or len(waiting) > query.limit:
+                yield from _at(reader, query, waiting)
+                waiting = []
+            if isinstance(found, tuple):
+                yield from reader.execute(search.fitting(query, search.within(found)))
+        yield from _at(reader, query, waiting)
+
+
+def _at(reader: sa.Connection, query: DecisionQuery, positions: Sequence[int]) -> Iterator[Any]:
+    """What fits among these positions, the newest first."""
+    for n in range(0, len(positions), MOST_ROWS):
+        among = decisions.c.position.in_(positions[n : n + MOST_ROWS])
+        yield from reader.execute(search.fitting(query, among))
 
 
 def _known(begin: int, end: int) -> sa.Subquery:
@@ -346,7 +361,3 @@ def _extend(writer: sa.Connection, version: str, first: int, last: int) -> None:
     near = sa.and_(models.c.model_version == version, models.c.last >= first - _GAP)
     if not writer.execute(models.update().where(near).values(last=last)).rowcount:
         writer.execute(models.insert().values(model_version=version, begin=first, last=last))
-
-
-def _find(reader: sa.Connection, query: DecisionQuery, span: Span) -> Iterator[Any]:
-    return iter(reader.execute(search.fitting(query, search.within(span)).limit(query.limit + 1)))

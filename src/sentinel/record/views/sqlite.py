@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from sentinel.errors import StorageProblem
+from sentinel.record.views.amount_index import amount_entries
 from sentinel.record.views.day_sums import day_sums, field_values, schema_spans
 from sentinel.record.views.key_index import Driver, first_entry, key_entries
 from sentinel.record.views.rows import Rows
@@ -85,7 +86,8 @@ class SqliteView(SqlView):
 
     def _drop_before(self, writer: sa.Connection, end: int) -> None:
         writer.execute(decisions.delete().where(decisions.c.position < end))
-        writer.execute(key_entries.delete().where(key_entries.c.entry < first_entry(end)))
+        for table in (key_entries, amount_entries):
+            writer.execute(table.delete().where(table.c.entry < first_entry(end)))
 
     @contextlib.contextmanager
     def _naming_faults(self, what: str) -> Iterator[None]:

@@ -48,6 +48,7 @@ _OPEN = frozenset({"/health/live", "/health/ready", "/health/startup"})
 _BEGINNINGS = (
     ("/v1/score", Scope.SCORE),
     ("/api/v1/transactions", Scope.SCORE),
+    ("/v1/decisions/search", Scope.READ),
     ("/predict/", Scope.READ),
     ("/predict", Scope.SCORE),
     ("/v1/outcomes", Scope.OUTCOMES),

@@ -18,9 +18,11 @@ from sentinel.transport.access.store import KeyStore
 from sentinel.transport.console.auditing import Auditing
 from sentinel.transport.console.entrance import Cookie, Entrance
 from sentinel.transport.console.pages.admin import admin_pages
+from sentinel.transport.console.pages.business import business_pages
 from sentinel.transport.console.pages.case import one_case_pages
 from sentinel.transport.console.pages.cases import case_pages
 from sentinel.transport.console.pages.design import design_pages
+from sentinel.transport.console.pages.drift import drift_pages
 from sentinel.transport.console.pages.lists import list_pages
 from sentinel.transport.console.pages.live import live_pages
 from sentinel.transport.console.pages.logging_in import log_in_pages
@@ -96,6 +98,8 @@ def build(settings: Settings, people: People) -> ASGIApp:
         one_case_pages(server, stored, people),
         search_pages(stored, people),
         receipt_pages(server, stored, people),
+        business_pages(server),
+        drift_pages(server, stored),
         try_pages(server, stored, people, place.prefix),
         rule_pages(server, stored, people),
         list_pages(server, stored, people),

@@ -18,6 +18,8 @@ PAGES = (
     Page("/", "Live", Scope.READ, "l"),
     Page("/cases", "Cases", Scope.READ, "c"),
     Page("/search", "Search", Scope.READ, "s"),
+    Page("/business", "Business", Scope.READ, "b"),
+    Page("/drift", "Drift", Scope.READ, "d"),
     Page("/try", "Try it", Scope.SCORE, "t"),
     Page("/rules", "Rules", Scope.READ, "r"),
     Page("/lists", "Lists", Scope.READ, "i"),
@@ -30,6 +32,9 @@ OPEN = ("/static/", "/login", "/health/live")
 OF_EVERYONE = ("/logout", "/password")
 """What whoever is logged in may do about themselves."""
 
+_ASKS = ("/search",)
+"""What is sent so that it stands in no address, and changes nothing."""
+
 _BEGINNINGS = (
     ("/try", Scope.SCORE),
     ("/admin", Scope.ADMIN),
@@ -41,6 +46,9 @@ _BEGINNINGS = (
     ("/again", Scope.READ),
     ("/search", Scope.READ),
     ("/search.csv", Scope.READ),
+    ("/business", Scope.READ),
+    ("/business.csv", Scope.READ),
+    ("/drift", Scope.READ),
     ("/live", Scope.READ),
     ("/design", Scope.READ),
 )
@@ -73,13 +81,14 @@ def needed_for(method: str, path: str) -> Scope | None:
     >>> needed_for("POST", "/rules/publish"), needed_for("POST", "/lists/deny_cards/look-up")
     (<Scope.RULES: 'rules'>, <Scope.READ: 'read'>)
     >>> needed_for("GET", "/what/is/new"), needed_for("POST", "/search"), needed_for("POST", "/password")
-    (<Scope.ADMIN: 'admin'>, <Scope.ADMIN: 'admin'>, None)
+    (<Scope.ADMIN: 'admin'>, <Scope.READ: 'read'>, None)
     """
     if path in OF_EVERYONE:
         return None
     if path == "/":
         return Scope.READ
     scope = next((scope for start, scope in _BEGINNINGS if path == start or path.startswith(f"{start}/")), Scope.ADMIN)
-    if method in SAFE_METHODS or scope is not Scope.READ or (path.startswith("/lists/") and path.endswith(LOOK_UP)):
+    looks_up = path in _ASKS or (path.startswith("/lists/") and path.endswith(LOOK_UP))
+    if method in SAFE_METHODS or scope is not Scope.READ or looks_up:
         return scope
     return next((scope for start, scope in _CHANGED if path.startswith(start)), Scope.ADMIN)

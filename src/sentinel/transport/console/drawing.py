@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from sentinel import __version__
+from sentinel.review.business_figures import money_text
 from sentinel.transport.console import words
 from sentinel.transport.console.doors import PAGES
 from sentinel.transport.console.static_files import address_of
@@ -21,9 +22,8 @@ def _templates() -> Environment:
         lstrip_blocks=True, autoescape=select_autoescape(default=True, default_for_string=True),
     )  # fmt: skip
     for one in (
-        words.action_name, words.number, words.money,
-        words.share, words.probability, words.value_of, words.exact, words.card,
-        words.instant, words.size,
+        words.action_name, words.number, words.money, words.share, words.probability, words.value_of, words.exact,
+        words.card, words.instant, words.size, words.basis_points, money_text,
     ):  # fmt: skip
         made.filters[one.__name__] = one
     made.globals["static"] = address_of

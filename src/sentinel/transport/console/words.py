@@ -47,6 +47,15 @@ def money(text: str | None) -> str:
     return "\u2013" if text is None else f"{Decimal(text):,}"
 
 
+def basis_points(value: float | None) -> str:
+    """A share in basis points, of which 100 are one percent.
+
+    >>> basis_points(31.25), basis_points(0.0), basis_points(None)
+    ('31.2\u202fbp', '0.0\u202fbp', '\u2013')
+    """
+    return "\u2013" if value is None else f"{value:,.1f}{_THIN}bp"
+
+
 def probability(value: float | None) -> str:
     """A probability of fraud, so that no two that differ much look alike.
 

@@ -84,6 +84,7 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("post", "/v1/cases/{number}/reopen"): (404, 409, 422),
     ("get", "/v1/business"): (422,),
     ("get", "/v1/decisions"): (422,),
+    ("post", "/v1/decisions/search"): (422,),
     ("get", "/v1/decisions/{transaction_id}"): (404, 422),
     ("post", "/v1/decisions/{transaction_id}/result"): (404, 409, 422),
     ("get", "/v1/entities/{key}/{value}"): (404, 422),
@@ -92,6 +93,7 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("post", "/admin/erase"): (409, 422),
     ("get", "/admin/audit"): (404, 422),
     ("get", "/admin/shadow/report"): (404,),
+    ("get", "/admin/drift/{feature}"): (404, 422),
 }
 
 _TEXT, _NUMBER, _AMOUNT = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "number"}

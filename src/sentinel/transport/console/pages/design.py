@@ -10,12 +10,18 @@ COLOURS = (
 )  # fmt: skip
 
 
+_PAIRS = [
+    {"words": words, "then": then, "now": now, "x": n * 10, "bars": {"then": then * 100, "now": now * 100}}
+    for n, (words, then, now) in enumerate((("up to 10", 0.5, 0.2), ("up to 20", 0.3, 0.3), ("above 20", 0.2, 0.5)))
+]
+
+
 def design_pages() -> APIRouter:
     """`/design`."""
     router = APIRouter()
 
     @router.get("/design")
     def design(request: Request) -> Response:
-        return page(request, "design.html", {"colours": COLOURS})
+        return page(request, "design.html", {"colours": COLOURS, "pairs_shown": _PAIRS})
 
     return router

@@ -2,47 +2,48 @@
 
 import csv
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
 from sentinel.errors import InvalidInput
 from sentinel.events.card_numbers import masked, quoted
+from sentinel.events.reader import TransactionReader
 from sentinel.events.schema import Schema
+from sentinel.events.secrets import is_hidden
 from sentinel.events.times import bound_us, clock_us
 from sentinel.policy.thresholds import Action
 from sentinel.record.views import DecisionQuery, ListedDecision, Page, View, merged
+from sentinel.transport.console.cells import safe_cell
 from sentinel.transport.console.drawing import page
 from sentinel.transport.console.pages.logging_in import by_person
 from sentinel.transport.console.server import path_of
 from sentinel.transport.console.stored import Stored
-from sentinel.transport.console.words import card, instant
+from sentinel.transport.console.words import instant
 from sentinel.transport.people.people import People
 
 ROWS = 50
 MOST_OF_CSV = 10_000
-_FIELDS = ("id", "from", "to", "least", "most", "action", "model", "degraded", "cursor")
+_FIELDS = ("id", "from", "to", "least", "most", "action", "rule", "model", "degraded", "cursor")
 _MOST_QUERIES = 16
-_FORMULA = re.compile(r"(?:^|(?<=[;,|\t\r\n]))(?=\s*[=+@\uff1d\uff0b\uff0d\uff20\t\r\n-])")
-"""Where a spreadsheet may find a formula: where a cell begins, or where it would cut one, as each country does it."""
 
 
 def search_pages(stored: Stored, people: People) -> APIRouter:
-    """`/search` and `/search.csv`."""
+    """`/search` and `/search.csv`. What is typed is sent by POST, and leads to an address without card numbers."""
     router = APIRouter()
 
     @router.get("/search")
     def search(request: Request) -> Response:
-        asked = _asked(request)
-        if asked.get("id"):
-            return RedirectResponse(path_of("decisions", asked["id"]), 303)
+        asked = _asked(request.query_params)
         schema = stored.champion().plan.schema
+        address = _address(asked, schema, stored)
+        if asked.get("id") or address != _with_query(asked):
+            return RedirectResponse(address, 303)
         queries = _queries(asked, schema, stored, ROWS)
         people.note(by_person(request, "search", _as_kept(asked, queries[0])), clock_us())
         with stored.view() as view:
@@ -60,9 +61,16 @@ def search_pages(stored: Stored, people: People) -> APIRouter:
         }  # fmt: skip
         return page(request, "search.html", values)
 
+    @router.post("/search")
+    def lead(filled: Annotated[dict[str, str], Depends(_filled)]) -> Response:
+        asked = _asked(filled)
+        schema = stored.champion().plan.schema
+        _queries(asked, schema, stored, ROWS)  # what cannot be is refused here, beside what was typed
+        return Response(status_code=200, headers={"hx-redirect": _address(asked, schema, stored)})
+
     @router.get("/search.csv")
     def as_csv(request: Request) -> Response:
-        asked = _asked(request)
+        asked = _asked(request.query_params)
         asked.pop("cursor", None)
         schema = stored.champion().plan.schema
         queries = _queries(asked, schema, stored, 500)
@@ -73,9 +81,35 @@ def search_pages(stored: Stored, people: People) -> APIRouter:
     return router
 
 
-def _asked(request: Request) -> dict[str, str]:
+async def _filled(request: Request) -> dict[str, str]:
+    """The fields of a form."""
+    async with request.form() as form:
+        return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
+def _asked(given: Mapping[str, str]) -> dict[str, str]:
     """What was filled in."""
-    return {name: value.strip() for name, value in request.query_params.items() if value.strip()}
+    return {name: value.strip() for name, value in given.items() if value.strip()}
+
+
+def _address(asked: Mapping[str, str], schema: Schema, stored: Stored) -> str:
+    """Where a search stands, with the hash of what is secret in it: both, while a hash key follows another one."""
+    reader = stored.reader(schema)
+    if asked.get("id"):
+        names = reader.texts(schema.id, asked["id"])
+        return path_of("decisions", names[0] if len(names) == 1 else asked["id"])
+    known = {name: ",".join(_texts(reader, name, asked[name])) for name in schema.keys if name in asked}
+    return _with_query({**asked, **known})
+
+
+def _with_query(asked: Mapping[str, str]) -> str:
+    return f"/search?{urlencode(asked)}" if asked else "/search"
+
+
+def _texts(reader: TransactionReader, name: str, value: str) -> list[str]:
+    """What a key is found by; what an address holds already stays."""
+    parts = value.split(",")
+    return parts if all(map(is_hidden, parts)) else reader.texts(name, value)
 
 
 def _queries(asked: Mapping[str, str], schema: Schema, stored: Stored, limit: int) -> list[DecisionQuery]:
@@ -84,7 +118,7 @@ def _queries(asked: Mapping[str, str], schema: Schema, stored: Stored, limit: in
     if unknown:
         raise InvalidInput(f"There is no search by {quoted(unknown[0])}", "$")
     reader = stored.reader(schema)
-    hidden = {name: reader.texts(name, asked[name]) for name in schema.keys if name in asked}
+    hidden = {name: _texts(reader, name, asked[name]) for name in schema.keys if name in asked}
     each = [dict(zip(hidden, values, strict=True)) for values in product(*hidden.values())]
     if len(each) > _MOST_QUERIES:
         raise InvalidInput("Give fewer keys: each may be stored under two hashes while the hash key is changed")
@@ -96,6 +130,7 @@ def _queries(asked: Mapping[str, str], schema: Schema, stored: Stored, limit: in
             keys=keys, from_us=_time(asked, "from"), to_us=_time(asked, "to"),
             action=Action(action) if action else None,
             least_amount=_amount(asked, "least"), most_amount=_amount(asked, "most"), model_version=asked.get("model"),
+            rule=asked.get("rule"),
             degraded="degraded" in asked, limit=limit, cursor=asked.get("cursor"),
         )
         for keys in each
@@ -157,11 +192,4 @@ def _row(one: ListedDecision, schema: Schema, is_fraud: bool | None) -> list[Any
         one.transaction_id, instant(one.received_us), one.amount, one.decision, one.fraud_probability,
         one.model_version, one.degraded, *(one.keys.get(name) for name in schema.keys), is_fraud,
     ]  # fmt: skip
-    return [_cell(one) for one in cells]
-
-
-def _cell(value: Any) -> Any:
-    """A value that no spreadsheet takes for a formula, without whole card numbers."""
-    if not isinstance(value, str):
-        return value
-    return _FORMULA.sub("'", card(value))
+    return [safe_cell(one) for one in cells]

@@ -1,5 +1,6 @@
 """Admin calls: the shadow, and drift."""
 
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from sentinel.errors import NotFound
+from sentinel.events.card_numbers import quoted
 from sentinel.events.times import SECOND_US, clock_us, duration_us, iso
 from sentinel.record.views.place import ViewPlace
 from sentinel.review.matured_fraud import WINDOW_DAYS, MaturedFraud, matured_fraud
@@ -66,10 +68,27 @@ def add_watching(router: APIRouter, changes: Changes) -> None:
         """Live transactions against the training history, by feature and for the score.
 
         `matured_fraud` has the share of fraud among the decisions of 30 days that are older than `label_delay`, beside
-        that of the training history; null where nothing is decided here.
+        that of the training history; null where nothing is decided here. `drifting_since` says of each feature that
+        moved since when it has, as far as this process has seen.
         """
         found = msgspec.to_builtins(await watch.drift())
-        return ok(found | {"matured_fraud": await run_in_threadpool(_matured_fraud, api)})
+        ago_us = clock_us() - time.monotonic_ns() // 1_000
+        since = {name: iso(ago_us + round(at_s * SECOND_US)) for name, at_s in found.pop("since_s", {}).items()}
+        return ok(found | {"drifting_since": since} | {"matured_fraud": await run_in_threadpool(_matured_fraud, api)})
+
+    @router.get("/drift/{feature}")
+    async def distribution(feature: str) -> Response:
+        """How a feature, or `score`, lay in the training history and lies now: shares by bin, and quantiles.
+
+        `words` says what the codes of a category stand for.
+        """
+        await watch.catch_up()
+        found = await run_in_threadpool(watch.observers.drift_distribution, feature)
+        lineup = api.predictor.lineup
+        if found is None or lineup is None:
+            raise NotFound(f"The model has no feature {quoted(feature)}; GET /admin/drift names all")
+        words = lineup.champion.bundle.manifest.plan.vocabulary.get(feature, ())
+        return ok(msgspec.to_builtins(found) | {"words": words})
 
     @router.post("/drift/reset")
     async def reset_drift(request: Request) -> Response:

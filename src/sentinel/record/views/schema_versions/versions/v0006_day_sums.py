@@ -1,4 +1,4 @@
-"""Sums of each day, kept from now on."""
+"""Sums of each day, and an index of amounts, both kept from now on."""
 
 from alembic import op
 
@@ -15,9 +15,10 @@ CREATE TABLE IF NOT EXISTS field_values (
     field varchar(72) NOT NULL, value varchar(160) NOT NULL, PRIMARY KEY (field, value)
 );
 CREATE TABLE IF NOT EXISTS schema_spans (begin bigint PRIMARY KEY, counted text NOT NULL);
+CREATE TABLE IF NOT EXISTS amount_entries (entry bigint PRIMARY KEY);
 """
 
 
 def upgrade() -> None:
-    """Make the tables of sums, where they are not there yet."""
+    """Make their tables, where they are not there yet."""
     op.get_bind().exec_driver_sql(_DAY_SUMS)
