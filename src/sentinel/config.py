@@ -67,7 +67,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       to try what happens when the model is away or slow.
     - `cache_entries`, `cache_ttl_s`: scores of feature vectors that are remembered, and for how long.
     - `shadow_inline`: answers of `/v1/score` have the shadow's score, where it is there in time.
-    - `rules_need_two`: who has drafted rules may not apply them.
+    - `rules_need_two`: who has drafted rules or thresholds may not apply them, nor roll back to them.
     - `reasons`: the reasons of what is not approved are found beside the deciding, and recorded.
     - `false_alarm_cost`: what a false alarm costs, in the unit of the amount, for experiments.
     - `drift_window`: transactions that are compared with the training history.

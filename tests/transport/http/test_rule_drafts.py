@@ -115,6 +115,27 @@ def test_a_value_is_looked_up_without_standing_in_an_address(post):
     assert post(f"{LISTS}/none/look-up", {"value": "c"}).status == 404
 
 
+def test_thresholds_come_in_force_with_a_draft_and_go_with_its_rollback(post, get):
+    own = get("/admin/thresholds").json["a"]
+    first = draft(post, rule("large", "amount > 4000")).json["draft"]
+    post(f"{RULES}/apply", {"draft": first})
+    asked = {"book": {"rules": [rule("large", "amount > 4000")]}, "thresholds": {"review": 0.001}}
+    if own.get("block") is not None:
+        asked["thresholds"]["block"] = 0.999
+    number = post(f"{RULES}/drafts", asked).json["draft"]
+    assert get("/admin/thresholds").json["a"] == own  # a draft decides nothing
+    found = get(f"{RULES}/diff?draft={number}").json
+    assert (found["thresholds"]["before"], found["thresholds"]["after"]["review"]) == (own, 0.001)
+    assert found["sentences"][0].startswith("thresholds of v1: review from 0.001, and not from ")
+    assert post(f"{RULES}/apply", {"draft": number}).status == 200
+    assert get("/admin/thresholds").json["a"]["review"] == 0.001
+    assert post("/v1/score", payment()).json["threshold"] == 0.001
+    assert post(f"{RULES}/rollback", {}).json["draft"] == first
+    assert get("/admin/thresholds").json["a"] == own
+    wrong = post(f"{RULES}/drafts", asked | {"thresholds": {"review": 0.9, "block": 0.1}})
+    assert (wrong.status, wrong.json["path"]) == (422, "$.thresholds")
+
+
 def test_a_key_of_an_admin_speaks_for_people_who_are_two_and_no_other_key_does(start_server, shop_home, ask, tmp_path):
     home = tmp_path / "home"
     shutil.copytree(shop_home, home)
@@ -140,4 +161,6 @@ def test_a_key_of_an_admin_speaks_for_people_who_are_two_and_no_other_key_does(s
     shown = json.loads(ask(server.port, "GET", RULES, authorization=f"Bearer {tokens['console']}").body)["rules"]
     assert (shown["author"], shown["applied_by"]) == ("ana via console", "cleo via console")
     assert told(f"{RULES}/rollback", {}, "ana", "editor").status == 403
+    alone = told("/admin/thresholds", {"review": 0.5}, "ana")
+    assert (alone.status, "thresholds need two people" in alone.json["error"]) == (409, True)
     assert told(f"{RULES}/rollback", {}, "Ana; drop").status == 422

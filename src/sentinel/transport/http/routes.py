@@ -48,6 +48,7 @@ from sentinel.transport.http.replies import JSON, NDJSON, Reply, encode_error, o
 from sentinel.transport.http.rule_figures import add_rule_figures
 from sentinel.transport.http.rules import RuleCalls, add_rules
 from sentinel.transport.http.rules_backtest import Backtests, add_backtests
+from sentinel.transport.http.rules_diff import RuleDiffs, add_rule_diffs
 from sentinel.transport.http.tables import TableCalls
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
@@ -127,6 +128,7 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
         _add_tables(app, TableCalls(api))
         add_rules(app, RuleCalls(Changes(api, watch)))
         add_backtests(app, Backtests(api))
+        add_rule_diffs(app, RuleDiffs(Changes(api, watch)))
         add_rule_figures(app, api)
         add_lists(app, ListCalls(api))
     _add_health(app, Health(home, watch, api.view, stream), place, detectors)

@@ -6,6 +6,7 @@ import msgspec
 from fastapi import APIRouter, Form, Request, Response
 
 from sentinel.errors import DataProblem, InvalidInput, NotFound
+from sentinel.events.card_numbers import masked, quoted
 from sentinel.events.times import bound_us, clock_us, iso
 from sentinel.record.list_files import entries_in
 from sentinel.transport.console.drawing import page, part
@@ -41,7 +42,7 @@ def list_pages(server: Server, stored: Stored, people: People) -> APIRouter:
     def look_up(request: Request, name: str, value: _Text = "", as_of: _Text = "") -> Response:
         if not value.strip():
             raise InvalidInput("Give a value to look for", "$.value")
-        people.note(by_person(request, "look a value up", name), clock_us())
+        people.note(by_person(request, "look a value up", masked(name)[:60]), clock_us())
         body = {"value": value.strip()} | ({"as_of": _moment(as_of, "as_of")} if as_of.strip() else {})
         found = server.tell(path_of("v1", "lists", name, "look-up"), body)
         return part(request, "list_found.html", {"found": found, "name": name, "asked": as_of.strip()})
@@ -74,7 +75,7 @@ def list_pages(server: Server, stored: Stored, people: People) -> APIRouter:
 
     def _told(request: Request, name: str, entries: list[dict[str, Any]], what: str) -> str:
         """Have the server record them; what is told again changes nothing, so it can be done again."""
-        people.note(by_person(request, what, f"{name}, {len(entries)}"), clock_us())
+        people.note(by_person(request, what, f"{masked(name)[:60]}, {len(entries)}"), clock_us())
         done, changed, person = 0, 0, request.state.session.person.name
         for begin in range(0, len(entries), _AT_ONCE):
             some = entries[begin : begin + _AT_ONCE]
@@ -95,7 +96,7 @@ def _named(server: Server, name: str) -> dict[str, Any]:
     for one in server.get("/v1/lists").json["lists"]:
         if one["name"] == name:
             return dict(one)
-    raise NotFound(f"The book in force has no list {name[:60]}; it is declared there")
+    raise NotFound(f"The book in force has no list {quoted(name, 60)}; it is declared there")
 
 
 def _moment(text: str, name: str) -> str:

@@ -80,7 +80,7 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "k") choose(-1);
   else if (event.key === "Enter" && !event.target.closest("a, button, summary")) {
     document.querySelector('tr.goes[aria-selected="true"] a')?.click();
-  } else if (byKey && !event.target.closest("button, summary")) byKey.click();
+  } else if (byKey && !(event.key === " " && event.target.closest("button, summary"))) byKey.click();
   else return;
   event.preventDefault();
 });
