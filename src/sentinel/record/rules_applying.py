@@ -18,6 +18,7 @@ from sentinel.record.log import Log, LogReader
 from sentinel.record.rules_history import (
     Draft,
     OfVersion,
+    ToldOfList,
     append_draft,
     deployment_before,
     draft_of,
@@ -38,6 +39,16 @@ VIA = " via "
 Bands = dict[str, tuple[float, float]]
 
 
+class Brings(NamedTuple):
+    """What a draft brings beside its book."""
+
+    thresholds: OfVersion | None = None
+    listed: tuple[ToldOfList, ...] = ()
+
+
+_NOTHING = Brings()
+
+
 class Edited(NamedTuple):
     """Which draft was edited, and the newest that there was when that began."""
 
@@ -47,7 +58,7 @@ class Edited(NamedTuple):
 
 def write_draft(
     log: Log, book: Book, by: By, note: str, bands: Bands, now_us: int, edited: Edited | None = None,
-    thresholds: OfVersion | None = None,
+    brings: Brings = _NOTHING,
 ) -> tuple[Draft, int]:  # fmt: skip
     """Write a draft to the log after its entry of the audit; it, and its position.
 
@@ -56,17 +67,32 @@ def write_draft(
     if edited is not None:
         _check_alone(log, edited)
     after = None if edited is None else edited.after
-    draft = Draft(next_number(log), book, by.who, _told(note), iso(now_us), bands, after, thresholds)
+    draft = Draft(next_number(log), book, by.who, _told(note), iso(now_us), bands, after, *brings)
     said: dict[str, object] = {
         "draft": draft.number,
         "rules": len(book.rules),
         "lists": len(book.lists),
         "note": draft.note,
     }
-    if thresholds is not None:
-        said["thresholds"] = msgspec.to_builtins(thresholds)
+    if brings.thresholds is not None:
+        said["thresholds"] = msgspec.to_builtins(brings.thresholds)
+    if brings.listed:
+        said["entries"] = {one.list: len(one.entries) for one in brings.listed}
     append_change(log, audit.Change.of(by, {}, said, now_us), now_us)
     return draft, append_draft(log, draft, now_us)
+
+
+def told_now(draft: Draft, now_us: int) -> list[ToldOfList]:
+    """What a draft tells of lists if it comes in force now: what should have begun begins, what is over is left out."""
+    found = []
+    for told in draft.listed:
+        entries = tuple(
+            one._replace(from_us=None) if one.from_us is not None and one.from_us <= now_us else one
+            for one in told.entries
+            if one.until_us is None or one.until_us > now_us
+        )
+        found.append(ToldOfList(told.list, entries))
+    return found
 
 
 def _check_alone(log: LogReader, edited: Edited) -> None:
@@ -221,4 +247,5 @@ def summary(draft: Draft) -> dict[str, object]:
     return {name: fields[name] for name in ("number", "author", "note", "drafted_at", "after")} | {
         "rules": len(draft.book.rules),
         "lists": len(draft.book.lists),
+        "entries": sum(len(one.entries) for one in draft.listed),
     }

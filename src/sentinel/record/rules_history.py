@@ -11,6 +11,7 @@ from sentinel.policy.deployment import Deployment, RulesInForce
 from sentinel.policy.rules.book import Book
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.applied import deployment_in
+from sentinel.record.listed import Listing
 from sentinel.record.log import Kind, Log, LogReader, Record
 
 _NAME = "rules draft"
@@ -23,11 +24,18 @@ class OfVersion(msgspec.Struct, frozen=True):
     thresholds: Thresholds
 
 
+class ToldOfList(msgspec.Struct, frozen=True):
+    """What is told of a list with a draft; values as they are kept."""
+
+    list: str
+    entries: tuple[Listing, ...]
+
+
 class Draft(msgspec.Struct, frozen=True):
     """A book that somebody wrote: its number, by whom, why and when (ISO 8601). `bands` are those of its backtest.
 
     `after` is the draft that it is an edition of; None where it is none of any. `thresholds` come in force with it;
-    without any those that are in force stay.
+    without any those that are in force stay. `listed` is told of lists when it comes in force.
     """
 
     number: int
@@ -38,6 +46,7 @@ class Draft(msgspec.Struct, frozen=True):
     bands: dict[str, tuple[float, float]] = {}
     after: int | None = None
     thresholds: OfVersion | None = None
+    listed: tuple[ToldOfList, ...] = ()
 
 
 class _Entry(msgspec.Struct, frozen=True, array_like=True):

@@ -136,6 +136,40 @@ def test_thresholds_come_in_force_with_a_draft_and_go_with_its_rollback(post, ge
     assert (wrong.status, wrong.json["path"]) == (422, "$.thresholds")
 
 
+def test_entries_of_lists_come_with_a_draft_and_several_at_once_need_two(start_server, shop_home, ask, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(shop_home, home)
+    tokens = {
+        name: create_key(Settings(home=home), name, "rules,score,read", "never", None, None).key
+        for name in ("ana", "ben")
+    }
+    server = start_server(home, {"SENTINEL_AUTH": "required", "SENTINEL_RULES_NEED_TWO": "true"})
+
+    def told(name, path, body, method="POST"):
+        return ask(server.port, method, path, body, authorization=f"Bearer {tokens[name]}")
+
+    book = {"lists": [BAD]}
+    first = told("ana", f"{RULES}/drafts", {"book": book}).json["draft"]
+    assert told("ben", f"{RULES}/apply", {"draft": first}).status == 200
+    assert told("ana", f"{LISTS}/bad", {"value": "one"}).status == 200
+    several = [{"value": f"c{n}", "reason": "a leak"} for n in range(30)]
+    refused = told("ana", f"{LISTS}/bad", several)
+    assert (refused.status, "several entries at once need two people" in refused.json["error"]) == (409, True)
+    drafted = told("ana", f"{RULES}/drafts", {"book": book, "listed": {"bad": several}}).json
+    assert drafted["entries"] == 30
+    assert told("ben", f"{LISTS}/bad/look-up", {"value": "c3"}).json["is_on"] is False
+    found = told("ben", f"{RULES}/diff?draft={drafted['draft']}", b"", "GET").json
+    assert (found["listed"], found["sentences"]) == ({"bad": 30}, ["list bad: 30 entries told with the draft"])
+    assert told("ana", f"{RULES}/apply", {"draft": drafted["draft"]}).status == 409
+    assert told("ben", f"{LISTS}/bad/look-up", {"value": "c3"}).json["is_on"] is False
+    assert told("ben", f"{RULES}/apply", {"draft": drafted["draft"]}).status == 200
+    period = told("ben", f"{LISTS}/bad/look-up", {"value": "c3"}).json["periods"][0]
+    assert (period["reason"], period["author"]) == ("a leak", "ana")
+    assert told("ben", "/v1/score", payment(card="c29")).json["rules"] == ["list bad"]
+    wrong = told("ana", f"{RULES}/drafts", {"book": book, "listed": {"none": several}})
+    assert (wrong.status, wrong.json["path"]) == (422, "$.listed")
+
+
 def test_a_key_of_an_admin_speaks_for_people_who_are_two_and_no_other_key_does(start_server, shop_home, ask, tmp_path):
     home = tmp_path / "home"
     shutil.copytree(shop_home, home)

@@ -64,7 +64,7 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("get", "/v1/rules/history"): (422,),
     ("post", "/v1/rules/snooze"): (404, 422),
     ("get", "/v1/lists/{name}"): (404, 422),
-    ("post", "/v1/lists/{name}"): (404, 422),
+    ("post", "/v1/lists/{name}"): (404, 409, 422),
     ("get", "/v1/lists/{name}/{value}"): (404, 422),
     ("get", "/v1/decisions"): (422,),
     ("get", "/v1/decisions/{transaction_id}"): (404, 422),

@@ -1,6 +1,6 @@
 """Rules over HTTP: drafts are written down, tried, applied, and taken back; what is in force is looked at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Annotated, Any
 
@@ -8,7 +8,10 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from sentinel.errors import InvalidDefinition, InvalidInput, NotReady, UnknownVersion
+from sentinel.errors import InvalidDefinition, InvalidInput, NotReady, TooLarge, UnknownVersion
+from sentinel.events.card_numbers import quoted
+from sentinel.events.reader import TransactionReader
+from sentinel.events.reference_tables.versions import LIST
 from sentinel.events.times import clock_us
 from sentinel.events.wire import read_json
 from sentinel.policy.deployment import Deployment, RulesInForce
@@ -21,17 +24,20 @@ from sentinel.record.log import Log, LogReader
 from sentinel.record.rules_applying import (
     LONGEST_NOTE,
     Bands,
+    Brings,
     Edited,
     bringing_back,
     bringing_in,
     summary,
+    told_now,
     write_draft,
 )
-from sentinel.record.rules_history import Draft, OfVersion, draft_of, drafts, rules_applied
+from sentinel.record.rules_history import Draft, OfVersion, ToldOfList, draft_of, drafts, rules_applied
 from sentinel.record.standing import wait_until_it_stands
 from sentinel.transport.http.admin.changes import Changes, by_caller
 from sentinel.transport.http.admin.models import ThresholdsBody, thresholds_asked
 from sentinel.transport.http.bodies import read_as, read_body, shown_body
+from sentinel.transport.http.lists import EntryBody, ListCalls, listings
 from sentinel.transport.http.queries import whole_number
 from sentinel.transport.http.replies import ok
 
@@ -58,7 +64,8 @@ class DraftBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A book, why it is written, and by rule the lowest and the highest share of a day's decisions in its backtest.
 
     `after` is the draft that was edited, and `seen` the newest that there was when that began. `thresholds` are the
-    champion's, and come in force with the book; without any those that are in force stay.
+    champion's, and come in force with the book; without any those that are in force stay. `listed` has by list of the
+    book what is told of it then, as `/v1/lists` takes it.
     """
 
     book: Book
@@ -67,6 +74,7 @@ class DraftBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: _NUMBER | None = None
     seen: _NUMBER | None = None
     thresholds: DraftThresholds | None = None
+    listed: dict[str, list[EntryBody]] = {}
 
 
 class ApplyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,8 +99,8 @@ class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RuleCalls:
     """Has drafts recorded and applied, and shows them."""
 
-    def __init__(self, changes: Changes) -> None:
-        self._changes, self._api = changes, changes.api
+    def __init__(self, changes: Changes, lists: ListCalls) -> None:
+        self._changes, self._api, self._lists = changes, changes.api, lists
 
     def shown(self) -> dict[str, Any]:
         """What is in force, and how often each rule has held since; without a book the rest is left out."""
@@ -117,10 +125,10 @@ class RuleCalls:
         if (asked.after is None) != (asked.seen is None):
             raise InvalidInput("Expected both of after and seen, or neither", "$.after")
         edited = None if asked.after is None else Edited(asked.after, asked.seen)
-        thresholds = self._of_champion(asked.thresholds)
+        brings = Brings(self._of_champion(asked.thresholds), self._listed(asked, by.who))
 
         def write(log: Log, now_us: int) -> tuple[Draft, int]:
-            return write_draft(log, asked.book, by, asked.note, asked.bands, now_us, edited, thresholds)
+            return write_draft(log, asked.book, by, asked.note, asked.bands, now_us, edited, brings)
 
         worker = self._api.deciding()
         done, position = worker.draft_rules(write)
@@ -140,9 +148,23 @@ class RuleCalls:
         assert thresholds is not None  # noqa: S101 - a review was given
         return OfVersion(champion, thresholds)
 
+    def _listed(self, asked: DraftBody, author: str) -> tuple[ToldOfList, ...]:
+        """What is told of the lists of a book. Raises InvalidInput, TooLarge, NotReady."""
+        if sum(map(len, asked.listed.values())) > self._api.settings.max_batch:
+            raise TooLarge(f"More than {self._api.settings.max_batch} entries in one draft; write several")
+        found = []
+        for name, entries in asked.listed.items():
+            declared = asked.book.list_of(name)
+            if declared is None:
+                raise InvalidInput(f"Expected lists of the book, got {quoted(name, 80)}", "$.listed")
+            reader = TransactionReader(self._api.deciding().ready_engine().schema, self._api.secrets)
+            found.append(ToldOfList(name, tuple(listings(reader, declared.by, entries, author))))
+        return tuple(found)
+
     async def apply(self, request: Request) -> dict[str, Any]:
         """Bring a draft in force. Raises NotFound, DeploymentRefused, InvalidInput, StorageProblem."""
         asked = await read_as(request, ApplyBody)
+        listed = told_now(draft_of(self._api.deciding().log, asked.draft), clock_us())
         needs_two = self._api.settings.rules_need_two
         return await self._change(
             request,
@@ -156,6 +178,7 @@ class RuleCalls:
                 seen=asked.in_force,
                 bands=asked.bands,
             ),
+            listed,
         )
 
     async def rollback(self, request: Request) -> dict[str, Any]:
@@ -167,11 +190,17 @@ class RuleCalls:
             lambda log, by: bringing_back(log, by, asked.note, clock_us(), needs_two=needs_two, seen=asked.in_force),
         )
 
-    async def _change(self, request: Request, how: Callable[[LogReader, By], Change]) -> dict[str, Any]:
+    async def _change(
+        self, request: Request, how: Callable[[LogReader, By], Change], listed: Sequence[ToldOfList] = ()
+    ) -> dict[str, Any]:
+        """Entries of lists come first: cut short in between, the same call does the rest."""
         change = how(self._api.deciding().log, by_caller(request))
         after = change(self._changes.rollout.read())
         assert after.rules is not None  # noqa: S101 - there are some after either change
         await run_in_threadpool(self._check, after.rules.book)
+        for told in listed:
+            said = {"list": told.list, "entries": len(told.entries)}
+            await self._lists.record(request, (told.list, LIST), told.entries, said)
         _, now = await self._changes.make(request, change)
         return {"status": "ok", **_in_force(now)}
 

@@ -10,7 +10,7 @@ from sentinel.policy.rules.changes import Changes as BookChanges
 from sentinel.policy.rules.changes import changes_between
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.log import LogReader
-from sentinel.record.rules_history import draft_of
+from sentinel.record.rules_history import Draft, draft_of
 from sentinel.transport.http.admin.changes import Changes
 from sentinel.transport.http.queries import whole_number
 from sentinel.transport.http.replies import ok
@@ -25,11 +25,15 @@ class ThresholdsChanged(msgspec.Struct, frozen=True):
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """What differs between two books, and the same in sentences; and what becomes of thresholds, None for nothing."""
+    """What differs between two books, and the same in sentences; and what becomes of thresholds, None for nothing.
+
+    `listed` is how many entries a draft brings, by list.
+    """
 
     changes: BookChanges
     sentences: list[str]
     thresholds: ThresholdsChanged | None = None
+    listed: dict[str, int] = {}
 
 
 class RuleDiffs:
@@ -43,7 +47,11 @@ class RuleDiffs:
         log, asked = self._changes.api.deciding().log, request.query_params
         before, after = (self._book(log, asked.get(name)) for name in ("against", "draft"))
         changes, thresholds = changes_between(before, after), self._thresholds(log, asked)
-        return Changed(changes, [*changes.sentences, *_said(thresholds)], thresholds)
+        listed = {} if "draft" not in asked else _listed(draft_of(log, whole_number(asked["draft"], "draft")))
+        entries = [
+            f"list {name}: {n:,} {'entry' if n == 1 else 'entries'} told with the draft" for name, n in listed.items()
+        ]
+        return Changed(changes, [*changes.sentences, *entries, *_said(thresholds)], thresholds, listed)
 
     def _thresholds(self, log: LogReader, asked: Mapping[str, str]) -> ThresholdsChanged | None:
         """What becomes of the champion's thresholds, where a draft brings others than those in force."""
@@ -61,6 +69,10 @@ class RuleDiffs:
             rules = self._changes.rollout.deployment.rules
             return Book() if rules is None else rules.book
         return draft_of(log, whole_number(number, "draft")).book
+
+
+def _listed(draft: Draft) -> dict[str, int]:
+    return {one.list: len(one.entries) for one in draft.listed}
 
 
 def _said(changed: ThresholdsChanged | None) -> list[str]:
