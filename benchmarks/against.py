@@ -140,9 +140,7 @@ class _Slices:
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started and that still run."""
-    return [
-        int(child) for one in Path(f"/proc/{pid}/task").iterdir() for child in (one / "children").read_text().split()
-    ]
+    return [int(child) for one in Path(f"/proc/{pid}/task").iterdir() for child in (one / "children").read_text().split()]
 
 
 def processor_s(pid: int) -> float:
