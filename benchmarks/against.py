@@ -3,8 +3,8 @@
 Both serve their own home folders, trained on the same history, at the same time and on core 0, with what follows their
 logs; the load is on core 1. Each slice is sent to one of them while the other rests, and who begins changes from pair
 to pair: a machine whose speed changes within seconds changes it for both. With `--alone` what follows the logs is held
-still: it shares the core, and catches up with the one side while the other one is measured. Ratios are this checkout's figure by the
-other's of the same pair; medians over the pairs. Above 1 is more throughput, or more latency, or more processor time.
+still: it shares the core, and catches up with the one side while the other one is measured. Ratios are this checkout's
+figure by the other's of the same pair; medians over the pairs. Above 1 is more throughput, latency, or processor time.
 """
 
 import argparse
@@ -140,7 +140,8 @@ class _Slices:
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started and that still run."""
-    return [int(child) for one in Path(f"/proc/{pid}/task").iterdir() for child in (one / "children").read_text().split()]
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
 
 
 def processor_s(pid: int) -> float:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sentinel.errors import NotTheOwner, StorageProblem
-from sentinel.record.kafka.connection import PATIENCE_S
+from sentinel.record.kafka.connection import PATIENCE_S, RETRY_MS
 from sentinel.record.kafka.message import Found, headers_of
 from sentinel.record.kafka.place import Place
 from sentinel.record.kafka.topics import LARGEST
@@ -56,7 +56,7 @@ class Committer:
                 "compression.type": "lz4", **settings,
                 "transactional.id": f"sentinel-log-{place.decisions}-{place.partition}",
                 "transaction.timeout.ms": 60_000, "linger.ms": 0, "message.max.bytes": LARGEST + (1 << 20),
-                "queue.buffering.max.kbytes": 256 << 10, "retry.backoff.ms": 20,
+                "queue.buffering.max.kbytes": 256 << 10, "retry.backoff.ms": RETRY_MS,
             }
         )  # fmt: skip
         try:

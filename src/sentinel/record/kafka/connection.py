@@ -11,6 +11,10 @@ from sentinel.record.kafka.place import Place
 PATIENCE_S = 10.0
 """How long Kafka may take to answer before it counts as away."""
 
+RETRY_MS = 2
+"""A transaction that follows another one within milliseconds is told by the broker to try again, as the markers of the
+one before are still being written; librdkafka's own pause is 100 ms, and every transaction would pay it."""
+
 _VARIABLE = "SENTINEL_KAFKA_"
 _OWN = {"PREFIX"}
 

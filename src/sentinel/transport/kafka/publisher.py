@@ -15,7 +15,7 @@ from sentinel.errors import SentinelError
 from sentinel.events.schema import Schema
 from sentinel.events.times import iso
 from sentinel.record.entries import DecisionRow, decision_rows
-from sentinel.record.kafka.connection import PATIENCE_S
+from sentinel.record.kafka.connection import PATIENCE_S, RETRY_MS
 from sentinel.record.log import Follower, Kind, LogReader
 from sentinel.transport.kafka.connection import Connection, reason_of
 from sentinel.transport.kafka.topics import DECISIONS
@@ -78,7 +78,9 @@ class Publisher:
     def _follow(self) -> None:
         """Write on until the end. Raises KafkaException: how far it got is not known then, and Kafka is asked anew."""
         producer = Producer(
-            self._connection.client(transactional_id=self._name, linger_ms=2, transaction_timeout_ms=60_000)
+            self._connection.client(
+                transactional_id=self._name, linger_ms=0, transaction_timeout_ms=60_000, retry_backoff_ms=RETRY_MS
+            )
         )
         group = Consumer(self._connection.client(group_id=self._name, isolation_level="read_committed"))
         try:
