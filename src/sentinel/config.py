@@ -67,7 +67,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       to try what happens when the model is away or slow.
     - `cache_entries`, `cache_ttl_s`: scores of feature vectors that are remembered, and for how long.
     - `shadow_inline`: answers of `/v1/score` have the shadow's score, where it is there in time.
-    - `rules_need_two`: who has drafted rules may not apply them.
+    - `rules_need_two`: who has drafted rules or thresholds may not apply them, nor roll back to them.
     - `reasons`: the reasons of what is not approved are found beside the deciding, and recorded.
     - `cases`: what asks for a person is made into cases, beside the deciding.  `cases_by`: the key that they are
       grouped by, instead of the first of the schema.  `case_deadlines`: how soon a case is due, by its expected loss:

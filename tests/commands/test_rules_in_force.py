@@ -78,6 +78,10 @@ def test_all_of_it_without_a_server_is_what_a_server_decides_by(run, book, serve
     run("rules", "snooze", "large", "card", "card-5", "--until", "2040-01-01")
     book.write_text(BOOK.replace("amount > 800", "amount > 1"))
     assert run("rules", "draft", book) == {"draft": 2, "bands": {}}
+    stricter = ["rule large: holds when amount > 1, and not when amount > 800"]
+    assert run("rules", "diff", "--draft", 2)["sentences"] == run("rules", "diff", book)["sentences"] == stricter
+    assert run("rules", "diff", "--draft", 2, "--against", 2)["sentences"] == []
+    assert "give a file, or --draft" in run("rules", "diff", code=1)
     assert run("rules", "apply", "--draft", 2, "--note", "stricter") == {"draft": 2}
     server = serve()
     decided = post(server.port, "/v1/score", payments(0, 9))

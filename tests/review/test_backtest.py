@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from sentinel import Costs
@@ -12,8 +13,8 @@ from sentinel.policy.rules.hits import BookHits
 from sentinel.policy.thresholds import Action
 from sentinel.record.log import Kind
 from sentinel.review import backtest as under_test
-from sentinel.review.backtest import PastHits, Tried, backtest
-from sentinel.review.past_scores import past_scores
+from sentinel.review.backtest import PastHits, Several, Tried, backtest
+from sentinel.review.past_scores import newest_scores, past_scores
 
 DAY_US = 86_400_000_000
 BOOK = Book((
@@ -97,11 +98,40 @@ def test_it_is_what_one_finds_by_hand(told, made, monkeypatch, at_once):
         )
         days = [row["day"] for row in held.values()]
         assert rule.busiest_day == max(map(days.count, days), default=0)
+        assert rule.by_day == [days.count(day) for day in sorted(per_day)]
         both = {name: sum(map(holds, held.values())) for name, holds in HOLDS.items() if name != rule.name}
         assert rule.overlaps == {name: count for name, count in both.items() if count}
         shares = [days.count(day) / per_day[day] for day in per_day]
         assert rule.band == pytest.approx((min(shares), max(shares)))
         assert rule.precision == (pytest.approx(len(frauds) / rule.judged) if rule.judged else None)
+
+
+def test_the_newest_are_the_end_of_all(told, made):
+    log, _, _ = told
+    everything = past_scores(log, "v1", made.SCHEMA, (0, 2**60), lambda *_: None)
+    for most in (1, 7, 30, 10_000):
+        found = newest_scores(log, "v1", made.SCHEMA, most)
+        n = len(found.scores)
+        assert min(most, len(everything.scores)) <= n < most + 9  # a record more at most
+        for name in ("scores", "levels", "labels", "received_us"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(everything, name)[-n:])
+    assert newest_scores(log, "v9", made.SCHEMA, 5) is None
+
+
+def test_beside_it_stands_what_is_in_force(told, made):
+    """Of the same decisions, each book by its own rules."""
+    log, _, _ = told
+    own, other = Book(BOOK.rules[:1]), BOOK
+    tried = [
+        Tried(one, PastHits(BookHits(one, made.SCHEMA, ("height",)), made.SCHEMA, Tables())) for one in (own, other)
+    ]
+    both = Several(*(one.hits for one in tried))
+    past = past_scores(log, "v1", made.SCHEMA, (0, 2**60), lambda *_: None, both)
+    found = backtest(past, tried[0], "v1", ("a", "b"), Costs(), tried[1])
+    turned = backtest(past, tried[1], "v1", ("a", "b"), Costs(), tried[0])
+    assert (found.would_be, found.in_force) == (turned.in_force, turned.would_be)
+    assert found.would_be != found.in_force
+    assert backtest(past, tried[0], "v1", ("a", "b"), Costs()).in_force is None
 
 
 def test_fields_of_another_schema_are_missing_and_features_are_not(fake_log, made):

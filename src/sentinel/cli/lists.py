@@ -53,14 +53,20 @@ def lists_import(
     name: _Name,
     file: Annotated[Path, typer.Argument(help="A CSV file with a column value, and reason, from, until if you like.")],
     reason: Reason = "",
+    as_draft: Annotated[bool, typer.Option("--draft", help="Write them down for somebody else to apply.")] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Put all values of a CSV file on a list; one line that cannot be used stops it before anything is told."""
-    from sentinel.commands.lists import read_entries, tell_list
+    from sentinel.commands.lists import draft_entries, read_entries, tell_list
     from sentinel.commands.progress import stages
 
     entries = read_entries(file, reason)
+    if as_draft:
+        number = draft_entries(settings_of(home), name, entries, reason)
+        tell({"draft": number}, [f"draft {number} is written; `sentinel rules apply --draft {number}` tells it"],
+             as_json=as_json)  # fmt: skip
+        return
     with stages() as stage:
         done = tell_list(settings_of(home), name, entries, stage)
     tell({"list": name, "entries": done}, [f"{done:,} values are on {shown(name)}"], as_json=as_json)

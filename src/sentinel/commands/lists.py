@@ -11,7 +11,7 @@ from sentinel.commands.owner import ask_owner
 from sentinel.commands.progress import Stage
 from sentinel.commands.tables import schema_of, tables_in
 from sentinel.config import Settings
-from sentinel.errors import DataProblem, InvalidDefinition
+from sentinel.errors import DataProblem, DeploymentRefused, InvalidDefinition
 from sentinel.events.card_numbers import masked_ends, quoted
 from sentinel.events.reader import TransactionReader
 from sentinel.events.reference_tables.versions import LIST, SNOOZE
@@ -54,6 +54,23 @@ def tell_list(settings: Settings, name: str, entries: Sequence[Entry], stage: St
     return len(entries)
 
 
+def draft_entries(settings: Settings, name: str, entries: Sequence[Entry], note: str) -> int:
+    """Write entries down as a draft with the book in force, which somebody applies; its number.
+
+    Raises NotFound for a list that there is not, DeploymentRefused, also while no server runs.
+    """
+    rules = _rules(settings)
+    declared(rules, name)
+    assert rules is not None  # noqa: S101 - it has the list
+    listed = {name: [msgspec.to_builtins(one) for one in entries]}
+    answer = ask_owner(
+        settings, "/v1/rules/drafts", {"book": msgspec.to_builtins(rules.book), "note": note, "listed": listed}
+    )
+    if answer is None:
+        raise DeploymentRefused("entries are drafted while a server runs; start `sentinel serve`")
+    return int(answer["draft"])
+
+
 def snooze_rule(settings: Settings, rule: str, by: str, entry: Entry) -> None:
     """Let a rule sleep for one value of a key, or wake it.
 
@@ -77,6 +94,11 @@ def _write(
     settings: Settings, which: tuple[str, str], entries: Sequence[Entry], by: str, stage: Stage, prefix: str = ""
 ) -> None:
     """The same into the log, while no server owns it."""
+    if len(entries) > 1 and settings.rules_need_two:
+        raise DeploymentRefused(
+            "several entries at once need two people (SENTINEL_RULES_NEED_TWO): draft them with --draft while a "
+            "server runs"
+        )
     reader, user = TransactionReader(schema_of(settings, None), settings.secrets()), by_this_user("lists")
     with closing(HomeLog.open(log_folder(settings.home), clock_us())) as log:
         tables = TableState.of(log, Snapshots(settings.snapshots))

@@ -12,7 +12,7 @@ from sentinel.commands.registry_of_home import registry_of
 from sentinel.commands.rules import backtest_rules, check_rules
 from sentinel.commands.thresholds import Period
 from sentinel.config import Settings
-from sentinel.errors import InvalidDefinition, InvalidInput
+from sentinel.errors import DeploymentRefused, InvalidDefinition, InvalidInput
 from sentinel.events.times import SECOND_US, clock_us, iso
 from sentinel.model.bundle import read_manifest
 from sentinel.policy.deployment import LEAST_OF_A_BAND, Deployment, RulesInForce
@@ -66,6 +66,8 @@ def apply_draft(settings: Settings, number: int, note: str) -> int:
         return int(answer["draft"])
 
     def change(log: LogReader, by: By, now_us: int) -> Change:
+        if draft_of(log, number).listed:
+            raise DeploymentRefused(f"draft {number} has entries of lists; apply it while a server runs")
         return bringing_in(log, number, by, note, now_us, needs_two=settings.rules_need_two)
 
     return _change(settings, "rules apply", note, change)

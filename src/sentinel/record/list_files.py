@@ -67,7 +67,7 @@ def _entry(row: dict[str, Any], reason: str) -> Entry | str:
             if row.get(name):
                 instant_us(row[name])
     except InvalidInput as error:
-        return str(error)
+        return str(error).removesuffix(" - at `$`")
     return Entry(
         value=value, reason=row.get("reason") or reason, since=row.get("from") or None, until=row.get("until") or None
     )

@@ -15,7 +15,16 @@ from sentinel.record import audit
 from sentinel.record.applied import Change, deployment_in
 from sentinel.record.audit import By, append_change
 from sentinel.record.log import Log, LogReader
-from sentinel.record.rules_history import Draft, append_draft, draft_of, drafts, next_number
+from sentinel.record.rules_history import (
+    Draft,
+    OfVersion,
+    ToldOfList,
+    append_draft,
+    deployment_before,
+    draft_of,
+    drafts,
+    next_number,
+)
 
 LONGEST_NOTE = 500
 """Characters of a note."""
@@ -23,10 +32,21 @@ LONGEST_NOTE = 500
 UNNAMED = (OPERATOR, "admin-key", "anyone")
 """Callers that may be anybody at the machine."""
 
+_MOST_NEWER = 100
 VIA = " via "
 """Between a person's name and that of the key that speaks for it; neither has a space in it."""
 
 Bands = dict[str, tuple[float, float]]
+
+
+class Brings(NamedTuple):
+    """What a draft brings beside its book."""
+
+    thresholds: OfVersion | None = None
+    listed: tuple[ToldOfList, ...] = ()
+
+
+_NOTHING = Brings()
 
 
 class Edited(NamedTuple):
@@ -37,8 +57,9 @@ class Edited(NamedTuple):
 
 
 def write_draft(
-    log: Log, book: Book, by: By, note: str, bands: Bands, now_us: int, edited: Edited | None = None
-) -> tuple[Draft, int]:
+    log: Log, book: Book, by: By, note: str, bands: Bands, now_us: int, edited: Edited | None = None,
+    brings: Brings = _NOTHING,
+) -> tuple[Draft, int]:  # fmt: skip
     """Write a draft to the log after its entry of the audit; it, and its position.
 
     Raises DeploymentRefused where somebody has edited the same draft meanwhile, StorageProblem.
@@ -46,13 +67,37 @@ def write_draft(
     if edited is not None:
         _check_alone(log, edited)
     after = None if edited is None else edited.after
-    draft = Draft(next_number(log), book, by.who, _told(note), iso(now_us), bands, after)
-    said = {"draft": draft.number, "rules": len(book.rules), "lists": len(book.lists), "note": draft.note}
+    draft = Draft(next_number(log), book, by.who, _told(note), iso(now_us), bands, after, *brings)
+    said: dict[str, object] = {
+        "draft": draft.number,
+        "rules": len(book.rules),
+        "lists": len(book.lists),
+        "note": draft.note,
+    }
+    if brings.thresholds is not None:
+        said["thresholds"] = msgspec.to_builtins(brings.thresholds)
+    if brings.listed:
+        said["entries"] = {one.list: len(one.entries) for one in brings.listed}
     append_change(log, audit.Change.of(by, {}, said, now_us), now_us)
     return draft, append_draft(log, draft, now_us)
 
 
+def told_now(draft: Draft, now_us: int) -> list[ToldOfList]:
+    """What a draft tells of lists if it comes in force now: what should have begun begins, what is over is left out."""
+    found = []
+    for told in draft.listed:
+        entries = tuple(
+            one._replace(from_us=None) if one.from_us is not None and one.from_us <= now_us else one
+            for one in told.entries
+            if one.until_us is None or one.until_us > now_us
+        )
+        found.append(ToldOfList(told.list, entries))
+    return found
+
+
 def _check_alone(log: LogReader, edited: Edited) -> None:
+    if next_number(log) - 1 > edited.seen + _MOST_NEWER:  # no step of the log's writer is endless
+        raise DeploymentRefused(f"more than {_MOST_NEWER} drafts were written since you began; open the newest one")
     newer = takewhile(lambda one: one.number > edited.seen, drafts(log))
     other = next((one for one in newer if one.after == edited.after), None)
     if other is not None:
@@ -79,9 +124,22 @@ def bringing_in(
 
     def change(before: Deployment) -> Deployment:
         _check_seen(before, seen)
-        return before.with_rules(rules)
+        return _with_thresholds(before.with_rules(rules), draft)
 
     return change
+
+
+def _with_thresholds(deployment: Deployment, draft: Draft) -> Deployment:
+    """The same with the thresholds of a draft. Raises DeploymentRefused where they are of another champion."""
+    given = draft.thresholds
+    if given is None:
+        return deployment
+    if given.version != deployment.champion:
+        raise DeploymentRefused(
+            f"the thresholds of draft {draft.number} are of {given.version}, and {deployment.champion} decides by now; "
+            "draft them anew"
+        )
+    return deployment.with_thresholds(given.thresholds, "a")
 
 
 def _check_seen(before: Deployment, seen: int | None) -> None:
@@ -139,13 +197,36 @@ def bringing_back(
         ) from None
     if needs_two:
         _check_two(draft, by)
+    undone = _undone(log, rules)
     back = _in_force(draft, by, note, now_us)
 
     def change(before: Deployment) -> Deployment:
         _check_seen(before, seen)
-        return before.with_rules_back(back)
+        after = before.with_rules_back(back)
+        if undone is None or undone.champion != before.champion:
+            return after
+        return after.with_thresholds(undone.thresholds, "a")
 
     return change
+
+
+def _undone(log: LogReader, rules: RulesInForce) -> Deployment | None:
+    """What was in force before a draft that has brought thresholds; None for one that has not.
+
+    Raises DeploymentRefused where the log no longer has it.
+    """
+    try:
+        if draft_of(log, rules.draft).thresholds is None:
+            return None
+        found = deployment_before(log, rules)
+    except NotFound:
+        found = None
+    if found is None:
+        raise DeploymentRefused(
+            f"the log no longer has draft {rules.draft}, or what was in force before it; draft the rules and the "
+            "thresholds that you want"
+        )
+    return found
 
 
 def _in_force(draft: Draft, by: By, note: str, now_us: int) -> RulesInForce:
@@ -166,4 +247,5 @@ def summary(draft: Draft) -> dict[str, object]:
     return {name: fields[name] for name in ("number", "author", "note", "drafted_at", "after")} | {
         "rules": len(draft.book.rules),
         "lists": len(draft.book.lists),
+        "entries": sum(len(one.entries) for one in draft.listed),
     }

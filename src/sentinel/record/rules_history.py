@@ -9,16 +9,33 @@ import msgspec
 from sentinel.errors import NotFound, StorageProblem
 from sentinel.policy.deployment import Deployment, RulesInForce
 from sentinel.policy.rules.book import Book
+from sentinel.policy.thresholds import Thresholds
 from sentinel.record.applied import deployment_in
+from sentinel.record.listed import Listing
 from sentinel.record.log import Kind, Log, LogReader, Record
 
 _NAME = "rules draft"
 
 
+class OfVersion(msgspec.Struct, frozen=True):
+    """Thresholds for a version, while it is the champion."""
+
+    version: str
+    thresholds: Thresholds
+
+
+class ToldOfList(msgspec.Struct, frozen=True):
+    """What is told of a list with a draft; values as they are kept."""
+
+    list: str
+    entries: tuple[Listing, ...]
+
+
 class Draft(msgspec.Struct, frozen=True):
     """A book that somebody wrote: its number, by whom, why and when (ISO 8601). `bands` are those of its backtest.
 
-    `after` is the draft that it is an edition of; None where it is none of any.
+    `after` is the draft that it is an edition of; None where it is none of any. `thresholds` come in force with it;
+    without any those that are in force stay. `listed` is told of lists when it comes in force.
     """
 
     number: int
@@ -28,6 +45,8 @@ class Draft(msgspec.Struct, frozen=True):
     drafted_at: str
     bands: dict[str, tuple[float, float]] = {}
     after: int | None = None
+    thresholds: OfVersion | None = None
+    listed: tuple[ToldOfList, ...] = ()
 
 
 class _Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -77,6 +96,17 @@ def rules_applied(log: LogReader) -> Iterator[RulesInForce]:
         yield rules
         record = _kept(log, rules.earlier, Kind.APPLIED)
         rules = None if record is None else _applied(record.body).rules
+
+
+def deployment_before(log: LogReader, rules: RulesInForce) -> Deployment | None:
+    """What was in force before this draft came in force; None where the log no longer has it. Raises StorageProblem."""
+    earlier = rules.earlier
+    while (record := _kept(log, earlier, Kind.APPLIED)) is not None:
+        found = _applied(record.body)
+        if found.rules is None or found.rules.draft != rules.draft:
+            return found
+        earlier = found.rules.earlier
+    return None
 
 
 class Unknown(NamedTuple):

@@ -72,7 +72,7 @@ def test_a_rule_is_written_tried_published_seen_to_fire_and_rolled_back(visit, s
     page.click("button:has-text('Backtest')")
     page.wait_for_selector("[data-trial]", timeout=120_000)
     assert hits == int(editor.text("tr[data-rule='over 2400'] td:nth-child(3)").replace(",", ""))
-    page.wait_for_selector("[data-trial] .chart canvas")
+    assert "All of it is of one day" in editor.text("[data-trial]")
     page.keyboard.press("p")
     page.fill("#publish [name=note]", "a wave")
     page.click("#publish button:has-text('Publish')")
@@ -87,6 +87,7 @@ def test_a_rule_is_written_tried_published_seen_to_fire_and_rolled_back(visit, s
     until(lambda: site.api("/health")["view"]["lag"] == 0)
     page.click("text=over 2400")
     page.wait_for_selector("tr.goes:has-text('fires')")
+    page.wait_for_selector(".chart canvas")
     editor.go("/rules")
     page.click("button:has-text('Roll back')")
     assert "rule over 2400: gone" in editor.text("#back")
@@ -103,7 +104,7 @@ def test_the_page_of_rules_shows_what_the_api_says(visit, site):
     shown = {row[0].split("\n")[0]: row for row in rows_of(viewer.page, "main .panel >> nth=0 >> tbody tr")}
     assert list(shown) == ["list deny_cards", "huge", "quiet"]  # what blocks, then a shadow
     assert int(shown["quiet"][5].replace(",", "")) == sum(figures["quiet"]["hits"])
-    assert viewer.page.locator("text=New rule").count() == 0  # a viewer changes nothing
+    assert viewer.page.locator("main a:has-text('New rule')").count() == 0  # a viewer changes nothing
     assert viewer.page.title() != "taken"
     assert "<img src=x" in viewer.text("main")
     viewer.go("/rules/rule?name=quiet")
@@ -127,7 +128,7 @@ def test_two_people_who_edit_one_draft_overwrite_nothing(visit, site):
     ("when", "said"),
     [
         ("card > 5", "a text cannot be compared with a number"), ("card in list('gone')", "there is no list gone"),
-        ("amount = 5", "write == instead of ="), ("amount / 0 > 1", None), ("<script>", "comparison"),
+        ("amount = 5", "write == instead of ="), ("amount / 0 > 1", None), ("<script>", "a constant is expected"),
         ("x" * 10_001, "10,000"),
     ],
     ids=lambda one: str(one)[:20],
@@ -182,6 +183,14 @@ def test_a_list_is_looked_up_filled_and_emptied(visit, site):
     page.wait_for_selector("#imported :text('2 entries count')")
     assert site.api("/v1/lists/deny_cards/card-78")["periods"][0]["author"] == "operator via operator"
     editor.go("/lists/deny_cards")
+    page.fill("form:has-text('Bring a file') textarea", "value\ncard-80\n")
+    page.click("button:has-text('As a draft')")
+    page.wait_for_url(re.compile(r"/rules/drafts/\d+$"))
+    assert "1 told with the draft" in editor.text(".changes >> nth=0")
+    assert site.api("/v1/lists/deny_cards/card-80")["periods"] == []
+    page.click("text=Edit the text")
+    page.wait_for_selector(":text('brings entries of lists: publish it first')")
+    editor.go("/lists/deny_cards")
     assert [row[0] for row in rows_of(page)][:3] == ["card-77", "card-78", "card-79"]
     page.fill("[data-search]", "card-77")
     page.keyboard.press("Enter")
@@ -194,6 +203,20 @@ def test_a_list_is_looked_up_filled_and_emptied(visit, site):
     page.wait_for_selector("#told :text('counts from the next decision')")
     assert site.api("/v1/lists/deny_cards/card-77")["is_on"] is False
     assert page.title() != "taken"
+
+
+def test_thresholds_are_a_draft_too(visit, site):
+    before = site.api("/admin/thresholds")["a"]
+    editor = visit("operator")
+    editor.go("/rules")
+    editor.page.fill("[name=review]", "much")
+    editor.page.click("form:has-text('Thresholds of') button")
+    editor.page.wait_for_selector("#thresholds-told :text('Expected a probability')")
+    editor.page.fill("[name=review]", "0.0625")
+    editor.page.click("form:has-text('Thresholds of') button")
+    editor.page.wait_for_url(re.compile(r"/rules/drafts/\d+$"))
+    assert "review from 0.0625, and not from" in editor.text(".changes >> nth=0")
+    assert site.api("/admin/thresholds")["a"] == before
 
 
 def test_a_rule_sleeps_for_one_card(visit, site):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 
@@ -93,9 +94,9 @@ def test_figures_of_rules_are_those_of_their_decisions(post, get):
     for one, is_fraud in zip(sent, (True, False, True, None), strict=True):
         if is_fraud is not None:
             post("/v1/outcomes", {"transaction_id": one["transaction_id"], "is_fraud": is_fraud})
-    from tests.transport.console.conftest import until
-
-    until(lambda: get("/health").json["view"]["lag"] == 0)
+    end = time.monotonic() + 60
+    while get("/health").json["view"]["lag"] and time.monotonic() < end:
+        time.sleep(0.05)
     found = get(f"{RULES}/figures?days=3").json
     by_name = {one["name"]: one for one in found["rules"]}
     figured, beside = by_name["figured"], by_name["beside"]
@@ -113,6 +114,61 @@ def test_a_value_is_looked_up_without_standing_in_an_address(post):
     assert (found["is_on"], found["periods"][0]["reason"]) == (True, "stolen")
     assert post(f"{LISTS}/bad/look-up", {"value": "c/1 ?", "as_of": "2020-01-01"}).json["is_on"] is False
     assert post(f"{LISTS}/none/look-up", {"value": "c"}).status == 404
+
+
+def test_thresholds_come_in_force_with_a_draft_and_go_with_its_rollback(post, get):
+    own = get("/admin/thresholds").json["a"]
+    first = draft(post, rule("large", "amount > 4000")).json["draft"]
+    post(f"{RULES}/apply", {"draft": first})
+    asked = {"book": {"rules": [rule("large", "amount > 4000")]}, "thresholds": {"review": 0.001}}
+    if own.get("block") is not None:
+        asked["thresholds"]["block"] = 0.999
+    number = post(f"{RULES}/drafts", asked).json["draft"]
+    assert get("/admin/thresholds").json["a"] == own  # a draft decides nothing
+    found = get(f"{RULES}/diff?draft={number}").json
+    assert (found["thresholds"]["before"], found["thresholds"]["after"]["review"]) == (own, 0.001)
+    assert found["sentences"][0].startswith("thresholds of v1: review from 0.001, and not from ")
+    assert post(f"{RULES}/apply", {"draft": number}).status == 200
+    assert get("/admin/thresholds").json["a"]["review"] == 0.001
+    assert post("/v1/score", payment()).json["threshold"] == 0.001
+    assert post(f"{RULES}/rollback", {}).json["draft"] == first
+    assert get("/admin/thresholds").json["a"] == own
+    wrong = post(f"{RULES}/drafts", asked | {"thresholds": {"review": 0.9, "block": 0.1}})
+    assert (wrong.status, wrong.json["path"]) == (422, "$.thresholds")
+
+
+def test_entries_of_lists_come_with_a_draft_and_several_at_once_need_two(start_server, shop_home, ask, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(shop_home, home)
+    tokens = {
+        name: create_key(Settings(home=home), name, "rules,score,read", "never", None, None).key
+        for name in ("ana", "ben")
+    }
+    server = start_server(home, {"SENTINEL_AUTH": "required", "SENTINEL_RULES_NEED_TWO": "true"})
+
+    def told(name, path, body, method="POST"):
+        return ask(server.port, method, path, body, authorization=f"Bearer {tokens[name]}")
+
+    book = {"lists": [BAD]}
+    first = told("ana", f"{RULES}/drafts", {"book": book}).json["draft"]
+    assert told("ben", f"{RULES}/apply", {"draft": first}).status == 200
+    assert told("ana", f"{LISTS}/bad", {"value": "one"}).status == 200
+    several = [{"value": f"c{n}", "reason": "a leak"} for n in range(30)]
+    refused = told("ana", f"{LISTS}/bad", several)
+    assert (refused.status, "several entries at once need two people" in refused.json["error"]) == (409, True)
+    drafted = told("ana", f"{RULES}/drafts", {"book": book, "listed": {"bad": several}}).json
+    assert drafted["entries"] == 30
+    assert told("ben", f"{LISTS}/bad/look-up", {"value": "c3"}).json["is_on"] is False
+    found = told("ben", f"{RULES}/diff?draft={drafted['draft']}", b"", "GET").json
+    assert (found["listed"], found["sentences"]) == ({"bad": 30}, ["list bad: 30 entries told with the draft"])
+    assert told("ana", f"{RULES}/apply", {"draft": drafted["draft"]}).status == 409
+    assert told("ben", f"{LISTS}/bad/look-up", {"value": "c3"}).json["is_on"] is False
+    assert told("ben", f"{RULES}/apply", {"draft": drafted["draft"]}).status == 200
+    period = told("ben", f"{LISTS}/bad/look-up", {"value": "c3"}).json["periods"][0]
+    assert (period["reason"], period["author"]) == ("a leak", "ana")
+    assert told("ben", "/v1/score", payment(card="c29")).json["rules"] == ["list bad"]
+    wrong = told("ana", f"{RULES}/drafts", {"book": book, "listed": {"none": several}})
+    assert (wrong.status, wrong.json["path"]) == (422, "$.listed")
 
 
 def test_a_key_of_an_admin_speaks_for_people_who_are_two_and_no_other_key_does(start_server, shop_home, ask, tmp_path):
@@ -140,4 +196,6 @@ def test_a_key_of_an_admin_speaks_for_people_who_are_two_and_no_other_key_does(s
     shown = json.loads(ask(server.port, "GET", RULES, authorization=f"Bearer {tokens['console']}").body)["rules"]
     assert (shown["author"], shown["applied_by"]) == ("ana via console", "cleo via console")
     assert told(f"{RULES}/rollback", {}, "ana", "editor").status == 403
+    alone = told("/admin/thresholds", {"review": 0.5}, "ana")
+    assert (alone.status, "thresholds need two people" in alone.json["error"]) == (409, True)
     assert told(f"{RULES}/rollback", {}, "Ana; drop").status == 422

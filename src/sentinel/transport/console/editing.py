@@ -1,30 +1,35 @@
 """Editing a book: a form becomes a rule of it, and what is wrong is told with its place."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from sentinel.errors import InvalidDefinition
-from sentinel.events.card_numbers import masked
+from sentinel.events.card_numbers import masked, quoted
 from sentinel.model.bundle import Manifest
 from sentinel.policy.rules.book import SCORE, Book, BookRule, names_of
 from sentinel.policy.rules.reading import RESERVED, Names, column_text, read_condition
 from sentinel.policy.rules.words import RuleFault
 from sentinel.transport.console.feature_words import words_of
 
+_WORD = re.compile(r"\w+|\S")
 RULE_FIELDS = ("name", "when", "do", "reason", "owner", "state", "from", "until")
 
 
 class Fault(NamedTuple):
-    """What is wrong with a field of a rule: in a condition at a character, counted from 0."""
+    """What is wrong with a field of a rule; in a condition at the character `place`, counted from 0.
+
+    `line` is the line of it then, in three parts: before the word at that place, the word, and what comes after it.
+    """
 
     rule: str
     field: str
     said: str
     place: int | None = None
-    text: str = ""
+    line: tuple[str, str, str] = ("", "", "")
 
 
 class Word(NamedTuple):
@@ -54,7 +59,7 @@ def _share(text: str) -> float:
     try:
         return float(text.rstrip("%\u202f ").replace(",", ".")) / 100
     except ValueError:
-        raise InvalidDefinition(f"{text[:20]!r} is no share in percent, as 0.4") from None
+        raise InvalidDefinition(f"{quoted(text, 20)} is no share in percent, as 0.4") from None
 
 
 def with_rule(book: Book, was: str, rule: BookRule, place: int | None) -> Book:
@@ -72,7 +77,7 @@ def without_rule(book: Book, name: str) -> Book:
     """The book without a rule. Raises InvalidDefinition where there is none of that name."""
     kept = tuple(one for one in book.rules if one.name != name)
     if len(kept) == len(book.rules):
-        raise InvalidDefinition(f"there is no rule {name[:80]!r} in this book any more")
+        raise InvalidDefinition(f"there is no rule {quoted(name, 80)} in this book any more")
     return Book(kept, book.lists, book.demote_at)
 
 
@@ -83,8 +88,21 @@ def faults_of(rules: Sequence[BookRule], names: Names) -> list[Fault]:
         try:
             read_condition(rule.when, names)
         except RuleFault as fault:
-            found.append(Fault(rule.name, "when", fault.why, min(fault.place, len(rule.when)), rule.when))
+            found.append(Fault(rule.name, "when", fault.why, fault.place, _line_at(rule.when, fault.place)))
     return found
+
+
+def _line_at(text: str, place: int) -> tuple[str, str, str]:
+    r"""The line that a character stands in, parted around the word there, of which at most 200 characters are told.
+
+    >>> _line_at("amount > 1 and\namuont > 2", 15)
+    ('', 'amuont', ' > 2')
+    """
+    before = text[:place].rpartition("\n")[2][-100:]
+    rest = text[place:].partition("\n")[0]
+    word = _WORD.match(rest)
+    end = word.end() if word else 0
+    return before, rest[:end][:100] or " ", rest[end:][:100]
 
 
 def names_for(manifest: Manifest, book: Book) -> Names:

@@ -66,7 +66,7 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("get", "/v1/rules/history"): (422,),
     ("post", "/v1/rules/snooze"): (404, 422),
     ("get", "/v1/lists/{name}"): (404, 422),
-    ("post", "/v1/lists/{name}"): (404, 422),
+    ("post", "/v1/lists/{name}"): (404, 409, 422),
     ("get", "/v1/lists/{name}/{value}"): (404, 422),
     ("get", "/v1/cases"): (422,),
     ("post", "/v1/cases"): (404, 409, 422),

@@ -8,7 +8,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from sentinel.errors import InvalidInput, NotFound
+from sentinel.errors import DeploymentRefused, InvalidInput, NotFound
 from sentinel.events.card_numbers import masked_ends, quoted
 from sentinel.events.reader import TransactionReader
 from sentinel.events.reference_tables.versions import LIST, SNOOZE, TableVersions
@@ -87,17 +87,14 @@ class ListCalls:
         found = items_in(body, kind, api.settings.max_batch, "an entry")
         items: Sequence[Any] = [body] if found is None else found
         asked = [_read(raw, n if len(items) > 1 else None) for n, raw in enumerate(items)]
-        reader, author = TransactionReader(engine.schema, api.secrets), by_caller(request).who
-        told = [
-            Listing(
-                key, masked_ends(one.reason, 500), author,
-                _moment(one.since, "from"), _moment(one.until, "until"), one.remove,
+        if len(asked) > 1 and api.settings.rules_need_two:
+            raise DeploymentRefused(
+                "several entries at once need two people (SENTINEL_RULES_NEED_TWO): write them down with POST "
+                "/v1/rules/drafts, and somebody else applies the draft; one at a time needs nobody else"
             )
-            for one in asked
-            for key in reader.texts(by, one.value)  # also as it was before the hash key was changed
-        ]  # fmt: skip
+        told = listings(TransactionReader(engine.schema, api.secrets), by, asked, by_caller(request).who)
         said = {"list": name, "entries": len(asked), "removed": sum(one.remove for one in asked)}
-        position = await self._record(request, (name, LIST), told, said)
+        position = await self.record(request, (name, LIST), told, said)
         return ToldEntries(name, len(asked), position)
 
     async def snooze(self, request: Request) -> ToldEntries:
@@ -120,11 +117,15 @@ class ListCalls:
             for text in TransactionReader(engine.schema, self._api.secrets).texts(one.by, one.value)
         ]
         asked = {"rule": one.rule, "by": one.by, "remove": one.remove}
-        return ToldEntries(one.rule, 1, await self._record(request, (one.rule, SNOOZE), told, asked))
+        return ToldEntries(one.rule, 1, await self.record(request, (one.rule, SNOOZE), told, asked))
 
-    async def _record(
+    async def record(
         self, request: Request, which: tuple[str, str], told: Sequence[Listing], asked: dict[str, Any]
     ) -> int | None:
+        """Record what is said of a list or of who a rule sleeps for; the position, None where nothing changes by it.
+
+        The audit has `asked` of it. Raises InvalidInput, StorageProblem.
+        """
         request.state.asked = msgspec.json.encode(asked)  # the audit does not say whose
         worker, note = self._api.deciding(), Change.of(by_caller(request), {}, asked, clock_us())
         written = await asyncio.wrap_future(worker.list_values(*which, told, by_caller(request).who, note))
@@ -160,6 +161,18 @@ class ListCalls:
         time_us = clock_us() if as_of is None else bound_us(_given(as_of), "$.as_of")
         keys = TransactionReader(engine.schema, self._api.secrets).texts(by, value)
         return on_list(engine.tables.tables.of(name, LIST), name, keys, keys[0], time_us)
+
+
+def listings(reader: TransactionReader, by: str, asked: Sequence[EntryBody], author: str) -> list[Listing]:
+    """What these entries of a list of the field `by` say, with values as they are kept. Raises InvalidInput."""
+    return [
+        Listing(
+            key, masked_ends(one.reason, 500), author, _moment(one.since, "from"), _moment(one.until, "until"),
+            one.remove,
+        )
+        for one in asked
+        for key in reader.texts(by, one.value)  # also as it was before the hash key was changed
+    ]  # fmt: skip
 
 
 _entries = msgspec.json.Decoder(EntryBody).decode

@@ -54,6 +54,7 @@ from sentinel.transport.http.results import ResultCalls, add_results
 from sentinel.transport.http.rule_figures import add_rule_figures
 from sentinel.transport.http.rules import RuleCalls, add_rules
 from sentinel.transport.http.rules_backtest import Backtests, add_backtests
+from sentinel.transport.http.rules_diff import RuleDiffs, add_rule_diffs
 from sentinel.transport.http.tables import TableCalls
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
@@ -125,10 +126,12 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
         _add_features(app, OnlineLookups(home, api.worker, api.secrets, detectors.settings.redis_url))
         add_entities(app, EntityLookups(api.worker, api.secrets, api.view))
         _add_tables(app, TableCalls(api))
-        add_rules(app, RuleCalls(Changes(api, watch)))
+        lists = ListCalls(api)
+        add_rules(app, RuleCalls(Changes(api, watch), lists))
         add_backtests(app, Backtests(api))
+        add_rule_diffs(app, RuleDiffs(Changes(api, watch)))
         add_rule_figures(app, api)
-        add_lists(app, ListCalls(api))
+        add_lists(app, lists)
         add_cases(app, CaseCalls(api))
         add_business(app, api)
     _add_health(app, Health(home, watch, api.view, stream), place, detectors)

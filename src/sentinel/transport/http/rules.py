@@ -1,6 +1,6 @@
 """Rules over HTTP: drafts are written down, tried, applied, and taken back; what is in force is looked at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Annotated, Any
 
@@ -8,30 +8,36 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from sentinel.errors import InvalidDefinition, InvalidInput, NotReady
+from sentinel.errors import InvalidDefinition, InvalidInput, NotReady, TooLarge, UnknownVersion
+from sentinel.events.card_numbers import quoted
+from sentinel.events.reader import TransactionReader
+from sentinel.events.reference_tables.versions import LIST
 from sentinel.events.times import clock_us
 from sentinel.events.wire import read_json
 from sentinel.policy.deployment import Deployment, RulesInForce
 from sentinel.policy.rules.book import Book
-from sentinel.policy.rules.changes import Changes as BookChanges
-from sentinel.policy.rules.changes import changes_between
 from sentinel.policy.rules.hits import BookHits
+from sentinel.policy.thresholds import Share
 from sentinel.record.applied import Change
 from sentinel.record.audit import By
 from sentinel.record.log import Log, LogReader
 from sentinel.record.rules_applying import (
     LONGEST_NOTE,
     Bands,
+    Brings,
     Edited,
     bringing_back,
     bringing_in,
     summary,
+    told_now,
     write_draft,
 )
-from sentinel.record.rules_history import Draft, draft_of, drafts, rules_applied
+from sentinel.record.rules_history import Draft, OfVersion, ToldOfList, draft_of, drafts, rules_applied
 from sentinel.record.standing import wait_until_it_stands
 from sentinel.transport.http.admin.changes import Changes, by_caller
+from sentinel.transport.http.admin.models import ThresholdsBody, thresholds_asked
 from sentinel.transport.http.bodies import read_as, read_body, shown_body
+from sentinel.transport.http.lists import EntryBody, ListCalls, listings
 from sentinel.transport.http.queries import whole_number
 from sentinel.transport.http.replies import ok
 
@@ -46,10 +52,20 @@ class CheckBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     book: Book
 
 
+class DraftThresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Probabilities from which the champion has a transaction reviewed, blocked and challenged."""
+
+    review: Share
+    block: Share | None = None
+    challenge: Share | None = None
+
+
 class DraftBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A book, why it is written, and by rule the lowest and the highest share of a day's decisions in its backtest.
 
-    `after` is the draft that was edited, and `seen` the newest that there was when that began.
+    `after` is the draft that was edited, and `seen` the newest that there was when that began. `thresholds` are the
+    champion's, and come in force with the book; without any those that are in force stay. `listed` has by list of the
+    book what is told of it then, as `/v1/lists` takes it.
     """
 
     book: Book
@@ -57,6 +73,8 @@ class DraftBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bands: Bands = {}
     after: _NUMBER | None = None
     seen: _NUMBER | None = None
+    thresholds: DraftThresholds | None = None
+    listed: dict[str, list[EntryBody]] = {}
 
 
 class ApplyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,18 +96,11 @@ class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     in_force: _NUMBER | None = None
 
 
-class Changed(msgspec.Struct, frozen=True):
-    """What differs between two books, and the same in sentences."""
-
-    changes: BookChanges
-    sentences: list[str]
-
-
 class RuleCalls:
     """Has drafts recorded and applied, and shows them."""
 
-    def __init__(self, changes: Changes) -> None:
-        self._changes, self._api = changes, changes.api
+    def __init__(self, changes: Changes, lists: ListCalls) -> None:
+        self._changes, self._api, self._lists = changes, changes.api, lists
 
     def shown(self) -> dict[str, Any]:
         """What is in force, and how often each rule has held since; without a book the rest is left out."""
@@ -114,18 +125,46 @@ class RuleCalls:
         if (asked.after is None) != (asked.seen is None):
             raise InvalidInput("Expected both of after and seen, or neither", "$.after")
         edited = None if asked.after is None else Edited(asked.after, asked.seen)
+        brings = Brings(self._of_champion(asked.thresholds), self._listed(asked, by.who))
 
         def write(log: Log, now_us: int) -> tuple[Draft, int]:
-            return write_draft(log, asked.book, by, asked.note, asked.bands, now_us, edited)
+            return write_draft(log, asked.book, by, asked.note, asked.bands, now_us, edited, brings)
 
         worker = self._api.deciding()
         done, position = worker.draft_rules(write)
         await run_in_threadpool(wait_until_it_stands, worker.log, worker.log.at(position))
         return {"draft": done.number, **summary(done)}
 
+    def _of_champion(self, asked: DraftThresholds | None) -> OfVersion | None:
+        """Thresholds with the version that they are for. Raises InvalidInput where they cannot be."""
+        champion = self._changes.rollout.deployment.champion
+        if asked is None or champion is None:
+            return None
+        try:
+            given = ThresholdsBody(review=asked.review, block=asked.block, challenge=asked.challenge)
+            thresholds = thresholds_asked(self._changes, given)
+        except UnknownVersion as error:
+            raise InvalidInput(str(error), "$.thresholds") from None
+        assert thresholds is not None  # noqa: S101 - a review was given
+        return OfVersion(champion, thresholds)
+
+    def _listed(self, asked: DraftBody, author: str) -> tuple[ToldOfList, ...]:
+        """What is told of the lists of a book. Raises InvalidInput, TooLarge, NotReady."""
+        if sum(map(len, asked.listed.values())) > self._api.settings.max_batch:
+            raise TooLarge(f"More than {self._api.settings.max_batch} entries in one draft; write several")
+        found = []
+        for name, entries in asked.listed.items():
+            declared = asked.book.list_of(name)
+            if declared is None:
+                raise InvalidInput(f"Expected lists of the book, got {quoted(name, 80)}", "$.listed")
+            reader = TransactionReader(self._api.deciding().ready_engine().schema, self._api.secrets)
+            found.append(ToldOfList(name, tuple(listings(reader, declared.by, entries, author))))
+        return tuple(found)
+
     async def apply(self, request: Request) -> dict[str, Any]:
         """Bring a draft in force. Raises NotFound, DeploymentRefused, InvalidInput, StorageProblem."""
         asked = await read_as(request, ApplyBody)
+        listed = told_now(draft_of(self._api.deciding().log, asked.draft), clock_us())
         needs_two = self._api.settings.rules_need_two
         return await self._change(
             request,
@@ -139,6 +178,7 @@ class RuleCalls:
                 seen=asked.in_force,
                 bands=asked.bands,
             ),
+            listed,
         )
 
     async def rollback(self, request: Request) -> dict[str, Any]:
@@ -150,25 +190,17 @@ class RuleCalls:
             lambda log, by: bringing_back(log, by, asked.note, clock_us(), needs_two=needs_two, seen=asked.in_force),
         )
 
-    def diff(self, request: Request) -> Changed:
-        """What a draft changes against another, or what is in force. Raises NotFound, InvalidInput."""
-        log, asked = self._api.deciding().log, request.query_params
-        before, after = (self._book(log, asked.get(name)) for name in ("against", "draft"))
-        changes = changes_between(before, after)
-        return Changed(changes, changes.sentences)
-
-    def _book(self, log: LogReader, number: str | None) -> Book:
-        """That of a draft; without a number the one in force, which is empty before there was any."""
-        if number is None:
-            rules = self._changes.rollout.deployment.rules
-            return Book() if rules is None else rules.book
-        return draft_of(log, whole_number(number, "draft")).book
-
-    async def _change(self, request: Request, how: Callable[[LogReader, By], Change]) -> dict[str, Any]:
+    async def _change(
+        self, request: Request, how: Callable[[LogReader, By], Change], listed: Sequence[ToldOfList] = ()
+    ) -> dict[str, Any]:
+        """Entries of lists come first: cut short in between, the same call does the rest."""
         change = how(self._api.deciding().log, by_caller(request))
         after = change(self._changes.rollout.read())
         assert after.rules is not None  # noqa: S101 - there are some after either change
         await run_in_threadpool(self._check, after.rules.book)
+        for told in listed:
+            said = {"list": told.list, "entries": len(told.entries)}
+            await self._lists.record(request, (told.list, LIST), told.entries, said)
         _, now = await self._changes.make(request, change)
         return {"status": "ok", **_in_force(now)}
 
@@ -253,11 +285,6 @@ def add_rules(app: FastAPI, calls: RuleCalls) -> None:
     def draft_of(number: str) -> Response:
         """A draft with its text."""
         return ok(calls.draft_of(number))
-
-    @app.get("/v1/rules/diff", tags=["rules"])
-    def diff(request: Request) -> Response:
-        """What `draft` changes against the draft `against`, rule by rule; without a number it is what is in force."""
-        return ok(calls.diff(request))
 
     @app.post("/v1/rules/apply", openapi_extra=shown_body(ApplyBody), tags=["rules"])
     async def apply(request: Request) -> Response:

@@ -6,8 +6,11 @@ import msgspec
 from fastapi import APIRouter, Form, Request, Response
 
 from sentinel.errors import DataProblem, InvalidInput, NotFound
+from sentinel.events.card_numbers import masked, quoted
 from sentinel.events.times import bound_us, clock_us, iso
+from sentinel.policy.rules.book import Book
 from sentinel.record.list_files import entries_in
+from sentinel.transport.console.books import in_force
 from sentinel.transport.console.drawing import page, part
 from sentinel.transport.console.pages.logging_in import by_person
 from sentinel.transport.console.server import Refused, Server, path_of
@@ -41,7 +44,7 @@ def list_pages(server: Server, stored: Stored, people: People) -> APIRouter:
     def look_up(request: Request, name: str, value: _Text = "", as_of: _Text = "") -> Response:
         if not value.strip():
             raise InvalidInput("Give a value to look for", "$.value")
-        people.note(by_person(request, "look a value up", name), clock_us())
+        people.note(by_person(request, "look a value up", masked(name)[:60]), clock_us())
         body = {"value": value.strip()} | ({"as_of": _moment(as_of, "as_of")} if as_of.strip() else {})
         found = server.tell(path_of("v1", "lists", name, "look-up"), body)
         return part(request, "list_found.html", {"found": found, "name": name, "asked": as_of.strip()})
@@ -61,7 +64,7 @@ def list_pages(server: Server, stored: Stored, people: People) -> APIRouter:
         return part(request, "list_told.html", {"said": said, "name": name})
 
     @router.post("/lists/{name}/import")
-    def bring(request: Request, name: str, file: _File = "", reason: _Text = "") -> Response:
+    def bring(request: Request, name: str, file: _File = "", reason: _Text = "", draft: _Text = "") -> Response:
         try:
             entries = entries_in(file, "the file", reason.strip())
         except DataProblem as error:
@@ -69,12 +72,26 @@ def list_pages(server: Server, stored: Stored, people: People) -> APIRouter:
             return part(request, "list_refused.html", values, 422)
         if not entries:
             raise InvalidInput("The file has no line below its head", "$.file")
-        said = _told(request, name, [msgspec.to_builtins(one) for one in entries], "bring a file to a list")
+        told = [msgspec.to_builtins(one) for one in entries]
+        if draft:
+            return _drafted(request, name, told, reason)
+        said = _told(request, name, told, "bring a file to a list")
         return part(request, "list_told.html", {"said": said, "name": name})
+
+    def _drafted(request: Request, name: str, entries: list[dict[str, Any]], note: str) -> Response:
+        """Have them written down with the book in force, for somebody else to publish."""
+        people.note(by_person(request, "draft entries of a list", f"{masked(name)[:60]}, {len(entries)}"), clock_us())
+        now = in_force(server)
+        body = {
+            "book": msgspec.to_builtins(now.book if now else Book()), "listed": {name: entries},
+            "note": note.strip() or f"{len(entries)} entries of {name}",
+        }  # fmt: skip
+        drafted = server.tell("/v1/rules/drafts", body, request.state.session.person.name)
+        return Response(status_code=200, headers={"hx-redirect": f"/rules/drafts/{drafted['draft']}"})
 
     def _told(request: Request, name: str, entries: list[dict[str, Any]], what: str) -> str:
         """Have the server record them; what is told again changes nothing, so it can be done again."""
-        people.note(by_person(request, what, f"{name}, {len(entries)}"), clock_us())
+        people.note(by_person(request, what, f"{masked(name)[:60]}, {len(entries)}"), clock_us())
         done, changed, person = 0, 0, request.state.session.person.name
         for begin in range(0, len(entries), _AT_ONCE):
             some = entries[begin : begin + _AT_ONCE]
@@ -95,7 +112,7 @@ def _named(server: Server, name: str) -> dict[str, Any]:
     for one in server.get("/v1/lists").json["lists"]:
         if one["name"] == name:
             return dict(one)
-    raise NotFound(f"The book in force has no list {name[:60]}; it is declared there")
+    raise NotFound(f"The book in force has no list {quoted(name, 60)}; it is declared there")
 
 
 def _moment(text: str, name: str) -> str:

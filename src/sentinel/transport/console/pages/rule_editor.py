@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
 from sentinel.errors import InvalidDefinition, InvalidInput
-from sentinel.events.card_numbers import masked
+from sentinel.events.card_numbers import masked, quoted
 from sentinel.events.times import clock_us
 from sentinel.policy.rules.book import Book, BookRule, Deed, book_in, text_of
 from sentinel.transport.console.books import Base, base_of
@@ -49,7 +49,7 @@ def editor_pages(server: Server, stored: Stored, people: People) -> APIRouter:
         rule = next((one for one in base.book.rules if one.name == name), None)
         if name and rule is None:
             raise InvalidInput(
-                f"There is no rule {name[:80]} in draft {base.draft}; somebody has renamed it, or took it out"
+                f"There is no rule {quoted(name, 80)} in draft {base.draft}; somebody has renamed it, or took it out"
             )
         when = rule.when if rule else _from_payment(request, payment) if payment else ""
         values = {
@@ -112,6 +112,9 @@ def editor_pages(server: Server, stored: Stored, people: People) -> APIRouter:
         body: dict[str, Any] = {"book": msgspec.to_builtins(book), "note": form.get("note", "").strip() or what}
         if base:
             body |= {"after": base, "seen": seen}
+            brings = base_of(server, base).thresholds
+            if brings is not None:
+                body["thresholds"] = msgspec.to_builtins(brings)
         people.note(by_person(request, "draft rules", masked(what)[:200]), clock_us())
         drafted = server.tell("/v1/rules/drafts", body, request.state.session.person.name)
         return Response(status_code=200, headers={"hx-redirect": f"/rules/drafts/{drafted['draft']}"})

@@ -2,14 +2,16 @@
 
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Form, Request, Response
 
 from sentinel.errors import InvalidInput, NotFound, SentinelError
+from sentinel.events.card_numbers import masked, quoted
 from sentinel.events.times import bound_us, clock_us, iso
 from sentinel.policy.deployment import RulesInForce
-from sentinel.policy.rules.book import BookRule, Deed
+from sentinel.policy.rules.book import Book, BookRule, Deed
 from sentinel.record.views import DecisionQuery
-from sentinel.transport.console.books import differences, drafts, in_force
+from sentinel.transport.console.books import differences, draft_of, drafts, in_force
 from sentinel.transport.console.drawing import page, part
 from sentinel.transport.console.pages.logging_in import by_person
 from sentinel.transport.console.pages.rule_drafts import draft_pages
@@ -38,9 +40,31 @@ def rule_pages(server: Server, stored: Stored, people: People) -> APIRouter:
             "now": now, "rows": _rows(now, figures) if now else [], "figures": figures, "days": DAYS,
             "drafts": drafts(server, _DRAFTS), "before": before,
             "back": _sentences(server, before, now), "newest_days": figures["days"],
+            "thresholds": server.get("/admin/thresholds").json.get("a"),
+            "champion": server.get("/admin/version").json["version_a"],
             "history": server.get(f"/v1/rules/history?limit={_HISTORY}").json["applied"],
         }  # fmt: skip
         return page(request, "rules.html", values)
+
+    @router.post("/rules/thresholds")
+    def thresholds(
+        request: Request, review: _Text = "", block: _Text = "", challenge: _Text = "", note: _Text = ""
+    ) -> Response:
+        """A draft that changes thresholds alone."""
+        given = {name: _threshold(one, name) for name, one in
+                 (("review", review), ("block", block), ("challenge", challenge)) if one.strip()}  # fmt: skip
+        if "review" not in given:
+            raise InvalidInput("Say from where on a payment is reviewed", "$.review")
+        now, newest = in_force(server), drafts(server, 1)
+        body: dict[str, Any] = {
+            "book": msgspec.to_builtins(now.book if now else Book()), "note": note.strip() or "thresholds",
+            "thresholds": given,
+        }  # fmt: skip
+        if now is not None:
+            body |= {"after": now.draft, "seen": newest[0]["number"]}
+        people.note(by_person(request, "draft thresholds"), clock_us())
+        drafted = server.tell("/v1/rules/drafts", body, request.state.session.person.name)
+        return Response(status_code=200, headers={"hx-redirect": f"/rules/drafts/{drafted['draft']}"})
 
     @router.get("/rules/rule")
     def rule(request: Request, name: str) -> Response:
@@ -48,7 +72,7 @@ def rule_pages(server: Server, stored: Stored, people: People) -> APIRouter:
         found = None if now is None else next((one for one in now.acting.all_rules if one.name == name), None)
         if now is None or found is None:
             raise NotFound(
-                f"There is no rule {name[:80]} in force; look at the drafts and the history on the page Rules"
+                f"There is no rule {quoted(name, 80)} in force; look at the drafts and the history on the page Rules"
             )
         people.note(by_person(request, "look at a rule", name[:80]), clock_us())
         figures = server.get(f"/v1/rules/figures?days={_DAYS_OF_ONE}").json
@@ -77,7 +101,8 @@ def rule_pages(server: Server, stored: Stored, people: People) -> APIRouter:
         else:
             body["until"] = iso(bound_us(until.strip(), "$.until"))
         people.note(
-            by_person(request, "wake a rule" if remove else "snooze a rule", f"{rule[:80]}, by {by}"), clock_us()
+            by_person(request, "wake a rule" if remove else "snooze a rule", masked(f"{rule}, by {by}")[:200]),
+            clock_us(),
         )
         server.tell("/v1/rules/snooze", body, request.state.session.person.name)
         return part(request, "rule_snoozed.html", {"rule": rule, "by": by, "until": body.get("until")})
@@ -85,6 +110,15 @@ def rule_pages(server: Server, stored: Stored, people: People) -> APIRouter:
     router.include_router(editor_pages(server, stored, people))
     router.include_router(draft_pages(server, people))
     return router
+
+
+def _threshold(text: str, name: str) -> float:
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        raise InvalidInput(
+            f"Expected a probability from 0 to 1, such as 0.35, got {quoted(text, 40)}", f"$.{name}"
+        ) from None
 
 
 def _rows(now: RulesInForce, figures: dict[str, Any]) -> list[dict[str, Any]]:
@@ -118,6 +152,9 @@ def _sentences(server: Server, before: int | None, now: RulesInForce | None) -> 
         return None
     try:
         found: list[str] = differences(server, before, now.draft)["sentences"]
+        brought = draft_of(server, now.draft).thresholds
     except SentinelError:  # the log no longer has that draft; the server says so when it is asked
         return None
-    return found
+    return (
+        found if brought is None else [*found, f"thresholds of {brought.version}: those before draft {now.draft} again"]
+    )

@@ -82,7 +82,7 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "/") {
     const field = document.querySelector("[data-search]");
     if (field) field.focus(); else document.querySelector('a.to[href="/search"]')?.click();
-  } else if (byKey && !event.target.closest("button, summary")) byKey.click();
+  } else if (byKey && !(event.key === " " && event.target.closest("button, summary"))) byKey.click();
   else if (focusKey) focusKey.focus();
   else if (event.key === "j") choose(1);
   else if (event.key === "k") choose(-1);

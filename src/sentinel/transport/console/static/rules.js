@@ -46,7 +46,7 @@ function completes(field) {
 
   function look() {
     const start = begun().toLowerCase();
-    if (start.length < 1 || field.selectionStart !== field.selectionEnd) { close(); return; }
+    if (!/\p{L}/u.test(start) || field.selectionStart !== field.selectionEnd) { close(); return; }
     const fits = words.filter((one) => one.text.toLowerCase() !== start && one.text.toLowerCase().includes(start));
     fits.sort((a, b) => Number(b.text.toLowerCase().startsWith(start)) - Number(a.text.toLowerCase().startsWith(start)));
     offered = fits.slice(0, MOST_OFFERED);

@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from sentinel.errors import UnknownVersion
+from sentinel.errors import DeploymentRefused, UnknownVersion
 from sentinel.events.card_numbers import quoted
 from sentinel.model.registry import Registry
 from sentinel.policy.deployment import Deployment
@@ -93,13 +93,19 @@ def add_models(router: APIRouter, changes: Changes) -> None:
 
     @router.post("/thresholds", openapi_extra=shown_body(ThresholdsBody))
     async def set_thresholds(request: Request) -> Response:
-        """Decide by other thresholds; empty for those of the bundle. They go when the model does."""
+        """Decide by other thresholds; empty for those of the bundle. They go when the model does.
+
+        409 where SENTINEL_RULES_NEED_TWO is set: they are part of a draft of rules then.
+        """
         asked = await read_as(request, ThresholdsBody)
+        if changes.api.settings.rules_need_two:
+            raise DeploymentRefused(
+                "thresholds need two people (SENTINEL_RULES_NEED_TWO): write them down with POST /v1/rules/drafts, and "
+                "somebody else applies the draft"
+            )
         if asked.variant not in ("a", "b"):
             raise UnknownVersion(f"variant is {quoted(asked.variant)}; give a, the champion, or b, the challenger")
-        chosen = _chosen(asked)
-        if asked.challenge is not None or asked.block is not None:
-            _check_declared(changes, asked)
+        chosen = thresholds_asked(changes, asked)
         await changes.make(request, lambda deployment: deployment.with_thresholds(chosen, asked.variant))
         return await thresholds()
 
@@ -111,6 +117,14 @@ def add_models(router: APIRouter, changes: Changes) -> None:
             request, lambda deployment: msgspec.structs.replace(deployment, fallback_only=only)
         )
         return ok({"status": "ok", "fallback_only": after.fallback_only})
+
+
+def thresholds_asked(changes: Changes, asked: ThresholdsBody) -> Thresholds | None:
+    """Those of a body, None for those of the bundle. Raises UnknownVersion where they cannot be."""
+    chosen = _chosen(asked)
+    if asked.challenge is not None or asked.block is not None:
+        _check_declared(changes, asked)
+    return chosen
 
 
 def _chosen(asked: ThresholdsBody) -> Thresholds | None:
