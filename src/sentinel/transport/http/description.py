@@ -69,6 +69,8 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("post", "/admin/erase"): (409, 422),
     ("get", "/admin/audit"): (404, 422),
     ("get", "/admin/shadow/report"): (404,),
+    ("get", "/admin/thresholds/curve"): (422,),
+    ("get", "/admin/retrainings"): (422,),
 }
 
 _TEXT, _NUMBER, _AMOUNT = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "number"}
@@ -80,6 +82,8 @@ _ASKED: Mapping[str, dict[str, Any]] = {  # by path: what may be asked in a quer
         "cursor": _TEXT,
     },
     "/admin/audit": {**_PAGE, "cursor": _NUMBER},
+    "/admin/thresholds/curve": {"version": _TEXT, "from": _TEXT, "until": _TEXT},
+    "/admin/retrainings": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},
     "/v1/rules/drafts": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},
     "/v1/rules/history": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},
     "/v1/lists/{name}": {**_PAGE, "cursor": _NUMBER},
