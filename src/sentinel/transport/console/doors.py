@@ -21,7 +21,7 @@ PAGES = (
     Page("/models", "Models", Scope.READ, "m"),
     Page("/admin", "Admin", Scope.ADMIN, "a"),
 )
-OPEN = ("/static/", "/login", "/health/live")
+OPEN = ("/static/", "/login", "/login/provider", "/login/provider/back", "/health/live")
 """What everyone may ask for. Addresses that end with a slash stand for all below them."""
 
 OF_EVERYONE = ("/logout", "/password")
@@ -38,6 +38,9 @@ _BEGINNINGS = (
     ("/live", Scope.READ),
     ("/design", Scope.READ),
 )
+
+_CHANGED_BY = {"/models/thresholds": Scope.RULES}
+"""What others than operators may change below `/models`."""
 
 
 def is_open(path: str) -> bool:
@@ -64,4 +67,4 @@ def needed_for(method: str, path: str) -> Scope | None:
     scope = next((scope for start, scope in _BEGINNINGS if path == start or path.startswith(f"{start}/")), Scope.ADMIN)
     if method in SAFE_METHODS or scope is not Scope.READ:
         return scope
-    return Scope.OPERATE if path.startswith("/models/") else Scope.ADMIN
+    return _CHANGED_BY.get(path) or (Scope.OPERATE if path.startswith("/models/") else Scope.ADMIN)

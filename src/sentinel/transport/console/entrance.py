@@ -26,7 +26,7 @@ MOST_BYTES = 131_072
 CSRF = "x-csrf-token"
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS = (
     (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
@@ -41,9 +41,9 @@ _STRICT = (b"strict-transport-security", b"max-age=31536000")
 class Cookie:
     """The cookie that holds the token: for our own pages, for no script, over TLS alone where there is any."""
 
-    def __init__(self, *, is_secure: bool) -> None:
+    def __init__(self, *, is_secure: bool, name: str = "sentinel") -> None:
         self.is_secure = is_secure
-        self.name = "__Host-sentinel" if is_secure else "sentinel"
+        self.name = f"__Host-{name}" if is_secure else name
 
     def token(self, headers: Mapping[str, str]) -> str | None:
         """What a request brings."""
@@ -137,7 +137,10 @@ class Entrance:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                more = [*_HEADERS, *([_STRICT] if self._cookie.is_secure else [])]
+                given = {name for name, _ in message.get("headers", ())}
+                more = [
+                    one for one in (*_HEADERS, *([_STRICT] if self._cookie.is_secure else ())) if one[0] not in given
+                ]
                 if not is_file:
                     more.append((b"cache-control", b"no-store"))
                 message["headers"] = [*message.get("headers", ()), *more]
