@@ -121,6 +121,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       console asks; without it the one that `host` and `port` name.
     - `session_idle`, `session_longest`: how long a person stays logged in to the console while nothing comes, and
       at most.
+    - `looks_per_minute`: receipts and searches that one person may open in a minute; more have to wait.
     - `local_log_in`: whether the console takes passwords of its own people.
     - `oidc_issuer`: the provider of OpenID Connect that lets people in, as `https://login.example`; `oidc_client_id`
       and `oidc_client_secret`: by which it knows the console, and `oidc_scopes`. `oidc_name_claim` says who it is,
@@ -207,6 +208,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     server_url: str | None = None
     session_idle: str = "30m"
     session_longest: str = "12h"
+    looks_per_minute: Annotated[int, msgspec.Meta(ge=1)] = 120
     local_log_in: bool = True
     oidc_issuer: str | None = None
     oidc_client_id: str | None = None

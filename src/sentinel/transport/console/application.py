@@ -18,6 +18,7 @@ from sentinel.transport.access.store import KeyStore
 from sentinel.transport.console.auditing import Auditing
 from sentinel.transport.console.entrance import Cookie, Entrance
 from sentinel.transport.console.load_test import LoadTester
+from sentinel.transport.console.looks import Looks
 from sentinel.transport.console.model_figures import Gates
 from sentinel.transport.console.pages.admin import admin_pages
 from sentinel.transport.console.pages.design import design_pages
@@ -112,7 +113,10 @@ def build(settings: Settings, people: People, read_token: ReadToken | None = Non
         app.include_router(sign_on_pages(sign_on, sessions, cookie, takes_passwords=settings.local_log_in))
     _tell_faults(app)
     origins = Origins(settings.console_host, (*settings.hosts, address.hostname or ""), (), is_tls=False)
-    return Entrance(app, sessions, cookie, origins)  # around all of it: what breaks inside has its headers, too
+    looks = Looks(settings.looks_per_minute)
+    return Entrance(
+        app, sessions, cookie, origins, people, looks
+    )  # around all: what breaks inside has its headers, too
 
 
 def _tell_faults(app: FastAPI) -> None:

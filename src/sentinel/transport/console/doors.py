@@ -39,6 +39,9 @@ _BEGINNINGS = (
     ("/design", Scope.READ),
 )
 
+LOOKS = ("/decisions", "/again", "/search", "/search.csv")
+"""Where card data is looked at, with all below: so often a minute, and no more."""
+
 _CHANGED_BY = {"/models/thresholds": Scope.RULES}
 """What others than operators may change below `/models`."""
 
@@ -50,6 +53,15 @@ def is_open(path: str) -> bool:
     (True, True, False, False)
     """
     return path in OPEN or any(path.startswith(one) for one in OPEN if one.endswith("/"))
+
+
+def is_look(method: str, path: str) -> bool:
+    """Whether a request looks at card data.
+
+    >>> is_look("GET", "/decisions/t-1"), is_look("GET", "/search"), is_look("GET", "/models")
+    (True, True, False)
+    """
+    return method in SAFE_METHODS and any(path == one or path.startswith(f"{one}/") for one in LOOKS)
 
 
 def needed_for(method: str, path: str) -> Scope | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from http.cookies import SimpleCookie
+from time import monotonic
 from urllib.parse import quote
 
 from fastapi import Request, Response
@@ -12,12 +13,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sentinel.errors import Forbidden, SentinelError, TooLarge, Unauthorized
 from sentinel.events.times import clock_us
+from sentinel.record.audit import By
 from sentinel.transport.access.claims import Claims, Peer
 from sentinel.transport.access.origins import Origins
 from sentinel.transport.access.scopes import SAFE_METHODS
 from sentinel.transport.access.scopes import Scope as Right
-from sentinel.transport.console.doors import OF_EVERYONE, is_open, needed_for
+from sentinel.transport.console.doors import OF_EVERYONE, is_look, is_open, needed_for
+from sentinel.transport.console.looks import Looks
 from sentinel.transport.console.problems import problem_page
+from sentinel.transport.people.people import People
 from sentinel.transport.people.sessions import Session, Sessions
 
 MOST_BYTES = 131_072
@@ -68,8 +72,11 @@ class Entrance:
     in the header `x-csrf-token`; the log-in has no session yet, and is protected by the former alone.
     """
 
-    def __init__(self, app: ASGIApp, sessions: Sessions, cookie: Cookie, origins: Origins) -> None:
+    def __init__(
+        self, app: ASGIApp, sessions: Sessions, cookie: Cookie, origins: Origins, people: People, looks: Looks
+    ) -> None:
         self._app, self._sessions = app, sessions
+        self._people, self._looks = people, looks
         self._cookie, self._origins = cookie, origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,7 +123,21 @@ class Entrance:
                 f"This needs the right '{needs}', which the role {session.person.role} does not have. An admin can "
                 "give you another role"
             )
+        if is_look(method, path):
+            await self._count_look(scope, session)
         return session
+
+    async def _count_look(self, scope: Scope, session: Session) -> None:
+        """Raise RateLimited for who looks at more than anybody reads."""
+        now_s, name = monotonic(), session.person.name
+        wait_s = self._looks.wait_s(name, now_s)
+        if not wait_s:
+            return
+        if self._looks.is_news(name, now_s):
+            by = By(name, scope["state"]["peer"].address, "console: look at too much", f"{wait_s} s to wait")
+            await run_in_threadpool(self._people.note, by, clock_us(), None, "slowed")
+        scope["state"]["session"] = session
+        raise self._looks.refusal(wait_s)
 
     def _turned_away(self, request: Request, error: SentinelError) -> Response:
         """To the log-in, and back from there to where one wanted to go; else a page that says what is wrong."""
