@@ -51,8 +51,11 @@ class SlowServer:
             def log_message(self, *_):
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        class Roomy(http.server.ThreadingHTTPServer):
+            request_queue_size = 128  # all connections are opened at once
+            daemon_threads = True
+
+        self._server = Roomy(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
