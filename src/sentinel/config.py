@@ -20,18 +20,19 @@ SHORTEST_KEY = 16
 
 _KEYS = ("admin_key", "key")
 _HASH_KEYS = ("hash_key", "hash_key_before")
-_GUARDS = ("auth", "rules_need_two", "trusted_keys_file")
+_GUARDS = ("auth", "rules_need_two", "trusted_keys_file", "local_log_in")
 """What protects: a variable that was meant to turn one on, and is empty, must not leave it off without a word."""
-_SWITCHES = {"force_circuit_open", "shadow_inline", "reasons", "cases", "rules_need_two"}
+_SWITCHES = {"force_circuit_open", "shadow_inline", "reasons", "cases", "rules_need_two", "local_log_in"}
 _ON_OFF = {"yes": True, "on": True, "no": False, "off": False}  # besides true, false, 1 and 0
 _TOPICS = re.compile(r"[A-Za-z0-9._-]{0,100}")
-_LISTS = ("cors_origins", "hosts", "retrain_on")
+_LISTS = ("cors_origins", "hosts", "retrain_on", "oidc_roles")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of a server. Every one can be given as `SENTINEL_<NAME>` in the environment.
 
-    An empty variable counts as not set, but for keys, `rules_need_two` and `trusted_keys_file`, which may not be empty.
+    An empty variable counts as not set, but for keys, `rules_need_two`, `local_log_in` and `trusted_keys_file`, which
+    may not be empty.
     White space around a value does not count. A switch is on with 1, true, yes or on, and off with 0, false, no or off,
     in letters of any case.
 
@@ -123,6 +124,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
       console asks; without it the one that `host` and `port` name.
     - `session_idle`, `session_longest`: how long a person stays logged in to the console while nothing comes, and
       at most.
+    - `looks_per_minute`: receipts and searches that one person may open in a minute; more have to wait.
+    - `local_log_in`: whether the console takes passwords of its own people.
+    - `oidc_issuer`: the provider of OpenID Connect that lets people in, as `https://login.example`; `oidc_client_id`
+      and `oidc_client_secret`: by which it knows the console, and `oidc_scopes`. `oidc_name_claim` says who it is,
+      `oidc_role_claim` what their role follows from, `oidc_roles` which: `fraud-team:analyst`. Needs the extra `oidc`.
     - `shutdown_s`: how long requests in flight may take to finish after SIGTERM.
     """
 
@@ -208,6 +214,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     server_url: str | None = None
     session_idle: str = "30m"
     session_longest: str = "12h"
+    looks_per_minute: Annotated[int, msgspec.Meta(ge=1)] = 120
+    local_log_in: bool = True
+    oidc_issuer: str | None = None
+    oidc_client_id: str | None = None
+    oidc_client_secret: str | None = None
+    oidc_scopes: str = "openid email profile"
+    oidc_name_claim: str = "email"
+    oidc_role_claim: str = "groups"
+    oidc_roles: tuple[str, ...] = ()
     shutdown_s: int = 10
 
     def __post_init__(self) -> None:
@@ -232,6 +247,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise InvalidDefinition(
                 f"SENTINEL_KAFKA_PREFIX is {self.kafka_prefix!r}; topics' names have letters, digits, '.', '_' and "
                 "'-', and it may have 100 of them"
+            )
+        if self.oidc_issuer is not None and (self.oidc_client_id is None or not self.oidc_roles):
+            raise InvalidDefinition(
+                "SENTINEL_OIDC_ISSUER needs SENTINEL_OIDC_CLIENT_ID, and SENTINEL_OIDC_ROLES: which role follows from "
+                "which value of the claim, as fraud-team:analyst"
+            )
+        if not self.local_log_in and self.oidc_issuer is None:
+            raise InvalidDefinition(
+                "SENTINEL_LOCAL_LOG_IN=off leaves nobody a way in; set SENTINEL_OIDC_ISSUER as well"
             )
         for name in _KEYS:
             _check_key(f"SENTINEL_{name.upper()}", getattr(self, name))

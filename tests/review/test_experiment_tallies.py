@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.policy.deployment import Experiment
-from sentinel.policy.experiment import Tally
+from sentinel.policy.experiment import Tally, compare
 from sentinel.policy.model_call import MODEL_FAULTS, OVERLOADED
 from sentinel.policy.thresholds import Action
 from sentinel.record.log import Kind
 from sentinel.review.experiment_tallies import GROUPS, ExperimentTallies
+from sentinel.review.experiment_trail import MOST_POINTS, TrailKeeper
 
 BEGAN_US = 1_750_000_000_000_000
 EXPERIMENT = Experiment("e1", "v2", 50.0, "2025-06-15T15:06:40+00:00")
@@ -199,3 +200,57 @@ def test_payments_of_one_card_that_are_alike_widen_the_intervals(made, fake_log,
     assert tallies.design_effect == 1.0
     tallies.follow()
     assert (tallies.design_effect > 5) == alike
+
+
+@settings(max_examples=60, deadline=None)
+@given(counted=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 400)), min_size=1, max_size=60))
+def test_the_trail_ends_with_the_comparison_as_it_is_and_stays_small(counted):
+    keeper, a, b = TrailKeeper(), Tally(), Tally()
+    for n, (more_a, more_b) in enumerate(counted):
+        for tally, more in ((a, more_a), (b, more_b)):
+            tally.decisions += more
+            tally.blocked += more // 3
+        if keeper.is_due(a, b):
+            keeper.note(n, a, b, compare(a, b))
+            newest = n, a.decisions, b.decisions, compare(a, b).block_rate
+    trail = keeper.trail()
+    if a.decisions + b.decisions == 0:
+        assert trail.at_us == []
+        return
+    assert len(trail.at_us) <= MOST_POINTS + 1
+    assert trail.at_us == sorted(set(trail.at_us))
+    assert trail.decisions_a == sorted(trail.decisions_a)
+    rate = trail.metrics["block_rate"]
+    last = (trail.at_us[-1], trail.decisions_a[-1], trail.decisions_b[-1])
+    assert last == newest[:3]
+    assert (rate.difference[-1], rate.low[-1], rate.high[-1]) == (newest[3].difference, newest[3].low, newest[3].high)
+
+
+def test_a_long_trail_is_thinned_and_still_spans_all_of_it():
+    keeper, a, b = TrailKeeper(), Tally(), Tally()
+    for n in range(5_000):
+        a.decisions, b.decisions = a.decisions + 1, b.decisions + 1
+        if keeper.is_due(a, b):
+            keeper.note(n, a, b, compare(a, b))
+    trail = keeper.trail()
+    assert MOST_POINTS / 2 <= len(trail.at_us) <= MOST_POINTS + 1
+    steps = [later - earlier for earlier, later in zip(trail.decisions_a, trail.decisions_a[1:], strict=False)]
+    assert max(steps) <= 2 * max(min(steps[:-1]), 1)
+    assert trail.decisions_a[0] == 1
+    assert trail.decisions_a[-1] >= 5_000 - max(steps)
+
+
+def test_the_tallies_leave_a_trail_of_the_log(made, fake_log):
+    log = fake_log.FakeLog()
+    tallies = following(log, made)
+    row = {"card": "c1", "amount": 1.0, "action": "block", "experiment": "e1", "degraded": None}
+    for n in range(3):
+        batch = [row | {"variant": one} for one in "ab" for _ in range(20)]
+        log.write(
+            Kind.DECIDED, 40, BEGAN_US + n, made.decided([one | {"id": f"{n}-{i}"} for i, one in enumerate(batch)])
+        )
+        while tallies.follow():
+            pass
+        assert (tallies.trail.decisions_a[-1], tallies.trail.at_us[-1]) == (20 * (n + 1), BEGAN_US + n)
+    found = compare(tallies.a, tallies.b, design_effect=tallies.design_effect).block_rate
+    assert tallies.trail.metrics["block_rate"].difference[-1] == found.difference

@@ -16,10 +16,10 @@ from cutting_proxy import cutting_proxy
 from typer.testing import CliRunner
 
 from sentinel.cli import app
-from sentinel.commands.retraining.record import runs_of
 from sentinel.model.bundle import MODEL_FILE, load_bundle
 from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment
+from sentinel.record.retrainings import runs_of
 
 DAY_US = 86_400_000_000
 LIMITED = """

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from sentinel.commands.people import people_of
 from sentinel.config import Settings
@@ -11,8 +12,8 @@ from sentinel.record.applied import by_this_user
 from sentinel.transport.people.passwords import new_password
 from sentinel.transport.people.people import ADMIN
 
-NEEDED = ("jinja2", "python_multipart", "argon2")
-"""What the extra `console` brings."""
+NEEDED = ("jinja2", "python_multipart", "argon2", "joserfc")
+"""What the extras `console` and `oidc` bring."""
 
 
 def run_console(settings: Settings, tell: Callable[[str], None]) -> None:
@@ -25,14 +26,21 @@ def run_console(settings: Settings, tell: Callable[[str], None]) -> None:
 
         from sentinel.transport.console.application import address_of, build
         from sentinel.transport.console.patience import PatientProtocol
+
+        read_token: Callable[[str, Any], dict[str, Any]] | None = None
+        if settings.oidc_issuer is not None:
+            from sentinel.transport.people.id_tokens import claims_of
+
+            read_token = claims_of
     except ModuleNotFoundError as error:
         if error.name not in NEEDED:
             raise
-        raise InvalidDefinition(f"the console needs {error.name}: pip install 'sentinel-fraud[console]'") from None
+        extras = "console,oidc" if settings.oidc_issuer is not None else "console"
+        raise InvalidDefinition(f"the console needs {error.name}: pip install 'sentinel-fraud[{extras}]'") from None
     address, people = address_of(settings), people_of(settings)
-    application = build(settings, people)
+    application = build(settings, people, read_token)
     password = new_password()
-    if people.add_first(password, by_this_user("console", ADMIN), clock_us()) is not None:
+    if settings.local_log_in and people.add_first(password, by_this_user("console", ADMIN), clock_us()) is not None:
         tell(f"first log-in: {ADMIN}, password {password} (shown this once; you choose another one then)")
     tell(f"{address}, home {settings.home}")
     logging.getLogger("uvicorn.access").disabled = True  # addresses of pages hold what was searched for

@@ -11,11 +11,9 @@ from sentinel.errors import BundleProblem, DataProblem
 from sentinel.events.files import History
 from sentinel.model.bundle import Bundle, read_explainer
 from sentinel.model.reasons import Explainer
+from sentinel.model.registry import Registry
 from sentinel.train.report.page import report_of
 from sentinel.train.rows.measured import bundled_detector
-
-NAME = "{version}.report.html"
-"""Of the report beside a bundle, in the folder of the models."""
 
 
 def write_report(settings: Settings, version: str, source: Source, out: Path) -> None:
@@ -32,7 +30,7 @@ def write_report(settings: Settings, version: str, source: Source, out: Path) ->
 
 def report_beside(settings: Settings, bundle: Bundle, history: History, stage: Stage) -> Path:
     """Write the report of a bundle on the part of its own history that it did not learn from; where it is."""
-    out = settings.models_folder / NAME.format(version=bundle.manifest.version)
+    out = Registry(settings.models_folder).report_path(bundle.manifest.version)
     write_durably(out, _page(settings, bundle, history, stage, None).encode())
     return out
 

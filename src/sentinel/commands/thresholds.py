@@ -41,7 +41,8 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
 class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     """What each value of one threshold does, the others giving way to it.
 
-    `rows` are by threshold, `now` what the version's own thresholds do, and `cheapest` the row that costs least.
+    `rows` are by threshold, `now` what the version's own thresholds do, and `cheapest` the row that costs least. All of
+    it follows from `curve`.
     """
 
     version: str
@@ -52,6 +53,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     now: Consequences
     cheapest: Consequences
     rows: list[Consequences]
+    curve: ScoreCurve
 
 
 def sweep_thresholds(settings: Settings, version: str, moved: str, costs: str | None, period: Period) -> Sweep:
@@ -84,6 +86,7 @@ def sweep_thresholds(settings: Settings, version: str, moved: str, costs: str | 
         now=curve.consequences(own, priced),
         cheapest=min(rows, key=lambda row: row.cost),
         rows=rows,
+        curve=curve,
     )
 
 

@@ -86,6 +86,10 @@ class Registry:
             self._check_there(version)
         return self._store.bring(version)
 
+    def report_path(self, version: str) -> Path:
+        """Where the report of a training stands as a page, beside its bundle; it may not be there."""
+        return self.folder / f"{version}.report.html"
+
     def is_here(self, version: str) -> bool:
         """Whether its files are on this machine."""
         return (self.folder / version).is_dir()

@@ -10,11 +10,12 @@ from sentinel.events.columns import hash_text
 from sentinel.events.schema import Schema
 from sentinel.events.times import instant_us
 from sentinel.policy.deployment import Experiment
-from sentinel.policy.experiment import Tally, estimate_design_effect
+from sentinel.policy.experiment import Tally, compare, estimate_design_effect
 from sentinel.policy.model_call import MODEL_FAULTS
 from sentinel.policy.thresholds import Action
 from sentinel.record.entries import DecisionRow, decided_in, decision_row, decision_rows, outcome_rows, revoked_rows
 from sentinel.record.log import Follower, Kind, LogReader, Record
+from sentinel.review.experiment_trail import Trail, TrailKeeper
 
 GROUPS = 32
 """Number of card groups, for estimating how correlated payments of one card are."""
@@ -43,6 +44,7 @@ class ExperimentTallies:
         self._false_alarm_cost = false_alarm_cost
         self._amount, self._key = schema.amount, schema.keys[0] if schema.keys else schema.id
         self._judged: dict[int, bool] = {}  # the outcome that is counted, by the position of the decision
+        self._trail = TrailKeeper()
 
     @property
     def a(self) -> Tally:
@@ -73,7 +75,20 @@ class ExperimentTallies:
                 self._count_outcomes(record)
             elif record.kind == Kind.REVOKED:
                 self._take_back(record)
+        if records:
+            self._mark(records[-1].received_us)
         return bool(records)
+
+    @property
+    def trail(self) -> Trail:
+        """How the comparison came to be what it is."""
+        return self._trail.trail()
+
+    def _mark(self, at_us: int) -> None:
+        """Have the trail go on, where it is time for that."""
+        a, b = self.a, self.b
+        if self._trail.is_due(a, b):
+            self._trail.note(at_us, a, b, compare(a, b, design_effect=self.design_effect))
 
     def _count_decisions(self, record: Record) -> None:
         decided = decided_in(record)

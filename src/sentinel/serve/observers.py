@@ -13,6 +13,7 @@ from sentinel.review.drift import DriftReport, DriftSettings
 from sentinel.review.drift_distribution import Distribution
 from sentinel.review.drift_window import DriftWindow
 from sentinel.review.experiment_tallies import ExperimentTallies
+from sentinel.review.experiment_trail import Trail, TrailKeeper
 from sentinel.serve.lineup import Lineup
 
 _EVERY_S = 0.25
@@ -91,6 +92,13 @@ class Observers:
         if found is None or experiment is None or found.experiment != experiment.id:
             return Tally(), Tally(), 1.0
         return found.a, found.b, found.design_effect
+
+    def trail(self, experiment: Experiment | None) -> Trail:
+        """How the comparison of this experiment came about; empty while another one is followed."""
+        found = self._tallies
+        if found is None or experiment is None or found.experiment != experiment.id:
+            return TrailKeeper().trail()
+        return found.trail
 
     def drift_report(self) -> DriftReport | None:
         """Live against training, by feature and for the score; None before there is a champion."""

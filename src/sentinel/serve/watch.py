@@ -10,6 +10,7 @@ from sentinel.errors import SentinelError
 from sentinel.policy.deployment import Experiment
 from sentinel.policy.experiment import Guardrails, Tally, check_guardrails, compare
 from sentinel.review.drift import DriftReport
+from sentinel.review.experiment_trail import Trail
 from sentinel.serve.archiver_process import ArchiverProcess
 from sentinel.serve.case_opener_process import CaseOpenerProcess
 from sentinel.serve.log_keeper import LogKeeper
@@ -182,6 +183,11 @@ class Watch:
             "design_effect": design_effect,
             "guardrails": self._guardrails,
         }
+
+    async def experiment_trail(self) -> Trail:
+        """What `GET /admin/ab/trail` shows."""
+        await self.catch_up()
+        return self.observers.trail(self.rollout.deployment.experiment)
 
     def _tallies(self, experiment: Experiment | None) -> tuple[Tally, Tally, float]:
         """Both variants of the running experiment, transactions and the vectors of all processes."""

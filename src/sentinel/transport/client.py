@@ -79,10 +79,12 @@ class Connection(asyncio.Protocol):
 
 
 def request_bytes(
-    path: str, body: bytes, media: str = "application/json", *, host: str = "localhost", key: str | None = None
-) -> bytes:
-    """A whole POST request, with a key if there is one."""
+    path: str, body: bytes, media: str = "application/json", *, host: str = "localhost", key: str | None = None,
+    tenant: str | None = None,
+) -> bytes:  # fmt: skip
+    """A whole POST request, with a key and a tenant if there is one."""
     bears = f"Authorization: Bearer {key}\r\n" if key else ""
+    bears += f"X-Sentinel-Tenant: {tenant}\r\n" if tenant else ""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\n{bears}Content-Type: {media}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
@@ -96,11 +98,12 @@ class Client:
     """
 
     def __init__(
-        self, host: str, port: int, connections: int, key: str | None = None, tls: ssl.SSLContext | None = None
-    ) -> None:
+        self, host: str, port: int, connections: int, key: str | None = None, tls: ssl.SSLContext | None = None,
+        tenant: str | None = None,
+    ) -> None:  # fmt: skip
         self._address, self._tls = (host, port), tls
         self._host = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._key = key
+        self._key, self._tenant = key, tenant
         self._size = connections
         self._connections: list[Connection] = []
         self._idle: deque[Connection] = deque()
@@ -139,7 +142,7 @@ class Client:
                 self._free.release()  # everyone else who waits is told, too
                 raise Unreachable("the server closed the connection")
             await self._free.acquire()
-        request = request_bytes(path, body, media, host=self._host, key=self._key)
+        request = request_bytes(path, body, media, host=self._host, key=self._key, tenant=self._tenant)
         return await self._idle.popleft().ask(request)
 
     def _take(self, connection: Connection) -> None:

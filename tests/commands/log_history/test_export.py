@@ -13,7 +13,6 @@ import pytest
 from typer.testing import CliRunner
 
 from sentinel.cli import app
-from sentinel.commands.retraining.record import runs_of
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.detectors import load_detector
 from sentinel.events.context_files import read_whole_history
@@ -26,6 +25,7 @@ from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.feature_state import first_after_history
 from sentinel.record.log_reader import FileLogReader
+from sentinel.record.retrainings import runs_of
 from sentinel.train.pipeline import train
 from sentinel.train.rows.dataset import replay
 

@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 from sentinel.cli import app
 from sentinel.commands.retraining import fitting, steps
 from sentinel.commands.retraining.fitting import better
-from sentinel.commands.retraining.record import one_at_a_time, read_run, runs_of
 from sentinel.commands.retraining.retrain import retrain
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.config import Settings
@@ -28,6 +27,7 @@ from sentinel.events.reading import Reading
 from sentinel.model.bundle import load_bundle
 from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment
+from sentinel.record.retrainings import one_at_a_time, read_run, runs_of
 from sentinel.train.figures.compare import Comparison
 
 SHOP_FILE = Path(__file__).parents[2] / "shop_detector.py"
@@ -254,7 +254,7 @@ def test_two_at_once(run, home):
 
 def test_the_lock_of_a_killed_process_is_gone(home, run):
     program = (
-        "import sys, time; from pathlib import Path; from sentinel.commands.retraining.record import one_at_a_time\n"
+        "import sys, time; from pathlib import Path; from sentinel.record.retrainings import one_at_a_time\n"
         "with one_at_a_time(Path(sys.argv[1]), 'killed', 'now'): print('in', flush=True); time.sleep(600)"
     )
     other = subprocess.Popen([sys.executable, "-c", program, home], stdout=subprocess.PIPE)

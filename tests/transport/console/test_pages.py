@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from sentinel.transport.console.cells import safe_cell
 from tests.transport.console.conftest import HOSTILE, PATIENCE_S, payment, until
 
-PAGES = ("/", "/search", "/search?card=nobody", "/decisions/p45", "/try", "/models", "/models/v1", "/admin", "/admin/keys",
+PAGES = ("/", "/search", "/search?card=nobody", "/decisions/p45", "/try", "/try/load", "/models", "/models/v1", "/admin", "/admin/keys",
          "/admin/audit", "/design", "/password", "/nothing/here", "/decisions/not-there")  # fmt: skip
 
 DARK_PAGES = ("/", "/decisions/p45", "/models", "/admin", "/design")
@@ -218,10 +218,29 @@ def test_try_it_sends_what_the_form_says_and_a_repeat_says_so(visit, site):
     operator.page.wait_for_selector("#answer :text('$.amount')")
 
 
+def test_a_load_test_is_watched_stopped_and_told_apart(visit, site):
+    operator = visit("operator")
+    page = operator.page
+    operator.go("/try/load")
+    for name, value in (("rate", "5"), ("seconds", "60")):
+        page.locator(f"[name={name}]").fill(value)
+    page.click("#begin")
+    page.wait_for_selector("#load[data-over=false]")
+    until(lambda: int(operator.text("[data-at=received]").replace(",", "")) > 3 or page.wait_for_timeout(200))
+    assert page.is_disabled("#begin")
+    page.click("#stop")
+    page.wait_for_selector("#load[data-over=true]")
+    assert "stopped by operator" in operator.text("header")
+    received = int(operator.text("[data-at=received]").replace(",", ""))
+    name = json.dumps(site.api("/admin/audit?limit=50")).partition("ids load-")[2].partition("-")[0]
+    stored = site.api("/v1/decisions?limit=500")["decisions"]
+    assert sum(one["transaction_id"].startswith(f"load-{name}-") for one in stored) >= received
+
+
 def test_models_shows_who_decides_and_an_operator_changes_it(visit, site):
     operator = visit("operator")
     operator.go("/models")
-    assert {row[0]: row[1].strip() for row in rows_of(operator.page)} == {"v2": "\u2013", "v1": "champion"}
+    assert {row[1]: row[2].strip() for row in rows_of(operator.page)} == {"v2": "\u2013", "v1": "champion"}
     try:
         operator.page.click("tr:has-text('v2') >> text=Watch in shadow")
         operator.page.wait_for_selector("tr:has-text('v2') .tag:has-text('shadow')")

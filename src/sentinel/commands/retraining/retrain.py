@@ -13,7 +13,12 @@ import msgspec
 from sentinel.commands.progress import Stage
 from sentinel.commands.retraining import steps
 from sentinel.commands.retraining.fitting import fit, fit_warm
-from sentinel.commands.retraining.record import (
+from sentinel.config import Settings
+from sentinel.errors import InvalidDefinition, SentinelError, StorageProblem
+from sentinel.events.reading import Reading
+from sentinel.record.home_reader import has_log, open_log
+from sentinel.record.log import Follower, Kind
+from sentinel.record.retrainings import (
     STEPS,
     Asked,
     Failure,
@@ -26,11 +31,6 @@ from sentinel.commands.retraining.record import (
     runs_of,
     write_run,
 )
-from sentinel.config import Settings
-from sentinel.errors import InvalidDefinition, SentinelError, StorageProblem
-from sentinel.events.reading import Reading
-from sentinel.record.home_reader import has_log, open_log
-from sentinel.record.log import Follower, Kind
 
 Now = Callable[[], datetime]
 _OF_HISTORY = frozenset((Kind.DECIDED, Kind.OUTCOMES, Kind.REVOKED, Kind.UNMATCHED, Kind.CONTEXT))

@@ -17,6 +17,9 @@ from sentinel.transport.access.origins import Origins
 from sentinel.transport.access.store import KeyStore
 from sentinel.transport.console.auditing import Auditing
 from sentinel.transport.console.entrance import Cookie, Entrance
+from sentinel.transport.console.load_test import LoadTester
+from sentinel.transport.console.looks import Looks
+from sentinel.transport.console.model_figures import Gates
 from sentinel.transport.console.pages.admin import admin_pages
 from sentinel.transport.console.pages.business import business_pages
 from sentinel.transport.console.pages.case import one_case_pages
@@ -25,11 +28,13 @@ from sentinel.transport.console.pages.design import design_pages
 from sentinel.transport.console.pages.drift import drift_pages
 from sentinel.transport.console.pages.lists import list_pages
 from sentinel.transport.console.pages.live import live_pages
+from sentinel.transport.console.pages.load import load_pages
 from sentinel.transport.console.pages.logging_in import log_in_pages
 from sentinel.transport.console.pages.models import model_pages
 from sentinel.transport.console.pages.receipt import receipt_pages
 from sentinel.transport.console.pages.rules import rule_pages
 from sentinel.transport.console.pages.search import search_pages
+from sentinel.transport.console.pages.signing_on import BACK, sign_on_pages
 from sentinel.transport.console.pages.try_it import try_pages
 from sentinel.transport.console.problems import nothing_there, problem_page
 from sentinel.transport.console.samples import Samples
@@ -37,7 +42,9 @@ from sentinel.transport.console.server import Server
 from sentinel.transport.console.static_files import add_static_files
 from sentinel.transport.console.stored import Stored
 from sentinel.transport.people.people import People
+from sentinel.transport.people.provider import ReadToken
 from sentinel.transport.people.sessions import Lasting, Sessions
+from sentinel.transport.people.signing_on import sign_on_of
 
 
 def address_of(settings: Settings) -> str:
@@ -63,12 +70,16 @@ def address_of(settings: Settings) -> str:
     return f"{'https' if has_tls else 'http'}://{shown}:{settings.console_port}"
 
 
-def build(settings: Settings, people: People) -> ASGIApp:
-    """The application; what asks the server runs while it does. Raises InvalidDefinition, StorageProblem."""
+def build(settings: Settings, people: People, read_token: ReadToken | None = None) -> ASGIApp:
+    """The application; what asks the server runs while it does. Raises InvalidDefinition, StorageProblem.
+
+    `read_token` is needed where a provider lets people in: it comes with the extra `oidc`.
+    """
     address, place = urlsplit(address_of(settings)), place_of(settings.home)
     is_secure = address.scheme == "https"
     server = Server(settings.server_url or settings.url, settings.bearer, place, settings.tls_certificate)
     stored, samples, auditing = Stored(settings), Samples(server), Auditing(people, server)
+    tester, sign_on = LoadTester(server), sign_on_of(settings, people, f"{address.geturl()}{BACK}", read_token)
     lasting = Lasting(duration_us(settings.session_idle), duration_us(settings.session_longest))
     sessions, cookie = Sessions(people.database, lasting), Cookie(is_secure=is_secure)
 
@@ -77,6 +88,7 @@ def build(settings: Settings, people: People) -> ASGIApp:
         samples.start()
         auditing.start()
         yield
+        tester.close()
         samples.stop()
         auditing.stop()
         stored.close()
@@ -92,7 +104,7 @@ def build(settings: Settings, people: People) -> ASGIApp:
         return Response('{"live":true}', media_type="application/json")
 
     for router in (
-        log_in_pages(people, sessions, cookie),
+        log_in_pages(people, sessions, cookie, sign_on, address.geturl(), takes_passwords=settings.local_log_in),
         live_pages(samples, stored, sessions, cookie, settings.deadline_ms),
         case_pages(server, people),
         one_case_pages(server, stored, people),
@@ -103,14 +115,20 @@ def build(settings: Settings, people: People) -> ASGIApp:
         try_pages(server, stored, people, place.prefix),
         rule_pages(server, stored, people),
         list_pages(server, stored, people),
-        model_pages(server, stored, people),
+        load_pages(server, stored, people, tester, sessions, cookie, place.prefix),
+        model_pages(server, stored, people, Gates(settings.home, stored)),
         admin_pages(server, people, KeyStore(keys_home_of(settings.home))),
         design_pages(),
     ):
         app.include_router(router)
+    if sign_on is not None:
+        app.include_router(sign_on_pages(sign_on, sessions, cookie, takes_passwords=settings.local_log_in))
     _tell_faults(app)
     origins = Origins(settings.console_host, (*settings.hosts, address.hostname or ""), (), is_tls=False)
-    return Entrance(app, sessions, cookie, origins)  # around all of it: what breaks inside has its headers, too
+    looks = Looks(settings.looks_per_minute)
+    return Entrance(
+        app, sessions, cookie, origins, people, looks
+    )  # around all: what breaks inside has its headers, too
 
 
 def _tell_faults(app: FastAPI) -> None:

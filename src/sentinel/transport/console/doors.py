@@ -26,7 +26,7 @@ PAGES = (
     Page("/models", "Models", Scope.READ, "m"),
     Page("/admin", "Admin", Scope.ADMIN, "a"),
 )
-OPEN = ("/static/", "/login", "/health/live")
+OPEN = ("/static/", "/login", "/login/provider", "/login/provider/back", "/health/live")
 """What everyone may ask for. Addresses that end with a slash stand for all below them."""
 
 OF_EVERYONE = ("/logout", "/password")
@@ -54,12 +54,16 @@ _BEGINNINGS = (
 )
 
 _CHANGED = (
+    ("/models/thresholds", Scope.RULES),
     ("/models/", Scope.OPERATE),
     ("/cases/", Scope.CASES),
     ("/rules/", Scope.RULES),
     ("/lists/", Scope.RULES),
 )
 """What it takes to change what everyone who reads may look at."""
+
+LOOKS = ("/decisions", "/again", "/search", "/search.csv", "/cases", "/around")
+"""Where card data is looked at, with all below: so often a minute, and no more."""
 
 
 def is_open(path: str) -> bool:
@@ -69,6 +73,15 @@ def is_open(path: str) -> bool:
     (True, True, False, False)
     """
     return path in OPEN or any(path.startswith(one) for one in OPEN if one.endswith("/"))
+
+
+def is_look(method: str, path: str) -> bool:
+    """Whether a request looks at card data.
+
+    >>> is_look("GET", "/decisions/t-1"), is_look("GET", "/search"), is_look("GET", "/models")
+    (True, True, False)
+    """
+    return method in SAFE_METHODS and any(path == one or path.startswith(f"{one}/") for one in LOOKS)
 
 
 def needed_for(method: str, path: str) -> Scope | None:

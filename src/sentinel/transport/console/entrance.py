@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from http.cookies import SimpleCookie
+from time import monotonic
 from urllib.parse import quote
 
 from fastapi import Request, Response
@@ -12,12 +13,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sentinel.errors import Forbidden, SentinelError, TooLarge, Unauthorized
 from sentinel.events.times import clock_us
+from sentinel.record.audit import By
 from sentinel.transport.access.claims import Claims, Peer
 from sentinel.transport.access.origins import Origins
 from sentinel.transport.access.scopes import SAFE_METHODS
 from sentinel.transport.access.scopes import Scope as Right
-from sentinel.transport.console.doors import OF_EVERYONE, is_open, needed_for
+from sentinel.transport.console.doors import OF_EVERYONE, is_look, is_open, needed_for
+from sentinel.transport.console.looks import Looks
 from sentinel.transport.console.problems import problem_page
+from sentinel.transport.people.people import People
 from sentinel.transport.people.sessions import Session, Sessions
 
 MOST_BYTES = 131_072
@@ -26,7 +30,7 @@ MOST_BYTES = 131_072
 CSRF = "x-csrf-token"
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _HEADERS = (
     (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
@@ -41,9 +45,9 @@ _STRICT = (b"strict-transport-security", b"max-age=31536000")
 class Cookie:
     """The cookie that holds the token: for our own pages, for no script, over TLS alone where there is any."""
 
-    def __init__(self, *, is_secure: bool) -> None:
+    def __init__(self, *, is_secure: bool, name: str = "sentinel") -> None:
         self.is_secure = is_secure
-        self.name = "__Host-sentinel" if is_secure else "sentinel"
+        self.name = f"__Host-{name}" if is_secure else name
 
     def token(self, headers: Mapping[str, str]) -> str | None:
         """What a request brings."""
@@ -68,8 +72,11 @@ class Entrance:
     in the header `x-csrf-token`; the log-in has no session yet, and is protected by the former alone.
     """
 
-    def __init__(self, app: ASGIApp, sessions: Sessions, cookie: Cookie, origins: Origins) -> None:
+    def __init__(
+        self, app: ASGIApp, sessions: Sessions, cookie: Cookie, origins: Origins, people: People, looks: Looks
+    ) -> None:
         self._app, self._sessions = app, sessions
+        self._people, self._looks = people, looks
         self._cookie, self._origins = cookie, origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,7 +123,21 @@ class Entrance:
                 f"This needs the right '{needs}', which the role {session.person.role} does not have. An admin can "
                 "give you another role"
             )
+        if is_look(method, path):
+            await self._count_look(scope, session)
         return session
+
+    async def _count_look(self, scope: Scope, session: Session) -> None:
+        """Raise RateLimited for who looks at more than anybody reads."""
+        now_s, name = monotonic(), session.person.name
+        wait_s = self._looks.wait_s(name, now_s)
+        if not wait_s:
+            return
+        if self._looks.is_news(name, now_s):
+            by = By(name, scope["state"]["peer"].address, "console: look at too much", f"{wait_s} s to wait")
+            await run_in_threadpool(self._people.note, by, clock_us(), None, "slowed")
+        scope["state"]["session"] = session
+        raise self._looks.refusal(wait_s)
 
     def _turned_away(self, request: Request, error: SentinelError) -> Response:
         """To the log-in, and back from there to where one wanted to go; else a page that says what is wrong."""
@@ -137,7 +158,10 @@ class Entrance:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                more = [*_HEADERS, *([_STRICT] if self._cookie.is_secure else [])]
+                given = {name for name, _ in message.get("headers", ())}
+                more = [
+                    one for one in (*_HEADERS, *([_STRICT] if self._cookie.is_secure else ())) if one[0] not in given
+                ]
                 if not is_file:
                     more.append((b"cache-control", b"no-store"))
                 message["headers"] = [*message.get("headers", ()), *more]

@@ -8,11 +8,11 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from sentinel.errors import SentinelError
 from sentinel.homes import Place
-from sentinel.transport.client import Unreachable
+from sentinel.transport.client import Client, Unreachable
 from sentinel.transport.http.addresses import address_below
 from sentinel.transport.http.admin.changes import PERSON
 
@@ -61,36 +61,50 @@ class Server:
 
     def __init__(self, url: str, key: str | None, place: Place, certificate: Path | None = None) -> None:
         self.url = url.rstrip("/")
-        self._prefix = place.prefix
+        self._prefix, self._tenant, self._key = place.prefix, place.tenant, key
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
         if place.tenant:
             self._headers["x-sentinel-tenant"] = place.tenant
-        context = None
+        context = None if urlsplit(url).scheme == "http" else ssl.create_default_context()
         if certificate is not None:  # the server's own is trusted, whatever name it bears
             context = ssl.create_default_context(cafile=certificate)
             context.check_hostname = False
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        self._tls = context
         self._opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirect()
         )
 
-    def get(self, path: str) -> Answer:
-        """What a GET is answered."""
-        return self._ask(path, None)
+    def at(self, path: str) -> str:
+        """The path of a call there."""
+        return address_below(self._prefix, path)
+
+    def connections(self, n: int) -> Client:
+        """So many connections that are kept open, to send much; for the event loop of whoever opens them."""
+        parts = urlsplit(self.url)
+        tls = self._tls if parts.scheme == "https" else None
+        port = parts.port or (443 if tls else 80)
+        return Client(parts.hostname or "", port, n, self._key, tls, self._tenant)
+
+    def get(self, path: str, patience_s: float = _PATIENCE_S) -> Answer:
+        """What a GET is answered within this time."""
+        return self._ask(path, None, patience_s)
 
     def post(self, path: str, body: bytes) -> Answer:
         """What a POST with this JSON is answered."""
-        return self._ask(path, body)
+        return self._ask(path, body, _PATIENCE_S)
 
     def tell(self, path: str, body: Any, person: str | None = None, patience_s: float = _PATIENCE_S) -> Any:
         """What the answer to a POST of an object says; a change is that of the person, where one is named."""
-        return self._ask(path, json.dumps(body).encode(), person, patience_s).json
+        return self._ask(path, json.dumps(body).encode(), patience_s, person).json
 
-    def _ask(self, path: str, body: bytes | None, person: str | None = None, patience_s: float = _PATIENCE_S) -> Answer:
-        headers = {**self._headers, "content-type": "application/json"} if body is not None else dict(self._headers)
+    def _ask(self, path: str, body: bytes | None, patience_s: float, person: str | None = None) -> Answer:
+        headers = dict(self._headers)
+        if body is not None:
+            headers["content-type"] = "application/json"
         if person is not None:
             headers[PERSON] = person
-        asked = urllib.request.Request(self.url + address_below(self._prefix, path), body, headers)  # noqa: S310
+        asked = urllib.request.Request(self.url + self.at(path), body, headers)  # noqa: S310
         begun = time.perf_counter()
         try:
             with self._opener.open(asked, timeout=patience_s) as answer:

@@ -94,6 +94,8 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("get", "/admin/audit"): (404, 422),
     ("get", "/admin/shadow/report"): (404,),
     ("get", "/admin/drift/{feature}"): (404, 422),
+    ("get", "/admin/thresholds/curve"): (422,),
+    ("get", "/admin/retrainings"): (422,),
 }
 
 _TEXT, _NUMBER, _AMOUNT = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "number"}
@@ -116,6 +118,8 @@ _ASKED: Mapping[str, dict[str, Any]] = {  # by path: what may be asked in a quer
     },
     "/v1/entities/{key}/{value}": {"from": _TEXT, "to": _TEXT, **_PAGE},
     "/admin/audit": {**_PAGE, "cursor": _NUMBER},
+    "/admin/thresholds/curve": {"version": _TEXT, "from": _TEXT, "until": _TEXT},
+    "/admin/retrainings": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},
     "/v1/rules/drafts": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},
     "/v1/rules/figures": {"days": {"type": "integer", "minimum": 1, "maximum": 92}},
     "/v1/rules/diff": {"draft": _NUMBER, "against": _NUMBER},

@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from sentinel.errors import Conflict, InvalidInput, NotFound
+from sentinel.errors import Conflict, Forbidden, InvalidInput, NotFound
 from sentinel.events.card_numbers import quoted
 from sentinel.record.audit import By, Change
 from sentinel.transport.access.scopes import ROLES, Scope, opened_by
 from sentinel.transport.people.database import PeopleDatabase
 from sentinel.transport.people.passwords import check_password, hash_of, is_right
-from sentinel.transport.people.tables import pending, people, sessions
+from sentinel.transport.people.tables import identities, pending, people, sessions
 
 MOST_PEOPLE = 10_000
 ADMIN = "admin"
@@ -90,10 +90,49 @@ class People:
         return self._change(name, {"is_disabled": is_disabled}, by, now_us, ends_sessions=is_disabled)
 
     def set_password(self, name: str, password: str, by: By, now_us: int, *, must_change: bool) -> Person:
-        """Another password; every session of this person ends. Raises NotFound, InvalidInput."""
+        """Another password; every session of this person ends. Raises NotFound, InvalidInput.
+
+        Conflict for who logs in by a provider: that one alone says who may.
+        """
         check_password(password, name)
+        if self.comes_by_provider(name):
+            raise Conflict(f"{quoted(name, 80)} logs in by the provider, and has no password here")
         changed = {"password_hash": hash_of(password), "must_change": must_change}
         return self._change(name, changed, by, now_us, ends_sessions=True)
+
+    def sign_on(self, issuer: str, subject: str, name: str, role: str, by: By, now_us: int) -> Person:
+        """Whom a provider has let in, known by `subject` there: a new person, or the same one with today's role.
+
+        Raises Forbidden where the name is somebody else's. The last admin may lose the role: the provider decides.
+        """
+        check_name(name)
+        check_role(role)
+        with self.database.writing() as writer:
+            mine = sa.and_(identities.c.issuer == issuer, identities.c.subject == subject)
+            known = writer.scalar(sa.select(identities.c.name).where(mine))
+            if known is None:
+                if writer.scalar(sa.select(people.c.name).where(people.c.name == name)) is not None:
+                    raise Forbidden(
+                        f"There is somebody else called {quoted(name, 80)} here, who logs in otherwise; an admin "
+                        "has to see to it"
+                    )
+                self._check_room(writer, name)
+                row = {"name": name, "role": role, "password_hash": "", "must_change": False}
+                writer.execute(people.insert().values(row | {"is_disabled": False, "created_us": now_us}))
+                writer.execute(identities.insert().values(issuer=issuer, subject=subject, name=name))
+                note(writer, by, None, _shown(_named(writer, name)), now_us)
+                return _named(writer, name)
+            before = _named(writer, known)
+            if before.role != role:
+                writer.execute(people.update().where(people.c.name == known).values(role=role))
+                note(writer, by, _shown(before), _shown(_named(writer, known)), now_us)
+            return _named(writer, known)
+
+    def comes_by_provider(self, name: str) -> bool:
+        """Whether this person logs in by a provider."""
+        asked = sa.select(identities.c.name).where(identities.c.name == name)
+        with self.database.reading() as reader:
+            return bool(_NAME.fullmatch(name)) and reader.scalar(asked) is not None
 
     def has_password(self, name: str, password: str) -> bool:
         """Whether this is the password of a person who may log in; it takes as long for who is not there."""

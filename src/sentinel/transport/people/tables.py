@@ -34,6 +34,15 @@ sessions = Table(
 )
 """One row a log-in that has not ended."""
 
+identities = Table(
+    "identities",
+    metadata,
+    Column("issuer", String(512), primary_key=True),
+    Column("subject", String(256), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+)
+"""One row for each of `people` who logs in by a provider: whom the provider means. They have no password here."""
+
 pending = Table(
     "pending",
     metadata,

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from sentinel.errors import InvalidInput, SentinelError
+from sentinel.errors import Forbidden, InvalidInput, SentinelError
 from sentinel.events.times import SECOND_US, clock_us
 from sentinel.record.audit import By
 from sentinel.transport.console.drawing import page
@@ -15,6 +15,7 @@ from sentinel.transport.console.problems import status_of
 from sentinel.transport.people.logging_in import LogIn
 from sentinel.transport.people.people import People
 from sentinel.transport.people.sessions import Sessions
+from sentinel.transport.people.signing_on import SignOn
 
 _Text = Annotated[str, Form(max_length=4_096)]
 
@@ -24,22 +25,27 @@ def by_person(request: Request, what: str, asked: str = "") -> By:
     return By(request.state.session.person.name, request.state.peer.address, f"console: {what}", asked)
 
 
-def log_in_pages(people: People, sessions: Sessions, cookie: Cookie) -> APIRouter:
-    """`/login`, `/logout` and `/password`."""
+def log_in_pages(
+    people: People, sessions: Sessions, cookie: Cookie, sign_on: SignOn | None, address: str, *, takes_passwords: bool
+) -> APIRouter:
+    """`/login`, `/logout` and `/password`; with `sign_on` a provider lets people in, too, or alone."""
     router, log_in = APIRouter(), LogIn(people)
     lasts_s = sessions.lasting.longest_us // SECOND_US
+    ways = {"by_provider": sign_on is not None, "takes_passwords": takes_passwords}
 
     @router.get("/login")
     def form(request: Request, next: str = "/") -> Response:  # noqa: A002 - the name in the address
-        return page(request, "log_in.html", {"next": safe_next(next), "said": "", "name": ""})
+        return page(request, "log_in.html", {"next": safe_next(next), "said": "", "name": ""} | ways)
 
     @router.post("/login")
     def begin(request: Request, name: _Text = "", password: _Text = "", next: _Text = "/") -> Response:  # noqa: A002
         peer, now_us = request.state.peer, clock_us()
         try:
+            if not takes_passwords:
+                raise Forbidden("Passwords are not taken here: log in by the provider")
             person = log_in.person(name, password, peer, now_us)
         except SentinelError as error:
-            shown = {"next": safe_next(next), "said": str(error), "name": name[:64]}
+            shown = {"next": safe_next(next), "said": str(error), "name": name[:64]} | ways
             return page(request, "log_in.html", shown, status_of(error))
         token = sessions.begin(person, By(person.name, peer.address, "console: log in"), now_us)
         response = RedirectResponse("/password" if person.must_change else safe_next(next), 303)
@@ -48,8 +54,12 @@ def log_in_pages(people: People, sessions: Sessions, cookie: Cookie) -> APIRoute
 
     @router.post("/logout")
     async def end(request: Request) -> Response:
-        await run_in_threadpool(sessions.end, request.state.session, by_person(request, "log out"), clock_us())
-        response = Response(status_code=200, headers={"hx-redirect": "/login"})
+        session = request.state.session
+        await run_in_threadpool(sessions.end, session, by_person(request, "log out"), clock_us())
+        elsewhere = None
+        if sign_on is not None:
+            elsewhere = await run_in_threadpool(sign_on.log_out_address, session.person.name, f"{address}/login")
+        response = Response(status_code=200, headers={"hx-redirect": elsewhere or "/login"})
         cookie.take(response)
         return response
 

@@ -1,50 +1,94 @@
-"""Models: the versions there are, what each can do, which of them decides, and which is only watched."""
+"""Models: the versions there are side by side, what each can do, its report, and which of them decides."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 
-from sentinel.errors import BundleProblem, SentinelError
+from sentinel.errors import InvalidInput, NotFound
+from sentinel.events.card_numbers import quoted
 from sentinel.events.times import clock_us
-from sentinel.transport.client import Unreachable
-from sentinel.transport.console.drawing import page
+from sentinel.transport.console.drawing import page, part
 from sentinel.transport.console.feature_words import words_of
+from sentinel.transport.console.model_figures import Gates, figures_of, in_force
+from sentinel.transport.console.pages.experiment import experiment_pages
 from sentinel.transport.console.pages.logging_in import by_person
+from sentinel.transport.console.pages.retraining import retraining_pages
+from sentinel.transport.console.pages.shadow import shadow_pages
+from sentinel.transport.console.pages.thresholds import threshold_pages
 from sentinel.transport.console.server import Refused, Server
 from sentinel.transport.console.stored import Stored
-from sentinel.transport.console.words import number
 from sentinel.transport.people.people import People
 
 MOST_VERSIONS = 50
+MOST_COMPARED = 4
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'; sandbox"
+)
+"""What the report of a training may do: it is a file beside the bundle, and runs nothing."""
+
 _Version = Annotated[str, Form(max_length=64)]
 _Reason = Annotated[str, Form(max_length=500)]
 
 
-def model_pages(server: Server, stored: Stored, people: People) -> APIRouter:
-    """`/models`, one model, and what an operator does with them."""
+def model_pages(server: Server, stored: Stored, people: People, gates: Gates) -> APIRouter:
+    """`/models` and all below it."""
     router = APIRouter()
+    router.include_router(experiment_pages(server, stored, people))
+    router.include_router(shadow_pages(server))
+    router.include_router(threshold_pages(server, stored, people))
+    router.include_router(retraining_pages(server))
 
     @router.get("/models")
     def models(request: Request) -> Response:
         versions = stored.registry.versions()
-        state, problem = _state(server)
-        shown = [_shown(stored, one, state) for one in reversed(versions[-MOST_VERSIONS:])]
-        values = {"models": shown, "state": state, "problem": problem, "hidden": max(len(versions) - MOST_VERSIONS, 0)}
+        state, problem = in_force(server)
+        shown = [
+            figures_of(stored, one, state) | {"gate": gates.of(one)} for one in reversed(versions[-MOST_VERSIONS:])
+        ]
+        values = {
+            "models": shown, "state": state, "problem": problem, "hidden": max(len(versions) - MOST_VERSIONS, 0),
+            "most": MOST_COMPARED,
+        }  # fmt: skip
         return page(request, "models.html", values)
+
+    @router.get("/models/compare")
+    def compare(request: Request, version: Annotated[list[str] | None, Query()] = None) -> Response:
+        chosen = list(dict.fromkeys(version or ()))
+        if not 2 <= len(chosen) <= MOST_COMPARED:
+            raise InvalidInput(f"Choose two to {MOST_COMPARED} versions, on the page Models")
+        state, _ = in_force(server)
+        shown = [figures_of(stored, _known(stored, one), state) | {"gate": gates.of(one)} for one in chosen]
+        return page(request, "model_compare.html", {"models": shown})
 
     @router.get("/models/{version}")
     def model(request: Request, version: str) -> Response:
-        manifest = stored.manifest(version)
-        state, _ = _state(server)
+        manifest = stored.manifest(_known(stored, version))
+        state, _ = in_force(server)
         words = {one.name: manifest.reasons.get(one.name) or words_of(one) for one in manifest.plan.features}
-        values = {"one": _shown(stored, version, state), "manifest": manifest, "words": words}
+        values = {
+            "one": figures_of(stored, version, state), "manifest": manifest, "words": words, "gate": gates.of(version),
+            "has_report": stored.registry.report_path(version).is_file(),
+        }  # fmt: skip
         return page(request, "model.html", values)
+
+    @router.get("/models/{version}/report")
+    def report(version: str) -> Response:
+        path = stored.registry.report_path(_known(stored, version))
+        if not path.is_file():
+            raise NotFound(f"There is no report of {quoted(version, 80)}; sentinel models report makes one")
+        return Response(path.read_bytes(), media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
 
     @router.post("/models/promote")
     def promote(request: Request, version: _Version = "", because: _Reason = "") -> Response:
         body = {"version": version} | ({"forced_because": because} if because.strip() else {})
-        return _done(request, "promote", version, "/admin/reload", body)
+        try:
+            return _done(request, "promote", version, "/admin/reload", body)
+        except Refused as error:
+            if error.status != 409 or because.strip():
+                raise
+            refused = {"version": version, "said": str(error), "to": "/models/promote"}
+            return part(request, "model_refused.html", refused, 409)
 
     @router.post("/models/rollback")
     def rollback(request: Request) -> Response:
@@ -65,44 +109,8 @@ def model_pages(server: Server, stored: Stored, people: People) -> APIRouter:
     return router
 
 
-def _state(server: Server) -> tuple[dict[str, Any], str | None]:
-    """What is in force, and what is wrong with the server where it does not say."""
-    try:
-        version, shadow = server.get("/admin/version").json, server.get("/admin/shadow/status").json
-    except SentinelError as error:
-        return {"champion": None, "challenger": None, "shadow": None, "status": None, "report": None}, str(error)
-    found = {
-        "champion": version["version_a"], "challenger": version.get("version_b"), "shadow": version["shadow"],
-        "status": shadow, "report": None,
-    }  # fmt: skip
-    if version["shadow"]:
-        try:
-            found["report"] = server.get("/admin/shadow/report").json
-        except (Refused, Unreachable):
-            return found, None  # it has scored nothing yet
-    return found, None
-
-
-def _shown(stored: Stored, version: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    roles = [role for role in ("champion", "challenger", "shadow") if state[role] == version]
-    try:
-        manifest = stored.manifest(version)
-    except BundleProblem as error:
-        return {"version": version, "roles": roles, "problem": str(error)}
-    metrics = manifest.metrics or {}
-    return {
-        "version": version, "roles": roles, "problem": None, "created_at": manifest.created_at,
-        "detector": manifest.detector, "features": len(manifest.plan.names), "history": manifest.history,
-        "learner": str(manifest.training.get("learner", {}).get("name", "")) if manifest.training else "",
-        "average_precision": _estimate(metrics.get("average_precision")), "auc": _estimate(metrics.get("auc_roc")),
-        "recall": _estimate(metrics.get("recall_at_1pct_fpr")), "review": metrics.get("review") or {},
-        "block": metrics.get("block"), "thresholds": manifest.thresholds, "tested": metrics.get("transactions"),
-    }  # fmt: skip
-
-
-def _estimate(found: Any) -> str:
-    """A figure with the interval that it lies in."""
-    if not isinstance(found, Mapping) or found.get("value") is None:
-        return "\u2013"
-    low, high = found.get("low"), found.get("high")
-    return number(found["value"], 3) + (f" ({number(low, 3)} to {number(high, 3)})" if low is not None else "")
+def _known(stored: Stored, version: str) -> str:
+    """The version, if there is one of this name. Raises NotFound."""
+    if version not in stored.registry.versions():
+        raise NotFound(f"There is no model {quoted(version, 80)}; the page Models shows those there are")
+    return version

@@ -27,7 +27,7 @@ def try_pages(server: Server, stored: Stored, people: People, prefix: str) -> AP
 
     @router.get("/try")
     def form(request: Request) -> Response:
-        shape, example = _described(server.get("/openapi.json").json, prefix)
+        shape, example = described(server.get("/openapi.json").json, prefix)
         fields = [_field(name, kind, shape, example.get(name)) for name, kind in shape["properties"].items()]
         text = json.dumps(example, indent=2, ensure_ascii=False)
         return page(
@@ -46,7 +46,7 @@ def try_pages(server: Server, stored: Stored, people: People, prefix: str) -> AP
     return router
 
 
-def _described(description: dict[str, Any], prefix: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def described(description: dict[str, Any], prefix: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The shape of a transaction and an example, as the server describes them. Raises NotReady while none decides."""
     shape = description["components"]["schemas"].get("Transaction")
     if shape is None:

@@ -5,13 +5,9 @@ const root = document.getElementById("live");
 const range = Number(root.dataset.range);
 const place = (name) => document.querySelector(`[data-at="${name}"]`);
 const put = (name, text) => { const at = place(name); if (at && at.textContent !== text) at.textContent = text; };
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const isThere = (value) => value !== null && value !== undefined;
 const rate = (value) => !isThere(value) ? "–" : value >= 100 ? whole.format(value) : value.toFixed(value >= 10 ? 0 : 1);
 const ms = (value) => !isThere(value) ? "–" : value >= 10 ? value.toFixed(0) : value >= 1 ? value.toFixed(1) : value.toFixed(2);
-const percent = (value) => !isThere(value) || !Number.isFinite(value) ? "–" : `${value ? (value * 100).toFixed(value < 0.1 ? 2 : 1) : 0} %`;
 const plural = (n, one, many) => `${whole.format(n)} ${n === 1 ? one : many}`;
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const ACTIONS = ["approve", "challenge", "review", "block"];
 
 // charts
@@ -19,24 +15,19 @@ const charts = [];
 const twoDigits = (n) => String(n).padStart(2, "0");
 const onClock = (s) => { const at = new Date(s * 1000); return `${twoDigits(at.getHours())}:${twoDigits(at.getMinutes())}${range <= 60 ? ":" + twoDigits(at.getSeconds()) : ""}`; };
 
-function draw(id, lines, unit) {
+function draw(id, lines) {
   const box = document.getElementById(id);
-  const axis = { stroke: () => colour("soft"), font: "11px system-ui", grid: { stroke: () => colour("line"), width: 1 }, ticks: { show: false } };
-  const made = new uPlot({
-    width: box.clientWidth, height: box.clientHeight, padding: [8, 4, 0, 18],
-    cursor: { sync: { key: "live" }, drag: { x: false, y: false }, points: { size: 6 } }, legend: { show: false },
+  const made = chart(box, lines, {
+    cursor: { sync: { key: "live" }, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { x: { time: true }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },
-    axes: [{ ...axis, grid: { show: false }, size: 24, space: 90, values: (_, at) => at.map(onClock) }, { ...axis, side: 1, size: 52, space: 38, values: (_, at) => at.map((v) => (v >= 1000 ? `${whole.format(v / 1000)}k` : String(Number(v.toPrecision(3)))) + unit) }],
-    series: [{}, ...lines.map((one) => ({ label: one.label, stroke: () => colour(one.colour), width: 1.6, spanGaps: false, points: { show: false } }))],
-  }, [[], ...lines.map(() => [])], box);
-  charts.push({ made, box, lines });
+    axes: [{ values: (_, at) => at.map(onClock) }, {}],
+  });
+  charts.push({ made, lines });
 }
 
-draw("chart-rate", [{ name: "rate", label: "decisions a second", colour: "accent" }], "");
-draw("chart-latency", [{ name: "p50", label: "half", colour: "accent" }, { name: "p99", label: "99 of 100", colour: "review" }, { name: "p999", label: "999 of 1,000", colour: "block" }], "");
-draw("chart-actions", ["challenge", "review", "block"].map((one) => ({ name: one, label: one, colour: one })), "");
-new ResizeObserver(() => charts.forEach(({ made, box }) => made.setSize({ width: box.clientWidth, height: box.clientHeight }))).observe(root);
-document.addEventListener("themed", () => charts.forEach(({ made }) => made.redraw(false)));
+draw("chart-rate", [{ name: "rate", label: "decisions a second", colour: "accent" }]);
+draw("chart-latency", [{ name: "p50", label: "half", colour: "accent" }, { name: "p99", label: "99 of 100", colour: "review" }, { name: "p999", label: "999 of 1,000", colour: "block" }]);
+draw("chart-actions", ["challenge", "review", "block"].map((one) => ({ name: one, label: one, colour: one })));
 
 function showSeries(series) {
   for (const { made, lines } of charts) made.setData([series.at, ...lines.map((one) => series[one.name])]);

@@ -12,6 +12,8 @@ from sentinel.transport.http.admin.corrections import add_corrections
 from sentinel.transport.http.admin.experiments import add_experiments
 from sentinel.transport.http.admin.log import add_log
 from sentinel.transport.http.admin.models import add_models
+from sentinel.transport.http.admin.retrainings import add_retrainings
+from sentinel.transport.http.admin.score_curves import add_score_curves
 from sentinel.transport.http.admin.watching import add_watching
 from sentinel.transport.http.api import Api
 
@@ -23,6 +25,8 @@ def admin_routes(api: Api, watch: Watch) -> APIRouter:
     add_models(router, changes)
     add_experiments(router, changes)
     add_watching(router, changes)
+    add_score_curves(router, changes)
+    add_retrainings(router, changes)
     add_log(router, changes)
     add_corrections(router, changes)
     add_audit(router, changes)
