@@ -18,6 +18,7 @@ from sentinel.transport.access.store import KeyStore
 from sentinel.transport.console.auditing import Auditing
 from sentinel.transport.console.entrance import Cookie, Entrance
 from sentinel.transport.console.pages.admin import admin_pages
+from sentinel.transport.console.pages.around import around_pages
 from sentinel.transport.console.pages.design import design_pages
 from sentinel.transport.console.pages.live import live_pages
 from sentinel.transport.console.pages.logging_in import log_in_pages
@@ -89,6 +90,7 @@ def build(settings: Settings, people: People) -> ASGIApp:
         log_in_pages(people, sessions, cookie),
         live_pages(samples, stored, sessions, cookie, settings.deadline_ms),
         search_pages(stored, people),
+        around_pages(stored, people),
         receipt_pages(server, stored, people),
         try_pages(server, stored, people, place.prefix),
         model_pages(server, stored, people),

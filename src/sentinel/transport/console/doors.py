@@ -33,6 +33,7 @@ _BEGINNINGS = (
     ("/models", Scope.READ),
     ("/decisions", Scope.READ),
     ("/again", Scope.READ),
+    ("/around", Scope.READ),
     ("/search", Scope.READ),
     ("/search.csv", Scope.READ),
     ("/live", Scope.READ),
