@@ -165,14 +165,10 @@ def test_a_card_number_is_found_never_shown_and_every_look_is_audited(caller, si
     assert "41111111" not in body.replace(" ", "").replace("+", "")
 
     def looks():
-        return [
-            change
-            for change in site.api("/admin/audit?limit=500")["changes"]
-            if change["what"] == "console: look around"
-        ]
+        found = site.api("/admin/audit?limit=500")["changes"]
+        return [one for one in found if one["what"] == "console: look around" and one["who"].startswith("viewer")]
 
-    until(looks)
-    assert any("viewer" in str(change) for change in looks())
+    until(lambda: any(one["asked"].startswith("card=") for one in looks()))
     assert "41111111" not in str(looks()).replace(" ", "").replace("+", "")
 
 

@@ -1,6 +1,5 @@
 """Around a card, a device, a merchant: its decisions over time and on a map, what stands beside it, who shares that."""
 
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,7 +9,7 @@ from sentinel.errors import InvalidInput, NotFound
 from sentinel.events.card_numbers import quoted
 from sentinel.events.times import clock_us, duration_us
 from sentinel.review.surroundings import MOST_SHARING, Asked, Surroundings, surroundings
-from sentinel.review.whereabouts import LEAST_KM, Journey, journeys
+from sentinel.review.whereabouts import LEAST_KM
 from sentinel.transport.console.charts.ties import ties_of
 from sentinel.transport.console.charts.timeline import timeline_of
 from sentinel.transport.console.charts.world import map_of
@@ -44,13 +43,12 @@ def around_pages(stored: Stored, people: People) -> APIRouter:
         with stored.view() as view:
             found = surroundings(view, asked, schema)
             lag_s = max((now_us - view.position.projected_at_us) / 1e6, 0.0)
-        made = journeys(found.moments.values())
         values: dict[str, Any] = {
             "found": found, "key": key, "value": found.values[0], "over": over, "periods": PERIODS, "lag_s": lag_s,
-            "said": said_of(found, made), "digits": stored.amount_digits(schema), "schema": schema,
+            "said": said_of(found), "digits": stored.amount_digits(schema), "schema": schema,
             "timeline_drawn": timeline_of(found.page.rows, found.moments, found.frauds),
-            "map_drawn": map_of(found.page.rows, found.moments, found.frauds, made),
-            "journeys": sorted(made, key=lambda one: -one.kmh),
+            "map_drawn": map_of(found.page.rows, found.moments, found.frauds, found.journeys),
+            "journeys": sorted(found.journeys, key=lambda one: -one.kmh),
             "ids": {one.position: one.transaction_id for one in found.page.rows},
             "ties_drawn": ties_of(found.linked, found.neighbours), "most_sharing": MOST_SHARING,
             "most_journeys": MOST_JOURNEYS, "least_km": LEAST_KM,
@@ -60,7 +58,7 @@ def around_pages(stored: Stored, people: People) -> APIRouter:
     return router
 
 
-def said_of(found: Surroundings, made: Sequence[Journey]) -> str:
+def said_of(found: Surroundings) -> str:
     """What there is to see, in a line: the answer before the details."""
     tally, key = found.tally, word_of(found.key)
     if not tally.decisions:
@@ -71,7 +69,7 @@ def said_of(found: Surroundings, made: Sequence[Journey]) -> str:
         parts.append(f"{tally.not_approved} not approved")
     if tally.frauds:
         parts.append(_several(tally.frauds, "fraud"))
-    impossible = sum(one.is_impossible for one in made)
+    impossible = sum(one.is_impossible for one in found.journeys)
     if impossible:
         parts.append(f"{_several(impossible, 'journey')} nobody can have made")
     near = len(found.neighbours) + found.neighbours_left_out
