@@ -112,6 +112,17 @@ def test_the_places_are_those_of_the_contents(tmp_path, made):
     assert found.moments[2].place is None
 
 
+def test_a_shop_does_not_travel_when_its_cards_are_in_two_places(tmp_path, made):
+    def at(name, minute, latitude, **more):
+        when = 1_750_000_000_000_000 + minute * 60_000_000
+        return {"id": name, "event_time": when, "latitude": latitude, "longitude": 3.0} | more
+
+    rows = [at("a", 0, 38.7), at("b", 5, 6.5, card="c2"), at("c", 9, 6.5), at("d", 9, 50.0, card=None)]
+    with stored(tmp_path / "views.db", made, [made.decided_record(1, rows)]) as view:
+        found = surroundings(view, Asked(key="shop", texts=("s1",)), PLACED)
+    assert [(one.begin.position, one.end.position) for one in found.journeys] == [(1, 3)]
+
+
 def test_a_key_that_is_stored_under_two_texts_is_one(tmp_path, made):
     record = made.decided_record(1, [{"id": "a", "card": "new"}, {"id": "b", "card": "old"}, {"id": "c", "card": "c3"}])
     with stored(tmp_path / "views.db", made, [record]) as view:

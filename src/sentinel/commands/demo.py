@@ -42,6 +42,7 @@ from sentinel.record.entries import RevokedRow, revoked_rows
 from sentinel.record.home_reader import open_log
 from sentinel.record.log import Follower, Kind
 from sentinel.review.average_precision import average_precision
+from sentinel.simulate.names import named
 from sentinel.simulate.payments import simulate_all
 from sentinel.train.figures.evaluate import recall_at_fpr
 from sentinel.train.pipeline import Making, train
@@ -134,7 +135,7 @@ def _history(
     if detector.name != "payments":
         raise InvalidDefinition(f"only `payments` can be simulated; give a file for {detector.name} with --data")
     stage("simulating", 0, transactions)
-    made = simulate_all(transactions, seed=42)
+    made = named(simulate_all(transactions, seed=42))
     stage("simulating", transactions, transactions)
     history = history_of_frame(made.payments.drop("fraud_pattern"), detector.schema)
     return with_context_of_frame(history, made.events, detector.schema)

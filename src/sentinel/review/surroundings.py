@@ -13,7 +13,7 @@ import msgspec
 from sentinel.events.schema import Schema
 from sentinel.policy.thresholds import Action
 from sentinel.record.views import DecisionQuery, ListedDecision, Page, View, merged
-from sentinel.review.whereabouts import Moment, moments_of
+from sentinel.review.whereabouts import Journey, Moment, journeys, moments_of
 
 ROWS = 200
 """Decisions of the key that are looked at, the newest, unless another number is asked for."""
@@ -86,6 +86,7 @@ class Surroundings(msgspec.Struct, frozen=True):
 
     - `values`: under which texts it is stored.  `page`: its newest decisions.  `tally`: of these.
     - `frauds`: position -> whether it was fraud, of those that are known.  `moments`: when and where each happened.
+    - `journeys`: between these, of one value of the schema's first key each: two cards of a shop are no traveller.
     - `linked`: the keys beside it, the most telling first; `linked_left_out` were not followed.
     - `neighbours`: who shares some of those that tell, the closest first; `neighbours_left_out` more do.
     """
@@ -96,6 +97,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     tally: Tally
     frauds: Mapping[int, bool]
     moments: Mapping[int, Moment]
+    journeys: list[Journey]
     linked: list[Linked]
     linked_left_out: int
     neighbours: list[Neighbour]
@@ -125,18 +127,30 @@ def surroundings(view: View, asked: Asked, schema: Schema) -> Surroundings:
     neighbours = _neighbours(followed, asked, frauds)
     positions = [one.position for one in page.rows]
     received_us = {one.position: one.received_us for one in page.rows}
+    moments = moments_of(view.contents_at(positions), received_us, schema)
     return Surroundings(
         key=asked.key,
         values=tuple(dict.fromkeys(one.keys[asked.key] for one in page.rows)) or asked.texts,
         page=page,
         tally=_tally(page.rows, frauds),
         frauds={position: frauds[position] for position in positions if position in frauds},
-        moments=moments_of(view.contents_at(positions), received_us, schema),
+        moments=moments,
+        journeys=_journeys(page.rows, moments, schema.keys[0]),
         linked=sorted((one.linked for one in followed), key=_telling),
         linked_left_out=sum(max(len(found) - MOST_LINKED, 0) for found in beside.values()),
         neighbours=neighbours[:MOST_NEIGHBOURS],
         neighbours_left_out=max(len(neighbours) - MOST_NEIGHBOURS, 0),
     )
+
+
+def _journeys(rows: Sequence[ListedDecision], moments: Mapping[int, Moment], bearer: str) -> list[Journey]:
+    """The journeys of each value of a key, in the order in which they end."""
+    whose: dict[str, list[Moment]] = {}
+    for one in rows:
+        if bearer in one.keys:
+            whose.setdefault(one.keys[bearer], []).append(moments[one.position])
+    found = [one for those in whose.values() for one in journeys(those)]
+    return sorted(found, key=lambda one: (one.end.at_us, one.end.position))
 
 
 def _newest(view: View, key: str, texts: Sequence[str], asked: Asked, limit: int) -> Page:

@@ -46,28 +46,13 @@ from sentinel.simulate.fraud_patterns import (
     join,
 )
 from sentinel.simulate.happenings import KINDS, LOGIN, Happenings, happenings
+from sentinel.simulate.towns import TOWNS
 
 __all__ = ["PATTERNS", "simulate", "simulate_all"]
 
-# country, latitude, longitude, customers of the bank, visitors
-_TOWNS = (
-    ("DE", 52.5200, 13.4050, 10, 5), ("DE", 48.1351, 11.5820, 7, 4), ("DE", 53.5511, 9.9937, 6, 3),
-    ("FR", 48.8566, 2.3522, 10, 8), ("FR", 45.7640, 4.8357, 4, 2), ("FR", 43.2965, 5.3698, 3, 3),
-    ("IT", 41.9028, 12.4964, 7, 6), ("IT", 45.4642, 9.1900, 6, 4), ("ES", 40.4168, -3.7038, 7, 5),
-    ("ES", 41.3874, 2.1686, 5, 6), ("NL", 52.3676, 4.9041, 5, 5), ("BE", 50.8503, 4.3517, 4, 3),
-    ("AT", 48.2082, 16.3738, 4, 3), ("PL", 52.2297, 21.0122, 6, 2), ("PT", 38.7223, -9.1393, 4, 4),
-    ("GB", 51.5074, -0.1278, 6, 8), ("IE", 53.3498, -6.2603, 2, 2), ("DK", 55.6761, 12.5683, 2, 2),
-    ("SE", 59.3293, 18.0686, 0, 2), ("CZ", 50.0755, 14.4378, 0, 3), ("GR", 37.9838, 23.7275, 0, 4),
-    ("TR", 41.0082, 28.9784, 0, 4), ("RO", 44.4268, 26.1025, 0, 2), ("MA", 33.5731, -7.5898, 0, 1),
-    ("EG", 30.0444, 31.2357, 0, 1), ("NG", 6.5244, 3.3792, 0, 1), ("ZA", -26.2041, 28.0473, 0, 1),
-    ("AE", 25.2048, 55.2708, 0, 2), ("IN", 19.0760, 72.8777, 0, 1), ("TH", 13.7563, 100.5018, 0, 2),
-    ("SG", 1.3521, 103.8198, 0, 1), ("JP", 35.6762, 139.6503, 0, 1), ("US", 40.7128, -74.0060, 0, 4),
-    ("US", 25.7617, -80.1918, 0, 2), ("US", 34.0522, -118.2437, 0, 2), ("MX", 19.4326, -99.1332, 0, 1),
-    ("BR", -23.5505, -46.6333, 0, 1), ("AU", -33.8688, 151.2093, 0, 1),
-)  # fmt: skip
-_COUNTRIES = tuple(sorted({town[0] for town in _TOWNS}))
-_TOWN_COUNTRY = np.array([_COUNTRIES.index(town[0]) for town in _TOWNS])
-_LATITUDE, _LONGITUDE, _CUSTOMERS, _VISITS = (np.array([town[i] for town in _TOWNS], np.float64) for i in range(1, 5))
+_COUNTRIES = tuple(sorted({town.country for town in TOWNS}))
+_TOWN_COUNTRY = np.array([_COUNTRIES.index(town.country) for town in TOWNS])
+_LATITUDE, _LONGITUDE, _CUSTOMERS, _VISITS = (np.array([town[i] for town in TOWNS], np.float64) for i in range(2, 6))
 
 # median amount in euros, its spread (log), share of shops, share of web shops; in the order of CATEGORIES
 _TRADES = np.array([
@@ -172,7 +157,7 @@ def _in_order(purchases: Purchases) -> Purchases:
 
 def _world(transactions: int, duration_us: int, rng: np.random.Generator) -> World:
     """Towns, cards and merchants, as many of them as the number of payments needs."""
-    towns, cards = len(_TOWNS), max(1, transactions // _PAYMENTS_PER_CARD)
+    towns, cards = len(TOWNS), max(1, transactions // _PAYMENTS_PER_CARD)
     card_town = rng.choice(towns, cards, p=_CUSTOMERS / _CUSTOMERS.sum())
     # most cards are used rarely, some many times a day
     activity = rng.gamma(1.6, 1.0, cards) + 0.05
@@ -206,7 +191,7 @@ def _world(transactions: int, duration_us: int, rng: np.random.Generator) -> Wor
 
 def _merchants(transactions: int, rng: np.random.Generator) -> tuple[Bools, Ints, Ints]:
     """Whether on the web, town and category of every merchant; no town and no trade is left without."""
-    towns, size = len(_TOWNS), (_CUSTOMERS + _VISITS) / (_CUSTOMERS + _VISITS).sum()
+    towns, size = len(TOWNS), (_CUSTOMERS + _VISITS) / (_CUSTOMERS + _VISITS).sum()
     tills = np.concatenate((np.tile(np.arange(towns), 4), rng.choice(towns, transactions // 250, p=size)))
     till_trades = rng.choice(len(CATEGORIES), len(tills), p=_TILL_SHARE / _TILL_SHARE.sum())
     till_trades[:towns] = 0  # wherever one goes, there is food to buy
@@ -242,7 +227,7 @@ class _Habits:
     @property
     def first_borrowed_device(self) -> int:
         """They follow those that are shared."""
-        return self.first_shared_device + len(_TOWNS)
+        return self.first_shared_device + len(TOWNS)
 
     @property
     def first_collection_device(self) -> int:

@@ -185,7 +185,7 @@ def test_what_people_do_and_look_at_is_in_the_log_under_their_name(caller, site)
 
 
 def test_the_files_of_others_are_those_that_were_taken():
-    assert len(vendored()) == 5
+    assert len(vendored()) == 7
     for name, sha256 in vendored().items():
         assert sha256_of(name) == sha256, name
 

@@ -21,6 +21,7 @@ from sentinel.transport.console.load_test import LoadTester
 from sentinel.transport.console.looks import Looks
 from sentinel.transport.console.model_figures import Gates
 from sentinel.transport.console.pages.admin import admin_pages
+from sentinel.transport.console.pages.around import around_pages
 from sentinel.transport.console.pages.business import business_pages
 from sentinel.transport.console.pages.case import one_case_pages
 from sentinel.transport.console.pages.cases import case_pages
@@ -109,6 +110,7 @@ def build(settings: Settings, people: People, read_token: ReadToken | None = Non
         case_pages(server, people),
         one_case_pages(server, stored, people),
         search_pages(stored, people),
+        around_pages(stored, people),
         receipt_pages(server, stored, people),
         business_pages(server),
         drift_pages(server, stored),

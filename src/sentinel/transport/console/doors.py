@@ -44,6 +44,7 @@ _BEGINNINGS = (
     ("/lists", Scope.READ),
     ("/decisions", Scope.READ),
     ("/again", Scope.READ),
+    ("/around", Scope.READ),
     ("/search", Scope.READ),
     ("/search.csv", Scope.READ),
     ("/business", Scope.READ),

@@ -23,7 +23,7 @@ def _templates() -> Environment:
     )  # fmt: skip
     for one in (
         words.action_name, words.number, words.money, words.share, words.probability, words.value_of, words.exact,
-        words.card, words.instant, words.size, words.basis_points, money_text,
+        words.card, words.instant, words.size, words.basis_points, words.word_of, words.lasting, money_text,
     ):  # fmt: skip
         made.filters[one.__name__] = one
     made.globals["static"] = address_of
@@ -54,7 +54,7 @@ def part(request: Request, template: str, values: dict[str, Any], status: int = 
 
 def _here(path: str) -> str:
     """The page of the navigation that an address belongs to."""
-    if path.startswith("/decisions"):
+    if path.startswith(("/decisions", "/around")):
         return "/search"
     return next((one.path for one in PAGES if one.path != "/" and path.startswith(one.path)), path)
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Response
 
 from sentinel.errors import NotFound
 
-_MEDIA = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+_MEDIA = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 _SUMS = "vendored.sha256"
 _FOLDER = files("sentinel.transport.console").joinpath("static")
 

@@ -103,6 +103,27 @@ def card(text: str) -> str:
     return replace_card_numbers(text, lambda digits: f"{digits[:6]}** **** {digits[-4:]}")
 
 
+def word_of(key: str) -> str:
+    """The name of a key as a word.
+
+    >>> word_of("card_id"), word_of("billing_zip")
+    ('card', 'billing zip')
+    """
+    return key.removesuffix("_id").replace("_", " ")
+
+
+def lasting(us: int) -> str:
+    """A time that passed, in the largest unit of which there are two.
+
+    >>> lasting(840_000_000), lasting(90_000_000), lasting(400_000_000_000)
+    ('14 min', '90 s', '5 d')
+    """
+    for unit, of in (("d", 86_400e6), ("h", 3_600e6), ("min", 60e6)):
+        if us >= 2 * of:
+            return f"{us / of:.0f} {unit}"
+    return f"{us / 1e6:.0f} s"
+
+
 def instant(us: int) -> str:
     """Microseconds since 1970 as a browser reads them.
 

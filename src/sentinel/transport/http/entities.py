@@ -16,7 +16,7 @@ from sentinel.events.times import iso
 from sentinel.record.views import ListedDecision
 from sentinel.record.views.place import ViewPlace
 from sentinel.review.surroundings import ROWS, Asked, Linked, Neighbour, Surroundings, surroundings
-from sentinel.review.whereabouts import Journey, journeys
+from sentinel.review.whereabouts import Journey
 from sentinel.serve.worker import Worker
 from sentinel.transport.http.lookups import listed_row, time_asked
 from sentinel.transport.http.queries import whole_number
@@ -64,9 +64,10 @@ def add_entities(app: FastAPI, lookups: EntityLookups) -> None:
         """What a key of the schema was part of, which other keys stand beside it there, and who shares those with it.
 
         `decisions` are its newest (`limit`, 200, at most 500), each with `happened_at`, `place` in degrees and
-        `is_fraud` (null while not known), `journeys` lie between two of these that are far from each other. `linked`
-        are the keys beside it, the most telling first; `neighbours` are other values of the same key over linked ones
-        that few share. `from` and `to`, when it was decided, bound all of it. What the view lacks is not in it.
+        `is_fraud` (null while not known). `journeys` lie between two of these that are far from each other and have
+        the same first key. `linked` are the keys beside it, the most telling first; `neighbours` are other values of
+        the same key over linked ones that few share. `from` and `to`, when it was decided, bound all of it. What the
+        view lacks is not in it.
         """
         return response_of(lookups.entity(key, value, dict(request.query_params)))
 
@@ -79,7 +80,7 @@ def _shown(found: Surroundings) -> dict[str, Any]:
         "tally": found.tally,
         "decisions": [_decision(one, found) for one in found.page.rows],
         "next": found.page.next,
-        "journeys": [_journey(one, ids) for one in journeys(found.moments.values())],
+        "journeys": [_journey(one, ids) for one in found.journeys],
         "linked": [_linked(one) for one in found.linked],
         "linked_left_out": found.linked_left_out,
         "neighbours": [_neighbour(one) for one in found.neighbours],

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
+from sentinel.transport.console.charts.examples import chart_examples
 from sentinel.transport.console.drawing import page
 
 COLOURS = (
@@ -22,6 +23,6 @@ def design_pages() -> APIRouter:
 
     @router.get("/design")
     def design(request: Request) -> Response:
-        return page(request, "design.html", {"colours": COLOURS, "pairs_shown": _PAIRS})
+        return page(request, "design.html", {"colours": COLOURS, "pairs_shown": _PAIRS, **chart_examples()})
 
     return router
