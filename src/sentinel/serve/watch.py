@@ -12,6 +12,8 @@ from sentinel.policy.experiment import Guardrails, Tally, check_guardrails, comp
 from sentinel.review.drift import DriftReport
 from sentinel.serve.archiver_process import ArchiverProcess
 from sentinel.serve.log_keeper import LogKeeper
+from sentinel.serve.messenger_process import MessengerProcess
+from sentinel.serve.notifier import Notifier
 from sentinel.serve.observers import Observers
 from sentinel.serve.online_process import OnlineProcess
 from sentinel.serve.opener import STANDBY
@@ -44,6 +46,8 @@ class Children(NamedTuple):
     online: OnlineProcess | None = None
     archiver: ArchiverProcess | None = None
     reviews: ReviewTimeouts | None = None
+    messenger: MessengerProcess | None = None
+    notifier: Notifier | None = None
 
 
 def waiting_in(predictor: Predictor, worker: Worker | None) -> int:
@@ -75,6 +79,8 @@ class Watch:
         self.archiver = children.archiver if children else None
         self.online = children.online if children else None
         self._reviews = children.reviews if children else None
+        self._messenger = children.messenger if children else None
+        self._notifier = children.notifier if children else None
         self.online_lag: int | None = None
         """How many entries the online view was behind a moment ago; None while it is not known."""
 
@@ -102,6 +108,10 @@ class Watch:
             self._projector.start()
         if self.archiver is not None:
             self.archiver.start()
+        if self._messenger is not None:
+            self._messenger.start()
+        if self._notifier is not None:
+            self._notifier.start()
         if self.log_keeper is not None and self.worker is not None:
             self.log_keeper.start(self.worker)
         if self._reviews is not None and self.worker is not None:
@@ -115,6 +125,8 @@ class Watch:
         if self._task is not None:
             self._task.get_loop().call_soon_threadsafe(self._task.cancel)
         self.rollout.stop()
+        if self._notifier is not None:
+            self._notifier.stop()
         self.observers.stop()
         if self.retrainer is not None:
             self.retrainer.stop()
@@ -136,6 +148,8 @@ class Watch:
             self._projector.close()
         if self.online is not None:
             self.online.close()
+        if self._messenger is not None:
+            self._messenger.close()
         self.predictor.stop()
 
     def settle(self) -> None:

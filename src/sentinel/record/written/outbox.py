@@ -83,9 +83,11 @@ def deal(
     return len(rows)
 
 
-def due(reader: sa.Connection, now_us: int, limit: int) -> list[Delivery]:
-    """What is to be tried by now, the longest due first."""
+def due(reader: sa.Connection, now_us: int, limit: int, destination: str | None = None) -> list[Delivery]:
+    """What is to be tried by now, to one destination or to any; the longest due first."""
     waits = sa.and_(deliveries.c.state == WAITING, deliveries.c.next_us <= now_us)
+    if destination is not None:
+        waits = sa.and_(waits, deliveries.c.destination == destination)
     return _found(reader, waits, deliveries.c.next_us, deliveries.c.number, limit=limit)
 
 
@@ -93,6 +95,20 @@ def next_due_us(reader: sa.Connection) -> int | None:
     """When the next delivery is due; None where none waits."""
     found: int | None = reader.scalar(sa.select(sa.func.min(deliveries.c.next_us)).where(deliveries.c.state == WAITING))
     return found
+
+
+def claim(writer: sa.Connection, delivery: Delivery, until_us: int) -> bool:
+    """Take a delivery that is due, so that nobody else tries it before that moment; false where another one has it.
+
+    Whoever takes one and dies leaves it to be tried again then.
+    """
+    same = sa.and_(
+        deliveries.c.number == delivery.number,
+        deliveries.c.state == WAITING,
+        deliveries.c.next_us == delivery.next_us,
+        deliveries.c.attempts == delivery.attempts,
+    )
+    return bool(writer.execute(deliveries.update().where(same).values(next_us=until_us)).rowcount)
 
 
 def delivered(writer: sa.Connection, number: int, now_us: int) -> None:

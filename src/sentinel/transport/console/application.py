@@ -22,6 +22,7 @@ from sentinel.transport.console.pages.design import design_pages
 from sentinel.transport.console.pages.live import live_pages
 from sentinel.transport.console.pages.logging_in import log_in_pages
 from sentinel.transport.console.pages.models import model_pages
+from sentinel.transport.console.pages.notifications import notification_pages
 from sentinel.transport.console.pages.receipt import receipt_pages
 from sentinel.transport.console.pages.search import search_pages
 from sentinel.transport.console.pages.try_it import try_pages
@@ -93,6 +94,7 @@ def build(settings: Settings, people: People) -> ASGIApp:
         try_pages(server, stored, people, place.prefix),
         model_pages(server, stored, people),
         admin_pages(server, people, KeyStore(keys_home_of(settings.home))),
+        notification_pages(server, people),
         design_pages(),
     ):
         app.include_router(router)

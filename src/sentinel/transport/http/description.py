@@ -71,6 +71,8 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("post", "/admin/erase"): (409, 422),
     ("get", "/admin/audit"): (404, 422),
     ("get", "/admin/shadow/report"): (404,),
+    ("get", "/admin/notifications"): (404, 422),
+    ("post", "/admin/notifications/{number}/retry"): (404, 409, 422),
 }
 
 _TEXT, _NUMBER, _AMOUNT = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "number"}
@@ -82,6 +84,7 @@ _ASKED: Mapping[str, dict[str, Any]] = {  # by path: what may be asked in a quer
         "state": {"enum": [str(one) for one in State]}, **_PAGE, "cursor": _TEXT,
     },
     "/admin/audit": {**_PAGE, "cursor": _NUMBER},
+    "/admin/notifications": _PAGE,
     "/v1/rules/drafts": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},
     "/v1/rules/history": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},
     "/v1/lists/{name}": {**_PAGE, "cursor": _NUMBER},
