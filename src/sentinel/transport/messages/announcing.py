@@ -42,16 +42,26 @@ class Announcer:
         return True
 
     def _begun(self) -> int:
-        asked = sa.select(readings.c.log_id, readings.c.position).where(readings.c.reader == _READER)
+        """How far this log is read; another one may begin at the same moment."""
         with self._database.reading() as reader:
-            found = reader.execute(asked).one_or_none()
-        if found is not None and found.log_id == self._log.log_id:
-            return int(found.position)
-        end = self._log.durable
+            found = self._position_in(reader)
+        if found is not None:
+            return found
         with self._database.writing() as writer:
+            found = self._position_in(writer)
+            if found is not None:
+                return found
+            end = self._log.durable
             writer.execute(readings.delete().where(readings.c.reader == _READER))
             writer.execute(readings.insert().values(reader=_READER, log_id=self._log.log_id, position=end))
         return end
+
+    def _position_in(self, reader: sa.Connection) -> int | None:
+        asked = sa.select(readings.c.position).where(
+            readings.c.reader == _READER, readings.c.log_id == self._log.log_id
+        )
+        found: int | None = reader.scalar(asked)
+        return found
 
 
 def _said(row: ResultRow) -> dict[str, object]:

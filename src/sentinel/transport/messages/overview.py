@@ -8,6 +8,7 @@ import msgspec
 
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition, NotFound
+from sentinel.events.card_numbers import quoted
 from sentinel.events.times import clock_us, iso
 from sentinel.record.written import outbox
 from sentinel.record.written.outbox import Delivery, Message
@@ -47,7 +48,9 @@ class Notifications(msgspec.Struct, frozen=True):
 def list_notifications(settings: Settings, state: str | None, limit: int) -> Notifications:
     """What is set, and what was sent. Raises InvalidDefinition, StorageProblem."""
     if state is not None and state not in outbox.STATES:
-        raise InvalidDefinition(f"{state!r} is no state of a delivery; give one of {', '.join(outbox.STATES)}")
+        raise InvalidDefinition(
+            f"{quoted(state, 40)} is no state of a delivery; give one of {', '.join(outbox.STATES)}"
+        )
     places = [Place(one.name, one.shown, list(one.kinds)) for one in destinations_of(settings)]
     with _outbox(settings) as database, database.reading() as reader:
         found = [_shown(one) for one in outbox.newest(reader, limit, state)]

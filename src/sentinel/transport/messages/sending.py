@@ -40,6 +40,9 @@ class Sender:
 
     def deal(self, now_us: int) -> int:
         """Make the deliveries of new messages, and forget old ones; how many messages were new."""
+        with self._database.reading() as reader:
+            if not outbox.has_new(reader):
+                return 0
         with self._database.writing() as writer:
             new = outbox.deal(
                 writer, lambda one: wanted_by(self._destinations, one), now_us, _AT_ONCE, now_us - OLDEST_US
