@@ -360,9 +360,7 @@ def age_us(text: str) -> int | None:
 
 def read_settings(given: Mapping[str, object], environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings from `given` (None means not given), else from the environment, else the defaults."""
-    values: dict[str, object] = dict(
-        given_in(environment, Settings.__struct_fields__, (*_KEYS, *_SECRETS, *_HASH_KEYS, *_GUARDS))
-    )
+    values: dict[str, object] = dict(given_in(environment, Settings.__struct_fields__, (*_KEYS, *_HASH_KEYS, *_GUARDS)))
     for name in _HASH_KEYS:
         if values.get(name) == "":
             raise InvalidDefinition(f"SENTINEL_{name.upper()} is empty; unset it, or give the key")
