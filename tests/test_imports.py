@@ -36,7 +36,7 @@ READS = {
     "train": "errors durable learner detector detectors events features model policy review inspect",
     "shadow": "errors child_process events features model policy record review",
     "serve": "errors durable telemetry child_process events features model policy record review shadow",
-    "transport": "errors durable telemetry config homes events features model policy record review shadow serve",
+    "transport": "errors durable telemetry child_process config homes events features model policy record review shadow serve",
     "app": "errors telemetry child_process config homes events features model policy record review shadow serve transport",
     "front_app": "app config errors events homes model policy record serve telemetry transport",
     "commands": "errors durable objects child_process config homes learner detector detectors events features model policy record review simulate inspect train "

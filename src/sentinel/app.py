@@ -58,6 +58,7 @@ from sentinel.record.set_aside import SetAside
 from sentinel.record.snapshots import Snapshots
 from sentinel.record.subjects import SubjectKeys
 from sentinel.record.views.place import ViewPlace
+from sentinel.record.written.occurrences import Condition
 from sentinel.review.cases.deadlines import read_deadlines
 from sentinel.review.drift import DriftSettings
 from sentinel.serve.archiver_process import ArchiverProcess
@@ -66,6 +67,8 @@ from sentinel.serve.engine import Engine
 from sentinel.serve.lineup import Lineup
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.log_needs import log_needs
+from sentinel.serve.messenger_process import MessengerProcess
+from sentinel.serve.notifier import Notifier, conditions_of
 from sentinel.serve.observers import Observers
 from sentinel.serve.online_process import OnlineProcess
 from sentinel.serve.ownership import Ownership
@@ -92,6 +95,7 @@ from sentinel.transport.http.routes import Served, build
 from sentinel.transport.http.wire.connection import connections
 from sentinel.transport.http.wire.listening import Listening, most_connections
 from sentinel.transport.http.wire.room import Room
+from sentinel.transport.messages.destinations import destinations_of
 
 if TYPE_CHECKING:  # its client is an extra
     from sentinel.record.kafka.home import HomeKafkaLog
@@ -346,9 +350,16 @@ def _deciding(
     reasons = ReasonsProcess(settings.home, log, worker, keys) if settings.reasons else None
     online = None if settings.redis_url is None else OnlineProcess(settings.home, log, settings.redis_url, keys)
     archiver = _archiver(settings, log)
+    retrainer, sends = _retrainer(settings, log), bool(destinations_of(settings))
+
+    def conditions() -> list[Condition]:
+        return conditions_of(settings.home, worker, rollout, observers.drift_report, projector.lag, retrainer)
+
+    quiet_us = duration_us(settings.notify_quiet)
+    notifier = Notifier(settings.home, settings.database_url, quiet_us, conditions) if sends else None
     children = Children(
-        shadow, projector, snapshotter, keeper, _retrainer(settings, log), reasons, online, archiver,
-        ReviewTimeouts(view), _case_opener(settings, log),
+        shadow, projector, snapshotter, keeper, retrainer, reasons, online, archiver, ReviewTimeouts(view),
+        _case_opener(settings, log), MessengerProcess(settings.home) if sends else None, notifier,
     )  # fmt: skip
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
 

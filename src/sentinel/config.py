@@ -19,13 +19,18 @@ SHORTEST_KEY = 16
 """Characters of a key. Those that Sentinel makes have 46."""
 
 _KEYS = ("admin_key", "key")
+_SECRETS = ("webhook_secret",)
 _HASH_KEYS = ("hash_key", "hash_key_before")
 _GUARDS = ("auth", "rules_need_two", "trusted_keys_file", "local_log_in")
 """What protects: a variable that was meant to turn one on, and is empty, must not leave it off without a word."""
-_SWITCHES = {"force_circuit_open", "shadow_inline", "reasons", "cases", "rules_need_two", "local_log_in"}
+_SWITCHES = {
+    "force_circuit_open", "shadow_inline", "reasons", "cases", "rules_need_two", "local_log_in", "webhook_private",
+}  # fmt: skip
 _ON_OFF = {"yes": True, "on": True, "no": False, "off": False}  # besides true, false, 1 and 0
 _TOPICS = re.compile(r"[A-Za-z0-9._-]{0,100}")
-_LISTS = ("cors_origins", "hosts", "retrain_on", "oidc_roles")
+_LISTS = (
+    "cors_origins", "hosts", "retrain_on", "oidc_roles", "webhook_url", "webhook_kinds", "mail_to", "mail_kinds",
+)  # fmt: skip
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -129,6 +134,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `oidc_issuer`: the provider of OpenID Connect that lets people in, as `https://login.example`; `oidc_client_id`
       and `oidc_client_secret`: by which it knows the console, and `oidc_scopes`. `oidc_name_claim` says who it is,
       `oidc_role_claim` what their role follows from, `oidc_roles` which: `fraud-team:analyst`. Needs the extra `oidc`.
+    - `webhook_url`: addresses that messages are posted to, signed with `webhook_secret`, or what is in
+      `webhook_secret_file`.  `webhook_kinds`: which, `decision.*,case.*`; all, unless said.  `webhook_private`: whether
+      receivers in a private network, and http, are meant.
+    - `mail_to`: who gets alarms by e-mail, from `mail_from` through `smtp_url`, `smtp://user:password@host:587` or
+      `smtps://`.  `mail_kinds`: which kinds; what operators have to know, unless said.
+    - `notify_quiet`: how long nobody is told of a condition again that ends and begins anew.
     - `shutdown_s`: how long requests in flight may take to finish after SIGTERM.
     """
 
@@ -223,6 +234,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     oidc_name_claim: str = "email"
     oidc_role_claim: str = "groups"
     oidc_roles: tuple[str, ...] = ()
+    webhook_url: tuple[str, ...] = ()
+    webhook_kinds: tuple[str, ...] = ("*",)
+    webhook_secret: str | None = None
+    webhook_secret_file: Path | None = None
+    webhook_private: bool = False
+    smtp_url: str | None = None
+    mail_from: str | None = None
+    mail_to: tuple[str, ...] = ()
+    mail_kinds: tuple[str, ...] = ()
+    notify_quiet: str = "1h"
     shutdown_s: int = 10
 
     def __post_init__(self) -> None:
@@ -257,7 +278,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise InvalidDefinition(
                 "SENTINEL_LOCAL_LOG_IN=off leaves nobody a way in; set SENTINEL_OIDC_ISSUER as well"
             )
-        for name in _KEYS:
+        for name in (*_KEYS, *_SECRETS):
             _check_key(f"SENTINEL_{name.upper()}", getattr(self, name))
         if self.auth == "off" and not is_loopback(self.host):
             raise InvalidDefinition(
@@ -268,6 +289,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         duration_us(self.session_idle)
         duration_us(self.session_longest)
         duration_us(self.claims_kept)
+        duration_us(self.notify_quiet)
         duration_us(self.label_delay)
         age_us(self.keep_log)
 
@@ -275,6 +297,24 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """How secrets are hidden. Raises InvalidDefinition for a hash key that cannot be used."""
         given = GivenKey("hash_key", self.hash_key, self.hash_key_file)
         return read_secrets(self.home, given, self.given_key_before, self.card_numbers)
+
+    def webhook_key(self) -> str:
+        """What webhooks are signed with. Raises InvalidDefinition where there is none, or too short a one."""
+        key = self.webhook_secret
+        if key is None and self.webhook_secret_file is not None:
+            try:
+                key = self.webhook_secret_file.read_text().strip()
+            except (OSError, UnicodeDecodeError):
+                raise InvalidDefinition(
+                    f"SENTINEL_WEBHOOK_SECRET_FILE: {self.webhook_secret_file} cannot be read as text"
+                ) from None
+        if key is None:
+            raise InvalidDefinition(
+                "SENTINEL_WEBHOOK_URL needs SENTINEL_WEBHOOK_SECRET or SENTINEL_WEBHOOK_SECRET_FILE: receivers have to "
+                "know who sends; make one with `openssl rand -hex 32`"
+            )
+        _check_key("SENTINEL_WEBHOOK_SECRET", key)
+        return key
 
     @property
     def given_key_before(self) -> GivenKey:

@@ -103,11 +103,11 @@ def test_however_often_it_is_killed_each_review_has_one_result(desk, seed):
         if chance.random() < 0.5:
             desk.project()
         timeouts = ReviewTimeouts(desk.view)
-        left = chance.randrange(3)
+        most = len(desk.results()) + chance.randrange(3)
 
-        def conclude(row, telling, left=left, before=len(desk.results())):
+        def conclude(row, telling, most=most):
             """As the writer does, until the process is gone: in the middle of a step."""
-            if left <= len(desk.results()) - before:
+            if len(desk.results()) >= most:
                 raise KeyboardInterrupt
             return desk.conclude(row, telling)
 

@@ -24,6 +24,7 @@ from sentinel.cli import (
     lists,
     log,
     models,
+    notifications,
     people,
     retraining,
     rules,
@@ -92,7 +93,7 @@ for _name, _group in {
     "lists": lists.lists,
     "benchmark": training.benchmark, "bench": bench.bench,
     "topics": streams.topics, "dead-letters": streams.dead_letters, "data": data.data, "feast": feast.feast,
-    "flink": flink.flink, "users": people.users,
+    "flink": flink.flink, "users": people.users, "notifications": notifications.notifications,
 }.items():  # fmt: skip
     app.add_typer(_group, name=_name)
 for _command in (

@@ -19,6 +19,7 @@ import msgspec
 from sentinel.child_process import Child
 from sentinel.durable import make_folder, write_durably
 from sentinel.errors import SentinelError
+from sentinel.events.times import iso
 from sentinel.policy.retraining import PAUSE_S, Ended, Triggers
 from sentinel.record.log import Follower, Kind, LogReader
 
@@ -57,6 +58,9 @@ class Retrainer:
 
         self.ended: Counter[str] = Counter()
         """How many ended `done`, `refused` or `failed` since the start."""
+
+        self.last: tuple[str, str, str] | None = None
+        """How the newest one ended since the start, why, and when it was begun (ISO 8601)."""
 
         self.why: str | None = None
         """Why the one that runs was begun; None while none does."""
@@ -114,6 +118,7 @@ class Retrainer:
         ended = Ended(child.exit_code) if child.exit_code in list(Ended) else Ended.FAILED
         how = ended.name.lower()
         self.ended[how] += 1
+        self.last = how, death, iso(round(self._begun.at_s * 1_000_000))
         level = logging.WARNING if ended is Ended.FAILED else logging.INFO
         _log.log(level, "the retraining for %s ended: %s (%s)", self.why, how, death)
         child.kill()

@@ -14,6 +14,8 @@ from sentinel.review.experiment_trail import Trail
 from sentinel.serve.archiver_process import ArchiverProcess
 from sentinel.serve.case_opener_process import CaseOpenerProcess
 from sentinel.serve.log_keeper import LogKeeper
+from sentinel.serve.messenger_process import MessengerProcess
+from sentinel.serve.notifier import Notifier
 from sentinel.serve.observers import Observers
 from sentinel.serve.online_process import OnlineProcess
 from sentinel.serve.opener import STANDBY
@@ -47,6 +49,8 @@ class Children(NamedTuple):
     archiver: ArchiverProcess | None = None
     reviews: ReviewTimeouts | None = None
     case_opener: CaseOpenerProcess | None = None
+    messenger: MessengerProcess | None = None
+    notifier: Notifier | None = None
 
 
 def waiting_in(predictor: Predictor, worker: Worker | None) -> int:
@@ -79,6 +83,8 @@ class Watch:
         self.online = children.online if children else None
         self._reviews = children.reviews if children else None
         self.case_opener = children.case_opener if children else None
+        self._messenger = children.messenger if children else None
+        self._notifier = children.notifier if children else None
         self.online_lag: int | None = None
         """How many entries the online view was behind a moment ago; None while it is not known."""
 
@@ -108,6 +114,10 @@ class Watch:
             self.archiver.start()
         if self.case_opener is not None:
             self.case_opener.start()
+        if self._messenger is not None:
+            self._messenger.start()
+        if self._notifier is not None:
+            self._notifier.start()
         if self.log_keeper is not None and self.worker is not None:
             self.log_keeper.start(self.worker)
         if self._reviews is not None and self.worker is not None:
@@ -121,6 +131,8 @@ class Watch:
         if self._task is not None:
             self._task.get_loop().call_soon_threadsafe(self._task.cancel)
         self.rollout.stop()
+        if self._notifier is not None:
+            self._notifier.stop()
         self.observers.stop()
         if self.retrainer is not None:
             self.retrainer.stop()
@@ -144,6 +156,8 @@ class Watch:
             self.case_opener.close()
         if self.online is not None:
             self.online.close()
+        if self._messenger is not None:
+            self._messenger.close()
         self.predictor.stop()
 
     def settle(self) -> None:

@@ -65,6 +65,14 @@ def test_the_same_message_of_one_moment_is_one(database):
     assert deal(database, "w1") == 2
 
 
+def test_any_text_may_be_what_it_is_about(database):
+    put(database, about="a\x00b" + "\u202e" * 400, body={"id": "a\x00b"})
+    deal(database, "w1")
+    (one,) = due(database)
+    assert (one.message.about[:3], len(one.message.about)) == ("a\ufffdb", 256)
+    assert json.loads(one.message.body) == {"id": "a\x00b"}
+
+
 def test_what_is_rolled_back_with_its_cause_is_never_sent(database):
     def put_and_fail():
         with database.writing() as writer:

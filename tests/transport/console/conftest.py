@@ -68,11 +68,17 @@ HOSTILE_NOTE = "<img src=x onerror=\"document.title='taken'\"> " + "n" * 200
 
 
 @pytest.fixture(scope="module")
-def site(two_models_home, tmp_path_factory):
+def server_settings():
+    """What is set for the server; a module that needs more says so."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def site(two_models_home, tmp_path_factory, server_settings):
     """Both processes, with 60 decisions, three outcomes and people of every role."""
     home = tmp_path_factory.mktemp("site") / "home"
     shutil.copytree(two_models_home, home)
-    server = ServerProcess(home, HOST, free_port(HOST))
+    server = ServerProcess(home, HOST, free_port(HOST), environment=server_settings)
     own = {"SENTINEL_SERVER_URL": f"http://{HOST}:{server.port}", "SENTINEL_CONSOLE_URL": ""}
     console = ConsoleProcess(home, HOST, free_port(HOST), environment=own)
     made = Site(home, server, console)

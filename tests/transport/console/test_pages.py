@@ -11,7 +11,7 @@ from sentinel.transport.console.cells import safe_cell
 from tests.transport.console.conftest import HOSTILE, PATIENCE_S, payment, until
 
 PAGES = ("/", "/search", "/search?card=nobody", "/decisions/p45", "/try", "/try/load", "/models", "/models/v1", "/admin", "/admin/keys",
-         "/admin/audit", "/design", "/password", "/nothing/here", "/decisions/not-there")  # fmt: skip
+         "/admin/audit", "/admin/notifications", "/design", "/password", "/nothing/here", "/decisions/not-there")  # fmt: skip
 
 DARK_PAGES = ("/", "/decisions/p45", "/models", "/admin", "/design")
 

@@ -17,7 +17,7 @@ from sentinel.record.written.tables import deliveries, messages
 
 WAITING, DELIVERED, PARKED = "waiting", "delivered", "parked"
 STATES = (WAITING, DELIVERED, PARKED)
-_MOST_OF_ERROR = 500
+_MOST_OF_ERROR, _MOST_OF_ABOUT = 500, 256
 
 
 class Message(NamedTuple):
@@ -52,6 +52,7 @@ def put(writer: sa.Connection, kind: str, about: str, body: object, now_us: int)
     message is put again.
     """
     said = msgspec.json.encode(body, order="deterministic").decode()
+    about = _storable(about, _MOST_OF_ABOUT)
     of = msgspec.json.encode([kind, about, said, now_us])
     name = hashlib.sha256(of).hexdigest()[:32]
     row = {"id": name, "kind": kind, "about": about, "body": said, "put_us": now_us}
@@ -83,9 +84,17 @@ def deal(
     return len(rows)
 
 
-def due(reader: sa.Connection, now_us: int, limit: int) -> list[Delivery]:
-    """What is to be tried by now, the longest due first."""
+def has_new(reader: sa.Connection) -> bool:
+    """Whether there are messages that have no deliveries yet."""
+    asked = sa.select(messages.c.number).where(messages.c.dealt_us.is_(None)).limit(1)
+    return reader.scalar(asked) is not None
+
+
+def due(reader: sa.Connection, now_us: int, limit: int, destination: str | None = None) -> list[Delivery]:
+    """What is to be tried by now, to one destination or to any; the longest due first."""
     waits = sa.and_(deliveries.c.state == WAITING, deliveries.c.next_us <= now_us)
+    if destination is not None:
+        waits = sa.and_(waits, deliveries.c.destination == destination)
     return _found(reader, waits, deliveries.c.next_us, deliveries.c.number, limit=limit)
 
 
@@ -95,6 +104,20 @@ def next_due_us(reader: sa.Connection) -> int | None:
     return found
 
 
+def claim(writer: sa.Connection, delivery: Delivery, until_us: int) -> bool:
+    """Take a delivery that is due, so that nobody else tries it before that moment; false where another one has it.
+
+    Whoever takes one and dies leaves it to be tried again then.
+    """
+    same = sa.and_(
+        deliveries.c.number == delivery.number,
+        deliveries.c.state == WAITING,
+        deliveries.c.next_us == delivery.next_us,
+        deliveries.c.attempts == delivery.attempts,
+    )
+    return bool(writer.execute(deliveries.update().where(same).values(next_us=until_us)).rowcount)
+
+
 def delivered(writer: sa.Connection, number: int, now_us: int) -> None:
     """Note that a delivery has arrived."""
     _tried(writer, number, {"state": DELIVERED, "next_us": now_us, "last_error": None})
@@ -102,12 +125,12 @@ def delivered(writer: sa.Connection, number: int, now_us: int) -> None:
 
 def failed(writer: sa.Connection, number: int, error: str, next_us: int) -> None:
     """Note that a try has failed, and when it is tried again."""
-    _tried(writer, number, {"next_us": next_us, "last_error": error[:_MOST_OF_ERROR]})
+    _tried(writer, number, {"next_us": next_us, "last_error": _storable(error, _MOST_OF_ERROR)})
 
 
 def park(writer: sa.Connection, number: int, error: str, now_us: int) -> None:
     """Note that the last try has failed: it waits for somebody who has it tried again."""
-    _tried(writer, number, {"state": PARKED, "next_us": now_us, "last_error": error[:_MOST_OF_ERROR]})
+    _tried(writer, number, {"state": PARKED, "next_us": now_us, "last_error": _storable(error, _MOST_OF_ERROR)})
 
 
 def try_again(writer: sa.Connection, number: int, now_us: int) -> Delivery:
@@ -156,6 +179,11 @@ def _found(reader: sa.Connection, where: Any, *order: Any, limit: int) -> list[D
         Delivery(row.number, row.destination, row.state, row.attempts, row.next_us, row.last_error, _message(row))
         for row in rows
     ]
+
+
+def _storable(text: str, most: int) -> str:
+    """The beginning of a text, without the one character that PostgreSQL's texts cannot have."""
+    return text[:most].replace("\x00", "\ufffd")
 
 
 def _message(row: Any) -> Message:

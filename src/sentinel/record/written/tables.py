@@ -1,6 +1,18 @@
 """The tables of `written.db`: the outbox. Others that stand beside it are defined on the same `metadata`."""
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 metadata = MetaData()
 VERSION = 1
@@ -39,3 +51,23 @@ deliveries = Table(
     Index("deliveries_state", "state", "next_us"),
 )
 """One row for each destination of a message."""
+
+readings = Table(
+    "readings",
+    metadata,
+    Column("reader", String(64), primary_key=True),
+    Column("log_id", String(64), nullable=False),
+    Column("position", BigInteger, nullable=False),
+)
+"""How far somebody has read the log that puts down messages about it: moved on in the transaction that puts them."""
+
+occurrences = Table(
+    "occurrences",
+    metadata,
+    Column("kind", String(64), primary_key=True),
+    Column("about", String(256), primary_key=True),
+    Column("since_us", BigInteger, nullable=False),
+    Column("told_us", BigInteger),  # when it was told last; None for one that was not, within a quiet period
+    Column("is_on", Boolean, nullable=False),
+)
+"""One row for each condition that somebody is told of when it begins: whether it holds, and when it was told last."""

@@ -32,6 +32,7 @@ from sentinel.transport.console.pages.live import live_pages
 from sentinel.transport.console.pages.load import load_pages
 from sentinel.transport.console.pages.logging_in import log_in_pages
 from sentinel.transport.console.pages.models import model_pages
+from sentinel.transport.console.pages.notifications import notification_pages
 from sentinel.transport.console.pages.receipt import receipt_pages
 from sentinel.transport.console.pages.rules import rule_pages
 from sentinel.transport.console.pages.search import search_pages
@@ -120,6 +121,7 @@ def build(settings: Settings, people: People, read_token: ReadToken | None = Non
         load_pages(server, stored, people, tester, sessions, cookie, place.prefix),
         model_pages(server, stored, people, Gates(settings.home, stored)),
         admin_pages(server, people, KeyStore(keys_home_of(settings.home))),
+        notification_pages(server, people),
         design_pages(),
     ):
         app.include_router(router)

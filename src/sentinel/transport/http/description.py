@@ -96,6 +96,8 @@ _MORE: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("get", "/admin/drift/{feature}"): (404, 422),
     ("get", "/admin/thresholds/curve"): (422,),
     ("get", "/admin/retrainings"): (422,),
+    ("get", "/admin/notifications"): (404, 422),
+    ("post", "/admin/notifications/{number}/retry"): (404, 409, 422),
 }
 
 _TEXT, _NUMBER, _AMOUNT = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "number"}
@@ -120,6 +122,7 @@ _ASKED: Mapping[str, dict[str, Any]] = {  # by path: what may be asked in a quer
     "/admin/audit": {**_PAGE, "cursor": _NUMBER},
     "/admin/thresholds/curve": {"version": _TEXT, "from": _TEXT, "until": _TEXT},
     "/admin/retrainings": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},
+    "/admin/notifications": _PAGE,
     "/v1/rules/drafts": {"limit": {"type": "integer", "minimum": 1, "maximum": 100}},
     "/v1/rules/figures": {"days": {"type": "integer", "minimum": 1, "maximum": 92}},
     "/v1/rules/diff": {"draft": _NUMBER, "against": _NUMBER},

@@ -12,6 +12,7 @@ from sentinel.transport.http.admin.corrections import add_corrections
 from sentinel.transport.http.admin.experiments import add_experiments
 from sentinel.transport.http.admin.log import add_log
 from sentinel.transport.http.admin.models import add_models
+from sentinel.transport.http.admin.notifications import add_notifications
 from sentinel.transport.http.admin.retrainings import add_retrainings
 from sentinel.transport.http.admin.score_curves import add_score_curves
 from sentinel.transport.http.admin.watching import add_watching
@@ -30,4 +31,5 @@ def admin_routes(api: Api, watch: Watch) -> APIRouter:
     add_log(router, changes)
     add_corrections(router, changes)
     add_audit(router, changes)
+    add_notifications(router, changes)
     return router
