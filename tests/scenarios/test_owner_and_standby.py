@@ -178,6 +178,7 @@ def broken(found):
     return {what for what, (ok, _) in found.items() if not ok} - {"disk"}
 
 
+@pytest.mark.timeout(900)
 def test_the_doctor_tells_the_truth_before_while_and_after_the_owner_is_gone(pair, topics):
     owner, standby = pair
     found = doctor(standby, topics)
@@ -200,6 +201,7 @@ def test_the_doctor_tells_the_truth_before_while_and_after_the_owner_is_gone(pai
     owner.begin()
 
 
+@pytest.mark.timeout(900 + 60 * KILLS)
 def test_whatever_is_killed_under_load_nothing_is_lost_twice_or_different(pair, topics, around, numbers):
     """What is killed is both of them, the broker, the database, Redis, and the processes that write to these."""
     rng, told = np.random.default_rng(SEED), []
