@@ -21,6 +21,7 @@ from sentinel.record.kafka.message import INPUTS
 from sentinel.record.kafka.place import Place, place_in
 from sentinel.record.kafka.reader import KafkaLogReader
 from sentinel.record.kafka.standby_log import StandbyLog
+from sentinel.record.kafka.standing import StandingTopic
 from sentinel.record.kafka.topics import prepare
 from sentinel.record.log import Enclosed, Follower, Kind, Taken
 from sentinel.record.projector import note_traces
@@ -75,6 +76,22 @@ def test_a_successor_goes_on_and_its_predecessor_writes_no_more(new_place):
             write(second, b"d")
             second.flush()
             assert bodies(second) == [b"a", b"b", b"c", b"d"]
+
+
+def test_a_writer_that_closes_says_so_and_one_that_was_fenced_does_not(new_place):
+    def writer():
+        with closing(StandingTopic(*new_place)) as topic:
+            return topic.writer
+
+    first = KafkaLog(*new_place)
+    write(first, b"a")
+    first.flush()
+    assert not writer().ended
+    with closing(KafkaLog(*new_place)) as second:
+        assert second.durable == 3
+        first.close()
+        assert not writer().ended
+    assert writer().ended
 
 
 def test_a_reader_elsewhere_sees_what_is_committed_with_the_same_chain_and_standing(new_place):

@@ -114,11 +114,11 @@ def _broker_stops(_pair: list[Consuming], around: Around, rng: np.random.Generat
 
 
 def _child_is_killed(module: bytes):
-    """A process of either server: it is started again by itself."""
+    """A process of either server, which is started again. A standby that never owned the log has not all of them."""
 
     def befall_it(pair: list[Consuming], _around: Around, rng: np.random.Generator) -> None:
-        server = pair[int(rng.integers(2))]
-        until(lambda: _children(server.pid, module))
+        until(lambda: any(_children(one.pid, module) for one in pair))
+        server = rng.choice([one for one in pair if _children(one.pid, module)])
         before = _children(server.pid, module)
         for pid in before:
             os.kill(pid, signal.SIGKILL)

@@ -16,9 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sentinel.commands.doctor.kafka import owner as owner_by_the_doctor
 from sentinel.commands.server_process import free_port
-from sentinel.config import read_settings
 from services.catalog import CATALOG
 from services.keeper import Keeper
 from tests.scenarios.kafka_streams import (
@@ -178,6 +176,7 @@ def broken(found):
     return {what for what, (ok, _) in found.items() if not ok} - {"disk"}
 
 
+@pytest.mark.timeout(900)
 def test_the_doctor_tells_the_truth_before_while_and_after_the_owner_is_gone(pair, topics):
     owner, standby = pair
     found = doctor(standby, topics)
@@ -200,6 +199,7 @@ def test_the_doctor_tells_the_truth_before_while_and_after_the_owner_is_gone(pai
     owner.begin()
 
 
+@pytest.mark.timeout(900 + 60 * KILLS)
 def test_whatever_is_killed_under_load_nothing_is_lost_twice_or_different(pair, topics, around, numbers):
     """What is killed is both of them, the broker, the database, Redis, and the processes that write to these."""
     rng, told = np.random.default_rng(SEED), []
@@ -214,8 +214,6 @@ def test_whatever_is_killed_under_load_nothing_is_lost_twice_or_different(pair, 
     assert [one.what for one in told] == kinds
     for server in pair:
         server.stop()
-    ok, said, _ = owner_by_the_doctor(read_settings({"home": pair[0].home}, topics))
-    assert (ok, said.partition(":")[0]) == (True, "nobody owns the log now, so nothing is decided")
     found = found_in(pair[0].home, load, topics, letters)
     print(f"seed {SEED}: {told}, {found}")
     assert found.faults == {}, f"seed {SEED}: {told}"

@@ -52,13 +52,14 @@ def retried(settings: Settings, numbers: Sequence[str]) -> int:
     unknown = set(numbers) - {one.number for one in letters}
     if unknown:
         raise NotFound(f"There is no dead letter {', '.join(sorted(unknown))}; `sentinel dead-letters list` shows them")
-    return sent_again(connection, [one for one in letters if not numbers or one.number in numbers])
+    wanted = [one for one in letters if (one.number in numbers if numbers else one.cut is None)]
+    return sent_again(connection, wanted)
 
 
 def _shown(one: DeadLetter) -> dict[str, Any]:
     return {
         "number": one.number, "topic": one.topic, "place": one.place, "reason": one.reason, "at_ms": one.at_ms,
-        "bytes": None if one.value is None else len(one.value),
+        "bytes": None if one.value is None else len(one.value), "cut": one.cut,
     }  # fmt: skip
 
 

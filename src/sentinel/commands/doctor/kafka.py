@@ -105,8 +105,8 @@ def owner(settings: Settings) -> tuple[bool, str, bool]:
         return True, f"{writer.url} owns the log and decides; {_stand_by(max(standing - 1, 0))}", False
     how = "does not answer" if said is None else f"is not ready ({said})"
     then = (
-        f"{_stand_by(standing)} by what Kafka knows, and is elected when the session of the former is over: look again "
-        "in some seconds"
+        f"by what Kafka knows {_stand_by(standing)}, and one is elected once the session of the former is over: look "
+        "again in some seconds"
         if standing
         else "nobody stands by: start `sentinel consume`"
     )

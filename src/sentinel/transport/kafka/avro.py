@@ -14,6 +14,7 @@ import msgspec
 
 from sentinel.errors import BadBody, InvalidDefinition, NotReady
 from sentinel.events.card_numbers import quoted
+from sentinel.transport.kafka.bounded import why_unbounded
 
 MAGIC = b"\0"
 _HEAD = struct.Struct(">bI")
@@ -61,16 +62,19 @@ class Schemas:
             raise BadBody(f"The Avro schema {number} is not that of a record")
         try:
             return _encode(record)
-        except (TypeError, ValueError) as fault:
+        except (TypeError, ValueError, RecursionError) as fault:
             raise BadBody(f"A value of the Avro schema {number} has no form in JSON: {fault}") from None
 
     def _schema(self, number: int) -> Any:
         if number not in self._known:
             text = self._fetched(number) if self._url else self._read(number)
             try:
-                self._known[number] = fastavro.parse_schema(json.loads(text))
-            except (ValueError, TypeError, fastavro.schema.SchemaParseException) as fault:
+                schema = fastavro.parse_schema(json.loads(text))
+            except (ValueError, TypeError, RecursionError, fastavro.schema.SchemaParseException) as fault:
                 raise BadBody(f"The Avro schema {number} cannot be understood: {quoted(str(fault), 200)}") from None
+            if why := why_unbounded(schema):
+                raise BadBody(f"The Avro schema {number} is not read: {quoted(why, 200)}")
+            self._known[number] = schema
         return self._known[number]
 
     def _read(self, number: int) -> str:

@@ -14,8 +14,12 @@ from sentinel.record.log import Enclosed
 from sentinel.transport.kafka.connection import LARGEST, Connection, naming_faults
 from sentinel.transport.kafka.topics import DEAD_LETTERS, INPUTS
 
-_REASON, _TOPIC, _PLACE = "reason", "topic", "place"
+_REASON, _TOPIC, _PLACE, _CUT = "reason", "topic", "place", "cut"
 _LONGEST = 500
+_DIGITS = 20
+_OF_HEADER = 16  # bytes at most, besides its name and value
+_MOST, _KEPT = LARGEST - (1 << 20), 1 << 20
+"""Bytes of a letter, the rest being for what the client adds; and of the value and the key of one that is larger."""
 
 
 class Poison(NamedTuple):
@@ -26,7 +30,10 @@ class Poison(NamedTuple):
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A dead letter: its number (`partition-offset` in its topic), where it stood, and the original key and value."""
+    """A dead letter: its number (`partition-offset` in its topic), where it stood, and the original key and value.
+
+    `cut` is how many bytes the message had where it had more than a topic can take: then it is not whole here.
+    """
 
     number: str
     topic: str
@@ -35,19 +42,24 @@ class DeadLetter(msgspec.Struct, frozen=True):
     at_ms: int
     key: bytes | None
     value: bytes | None
+    cut: int | None = None
 
 
 def letter_of(poison: Poison, connection: Connection) -> Enclosed:
-    """What is written of it."""
+    """What is written of it; of one that is too large for that, as what was compressed can be, its beginning."""
     message, error = poison
+    value, key = message.value(), message.key()
     headers = {
         _REASON: masked_ends(str(error), _LONGEST).encode(),
         _TOPIC: str(message.topic()).encode(),
         _PLACE: f"{message.partition()}-{message.offset()}".encode(),
     }
-    kept = [(name, value) for name, value in message.headers() or () if name not in headers]
-    topic = connection.topic(DEAD_LETTERS)
-    return Enclosed(topic, message.value(), message.key(), [*kept, *headers.items()])
+    kept = [(name, told) for name, told in message.headers() or () if name not in (*headers, _CUT)]
+    size = len(value or b"") + len(key or b"") + sum(len(name) + len(told or b"") + _OF_HEADER for name, told in kept)
+    if size > _MOST:
+        headers[_CUT] = str(size).encode()
+        value, key, kept = value and value[:_KEPT], key and key[:_KEPT], []
+    return Enclosed(connection.topic(DEAD_LETTERS), value, key, [*kept, *headers.items()])
 
 
 def produced(messages: Sequence[Poison], producer: Producer, connection: Connection) -> None:
@@ -116,7 +128,9 @@ def _letter(message: Message) -> DeadLetter:
     headers: Mapping[str, bytes] = dict(message.headers() or ())
     topic, place, reason = (headers.get(one, b"").decode(errors="replace") for one in (_TOPIC, _PLACE, _REASON))
     number = f"{message.partition()}-{message.offset()}"
-    return DeadLetter(number, topic, place, reason, message.timestamp()[1], message.key(), message.value())
+    size = headers.get(_CUT) or b""
+    cut = int(size) if size.isdigit() and len(size) < _DIGITS else None
+    return DeadLetter(number, topic, place, reason, message.timestamp()[1], message.key(), message.value(), cut)
 
 
 def numbered(connection: Connection, number: str) -> DeadLetter:
@@ -138,6 +152,11 @@ def sent_again(connection: Connection, letters: Sequence[DeadLetter]) -> int:
             raise StorageProblem(
                 f"the dead letter {one.number} says that it came from {quoted(one.topic, 80)}; nothing was sent again, "
                 f"as that is none of {', '.join(inputs)}"
+            )
+        if one.cut is not None:
+            raise StorageProblem(
+                f"the dead letter {one.number} has the beginning of {one.cut:,} bytes only; nothing was sent again: "
+                "name the others"
             )
     producer, faults = writer(connection), []
 

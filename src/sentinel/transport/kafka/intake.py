@@ -34,7 +34,7 @@ from sentinel.transport.kafka.traces import Traces
 MOST_READ = 2_048
 """Messages that are taken together, at most."""
 
-_WAIT_S = 0.1
+_WAIT_S, _LOOK_S = 0.1, 5.0
 _CALLER = "kafka"
 _log = logging.getLogger(__name__)
 
@@ -100,22 +100,34 @@ class Intake:
         """Read from where the log has got to. Raises Stopped at the end, and what went wrong before."""
         consumer = Consumer(
             self._connection.client(
-                group_id=self._group, enable_auto_commit=False, auto_offset_reset="earliest", fetch_wait_max_ms=20,
+                group_id=self._group, enable_auto_commit=False, auto_offset_reset="error", fetch_wait_max_ms=20,
                 isolation_level="read_committed", fetch_message_max_bytes=LARGEST, enable_partition_eof=True,
             )
         )  # fmt: skip
         try:
             with naming_faults(self._connection, "finding where to read on"):
-                begins = self._progress.begins(consumer, self._partitions(consumer))
+                partitions = self._partitions(consumer)
+                begins = self._progress.begins(consumer, partitions)
                 consumer.assign(begins)
             self.lag.begin(begins)
+            look_s = time.monotonic() + _LOOK_S
             while not self._stopping.is_set() and self._may_read():
                 messages = _next(consumer, self.lag)
                 if messages:
                     self._take(consumer, messages)
                 self.lag.look(consumer, time.monotonic())
+                if time.monotonic() > look_s:
+                    look_s = time.monotonic() + _LOOK_S
+                    self._check_same(consumer, len(partitions))
         finally:
             consumer.close()
+
+    def _check_same(self, consumer: Consumer, n: int) -> None:
+        """Raises ReadAgain where the topics have another number of partitions by now, or are gone."""
+        with naming_faults(self._connection, "looking for new partitions"):
+            there = [consumer.list_topics(topic, PATIENCE_S).topics[topic].partitions for topic in self._names]
+        if sum(map(len, there)) != n:
+            raise ReadAgain
 
     def _partitions(self, consumer: Consumer) -> list[TopicPartition]:
         """All that are to be read. Raises StorageProblem, InvalidDefinition."""
