@@ -98,7 +98,7 @@ def made(position: int, n: int, total: int) -> Rows:
     day = received_us[0] // DAY_US
     COUNTED.combine(day, actions, [version] * n, [None] * n, amounts, {"country": countries}, sums)
     return Rows(
-        position + n, b"chain", decisions, [], [], [], hits, keyed,
+        position + n, b"chain", decisions, [], [], [], hits, [], keyed,
         {version: (position, position + n - 1)}, {COUNTED: sums}, [(position, COUNTED)], 0,
     )  # fmt: skip
 

@@ -143,6 +143,8 @@ DASHBOARDS = {
             Panel("Messages cannot be taken", "bool", {"{{instance}}": "sentinel_stream_stuck"}),
             Panel("Fronts that have profiles", "bool", {"{{instance}}": "sentinel_profiles_available"}),
             Panel("Age of the profiles", "s", {"{{instance}}": "sentinel_profiles_age_seconds"}),
+            Panel("Revision that each front decides by", "none", {"{{instance}}": "sentinel_deployment_revision"}),
+            Panel("How long ago that was in force", "s", {"{{instance}}": "sentinel_deployment_known_seconds"}),
             Panel("Context events told", "none", {"{{event}}": "sentinel_events_told"}),
         ],
     ),
