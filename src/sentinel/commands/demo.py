@@ -97,7 +97,10 @@ def run_demo(
         HomeDeployment(settings.home).promote(manifest.version)
         put_tables(settings.home, detector.schema, history.tables)
     live = traffic(detector, newer)
-    environment = apart() | {"SENTINEL_DATABASE_URL": None}  # its people and its view are no one else's
+    environment = apart() | {
+        "SENTINEL_DATABASE_URL": None,
+        "SENTINEL_CASES": "on",
+    }  # its people and its view are no one else's
     server = ServerProcess(settings.home, settings.host, settings.port, environment=environment)
     view = View(manifest, live, f"http://{settings.host}:{settings.port}")
     try:

@@ -1,10 +1,13 @@
 """Cases over HTTP: a queue that a real server fills, worked off by callers who may, and outcomes that follow."""
 
 import json
+import sqlite3
+import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPException
 
 import pytest
 
@@ -211,6 +214,36 @@ def test_by_hand_once(office):
 def test_bad_input(office, path, body, status):
     got, answer = office.ask(path, body)
     assert (got, bool(answer["error"])) == (status, True)
+
+
+def test_killed_between_outcome_and_case_it_is_decided_by_deciding_again(start_server, shop_home):
+    """The outcome is durable, and the case cannot be written: then the server dies."""
+    server = start_server(shop_home, {"SENTINEL_CASES": "off"})
+    alone = Office(server, {})
+    alone.ok("/v1/score", payment(1))
+    case = alone.ok("/v1/cases", {"transaction_id": "t1"})
+    at, faults = f"/v1/cases/{case['case']}", []
+    decide = {"version": case["version"], "outcome": "fraud"}
+
+    def ask():
+        try:
+            faults.append(alone.ask(f"{at}/decide", decide))
+        except (OSError, HTTPException) as error:  # the server is killed while it is asked
+            faults.append(error)
+
+    asking = threading.Thread(target=ask)
+    with closing(sqlite3.connect(server.home / "written.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        asking.start()
+        until(lambda: alone.outcomes("t1"))
+        server.kill()
+        asking.join()
+    assert isinstance(faults[0], (OSError, HTTPException)) or faults[0][0] == 503
+    server.start()
+    until(lambda: alone.ask("/health/ready")[0] == 200)
+    assert alone.ok(at)["state"] == "open"
+    assert alone.ok(f"{at}/decide", decide)["outcome"] == "fraud"
+    assert alone.outcomes("t1") == [(True, "analyst", f"case:{case['case']}", False)]
 
 
 def test_health_tells_how_far_behind_cases_are(office):

@@ -14,6 +14,9 @@ from sentinel.review.case_store.tables import case_payments, cases
 from sentinel.review.cases.moves import DONE, UNDONE, WAITING, Analyst, State
 
 MOST = 500
+_GROUPS = {"work": UNDONE, "waiting": WAITING, "done": DONE}
+STATES = (*_GROUPS, *map(str, State))
+"""What may be asked for: a group of states, or one."""
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +44,15 @@ class QueuePage(NamedTuple):
     total: int
     next: str | None
     as_of_us: int
+
+
+def states_named(text: str) -> frozenset[State]:
+    """The states of a group, or the one of this name. Raises InvalidInput."""
+    if text in _GROUPS:
+        return _GROUPS[text]
+    if text not in STATES:
+        raise InvalidInput(f"Expected one of {', '.join(STATES)}, got {quoted(text)}", "$.state")
+    return frozenset({State(text)})
 
 
 def urgency_in_sql(now_us: int) -> sa.ColumnElement[float]:

@@ -10,6 +10,9 @@ from sentinel.review.case_store.tables import case_signs, cases
 from sentinel.review.cases.likeness import Alike, most_alike
 from sentinel.review.cases.moves import State
 
+MOST_SIMILAR = 5
+"""Cases that are shown with one."""
+
 LOOKED_AT = 500
 """The newest decided cases that are compared: what was fraud a year ago looks different today."""
 

@@ -9,10 +9,11 @@ from fastapi import FastAPI
 
 from sentinel.policy.results import State
 from sentinel.policy.thresholds import Action
+from sentinel.review.case_store.queue import STATES
 from sentinel.serve.batch import Decision
 from sentinel.transport.access.scopes import MEANING, SAFE_METHODS, Scope, needed_scope
 from sentinel.transport.http.addresses import address_below
-from sentinel.transport.http.cases.asked import MOST_DAYS, STATES
+from sentinel.transport.http.cases.asked import MOST_DAYS
 from sentinel.transport.http.examples import Example
 from sentinel.transport.http.replies import JSON, NDJSON
 

@@ -17,7 +17,9 @@ _LISBON, _LAGOS = (38.72, -9.14), (6.52, 3.38)
 def chart_examples() -> dict[str, Any]:
     """A timeline, a map and ties of four decisions, one of each action, of which the last turned out to be fraud."""
     rows = [
-        ListedDecision(f"t-{n}", n, n * _HOUR_US, 10.0**n, action, 0.5, "v1", None, {"card": "c-17"}, False, None)
+        ListedDecision(
+            f"t-{n}", n, n * _HOUR_US, 10.0**n, action, 0.5, "v1", None, {"card": "c-17"}, False, None, BEGINS[action]
+        )
         for n, action in enumerate(ACTIONS)
     ]
     places = (_LISBON, _LISBON, (40.42, -3.70), _LAGOS)

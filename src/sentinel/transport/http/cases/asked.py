@@ -4,13 +4,10 @@ from collections.abc import Mapping
 
 from sentinel.errors import InvalidInput
 from sentinel.events.card_numbers import quoted
-from sentinel.review.case_store.queue import Filters
-from sentinel.review.cases.moves import DONE, UNDONE, WAITING, State
+from sentinel.review.case_store.queue import Filters, states_named
 from sentinel.transport.http.api import Api
 from sentinel.transport.http.queries import whole_number
 
-_GROUPS = {"work": UNDONE, "waiting": WAITING, "done": DONE}
-STATES = (*_GROUPS, *map(str, State))
 _NAMED = ("state", "holder", "priority", "overdue", "transaction_id")
 _DAY_US = 86_400_000_000
 MOST_DAYS = 90
@@ -31,7 +28,7 @@ def asked_filters(asked: Mapping[str, str], api: Api) -> Filters:
     key = (keys[0], tuple(reader.texts(keys[0], asked[keys[0]]))) if keys else None
     transaction_id = asked.get("transaction_id")
     return Filters(
-        states=_states(asked.get("state", "work")), holder=asked.get("holder"), priority=asked.get("priority"),
+        states=states_named(asked.get("state", "work")), holder=asked.get("holder"), priority=asked.get("priority"),
         overdue=_yes(asked.get("overdue", "false")), key=key,
         transaction_id=None if transaction_id is None else reader.texts(engine.schema.id, transaction_id)[0],
     )  # fmt: skip
@@ -43,14 +40,6 @@ def period_us(asked: Mapping[str, str]) -> int:
     if not 1 <= days <= MOST_DAYS:
         raise InvalidInput(f"Expected 1 to {MOST_DAYS} days, got {days}", "$.days")
     return days * _DAY_US
-
-
-def _states(text: str) -> frozenset[State]:
-    if text in _GROUPS:
-        return _GROUPS[text]
-    if text not in STATES:
-        raise InvalidInput(f"Expected one of {', '.join(STATES)}, got {quoted(text)}", "$.state")
-    return frozenset({State(text)})
 
 
 def _yes(text: str) -> bool:

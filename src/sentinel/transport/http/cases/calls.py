@@ -19,7 +19,7 @@ from sentinel.review.case_store.case import Case, case_of, events_of, payments_o
 from sentinel.review.case_store.desk import Desk
 from sentinel.review.case_store.figures import figures
 from sentinel.review.case_store.queue import page_of
-from sentinel.review.case_store.similar import similar_to
+from sentinel.review.case_store.similar import MOST_SIMILAR, similar_to
 from sentinel.review.case_store.watching import asking
 from sentinel.review.cases.deadlines import read_deadlines
 from sentinel.review.cases.moves import Analyst, Outcome
@@ -44,7 +44,6 @@ from sentinel.transport.http.cases.outcomes import take_back, tell_payments
 from sentinel.transport.http.cases.shown import shown_case, shown_figures, shown_page, shown_whole
 from sentinel.transport.http.queries import whole_number
 
-MOST_SIMILAR = 5
 _IS_FRAUD = {Outcome.FRAUD: True, Outcome.LEGITIMATE: False}
 
 
