@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from sentinel.policy.results import BEGINS
+from sentinel.policy.thresholds import Action
 from sentinel.record.views import ListedDecision
 from sentinel.review.surroundings import Linked, Neighbour, Tally
 from sentinel.review.whereabouts import Moment, journeys
@@ -18,9 +20,9 @@ def chart_examples() -> dict[str, Any]:
     """A timeline, a map and ties of four decisions, one of each action, of which the last turned out to be fraud."""
     rows = [
         ListedDecision(
-            f"t-{n}", n, n * _HOUR_US, 10.0**n, action, 0.5, "v1", None, {"card": "c-17"}, False, None, BEGINS[action]
+            f"t-{n}", n, n * _HOUR_US, 10.0**n, action, 0.5, "v1", None, {"card": "c-17"}, False, None, state
         )
-        for n, action in enumerate(ACTIONS)
+        for n, (action, state) in enumerate((action, BEGINS[Action(action)]) for action in ACTIONS)
     ]
     places = (_LISBON, _LISBON, (40.42, -3.70), _LAGOS)
     moments = {n: Moment(n, n * _HOUR_US, place) for n, place in enumerate(places)}

@@ -13,7 +13,7 @@ from sentinel.review.whereabouts import LEAST_KM
 from sentinel.transport.console.charts.ties import ties_of
 from sentinel.transport.console.charts.timeline import timeline_of
 from sentinel.transport.console.charts.world import map_of
-from sentinel.transport.console.drawing import page
+from sentinel.transport.console.drawing import page, part
 from sentinel.transport.console.pages.logging_in import by_person
 from sentinel.transport.console.stored import Stored
 from sentinel.transport.console.words import word_of
@@ -26,11 +26,11 @@ MOST_JOURNEYS = 5
 
 
 def around_pages(stored: Stored, people: People) -> APIRouter:
-    """`/around`."""
+    """`/around`, and what is drawn of it below `/around/drawn`, for pages that show it beside something else."""
     router = APIRouter()
 
-    @router.get("/around")
-    def around(request: Request, key: str = "", value: str = "", over: str = _ALL) -> Response:
+    def seen(request: Request, key: str, value: str, over: str) -> dict[str, Any]:
+        """What is around it, drawn. It is a look at card data, and in the audit."""
         unknown = [name for name in request.query_params if name not in _FIELDS]
         if unknown or over not in PERIODS:
             raise InvalidInput(f"Expected a key, its value and over={' or '.join(PERIODS)}", "$")
@@ -43,7 +43,7 @@ def around_pages(stored: Stored, people: People) -> APIRouter:
         with stored.view() as view:
             found = surroundings(view, asked, schema)
             lag_s = max((now_us - view.position.projected_at_us) / 1e6, 0.0)
-        values: dict[str, Any] = {
+        return {
             "found": found, "key": key, "value": found.values[0], "over": over, "periods": PERIODS, "lag_s": lag_s,
             "said": said_of(found), "digits": stored.amount_digits(schema), "schema": schema,
             "timeline_drawn": timeline_of(found.page.rows, found.moments, found.frauds),
@@ -53,7 +53,14 @@ def around_pages(stored: Stored, people: People) -> APIRouter:
             "ties_drawn": ties_of(found.linked, found.neighbours), "most_sharing": MOST_SHARING,
             "most_journeys": MOST_JOURNEYS, "least_km": LEAST_KM,
         }  # fmt: skip
-        return page(request, "around.html", values)
+
+    @router.get("/around")
+    def around(request: Request, key: str = "", value: str = "", over: str = _ALL) -> Response:
+        return page(request, "around.html", seen(request, key, value, over))
+
+    @router.get("/around/drawn")
+    def drawn(request: Request, key: str = "", value: str = "", over: str = _ALL) -> Response:
+        return part(request, "around_drawn.html", seen(request, key, value, over))
 
     return router
 
