@@ -144,6 +144,7 @@ def test_a_session_that_ends_in_the_middle_decides_nothing(visit, office):
     (case,) = opened(office, payment(50, transaction_id="e1", card="ends-1"))
     analyst = visit("analyst")
     analyst.go(f"/cases/{case['case']}")
+    analyst.page.wait_for_load_state("networkidle")  # what the page asks for by itself is answered
     analyst.context.clear_cookies()
     press(analyst.page, "f")
     analyst.page.wait_for_url(lambda url: "/login?next=" in url)
@@ -197,7 +198,9 @@ def test_what_was_looked_at_is_audited(visit, office):
 
     def looked():
         changes = office.api("/admin/audit?limit=50")["changes"]
-        return [one for one in changes if one["what"] == "look at a case" and one["asked"] == str(case["case"])]
+        return [
+            one for one in changes if one["what"] == "console: look at a case" and one["asked"] == str(case["case"])
+        ]
 
     until(looked)
     assert looked()[0]["who"].startswith("analyst ")
