@@ -85,11 +85,42 @@ def office(start_server, shop_home):
         grant = Grant(name=name, scopes=scopes_of(scopes))
         KeyStore(server.home).change(lambda ring, grant=grant, token=token: ring.with_new(grant, token, now_us))
     made = Office(server, keys)
-    book = {"rules": [{"name": "watch all", "when": "amount > 100", "do": "tag", "reason": "to look at"}]}
+    rules = [
+        {"name": "watch all", "when": "amount > 100", "do": "tag", "reason": "to look at"},
+        {"name": "odd", "when": "amount > 4320 and amount < 4322", "do": "review", "reason": "to be reviewed"},
+    ]
+    book = {"rules": rules}
     draft = made.ok("/v1/rules/drafts", {"book": book})["draft"]
     made.ok("/v1/rules/apply", {"draft": draft})
     until(lambda: made.ask("/v1/cases", by="ana")[0] == 200)
     return made
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"), [("fraud", "declined"), ("legitimate", "approved"), ("undecided", "taken")]
+)
+def test_a_review_is_taken_with_its_case_and_comes_to_what_the_case_was(office, outcome, state):
+    name = f"review-{outcome}"
+    (case,) = office.review(payment(0, amount=4_321.0, transaction_id=name, card=name))
+    assert office.ok(f"/v1/decisions/{name}")["state"] == "in_review"
+    at = f"/v1/cases/{case['case']}"
+    taken = office.ok(f"{at}/take", {"version": case["version"]}, by="ana")
+    assert office.ok(f"/v1/decisions/{name}")["state"] == "taken"
+    office.ok(f"{at}/decide", {"version": taken["version"], "outcome": outcome}, by="ana")
+    found = office.ok(f"/v1/decisions/{name}")
+    assert found["state"] == state
+    assert {one["told_by"] for one in found["results"]} == {f"case:{case['case']}"}
+
+
+def test_a_review_that_came_to_something_else_keeps_that(office):
+    (case,) = office.review(payment(0, amount=4_321.0, transaction_id="quick", card="quick"))
+    office.ok("/v1/decisions/quick/result", {"result": "review_approved"}, by="teller")
+    at = f"/v1/cases/{case['case']}"
+    taken = office.ok(f"{at}/take", {"version": case["version"]}, by="ana")
+    office.ok(f"{at}/decide", {"version": taken["version"], "outcome": "fraud"}, by="ana")
+    found = office.ok("/v1/decisions/quick")
+    assert (found["state"], [one["result"] for one in found["results"]]) == ("approved", ["review_approved"])
+    assert office.outcomes("quick") == [(True, "analyst", f"case:{case['case']}", False)]
 
 
 def test_a_case_from_opening_to_deciding_and_back(office):

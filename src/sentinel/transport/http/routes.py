@@ -132,7 +132,7 @@ def application(detectors: Detectors, place: Place, served: Served) -> FastAPI:
         add_rule_diffs(app, RuleDiffs(Changes(api, watch)))
         add_rule_figures(app, api)
         add_lists(app, lists)
-        add_cases(app, CaseCalls(api))
+        add_cases(app, CaseCalls(api, lookups))
         add_business(app, api)
     _add_health(app, Health(home, watch, api.view, stream), place, detectors)
     _add_metrics(app, Metrics(home, watch, api.tellers, stream))

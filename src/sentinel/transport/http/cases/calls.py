@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import Request
@@ -12,10 +12,11 @@ from sentinel.errors import NotFound
 from sentinel.events.card_numbers import masked, quoted
 from sentinel.events.columns import hash_texts
 from sentinel.events.times import clock_us
+from sentinel.policy.results import Result
 from sentinel.record.audit import Change
 from sentinel.record.written.written_database import WrittenDatabase
 from sentinel.review.case_store.asking import Asking
-from sentinel.review.case_store.case import Case, case_of, events_of, payments_of
+from sentinel.review.case_store.case import Case, Payment, case_of, events_of, payments_of
 from sentinel.review.case_store.desk import Desk
 from sentinel.review.case_store.figures import figures
 from sentinel.review.case_store.queue import page_of
@@ -41,10 +42,13 @@ from sentinel.transport.http.cases.bodies import (
     who_acts,
 )
 from sentinel.transport.http.cases.outcomes import take_back, tell_payments
+from sentinel.transport.http.cases.reviews import conclude_reviews
 from sentinel.transport.http.cases.shown import shown_case, shown_figures, shown_page, shown_whole
+from sentinel.transport.http.lookups import Lookups
 from sentinel.transport.http.queries import whole_number
 
 _IS_FRAUD = {Outcome.FRAUD: True, Outcome.LEGITIMATE: False}
+_COMES_TO = {True: Result.REVIEW_DECLINED, False: Result.REVIEW_APPROVED}
 
 
 class CaseCalls:
@@ -53,8 +57,8 @@ class CaseCalls:
     Acts raise BadBody, InvalidInput, NotFound, Conflict, Forbidden, StorageProblem.
     """
 
-    def __init__(self, api: Api) -> None:
-        self._api = api
+    def __init__(self, api: Api, lookups: Lookups) -> None:
+        self._api, self._lookups = api, lookups
         self._deadlines = read_deadlines(api.settings.case_deadlines)
         self._opening, self._acting = threading.Lock(), asyncio.Lock()
         self._opened: Desk | None = None
@@ -98,12 +102,12 @@ class CaseCalls:
                 raise NotFound("No case waits for you: all are in hand, done, or wait for another role")
             return found
 
-        return await self._act(request, who, take)
+        return await self._taken(request, who, take)
 
     async def take(self, request: Request, number: str) -> dict[str, Any]:
         """Have a case that waits."""
         named, asked, who = await self._read(request, number, ActBody)
-        return await self._act(request, who, lambda desk: desk.take(named, asked.version, who, clock_us()))
+        return await self._taken(request, who, lambda desk: desk.take(named, asked.version, who, clock_us()))
 
     async def release(self, request: Request, number: str) -> dict[str, Any]:
         """Put a case back."""
@@ -153,6 +157,7 @@ class CaseCalls:
             told = {} if is_fraud is None else {one.position: is_fraud for one in payments}
             if is_fraud is not None:
                 await tell_payments(self._api, named, payments, is_fraud=is_fraud, who=who.name)
+                await self._conclude(named, payments, _COMES_TO[is_fraud], who)
             after = await run_in_threadpool(desk.decide, named, asked.outcome, told, who, clock_us())
         return self._audited(request, who, case, after)
 
@@ -170,6 +175,21 @@ class CaseCalls:
     async def _read(self, request: Request, number: str, kind: type[Any]) -> tuple[int, Any, Analyst]:
         named, asked = whole_number(number, "number"), await read_act(request, kind)
         return named, asked, who_acts(request, asked)
+
+    async def _taken(self, request: Request, who: Analyst, take: Callable[[Desk], Case]) -> dict[str, Any]:
+        """Have a case; what is to be reviewed in it is looked at from now on, and waits for this person."""
+        async with self._acting:
+            after = await run_in_threadpool(lambda: take(self._desk()))
+            payments = await run_in_threadpool(self._payments, after.number)
+            await self._conclude(after.number, payments, Result.REVIEW_TAKEN, who)
+        return self._audited(request, who, None, after)
+
+    def _payments(self, number: int) -> list[Payment]:
+        with self._desk().database.reading() as reader:
+            return payments_of(reader, number)
+
+    async def _conclude(self, number: int, payments: Sequence[Payment], result: Result, who: Analyst) -> None:
+        await conclude_reviews(self._api.deciding(), self._lookups, number, payments, result, who.name)
 
     async def _act(self, request: Request, who: Analyst, act: Callable[[Desk], Case]) -> dict[str, Any]:
         async with self._acting:
