@@ -23,7 +23,7 @@ LISBON, LAGOS, TOKYO = (38.7223, -9.1393), (6.5244, 3.3792), (35.6762, 139.6503)
 def decisions(n, amounts=None, action="approve"):
     amounts = [10.0] * n if amounts is None else amounts
     return [
-        ListedDecision(f"t{at}", at, at, amount, action, 0.5, "v1", None, {}, False, None)
+        ListedDecision(f"t{at}", at, at, amount, action, 0.5, "v1", None, {}, False, None, "approved")
         for at, amount in zip(range(n), amounts, strict=True)
     ]
 
@@ -87,7 +87,7 @@ def test_outlines_are_moved_to_where_the_places_are(places):
 
 
 def test_a_spot_has_the_strictest_action_and_how_many_were_fraud():
-    rows = [*decisions(3), ListedDecision("b", 3, 3, 1.0, "block", 0.9, "v1", None, {}, False, None)]
+    rows = [*decisions(3), ListedDecision("b", 3, 3, 1.0, "block", 0.9, "v1", None, {}, False, None, "declined")]
     found = map_of(rows, moments([1, 2, 3, 4], [LISBON] * 4), {0: False, 3: True}, [])
     (spot,) = found.spots
     assert (spot.action, spot.decisions, spot.not_approved, spot.frauds) == ("block", 4, 1, 1)

@@ -197,7 +197,9 @@ def test_every_scope_of_the_table_is_one_of_the_doors():
 def test_no_secret_and_no_card_number_of_a_search_stays_in_the_audit(caller, site):
     admin = caller()
     admin.log_in("admin")
-    admin.ask("/search?card=4111+1111+1111+1111&least=12")
+    status, headers, _ = admin.ask("/search?card=4111+1111+1111+1111&least=12")
+    assert (status, "4111" in headers["location"]) == (303, False)
+    assert admin.ask(headers["location"])[0] == 200
     admin.ask("/search.csv?card=4111%C2%A01111%C2%A01111%C2%A01111&least=13")
     admin.ask("/search?model=4111+1111+1111+1111&least=14")
 
