@@ -65,6 +65,11 @@ def open_or_join(writer: sa.Connection, one: Asking, deadlines: Deadlines, now_u
     return after
 
 
+def storable(writer: sa.Connection, text: str) -> str:
+    """The text; the one sign that PostgreSQL's texts cannot have is replaced there: no payment may stop the others."""
+    return text if writer.dialect.name == "sqlite" else text.replace("\x00", "\ufffd")
+
+
 def sign(writer: sa.Connection, number: int, signs: Sequence[str]) -> None:
     """Note by what a case is like others."""
     asked = sa.select(case_signs.c.sign).where(case_signs.c.number == number, case_signs.c.sign.in_(signs))
@@ -76,7 +81,8 @@ def sign(writer: sa.Connection, number: int, signs: Sequence[str]) -> None:
 def _open(writer: sa.Connection, one: Asking, sha256: str, deadlines: Deadlines, now_us: int, who: str) -> Case:
     begun = {"opened_us": now_us, "decimals": one.decimals}
     row = {
-        "key_field": one.key_field, "key_value": one.key_value, "key_sha256": sha256, "open_key": sha256,
+        "key_field": one.key_field, "key_value": storable(writer, one.key_value),
+        "key_sha256": sha256, "open_key": sha256,
         "state": State.OPEN, "why": cut(one.why), "due_us": now_us, "priority": "", "loss": 0, "amount": 0,
         "largest": 0, "payments": 0, "newest_us": one.received_us, "version": 1, **begun,
     }  # fmt: skip
@@ -91,7 +97,7 @@ def _open(writer: sa.Connection, one: Asking, sha256: str, deadlines: Deadlines,
 
 def _add(writer: sa.Connection, number: int, one: Asking) -> None:
     row = {
-        "position": one.position, "number": number, "transaction_id": one.transaction_id,
+        "position": one.position, "number": number, "transaction_id": storable(writer, one.transaction_id),
         "received_us": one.received_us, "amount": one.amount, "probability": one.probability,
         "decision": one.decision, "why": cut(one.why),
     }  # fmt: skip

@@ -89,5 +89,6 @@ def tell_overdue(writer: sa.Connection, now_us: int, most: int) -> int:
 
 
 def cut(text: str) -> str:
-    """A text that fits the column `why`."""
+    """A text that fits the column `why`, without the one sign that PostgreSQL's texts cannot have."""
+    text = text.replace("\x00", "\ufffd")
     return text if len(text) <= _LONGEST_WHY else f"{text[: _LONGEST_WHY - 3]}..."
