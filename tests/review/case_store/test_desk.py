@@ -9,9 +9,11 @@ import sqlalchemy as sa
 from sentinel.errors import Conflict, Forbidden, InvalidInput, NotFound
 from sentinel.record.written.tables import messages
 from sentinel.review.case_store.case import events_of, payments_of
-from sentinel.review.case_store.writing import tell_overdue
+from sentinel.review.case_store.writing import sums, tell_overdue
+from sentinel.review.cases.deadlines import USUAL, read_deadlines
 from sentinel.review.cases.moves import Outcome, State
 
+DEADLINES = read_deadlines(USUAL)
 HOUR = 3_600_000_000
 
 
@@ -56,6 +58,14 @@ def test_after_it_is_done_the_next_decision_opens_another_one(office):
     assert (again.state, again.outcome, again.decided_us, again.opened_us) == (State.REOPENED, None, None, 12 * HOUR)
     assert again.loss == first.loss
     assert again.due_us > 12 * HOUR
+
+
+def test_what_a_payment_adds_is_what_all_of_them_make(office):
+    for n, (amount, probability) in enumerate([(999, 0.333), (5, 0.5), (-700, 1.0), (123_457, 0.0171), (3, 0.5)]):
+        case = office.comes(amount=amount, probability=probability, now_us=1_000_000 - n)
+    with office.database.reading() as reader:
+        of_all = sums(reader, case.number, DEADLINES, {"opened_us": case.opened_us, "decimals": 2})
+    assert of_all == {name: getattr(case, name) for name in of_all}
 
 
 def test_amounts_of_another_unit_are_added_in_that_of_the_case(office):

@@ -1,14 +1,14 @@
 """What asks for a person: decisions that open a case, or join the one that is open for their key."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from sentinel.review.case_store.case import SENTINEL, Case, case_of
 from sentinel.review.case_store.tables import case_payments, case_signs, cases
-from sentinel.review.case_store.writing import JOINED, OPENED, change, cut, sums, tell
+from sentinel.review.case_store.writing import JOINED, OPENED, change, cut, sums, sums_with, tell
 from sentinel.review.cases.deadlines import Deadlines
 from sentinel.review.cases.likeness import AMOUNT, sign_of_amount
 from sentinel.review.cases.moves import State
@@ -57,8 +57,9 @@ def open_or_join(writer: sa.Connection, one: Asking, deadlines: Deadlines, now_u
     if number is None:
         return _open(writer, one, sha256, deadlines, now_us, who)
     before = case_of(writer, number)
-    _add(writer, number, _in_units(one, before.decimals))
-    values = sums(writer, number, deadlines, _of(before))
+    joins = _in_units(one, before.decimals)
+    _add(writer, number, joins)
+    values = sums_with(before, joins.probability, joins.amount or 0, joins.received_us, deadlines)
     details = {"transaction_id": one.transaction_id, "why": one.why}
     after = change(writer, before, values, JOINED, details, who, now_us)
     _sign_amount(writer, after)
@@ -117,7 +118,3 @@ def _in_units(one: Asking, decimals: int) -> Asking:
     if one.amount is None or one.decimals == decimals:
         return one
     return one._replace(amount=round(one.amount * 10.0 ** (decimals - one.decimals)), decimals=decimals)
-
-
-def _of(case: Case) -> Mapping[str, Any]:
-    return {"opened_us": case.opened_us, "decimals": case.decimals, "due_us": case.due_us}
