@@ -344,13 +344,14 @@ def _deciding(
     )
     snapshotter = SnapshotterProcess(settings.home, log, settings.snapshot_every, settings.last_snapshot_s, keys)
     view = ViewPlace(settings.home, settings.database_url)
-    needs = log_needs(settings.database_url, opens_cases=settings.cases)
+    sends = bool(destinations_of(settings))
+    needs = log_needs(settings.database_url, opens_cases=settings.cases, tells_others=sends)
     keeper = LogKeeper(settings.home, log, retention_of(settings), view, needs) if isinstance(log, FileLog) else None
     projector = ProjectorProcess(settings.home, log, view, settings.database_url)
     reasons = ReasonsProcess(settings.home, log, worker, keys) if settings.reasons else None
     online = None if settings.redis_url is None else OnlineProcess(settings.home, log, settings.redis_url, keys)
     archiver = _archiver(settings, log)
-    retrainer, sends = _retrainer(settings, log), bool(destinations_of(settings))
+    retrainer = _retrainer(settings, log)
 
     def conditions() -> list[Condition]:
         return conditions_of(settings.home, worker, rollout, observers.drift_report, projector.lag, retrainer)

@@ -38,7 +38,7 @@ def results_record(position: int, told: list[dict], received_us: int = 1) -> Rec
         Results(
             ids=ids, hashes=hash_texts(ids).tobytes(), about=np.array([one["about"] for one in told], "<i8").tobytes(),
             results=[one["result"] for one in told], states=[one["state"] for one in told],
-            told_by=["key"] * len(told), reasons=[""] * len(told),
+            told_by=[one.get("told_by", "key") for one in told], reasons=[""] * len(told),
         )
     )  # fmt: skip
     return Record(position, Kind.RESULTS, len(told), received_us, body, b"chain")

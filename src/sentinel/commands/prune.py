@@ -50,7 +50,8 @@ def look_at_log(settings: Settings, keep: str | None) -> Pruned:
 
 
 def _needs(settings: Settings) -> Needs:
-    return log_needs(settings.database_url, opens_cases=settings.cases)
+    tells_others = bool(settings.webhook_url or settings.mail_to)
+    return log_needs(settings.database_url, opens_cases=settings.cases, tells_others=tells_others)
 
 
 def _steps(settings: Settings, keep: str | None, archive: str | None) -> Iterator[Pruned]:

@@ -14,6 +14,7 @@ from sentinel.record.problem import problem_of
 from sentinel.record.written import occurrences
 from sentinel.record.written.occurrences import Condition
 from sentinel.record.written.written_database import WrittenDatabase
+from sentinel.review.case_store.opener import WHO as CASES
 from sentinel.review.drift import DriftReport
 from sentinel.serve.retrainer import Retrainer
 from sentinel.serve.rollout import Rollout
@@ -26,7 +27,7 @@ LASTING_S = 60.0
 """How long a follower has to be stuck before somebody is told: most of what goes wrong with one passes."""
 
 _EVERY_S = 2.0
-_FOLLOWERS = ("projector", "snapshotter", "archiver", "online-view", "messenger")
+_FOLLOWERS = ("projector", "snapshotter", "archiver", "online-view", "messenger", CASES)
 _log = logging.getLogger(__name__)
 
 

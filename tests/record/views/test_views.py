@@ -30,6 +30,7 @@ from sentinel.record.views import DecisionQuery, merged
 from sentinel.record.views.postgres import Database, PostgresView
 from sentinel.record.views.rows import KeyReader, hash_of, rows_of
 from sentinel.record.views.sqlite import SqliteView, rebuild
+from sentinel.record.views.tables import metadata
 
 RUNS = int(os.environ.get("SENTINEL_SIMULATED_RUNS", "30"))
 
@@ -375,6 +376,27 @@ def test_an_outcome_that_corrects_another_counts(view, made):
         project(view, made, [made.outcomes_record(position, [{"id": "a", "is_fraud": is_fraud, "about": 1}])])
     assert view.outcomes_about([1, 7]) == {1: False}
     assert [row.position for row in view.outcomes(after=2, limit=5)] == [3]
+
+
+def test_what_a_person_with_a_long_name_tells_stops_no_view(view, made):
+    project(view, made, [made.decided_record(1, [{"id": "a", "action": "review"}])])
+    told = {"id": "a", "about": 1, "result": "review_taken", "state": "taken", "told_by": f"{'p' * 64} via {'k' * 64}"}
+    project(view, made, [made.results_record(2, [told])])
+    assert [row.state for row in view.search(DecisionQuery()).rows] == ["taken"]
+
+
+def test_a_view_in_a_file_that_was_made_before_there_were_some_tables_gets_them(made):
+    with contextlib.closing(SqliteCase()) as one:
+        project(one.view, made, [made.decided_record(1, [{"id": "a", "amount": 5.0}])])
+        of_the_first_version = {"progress", "decisions", "outcomes", "totals", "models", "key_entries"}
+        with one.view._writing() as writer:
+            for table in metadata.sorted_tables:
+                if table.name not in of_the_first_version:
+                    writer.exec_driver_sql(f"DROP TABLE {table.name}")
+        one.open_again()
+        project(one.view, made, [made.decided_record(2, [{"id": "b", "amount": 7.0}])])
+        found = one.view.search(DecisionQuery(least_amount=1.0)).rows
+        assert [row.transaction_id for row in found] == ["b", "a"]
 
 
 def test_an_outcome_that_was_taken_back_does_not_count(view, made):

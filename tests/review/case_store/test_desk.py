@@ -9,9 +9,11 @@ import sqlalchemy as sa
 from sentinel.errors import Conflict, Forbidden, InvalidInput, NotFound
 from sentinel.record.written.tables import messages
 from sentinel.review.case_store.case import events_of, payments_of
-from sentinel.review.case_store.writing import tell_overdue
+from sentinel.review.case_store.writing import sums, tell_overdue
+from sentinel.review.cases.deadlines import USUAL, read_deadlines
 from sentinel.review.cases.moves import Outcome, State
 
+DEADLINES = read_deadlines(USUAL)
 HOUR = 3_600_000_000
 
 
@@ -46,13 +48,24 @@ def test_after_it_is_done_the_next_decision_opens_another_one(office):
     office.decide(first.number, Outcome.FRAUD, office.ana, 9, is_fraud=True)
     second = office.comes()
     assert second.number == first.number + 1
+    with pytest.raises(Conflict, match="a newer case of the same card"):  # so no outcome is taken back
+        office.desk.to_reopen(first.number, office.version(first.number), office.ana)
     with pytest.raises(Conflict, match="a newer case of the same card"):
         office.desk.reopen(first.number, "", office.ana, 10)
     office.decide(second.number, Outcome.LEGITIMATE, office.ana, 11, is_fraud=False)
+    assert office.desk.to_reopen(first.number, office.version(first.number), office.ana).number == first.number
     again = office.desk.reopen(first.number, "a mistake", office.ana, 12 * HOUR)
     assert (again.state, again.outcome, again.decided_us, again.opened_us) == (State.REOPENED, None, None, 12 * HOUR)
     assert again.loss == first.loss
     assert again.due_us > 12 * HOUR
+
+
+def test_what_a_payment_adds_is_what_all_of_them_make(office):
+    for n, (amount, probability) in enumerate([(999, 0.333), (5, 0.5), (-700, 1.0), (123_457, 0.0171), (3, 0.5)]):
+        case = office.comes(amount=amount, probability=probability, now_us=1_000_000 - n)
+    with office.database.reading() as reader:
+        of_all = sums(reader, case.number, DEADLINES, {"opened_us": case.opened_us, "decimals": 2})
+    assert of_all == {name: getattr(case, name) for name in of_all}
 
 
 def test_amounts_of_another_unit_are_added_in_that_of_the_case(office):
@@ -100,7 +113,8 @@ def test_next_is_the_most_urgent_that_one_may_have(office):
     small, large, larger = (office.comes(card, amount=amount) for card, amount in (("a", 5), ("b", 500), ("c", 50_000)))
     office.desk.escalate(larger.number, 1, "operator", "", office.ana, 5)
     assert office.desk.take_next(office.ana, 6).number == large.number
-    assert office.desk.take_next(office.lee, 6).number == larger.number
+    escalated = office.desk.take_next(office.lee, 6)
+    assert (escalated.number, escalated.escalated_to) == (larger.number, None)
     assert office.desk.take_next(office.ana, 6).number == small.number
     assert office.desk.take_next(office.ana, 6) is None
 

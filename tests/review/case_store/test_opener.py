@@ -236,3 +236,22 @@ def until(holds):
 
 def test_the_schema_of_these_tests_has_the_card_first():
     assert SCHEMA.keys[0] == "card"
+
+
+def test_messages_that_nobody_wants_are_deleted_after_days(database, fake_log):
+    log = fake_log.FakeLog()
+    write(log, [{"id": "a", "action": "review"}])
+    drain(open_over(database, log))
+    for days, left in ((2, ["case.opened"]), (4, [])):
+        opener = open_over(database, log)
+        opener.step(NOW + days * DAY)
+        with database.reading() as reader:
+            kinds = reader.scalars(sa.select(messages.c.kind).where(messages.c.put_us <= NOW)).all()
+        assert kinds == left
+
+
+def test_a_transaction_with_a_sign_that_a_database_cannot_keep_is_in_a_case_too(database, fake_log):
+    log = fake_log.FakeLog()
+    write(log, [{"id": "a\x00b", "action": "review", "card": "c\x001"}, {"id": "c", "action": "review", "card": "c2"}])
+    drain(open_over(database, log))
+    assert [name.replace("\x00", "\ufffd") for name in in_cases(database)] == ["a\ufffdb", "c"]

@@ -112,6 +112,22 @@ def test_a_review_is_taken_with_its_case_and_comes_to_what_the_case_was(office, 
     assert {one["told_by"] for one in found["results"]} == {f"case:{case['case']}"}
 
 
+def test_a_review_is_taken_as_well_when_its_case_is_handed_to_somebody(office):
+    (case,) = office.review(payment(0, amount=4_321.0, transaction_id="handed", card="handed"))
+    office.ok(f"/v1/cases/{case['case']}/hand-over", {"version": case["version"], "to": "bob"}, by="ana")
+    assert office.ok("/v1/decisions/handed")["state"] == "taken"
+
+
+def test_a_case_that_cannot_be_reopened_keeps_what_it_said(office):
+    (case,) = office.review(payment(0, amount=4_321.0, transaction_id="first", card="again"))
+    at = f"/v1/cases/{case['case']}"
+    done = office.ok(f"{at}/decide", {"version": case["version"], "outcome": "fraud"}, by="ana")
+    office.review(payment(1, amount=4_321.0, transaction_id="second", card="again"))
+    status, answer = office.ask(f"{at}/reopen", {"version": done["version"]}, by="ana")
+    assert (status, "a newer case of the same card" in answer["error"]) == (409, True)
+    assert office.outcomes("first") == [(True, "analyst", f"case:{case['case']}", False)]
+
+
 def test_a_review_that_came_to_something_else_keeps_that(office):
     (case,) = office.review(payment(0, amount=4_321.0, transaction_id="quick", card="quick"))
     office.ok("/v1/decisions/quick/result", {"result": "review_approved"}, by="teller")

@@ -14,7 +14,7 @@ from sentinel.record.log import Kind
 from sentinel.record.results import Results
 from sentinel.record.written import outbox
 from sentinel.record.written.written_database import WrittenDatabase
-from sentinel.transport.messages import destinations, sending
+from sentinel.transport.messages import destinations
 from sentinel.transport.messages.announcing import Announcer
 from sentinel.transport.messages.destinations import Webhook
 from sentinel.transport.messages.sending import MOST_TRIES, Sender, keep_sending, wait_s
@@ -192,7 +192,7 @@ def test_each_result_becomes_one_message_however_often_the_announcer_is_killed(t
 def test_a_message_that_nobody_wanted_for_days_is_told_to_nobody(database, receivers):
     receiver, clock = receivers(), Clock()
     put(database, "old", now_us=1)
-    clock.now_us += sending.OLDEST_US + SECOND_US
+    clock.now_us += outbox.OLDEST_US + SECOND_US
     put(database, "new", now_us=clock())
     sender = Sender(database, [hook(receiver)], random.Random(1))
     sender.deal(clock())

@@ -13,6 +13,9 @@ CURRENCY = "currency"
 MOST_FIELDS, MOST_VALUES, MOST_CHARACTERS = 8, 100, 120
 """So many categories are counted, the first of the schema; so many values of each, the first that came; cut so long."""
 
+LONGEST_NAME = 72
+"""Characters of the name of a category that is counted; the tables have room for no more."""
+
 MISSING, OTHER = "missing", "other"
 """Stored in the place of a value: there is none, or there were too many before it. Values begin with `=`."""
 
@@ -34,7 +37,8 @@ class Counted(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, schema: Schema) -> "Counted":
         """Of a schema."""
-        shown = [name for name in schema.categories if name not in schema.secret and name not in schema.personal]
+        hidden = {*schema.secret, *schema.personal}
+        shown = [name for name in schema.categories if name not in hidden and len(name) <= LONGEST_NAME]
         return cls(schema.amount_decimals, tuple(shown[:MOST_FIELDS]), CURRENCY if CURRENCY in shown else None)
 
     @property

@@ -21,6 +21,7 @@ from sentinel.record.views.counted import Combination, Counted
 _WORDS = tuple(map(str, ACTIONS))
 _UNKNOWN = Counted(0, (), None)  # what is counted where the schema is not known
 _DAY_US = 86_400_000_000
+_LONGEST_WHO = 128  # characters of the column: a person and a key may have some more
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -126,7 +127,8 @@ def rows_of(records: Sequence[Record], reader_of: Callable[[str], KeyReader | No
         elif record.kind == Kind.REASONS:
             rows.reasons.extend(reasons_in(record).rows(record.position))
         elif record.kind == Kind.RESULTS:
-            rows.results.extend((row.position, *row[2:]) for row in result_rows(record))
+            told = (row._replace(told_by=row.told_by[:_LONGEST_WHO]) for row in result_rows(record))
+            rows.results.extend((row.position, *row[2:]) for row in told)
     return rows._replace(without_keys=without_keys)
 
 

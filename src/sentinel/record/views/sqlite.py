@@ -111,7 +111,7 @@ def _prepare(connection: sa.Connection) -> None:
     """Make the tables in a new file. Raises StorageProblem for one of another version."""
     if _version(connection) == VERSION:
         # a view that was made before there were any has none
-        for later in (reasons, rule_hits, results, day_sums, field_values, schema_spans):
+        for later in (reasons, rule_hits, results, day_sums, field_values, schema_spans, amount_entries):
             later.create(connection, checkfirst=True)
         return
     connection.exec_driver_sql("PRAGMA journal_mode=WAL")

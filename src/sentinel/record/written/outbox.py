@@ -17,6 +17,9 @@ from sentinel.record.written.tables import deliveries, messages
 
 WAITING, DELIVERED, PARKED = "waiting", "delivered", "parked"
 STATES = (WAITING, DELIVERED, PARKED)
+OLDEST_US = 3 * 86_400_000_000
+"""A message that waited for longer before anybody wanted it is told to nobody."""
+
 _MOST_OF_ERROR, _MOST_OF_ABOUT = 500, 256
 
 
@@ -163,6 +166,15 @@ def forget(writer: sa.Connection, before_us: int) -> int:
     old = sa.and_(messages.c.put_us < before_us, messages.c.number.not_in(open_))
     gone = sa.select(messages.c.number).where(old)
     writer.execute(deliveries.delete().where(deliveries.c.message.in_(gone)))
+    return writer.execute(messages.delete().where(old)).rowcount
+
+
+def forget_unwanted(writer: sa.Connection, now_us: int) -> int:
+    """Delete what nobody wanted for so long that it is told to nobody; how many messages that were.
+
+    Where no messenger runs nobody else does.
+    """
+    old = sa.and_(messages.c.dealt_us.is_(None), messages.c.put_us < now_us - OLDEST_US)
     return writer.execute(messages.delete().where(old)).rowcount
 
 

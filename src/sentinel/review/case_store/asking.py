@@ -1,14 +1,14 @@
 """What asks for a person: decisions that open a case, or join the one that is open for their key."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from sentinel.review.case_store.case import SENTINEL, Case, case_of
 from sentinel.review.case_store.tables import case_payments, case_signs, cases
-from sentinel.review.case_store.writing import JOINED, OPENED, change, cut, sums, tell
+from sentinel.review.case_store.writing import JOINED, OPENED, change, cut, sums, sums_with, tell
 from sentinel.review.cases.deadlines import Deadlines
 from sentinel.review.cases.likeness import AMOUNT, sign_of_amount
 from sentinel.review.cases.moves import State
@@ -57,12 +57,18 @@ def open_or_join(writer: sa.Connection, one: Asking, deadlines: Deadlines, now_u
     if number is None:
         return _open(writer, one, sha256, deadlines, now_us, who)
     before = case_of(writer, number)
-    _add(writer, number, _in_units(one, before.decimals))
-    values = sums(writer, number, deadlines, _of(before))
+    joins = _in_units(one, before.decimals)
+    _add(writer, number, joins)
+    values = sums_with(before, joins.probability, joins.amount or 0, joins.received_us, deadlines)
     details = {"transaction_id": one.transaction_id, "why": one.why}
     after = change(writer, before, values, JOINED, details, who, now_us)
     _sign_amount(writer, after)
     return after
+
+
+def storable(writer: sa.Connection, text: str) -> str:
+    """The text; the one sign that PostgreSQL's texts cannot have is replaced there: no payment may stop the others."""
+    return text if writer.dialect.name == "sqlite" else text.replace("\x00", "\ufffd")
 
 
 def sign(writer: sa.Connection, number: int, signs: Sequence[str]) -> None:
@@ -76,7 +82,8 @@ def sign(writer: sa.Connection, number: int, signs: Sequence[str]) -> None:
 def _open(writer: sa.Connection, one: Asking, sha256: str, deadlines: Deadlines, now_us: int, who: str) -> Case:
     begun = {"opened_us": now_us, "decimals": one.decimals}
     row = {
-        "key_field": one.key_field, "key_value": one.key_value, "key_sha256": sha256, "open_key": sha256,
+        "key_field": one.key_field, "key_value": storable(writer, one.key_value),
+        "key_sha256": sha256, "open_key": sha256,
         "state": State.OPEN, "why": cut(one.why), "due_us": now_us, "priority": "", "loss": 0, "amount": 0,
         "largest": 0, "payments": 0, "newest_us": one.received_us, "version": 1, **begun,
     }  # fmt: skip
@@ -91,7 +98,7 @@ def _open(writer: sa.Connection, one: Asking, sha256: str, deadlines: Deadlines,
 
 def _add(writer: sa.Connection, number: int, one: Asking) -> None:
     row = {
-        "position": one.position, "number": number, "transaction_id": one.transaction_id,
+        "position": one.position, "number": number, "transaction_id": storable(writer, one.transaction_id),
         "received_us": one.received_us, "amount": one.amount, "probability": one.probability,
         "decision": one.decision, "why": cut(one.why),
     }  # fmt: skip
@@ -111,7 +118,3 @@ def _in_units(one: Asking, decimals: int) -> Asking:
     if one.amount is None or one.decimals == decimals:
         return one
     return one._replace(amount=round(one.amount * 10.0 ** (decimals - one.decimals)), decimals=decimals)
-
-
-def _of(case: Case) -> Mapping[str, Any]:
-    return {"opened_us": case.opened_us, "decimals": case.decimals, "due_us": case.due_us}

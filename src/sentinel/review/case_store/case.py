@@ -87,6 +87,13 @@ def case_of(reader: sa.Connection, number: int) -> Case:
     return case_in(row)
 
 
+def newer_of_key(reader: sa.Connection, case: Case) -> int | None:
+    """The number of another case of the same key that is work."""
+    of_it = sa.select(cases.c.key_sha256).where(cases.c.number == case.number).scalar_subquery()
+    found: int | None = reader.scalar(sa.select(cases.c.number).where(cases.c.open_key == of_it))
+    return None if found == case.number else found
+
+
 def checked_case(reader: sa.Connection, number: int, version: int | None) -> Case:
     """The case, if it is as it was in this version. Raises NotFound, and Conflict that says what has changed."""
     found = case_of(reader, number)

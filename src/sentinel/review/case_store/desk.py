@@ -10,7 +10,7 @@ from sentinel.errors import Conflict, InvalidInput
 from sentinel.events.card_numbers import masked, quoted
 from sentinel.record.written.written_database import WrittenDatabase
 from sentinel.review.case_store.asking import Asking, case_about, open_or_join
-from sentinel.review.case_store.case import Case, Payment, case_of, checked_case, payments_of
+from sentinel.review.case_store.case import Case, Payment, case_of, checked_case, newer_of_key, payments_of
 from sentinel.review.case_store.queue import next_for
 from sentinel.review.case_store.tables import case_payments
 from sentinel.review.case_store.writing import change, sums
@@ -49,7 +49,8 @@ class Desk:
         """Have the most urgent of those that wait for this person; None where none does."""
         with self.database.writing() as writer:
             found = next_for(writer, who, now_us)
-            return None if found is None else self._done(writer, Act.TAKE, found, who, now_us, {"holder": who.name})
+            values = {"holder": who.name, "escalated_to": None}
+            return None if found is None else self._done(writer, Act.TAKE, found, who, now_us, values)
 
     def release(self, number: int, version: int, who: Analyst, now_us: int) -> Case:
         """Put a case back into the queue."""
@@ -112,6 +113,8 @@ class Desk:
         with self.database.reading() as reader:
             found = checked_case(reader, number, version)
             check_may(Act.REOPEN, found.state, None, None, who)
+            if newer_of_key(reader, found) is not None:
+                raise _not_again(found)
             return found
 
     def reopen(self, number: int, reason: str, who: Analyst, now_us: int) -> Case:
@@ -150,13 +153,17 @@ class Desk:
         try:
             return change(writer, before, {**values, **moved}, PAST[act], details or {}, who.name, now_us)
         except IntegrityError:
-            raise Conflict(
-                f"Case {before.number} cannot be work again: a newer case of the same {before.key_field} is; note there"
-            ) from None
+            raise _not_again(before) from None
 
     def _sums(self, writer: sa.Connection, case: Case) -> dict[str, Any]:
         of = {"opened_us": case.opened_us, "decimals": case.decimals, "due_us": case.due_us}
         return sums(writer, case.number, self._deadlines, of)
+
+
+def _not_again(case: Case) -> Conflict:
+    return Conflict(
+        f"Case {case.number} cannot be work again: a newer case of the same {case.key_field} is; note there"
+    )
 
 
 def clean(text: str) -> str:

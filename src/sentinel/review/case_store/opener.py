@@ -29,6 +29,7 @@ from sentinel.record.private import keep_private
 from sentinel.record.problem import tell_problem
 from sentinel.record.projector import DATABASE, schemas_of
 from sentinel.record.reasons import reasons_in
+from sentinel.record.written import outbox
 from sentinel.record.written.written_database import WrittenDatabase
 from sentinel.review.case_store.asking import case_about, open_or_join, sign
 from sentinel.review.case_store.case import SENTINEL, case_of
@@ -47,6 +48,7 @@ STEP = 1_024
 """About how many entries are read in one transaction."""
 
 _MOST_OVERDUE = 200
+_FORGET_US = 3_600_000_000  # from one time to the next that messages nobody wants are deleted
 _PAUSE_S, _RETRY_S = 0.5, 2.0
 
 
@@ -80,6 +82,7 @@ class CaseOpener:
             )
         begin = log.first_after(now_us - deadlines.longest_us) if self._since is None else self._since.position
         self._follower = Follower(log, begin)
+        self._forgotten_us = 0
 
     @property
     def lag(self) -> int:
@@ -101,6 +104,9 @@ class CaseOpener:
                         open_or_join(writer, one, self._deadlines, one.received_us)
                     self._take(writer, record)
             late = tell_overdue(writer, now_us, _MOST_OVERDUE)
+            if now_us - self._forgotten_us >= _FORGET_US:
+                outbox.forget_unwanted(writer, now_us)
+                self._forgotten_us = now_us
         if records:
             self._since = to
         return bool(records) or late == _MOST_OVERDUE

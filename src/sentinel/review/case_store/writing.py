@@ -60,14 +60,28 @@ def sums(writer: sa.Connection, number: int, deadlines: Deadlines, case: Mapping
     rows = writer.execute(asked.where(case_payments.c.number == number)).all()
     amounts = [row.amount or 0 for row in rows]
     loss = expected_loss((row.probability, row.amount or 0) for row in rows if row.is_fraud is None)
-    due = deadlines.of(loss, case["decimals"])
-    due_us = case["opened_us"] + due.within_us
-    is_sooner = case.get("due_us") is None or due_us < case["due_us"]
-    sooner = {"due_us": due_us, "priority": due.priority} if is_sooner else {}
+    sooner = _sooner(loss, deadlines, case)
     return {
         "loss": loss, "amount": sum(amounts), "largest": max(amounts, default=0), "payments": len(rows),
         "newest_us": max((row.received_us for row in rows), default=case["opened_us"]), **sooner,
     }  # fmt: skip
+
+
+def sums_with(before: Case, probability: float, amount: int, received_us: int, deadlines: Deadlines) -> dict[str, Any]:
+    """What one more payment makes of a case: the same as `sums`, without a look at those that it has already."""
+    loss = before.loss + expected_loss([(probability, amount)])
+    return {
+        "loss": loss, "amount": before.amount + amount, "largest": max(before.largest, amount),
+        "payments": before.payments + 1, "newest_us": max(before.newest_us, received_us),
+        **_sooner(loss, deadlines, msgspec.structs.asdict(before)),
+    }  # fmt: skip
+
+
+def _sooner(loss: int, deadlines: Deadlines, case: Mapping[str, Any]) -> dict[str, Any]:
+    due = deadlines.of(loss, case["decimals"])
+    due_us = case["opened_us"] + due.within_us
+    is_sooner = case.get("due_us") is None or due_us < case["due_us"]
+    return {"due_us": due_us, "priority": due.priority} if is_sooner else {}
 
 
 def recount(writer: sa.Connection, before: Case, deadlines: Deadlines) -> None:
@@ -89,5 +103,6 @@ def tell_overdue(writer: sa.Connection, now_us: int, most: int) -> int:
 
 
 def cut(text: str) -> str:
-    """A text that fits the column `why`."""
+    """A text that fits the column `why`, without the one sign that PostgreSQL's texts cannot have."""
+    text = text.replace("\x00", "\ufffd")
     return text if len(text) <= _LONGEST_WHY else f"{text[: _LONGEST_WHY - 3]}..."

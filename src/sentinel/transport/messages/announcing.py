@@ -7,12 +7,13 @@ from sentinel.record.log import Follower, Kind, LogReader
 from sentinel.record.results import ResultRow, result_rows
 from sentinel.record.written import outbox
 from sentinel.record.written.database import Database
+from sentinel.record.written.readings import RESULTS, read_before
 from sentinel.record.written.tables import readings
 
 STATE = "decision.state"
 """The kind of a message that says where a transaction stands by now."""
 
-_READER, _PAGE = "results", 1_024
+_PAGE = 1_024
 
 
 class Announcer:
@@ -34,7 +35,7 @@ class Announcer:
             return False
         rows = [row for record in records if record.kind == Kind.RESULTS for row in result_rows(record)]
         with self._database.writing() as writer:
-            at = sa.and_(readings.c.reader == _READER, readings.c.position == position)
+            at = sa.and_(readings.c.reader == RESULTS, readings.c.position == position)
             moved = readings.update().where(at).values(position=follower.position)
             if writer.execute(moved).rowcount:  # else another one has put it down
                 for row in rows:
@@ -44,24 +45,17 @@ class Announcer:
     def _begun(self) -> int:
         """How far this log is read; another one may begin at the same moment."""
         with self._database.reading() as reader:
-            found = self._position_in(reader)
+            found = read_before(reader, RESULTS, self._log.log_id)
         if found is not None:
             return found
         with self._database.writing() as writer:
-            found = self._position_in(writer)
+            found = read_before(writer, RESULTS, self._log.log_id)
             if found is not None:
                 return found
             end = self._log.durable
-            writer.execute(readings.delete().where(readings.c.reader == _READER))
-            writer.execute(readings.insert().values(reader=_READER, log_id=self._log.log_id, position=end))
+            writer.execute(readings.delete().where(readings.c.reader == RESULTS))
+            writer.execute(readings.insert().values(reader=RESULTS, log_id=self._log.log_id, position=end))
         return end
-
-    def _position_in(self, reader: sa.Connection) -> int | None:
-        asked = sa.select(readings.c.position).where(
-            readings.c.reader == _READER, readings.c.log_id == self._log.log_id
-        )
-        found: int | None = reader.scalar(asked)
-        return found
 
 
 def _said(row: ResultRow) -> dict[str, object]:

@@ -19,9 +19,6 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 10.0, 3_600.0
 KEPT_US = 30 * 86_400_000_000
 """How long what was delivered is shown."""
 
-OLDEST_US = 3 * 86_400_000_000
-"""A message that waited for longer before anybody wanted it is told to nobody."""
-
 _AT_ONCE = 100
 _CLAIMED_US = round(4 * WITHIN_S * 1_000_000)
 _log = logging.getLogger(__name__)
@@ -45,7 +42,7 @@ class Sender:
                 return 0
         with self._database.writing() as writer:
             new = outbox.deal(
-                writer, lambda one: wanted_by(self._destinations, one), now_us, _AT_ONCE, now_us - OLDEST_US
+                writer, lambda one: wanted_by(self._destinations, one), now_us, _AT_ONCE, now_us - outbox.OLDEST_US
             )
             outbox.forget(writer, now_us - KEPT_US)
         return new

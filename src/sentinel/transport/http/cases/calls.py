@@ -89,7 +89,8 @@ class CaseCalls:
         """Open a case about a decision by hand."""
         asked: OpenBody = await read_act(request, OpenBody)
         who = who_acts(request, asked)
-        one = self._asking(asked.transaction_id, masked(f"by hand: {asked.reason}" if asked.reason else "by hand"))
+        why = masked(f"by hand: {asked.reason}" if asked.reason else "by hand")
+        one = await run_in_threadpool(self._asking, asked.transaction_id, why)
         return await self._act(request, who, lambda desk: desk.open(one, who, clock_us()))
 
     async def next(self, request: Request) -> dict[str, Any]:
@@ -118,7 +119,7 @@ class CaseCalls:
         """Give a case to another person."""
         named, asked, who = await self._read(request, number, HandOverBody)
         to = masked(asked.to)
-        return await self._act(request, who, lambda desk: desk.hand_over(named, asked.version, to, who, clock_us()))
+        return await self._taken(request, who, lambda desk: desk.hand_over(named, asked.version, to, who, clock_us()))
 
     async def escalate(self, request: Request, number: str) -> dict[str, Any]:
         """Have a case wait for a role."""
@@ -177,7 +178,7 @@ class CaseCalls:
         return named, asked, who_acts(request, asked)
 
     async def _taken(self, request: Request, who: Analyst, take: Callable[[Desk], Case]) -> dict[str, Any]:
-        """Have a case; what is to be reviewed in it is looked at from now on, and waits for this person."""
+        """Have somebody have a case; what is to be reviewed in it is looked at from now on, and waits for them."""
         async with self._acting:
             after = await run_in_threadpool(lambda: take(self._desk()))
             payments = await run_in_threadpool(self._payments, after.number)
