@@ -6,13 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from sentinel.errors import Conflict
+from sentinel.errors import Conflict, InvalidInput
 from sentinel.model.bundle import load_bundle
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.entries import Decided, body_of, decided_in, decision_rows, with_exact
 from sentinel.record.log import Kind
 from sentinel.serve.batch import Arrivals, Given, GivenDecision
 from sentinel.serve.lineup import Contender, Lineup
+from sentinel.transport.kafka.contents import check_fits
 from tests.serve.conftest import NEVER_NS
 
 WIDTH = 12
@@ -128,3 +129,12 @@ def test_a_log_from_before_there_were_fronts_is_read(open_home):
     rows = decision_rows(record._replace(body=older))
     assert [row.exact for row in rows] == [None] * 5
     assert with_exact(stored) is stored
+
+
+def test_features_that_a_model_cannot_have_had_are_refused(open_home):
+    home, said = open_home(), given("t1")
+    check_fits(home.engine, said)
+    check_fits(home.engine, msgspec.structs.replace(given("t1", model_version="v9"), features=[1.0]))
+    for features in ([1.0], [1.0] * (WIDTH + 1)):
+        with pytest.raises(InvalidInput, match="Expected the 12 features of v1"):
+            check_fits(home.engine, msgspec.structs.replace(said, features=features))

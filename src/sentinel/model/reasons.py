@@ -58,6 +58,11 @@ class Explainer:
         if self._model.n_features != len(self._names):
             raise BundleProblem(f"the model takes {self._model.n_features} features, and {len(self._names)} are named")
 
+    @property
+    def n_features(self) -> int:
+        """How many features a row has."""
+        return len(self._names)
+
     def explain(self, row: NDArray[np.float64], most: int = MOST_REASONS) -> Explanation:
         """Why a row (n_features,) has its score, with so many reasons at most; none that added nothing."""
         added = self._model.contributions(row[None].astype(np.float32))[0]

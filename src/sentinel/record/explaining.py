@@ -63,7 +63,7 @@ class Explaining:
         self._log, self._registry = log, registry
         self._explainers: dict[str, Explainer | BundleProblem] = {}
         self.left_out = 0
-        """How many decisions had no reasons because of their models."""
+        """How many decisions had no reasons because of their models, or of features that are not their models'."""
 
         self.begin()
 
@@ -116,7 +116,7 @@ class Explaining:
                 self._explainers.clear()
             self._explainers[version] = self._read(version)
         explainer = self._explainers[version]
-        if isinstance(explainer, BundleProblem):
+        if isinstance(explainer, BundleProblem) or len(row.features) != explainer.n_features:  # a front's may be others
             self.left_out += 1
             return None
         return msgspec.json.encode(explainer.explain(row.features))

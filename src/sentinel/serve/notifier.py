@@ -27,6 +27,7 @@ LASTING_S = 60.0
 """How long a follower has to be stuck before somebody is told: most of what goes wrong with one passes."""
 
 _EVERY_S = 2.0
+_PAUSE_S = 30.0  # after a fault
 _FOLLOWERS = ("projector", "snapshotter", "archiver", "online-view", "messenger", CASES)
 _log = logging.getLogger(__name__)
 
@@ -61,6 +62,10 @@ class Notifier:
                         self.step(database, time.monotonic(), clock_us())
             except SentinelError as problem:
                 _log.warning("nobody can be told of what happens: %s", problem)
+                self._stopping.wait(_PAUSE_S)
+            except Exception:  # noqa: BLE001 - the server goes on, and so does this
+                _log.exception("nobody can be told of what happens")
+                self._stopping.wait(_PAUSE_S)
 
     def step(self, database: WrittenDatabase, now_s: float, now_us: int) -> None:
         """Put down what has begun since the last look. Raises StorageProblem."""

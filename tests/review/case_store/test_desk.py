@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sentinel.errors import Conflict, Forbidden, InvalidInput, NotFound
 from sentinel.record.written.tables import messages
 from sentinel.review.case_store.case import events_of, payments_of
+from sentinel.review.case_store.desk import MOST_WRITTEN
 from sentinel.review.case_store.writing import sums, tell_overdue
 from sentinel.review.cases.deadlines import USUAL, read_deadlines
 from sentinel.review.cases.moves import Outcome, State
@@ -144,6 +145,20 @@ def test_deciding_says_what_each_payment_was_but_where_another_source_has_told(o
             (True, "analyst"),
             (False, "bank"),
         ]
+
+
+def test_a_case_has_so_many_notes_and_links_and_all_else_goes_on(office):
+    case = office.comes()
+    for n in range(MOST_WRITTEN - 1):
+        office.desk.note(case.number, f"note {n}", office.ana, 5)
+    office.desk.link(case.number, "https://wiki.example/7", "the shop", office.ana, 6)
+    with pytest.raises(Conflict, match="200 notes and links already"):
+        office.desk.note(case.number, "one more", office.ana, 7)
+    with pytest.raises(Conflict, match="200 notes and links already"):
+        office.desk.link(case.number, "https://wiki.example/8", "", office.bob, 7)
+    assert office.desk.take(case.number, None, office.bob, 8).holder == "bob"
+    other = office.comes("another")
+    assert office.desk.note(other.number, "its first", office.ana, 9).version == 2
 
 
 def test_notes_and_links_stay_in_the_history_whatever_is_in_them(office):

@@ -80,7 +80,13 @@ def test_filters(office):
     assert numbers(transaction_id="t3") == []
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "1.2", "5.0x1p3.", "5.zz.1", "1.0x1p3.5.7", "9" * 5_000 + ".0x1p1.1"])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "", "x", "1.2", "5.0x1p3.", "5.zz.1", "1.0x1p3.5.7", "9" * 5_000 + ".0x1p1.1", "9" * 23 + ".0x1p1.1",
+        "5.0x1p1." + "9" * 23, "5.nan.1", "5.inf.1", "-1.0x1p1.1",
+    ],
+)  # fmt: skip
 def test_a_cursor_that_is_none(office, cursor):
     with office.database.reading() as reader, pytest.raises(InvalidInput):
         page_of(reader, Filters(), 5, 10, cursor)

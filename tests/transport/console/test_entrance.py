@@ -143,6 +143,14 @@ def test_a_large_form_and_a_form_without_an_end_are_refused(caller):
     assert caller().ask("/login", {"name": "x" * 5_000, "password": "y"})[0] == 422
 
 
+def test_a_form_in_pieces_is_refused_whatever_length_it_names(site):
+    head = b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    for length in (b"", b"Content-Length: 5\r\n"):
+        with socket.create_connection((HOST, site.console.port), PATIENCE_S) as connection:
+            connection.sendall(head + length + b"Transfer-Encoding: chunked\r\n\r\n5\r\nname=\r\n0\r\n\r\n")
+            assert connection.recv(64).startswith(b"HTTP/1.1 413 ")
+
+
 def test_a_name_and_a_wrong_password_tell_nothing(caller):
     known, unknown = caller().log_in("analyst", "not the password"), caller().log_in("nobody-here", "not the password")
     assert known[0] == unknown[0] == 401

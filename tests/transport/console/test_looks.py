@@ -45,6 +45,18 @@ def test_who_looks_at_more_than_anybody_reads_is_told_and_waits(strict):
     assert [(one.who, one.after) for one in slowed] == [("ana", "slowed")]  # once a minute
 
 
+def test_what_shows_payments_or_who_is_on_a_list_is_a_look_wherever_it_stands(strict):
+    console, people = strict
+    people.add("eve", "analyst", PASSWORD, BY, 1, must_change=False)
+    eve = Caller(f"http://{HOST}:{console.port}")
+    eve.log_in("eve")
+    eve.ask("/rules/edit?payment=t-1")
+    eve.ask("/rules/rule?name=large")
+    eve.ask("/lists/deny_cards/look-up", {"value": "c-1"}, {"x-csrf-token": eve.csrf()})
+    assert eve.ask("/rules/edit?payment=t-2")[0] == 429
+    assert eve.ask("/lists/deny_cards/look-up", {"value": "c-2"}, {"x-csrf-token": eve.csrf()})[0] == 429
+
+
 def test_the_wait_ends_as_the_oldest_look_is_a_minute_old():
     looks = Looks(most=3)
     assert [looks.wait_s("ana", now_s) for now_s in (0.0, 1.0, 2.0, 30.0, 59.5, 60.0, 60.5, 61.0)] == [

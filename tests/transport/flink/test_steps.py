@@ -228,15 +228,16 @@ def test_what_it_cannot_be_told_is_refused(environment):
         kafka_client(environment)
 
 
-def handed(name, answer="block", score=0.5, **more):
-    """What a front would hand over of `sent`."""
+def handed(name, answer="block", score=0.5, said=None, features=(1.0, None), **more):
+    """What a front would hand over of `sent`; `said` is what it says otherwise."""
     given = GivenDecision(
         transaction_id=name, decision=answer, fraud_probability=score, threshold=0.2,
         thresholds=Thresholds(review=0.2, block=0.4), model_version="v7", detector="d", features_state="as_of",
         batch_size=1, latency_us=9, replayed=False, degraded=None, circuit_breaker_state="closed", variant=None,
         decided_by="model", profiles_age_ms=12.5,
     )  # fmt: skip
-    return encode_handed(Handed(given, [1.0, None], msgspec.Raw(sent(name, **more))))
+    given = msgspec.structs.replace(given, **(said or {}))
+    return encode_handed(Handed(given, list(features), msgspec.Raw(sent(name, **more))))
 
 
 def test_the_answer_that_a_front_gave_is_the_decision_beside_what_exact_features_call_for(shop_home):
@@ -269,7 +270,17 @@ def test_the_first_answer_of_an_id_holds_and_another_one_is_told():
     assert verdicts(ids.take(changed, kept)[0]) == [Verdict.CONFLICT]
 
 
-@pytest.mark.parametrize("raw", [b'{"given":{"no":1}}', b'{"given":{', handed("t1").replace(b'"t1"', b'"t2"', 1)])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"given":{"no":1}}', b'{"given":{', handed("t1").replace(b'"t1"', b'"t2"', 1), handed("t1", features=()),
+        handed("t1", score=1.5), handed("t1", score=-0.1), handed("t1", said={"model_version": "v7" * 40}),
+        handed("t1", said={"model_version": "../v7"}), handed("t1", said={"model_version": "v7\0"}),
+        handed("t1", said={"rules": ["large", "r" * 81]}), handed("t1", said={"rules": ["a\0b"]}),
+        handed("t1", said={"degraded": "x" * 257}), handed("t1", said={"circuit_breaker_state": "ajar"}),
+        handed("t1", said={"profiles_age_ms": -1.0}), handed("t1", answer="allow"),
+    ],
+)  # fmt: skip
 def test_what_no_front_would_hand_over_is_refused(raw):
     with pytest.raises((BadBody, InvalidInput)):
         READER.transaction(raw, NOW_US)

@@ -1,19 +1,23 @@
 """The calls that the pages of models are drawn from: score curves, trails of experiments, retrainings."""
 
+import asyncio
 import contextlib
 import http.client
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 
+from sentinel.errors import Overloaded
 from sentinel.model.bundle import read_manifest
 from sentinel.policy.costs import Costs
 from sentinel.policy.score_curve import ScoreCurve
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.retrainings import Asked, Failure, Run, Step, write_run
+from sentinel.transport.http.admin import score_curves
 
 PATIENCE_S = 120.0
 
@@ -127,3 +131,32 @@ def test_retrainings_are_told_as_they_are_written_down_the_newest_first(call, se
     newest = call("GET", "/admin/retrainings?limit=1").json
     assert ([one["name"] for one in newest["runs"]], newest["in_all"]) == (["two"], 2)
     assert call("GET", "/admin/retrainings?limit=0").status == 422
+
+
+def test_curves_of_the_log_have_a_short_queue(monkeypatch, tmp_path):
+    begun, told = [], json.dumps(dict.fromkeys(("version", "measured_on", "days", "costs", "curve"))).encode()
+
+    async def all_at_once():
+        may = asyncio.Event()
+
+        async def told_by(_home, command):
+            begun.append(command)
+            await may.wait()
+            return told
+
+        monkeypatch.setattr(score_curves, "told_by", told_by)
+        rollout = SimpleNamespace(
+            deployment=SimpleNamespace(champion="v1"), registry=SimpleNamespace(versions=lambda: ["v1"])
+        )
+        settings = SimpleNamespace(home=tmp_path, label_delay="10d")
+        curves = score_curves.ScoreCurves(SimpleNamespace(rollout=rollout, api=SimpleNamespace(settings=settings)))
+        asked = [asyncio.create_task(curves.of({"from": f"2026-01-{day:02d}"})) for day in range(1, 21)]
+        while sum(one.done() for one in asked) < 12:
+            await asyncio.sleep(0.01)
+        assert len(begun) == 1  # one at a time
+        may.set()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(one) for one in found if isinstance(one, Exception)] == [Overloaded] * 12
+        assert (await curves.of({"from": "2026-02-01"}))["version"] is None
+
+    asyncio.run(all_at_once())

@@ -273,3 +273,22 @@ def test_logging_out_leads_to_the_provider_for_those_who_came_from_there(sign_on
     address = sign_on.log_out_address(name, "http://127.0.0.1:8080/login")
     assert address.startswith(f"{provider.issuer}/bye?client_id={CLIENT}&post_logout_redirect_uri=")
     assert sign_on.log_out_address("root", "http://127.0.0.1:8080/login") is None
+
+
+def test_nobody_waits_anew_for_a_provider_that_has_just_not_answered(provider, monkeypatch):
+    one = Provider(Client(provider.issuer, CLIENT, None, "openid", "http://x"), claims_of)
+    asked, now_s = [], [100.0]
+
+    def away(address, *_):
+        asked.append(address)
+        raise ProviderAway("it does not answer")
+
+    monkeypatch.setattr("sentinel.transport.people.provider.time.monotonic", lambda: now_s[0])
+    with monkeypatch.context() as while_away:
+        while_away.setattr(one, "_ask", away)
+        for now_s[0] in (100.0, 101.0, 104.9, 105.1):
+            with pytest.raises(ProviderAway, match="it does not answer"):
+                one.log_in_address(ASKED)
+        assert len(asked) == 2
+    now_s[0] = 200.0
+    assert one.log_in_address(ASKED).startswith(provider.issuer)

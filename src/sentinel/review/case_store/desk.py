@@ -12,13 +12,16 @@ from sentinel.record.written.written_database import WrittenDatabase
 from sentinel.review.case_store.asking import Asking, case_about, open_or_join
 from sentinel.review.case_store.case import Case, Payment, case_of, checked_case, newer_of_key, payments_of
 from sentinel.review.case_store.queue import next_for
-from sentinel.review.case_store.tables import case_payments
+from sentinel.review.case_store.tables import case_events, case_payments
 from sentinel.review.case_store.writing import change, sums
 from sentinel.review.cases.deadlines import Deadlines
 from sentinel.review.cases.moves import MOVES, Act, Analyst, Outcome, check_may
 
 LONGEST_NOTE = 10_000
 LONGEST_ADDRESS = 2_000
+MOST_WRITTEN = 200
+"""Notes and links of one case: all of them are shown, beside what was done, to everyone who opens it."""
+
 ANALYST = "analyst"
 """The source of the outcomes that cases are decided with."""
 
@@ -141,7 +144,10 @@ class Desk:
         details: Mapping[str, Any] | None = None,
     ) -> Case:  # fmt: skip
         with self.database.writing() as writer:
-            return self._done(writer, act, checked_case(writer, number, version), who, now_us, values, details)
+            before = checked_case(writer, number, version)
+            if MOVES[act].to is None:
+                _check_room(writer, number)
+            return self._done(writer, act, before, who, now_us, values, details)
 
     def _done(
         self, writer: sa.Connection, act: Act, before: Case, who: Analyst, now_us: int, values: Mapping[str, Any],
@@ -164,6 +170,13 @@ def _not_again(case: Case) -> Conflict:
     return Conflict(
         f"Case {case.number} cannot be work again: a newer case of the same {case.key_field} is; note there"
     )
+
+
+def _check_room(writer: sa.Connection, number: int) -> None:
+    """Raise Conflict where a case has as many notes and links as one may have."""
+    written = sa.and_(case_events.c.number == number, case_events.c.what.in_((PAST[Act.NOTE], PAST[Act.LINK])))
+    if (writer.scalar(sa.select(sa.func.count()).select_from(case_events).where(written)) or 0) >= MOST_WRITTEN:
+        raise Conflict(f"Case {number} has {MOST_WRITTEN} notes and links already; put more elsewhere")
 
 
 def clean(text: str) -> str:

@@ -1,5 +1,6 @@
 """The queue: which cases there are, in the order in which they are worked on, a page at a time."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from sentinel.review.case_store.tables import case_payments, cases
 from sentinel.review.cases.moves import DONE, UNDONE, WAITING, Analyst, State
 
 MOST = 500
+_FARTHEST = 2**53  # of what databases count in whole numbers
 _GROUPS = {"work": UNDONE, "waiting": WAITING, "done": DONE}
 STATES = (*_GROUPS, *map(str, State))
 """What may be asked for: a group of states, or one."""
@@ -115,6 +117,9 @@ def _read_cursor(text: str) -> tuple[int, tuple[float, int]]:
     parts = text.split(".", 1)
     try:
         rank, _, number = parts[1].rpartition(".")
-        return int(parts[0]), (float.fromhex(rank), int(number))
+        found = int(parts[0]), (float.fromhex(rank), int(number))
     except (ValueError, IndexError, OverflowError):
-        raise InvalidInput(f"Expected a cursor as `next` gave it, got {quoted(text, 80)}", "$.cursor") from None
+        found = -1, (0.0, -1)
+    if not (0 <= found[0] < _FARTHEST and 0 <= found[1][1] < _FARTHEST and math.isfinite(found[1][0])):
+        raise InvalidInput(f"Expected a cursor as `next` gave it, got {quoted(text, 80)}", "$.cursor")
+    return found

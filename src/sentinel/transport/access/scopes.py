@@ -48,7 +48,6 @@ _OPEN = frozenset({"/health/live", "/health/ready", "/health/startup"})
 _BEGINNINGS = (
     ("/v1/score", Scope.SCORE),
     ("/api/v1/transactions", Scope.SCORE),
-    ("/v1/decisions/search", Scope.READ),
     ("/predict/", Scope.READ),
     ("/predict", Scope.SCORE),
     ("/v1/outcomes", Scope.OUTCOMES),
@@ -67,6 +66,9 @@ _CHANGED_BY = (
     ("/v1/cases", Scope.CASES),
 )
 """Everyone who reads may look at them."""
+
+_ASKED = "/v1/decisions/search"
+"""Where a search is posted: this address alone, as an id of a decision may begin so."""
 
 LOOK_UP = "/look-up"
 """Ends the addresses below which a POST asks, and changes nothing: what is asked for is to stand in no address."""
@@ -87,8 +89,10 @@ def needed_scope(method: str, path: str) -> Scope | None:
     (<Scope.RULES: 'rules'>, <Scope.READ: 'read'>)
     >>> needed_scope("POST", "/v1/decisions/t1/result"), needed_scope("GET", "/v1/decisions/t1")
     (<Scope.OUTCOMES: 'outcomes'>, <Scope.READ: 'read'>)
-    >>> needed_scope("POST", "/v1/lists/deny_cards/look-up")
-    <Scope.READ: 'read'>
+    >>> needed_scope("POST", "/v1/lists/deny_cards/look-up"), needed_scope("POST", "/v1/decisions/search")
+    (<Scope.READ: 'read'>, <Scope.READ: 'read'>)
+    >>> needed_scope("POST", "/v1/decisions/search-1/result")
+    <Scope.OUTCOMES: 'outcomes'>
     >>> needed_scope("GET", "/health/live"), needed_scope("POST", "/what/is/new")
     (None, <Scope.ADMIN: 'admin'>)
     """
@@ -97,7 +101,7 @@ def needed_scope(method: str, path: str) -> Scope | None:
     for beginning, scope in _BEGINNINGS:
         if path.startswith(beginning):
             return scope
-    if method in SAFE_METHODS or (path.startswith("/v1/lists/") and path.endswith(LOOK_UP)):
+    if method in SAFE_METHODS or path == _ASKED or (path.startswith("/v1/lists/") and path.endswith(LOOK_UP)):
         return Scope.READ
     return next((scope for beginning, scope in _CHANGED_BY if path.startswith(beginning)), Scope.ADMIN)
 

@@ -63,7 +63,7 @@ _CHANGED = (
 )
 """What it takes to change what everyone who reads may look at."""
 
-LOOKS = ("/decisions", "/again", "/search", "/search.csv", "/cases", "/around")
+LOOKS = ("/decisions", "/again", "/search", "/search.csv", "/cases", "/around", "/rules/rule", "/rules/edit")
 """Where card data is looked at, with all below: so often a minute, and no more."""
 
 
@@ -81,8 +81,12 @@ def is_look(method: str, path: str) -> bool:
 
     >>> is_look("GET", "/decisions/t-1"), is_look("GET", "/search"), is_look("GET", "/models")
     (True, True, False)
+    >>> is_look("POST", "/lists/deny_cards/look-up"), is_look("POST", "/lists/deny_cards/add")
+    (True, False)
     """
-    return method in SAFE_METHODS and any(path == one or path.startswith(f"{one}/") for one in LOOKS)
+    if method not in SAFE_METHODS:
+        return _looks_up(path)
+    return any(path == one or path.startswith(f"{one}/") for one in LOOKS)
 
 
 def needed_for(method: str, path: str) -> Scope | None:
@@ -102,7 +106,11 @@ def needed_for(method: str, path: str) -> Scope | None:
     if path == "/":
         return Scope.READ
     scope = next((scope for start, scope in _BEGINNINGS if path == start or path.startswith(f"{start}/")), Scope.ADMIN)
-    looks_up = path in _ASKS or (path.startswith("/lists/") and path.endswith(LOOK_UP))
-    if method in SAFE_METHODS or scope is not Scope.READ or looks_up:
+    if method in SAFE_METHODS or scope is not Scope.READ or path in _ASKS or _looks_up(path):
         return scope
     return next((scope for start, scope in _CHANGED if path.startswith(start)), Scope.ADMIN)
+
+
+def _looks_up(path: str) -> bool:
+    """Whether a value is looked for on a list: what is typed shows whether it is there."""
+    return path.startswith("/lists/") and path.endswith(LOOK_UP)

@@ -98,6 +98,8 @@ class Entrance:
     def _check(self, scope: Scope) -> Headers:
         headers, writes = Headers(scope=scope), scope["method"] not in SAFE_METHODS
         self._origins.check(Claims.of(Right.READ, headers, writes=writes))
+        if "transfer-encoding" in headers:  # it is what counts where both are there, and has no bound
+            raise TooLarge("Send a Content-Length, and no Transfer-Encoding")
         if writes and not headers.get("content-length", "").isdecimal():
             raise TooLarge("Send a Content-Length")
         if int(headers.get("content-length") or 0) > MOST_BYTES:

@@ -226,9 +226,15 @@ class Lookups:
         }
 
     def _named(self, version: str, features: NDArray[np.float64]) -> dict[str, float | None]:
-        """Features of a model by their names; null where missing."""
+        """Features of a model by their names; null where missing. None of them where they are not the model's.
+
+        What a front is said to have had is kept as it came.
+        """
+        names = self._manifest(version).plan.names
+        if len(features) != len(names):
+            return {}
         values = (None if math.isnan(value) else value for value in features.tolist())
-        return dict(zip(self._manifest(version).plan.names, values, strict=True))
+        return dict(zip(names, values, strict=True))
 
     def _manifest(self, version: str) -> Manifest:
         if version not in self._manifests:
@@ -249,7 +255,9 @@ class Lookups:
             if len(self._explainers) >= _MOST_EXPLAINERS:
                 self._explainers.clear()
             self._explainers[version] = explainer
-        return None if isinstance(explainer, BundleProblem) else explainer.explain(row.features)
+        if isinstance(explainer, BundleProblem) or len(row.features) != explainer.n_features:
+            return None
+        return explainer.explain(row.features)
 
     def _reasons(self, row: DecisionRow, journal: Journal) -> dict[str, Any]:
         """Why the model came to its score, stored or else computed now, which is the same; and where it is stored."""

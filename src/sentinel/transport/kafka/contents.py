@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from confluent_kafka import Message
 
-from sentinel.errors import BadBody, Overloaded, SentinelError, TooLarge
+from sentinel.errors import BadBody, InvalidInput, Overloaded, SentinelError, TooLarge
 from sentinel.events.reader import TransactionReader
 from sentinel.events.wire import EVENT_ID
 from sentinel.record.entries import Decider
@@ -77,7 +77,9 @@ class ContentReader:
         if isinstance(body, SentinelError):
             raise body
         if self._names[message.topic()] == TRANSACTIONS and is_handed(body):
-            return read_handed(self._reader_of_fronts(engine), body)
+            event, given = read_handed(self._reader_of_fronts(engine), body)
+            check_fits(engine, given)
+            return event, given
         return self._event(engine, message, body), None
 
     def _event(self, engine: Engine, message: Message, body: bytes) -> Event:
@@ -103,6 +105,15 @@ class ContentReader:
         if self._of_fronts is None or self._of_fronts.schema is not engine.schema:
             self._of_fronts = TransactionReader(engine.schema, self._api.secrets, takes_parts=True)
         return self._of_fronts
+
+
+def check_fits(engine: Engine, given: Given) -> None:
+    """Raise InvalidInput for features that a model which decides here cannot have had: whoever reads on trusts it."""
+    for one in engine.lineup.contenders:
+        if one.version == given.answer.model_version and len(one.names) != len(given.features):
+            raise InvalidInput(
+                f"Expected the {len(one.names)} features of {one.version}, got {len(given.features)}", "$.features"
+            )
 
 
 class Deciders:

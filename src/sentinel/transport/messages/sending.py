@@ -97,6 +97,9 @@ def keep_sending(
             except StorageProblem as problem:
                 _log.warning("messages cannot be sent: %s", problem)
                 time.sleep(10 * pause_s)
+            except Exception:  # noqa: BLE001 - one message must not end all that come after it
+                _log.exception("a message to %s was not sent", destination.name)
+                time.sleep(10 * pause_s)
 
     threads = [threading.Thread(target=run, args=(one,), name=one.name, daemon=True) for one in destinations]
     for one in threads:

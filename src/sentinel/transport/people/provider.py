@@ -26,6 +26,8 @@ from sentinel.errors import SentinelError, Unauthorized
 _PATIENCE_S, _MOST_BYTES = 10.0, 1 << 20
 _LEEWAY_S = 60
 _KNOWN_S = 3_600.0
+_AWAY_S = 5.0
+"""For how long nobody waits anew for a provider that did not answer: whoever knocks meanwhile takes no thread."""
 
 
 ReadToken: TypeAlias = Callable[[str, Any], dict[str, Any]]
@@ -67,6 +69,7 @@ class Provider:
         self._turn = threading.Lock()
         self._found: tuple[float, dict[str, Any]] | None = None
         self._keys: Any = None
+        self._away: tuple[float, str] | None = None
 
     def log_in_address(self, asked: Asked) -> str:
         """Where a browser is sent to log in."""
@@ -149,7 +152,13 @@ class Provider:
     def _metadata(self) -> dict[str, Any]:
         with self._turn:
             if self._found is None or time.monotonic() - self._found[0] > _KNOWN_S:
-                found = self._ask(f"{self.client.issuer.rstrip('/')}/.well-known/openid-configuration")
+                if self._away is not None and time.monotonic() - self._away[0] < _AWAY_S:
+                    raise ProviderAway(self._away[1])
+                try:
+                    found = self._ask(f"{self.client.issuer.rstrip('/')}/.well-known/openid-configuration")
+                except ProviderAway as error:
+                    self._away = time.monotonic(), str(error)
+                    raise
                 if found.get("issuer") != self.client.issuer:
                     raise ProviderAway(
                         f"The provider calls itself {found.get('issuer')}, not {self.client.issuer}; set "

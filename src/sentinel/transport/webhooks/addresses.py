@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 from sentinel.errors import InvalidDefinition
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_OLD = tuple(map(ipaddress.ip_network, ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48")))
+"""Ways to write an address of IPv4, or of a network's own translator, as one of IPv6: nobody has a receiver there."""
+
 _PORTS = {"https": 443, "http": 80}
 
 
@@ -77,13 +80,15 @@ def is_public(text: str) -> bool:
     [False, False, False, False, False]
     >>> [is_public(one) for one in ("64:ff9b::a00:1", "2002:a00:1::", "::ffff:10.0.0.1", "0.0.0.0", "224.0.0.1")]
     [False, False, False, False, False]
+    >>> [is_public(one) for one in ("::127.0.0.1", "::ffff:0:10.0.0.1", "64:ff9b:1::a00:1", "fec0::1")]
+    [False, False, False, False]
     """
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         within = address.ipv4_mapped or address.sixtofour
         if address in _NAT64:
             within = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if address.teredo is not None:
+        if address.teredo is not None or address.is_site_local or any(address in one for one in _OLD):
             return False
         if within is not None:
             return is_public(str(within))

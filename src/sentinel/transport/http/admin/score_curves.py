@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from sentinel.errors import InvalidInput, NotReady, SentinelError, UnknownVersion
+from sentinel.errors import InvalidInput, NotReady, Overloaded, SentinelError, UnknownVersion
 from sentinel.events.card_numbers import quoted
 from sentinel.events.times import bound_us, iso
 from sentinel.model.bundle import read_manifest
@@ -21,6 +21,7 @@ from sentinel.transport.http.admin.own_command import told_by
 from sentinel.transport.http.replies import ok
 
 _GOOD_S, _MOST_KEPT = 30.0, 8
+_MOST_WAITING = 8
 _BOUNDS = (("from", "from"), ("until", "to"))
 _ASKED = ("version", "from", "until")
 _TOLD = ("version", "measured_on", "days", "costs", "curve")
@@ -31,11 +32,14 @@ class ScoreCurves:
 
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
-        self._turn = asyncio.Lock()
+        self._turn, self._waiting = asyncio.Lock(), 0
         self._kept: dict[tuple[str, ...], tuple[float, dict[str, Any]]] = {}
 
     async def of(self, asked: dict[str, str]) -> dict[str, Any]:
-        """The curve of a version, by default the champion's. Raises InvalidInput, UnknownVersion, NotReady."""
+        """The curve of a version, by default the champion's. Raises InvalidInput, UnknownVersion, NotReady.
+
+        Overloaded where many wait for one of the log.
+        """
         unknown = [name for name in asked if name not in _ASKED]
         if unknown:
             raise InvalidInput(f"Expected version, from or until, got {quoted(unknown[0])}", "$")
@@ -47,6 +51,15 @@ class ScoreCurves:
         bounds = [f"--{name}={_moment(asked[key], key)}" for key, name in _BOUNDS if key in asked]
         if not bounds:
             return await run_in_threadpool(_of_training, self._changes.rollout.registry.path(version))
+        if self._waiting >= _MOST_WAITING:
+            raise Overloaded(f"{self._waiting} score curves are waited for; ask again when they are there")
+        self._waiting += 1
+        try:
+            return await self._in_turn(version, bounds)
+        finally:
+            self._waiting -= 1
+
+    async def _in_turn(self, version: str, bounds: list[str]) -> dict[str, Any]:
         async with self._turn:
             return await self._of_log((version, *bounds, f"--label-delay={self._changes.api.settings.label_delay}"))
 
