@@ -172,6 +172,9 @@ def test_the_demo_ends_with_its_figures(tmp_path):
     arguments = ["--transactions", 20_000, "--seconds", 3, "--rate", 300, "--home", tmp_path / "demo", "--port", port]
     done = sentinel("demo", *arguments)
     summary = json.loads(done.stdout.splitlines()[-1])
+    policy = json.loads((tmp_path / "demo" / "models" / "v1" / "manifest.json").read_text())["policy"]
+    assert policy["review_at_fpr"] == 0.002  # of its cases two in five are fraud
+    assert re.search(r"^console http://127.0.0.1:\d+  log in as admin, password \S+$", done.stderr, re.MULTILINE)
     assert summary["errors"] == 0
     assert summary["decisions"] == pytest.approx(900, abs=120)
     assert summary["p50_ms"] <= summary["p99_ms"]

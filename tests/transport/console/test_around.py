@@ -91,6 +91,12 @@ def test_it_shows_what_the_api_says(visit, site):
     near = analyst.page.locator(".ties ul:last-child li a").all_inner_texts()
     assert near == [card(one["value"]) for one in told["neighbours"]]
     assert "other-7" in near
+    long_names = "all => all.forEach((one) => { one.textContent = 'n'.repeat(40) })"
+    analyst.page.eval_on_selector_all(".ties .end", long_names)
+    analyst.page.eval_on_selector(".ties", "it => { it.style.width = '560px' }")
+    assert analyst.page.eval_on_selector(".ties", "it => it.scrollWidth <= it.clientWidth")
+    widths = analyst.page.eval_on_selector_all(".ties ul:last-child .end", "all => all.map((one) => one.clientWidth)")
+    assert min(widths) >= 80  # who shares these is cut short, and never to a letter
     said = analyst.text("header")
     assert "6 decisions" in said
     assert "1 fraud" in said

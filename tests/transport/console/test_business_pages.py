@@ -36,6 +36,12 @@ def test_business_shows_what_the_api_says(visit, told):
     viewer.page.wait_for_selector("#business[data-drawn='4']")
     found = told.api("/v1/business")
     total, (money,) = found["total"], found["total"]["money"]
+    inked = (
+        "it => new Set(new Uint32Array(it.getContext('2d').getImageData(0, 0, it.width, it.height).data.buffer)).size"
+    )
+    drawn = viewer.page.eval_on_selector("#chart-fraud canvas", inked)
+    viewer.page.evaluate("charts[0].made.setSeries(1, {show: false}); charts[0].made.setSeries(2, {show: false})")
+    assert drawn > viewer.page.eval_on_selector("#chart-fraud canvas", inked)  # the only day is a point
     assert plain(viewer.text("[data-at=fraud]")) == f"{total['fraud_bps']:,.1f} bp"
     assert plain(viewer.text("[data-at=approved]")) == f"{total['approval_rate'] * 100:.1f} %"
     for name in ("saved", "lost", "held"):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -79,8 +79,15 @@ def live_pages(samples: Samples, stored: Stored, sessions: Sessions, cookie: Coo
         with stored.view() as view:
             few = [DecisionQuery(action=one, limit=_NEWEST) for one in Action if one is not Action.APPROVE]
             rows = merged([view.search(one) for one in few], _NEWEST).rows
-            why = view.reasons_about([one.position for one in rows])
-        shown = [{"row": one, "why": _first_reason(stored, one, reasons_in(why.get(one.position)))} for one in rows]
+            positions = [one.position for one in rows]
+            why, held = view.reasons_about(positions), view.rules_at(positions)
+        shown = [
+            {
+                "row": one,
+                "why": _said(held.get(one.position, ()), _first_reason(stored, one, reasons_in(why.get(one.position)))),
+            }
+            for one in rows
+        ]
         return part(request, "live_newest.html", {"rows": shown})
 
     @router.get("/live/drift")
@@ -93,6 +100,12 @@ def live_pages(samples: Samples, stored: Stored, sessions: Sessions, cookie: Coo
 def _check(range_s: int) -> None:
     if range_s not in RANGES:
         raise InvalidInput(f"range is {range_s}; give one of {', '.join(map(str, RANGES))} seconds")
+
+
+def _said(held: Sequence[tuple[str, bool]], reason: str) -> str:
+    """The rules that held, as far as they are no shadows, and what the model says."""
+    fired = [f"rule {name}" for name, is_shadow in held if not is_shadow]
+    return "; ".join([*fired, reason] if reason else fired)
 
 
 def _first_reason(stored: Stored, row: ListedDecision, why: Mapping[str, Any] | None) -> str:

@@ -13,6 +13,12 @@ const firstOpen = series.mature.indexOf(false);
 const whole = (values) => values.map((value, n) => (firstOpen < 0 || n < firstOpen ? value : null));
 const early = (values) => values.map((value, n) => (firstOpen >= 0 && n >= firstOpen - 1 ? value : null));
 
+// A day between days without a figure has no line to be on: it is a point.
+function alone(plot, n, all) {
+  const isOn = (at) => (plot.data[n][at] ?? null) !== null;
+  return plot.data[0].flatMap((_, at) => (isOn(at) && (all || !(isOn(at - 1) || isOn(at + 1))) ? [at] : []));
+}
+
 function draw(id, lines) {
   const box = document.getElementById(`chart-${id}`);
   if (!box) return;
@@ -24,7 +30,7 @@ function draw(id, lines) {
     width: box.clientWidth, height: box.clientHeight, padding: [8, 4, 0, 18], tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
     cursor: { sync: { key: "business" }, drag: { x: false, y: false }, points: { size: 6 } }, legend: { show: false }, scales,
     axes: [{ ...axis, grid: { show: false }, size: 24, space: 70, values: (_, at) => at.map((s) => dayName.format(new Date(s * 1000))) }, ...lines.filter((one, n) => lines.findIndex((other) => other.scale === one.scale) === n).map((one, n) => y(one.scale, n === 0 ? 1 : 3, one.unit))],
-    series: [{}, ...lines.flatMap((one) => [{}, { dash: [4, 3] }].map((more) => ({ label: one.label, scale: one.scale, stroke: () => colour(one.colour), width: 1.6, spanGaps: false, points: { show: series.at.length < 3, size: 5 }, ...more })))],
+    series: [{}, ...lines.flatMap((one) => [{}, { dash: [4, 3] }].map((more) => ({ label: one.label, scale: one.scale, stroke: () => colour(one.colour), width: 1.6, spanGaps: false, points: { show: series.at.length < 3, size: 5, filter: alone }, ...more })))],
   }, [series.at, ...lines.flatMap((one) => [whole(series[one.of]), early(series[one.of])])], box);
   charts.push({ made, box });
 }
