@@ -103,7 +103,7 @@ def test_while_a_server_owns_the_log_nothing_is_given_up(tmp_path):
 
 def project(home, log_id, position):
     view = SqliteView(home / FILE)
-    view.project(Rows(position, b"chain", [], [], [], [], [], [], {}, 0), log_id, 0, 1)
+    view.project(Rows(position, b"chain", [], [], [], [], [], [], [], {}, {}, [], 0), log_id, 0, 1)
     view.close()
 
 

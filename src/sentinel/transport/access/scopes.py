@@ -62,13 +62,15 @@ _CHANGED_BY = (
     ("/v1/tables", Scope.TABLES),
     ("/v1/rules", Scope.RULES),
     ("/v1/lists", Scope.RULES),
-    ("/v1/decisions", Scope.OUTCOMES),
     ("/v1/cases", Scope.CASES),
 )
 """Everyone who reads may look at them."""
 
 _ASKED = "/v1/decisions/search"
 """Where a search is posted: this address alone, as an id of a decision may begin so."""
+
+_RESULT = "/result"
+"""Ends the address below `/v1/decisions/` where what became of a decision is told."""
 
 LOOK_UP = "/look-up"
 """Ends the addresses below which a POST asks, and changes nothing: what is asked for is to stand in no address."""
@@ -91,8 +93,8 @@ def needed_scope(method: str, path: str) -> Scope | None:
     (<Scope.OUTCOMES: 'outcomes'>, <Scope.READ: 'read'>)
     >>> needed_scope("POST", "/v1/lists/deny_cards/look-up"), needed_scope("POST", "/v1/decisions/search")
     (<Scope.READ: 'read'>, <Scope.READ: 'read'>)
-    >>> needed_scope("POST", "/v1/decisions/search-1/result")
-    <Scope.OUTCOMES: 'outcomes'>
+    >>> needed_scope("POST", "/v1/decisions/search-1/result"), needed_scope("DELETE", "/v1/decisions/t1")
+    (<Scope.OUTCOMES: 'outcomes'>, <Scope.ADMIN: 'admin'>)
     >>> needed_scope("GET", "/health/live"), needed_scope("POST", "/what/is/new")
     (None, <Scope.ADMIN: 'admin'>)
     """
@@ -103,6 +105,8 @@ def needed_scope(method: str, path: str) -> Scope | None:
             return scope
     if method in SAFE_METHODS or path == _ASKED or (path.startswith("/v1/lists/") and path.endswith(LOOK_UP)):
         return Scope.READ
+    if path.startswith("/v1/decisions/") and path.endswith(_RESULT):
+        return Scope.OUTCOMES
     return next((scope for beginning, scope in _CHANGED_BY if path.startswith(beginning)), Scope.ADMIN)
 
 
