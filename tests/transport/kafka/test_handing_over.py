@@ -73,11 +73,31 @@ def test_what_stands_in_the_way_is_asked_until_it_is_gone(connection):
         try:
             while handing.problem is not None:
                 await asyncio.sleep(0.05)
-            handing.blame("the topic is gone")
-            while handing.problem is not None:
-                await asyncio.sleep(0.05)
         finally:
             await asyncio.to_thread(handing.stop)
 
     asyncio.run(asyncio.wait_for(opened(), PATIENCE_S))
     assert said == []
+
+
+def test_a_message_that_is_not_acknowledged_stands_in_the_way_until_it_is_looked_again():
+    nowhere = Connection.of(f"127.0.0.1:{free_port('127.0.0.1')}", "t-", {})
+    away = []
+
+    async def handed():
+        handing = HandingOver(nowhere, TRANSACTIONS, 0.5, lambda: "away" if away else None)
+        handing.start()
+        try:
+            while handing.problem is not None:
+                await asyncio.sleep(0.05)
+            away.append(True)
+            (fault,) = await handing.all_of([("k", b"message")])
+            assert fault is not None
+            assert handing.problem is not None
+            away.clear()
+            while handing.problem is not None:
+                await asyncio.sleep(0.05)
+        finally:
+            await asyncio.to_thread(handing.stop)
+
+    asyncio.run(asyncio.wait_for(handed(), PATIENCE_S))

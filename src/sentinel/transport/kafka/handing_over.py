@@ -11,6 +11,7 @@ from sentinel.errors import Overloaded, SentinelError, StorageProblem
 from sentinel.transport.kafka.connection import LARGEST, Connection, reason_of
 
 _POLL_S, _LOOK_AGAIN_S = 0.1, 1.0
+_OF_THE_MESSAGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD})
 Tell = Callable[[str | None], None]
 """Called in the event loop with what went wrong with a message; None where nothing did."""
 
@@ -18,7 +19,8 @@ Tell = Callable[[str | None], None]
 class HandingOver:
     """One producer, and a thread that waits for its acknowledgements. Messages are put from the event loop.
 
-    `look` is asked in that thread why nothing can be handed over, at first and after `blame`, until it says None.
+    `look` is asked in that thread why nothing can be handed over, at first and after a message that brokers did not
+    acknowledge, until it says None.
     A message that is not acknowledged within `patience_s` has failed, and whether the brokers have it is not known.
     """
 
@@ -47,10 +49,6 @@ class HandingOver:
         """End, once everybody was told what became of their messages. Call it from another thread than the loop's."""
         self._stopping.set()
         self._thread.join()
-
-    def blame(self, problem: str) -> None:
-        """Nothing can be handed over until `look` says otherwise."""
-        self.problem = problem
 
     def put(self, key: str, value: bytes, tell: Tell, traceparent: str | None = None) -> None:
         """Write a message. Raises Overloaded where too many wait, StorageProblem where it cannot be taken at all."""
@@ -89,6 +87,8 @@ class HandingOver:
     def _delivered(self, tell: Tell, error: KafkaError | None, _message: Message) -> None:
         """Called by the client in the thread that polls it."""
         self._told.append((tell, None if error is None else error.str()))
+        if error is not None and error.code() not in _OF_THE_MESSAGE:
+            self.problem = error.str()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
