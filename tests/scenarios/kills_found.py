@@ -98,7 +98,8 @@ def bits_that_differ(home: Path) -> tuple[int, int]:
 
     A decision without the model has no score to compare: it counts as a difference, and none was called for.
     """
-    bundle = load_bundle(home / "models" / "v1")
+    bundles = {one.name: load_bundle(one) for one in (home / "models").iterdir() if one.is_dir()}
+    bundle = bundles["v1"]  # the features of all of them are the same
     differing = values = 0
     with closing(open_log(home)) as log:
         begin = activation_of(log, bundle.state_id)
@@ -110,9 +111,13 @@ def bits_that_differ(home: Path) -> tuple[int, int]:
                 stored = np.array([row.exact_features for row in decision_rows(record)])
                 again = np.ascontiguousarray(found.rows)
                 same = (stored.view(np.int64) == again.view(np.int64)) | (np.isnan(stored) & np.isnan(again))
-                scores = bundle.scorer.score(again).astype(float)
                 told = np.array([(row.exact or row).fraud_probability for row in decision_rows(record)], float)
-                differing += int(np.count_nonzero(~same)) + int(np.count_nonzero(scores != told))
+                versions = np.array([row.exact_decider.model_version for row in decision_rows(record)])
+                for version in set(versions.tolist()):
+                    its = versions == version
+                    scores = bundles[version].scorer.score(again[its]).astype(float)
+                    differing += int(np.count_nonzero(scores != told[its]))
+                differing += int(np.count_nonzero(~same))
                 values += stored.size + told.size
     return differing, values
 

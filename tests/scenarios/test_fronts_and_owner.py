@@ -19,7 +19,7 @@ from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.record.online.place import open_online
 from tests.http_calls import HOST, call, until
 from tests.scenarios.kafka_streams import Consuming, decided_in_kafka, new_topics, read_all, sentinel
-from tests.scenarios.owner_kills import bits_that_differ
+from tests.scenarios.kills_found import bits_that_differ
 
 KILLS = int(os.environ.get("SENTINEL_KILLS", "2"))
 SEED = int(os.environ.get("SENTINEL_SEED", "11"))
