@@ -24,7 +24,8 @@ _HASH_KEYS = ("hash_key", "hash_key_before")
 _GUARDS = ("auth", "rules_need_two", "trusted_keys_file", "local_log_in")
 """What protects: a variable that was meant to turn one on, and is empty, must not leave it off without a word."""
 _SWITCHES = {
-    "force_circuit_open", "shadow_inline", "reasons", "cases", "rules_need_two", "local_log_in", "webhook_private",
+    "force_circuit_open", "shadow_inline", "reasons", "cases", "fronts", "rules_need_two", "local_log_in",
+    "webhook_private",
 }  # fmt: skip
 _ON_OFF = {"yes": True, "on": True, "no": False, "off": False}  # besides true, false, 1 and 0
 _TOPICS = re.compile(r"[A-Za-z0-9._-]{0,100}")
@@ -75,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `shadow_inline`: answers of `/v1/score` have the shadow's score, where it is there in time.
     - `rules_need_two`: who has drafted rules or thresholds may not apply them, nor roll back to them.
     - `reasons`: the reasons of what is not approved are found beside the deciding, and recorded.
+    - `fronts`: whether messages of the topic `transactions` may bring the answer that a front gave.
     - `cases`: what asks for a person is made into cases, beside the deciding.  `cases_by`: the key that they are
       grouped by, instead of the first of the schema.  `case_deadlines`: how soon a case is due, by its expected loss:
       `high:1h:100,normal:8h:10,low:3d`.
@@ -177,6 +179,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     shadow_inline: bool = False
     reasons: bool = True
     cases: bool = False
+    fronts: bool = False
     cases_by: str | None = None
     case_deadlines: str = "high:1h:100,normal:8h:10,low:3d"
     rules_need_two: bool = False

@@ -43,7 +43,7 @@ class Company:
         shutil.copytree(models, self.homes["owner"])
         for name in ("one", "two"):
             shutil.copytree(models / "models", self.homes[name] / "models")
-        self.environment = new_topics(broker, SENTINEL_LOG="kafka", SENTINEL_REDIS_URL=redis)
+        self.environment = new_topics(broker, SENTINEL_LOG="kafka", SENTINEL_REDIS_URL=redis, SENTINEL_FRONTS="on")
         sentinel(self.environment | {"SENTINEL_HOME": str(self.homes["owner"])}, "topics", "create", "--json")
         self.topics = self.environment | {
             "SENTINEL_KAFKA_PREFIX": f"{self.environment['SENTINEL_KAFKA_PREFIX']}{tenant}.-."

@@ -71,6 +71,7 @@ def test_messages_that_are_bombs_are_dead_letters_and_what_follows_is_decided(se
         b'{"transaction_id": "\\ud800"}',
         b'{"amount": ' + b"9" * 50_000 + b"}",
         b'{"amount": 1e999}',
+        b'{"given":{"decision":"approve"},"features":[],"transaction":' + card + b"}}",
         b" " * (40 << 20),  # 40 MiB that are 40 kB as they travel
     ]
     told = {"bootstrap.servers": topics["SENTINEL_KAFKA"], "compression.type": "gzip", "message.max.bytes": 64 << 20}
@@ -93,6 +94,7 @@ def test_messages_that_are_bombs_are_dead_letters_and_what_follows_is_decided(se
     reasons = [one["reason"] for one in found]
     assert "its type R is inside itself" in reasons[4]
     assert "an array of what takes no bytes" in reasons[5]
+    assert "this server takes none" in reasons[9]  # of a front's answers
     cut = next(one["number"] for one in found if one["cut"])
     assert "has the beginning of 41,943,041 bytes only" in sentinel(topics, "dead-letters", "retry", cut, code=1)
     assert server.is_ready()

@@ -77,6 +77,11 @@ class ContentReader:
         if isinstance(body, SentinelError):
             raise body
         if self._names[message.topic()] == TRANSACTIONS and is_handed(body):
+            if not self._api.settings.fronts:
+                raise BadBody(
+                    "It claims to be the answer of a front, and this server takes none: whoever may write this topic "
+                    "could say what was decided. Where there are fronts, set SENTINEL_FRONTS=on and send it again"
+                )
             event, given = read_handed(self._reader_of_fronts(engine), body)
             check_fits(engine, given)
             return event, given
