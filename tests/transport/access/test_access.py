@@ -423,7 +423,7 @@ def test_changes_of_keys_are_written_down_once(make, tmp_path):
         ("GET", "/v1/decisions", "read"), ("GET", "/v1/decisions/a/b", "read"), ("GET", "/metrics/prom", "read"),
         ("GET", "/health", "read"), ("GET", "/docs", "read"), ("GET", "/openapi.json", "read"), ("GET", "/", "read"),
         ("GET", "/admin/audit", "admin"), ("GET", "/admin/version", "operate"), ("POST", "/admin/thresholds", "rules"),
-        ("POST", "/v1/decisions", "outcomes"), ("POST", "/v1/decisions/search", "read"),
+        ("POST", "/v1/decisions/t1/result", "outcomes"), ("POST", "/v1/decisions", "admin"), ("POST", "/v1/decisions/search", "read"),
         ("POST", "/v1/decisions/search/result", "outcomes"), ("POST", "/v1/decisions/search-1/result", "outcomes"), ("PUT", "/v2/decisions", "admin"), ("GET", "/health/live/", "read"), ("GET", "//health/live", "read"),
         ("GET", "/health/ready", None), ("HEAD", "/health/live", None),
     ],
