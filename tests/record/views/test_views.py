@@ -183,7 +183,8 @@ def histories(draw, made, with_results=True):
             record = Record(position, Kind.HEARTBEAT, 1, received_us, b"", b"chain")
         records.append(record)
         position += record.rows
-    return SimpleNamespace(records=records, rows=rows, outcomes=outcomes, end=position)
+    end = records[-1].position + records[-1].rows if records else 1
+    return SimpleNamespace(records=records, rows=rows, outcomes=outcomes, end=end)
 
 
 def told_of(draw, row):
