@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Iterator, Mapping
 
@@ -43,6 +44,8 @@ class _Straight(http.client.HTTPConnection):
         self.is_over = True
         if self.sock is not None:
             with contextlib.suppress(OSError):
+                # Closed, it is reset: one that sends without an end would else be heard out by the kernel for a minute.
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.sock.shutdown(socket.SHUT_RDWR)
 
 
