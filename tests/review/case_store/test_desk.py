@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from sentinel.errors import Conflict, Forbidden, InvalidInput, NotFound
 from sentinel.record.written.tables import messages
-from sentinel.review.case_store.case import events_of, payments_of
+from sentinel.review.case_store.case import MOST_PAYMENTS, events_of, payments_of
 from sentinel.review.case_store.desk import MOST_WRITTEN
 from sentinel.review.case_store.writing import sums, tell_overdue
 from sentinel.review.cases.deadlines import USUAL, read_deadlines
@@ -145,6 +145,15 @@ def test_deciding_says_what_each_payment_was_but_where_another_source_has_told(o
             (True, "analyst"),
             (False, "bank"),
         ]
+
+
+def test_all_payments_of_a_case_are_decided_however_many_are_shown(office):
+    for _ in range(MOST_PAYMENTS + 2):
+        number = office.comes("c1").number
+    found, payments = office.desk.to_decide(number, office.version(number), office.ana)
+    assert len(payments) == found.payments == MOST_PAYMENTS + 2
+    with office.database.reading() as reader:
+        assert len(payments_of(reader, number)) == MOST_PAYMENTS
 
 
 def test_a_case_has_so_many_notes_and_links_and_all_else_goes_on(office):

@@ -16,7 +16,7 @@ SENTINEL = "sentinel"
 
 _MOST_CHANGES = 5
 _MOST_EVENTS = 1_000
-_MOST_PAYMENTS = 500
+MOST_PAYMENTS = 500
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,10 +107,10 @@ def checked_case(reader: sa.Connection, number: int, version: int | None) -> Cas
     )
 
 
-def payments_of(reader: sa.Connection, number: int) -> list[Payment]:
-    """The newest payments of a case, the newest first; as many as a person may look at."""
+def payments_of(reader: sa.Connection, number: int, most: int | None = MOST_PAYMENTS) -> list[Payment]:
+    """The newest payments of a case, the newest first: as many as a person may look at, or all where `most` is None."""
     asked = sa.select(*_PAYMENT).where(case_payments.c.number == number)
-    rows = reader.execute(asked.order_by(case_payments.c.position.desc()).limit(_MOST_PAYMENTS))
+    rows = reader.execute(asked.order_by(case_payments.c.position.desc()).limit(most))
     return [msgspec.convert(dict(zip(Payment.__struct_fields__, row, strict=True)), Payment) for row in rows]
 
 

@@ -94,7 +94,7 @@ class Desk:
         with self.database.reading() as reader:
             found = checked_case(reader, number, version)
             check_may(Act.DECIDE, found.state, found.holder, found.escalated_to, who)
-            return found, [one for one in payments_of(reader, number) if one.source in (None, ANALYST)]
+            return found, [one for one in payments_of(reader, number, None) if one.source in (None, ANALYST)]
 
     def decide(self, number: int, outcome: Outcome, told: Mapping[int, bool], who: Analyst, now_us: int) -> Case:
         """Note how a case was decided, once its outcomes are durable: `told` has them by the payments' positions.

@@ -187,7 +187,7 @@ class CaseCalls:
 
     def _payments(self, number: int) -> list[Payment]:
         with self._desk().database.reading() as reader:
-            return payments_of(reader, number)
+            return payments_of(reader, number, None)
 
     async def _conclude(self, number: int, payments: Sequence[Payment], result: Result, who: Analyst) -> None:
         await conclude_reviews(self._api.deciding(), self._lookups, number, payments, result, who.name)
