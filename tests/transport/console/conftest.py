@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 from sentinel.commands.demo_console import ConsoleProcess
@@ -157,6 +158,20 @@ class Visitor:
 
     def text(self, selector):
         return self.page.locator(selector).inner_text()
+
+    def faults_of_page(self, rules, **options):
+        """How much wider than the window it is at 1280 and at 820 pixels, and what axe calls serious, by its rules."""
+        found, path = [], self.page.url.removeprefix(self.url)
+        for width in (1280, 820):
+            self.page.set_viewport_size({"width": width, "height": 900})
+            wide = self.page.evaluate(
+                "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            if wide > 0:
+                found.append((path, width, f"{wide} pixels too wide"))
+        report = Axe().run(self.page, options={"runOnly": rules, "resultTypes": ["violations"], **options}).response
+        serious = [one for one in report["violations"] if one["impact"] in ("serious", "critical")]
+        return found + [(path, one["id"], one["nodes"][0]["html"][:160]) for one in serious]
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from sentinel.commands.demo_console import ConsoleProcess
 from sentinel.commands.people import people_of
@@ -204,14 +203,5 @@ def test_it_has_no_serious_fault_of_accessibility_and_does_not_scroll_sideways(v
     for path in (address("ana"), address("busy"), address("nobody"), address(HOSTILE), "/design"):
         viewer.go(path)
         viewer.page.evaluate("() => document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-        for width in (1280, 820):
-            viewer.page.set_viewport_size({"width": width, "height": 900})
-            wide = viewer.page.evaluate(
-                "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-            )
-            if wide > 0:
-                found.append((path, width, f"{wide} pixels too wide"))
-        report = Axe().run(viewer.page, options={"runOnly": rules, "resultTypes": ["violations"]}).response
-        serious = [one for one in report["violations"] if one["impact"] in ("serious", "critical")]
-        found += [(path, one["id"], one["nodes"][0]["html"][:160]) for one in serious]
+        found += viewer.faults_of_page(rules)
     assert found == []

@@ -4,7 +4,6 @@ import csv
 import io
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from tests.transport.console.conftest import payment, until
 
@@ -127,14 +126,5 @@ def test_no_page_has_a_serious_fault_of_accessibility_or_scrolls_sideways(visit,
     found = []
     for path in PAGES if scheme == "light" else ("/business?by=model", "/drift?feature=amount"):
         viewer.go(path)
-        for width in (1280, 820):
-            viewer.page.set_viewport_size({"width": width, "height": 900})
-            wide = viewer.page.evaluate(
-                "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-            )
-            if wide > 0:
-                found.append((path, width, f"{wide} pixels too wide"))
-        report = Axe().run(viewer.page, options={"runOnly": rules, "resultTypes": ["violations"]}).response
-        serious = [one for one in report["violations"] if one["impact"] in ("serious", "critical")]
-        found += [(path, one["id"], one["nodes"][0]["html"][:120]) for one in serious]
+        found += viewer.faults_of_page(rules)
     assert found == []

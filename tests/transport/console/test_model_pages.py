@@ -6,7 +6,6 @@ import re
 
 import msgspec
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from sentinel.policy.costs import Costs
 from sentinel.policy.score_curve import ScoreCurve
@@ -253,19 +252,7 @@ def test_no_page_of_models_has_a_serious_fault_of_accessibility_or_scrolls_sidew
         admin.go(path)
         if path == "/models/thresholds":
             admin.page.wait_for_selector("#explorer[data-shown]")
-        for width in (1280, 820):
-            admin.page.set_viewport_size({"width": width, "height": 900})
-            wide = admin.page.evaluate(
-                "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-            )
-            if wide > 0:
-                found.append((path, width, f"{wide} pixels too wide"))
-        rules = ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"]
-        report = (
-            Axe().run(admin.page, options={"runOnly": rules, "resultTypes": ["violations"], "iframes": False}).response
-        )
-        serious = [one for one in report["violations"] if one["impact"] in ("serious", "critical")]
-        found += [(path, one["id"], one["nodes"][0]["html"][:120]) for one in serious]
+        found += admin.faults_of_page(["wcag2a", "wcag2aa", "wcag21aa", "best-practice"], iframes=False)
     admin.faults[:] = [one for one in admin.faults if "sandboxed" not in one]  # the script of the report
     assert found == []
 

@@ -5,7 +5,6 @@ import io
 import json
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from sentinel.transport.console.cells import safe_cell
 from tests.transport.console.conftest import HOSTILE, PATIENCE_S, payment, until
@@ -335,14 +334,5 @@ def test_no_page_has_a_serious_fault_of_accessibility_or_scrolls_sideways(visit,
         admin.go(path)
         if path == "/":
             admin.page.wait_for_selector("#live[data-seen]")
-        for width in (1280, 820):
-            admin.page.set_viewport_size({"width": width, "height": 900})
-            wide = admin.page.evaluate(
-                "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-            )
-            if wide > 0:
-                found.append((path, width, f"{wide} pixels too wide"))
-        report = Axe().run(admin.page, options={"runOnly": rules, "resultTypes": ["violations"]}).response
-        serious = [one for one in report["violations"] if one["impact"] in ("serious", "critical")]
-        found += [(path, one["id"], one["nodes"][0]["html"][:120]) for one in serious]
+        found += admin.faults_of_page(rules)
     assert found == []
