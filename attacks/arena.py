@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,7 +124,7 @@ class Target:
                 return Answer(reply.status, _parsed(reply.read()))
         except urllib.error.HTTPError as error:
             return Answer(error.code, _parsed(error.read()))
-        except (OSError, ValueError):
+        except (OSError, ValueError, HTTPException):
             return Answer(0, None)
 
     def connect(self, timeout: float = 10) -> socket.socket:

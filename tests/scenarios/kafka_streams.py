@@ -6,8 +6,6 @@ import secrets
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from contextlib import closing
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
@@ -18,8 +16,9 @@ from sentinel.record.entries import decision_rows
 from sentinel.record.home_reader import open_log
 from sentinel.record.kafka.message import found_in
 from sentinel.record.log import Follower, Kind
+from tests.http_calls import HOST, call
 
-HOST, LONG_S = "127.0.0.1", 120
+LONG_S = 120
 
 
 class Consuming(ServerProcess):
@@ -53,16 +52,7 @@ class Consuming(ServerProcess):
 
     def ask(self, path: str, body: dict | None = None, patience_s: float = 60) -> tuple[int, dict]:
         """The status and the body of an answer."""
-        request = urllib.request.Request(
-            f"http://{HOST}:{self.port}{path}", headers={"content-type": "application/json"}
-        )
-        if body is not None:
-            request.data = json.dumps(body).encode()
-        try:
-            with urllib.request.urlopen(request, timeout=patience_s) as reply:
-                return reply.status, json.load(reply)
-        except urllib.error.HTTPError as refused:
-            return refused.code, json.load(refused)
+        return call(self, path, body, patience_s)
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
