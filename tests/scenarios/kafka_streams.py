@@ -16,7 +16,7 @@ from sentinel.record.entries import decision_rows
 from sentinel.record.home_reader import open_log
 from sentinel.record.kafka.message import found_in
 from sentinel.record.log import Follower, Kind
-from tests.http_calls import HOST, call
+from tests.http_calls import call
 
 LONG_S = 120
 

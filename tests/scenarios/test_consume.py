@@ -21,8 +21,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from sentinel.commands.server_process import free_port
 from sentinel.record.entries import context_rows, outcome_rows
 from sentinel.record.log import Kind
+from tests.http_calls import HOST
 from tests.scenarios.kafka_streams import (
-    HOST,
     Consuming,
     assert_counted_once,
     decided_in,

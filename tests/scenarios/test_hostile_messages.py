@@ -11,8 +11,8 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from sentinel.commands.server_process import free_port
+from tests.http_calls import HOST
 from tests.scenarios.kafka_streams import (
-    HOST,
     Consuming,
     decided_in,
     keyed,

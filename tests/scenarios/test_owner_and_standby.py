@@ -19,8 +19,8 @@ import pytest
 from sentinel.commands.server_process import free_port
 from services.catalog import CATALOG
 from services.keeper import Keeper
+from tests.http_calls import HOST
 from tests.scenarios.kafka_streams import (
-    HOST,
     Consuming,
     assert_counted_once,
     decided_in_kafka,

@@ -1,6 +1,5 @@
 """Cases over HTTP: a queue that a real server fills, worked off by callers who may, and outcomes that follow."""
 
-import json
 import sqlite3
 import threading
 import time
