@@ -3,6 +3,8 @@
 Everything that a detector file needs is imported from here.
 """
 
+from importlib.metadata import PackageNotFoundError, version
+
 from sentinel.detector import Detector, Training
 from sentinel.events.reference_tables.declaration import LookupTable
 from sentinel.events.schema import Schema
@@ -52,7 +54,10 @@ from sentinel.policy.fallback import Fallback, Rule
 from sentinel.policy.holdout import Holdout
 from sentinel.policy.policies import CostGrid, LeastLoss, LegitimateQuantile, Policy, ReviewCapacity
 
-__version__ = "0.1.0"
+try:
+    __version__ = version("sentinel-fraud")
+except PackageNotFoundError:  # its folder is on the path, and nobody installed it
+    __version__ = "0.0"
 __all__ = [
     "CatBoost", "CostGrid", "Costs", "Detector", "FailPolicy", "Fallback", "Feature", "Holdout",
     "LeastLoss", "LegitimateQuantile", "LightGBM", "LogisticRegression", "LookupTable", "Policy", "RandomForest",

@@ -12,7 +12,8 @@ from sentinel.model.bundle import load_bundle
 from sentinel.record.feature_state import FeatureState, activation_of
 from sentinel.record.log import Kind
 from sentinel.record.online.follower import OnlineFollower
-from sentinel.record.online.store import OnlineMoved, OnlineStore
+from sentinel.record.online.layout import OnlineMoved
+from sentinel.record.online.store import OnlineStore
 from sentinel.record.snapshots import Snapshots
 from sentinel.serve.lineup import Contender, Lineup
 

@@ -25,9 +25,8 @@ from sentinel.events.replay import columns_of_frame
 from sentinel.features.key_views import views_of
 from sentinel.features.store import MemoryStore
 from sentinel.model.bundle import read_manifest
-from sentinel.record.online.layout import encode_values
+from sentinel.record.online.layout import FeatureRow, encode_values
 from sentinel.record.online.place import open_online
-from sentinel.record.online.store import FeatureRow
 
 READ_BACK = """import json
 import sys

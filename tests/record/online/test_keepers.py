@@ -8,8 +8,8 @@ import redis
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.record.online.fronts import FrontStore
 from sentinel.record.online.keepers import KeeperStore
-from sentinel.record.online.layout import ProfileRow
-from sentinel.record.online.store import OnlineMoved, OnlinePosition, OnlineStore
+from sentinel.record.online.layout import OnlineMoved, OnlinePosition, ProfileRow
+from sentinel.record.online.store import OnlineStore
 
 FAR_MS, FAR_S = 4_000_000_000_000, float("inf")
 

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.record.online.layout import (
+    FeatureRow,
+    OnlineMoved,
+    OnlinePosition,
     ProfileRow,
     decode_moment,
     encode_moment,
@@ -17,7 +20,7 @@ from sentinel.record.online.layout import (
     entity_name,
     is_of_project,
 )
-from sentinel.record.online.store import FeatureRow, OnlineMoved, OnlineStore
+from sentinel.record.online.store import OnlineStore
 
 FAR_MS = 4_000_000_000_000
 
@@ -77,8 +80,6 @@ def test_a_key_expires_and_a_missing_number_is_none(store):
 
 
 def test_the_view_is_moved_from_where_it_was_only(store):
-    from sentinel.record.online.store import OnlinePosition
-
     first = OnlinePosition("log", 5, "", "state", 1)
     store.move(None, first)
     assert store.position() == first

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from sentinel.commands.registry_of_home import champion_manifest, registry_of
 from sentinel.commands.storage import view_status
@@ -18,13 +19,15 @@ from sentinel.record.log import Follower
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.online.follower import PROGRAM
 from sentinel.record.online.fronts import FrontStore
-from sentinel.record.online.layout import JOB
+from sentinel.record.online.layout import JOB, OnlinePosition
 from sentinel.record.online.place import open_online
-from sentinel.record.online.store import OnlinePosition, OnlineStore
 from sentinel.record.problem import problem_of
 from sentinel.record.rotation import rotation_in
 from sentinel.record.verify_home import verify_home
 from sentinel.transport.access.store import KeyStore
+
+if TYPE_CHECKING:
+    from sentinel.record.online.store import OnlineStore
 
 _SOON_US = 14 * 86_400_000_000
 _FAR_BEHIND = 50_000  # entries
@@ -150,7 +153,7 @@ def online(settings: Settings) -> tuple[bool, str, bool]:
     return True, f"{store.name}: {behind}", lag > _FAR_BEHIND
 
 
-def _of_a_job(store: OnlineStore, at: OnlinePosition, manifest: Manifest) -> tuple[bool, str, bool]:
+def _of_a_job(store: "OnlineStore", at: OnlinePosition, manifest: Manifest) -> tuple[bool, str, bool]:
     """The profiles that the tasks of a job of Flink write."""
     name, as_of_us = (
         at.log_id.removeprefix(JOB),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +24,15 @@ from sentinel.record.applied import deployment_in
 from sentinel.record.feature_state import FeatureState, activation_of
 from sentinel.record.home_reader import open_log
 from sentinel.record.log import Kind, LogReader, Record
-from sentinel.record.online.layout import JOB, ProfileRow
+from sentinel.record.online.layout import JOB, OnlineMoved, OnlinePosition, ProfileRow
 from sentinel.record.online.place import REDIS, open_online
 from sentinel.record.online.rows import FeatureRows, TouchedKeys, kept_us
-from sentinel.record.online.store import OnlineMoved, OnlinePosition, OnlineStore
 from sentinel.record.private import keep_private
 from sentinel.record.problem import tell_problem
 from sentinel.record.snapshots import Snapshots
+
+if TYPE_CHECKING:
+    from sentinel.record.online.store import OnlineStore
 
 PROGRAM = "online-view"
 STEP = 2_048
@@ -45,7 +48,7 @@ class OnlineFollower:
     """
 
     def __init__(
-        self, store: OnlineStore, log: LogReader, state: FeatureState, has_made: Callable[[str], bool], chosen_at: int
+        self, store: "OnlineStore", log: LogReader, state: FeatureState, has_made: Callable[[str], bool], chosen_at: int
     ) -> None:
         """The champion was looked up when the log was durable up to `chosen_at`, or later."""
         self._store, self._log, self._state, self._chosen_at = store, log, state, chosen_at

@@ -1,10 +1,12 @@
 """What a wide front asks Redis: the profiles of keys as of now, and who answered an id first."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sentinel.errors import InvalidDefinition
-from sentinel.record.online.store import OnlineStore
+
+if TYPE_CHECKING:
+    from sentinel.record.online.store import OnlineStore
 
 _AS_OF = b"as_of:"
 _READ = """
@@ -45,7 +47,7 @@ class FrontStore:
     Every call is tried three times until `until_s` of the monotonic clock, and raises StorageProblem.
     """
 
-    def __init__(self, store: OnlineStore, claims_kept_ms: int) -> None:
+    def __init__(self, store: "OnlineStore", claims_kept_ms: int) -> None:
         self._store, self._kept_ms = store, claims_kept_ms
         self._read, self._claim = store.script(_READ), store.script(_CLAIM)
 

@@ -1,10 +1,13 @@
 """Where several keepers of state write their profiles, each the keys that it has: the tasks of a job of Flink."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sentinel.errors import StorageProblem
-from sentinel.record.online.layout import ProfileRow
-from sentinel.record.online.store import OnlineMoved, OnlinePosition, OnlineStore
+from sentinel.record.online.layout import OnlineMoved, OnlinePosition, ProfileRow
+
+if TYPE_CHECKING:
+    from sentinel.record.online.store import OnlineStore
 
 _BEAT = """
 local is_ours = redis.call('HGET', KEYS[1], 'log_id') == ARGV[1] and redis.call('HGET', KEYS[1], 'state_id') == ARGV[2]
@@ -27,7 +30,7 @@ class KeeperStore:
     raises StorageProblem.
     """
 
-    def __init__(self, store: OnlineStore, job: str, state_id: str) -> None:
+    def __init__(self, store: "OnlineStore", job: str, state_id: str) -> None:
         self._store, self._job, self._state_id = store, job, state_id
         self._beat, self._begin = store.script(_BEAT), store.script(_BEGIN)
 

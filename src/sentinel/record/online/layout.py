@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sentinel.errors import StorageProblem
 from sentinel.homes import place_of
 
 NEWER_WINS = Path(__file__).with_name("newer_wins.lua")
@@ -38,6 +39,40 @@ class ProfileRow(NamedTuple):
     profile: bytes
     position: int
     expires_ms: int
+
+
+class OnlinePosition(NamedTuple):
+    """Every entry of the log before `position` is in the view, for the feature state of this id.
+
+    `chain` is the hash of the record before, `at_us` a moment by the wall clock: all that the log had by then is in
+    the view.
+    """
+
+    log_id: str
+    position: int
+    chain: str
+    state_id: str
+    at_us: int
+
+
+class FeatureRow(NamedTuple):
+    """The features of a key at its newest transaction: its values, when that happened, and when Redis may forget it."""
+
+    values: tuple[str, ...]
+    time_us: int
+    expires_ms: int
+    features: list[bytes]
+
+
+class KnownFeatures(NamedTuple):
+    """What stands in Redis about a key: when its newest transaction happened, and its features by name."""
+
+    time_us: int
+    features: dict[str, float | None]
+
+
+class OnlineMoved(StorageProblem):
+    """Another follower has moved the view on, or it was emptied: look where it is, and go on."""
 
 
 def project_of(home: Path, detector: str) -> str:

@@ -15,8 +15,7 @@ from sentinel.features.plan import FeaturePlan
 from sentinel.features.store import MemoryStore
 from sentinel.record.entries import NO_DECISION, context_in, decided_in, outcome_rows, revoked_rows, with_exact
 from sentinel.record.log import Kind, LogReader, Record
-from sentinel.record.online.layout import encode_values
-from sentinel.record.online.store import FeatureRow
+from sentinel.record.online.layout import FeatureRow, encode_values
 from sentinel.record.set_aside import restored, restored_context
 
 

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -13,6 +13,10 @@ from redis.retry import Retry
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.record.online.layout import (
     NEWER_WINS,
+    FeatureRow,
+    KnownFeatures,
+    OnlineMoved,
+    OnlinePosition,
     ProfileRow,
     decode_moment,
     decode_value,
@@ -45,40 +49,6 @@ redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 return 1
 """
 _T = TypeVar("_T")
-
-
-class OnlinePosition(NamedTuple):
-    """Every entry of the log before `position` is in the view, for the feature state of this id.
-
-    `chain` is the hash of the record before, `at_us` a moment by the wall clock: all that the log had by then is in
-    the view.
-    """
-
-    log_id: str
-    position: int
-    chain: str
-    state_id: str
-    at_us: int
-
-
-class FeatureRow(NamedTuple):
-    """The features of a key at its newest transaction: its values, when that happened, and when Redis may forget it."""
-
-    values: tuple[str, ...]
-    time_us: int
-    expires_ms: int
-    features: list[bytes]
-
-
-class KnownFeatures(NamedTuple):
-    """What stands in Redis about a key: when its newest transaction happened, and its features by name."""
-
-    time_us: int
-    features: dict[str, float | None]
-
-
-class OnlineMoved(StorageProblem):
-    """Another follower has moved the view on, or it was emptied: look where it is, and go on."""
 
 
 class OnlineStore:
