@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS := train catboost console kafka s3 mlflow oidc postgres redis
 ARGS ?=
 
-.PHONY: demo test check audit attack bench walk gate services services-status services-stop services-clean clean
+.PHONY: demo test check audit docs attack bench walk gate services services-status services-stop services-clean clean
 NAMES ?=
 YES ?=
 
@@ -39,6 +39,13 @@ bench: .venv/ready  ## Every figure of the README; takes a while
 	UV_PROJECT_ENVIRONMENT=.venv-audit $(BIN)/uv sync --frozen --only-group audit --python $(BIN)/python --quiet
 	touch $@
 
+docs: .venv/ready .venv-docs/ready  ## The documentation as a site in .site/html; a link that leads nowhere ends it
+	.venv-docs/bin/python docs/build_site.py
+
+.venv-docs/ready: .venv/ready
+	UV_PROJECT_ENVIRONMENT=.venv-docs $(BIN)/uv sync --frozen --only-group docs --python $(BIN)/python --quiet
+	touch $@
+
 walk: .venv/ready  ## The README's "Your own data", and docs/learning.md, with a stopwatch: ten minutes at most each
 	$(BIN)/python walk/walk.py
 	$(BIN)/python walk/learning_walk.py $(ARGS)
@@ -59,4 +66,4 @@ gate: .venv/ready  ## Generate, train, gate, evaluate: the promotion policy on s
 	$(BIN)/python walk/gate_walk.py $(ARGS)
 
 clean:  ## Remove what make made, and the demo's folder
-	rm -rf .venv .venv-audit .sentinel/demo
+	rm -rf .venv .venv-audit .venv-docs .site .cache .sentinel/demo
