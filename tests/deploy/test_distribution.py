@@ -22,12 +22,12 @@ ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = os.environ.get("SENTINEL_WHEEL_PYTHONS", HERE).split()
-PATIENCE_S = 900
+PATIENCE_S = 1_200
 IN_THE_SDIST = {".gitignore", "CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml"}
 IN_THE_METADATA = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 
 pytestmark = [
-    pytest.mark.timeout(2 * PATIENCE_S),
+    pytest.mark.timeout(4 * PATIENCE_S),
     pytest.mark.skipif(
         "wheel" not in os.environ.get("SENTINEL_TEST_REQUIRE", "").replace(",", " ").split(),
         reason="builds and installs take minutes; SENTINEL_TEST_REQUIRE=wheel runs them",
@@ -45,6 +45,17 @@ def run(*command, cwd=ROOT, code=0, **environment):
         f"{command} ends with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
     )
     return done.stdout + done.stderr
+
+
+def until_compiled(*command, cwd):
+    """What a command says; again where a slow machine did not compile in time, as it says itself: what is done is kept."""
+    for _ in range(5):
+        try:
+            return run(*command, cwd=cwd)
+        except AssertionError as problem:
+            if "so try again" not in " ".join(str(problem).split()):
+                raise
+    raise AssertionError(f"{command} is never ready")
 
 
 def build(folder, *what, source=ROOT):
@@ -162,7 +173,7 @@ def test_the_wheel_alone_serves_and_with_its_extras_it_shows_the_demo(environmen
 
     install("[train,console]")
     few = ("--seconds", "5", "--transactions", "20000", "--rate", "50")
-    shown = run(sentinel, "demo", *few, "--port", free_port("127.0.0.1"), "--home", home, cwd=tmp_path)
+    shown = until_compiled(sentinel, "demo", *few, "--port", free_port("127.0.0.1"), "--home", home, cwd=tmp_path)
     assert re.search(r"console http://127\.0\.0\.1:\d+ +log in as admin", shown)
     summary = json.loads(next(line for line in shown.splitlines() if line.startswith("{")))
     assert summary["decisions"] > 0
