@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS := train catboost console kafka s3 mlflow oidc postgres redis
 ARGS ?=
 
-.PHONY: demo test check audit docs attack bench walk gate services services-status services-stop services-clean clean
+.PHONY: demo test check audit docs attack bench walk gate services services-status services-stop services-clean drill upgrade-drill clean
 NAMES ?=
 YES ?=
 
@@ -64,6 +64,12 @@ services-clean: .venv/ready  ## End them and delete all they have; YES=1 does no
 
 gate: .venv/ready  ## Generate, train, gate, evaluate: the promotion policy on simulated payments
 	$(BIN)/python walk/gate_walk.py $(ARGS)
+
+drill: .venv/ready  ## Load, backup, the home is destroyed, restore, compare: make drill ARGS="--per-second 5000"
+	$(BIN)/python walk/disaster_drill.py $(ARGS)
+
+upgrade-drill: .venv/ready  ## An older version from git serves, and this one takes over its home under load
+	$(BIN)/python walk/upgrade_drill.py $(ARGS)
 
 clean:  ## Remove what make made, and the demo's folder
 	rm -rf .venv .venv-audit .venv-docs .site .cache .sentinel/demo

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from sentinel import __version__
 from sentinel.cli import (
+    backup,
     bench,
     business,
     cases,
@@ -91,7 +92,7 @@ for _name, _of_models in {
 for _name, _group in {
     "features": training.features, "models": models.models, "log": log.log, "outcomes": corrections.outcomes,
     "history": history.history, "views": views.views, "tables": tables.tables, "keys": keys.keys, "rules": rules.rules,
-    "lists": lists.lists, "cases": cases.cases,
+    "lists": lists.lists, "cases": cases.cases, "backup": backup.backup,
     "benchmark": training.benchmark, "bench": bench.bench,
     "topics": streams.topics, "dead-letters": streams.dead_letters, "data": data.data, "feast": feast.feast,
     "flink": flink.flink, "users": people.users, "notifications": notifications.notifications,

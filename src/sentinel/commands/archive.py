@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import msgspec
 
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition
 from sentinel.events.times import clock_us
+from sentinel.objects.store import ObjectStore
 from sentinel.record.applied import log_folder
 from sentinel.record.archive.archiver import Archiver
 from sentinel.record.archive.forgetting import forget_old
@@ -44,15 +46,26 @@ def archive_now(
     with closing(FileLogReader(log_folder(settings.home))) as log:
         lock = WriterLock.take(settings.home / FOLDER)
         try:
-            archiver = Archiver(settings.home, log, store)
-            begin, goal = (mark_of(settings.home, store.at) or Mark(log.log_id, 0, log.first)).end, log.durable
-            while archiver.step(clock_us()) and goal > begin:
-                told("entries", goal - begin - archiver.lag, goal - begin)
+            mark = bring_up(settings.home, log, store, FOLDER, told)
             gone = 0 if keep_us is None else forget_old(store, log.log_id, clock_us() - keep_us)
         finally:
             lock.release()
-        mark = mark_of(settings.home, store.at) or Mark(log.log_id, 0, 0)
         return Archived(archive=store.at, log_id=log.log_id, whole=mark.whole, end=mark.end, forgotten=gone)
+
+
+def bring_up(
+    home: Path, log: FileLogReader, store: ObjectStore, marks: str, told: Callable[[str, int, int], None]
+) -> Mark:
+    """Put into an archive what is durable of the log now, and what it has by then. Raises StorageProblem.
+
+    Whoever calls holds the lock of the folder `marks` of the home. What is written meanwhile may be left out.
+    """
+    archiver = Archiver(home, log, store, marks=marks)
+    nothing = Mark(log.log_id, 0, log.first)
+    begin, goal = (mark_of(home, store.at, marks) or nothing).end, log.durable
+    while archiver.step(clock_us()) and (end := (mark_of(home, store.at, marks) or nothing).end) < goal:
+        told("entries", end - begin, goal - begin)
+    return mark_of(home, store.at, marks) or nothing
 
 
 def restore_from(

@@ -9,7 +9,7 @@ from pathlib import Path
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 _OTHERS = 0o077
 _OURS = (
-    "log", "ids", "models", "snapshots", "archiving", "shadow", "access", "*.db", "*.db-*", "hash.key",
+    "log", "ids", "models", "snapshots", "archiving", "backing-up", "shadow", "access", "*.db", "*.db-*", "hash.key",
     "hash-keys.json", "log.mark", "*.problem", "*.log", "*.log.*",
 )  # fmt: skip
 _HOMES_BELOW = ("detectors", "tenants")

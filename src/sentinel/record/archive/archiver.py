@@ -15,7 +15,7 @@ from sentinel.objects.store import ObjectStore
 from sentinel.record.applied import log_folder
 from sentinel.record.archive.catalog import CATALOG, Catalog, catalog_name, read_catalog
 from sentinel.record.archive.kept_files import KeptFiles, files_of, private_in
-from sentinel.record.archive.place import Mark, mark_of, note_mark
+from sentinel.record.archive.place import FOLDER, Mark, mark_of, note_mark
 from sentinel.record.archive.segments import archive_segment, durable_stretch, merged, put_part
 from sentinel.record.disk import RealDisk
 from sentinel.record.log_reader import FileLogReader, naming_faults
@@ -32,9 +32,16 @@ class Archiver:
     """
 
     def __init__(
-        self, home: Path, log: FileLogReader, store: ObjectStore, rest: Callable[[], None] = lambda: None
+        self,
+        home: Path,
+        log: FileLogReader,
+        store: ObjectStore,
+        rest: Callable[[], None] = lambda: None,
+        marks: str = FOLDER,
     ) -> None:
+        """`rest` is called after every megabyte; `marks` is the folder of the home where it notes what it has put."""
         self.store, self.log_id = store, log.log_id
+        self._marks = marks
         self._home, self._log, self._rest = home, log, rest
         self._folder, self._disk = log_folder(home), RealDisk()
         self._files = KeptFiles(home, store, log.log_id, rest)
@@ -100,11 +107,11 @@ class Archiver:
 
     def _begun(self) -> Catalog:
         """The first catalog of this log. Raises StorageProblem where there was one before."""
-        mark = mark_of(self._home, self.store.at)
+        mark = mark_of(self._home, self.store.at, self._marks)
         if mark is not None and mark.log_id == self.log_id:
             raise StorageProblem(
                 f"the archive {self.store.at} had this log up to position {mark.end}, and has nothing of it now; bring "
-                f"it back, or remove {self._home}/archiving to begin another one there"
+                f"it back, or remove {self._home}/{self._marks} to begin another one there"
             )
         self.store.make()
         first = self._bases()[0]
@@ -160,7 +167,7 @@ class Archiver:
             self._catalog, self._raw = catalog, raw
             if before is not None:
                 self.store.delete(sorted(before.names - catalog.names))
-        note_mark(self._home, self.store.at, Mark(catalog.log_id, catalog.whole, catalog.end))
+        note_mark(self._home, self.store.at, Mark(catalog.log_id, catalog.whole, catalog.end), self._marks)
         return catalog
 
     def _bases(self) -> list[int]:

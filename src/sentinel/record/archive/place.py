@@ -58,21 +58,24 @@ def open_archive(address: str, home: Path, environment: Mapping[str, str] = os.e
     return FolderObjects(folder)
 
 
-def mark_of(home: Path, at: str) -> Mark | None:
-    """What was put into an archive last, from this home folder; None where nothing was."""
-    return _marks(home).get(at)
+def mark_of(home: Path, at: str, folder: str = FOLDER) -> Mark | None:
+    """What was put into an archive last, from this home folder; None where nothing was.
+
+    `folder` of the home has the marks: whoever puts has one of its own.
+    """
+    return _marks(home / folder).get(at)
 
 
-def note_mark(home: Path, at: str, mark: Mark) -> None:
+def note_mark(home: Path, at: str, mark: Mark, folder: str = FOLDER) -> None:
     """Note what an archive has by now. Raises StorageProblem."""
-    marks = _marks(home)
+    marks = _marks(home / folder)
     if marks.get(at) == mark:
         return
     try:
-        make_folder(home / FOLDER, FOLDER_MODE)
-        write_durably(home / FOLDER / _MARKS, msgspec.json.encode({**marks, at: mark}), FILE_MODE)
+        make_folder(home / folder, FOLDER_MODE)
+        write_durably(home / folder / _MARKS, msgspec.json.encode({**marks, at: mark}), FILE_MODE)
     except OSError as error:
-        raise StorageProblem(f"{home / FOLDER} cannot be written: {error.strerror or error}") from error
+        raise StorageProblem(f"{home / folder} cannot be written: {error.strerror or error}") from error
 
 
 def archive_need(home: Path, address: str, log_id: str) -> Need:
@@ -85,9 +88,9 @@ def archive_need(home: Path, address: str, log_id: str) -> Need:
     return Need(whole, f"the archive {at} has its segments before position {whole}")
 
 
-def _marks(home: Path) -> dict[str, Mark]:
+def _marks(folder: Path) -> dict[str, Mark]:
     try:
-        raw = read_regular(home / FOLDER / _MARKS, _MOST_BYTES)
+        raw = read_regular(folder / _MARKS, _MOST_BYTES)
         return msgspec.json.decode(raw, type=dict[str, Mark])
     except (OSError, StorageProblem, msgspec.MsgspecError, UnicodeDecodeError):
         return {}  # then it is asked of the archive

@@ -42,7 +42,7 @@ class Database:
     """
 
     def __init__(self, contents: Contents, home: Path, url: str | None = None) -> None:
-        self._contents = contents
+        self.contents = contents
         if url is None:
             self.name = str(home / contents.file)
             self._engine = _of_file(home / contents.file, contents.holds)
@@ -71,7 +71,7 @@ class Database:
             if connection.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
-                connection.exec_driver_sql(f"LOCK TABLE {self._contents.facts.name} IN SHARE ROW EXCLUSIVE MODE")
+                connection.exec_driver_sql(f"LOCK TABLE {self.contents.facts.name} IN SHARE ROW EXCLUSIVE MODE")
             yield connection
 
     def close(self) -> None:
@@ -79,8 +79,8 @@ class Database:
         self._engine.dispose()
 
     def _prepare(self, connection: sa.Connection) -> None:
-        facts, version = self._contents.facts, self._contents.version
-        self._contents.metadata.create_all(connection)
+        facts, version = self.contents.facts, self.contents.version
+        self.contents.metadata.create_all(connection)
         found = connection.scalar(sa.select(facts.c.version))
         if found is None:
             connection.execute(facts.insert().values(version=version))
@@ -98,7 +98,7 @@ class Database:
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             cause = " ".join(str(getattr(error, "orig", None) or error).split())
             raise StorageProblem(
-                f"{self.name}, where {self._contents.holds} are kept, cannot be used: {cause}; see that the database "
+                f"{self.name}, where {self.contents.holds} are kept, cannot be used: {cause}; see that the database "
                 "runs and that its disk has room. It cannot be made again: restore it from a backup if it is damaged"
             ) from error
 

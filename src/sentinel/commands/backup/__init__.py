@@ -1,0 +1,1 @@
+"""`sentinel backup create`, `restore` and `verify`."""
