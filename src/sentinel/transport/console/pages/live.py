@@ -17,7 +17,7 @@ from sentinel.record.views import DecisionQuery, ListedDecision, merged
 from sentinel.transport.console.drawing import page, part
 from sentinel.transport.console.entrance import Cookie
 from sentinel.transport.console.feature_words import with_words, words_of
-from sentinel.transport.console.samples import RANGES, Samples
+from sentinel.transport.console.samples import LONG_RANGES, RANGES, Samples
 from sentinel.transport.console.stored import Stored, reasons_in
 from sentinel.transport.people.sessions import Sessions
 
@@ -36,7 +36,7 @@ def live_pages(samples: Samples, stored: Stored, sessions: Sessions, cookie: Coo
     @router.get("/")
     def live(request: Request, range: int = 60) -> Response:  # noqa: A002 - the name in the address
         _check(range)
-        return page(request, "live.html", {"range": range, "ranges": RANGES, "deadline_ms": deadline_ms})
+        return page(request, "live.html", {"range": range, "has_latency": range in RANGES, "deadline_ms": deadline_ms})
 
     @router.get("/live/events")
     async def events(request: Request, range: int = 60) -> Response:  # noqa: A002
@@ -98,8 +98,8 @@ def live_pages(samples: Samples, stored: Stored, sessions: Sessions, cookie: Coo
 
 
 def _check(range_s: int) -> None:
-    if range_s not in RANGES:
-        raise InvalidInput(f"range is {range_s}; give one of {', '.join(map(str, RANGES))} seconds")
+    if range_s not in RANGES and range_s not in LONG_RANGES:
+        raise InvalidInput(f"range is {range_s}; give one of {', '.join(map(str, (*RANGES, *LONG_RANGES)))} seconds")
 
 
 def _said(held: Sequence[tuple[str, bool]], reason: str) -> str:

@@ -13,14 +13,18 @@ const ACTIONS = ["approve", "challenge", "review", "block"];
 // charts
 const charts = [];
 const twoDigits = (n) => String(n).padStart(2, "0");
-const onClock = (s) => { const at = new Date(s * 1000); return `${twoDigits(at.getHours())}:${twoDigits(at.getMinutes())}${range <= 60 ? ":" + twoDigits(at.getSeconds()) : ""}`; };
+const dayOf = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", timeZone: "UTC" });
+const isOfDays = range > 86400;
+const onClock = (s) => { if (isOfDays) return dayOf.format(new Date(s * 1000)); const at = new Date(s * 1000); return `${twoDigits(at.getHours())}:${twoDigits(at.getMinutes())}${range <= 60 ? ":" + twoDigits(at.getSeconds()) : ""}`; };
 
 function draw(id, lines) {
   const box = document.getElementById(id);
-  const made = chart(box, lines, {
+  if (!box) return; // what days do not keep
+  const made = chart(box, lines.map((one) => ({ ...one, points: isOfDays })), {
     cursor: { sync: { key: "live" }, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { x: { time: true }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },
-    axes: [{ values: (_, at) => at.map(onClock) }, {}],
+    axes: [{ values: (_, at) => at.map(onClock), ...(isOfDays ? { incrs: [86400, 172800, 432000, 864000] } : {}) }, {}],
+    ...(isOfDays ? { tzDate: (s) => uPlot.tzDate(new Date(s * 1000), "Etc/UTC") } : {}),
   });
   charts.push({ made, lines });
 }
@@ -123,7 +127,7 @@ function listen() {
   stream.onmessage = (event) => {
     const news = JSON.parse(event.data);
     showProblem(news.problem);
-    if (news.now) { showNow(news); showSeries(news.series); }
+    if (news.now) { showNow(news); if (news.series.at) showSeries(news.series); }
     root.dataset.seen = String(Number(root.dataset.seen || 0) + 1);
   };
   stream.addEventListener("over", () => { stop(); location.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`; });
