@@ -109,7 +109,7 @@ def build(settings: Settings, people: People, read_token: ReadToken | None = Non
     for router in (
         log_in_pages(people, sessions, cookie, sign_on, address.geturl(), takes_passwords=settings.local_log_in),
         live_pages(samples, stored, sessions, cookie, settings.deadline_ms),
-        case_pages(server, people),
+        case_pages(server, stored, people),
         one_case_pages(server, stored, people),
         search_pages(stored, people),
         around_pages(stored, people),

@@ -1,5 +1,6 @@
 """Days: what Live draws of a week or a month, from the sums of each day that the view keeps."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from sentinel.events.times import SECOND_US
@@ -21,24 +22,22 @@ def days_of(view: View, now_us: int) -> Series:
 
 
 def series_of_days(sums: Sequence[Summed], since: int, now_us: int) -> Series:
-    """A list for each thing that is drawn, a point a day: decisions a second over it, today's over what has passed.
+    """A list for each thing that is drawn, a point a day: how many decisions it had, today so far.
 
     None before the day `since`, of which nothing is counted, and of what days do not keep: latencies.
     """
-    counts: dict[tuple[int, str], int] = {}
+    counts: Counter[tuple[int, str]] = Counter()
     for one in sums:
         if one.day is not None:
-            counts[one.day, one.action] = counts.get((one.day, one.action), 0) + one.decisions
-    now_s = now_us / SECOND_US
-    today = int(now_s // DAY_S)
+            counts[one.day, one.action] += one.decisions
+    today = now_us // SECOND_US // DAY_S
     found: Series = {name: [] for name in ("at", "rate", *ACTIONS, *_NOT_BY_DAY)}
     for day in range(today - KEPT_DAYS + 1, today + 1):
-        spent_s = min(now_s - day * DAY_S, DAY_S) or 1.0
-        rates = [None if day < since else round(counts.get((day, one), 0) / spent_s, 6) for one in ACTIONS]
+        known = [None if day < since else float(counts[day, one]) for one in ACTIONS]
         found["at"].append(float(day * DAY_S))
-        found["rate"].append(None if day < since else round(sum(one or 0.0 for one in rates), 6))
-        for name, rate in zip(ACTIONS, rates, strict=True):
-            found[name].append(rate)
+        found["rate"].append(None if day < since else sum(one or 0.0 for one in known))
+        for name, n in zip(ACTIONS, known, strict=True):
+            found[name].append(n)
         for name in _NOT_BY_DAY:
             found[name].append(None)
     return found

@@ -51,13 +51,22 @@ def share(value: float | None, digits: int = 2) -> str:
     return "\u2013" if value is None or not math.isfinite(value) else f"{value * 100:.{digits}f}{_THIN}%"
 
 
-def money(text: str | None) -> str:
-    """An exact amount, as the server writes it, with groups of three digits.
+def money(text: str | None, currency: str | None = None) -> str:
+    """An exact amount, as the server writes it, with groups of three digits, and its currency where that is known.
 
-    >>> money("1234567.80"), money("-0.05"), money(None)
-    ('1,234,567.80', '-0.05', '\u2013')
+    >>> money("1234567.80"), money("-0.05", "EUR"), money(None)
+    ('1,234,567.80', '-0.05\u202fEUR', '\u2013')
     """
-    return "\u2013" if text is None else f"{Decimal(text):,}"
+    return "\u2013" if text is None else f"{Decimal(text):,}{in_currency(currency)}"
+
+
+def in_currency(currency: str | None) -> str:
+    """What stands behind an amount; nothing where its currency is not known.
+
+    >>> in_currency("EUR"), in_currency(None)
+    ('\u202fEUR', '')
+    """
+    return f"{_THIN}{currency}" if currency else ""
 
 
 def asked_by(why: str) -> str:

@@ -86,7 +86,8 @@ def rule_pages(server: Server, stored: Stored, people: People) -> APIRouter:
         values = {
             "now": now, "one": found, "why": now.demoted.get(name), "figures": _figures(figures, name),
             "days": figures["days"], "band": found.band or now.bands.get(name), "newest": newest, "fraud": fraud,
-            "digits": stored.amount_digits(schema), "keys": schema.keys, "of_list": of_list,
+            "digits": stored.amount_digits(schema), "currency": stored.currency(),
+            "keys": schema.keys, "of_list": of_list,
         }  # fmt: skip
         return page(request, "rule.html", values)
 

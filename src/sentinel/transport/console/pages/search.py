@@ -58,7 +58,7 @@ def search_pages(stored: Stored, people: People) -> APIRouter:
             "next": None if found.next is None else urlencode({**filters, "cursor": found.next}),
             "first": urlencode(filters), "filters": len(filters), "lag_s": lag_s, "total": total,
             "models": stored.registry.versions(), "most_of_csv": MOST_OF_CSV,
-            "said": said_of(
+            "currency": stored.currency(), "said": said_of(
                 len(found.rows), total, has_filters=bool(filters), is_all=not found.next and filters == asked
             ),
         }  # fmt: skip

@@ -29,7 +29,7 @@ function draw(id, lines) {
   charts.push({ made, lines });
 }
 
-draw("chart-rate", [{ name: "rate", label: "decisions a second", colour: "accent" }]);
+draw("chart-rate", [{ name: "rate", label: "decisions", colour: "accent" }]);
 draw("chart-latency", [{ name: "p50", label: "half", colour: "accent" }, { name: "p99", label: "99 of 100", colour: "review" }, { name: "p999", label: "999 of 1,000", colour: "block" }]);
 draw("chart-actions", ["challenge", "review", "block"].map((one) => ({ name: one, label: one, colour: one })));
 
@@ -39,7 +39,8 @@ function showSeries(series) {
   if (!body.closest("details").open) return;
   body.replaceChildren(...series.at.map((at, n) => {
     const row = document.createElement("tr");
-    for (const text of [onClock(at), rate(series.rate[n]), ms(series.p50[n]), ms(series.p99[n]), ...ACTIONS.map((one) => rate(series[one][n]))]) {
+    const much = (value) => isOfDays && isThere(value) ? whole.format(value) : rate(value);
+    for (const text of [onClock(at), much(series.rate[n]), ms(series.p50[n]), ms(series.p99[n]), ...ACTIONS.map((one) => much(series[one][n]))]) {
       const cell = document.createElement("td");
       cell.textContent = text;
       if (row.childElementCount) cell.className = "num";

@@ -1,9 +1,12 @@
-"""Where a detector's rules stood in for the model, the API and the pages say which of them held and what each gave."""
+"""What a detector declares for people: which of its rules stood in for the model, and the currency of its amounts."""
 
 import msgspec
 import pytest
 
 from sentinel import Fallback, Rule
+from sentinel.commands.business import business_of
+from sentinel.config import read_settings
+from sentinel.errors import InvalidDefinition
 from sentinel.events.files import history_of_frame
 from sentinel.model.registry import Registry
 from sentinel.record.applied import HomeDeployment
@@ -27,7 +30,7 @@ def server_settings():
 def two_models_home(tmp_path_factory):
     """A home whose detector has rules for the time without a model."""
     home = tmp_path_factory.mktemp("rules") / "home"
-    detector = msgspec.structs.replace(SHOP, fallback=Fallback(rules=RULES))
+    detector = msgspec.structs.replace(SHOP, fallback=Fallback(rules=RULES), currency="CHF")
     history = history_of_frame(shop_frame(2000), SHOP.schema)
     HomeDeployment(home).promote(train(detector, history, Registry(home / "models"), lambda *_: None).version)
     return home
@@ -63,3 +66,24 @@ def test_what_the_rules_gave_is_told_by_the_api_and_on_the_pages(visit, site):
         assert "somebody has switched it off" in analyst.text("main")
     analyst.go("/decisions/nothing-held")
     assert "None of its rules held" in analyst.text("[data-stood-in]")
+
+
+def test_money_has_the_currency_that_the_detector_declares(visit, site):
+    (money,) = site.api("/v1/business")["total"]["money"]
+    assert (money["currency"], money["digits"]) == ("CHF", 2)
+    assert business_of(read_settings({"home": site.home}, {}), {}).total.money[0].currency == "CHF"
+    analyst = visit("analyst")
+    analyst.go("/decisions/p50")
+    assert "3,050.25\u202fCHF" in analyst.text("header")
+    analyst.go("/search")
+    assert "Amount, CHF" in analyst.text("main thead")
+    analyst.go("/cases")
+    assert analyst.text(".figure .value >> nth=0").endswith("\u202fCHF")
+    analyst.go("/business")
+    assert analyst.text("[data-at=saved]").endswith(" CHF")
+
+
+@pytest.mark.parametrize("currency", ["eur", "EURO", "", "E\u00dcR"])
+def test_a_currency_is_three_letters(currency):
+    with pytest.raises(InvalidDefinition, match="three letters"):
+        msgspec.structs.replace(SHOP, currency=currency)
