@@ -1,5 +1,6 @@
 """A detector: one kind of transaction, its features, its policy and how it is trained, in one Python file."""
 
+import re
 from typing import Literal
 
 import msgspec
@@ -16,6 +17,8 @@ from sentinel.policy.fallback import Fallback
 from sentinel.policy.holdout import Holdout
 from sentinel.policy.policies import AnyPolicy, Policy
 from sentinel.policy.thresholds import Action
+
+_CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,7 +64,8 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     `seconds_since_last`; for those that have one it is remembered as long as that reaches back. `trusts` are the
     sources whose outcomes count in fraud counts and rates (`("bank", "analyst")`), None for all; the model that is
     trained with it keeps to it. `reasons` are words for features, by name, that people read beside a decision
-    (`{"card_count_1h": "many payments of this card within an hour"}`).
+    (`{"card_count_1h": "many payments of this card within an hour"}`). `currency` is that of the amounts (ISO 4217,
+    `EUR`), which is shown beside them; where amounts are of several, a category named `currency` says which.
     """
 
     schema: Schema
@@ -74,6 +78,7 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     forget_after: str = FORGET_AFTER
     trusts: tuple[str, ...] | None = None
     reasons: dict[str, str] = {}
+    currency: str | None = None
     name: str = "detector"
 
     def __post_init__(self) -> None:
@@ -94,6 +99,8 @@ class Detector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             raise InvalidDefinition(
                 f"reasons: {', '.join(sorted(unknown))} is no feature; there are {', '.join(plan.names)}"
             )
+        if self.currency is not None and not _CURRENCY.fullmatch(self.currency):
+            raise InvalidDefinition(f"currency: {self.currency!r} is none; write three letters as ISO 4217 does: EUR")
         self.fallback.check(plan.names)
         self._check_stand_ins()
         for action in self.holdout.actions if self.holdout else ():

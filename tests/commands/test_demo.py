@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from sentinel.commands.demo import View
+from sentinel.commands.demo import CALM_LEAST, CALM_RATE, SHOW_SHARE, View, due_s
 from sentinel.commands.live import Traffic
 from sentinel.record.entries import revoked_rows
 
@@ -39,3 +39,20 @@ def test_precision_is_of_transactions_whose_legitimate_ones_are_told_too():
         if view.now_us >= 11 * day:
             assert abs(float(view._quality().split(",")[0]) - 0.5) <= 0.1
     assert view._quality() == "0.50, 1.00 of 25 frauds known so far"
+
+
+def test_payments_go_on_calmly_once_the_show_is_over():
+    n, rate = 50_000, 1_000.0
+    at = due_s(n, rate, ends=False)
+    gaps, show = np.diff(at), int(n * SHOW_SHARE)
+    assert np.allclose(gaps[: show - 1], 1 / rate)
+    calm = 1 / gaps[show:]
+    assert calm.max() <= CALM_RATE + 1e-9
+    assert calm.min() >= CALM_LEAST - 1e-9
+    assert np.all(np.diff(calm) <= 1e-9)  # slower and slower
+    assert at[-1] > 3 * 3600  # hours, though the show takes less than a minute
+    assert due_s(n, rate, ends=True)[-1] < n / rate
+
+
+def test_a_slow_demo_is_no_faster_once_the_show_is_over():
+    assert np.all(np.diff(due_s(1_000, 0.1, ends=False)) >= 10 - 1e-6)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from sentinel.bench.serving_benchmark import served
 from sentinel.cli import app
 from sentinel.commands import server_process
-from sentinel.commands.server_process import free_port
+from sentinel.commands.server_process import free_port, port_is_free
 from sentinel.detectors import load_detector
 from sentinel.events.files import read_history
 from sentinel.events.reading import Reading
@@ -184,21 +184,25 @@ def test_the_demo_ends_with_its_figures(tmp_path):
     assert json.loads(sentinel("demo", *arguments).stdout.splitlines()[-1])["errors"] == 0  # its own folder, anew
 
 
-def test_ctrl_c_ends_the_demo_with_its_figures(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_the_demo_with_its_figures_and_all_that_it_started(tmp_path, how):
     port = free_port("127.0.0.1")
-    arguments = ["--transactions", "20000", "--home", str(tmp_path / "demo"), "--port", str(port), "--rate", "200"]
+    arguments = ["--transactions", "6000", "--home", str(tmp_path / "demo"), "--port", str(port), "--rate", "200"]
     process = subprocess.Popen(
         [sys.executable, "-m", "sentinel", "demo", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while decided(port) < 200 and time.monotonic() < until:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=30)
-    assert "Traceback" not in errors
+    process.send_signal(how)
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in errors) == (0, False)
+    assert port_is_free("127.0.0.1", port)
+    console = int(re.search(r"^console http://127.0.0.1:(\d+) ", errors, re.MULTILINE)[1])
+    assert port_is_free("127.0.0.1", console)
     told = json.loads(out.splitlines()[-1])
     assert (told["errors"], told["decisions"] >= 100) == (0, True)
 

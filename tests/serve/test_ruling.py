@@ -211,7 +211,7 @@ def test_each_revision_is_computed_again_by_its_own_rules(open_home):
         assert home.engine.switch(lineup, {}, home.now_us)
         home.lineup = lineup
         both.append(home.pay(range(len(both) * 60, len(both) * 60 + 60)))
-    assert after.rules.before == (1,)
+    assert after.rules.before == (0, 1)
     again = RulesAgain(home.log, home.engine.tables.tables)
     manifest, rows = home.lineup.champion.bundle.manifest, home.decisions()
     assert {row.revision for row in rows} == {first.revision, after.revision}

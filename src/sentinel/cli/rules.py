@@ -113,11 +113,11 @@ def diff(
 
 @rules.command("rollback")
 def rollback(note: _Note = "", home: Home = None, as_json: Json = False) -> None:
-    """Bring the rules back in force that were before these."""
+    """Bring the rules back in force that were before these; before the first ones there were none."""
     from sentinel.commands.rules_in_force import roll_back_rules
 
     done = roll_back_rules(settings_of(home), note)
-    tell({"draft": done}, [f"draft {done} is in force again"], as_json=as_json)
+    tell({"draft": done}, [f"{_named(done)} {'is' if done else 'are'} in force again"], as_json=as_json)
 
 
 @rules.command("show")
@@ -131,6 +131,9 @@ def show(
 
     settings = settings_of(home)
     found = rules_in_force(settings) if number is None else shown_draft(settings, number)
+    if found is not None and getattr(found, "draft", None) == 0:
+        tell({"rules": found}, [f"no rules are in force: {shown(found.note)}"], as_json=as_json)
+        return
     if found is None:
         tell({"rules": None}, ["no rules were ever in force"], as_json=as_json)
         return
@@ -155,7 +158,8 @@ def history(
 
     found = rules_history(settings_of(home), most)
     lines = [
-        f"{one['applied_at']}  draft {one['draft']} applied, by {shown(one['applied_by'])}: {shown(one['note']) or '-'}"
+        f"{one['applied_at']}  {_named(one['draft'])} applied, "
+        f"by {shown(one['applied_by'])}: {shown(one['note']) or '-'}"
         + (f"; demoted: {shown(', '.join(one['demoted']))}" if one["demoted"] else "")
         for one in found["applied"]
     ]
@@ -185,6 +189,10 @@ def snooze(
     said = "is awake" if wake else f"sleeps until {until}"
     tell({"rule": rule, "by": by, "awake": wake}, [f"{shown(rule)} {said} for {shown(by)} {shown(value)}"],
          as_json=as_json)  # fmt: skip
+
+
+def _named(draft: int) -> str:
+    return f"draft {draft}" if draft else "no rules"
 
 
 def _told(found: Any) -> Iterator[str]:

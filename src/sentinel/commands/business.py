@@ -2,9 +2,12 @@
 
 from contextlib import closing
 
+from sentinel.commands.registry_of_home import registry_of
 from sentinel.config import Settings
 from sentinel.errors import NotFound
 from sentinel.events.times import clock_us, duration_us
+from sentinel.model.bundle import read_manifest
+from sentinel.record.applied import HomeDeployment
 from sentinel.record.views.place import ViewPlace
 from sentinel.review.business import Business, asked_of, business
 from sentinel.review.business_figures import Figures, money_text
@@ -17,7 +20,14 @@ def business_of(settings: Settings, given: dict[str, str | None]) -> Business:
     if not place.is_there:
         raise NotFound(f"There is no view in {settings.home} yet: sentinel serve makes it, or sentinel views rebuild")
     with closing(place), closing(place.open()) as view:
-        return business(view, asked, now_us, (settings.label_delay, duration_us(settings.label_delay)))
+        delay = settings.label_delay, duration_us(settings.label_delay)
+        return business(view, asked, now_us, delay, _currency(settings))
+
+
+def _currency(settings: Settings) -> str | None:
+    """The one that the champion's detector declares."""
+    champion = HomeDeployment(settings.home).read().champion
+    return None if champion is None else read_manifest(registry_of(settings).path(champion)).currency
 
 
 def lines_of(found: Business) -> list[str]:

@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import shutil
+import signal
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 import msgspec
 import numpy as np
 import uvloop
+from numpy.typing import NDArray
 from rich.console import Group
 from rich.live import Live
 from rich.panel import Panel
@@ -50,6 +53,12 @@ from sentinel.train.pipeline import Making, train
 from sentinel.transport.client import Client, Unreachable
 
 LIVE_SHARE = 0.2
+SHOW_SHARE = 0.7
+"""Of the live traffic, what is sent at full speed; the rest comes calmly, for as long as somebody looks around."""
+
+CALM_RATE, CALM_LEAST, SPREAD_S = 3.0, 0.2, 5_000.0
+"""Transactions a second after the show, at most and at least; between, what is left is spread over so many seconds."""
+
 CONNECTIONS = 32
 _MARK = ".sentinel-demo"
 _RECENT = 5_000
@@ -58,6 +67,7 @@ _TOLD_SHARE = 0.95
 _DAY_US = 86_400_000_000
 _POLICY = Policy(review_at_fpr=0.002, block_at_fpr=0.0001)
 """What is decided of simulated payments: one in 145 is fraud, and with these two in five cases are."""
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
 _terminal = Terminal()
 
 
@@ -83,7 +93,10 @@ def run_demo(
     rate: float,
     transactions: int,
 ) -> "View":
-    """Run it; returns what was seen when `seconds` of live traffic are over, or at Ctrl-C."""
+    """Run it; returns what was seen when `seconds` of live traffic are over, or at Ctrl-C or SIGTERM.
+
+    However it ends, the server and the console end with it.
+    """
     if rate <= 0 or transactions < 1000 or (seconds is not None and seconds <= 0):
         raise InvalidDefinition("--rate and --seconds must be above 0, --transactions at least 1000")
     if not port_is_free(settings.host, settings.port):
@@ -109,16 +122,50 @@ def run_demo(
     server = ServerProcess(settings.home, settings.host, settings.port, environment=environment)
     view = View(manifest, live, f"http://{settings.host}:{settings.port}")
     try:
+        ends_as_by_ctrl_c()
         server.start()
         with demo_console(settings, environment) as shown:
             view.console = shown.told
             if not _terminal.is_terminal:  # there the view is printed when all is over
                 _terminal.print(f"server {settings.url}", f"console {shown.told}", sep="\n", soft_wrap=True)
-            with contextlib.suppress(KeyboardInterrupt), Live(view, console=_terminal, refresh_per_second=4):
+            with (
+                contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError),
+                Live(view, console=_terminal, refresh_per_second=4),
+            ):
                 uvloop.run(_stream(settings, live, view, rate, seconds))
     finally:
         server.stop()
     return view
+
+
+def ends_as_by_ctrl_c() -> None:
+    """Have a request to end, and a terminal that is closed, unwind as Ctrl-C does: what was started ends, too."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        for one in _ENDS:
+            signal.signal(one, signal.SIG_IGN)  # a second one does not disturb what the first one began
+        raise KeyboardInterrupt
+
+    for one in _ENDS:
+        signal.signal(one, end)
+
+
+def due_s(n: int, rate: float, *, ends: bool) -> NDArray[np.float64]:
+    """When each of `n` transactions is sent (n,), in seconds since the first, which is sent at once.
+
+    At `rate` a second. Unless the demo `ends` by itself, the last of them come calmly: the show is over, and whoever
+    looks around finds that something still happens.
+
+    >>> due_s(3, 2.0, ends=True).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    gaps = np.full(n, 1.0 / rate)
+    if not ends:
+        show = int(n * SHOW_SHARE)
+        left = np.arange(n - show, 0, -1)
+        gaps[show:] = 1.0 / np.minimum(np.clip(left / SPREAD_S, CALM_LEAST, CALM_RATE), rate)
+    found: NDArray[np.float64] = np.cumsum(gaps) - gaps[0]
+    return found
 
 
 def _fresh_home(home: Path) -> None:
@@ -269,18 +316,21 @@ def _bar(actions: Counter[str]) -> Text:
 
 
 async def _stream(settings: Settings, live: Traffic, view: View, rate: float, seconds: float | None) -> None:
-    """Send the transactions at `rate` a second whatever the answers do, and context and outcomes in their time."""
+    """Send the transactions in their time whatever the answers do, and context and outcomes in theirs."""
     deadline = None if seconds is None else time.monotonic() + seconds
     view.begun = time.monotonic()
     watching = asyncio.create_task(_watch_revocations(settings.home, view))
     by_outcome = np.argsort(live.outcome_us, kind="stable")
     due = told = 0
+    at_s, show = due_s(len(live.ids), rate, ends=seconds is not None), int(len(live.ids) * SHOW_SHARE)
     async with (
         Client(settings.host, settings.port, CONNECTIONS, settings.admin_key) as client,
         asyncio.TaskGroup() as tasks,
     ):
         for i in range(len(live.ids)):
-            ahead = view.begun + i / rate - time.monotonic()
+            if deadline is None and i == show:
+                view.state = "the show is over, and payments go on calmly"
+            ahead = view.begun + float(at_s[i]) - time.monotonic()
             if ahead > 0:
                 await asyncio.sleep(ahead)
             if deadline is not None and time.monotonic() >= deadline:

@@ -97,4 +97,5 @@ detector = Detector(
         fraud_rate(by="card_id", over="30d", delay="1h"),
     ),
     fallback=Fallback(rules=RULES),
+    currency="EUR",
 )

@@ -84,6 +84,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     on_fault: dict[str, str] = {}
     holdout: dict[str, Any] | None = None
     reasons: dict[str, str] = {}
+    currency: str | None = None
     metrics: Any
     certificate: Certificate
     history: HistoryFacts

@@ -11,6 +11,9 @@ from sentinel.policy.rules.book import Book
 from sentinel.policy.thresholds import Thresholds
 
 REMEMBERED = 20
+NO_DRAFT = 0
+"""In the place of a draft's number: no rules, as before there were any."""
+
 LEAST_OF_A_BAND = 0.0005
 """A rule that held for fewer than five of 10,000 decisions is taken to hold for that many: so few say little."""
 
@@ -38,14 +41,15 @@ class EndedExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RulesInForce(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The book that is in force, which is a draft that somebody applied.
+    """The book that is in force: a draft that somebody applied, or an empty one where the first was taken back.
 
-    - `draft`: its number.  `author`, `applied_by`, `note`, `applied_at`: who drafted and who applied it, why, and when.
+    - `draft`: its number, 0 for the empty one.
+    - `author`, `applied_by`, `note`, `applied_at`: who drafted and who applied it, why, and when.
     - `bands`: by rule, the lowest and the highest share of a day's decisions that its backtest had it hold for.
     - `demoted`: rules that became shadows since, and why.
-    - `before`: the drafts that were in force before, the newest last.
+    - `before`: the drafts that were in force before, the newest last; 0 is no rules.
     - `since_revision`: the deployment's revision from which on it is in force; `earlier` the position of the entry that
-      has the deployment before that, 0 where there was none. Both are set when it is applied.
+      has the deployment before that, 0 where there was none, or none with rules in it. Both are set when it is applied.
     """
 
     draft: int
@@ -59,6 +63,14 @@ class RulesInForce(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     before: tuple[int, ...] = ()
     since_revision: int = 0
     earlier: int = 0
+
+    @property
+    def back_to(self) -> int | None:
+        """The draft that a rollback brings back, 0 for no rules; None where it is not known, or nothing was before."""
+        if self.before:
+            return self.before[-1]
+        is_first = self.earlier == 0 and self.draft != NO_DRAFT  # applied before `before` said so
+        return NO_DRAFT if is_first else None
 
     @property
     def acting(self) -> Book:
@@ -176,15 +188,14 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def with_rules(self, rules: RulesInForce) -> "Deployment":
         """Another book, after the one that is in force."""
         before = self.rules
-        known = () if before is None else (*before.before, before.draft)
+        known = (NO_DRAFT,) if before is None else (*before.before, before.draft)
         return msgspec.structs.replace(self, rules=msgspec.structs.replace(rules, before=known[-REMEMBERED:]))
 
     def with_rules_back(self, rules: RulesInForce) -> "Deployment":
         """The book before this one again. Raises DeploymentRefused where `rules` are not that."""
-        before = () if self.rules is None else self.rules.before
-        if not before or before[-1] != rules.draft:
+        if self.rules is None or self.rules.back_to != rules.draft:
             raise DeploymentRefused(f"draft {rules.draft} is not what was in force before; look at the history")
-        return msgspec.structs.replace(self, rules=msgspec.structs.replace(rules, before=before[:-1]))
+        return msgspec.structs.replace(self, rules=msgspec.structs.replace(rules, before=self.rules.before[:-1]))
 
     def with_demoted(self, draft: int, rule: str, why: str) -> "Deployment":
         """The same, and a rule is a shadow from now on; nothing changes where another draft is in force by now."""

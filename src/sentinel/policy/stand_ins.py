@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sentinel.events.columns import hash_text
 from sentinel.policy.fail_policy import FailPolicy
-from sentinel.policy.fallback import DECIMALS, Fallback
+from sentinel.policy.fallback import DECIMALS, Fallback, Rule
 from sentinel.policy.fault_matrix import CHOICE_OF
 from sentinel.policy.rules.machine import run
 from sentinel.policy.rules.program import compile_conditions
@@ -36,6 +36,7 @@ class CompiledFallback:
         """Raises InvalidDefinition for a rule over features that are not among `names`."""
         self.base = fallback.base
         self.thresholds = fallback.thresholds
+        self._given = fallback.rules
         self._adds = [rule.add for rule in fallback.rules]
         self._program = compile_conditions([rule.read(names) for rule in fallback.rules], hash_text)
         self._columns = [names.index(name) for name in self._program.numbers]
@@ -45,13 +46,22 @@ class CompiledFallback:
         """Scores float64 (n,) from 0 to 1 of rows (n, features), where NaN is missing."""
         scores = np.full(len(rows), self.base, np.float64)
         if self._adds:
-            numbers = np.ascontiguousarray(rows[:, self._columns], np.float64)
-            nothing = np.empty((len(rows), 0))
-            hits = run(self._program, numbers, nothing.astype(np.uint64), nothing.astype(np.bool_))
-            for add, holds in zip(self._adds, hits.T, strict=True):
+            for add, holds in zip(self._adds, self._hits(rows).T, strict=True):
                 scores[holds] += add
         clamped: NDArray[np.float64] = np.clip(np.round(scores, DECIMALS), 0.0, 1.0) + 0.0  # no negative zero
         return clamped
+
+    def held(self, row: NDArray[np.float64]) -> list[Rule]:
+        """The rules that hold for one row (features,), in their order: with the base, what they add is its score."""
+        return [rule for rule, holds in zip(self._given, self._hits(row[None])[0], strict=True) if holds]
+
+    def _hits(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Which rules hold, (n, rules)."""
+        if not self._adds:
+            return np.zeros((len(rows), 0), np.bool_)
+        numbers = np.ascontiguousarray(rows[:, self._columns], np.float64)
+        nothing = np.empty((len(rows), 0))
+        return run(self._program, numbers, nothing.astype(np.uint64), nothing.astype(np.bool_))
 
 
 class StandIn(NamedTuple):

@@ -69,9 +69,9 @@ def apply(log: Log, change: Change, now_us: int, by: By = audit.SENTINEL) -> Dep
 
 
 def _following(rules: RulesInForce, before: Deployment, log: LogReader) -> RulesInForce:
-    """Rules that say what was in force before them."""
+    """Rules that say where what was in force before them is."""
     record = log.standing().get(NAME)
-    earlier = 0 if record is None or before.rules is None else record.position
+    earlier = 0 if record is None else record.position
     return msgspec.structs.replace(rules, since_revision=before.revision + 1, earlier=earlier)
 
 

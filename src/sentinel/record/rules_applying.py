@@ -9,7 +9,7 @@ from sentinel.errors import DeploymentRefused, NotFound
 from sentinel.events.card_numbers import masked_ends
 from sentinel.events.columns import OPERATOR
 from sentinel.events.times import iso
-from sentinel.policy.deployment import Deployment, RulesInForce
+from sentinel.policy.deployment import NO_DRAFT, Deployment, RulesInForce
 from sentinel.policy.rules.book import Book
 from sentinel.record import audit
 from sentinel.record.applied import Change, deployment_in
@@ -182,21 +182,17 @@ def _check_two(draft: Draft, by: By) -> None:
 def bringing_back(
     log: LogReader, by: By, note: str, now_us: int, *, needs_two: bool, seen: int | None = None
 ) -> Change:
-    """The change that makes the book before the one in force the book in force again.
+    """The change that makes the book before the one in force the book in force again; no rules, before the first one.
 
-    Raises DeploymentRefused where there was none, or the log no longer has it, and as `bringing_in` does.
+    Nobody has written no rules: where `needs_two`, somebody else than the author of those in force takes them back.
+    Raises DeploymentRefused where nothing was before, or the log no longer has it, and as `bringing_in` does.
     """
     rules = deployment_in(log).rules
-    if rules is None or not rules.before:
-        raise DeploymentRefused("no other rules were in force before these")
-    try:
-        draft = draft_of(log, rules.before[-1])
-    except NotFound:
-        raise DeploymentRefused(
-            f"draft {rules.before[-1]}, which was in force before, is no longer in the log; draft it anew"
-        ) from None
+    if rules is None or rules.back_to is None:
+        raise DeploymentRefused("nothing was in force before these rules; a draft without any takes them out of force")
+    draft = _no_rules(by) if rules.back_to == NO_DRAFT else _kept_draft(log, rules.back_to)
     if needs_two:
-        _check_two(draft, by)
+        _check_two(_kept_draft(log, rules.draft) if draft.number == NO_DRAFT else draft, by)
     undone = _undone(log, rules)
     back = _in_force(draft, by, note, now_us)
 
@@ -208,6 +204,21 @@ def bringing_back(
         return after.with_thresholds(undone.thresholds, "a")
 
     return change
+
+
+def _no_rules(by: By) -> Draft:
+    """What there is before the first draft, in force by whoever brings it back."""
+    return Draft(NO_DRAFT, Book(), by.who, "no rules", "")
+
+
+def _kept_draft(log: LogReader, number: int) -> Draft:
+    """A draft. Raises DeploymentRefused where the log no longer has it."""
+    try:
+        return draft_of(log, number)
+    except NotFound:
+        raise DeploymentRefused(
+            f"draft {number}, which was in force before, is no longer in the log; draft it anew"
+        ) from None
 
 
 def _undone(log: LogReader, rules: RulesInForce) -> Deployment | None:

@@ -121,13 +121,15 @@ class RulesByRevision:
     def __init__(self, log: LogReader) -> None:
         self._rules = list(rules_applied(log))[::-1]
         self._since = [one.since_revision for one in self._rules]
+        oldest = self._rules[0] if self._rules else None
+        self._knows_all = oldest is None or oldest.earlier == 0 or deployment_before(log, oldest) is not None
 
     def at(self, revision: int) -> RulesInForce | Unknown | None:
         """Those in force then; None where there were none."""
         place = bisect_right(self._since, revision)
         if place:
             return self._rules[place - 1]
-        return Unknown(revision) if self._rules and self._rules[0].earlier else None
+        return None if self._knows_all else Unknown(revision)
 
 
 def _kept(log: LogReader, position: int, kind: Kind) -> Record | None:

@@ -136,8 +136,12 @@ def asked_of(given: Mapping[str, str], now_us: int) -> Asked:
     return Asked((first, end), each, by, given.get("value"), given.get("source", CHARGEBACKS))
 
 
-def business(view: View, asked: Asked, now_us: int, label_delay: tuple[str, int]) -> Business:
+def business(
+    view: View, asked: Asked, now_us: int, label_delay: tuple[str, int], currency: str | None = None
+) -> Business:
     """The figures. `label_delay` is how long outcomes take, as text and in microseconds.
+
+    `currency` is that of amounts of which no field says it.
 
     Raises InvalidInput for a field that is not counted.
     """
@@ -149,7 +153,8 @@ def business(view: View, asked: Asked, now_us: int, label_delay: tuple[str, int]
         raise InvalidInput(f"Expected a field that is counted: {', '.join(fields) or 'there is none'}", "$.by")
     part, value = (ALL, None) if asked.value is None else (asked.by or ALL, f"={asked.value}")
     first, end = asked.days
-    found = view.summed_by_day(part, (first - (end - first), end), mature_before, value)
+    declared = None if begin is not None and begin.counted.currency is not None else currency
+    found = _in_currency(view.summed_by_day(part, (first - (end - first), end), mature_before, value), declared)
     rows = [row for row in found if _of_day(row) >= first]
     rules = [
         rule_figures(view.summed_by_value(one, asked.days, mature_before), is_shadow=one == SHADOW)
@@ -163,11 +168,20 @@ def business(view: View, asked: Asked, now_us: int, label_delay: tuple[str, int]
         is_mature=end <= mature_before,
         total=figures_of(rows), before=figures_of(row for row in found if _of_day(row) < first),
         periods=_periods(rows, asked, mature_before),
-        groups=[] if asked.by is None else _groups(view.summed_by_value(asked.by, asked.days, mature_before)),
+        groups=[] if asked.by is None else _groups(
+            _in_currency(view.summed_by_value(asked.by, asked.days, mature_before), declared)
+        ),
         actions=action_figures(rows), rules=[*rules[0], *rules[1]],
         source=asked.source, sources=sorted(one.removeprefix("=") for one in sources),
         chargebacks=_chargebacks(view, asked, mature_before), fields=fields,
     )  # fmt: skip
+
+
+def _in_currency(rows: Iterable[Summed], currency: str | None) -> list[Summed]:
+    """The same sums, their money in this currency where there is money."""
+    if currency is None:
+        return list(rows)
+    return [row._replace(unit=f"{row.unit} {currency}" if row.unit else "") for row in rows]
 
 
 def _periods(rows: Iterable[Summed], asked: Asked, mature_before: int) -> list[Period]:

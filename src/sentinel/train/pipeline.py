@@ -144,6 +144,7 @@ def train(
         on_fault=msgspec.to_builtins(detector.on_fault),
         holdout=None if detector.holdout is None else msgspec.to_builtins(detector.holdout),
         reasons=detector.reasons,
+        currency=detector.currency,
         metrics=msgspec.to_builtins(metrics)
         | {
             "warnings": doubts(metrics, training),

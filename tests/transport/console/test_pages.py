@@ -191,6 +191,21 @@ def test_live_counts_what_the_server_counts(visit, site):
     assert viewer.page.get_attribute("#live", "data-seen") == seen
 
 
+def test_live_draws_days_from_what_the_view_has_counted(visit, site):
+    viewer = visit("viewer")
+    viewer.go("/")
+    viewer.page.click("text=Week")
+    viewer.page.wait_for_url("**/?range=604800")
+    viewer.page.click("summary:has-text('The charts as a table')")
+    viewer.page.wait_for_selector("#as-table tbody tr >> nth=6")
+    assert viewer.page.locator("#chart-latency").count() == 0  # days keep none
+    rows = [row.split("\t") for row in viewer.page.locator("#as-table tbody tr").all_inner_texts()]
+    assert [row[2] for row in rows] == ["\u2013"] * 7
+    today = site.api("/v1/business?each=day")["periods"][-1]["figures"]["decisions"]
+    assert 60 <= int(rows[0][1].replace(",", "")) <= today
+    assert rows[-1][1] == "\u2013"  # of days before the first decision nothing is known
+
+
 def test_try_it_sends_what_the_form_says_and_a_repeat_says_so(visit, site):
     operator = visit("operator")
     operator.go("/try")

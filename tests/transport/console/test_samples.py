@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentinel.config import Settings
 from sentinel.homes import Place
 from sentinel.telemetry.counters import LATENCY_BOUNDS_US, Counters, Slot, Stage
 from sentinel.telemetry.prometheus import model_info, render
 from sentinel.transport.client import Unreachable
 from sentinel.transport.console.samples import RANGES, Sample, Samples, point_of, quantile_us, sample_of, series_of
 from sentinel.transport.console.server import Server
+from sentinel.transport.console.stored import Stored
 from sentinel.transport.console.words import ACTIONS
 
 BOUNDS = (*map(float, LATENCY_BOUNDS_US), float("inf"))
@@ -97,7 +99,7 @@ def test_a_series_has_a_point_for_each_step_and_none_where_nothing_is_known(rang
         b'HTTP/1.1 200 OK\r\n\r\nsentinel_actions_total{x="1"} 1\n',
     ],
 )  # fmt: skip
-def test_whatever_answers_in_the_place_of_the_server_is_a_problem_that_is_told(answer):
+def test_whatever_answers_in_the_place_of_the_server_is_a_problem_that_is_told(answer, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def reply():
@@ -112,7 +114,7 @@ def test_whatever_answers_in_the_place_of_the_server_is_a_problem_that_is_told(a
         server = Server(f"http://127.0.0.1:{listening.getsockname()[1]}", None, Place())
         with pytest.raises(Unreachable):
             server.tell("/admin/audit", {"changes": []})
-        samples = Samples(server)
+        samples = Samples(server, Stored(Settings(home=tmp_path)))
         samples._ask()
         assert samples.problem is not None
         replying.join()

@@ -195,6 +195,9 @@ def test_a_key_of_an_admin_speaks_for_people_who_are_two_and_no_other_key_does(s
     assert told(f"{RULES}/rollback", {}, "cleo").status == 200
     shown = json.loads(ask(server.port, "GET", RULES, authorization=f"Bearer {tokens['console']}").body)["rules"]
     assert (shown["author"], shown["applied_by"]) == ("ana via console", "cleo via console")
+    own = told(f"{RULES}/rollback", {}, "ana")  # to no rules, in the place of what she has written
+    assert (own.status, "somebody else" in own.json["error"]) == (409, True)
+    assert told(f"{RULES}/rollback", {}, "ben").json["draft"] == 0
     assert told(f"{RULES}/rollback", {}, "ana", "editor").status == 403
     alone = told("/admin/thresholds", {"review": 0.5}, "ana")
     assert (alone.status, "thresholds need two people" in alone.json["error"]) == (409, True)

@@ -97,6 +97,39 @@ def test_a_draft_decides_nothing_until_it_is_applied_and_a_rollback_takes_it_bac
     assert {"POST /v1/rules/apply", "POST /v1/rules/drafts"} <= set(changes)
 
 
+def test_the_first_book_is_rolled_back_to_no_rules(start_server, shop_home, ask):
+    server = start_server(shop_home)
+
+    def post(path, body):
+        return ask(server.port, "POST", path, body)
+
+    def decided(amount):
+        return post("/v1/score", payment(amount=amount)).json
+
+    assert post(f"{RULES}/rollback", {}).status == 409
+    own = ask(server.port, "GET", "/admin/thresholds").json["a"]
+    book = {"rules": [rule("large", "amount > 800", "block")]}
+    first = post(f"{RULES}/drafts", {"book": book, "thresholds": own | {"review": own["review"] / 2}}).json["draft"]
+    assert post(f"{RULES}/apply", {"draft": first, "in_force": 0}).status == 200
+    ruled = decided(900)
+    assert (ruled["decision"], ruled["rules"]) == ("block", ["large"])
+    gone = ask(server.port, "GET", f"{RULES}/diff?draft=0&against={first}").json
+    assert gone["sentences"] == ["rule large: gone"]
+    assert post(f"{RULES}/rollback", {"in_force": first, "note": "a wrong one"}).json["draft"] == 0
+    assert "rules" not in decided(900)
+    assert ask(server.port, "GET", "/admin/thresholds").json["a"] == own
+    shown = ask(server.port, "GET", RULES).json["rules"]
+    assert (shown["draft"], shown["book"]["rules"], shown["note"]) == (0, [], "a wrong one")
+    assert post(f"{RULES}/rollback", {}).status == 409  # nothing was before
+    assert post(f"{RULES}/apply", {"draft": first, "in_force": 0}).status == 200
+    assert decided(900)["rules"] == ["large"]
+    assert post(f"{RULES}/rollback", {}).json["draft"] == 0
+    applied = ask(server.port, "GET", f"{RULES}/history").json["applied"]
+    assert [one["draft"] for one in applied] == [0, first, 0, first]
+    found = replay_all(Settings(home=server.home), None, None, lambda *_: None)
+    assert (found.decisions, found.differing, found.impossible) == (3, 0, 0)
+
+
 def test_what_cannot_be_read_is_shown_in_its_place_and_is_no_draft(post, get):
     before = get(f"{RULES}/drafts").json
     said = post(f"{RULES}/drafts", {"book": {"rules": [rule("one", "amuont > 1")]}})

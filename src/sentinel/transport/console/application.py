@@ -80,7 +80,8 @@ def build(settings: Settings, people: People, read_token: ReadToken | None = Non
     address, place = urlsplit(address_of(settings)), place_of(settings.home)
     is_secure = address.scheme == "https"
     server = Server(settings.server_url or settings.url, settings.bearer, place, settings.tls_certificate)
-    stored, samples, auditing = Stored(settings), Samples(server), Auditing(people, server)
+    stored, auditing = Stored(settings), Auditing(people, server)
+    samples = Samples(server, stored)
     tester, sign_on = LoadTester(server), sign_on_of(settings, people, f"{address.geturl()}{BACK}", read_token)
     lasting = Lasting(duration_us(settings.session_idle), duration_us(settings.session_longest))
     sessions, cookie = Sessions(people.database, lasting), Cookie(is_secure=is_secure)
@@ -108,7 +109,7 @@ def build(settings: Settings, people: People, read_token: ReadToken | None = Non
     for router in (
         log_in_pages(people, sessions, cookie, sign_on, address.geturl(), takes_passwords=settings.local_log_in),
         live_pages(samples, stored, sessions, cookie, settings.deadline_ms),
-        case_pages(server, people),
+        case_pages(server, stored, people),
         one_case_pages(server, stored, people),
         search_pages(stored, people),
         around_pages(stored, people),

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from sentinel.errors import InvalidInput
-from sentinel.policy.deployment import RulesInForce
+from sentinel.policy.deployment import NO_DRAFT, RulesInForce
 from sentinel.policy.rules.book import Book
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.rules_history import Draft
@@ -26,9 +26,9 @@ class Base(NamedTuple):
 
 
 def in_force(server: Server) -> RulesInForce | None:
-    """What is in force."""
+    """What is in force; None for no rules, before the first ones and after these were taken back."""
     found = server.get("/v1/rules").json["rules"]
-    return None if found is None else msgspec.convert(found, RulesInForce)
+    return None if found is None or found["draft"] == NO_DRAFT else msgspec.convert(found, RulesInForce)
 
 
 def draft_of(server: Server, number: int) -> Draft:

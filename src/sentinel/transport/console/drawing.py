@@ -23,7 +23,8 @@ def _templates() -> Environment:
     )  # fmt: skip
     for one in (
         words.action_name, words.number, words.money, words.share, words.probability, words.value_of, words.exact,
-        words.card, words.instant, words.size, words.basis_points, words.word_of, words.lasting, money_text,
+        words.card, words.instant, words.size, words.basis_points, words.word_of, words.lasting, words.fault_words,
+        words.asked_by, words.decided_by_words, words.digits_of, words.in_currency, money_text,
     ):  # fmt: skip
         made.filters[one.__name__] = one
     made.globals["static"] = address_of

@@ -36,7 +36,7 @@ def words_of(feature: Feature) -> str:
     >>> words_of(Feature(kind="distinct", name="n", of="merchant_id", by=("card_id", "country"), over="1h"))
     'different merchants of the card and country in 1 hour'
     >>> words_of(Feature(kind="fraud_rate", name="n", by="merchant_id", over="30d", delay="1d"))
-    'known share of fraud of the merchant in 30 days, 1 day ago'
+    'known share of fraud of the merchant in 30 days, as known 1 day before'
     """
     if feature.kind in ("ratio", "difference") and len(feature.parts) == 2:
         first, second = map(words_of, feature.parts)
@@ -56,7 +56,7 @@ def words_of(feature: Feature) -> str:
         said += f" in {_lasting(feature.over)}"
     if not feature.include_current:
         said += ", before this one"
-    return said + (f", {_lasting(feature.delay)} ago" if feature.delay else "")
+    return said + (f", as known {_lasting(feature.delay)} before" if feature.delay else "")
 
 
 def shown_value(feature: Feature | None, value: float | None, vocabulary: Sequence[str] = ()) -> str:

@@ -1,4 +1,4 @@
-"""Samples: what the server's counters say each second, kept for an hour, and the figures and series made of them."""
+"""Samples: what the server's counters say, by the second for an hour, by ten minutes for a day; series of them."""
 
 import threading
 import time
@@ -10,14 +10,23 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from sentinel.errors import SentinelError
+from sentinel.events.times import clock_us
 from sentinel.transport.client import Unreachable
+from sentinel.transport.console.day_series import DAY_S, KEPT_DAYS, Series, days_of, last_of
 from sentinel.transport.console.server import Server
+from sentinel.transport.console.stored import Stored
 from sentinel.transport.console.words import ACTIONS
 
 EVERY_S = 1.0
 KEPT = 3_700
-RANGES = {60: 1, 600: 10, 3600: 60}
+RANGES = {60: 1, 600: 10, 3600: 60, DAY_S: 600}
 """Seconds that a chart may show, and the seconds of one point of it."""
+
+LONG_RANGES = {7 * DAY_S: 7, KEPT_DAYS * DAY_S: KEPT_DAYS}
+"""Seconds that a chart may show of days that the view has counted, and how many days they are."""
+
+_KEPT_COARSE = DAY_S // RANGES[DAY_S] + 2
+_DAYS_EVERY_S = 60.0
 
 QUANTILES = (0.5, 0.99, 0.999)
 _PREFIX = "sentinel_"
@@ -131,9 +140,12 @@ def series_of(samples: Sequence[Sample], range_s: int, now_s: float) -> dict[str
 class Samples:
     """Asks the server each second in a thread of its own, for as long as the console runs."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, server: Server, stored: Stored) -> None:
+        self._server, self._stored = server, stored
         self._samples: deque[Sample] = deque(maxlen=KEPT)
+        self._coarse: deque[Sample] = deque(maxlen=_KEPT_COARSE)
+        self._days: Series = {}
+        self._days_s = float("-inf")
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="samples", daemon=True)
         self._told: dict[int, bytes] = {}
@@ -174,7 +186,7 @@ class Samples:
         samples, now_s = list(self._samples), time.time()
         newest = samples[-1] if samples else None
         problem = self.problem
-        shown: dict[str, Any] = {"problem": problem, "series": series_of(samples, range_s, now_s), "range": range_s}
+        shown: dict[str, Any] = {"problem": problem, "series": self._series(samples, range_s, now_s), "range": range_s}
         if newest is None:
             return shown | {"now": None}
         minute = _since(samples, newest, 60)
@@ -189,17 +201,34 @@ class Samples:
             "models": newest.models,
         }
 
+    def _series(self, samples: Sequence[Sample], range_s: int, now_s: float) -> Series:
+        if range_s in LONG_RANGES:
+            return last_of(self._days, LONG_RANGES[range_s])
+        return series_of([*self._coarse, *samples] if range_s == DAY_S else samples, range_s, now_s)
+
     def _run(self) -> None:
         while not self._stopped.is_set():
             begun = time.monotonic()
             self._ask()
             self._stopped.wait(max(EVERY_S - (time.monotonic() - begun), 0.05))
 
+    def _keep(self, sample: Sample) -> None:
+        """As one of the last hour, and the last one of each ten minutes for a day."""
+        step = RANGES[DAY_S]
+        if self._coarse and self._coarse[-1].at_s // step == sample.at_s // step:
+            self._coarse.pop()
+        self._coarse.append(sample)
+        self._samples.append(sample)
+
     def _ask(self) -> None:
         try:
             text = self._server.get("/metrics/prom").body.decode(errors="replace")
-            self._samples.append(sample_of(text, time.time()))
+            self._keep(sample_of(text, time.time()))
             self.problem = None
+            if time.monotonic() - self._days_s > _DAYS_EVERY_S:
+                self._days_s = time.monotonic()
+                with self._stored.view() as view:
+                    self._days = days_of(view, clock_us())
             if time.monotonic() - self._drift_s > _DRIFT_EVERY_S:
                 self._drift_s = time.monotonic()
                 self._drift = self._server.get("/admin/drift").json

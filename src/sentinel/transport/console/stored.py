@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from sentinel.config import Settings
+from sentinel.errors import SentinelError
 from sentinel.events.reader import TransactionReader
 from sentinel.events.schema import Schema
 from sentinel.model.bundle import Manifest, read_manifest
@@ -16,6 +17,7 @@ from sentinel.model.registry import Registry
 from sentinel.model.signing import read_trusted_keys
 from sentinel.record.applied import HomeDeployment
 from sentinel.record.views import View
+from sentinel.record.views.counted import CURRENCY
 from sentinel.record.views.place import ViewPlace
 
 
@@ -57,6 +59,14 @@ class Stored:
     def amount_digits(self, schema: Schema) -> int:
         """Decimals of the amount."""
         return schema.decimals.get(schema.amount, 2) if schema.amount else 2
+
+    def currency(self) -> str | None:
+        """That of amounts of which no field says it; None where the detector declares none, or there is no model."""
+        try:
+            champion = self.champion()
+        except SentinelError:
+            return None
+        return None if CURRENCY in champion.plan.schema.categories else champion.currency
 
     def close(self) -> None:
         """Release what is open."""

@@ -1,16 +1,29 @@
 """How the pages write things: money, shares, times, cards and actions."""
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from sentinel.events.card_numbers import replace_card_numbers
 from sentinel.events.secrets import is_hidden
+from sentinel.policy.model_call import CIRCUIT_OPEN, FAILED, FALLBACK_ONLY, OVERLOADED, TOO_SLOW
+from sentinel.policy.thresholds import Action
 
 ACTIONS = ("approve", "challenge", "review", "block")
 _THIN = "\u202f"  # a narrow space that does not break: between a number and its sign
 _HIDDEN_SHOWN = 8
+_DECIDERS = {
+    "model": "the model", "rules": "the detector's own rules", "on_fault": "what the detector answers without a model",
+}  # fmt: skip
+_FAULTS = {
+    CIRCUIT_OPEN: "it had failed or been slow too often, and had a pause",
+    TOO_SLOW: "it took longer than it may",
+    FAILED: "it broke down",
+    OVERLOADED: "there were more payments than it could answer in time",
+    FALLBACK_ONLY: "somebody has switched it off",
+}
 
 
 def action_name(action: str) -> str:
@@ -38,13 +51,59 @@ def share(value: float | None, digits: int = 2) -> str:
     return "\u2013" if value is None or not math.isfinite(value) else f"{value * 100:.{digits}f}{_THIN}%"
 
 
-def money(text: str | None) -> str:
-    """An exact amount, as the server writes it, with groups of three digits.
+def money(text: str | None, currency: str | None = None) -> str:
+    """An exact amount, as the server writes it, with groups of three digits, and its currency where that is known.
 
-    >>> money("1234567.80"), money("-0.05"), money(None)
-    ('1,234,567.80', '-0.05', '\u2013')
+    >>> money("1234567.80"), money("-0.05", "EUR"), money(None)
+    ('1,234,567.80', '-0.05\u202fEUR', '\u2013')
     """
-    return "\u2013" if text is None else f"{Decimal(text):,}"
+    return "\u2013" if text is None else f"{Decimal(text):,}{in_currency(currency)}"
+
+
+def in_currency(currency: str | None) -> str:
+    """What stands behind an amount; nothing where its currency is not known.
+
+    >>> in_currency("EUR"), in_currency(None)
+    ('\u202fEUR', '')
+    """
+    return f"{_THIN}{currency}" if currency else ""
+
+
+def asked_by(why: str) -> str:
+    """What has asked for a person, of a case: the decision itself, or a rule that watches.
+
+    >>> asked_by("review"), asked_by("rule night")
+    ('was to be reviewed', 'rule night')
+    """
+    return "was to be reviewed" if why == Action.REVIEW else why
+
+
+def fault_words(reason: str) -> str:
+    """Why a model did not decide, for people.
+
+    >>> fault_words("overloaded"), fault_words("circuit open")
+    ('there were more payments than it could answer in time', 'it had failed or been slow too often, and had a pause')
+    """
+    return _FAULTS.get(reason, reason)
+
+
+def decided_by_words(decided_by: str, rules: Sequence[str] = ()) -> str:
+    """Who decided, in words; `rules` are those in force that made it another action than without them.
+
+    >>> decided_by_words("model"), decided_by_words("model", ["night"]), decided_by_words("rules", ["a", "b"])
+    ('the model', 'rule night, over the model', "rules a, b, over the detector's own rules")
+    """
+    score = _DECIDERS.get(decided_by, decided_by)
+    return f"{'rule' if len(rules) == 1 else 'rules'} {', '.join(rules)}, over {score}" if rules else score
+
+
+def digits_of(value: float | None) -> str:
+    """A threshold to be changed, with four digits that count; whole ones are on the receipts.
+
+    >>> digits_of(0.012345678901234567), digits_of(0.5), digits_of(None)
+    ('0.01235', '0.5', '')
+    """
+    return "" if value is None else f"{value:.4g}"
 
 
 def basis_points(value: float | None) -> str:

@@ -26,4 +26,10 @@ def add_business(app: FastAPI, api: Api) -> None:
         asked = asked_of(dict(request.query_params), now_us)
         delay = api.settings.label_delay
         with closing(api.view.open()) as view:
-            return ok(business(view, asked, now_us, (delay, duration_us(delay))))
+            return ok(business(view, asked, now_us, (delay, duration_us(delay)), _currency(api)))
+
+
+def _currency(api: Api) -> str | None:
+    """The one that the champion's detector declares."""
+    lineup = api.predictor.lineup
+    return None if lineup is None else lineup.champion.bundle.manifest.currency

@@ -24,7 +24,9 @@ from sentinel.model.bundle import Manifest, read_explainer, read_manifest
 from sentinel.model.reasons import Explainer, Explanation
 from sentinel.model.registry import Registry, TrustedKeys
 from sentinel.model.stored_rows import carried_over
+from sentinel.policy.fallback import Fallback
 from sentinel.policy.results import State
+from sentinel.policy.stand_ins import CompiledFallback
 from sentinel.policy.thresholds import Action, Thresholds
 from sentinel.record.concluding import state_of
 from sentinel.record.entries import DecisionRow, Drawn, OutcomeRow, Ruled, revoked_in
@@ -105,6 +107,7 @@ class Lookups:
                     "results": [_result(one) for one in results],
                     "outcomes": [_outcome(one, journal) for one in outcomes],
                     "shadow": self._shadow_scores(row.transaction_id),
+                    "fallback": self._fallback(row),
                     **self._reasons(row, journal),
                 }
             ),
@@ -258,6 +261,14 @@ class Lookups:
         if isinstance(explainer, BundleProblem) or len(row.features) != explainer.n_features:
             return None
         return explainer.explain(row.features)
+
+    def _fallback(self, row: DecisionRow) -> dict[str, Any] | None:
+        """What made the score where the detector's rules stood in for the model; None where they did not."""
+        decider, plan = row.decider, self._manifest(row.decider.model_version).plan
+        if decider.decided_by != "rules" or len(row.features) != len(plan.names):
+            return None
+        declared = msgspec.convert(self._manifest(decider.model_version).fallback, Fallback)
+        return {"base": declared.base, "rules": CompiledFallback(declared, plan.names).held(row.features)}
 
     def _reasons(self, row: DecisionRow, journal: Journal) -> dict[str, Any]:
         """Why the model came to its score, stored or else computed now, which is the same; and where it is stored."""

@@ -296,7 +296,7 @@ def add_rules(app: FastAPI, calls: RuleCalls) -> None:
 
     @app.post("/v1/rules/rollback", openapi_extra=shown_body(RollbackBody, required=False), tags=["rules"])
     async def rollback(request: Request) -> Response:
-        """Bring the book in force again that was before this one."""
+        """Bring the book in force again that was before this one; before the first one there were no rules: draft 0."""
         return ok(await calls.rollback(request))
 
     @app.get("/v1/rules/history", tags=["rules"])

@@ -1,10 +1,9 @@
 """What a draft of rules changes, over HTTP: rule by rule, list by list, and of thresholds."""
 
-from collections.abc import Mapping
-
 import msgspec
 from fastapi import FastAPI, Request, Response
 
+from sentinel.policy.deployment import NO_DRAFT
 from sentinel.policy.rules.book import Book
 from sentinel.policy.rules.changes import Changes as BookChanges
 from sentinel.policy.rules.changes import changes_between
@@ -46,33 +45,35 @@ class RuleDiffs:
         """What a draft changes against another, or what is in force. Raises NotFound, InvalidInput."""
         log, asked = self._changes.api.deciding().log, request.query_params
         before, after = (self._book(log, asked.get(name)) for name in ("against", "draft"))
-        changes, thresholds = changes_between(before, after), self._thresholds(log, asked)
-        listed = {} if "draft" not in asked else _listed(draft_of(log, whole_number(asked["draft"], "draft")))
+        changes = changes_between(before, after)
+        draft = _draft(log, asked.get("draft"))
+        listed = {} if draft is None else {one.list: len(one.entries) for one in draft.listed}
+        thresholds = None if draft is None else self._thresholds(draft)
         entries = [
             f"list {name}: {n:,} {'entry' if n == 1 else 'entries'} told with the draft" for name, n in listed.items()
         ]
         return Changed(changes, [*changes.sentences, *entries, *_said(thresholds)], thresholds, listed)
 
-    def _thresholds(self, log: LogReader, asked: Mapping[str, str]) -> ThresholdsChanged | None:
+    def _thresholds(self, draft: Draft) -> ThresholdsChanged | None:
         """What becomes of the champion's thresholds, where a draft brings others than those in force."""
         lineup = self._changes.api.predictor.lineup
-        if lineup is None or "draft" not in asked:
-            return None
-        draft = draft_of(log, whole_number(asked["draft"], "draft"))
-        if draft.thresholds is None or draft.thresholds.thresholds == lineup.champion.thresholds:
+        if lineup is None or draft.thresholds is None or draft.thresholds.thresholds == lineup.champion.thresholds:
             return None
         return ThresholdsChanged(draft.thresholds.version, lineup.champion.thresholds, draft.thresholds.thresholds)
 
     def _book(self, log: LogReader, number: str | None) -> Book:
-        """That of a draft; without a number the one in force, which is empty before there was any."""
+        """That of a draft, empty for 0; without a number the one in force, which is empty before there was any."""
         if number is None:
             rules = self._changes.rollout.deployment.rules
             return Book() if rules is None else rules.book
-        return draft_of(log, whole_number(number, "draft")).book
+        draft = _draft(log, number)
+        return Book() if draft is None else draft.book
 
 
-def _listed(draft: Draft) -> dict[str, int]:
-    return {one.list: len(one.entries) for one in draft.listed}
+def _draft(log: LogReader, number: str | None) -> Draft | None:
+    """The draft of a number; None without one, and for 0, which is no rules. Raises NotFound, InvalidInput."""
+    wanted = NO_DRAFT if number is None else whole_number(number, "draft")
+    return None if wanted == NO_DRAFT else draft_of(log, wanted)
 
 
 def _said(changed: ThresholdsChanged | None) -> list[str]:
@@ -99,5 +100,8 @@ def add_rule_diffs(app: FastAPI, diffs: RuleDiffs) -> None:
 
     @app.get("/v1/rules/diff", tags=["rules"])
     def diff(request: Request) -> Response:
-        """What `draft` changes against the draft `against`, rule by rule; without a number it is what is in force."""
+        """What `draft` changes against the draft `against`, rule by rule; without a number it is what is in force.
+
+        Draft 0 is no rules.
+        """
         return ok(diffs.diff(request))

@@ -46,6 +46,7 @@ def around_pages(stored: Stored, people: People) -> APIRouter:
         return {
             "found": found, "key": key, "value": found.values[0], "over": over, "periods": PERIODS, "lag_s": lag_s,
             "said": said_of(found), "digits": stored.amount_digits(schema), "schema": schema,
+            "currency": stored.currency(),
             "timeline_drawn": timeline_of(found.page.rows, found.moments, found.frauds),
             "map_drawn": map_of(found.page.rows, found.moments, found.frauds, found.journeys),
             "journeys": sorted(found.journeys, key=lambda one: -one.kmh),

@@ -50,6 +50,7 @@ def one_case_pages(server: Server, stored: Stored, people: People) -> APIRouter:
             "roles": [role for role in _ESCALATES_TO if role != person.role],
             "is_work": shown["state"] not in ("decided", "closed"),
             "common": {one["case"]: _in_common(one, why["features"]) for one in found["similar"]},
+            "currency": stored.currency(),
             "can_decide": shown["state"] in ("open", "reopened", "escalated") or is_mine,
         }  # fmt: skip
         return page(request, "case.html", values)

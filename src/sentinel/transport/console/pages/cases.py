@@ -12,6 +12,7 @@ from sentinel.transport.console.case_words import as_seen
 from sentinel.transport.console.drawing import page, part
 from sentinel.transport.console.pages.logging_in import by_person
 from sentinel.transport.console.server import Refused, Server
+from sentinel.transport.console.stored import Stored
 from sentinel.transport.people.people import People
 
 ROWS = 50
@@ -20,7 +21,7 @@ TABS = {"work": "Work", "waiting": "Waiting", "escalated": "Escalated", "done": 
 _NAMED = ("state", "holder", "priority", "overdue", "cursor")
 
 
-def case_pages(server: Server, people: People) -> APIRouter:
+def case_pages(server: Server, stored: Stored, people: People) -> APIRouter:
     """`/cases`, its count, and the next case."""
     router = APIRouter()
 
@@ -36,7 +37,7 @@ def case_pages(server: Server, people: People) -> APIRouter:
             "next": None if found["next"] is None else urlencode({**filters, "cursor": found["next"]}),
             "figures": figures, "ages": _bars(figures["waiting_by_age"]), "tabs": _tabs(filters), "days": DAYS,
             "me": request.state.session.person.name, "filters": len([name for name in filters if name != "state"]),
-            "may_work": Scope.CASES in request.state.session.person.scopes,
+            "currency": stored.currency(), "may_work": Scope.CASES in request.state.session.person.scopes,
         }  # fmt: skip
         return page(request, "cases.html", values)
 

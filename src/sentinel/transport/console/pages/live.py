@@ -17,8 +17,9 @@ from sentinel.record.views import DecisionQuery, ListedDecision, merged
 from sentinel.transport.console.drawing import page, part
 from sentinel.transport.console.entrance import Cookie
 from sentinel.transport.console.feature_words import with_words, words_of
-from sentinel.transport.console.samples import RANGES, Samples
+from sentinel.transport.console.samples import LONG_RANGES, RANGES, Samples
 from sentinel.transport.console.stored import Stored, reasons_in
+from sentinel.transport.console.words import fault_words
 from sentinel.transport.people.sessions import Sessions
 
 _NEWEST = 8
@@ -36,7 +37,16 @@ def live_pages(samples: Samples, stored: Stored, sessions: Sessions, cookie: Coo
     @router.get("/")
     def live(request: Request, range: int = 60) -> Response:  # noqa: A002 - the name in the address
         _check(range)
-        return page(request, "live.html", {"range": range, "ranges": RANGES, "deadline_ms": deadline_ms})
+        return page(
+            request,
+            "live.html",
+            {
+                "range": range,
+                "has_latency": range in RANGES,
+                "unit": "second" if range in RANGES else "day",
+                "deadline_ms": deadline_ms,
+            },
+        )
 
     @router.get("/live/events")
     async def events(request: Request, range: int = 60) -> Response:  # noqa: A002
@@ -88,7 +98,7 @@ def live_pages(samples: Samples, stored: Stored, sessions: Sessions, cookie: Coo
             }
             for one in rows
         ]
-        return part(request, "live_newest.html", {"rows": shown})
+        return part(request, "live_newest.html", {"rows": shown, "currency": stored.currency()})
 
     @router.get("/live/drift")
     def drift(request: Request) -> Response:
@@ -98,8 +108,8 @@ def live_pages(samples: Samples, stored: Stored, sessions: Sessions, cookie: Coo
 
 
 def _check(range_s: int) -> None:
-    if range_s not in RANGES:
-        raise InvalidInput(f"range is {range_s}; give one of {', '.join(map(str, RANGES))} seconds")
+    if range_s not in RANGES and range_s not in LONG_RANGES:
+        raise InvalidInput(f"range is {range_s}; give one of {', '.join(map(str, (*RANGES, *LONG_RANGES)))} seconds")
 
 
 def _said(held: Sequence[tuple[str, bool]], reason: str) -> str:
@@ -111,7 +121,7 @@ def _said(held: Sequence[tuple[str, bool]], reason: str) -> str:
 def _first_reason(stored: Stored, row: ListedDecision, why: Mapping[str, Any] | None) -> str:
     """What spoke most for fraud, with its value."""
     if row.degraded is not None:
-        return f"rules, as the model did not decide ({row.degraded})"
+        return f"without the model: {fault_words(row.degraded)}"
     try:
         reasons = with_words(why, stored.manifest(row.model_version)) if why else []
     except BundleProblem:  # of a model that is gone

@@ -1,5 +1,6 @@
 """The receipt of one decision: what was decided, why, from what, by which versions; and what the champion says now."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -7,6 +8,8 @@ from fastapi import APIRouter, Request, Response
 
 from sentinel.events.card_numbers import masked
 from sentinel.events.times import clock_us
+from sentinel.model.bundle import Manifest
+from sentinel.record.views.counted import CURRENCY
 from sentinel.transport.console.drawing import page, part
 from sentinel.transport.console.feature_words import shown_value, with_words
 from sentinel.transport.console.pages.logging_in import by_person
@@ -45,8 +48,14 @@ def receipt_pages(server: Server, stored: Stored, people: People) -> APIRouter:
                 name: shown_value(features.get(name), value, manifest.plan.vocabulary.get(name, ()))
                 for name, value in found["features"].items()
             },
-            "created_at": manifest.created_at,
+            "created_at": manifest.created_at, "currency": _currency(transaction, manifest),
         }  # fmt: skip
         return page(request, "receipt.html", values)
 
     return router
+
+
+def _currency(transaction: Mapping[str, Any], manifest: Manifest) -> str | None:
+    """What the transaction says itself, else what the detector declares."""
+    said = transaction.get(CURRENCY)
+    return said if isinstance(said, str) and said else manifest.currency

@@ -18,6 +18,7 @@ from sentinel.transport.console.pages.rule_drafts import draft_pages
 from sentinel.transport.console.pages.rule_editor import editor_pages
 from sentinel.transport.console.server import Server
 from sentinel.transport.console.stored import Stored
+from sentinel.transport.console.words import digits_of
 from sentinel.transport.people.people import People
 
 DAYS = 7
@@ -35,7 +36,7 @@ def rule_pages(server: Server, stored: Stored, people: People) -> APIRouter:
     def rules(request: Request) -> Response:
         now = in_force(server)
         figures = server.get(f"/v1/rules/figures?days={DAYS}").json
-        before = now.before[-1] if now is not None and now.before else None
+        before = None if now is None else now.back_to
         values = {
             "now": now, "rows": _rows(now, figures) if now else [], "figures": figures, "days": DAYS,
             "drafts": drafts(server, _DRAFTS), "before": before,
@@ -51,7 +52,8 @@ def rule_pages(server: Server, stored: Stored, people: People) -> APIRouter:
         request: Request, review: _Text = "", block: _Text = "", challenge: _Text = "", note: _Text = ""
     ) -> Response:
         """A draft that changes thresholds alone."""
-        given = {name: _threshold(one, name) for name, one in
+        exact = server.get("/admin/thresholds").json.get("a") or {}
+        given = {name: _threshold(one.strip(), name, exact.get(name)) for name, one in
                  (("review", review), ("block", block), ("challenge", challenge)) if one.strip()}  # fmt: skip
         if "review" not in given:
             raise InvalidInput("Say from where on a payment is reviewed", "$.review")
@@ -84,7 +86,8 @@ def rule_pages(server: Server, stored: Stored, people: People) -> APIRouter:
         values = {
             "now": now, "one": found, "why": now.demoted.get(name), "figures": _figures(figures, name),
             "days": figures["days"], "band": found.band or now.bands.get(name), "newest": newest, "fraud": fraud,
-            "digits": stored.amount_digits(schema), "keys": schema.keys, "of_list": of_list,
+            "digits": stored.amount_digits(schema), "currency": stored.currency(),
+            "keys": schema.keys, "of_list": of_list,
         }  # fmt: skip
         return page(request, "rule.html", values)
 
@@ -112,7 +115,10 @@ def rule_pages(server: Server, stored: Stored, people: People) -> APIRouter:
     return router
 
 
-def _threshold(text: str, name: str) -> float:
+def _threshold(text: str, name: str, exact: float | None) -> float:
+    """What was written; `exact`, as it is in force, where its digits that are shown were left alone."""
+    if exact is not None and text == digits_of(exact):
+        return exact
     try:
         return float(text.replace(",", "."))
     except ValueError:

@@ -58,6 +58,9 @@ def search_pages(stored: Stored, people: People) -> APIRouter:
             "next": None if found.next is None else urlencode({**filters, "cursor": found.next}),
             "first": urlencode(filters), "filters": len(filters), "lag_s": lag_s, "total": total,
             "models": stored.registry.versions(), "most_of_csv": MOST_OF_CSV,
+            "currency": stored.currency(), "said": said_of(
+                len(found.rows), total, has_filters=bool(filters), is_all=not found.next and filters == asked
+            ),
         }  # fmt: skip
         return page(request, "search.html", values)
 
@@ -79,6 +82,19 @@ def search_pages(stored: Stored, people: People) -> APIRouter:
         return StreamingResponse(_lines(stored, queries, schema), media_type="text/csv; charset=utf-8", headers=named)
 
     return router
+
+
+def said_of(shown: int, total: int, *, has_filters: bool, is_all: bool) -> str:
+    """How many fit, of how many there are; how many more there are is not counted.
+
+    >>> said_of(7, 9_000, has_filters=True, is_all=True), said_of(50, 9_000, has_filters=True, is_all=False)
+    ('7 of 9,000 decisions fit', 'more than 50 of 9,000 decisions fit')
+    >>> said_of(50, 9_000, has_filters=False, is_all=False)
+    '9,000 decisions'
+    """
+    if not has_filters:
+        return f"{total:,} decisions"
+    return f"{shown:,} of {total:,} decisions fit" if is_all else f"more than {ROWS} of {total:,} decisions fit"
 
 
 async def _filled(request: Request) -> dict[str, str]:

@@ -8,7 +8,7 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 const short = (value) => value >= 1000 ? `${whole.format(value / 1000)}k` : String(Number(value.toPrecision(3)));
 const drawn = [];
 
-// `lines`: {label, colour, step, dash}; `more` goes to uPlot as it is, over what is usual here.
+// `lines`: {label, colour, step, dash, points}; `more` goes to uPlot as it is, over what is usual here.
 function chart(box, lines, more = {}) {
   const axis = { stroke: () => colour("soft"), font: "11px system-ui", grid: { stroke: () => colour("line"), width: 1 }, ticks: { show: false } };
   const [across, upwards] = more.axes ?? [{}, {}];
@@ -19,7 +19,7 @@ function chart(box, lines, more = {}) {
     axes: [{ ...axis, grid: { show: false }, size: 24, space: 90, ...across }, { ...axis, side: 1, size: 52, space: 38, values: (_, at) => at.map(short), ...upwards }],
     series: [{}, ...lines.map((one) => ({
       label: one.label, stroke: () => one.colour ? colour(one.colour) : "transparent", width: one.width ?? 1.6, dash: one.dash,
-      scale: one.scale ?? "y", spanGaps: false, points: { show: false }, paths: one.step ? uPlot.paths.stepped({ align: -1 }) : undefined,
+      scale: one.scale ?? "y", spanGaps: false, points: { show: one.points ?? false, size: 5 }, paths: one.step ? uPlot.paths.stepped({ align: -1 }) : undefined,
     }))],
   }, [[], ...lines.map(() => [])], box);
   drawn.push({ made, box });

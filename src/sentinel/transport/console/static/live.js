@@ -13,19 +13,23 @@ const ACTIONS = ["approve", "challenge", "review", "block"];
 // charts
 const charts = [];
 const twoDigits = (n) => String(n).padStart(2, "0");
-const onClock = (s) => { const at = new Date(s * 1000); return `${twoDigits(at.getHours())}:${twoDigits(at.getMinutes())}${range <= 60 ? ":" + twoDigits(at.getSeconds()) : ""}`; };
+const dayOf = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", timeZone: "UTC" });
+const isOfDays = range > 86400;
+const onClock = (s) => { if (isOfDays) return dayOf.format(new Date(s * 1000)); const at = new Date(s * 1000); return `${twoDigits(at.getHours())}:${twoDigits(at.getMinutes())}${range <= 60 ? ":" + twoDigits(at.getSeconds()) : ""}`; };
 
 function draw(id, lines) {
   const box = document.getElementById(id);
-  const made = chart(box, lines, {
+  if (!box) return; // what days do not keep
+  const made = chart(box, lines.map((one) => ({ ...one, points: isOfDays })), {
     cursor: { sync: { key: "live" }, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { x: { time: true }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },
-    axes: [{ values: (_, at) => at.map(onClock) }, {}],
+    axes: [{ values: (_, at) => at.map(onClock), ...(isOfDays ? { incrs: [86400, 172800, 432000, 864000] } : {}) }, {}],
+    ...(isOfDays ? { tzDate: (s) => uPlot.tzDate(new Date(s * 1000), "Etc/UTC") } : {}),
   });
   charts.push({ made, lines });
 }
 
-draw("chart-rate", [{ name: "rate", label: "decisions a second", colour: "accent" }]);
+draw("chart-rate", [{ name: "rate", label: "decisions", colour: "accent" }]);
 draw("chart-latency", [{ name: "p50", label: "half", colour: "accent" }, { name: "p99", label: "99 of 100", colour: "review" }, { name: "p999", label: "999 of 1,000", colour: "block" }]);
 draw("chart-actions", ["challenge", "review", "block"].map((one) => ({ name: one, label: one, colour: one })));
 
@@ -35,7 +39,8 @@ function showSeries(series) {
   if (!body.closest("details").open) return;
   body.replaceChildren(...series.at.map((at, n) => {
     const row = document.createElement("tr");
-    for (const text of [onClock(at), rate(series.rate[n]), ms(series.p50[n]), ms(series.p99[n]), ...ACTIONS.map((one) => rate(series[one][n]))]) {
+    const much = (value) => isOfDays && isThere(value) ? whole.format(value) : rate(value);
+    for (const text of [onClock(at), much(series.rate[n]), ms(series.p50[n]), ms(series.p99[n]), ...ACTIONS.map((one) => much(series[one][n]))]) {
       const cell = document.createElement("td");
       cell.textContent = text;
       if (row.childElementCount) cell.className = "num";
@@ -123,7 +128,7 @@ function listen() {
   stream.onmessage = (event) => {
     const news = JSON.parse(event.data);
     showProblem(news.problem);
-    if (news.now) { showNow(news); showSeries(news.series); }
+    if (news.now) { showNow(news); if (news.series.at) showSeries(news.series); }
     root.dataset.seen = String(Number(root.dataset.seen || 0) + 1);
   };
   stream.addEventListener("over", () => { stop(); location.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`; });
