@@ -64,6 +64,7 @@ from sentinel.review.drift import DriftSettings
 from sentinel.serve.archiver_process import ArchiverProcess
 from sentinel.serve.case_opener_process import CaseOpenerProcess
 from sentinel.serve.engine import Engine
+from sentinel.serve.held_reviews import HeldReviews
 from sentinel.serve.lineup import Lineup
 from sentinel.serve.log_keeper import LogKeeper
 from sentinel.serve.log_needs import log_needs
@@ -359,7 +360,8 @@ def _deciding(
     quiet_us = duration_us(settings.notify_quiet)
     notifier = Notifier(settings.home, settings.database_url, quiet_us, conditions) if sends else None
     children = Children(
-        shadow, projector, snapshotter, keeper, retrainer, reasons, online, archiver, ReviewTimeouts(view),
+        shadow, projector, snapshotter, keeper, retrainer, reasons, online, archiver,
+        ReviewTimeouts(view, HeldReviews(settings.home, settings.database_url, view) if settings.cases else None),
         _case_opener(settings, log), MessengerProcess(settings.home) if sends else None, notifier,
     )  # fmt: skip
     return Watch(rollout, predictor, worker, observers, children, of_loop, guards=True)
@@ -370,7 +372,9 @@ def _case_opener(settings: Settings, log: Log) -> CaseOpenerProcess | None:
     read_deadlines(settings.case_deadlines)
     if not settings.cases:
         return None
-    return CaseOpenerProcess(settings.home, log, settings.database_url, settings.cases_by, settings.case_deadlines)
+    return CaseOpenerProcess(
+        settings.home, log, settings.database_url, settings.cases_by, settings.case_deadlines, settings.keep_cases
+    )
 
 
 def _archiver(settings: Settings, log: Log) -> ArchiverProcess | None:

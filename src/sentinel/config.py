@@ -78,7 +78,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `reasons`: the reasons of what is not approved are found beside the deciding, and recorded.
     - `fronts`: whether messages of the topic `transactions` may bring the answer that a front gave.
     - `cases`: what asks for a person is made into cases, beside the deciding.  `cases_by`: the key that they are
-      grouped by, instead of the first of the schema.  `case_deadlines`: how soon a case is due, by its expected loss:
+      grouped by, instead of the first of the schema.  `keep_cases`: how long a case is kept after it was decided or
+      closed, such as `730d`, or `forever`.  `case_deadlines`: how soon a case is due, by its expected loss:
       `high:1h:100,normal:8h:10,low:3d`.
     - `false_alarm_cost`: what a false alarm costs, in the unit of the amount, for experiments.
     - `drift_window`: transactions that are compared with the training history.
@@ -181,6 +182,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     cases: bool = False
     fronts: bool = False
     cases_by: str | None = None
+    keep_cases: str = "forever"
     case_deadlines: str = "high:1h:100,normal:8h:10,low:3d"
     rules_need_two: bool = False
     false_alarm_cost: Annotated[float, msgspec.Meta(ge=0)] = 10.0
@@ -295,6 +297,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         duration_us(self.notify_quiet)
         duration_us(self.label_delay)
         age_us(self.keep_log)
+        age_us(self.keep_cases)
 
     def secrets(self) -> Secrets:
         """How secrets are hidden. Raises InvalidDefinition for a hash key that cannot be used."""

@@ -12,6 +12,7 @@ from sentinel.policy.policies import CostGrid, LeastLoss, Policy
 from sentinel.policy.results import Result
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record.concluding import NOBODY, Telling
+from sentinel.record.earlier_results import NOT_ASKED
 from sentinel.record.log import Kind
 from sentinel.record.projector import Projector
 from sentinel.record.results import result_rows
@@ -42,8 +43,8 @@ class Desk:
             while projector.step():
                 pass
 
-    def conclude(self, row, telling):
-        return self.home.engine.conclude(row, telling, self.home.now_us)
+    def conclude(self, row, telling, earlier=NOT_ASKED):
+        return self.home.engine.conclude(row, telling, self.home.now_us, None, earlier)
 
     def step(self, timeouts, after_us):
         return timeouts.step(self.home.engine, self.conclude, self.home.now_us + after_us)
@@ -105,11 +106,11 @@ def test_however_often_it_is_killed_each_review_has_one_result(desk, seed):
         timeouts = ReviewTimeouts(desk.view)
         most = len(desk.results()) + chance.randrange(3)
 
-        def conclude(row, telling, most=most):
+        def conclude(row, telling, earlier, most=most):
             """As the writer does, until the process is gone: in the middle of a step."""
             if len(desk.results()) >= most:
                 raise KeyboardInterrupt
-            return desk.conclude(row, telling)
+            return desk.conclude(row, telling, earlier)
 
         try:
             timeouts.step(desk.home.engine, conclude, desk.home.now_us + 5 * HOUR_US)
@@ -118,6 +119,14 @@ def test_however_often_it_is_killed_each_review_has_one_result(desk, seed):
     desk.run(ReviewTimeouts(desk.view), 5 * HOUR_US)
     told = [row.about for row in desk.results()]
     assert sorted(told) == sorted(desk.reviews)
+
+
+def test_reviews_whose_ids_are_forgotten_come_to_the_default_and_what_was_told_of_them_stays(desk):
+    declined, *left = desk.reviews.values()
+    desk.conclude(declined, Telling(Result.REVIEW_APPROVED, "ana"))
+    desk.home.engine.journal.forget_before(desk.home.log.durable)
+    assert desk.run(ReviewTimeouts(desk.view), 5 * HOUR_US) == len(left)
+    assert len(desk.results()) == 1 + len(left)
 
 
 def test_without_the_setting_nothing_happens(home_of, shop_home):

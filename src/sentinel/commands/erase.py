@@ -15,6 +15,9 @@ from sentinel.record.applied import HomeDeployment, log_folder
 from sentinel.record.erasure import Erasure, erase
 from sentinel.record.home_log import HomeLog
 from sentinel.record.subjects import SubjectKeys
+from sentinel.record.views.place import ViewPlace
+from sentinel.record.written.written_database import FILE, WrittenDatabase
+from sentinel.review.case_store.forgetting import Subject, erase_in_cases
 
 
 def erase_subject(settings: Settings, key: str, value: str) -> Erasure:
@@ -30,4 +33,12 @@ def erase_subject(settings: Settings, key: str, value: str) -> Erasure:
         keys.purge()
         asked = msgspec.json.encode({"key": key}).decode()  # as it was typed it is not in the audit
         note_in_log(log, "erase", asked, {}, {"erased": key, "value": done.value, "erased_at": done.position})
-        return done
+        return msgspec.structs.replace(done, cases=_in_cases(settings, Subject(key, reader.texts(key, value))))
+
+
+def _in_cases(settings: Settings, subject: Subject) -> int:
+    if settings.database_url is None and not (settings.home / FILE).exists():
+        return 0
+    place = ViewPlace(settings.home, settings.database_url)
+    with closing(WrittenDatabase(settings.home, settings.database_url)) as database, closing(place):
+        return erase_in_cases(database, place, subject)

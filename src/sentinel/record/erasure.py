@@ -15,12 +15,16 @@ from sentinel.record.subjects import SubjectKeys
 
 
 class Erasure(msgspec.Struct, frozen=True):
-    """What was erased: `key` is the field, `value` what is stored of it. `found` when there was anything personal."""
+    """What was erased: `key` is the field, `value` what is stored of it. `found` when there was anything personal.
+
+    `cases` is in how many cases what people wrote was deleted as well.
+    """
 
     key: str
     value: str
     found: bool
     position: int
+    cases: int = 0
 
 
 def personal_in(fields: dict[str, Any], schema: Schema, subjects: SubjectKeys | None) -> dict[str, str | None]:

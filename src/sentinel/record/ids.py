@@ -84,6 +84,11 @@ class IdIndex:
         """All entries before it were added."""
         return self._tables[-1].end
 
+    @property
+    def remembered_from(self) -> int:
+        """No entry before this position is found."""
+        return self._oldest
+
     def add(self, keys: NDArray[np.uint64], position: int) -> None:
         """Add the entries from `position` on: keys[i] stands at `position` + i. Nothing after them is in the log."""
         self.void_from(position)

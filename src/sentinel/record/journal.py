@@ -7,8 +7,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from sentinel.errors import StorageProblem
 from sentinel.events.columns import hash_text
 from sentinel.policy.holdout import Spent
+from sentinel.record.earlier_results import NOT_ASKED, Earlier
 from sentinel.record.entries import (
     Activation,
     ContextEvents,
@@ -79,6 +81,11 @@ class Journal:
     def forget_before(self, position: int) -> None:
         """Find no entries before this position any more; from the writer's thread."""
         self._ids.forget_before(position)
+
+    @property
+    def remembered_from(self) -> int:
+        """No entry before this position is found by its id."""
+        return self._ids.remembered_from
 
     def follow(self) -> None:
         """Find what another process has written since, too. Raises StorageProblem."""
@@ -268,14 +275,27 @@ class Journal:
                     return position, entries.why[place]
         return None
 
-    def results_of(self, transaction_id: str, key: np.uint64, about: int) -> list[ResultRow]:
-        """What became of the decision at position `about`, oldest first; `key` is the hash of its transaction's id."""
-        found = []
+    def results_of(
+        self, transaction_id: str, key: np.uint64, about: int, earlier: Earlier = NOT_ASKED
+    ) -> list[ResultRow]:
+        """What became of the decision at position `about`, oldest first; `key` is the hash of its transaction's id.
+
+        Of a decision that is no longer found by its id, results may not be found either: `earlier` has those. Raises
+        StorageProblem where it does not reach as far as they are forgotten.
+        """
+        since = self.remembered_from
+        if about < since and earlier.upto < since:
+            raise StorageProblem(
+                f"What was told of the decision at position {about} is no longer remembered, and the view, which has "
+                f"kept it, has read the log up to position {earlier.upto} of {since} only; nothing was stored: ask "
+                "again when it has caught up"
+            )
+        found = [one for one in earlier.rows if one.position < since]
         for position in self._ids.find(result_keys(np.array([key], np.uint64))):
             record, entries = self._read(position)
             if isinstance(entries, Results):
                 row = result_row(record, entries, position - record.position)
-                if (row.transaction_id, row.about) == (transaction_id, about):
+                if (row.transaction_id, row.about) == (transaction_id, about) and position >= since:
                     found.append(row)
         return found
 

@@ -15,6 +15,7 @@ from sentinel.policy.holdout import Spent
 from sentinel.policy.model_call import Limits, ModelCaller
 from sentinel.record.audit import Change, append_change
 from sentinel.record.concluding import Concluded, Telling, following, repeated
+from sentinel.record.earlier_results import NOT_ASKED, Earlier
 from sentinel.record.entries import DecisionRow, OutcomeRow, Revocation, TableRows, schema_id
 from sentinel.record.feature_state import FeatureState, activation_of, first_after_history, origin_of
 from sentinel.record.journal import Journal
@@ -285,12 +286,18 @@ class Engine:
         self.is_ahead = False
         return taken._replace(record=self.journal.log.at(position))
 
-    def conclude(self, row: DecisionRow, telling: Telling, now_us: int, note: Change | None = None) -> Concluded:
+    def conclude(
+        self, row: DecisionRow, telling: Telling, now_us: int, note: Change | None = None, earlier: Earlier = NOT_ASKED
+    ) -> Concluded:
         """Record what became of a decision, after `note` in the audit; nothing where it was told before.
+
+        `earlier` is what `earlier_results` says of a decision whose id is forgotten.
 
         Raises Conflict where it contradicts what was told, StorageProblem as `decide` does.
         """
-        told = self.journal.results_of(row.transaction_id, np.uint64(hash_text(row.transaction_id)), row.position)
+        told = self.journal.results_of(
+            row.transaction_id, np.uint64(hash_text(row.transaction_id)), row.position, earlier
+        )
         before = repeated(told, telling)
         if before is not None:
             return Concluded(before, replayed=True, record=self.journal.log.at(before.position))

@@ -15,6 +15,7 @@ from sentinel.record import audit
 from sentinel.record.applied import Change, apply
 from sentinel.record.audit import By, append_change
 from sentinel.record.concluding import Concluded, Telling
+from sentinel.record.earlier_results import NOT_ASKED, Earlier
 from sentinel.record.entries import DecisionRow, OutcomeRow, Revocation, TableRows
 from sentinel.record.listed import Listing
 from sentinel.record.log import Log, Record, Taken
@@ -107,12 +108,14 @@ class RunningEngine:
 
         return self.between_batches(errand)
 
-    def conclude(self, row: DecisionRow, telling: Telling, note: audit.Change | None = None) -> "Future[Concluded]":
+    def conclude(
+        self, row: DecisionRow, telling: Telling, note: audit.Change | None = None, earlier: Earlier = NOT_ASKED
+    ) -> "Future[Concluded]":
         """Record what became of a decision, between two batches; see `Engine.conclude`."""
 
         def errand(engine: Engine) -> Concluded:
             with self._turn():
-                return engine.conclude(row, telling, time.time_ns() // 1000, note)
+                return engine.conclude(row, telling, time.time_ns() // 1000, note, earlier)
 
         return self.between_batches(errand)
 

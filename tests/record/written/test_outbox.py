@@ -15,19 +15,9 @@ from sentinel.errors import Conflict, NotFound, StorageProblem
 from sentinel.record.written import outbox
 from sentinel.record.written.tables import facts, messages
 from sentinel.record.written.written_database import WrittenDatabase
+from tests.written_database import database
 
-
-@pytest.fixture(params=["file", "postgres"])
-def database(request, tmp_path, service):
-    """A database of its own for each test."""
-    url = None
-    if request.param == "postgres":
-        running = service("postgres")
-        address = sa.make_url(running.url).set(drivername="postgresql", password=running.environment["PGPASSWORD"])
-        url = address.render_as_string(hide_password=False)
-    opened = WrittenDatabase(tmp_path / "tenants" / f"t{secrets.token_hex(4)}", url)
-    yield opened
-    opened.close()
+__all__ = ["database"]
 
 
 def put(database, *, kind="case.overdue", about="c1", body=None, now_us=5):

@@ -1,31 +1,18 @@
 """A database of what people write, in a file and in PostgreSQL, and decisions that ask for a person."""
 
-import secrets
-
 import pytest
 import sqlalchemy as sa
 
-from sentinel.record.written.written_database import WrittenDatabase
 from sentinel.review.case_store.asking import Asking, open_or_join
 from sentinel.review.case_store.desk import Desk
 from sentinel.review.cases.deadlines import USUAL, read_deadlines
 from sentinel.review.cases.moves import Analyst
+from tests.written_database import database
+
+__all__ = ["database"]
 
 DEADLINES = read_deadlines(USUAL)
 ROLES = {"viewer", "analyst"}
-
-
-@pytest.fixture(params=["file", "postgres"])
-def database(request, tmp_path, service):
-    """A database of its own for each test."""
-    url = None
-    if request.param == "postgres":
-        running = service("postgres")
-        address = sa.make_url(running.url).set(drivername="postgresql", password=running.environment["PGPASSWORD"])
-        url = address.render_as_string(hide_password=False)
-    opened = WrittenDatabase(tmp_path / "tenants" / f"t{secrets.token_hex(4)}", url)
-    yield opened
-    opened.close()
 
 
 class Office:
@@ -49,9 +36,9 @@ class Office:
 
     def decide(self, number, outcome, who, now_us, *, is_fraud=None):
         """Decide a case as the server does, whose outcomes are durable at once."""
-        found, payments = self.desk.to_decide(number, self.version(number), who)
-        told = {} if is_fraud is None else {one.position: is_fraud for one in payments}
-        return self.desk.decide(found.number, outcome, told, who, now_us)
+        begun = self.desk.to_decide(number, self.version(number), who, now_us)
+        told = {} if is_fraud is None else {one.position: is_fraud for one in begun.payments}
+        return self.desk.decide(begun, outcome, told, who, now_us)
 
     def version(self, number):
         with self.database.reading() as reader:

@@ -111,9 +111,9 @@ class CasesAgainstAModel(RuleBasedStateMachine):
         is_fraud = {"fraud": True, "legitimate": False}.get(outcome)
 
         def act(n, v):
-            _, payments = self.desk.to_decide(n, v, PEOPLE[who])
-            told = {} if is_fraud is None else {one.position: is_fraud for one in payments}
-            done = self.desk.decide(n, outcome, told, PEOPLE[who], self.now_us)
+            begun = self.desk.to_decide(n, v, PEOPLE[who], self.now_us)
+            told = {} if is_fraud is None else {one.position: is_fraud for one in begun.payments}
+            done = self.desk.decide(begun, outcome, told, PEOPLE[who], self.now_us)
             if is_fraud is not None:
                 self.known[n].fraud = dict.fromkeys(self.known[n].fraud, is_fraud)
             return done
@@ -142,8 +142,8 @@ class CasesAgainstAModel(RuleBasedStateMachine):
             return told.state in ("decided", "closed") and not others
 
         def act(n, v):
-            self.desk.to_reopen(n, v, PEOPLE[who])
-            done = self.desk.reopen(n, "", PEOPLE[who], self.now_us)
+            begun = self.desk.to_reopen(n, v, PEOPLE[who], self.now_us)
+            done = self.desk.reopen(begun, "", PEOPLE[who], self.now_us)
             self.known[n].fraud = dict.fromkeys(self.known[n].fraud)
             return done
 

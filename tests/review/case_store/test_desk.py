@@ -12,7 +12,7 @@ from sentinel.review.case_store.case import MOST_PAYMENTS, events_of, payments_o
 from sentinel.review.case_store.desk import MOST_WRITTEN
 from sentinel.review.case_store.writing import sums, tell_overdue
 from sentinel.review.cases.deadlines import USUAL, read_deadlines
-from sentinel.review.cases.moves import Outcome, State
+from sentinel.review.cases.moves import CaseState, Outcome
 
 DEADLINES = read_deadlines(USUAL)
 HOUR = 3_600_000_000
@@ -47,16 +47,23 @@ def test_a_larger_risk_is_due_sooner_and_a_smaller_one_not_later(office):
 def test_after_it_is_done_the_next_decision_opens_another_one(office):
     first = office.comes()
     office.decide(first.number, Outcome.FRAUD, office.ana, 9, is_fraud=True)
+    early = office.desk.to_reopen(first.number, office.version(first.number), office.ana, 10)
     second = office.comes()
     assert second.number == first.number + 1
     with pytest.raises(Conflict, match="a newer case of the same card"):  # so no outcome is taken back
-        office.desk.to_reopen(first.number, office.version(first.number), office.ana)
+        office.desk.to_reopen(first.number, office.version(first.number), office.ana, 10)
     with pytest.raises(Conflict, match="a newer case of the same card"):
-        office.desk.reopen(first.number, "", office.ana, 10)
+        office.desk.reopen(early, "", office.ana, 10)
     office.decide(second.number, Outcome.LEGITIMATE, office.ana, 11, is_fraud=False)
-    assert office.desk.to_reopen(first.number, office.version(first.number), office.ana).number == first.number
-    again = office.desk.reopen(first.number, "a mistake", office.ana, 12 * HOUR)
-    assert (again.state, again.outcome, again.decided_us, again.opened_us) == (State.REOPENED, None, None, 12 * HOUR)
+    begun = office.desk.to_reopen(first.number, office.version(first.number), office.ana, 12)
+    assert begun.case.number == first.number
+    again = office.desk.reopen(begun, "a mistake", office.ana, 12 * HOUR)
+    assert (again.state, again.outcome, again.decided_us, again.opened_us) == (
+        CaseState.REOPENED,
+        None,
+        None,
+        12 * HOUR,
+    )
     assert again.loss == first.loss
     assert again.due_us > 12 * HOUR
 
@@ -82,7 +89,7 @@ def test_who_is_second_is_told_who_has_it(office):
     with pytest.raises(Conflict, match="has to be escalated or open or reopened"):
         office.desk.take(case.number, 2, office.bob, 6)
     with pytest.raises(Conflict, match="'ana' has the case"):
-        office.desk.to_decide(case.number, 2, office.bob)
+        office.desk.to_decide(case.number, 2, office.bob, 6)
     assert office.desk.release(case.number, 2, office.lee, 7).holder is None  # an operator may
     with pytest.raises(NotFound, match="no case 77"):
         office.desk.take(77, None, office.bob, 8)
@@ -123,7 +130,7 @@ def test_next_is_the_most_urgent_that_one_may_have(office):
 def test_escalation_waits_for_a_role(office):
     case = office.comes()
     up = office.desk.escalate(case.number, 1, "operator", "too large for me", office.ana, 5)
-    assert (up.state, up.escalated_to, up.holder) == (State.ESCALATED, "operator", None)
+    assert (up.state, up.escalated_to, up.holder) == (CaseState.ESCALATED, "operator", None)
     with pytest.raises(Forbidden, match="waits for the role operator"):
         office.desk.take(case.number, 2, office.bob, 6)
     assert office.desk.take(case.number, 2, office.lee, 7).escalated_to is None
@@ -136,9 +143,9 @@ def test_deciding_says_what_each_payment_was_but_where_another_source_has_told(o
         writer.execute(
             sa.text("UPDATE case_payments SET is_fraud = :no, source = 'bank' WHERE position = 1"), {"no": False}
         )
-    _, payments = office.desk.to_decide(case.number, 2, office.ana)
-    assert [one.transaction_id for one in payments] == ["t2"]
-    done = office.desk.decide(case.number, Outcome.FRAUD, {2: True}, office.ana, 9)
+    begun = office.desk.to_decide(case.number, 2, office.ana, 8)
+    assert [one.transaction_id for one in begun.payments] == ["t2"]
+    done = office.desk.decide(begun, Outcome.FRAUD, {2: True}, office.ana, 9)
     assert (done.state, done.outcome, done.decided_by, done.decided_us, done.loss) == ("decided", "fraud", "ana", 9, 0)
     with office.database.reading() as reader:
         assert [(one.is_fraud, one.source) for one in payments_of(reader, case.number)] == [
@@ -150,8 +157,8 @@ def test_deciding_says_what_each_payment_was_but_where_another_source_has_told(o
 def test_all_payments_of_a_case_are_decided_however_many_are_shown(office):
     for _ in range(MOST_PAYMENTS + 2):
         number = office.comes("c1").number
-    found, payments = office.desk.to_decide(number, office.version(number), office.ana)
-    assert len(payments) == found.payments == MOST_PAYMENTS + 2
+    begun = office.desk.to_decide(number, office.version(number), office.ana, 8)
+    assert len(begun.payments) == begun.case.payments == MOST_PAYMENTS + 2
     with office.database.reading() as reader:
         assert len(payments_of(reader, number)) == MOST_PAYMENTS
 
@@ -214,3 +221,46 @@ def test_what_goes_out_names_no_card(office):
         (body,) = reader.scalars(sa.select(messages.c.body))
     assert "somebody" not in body
     assert json.loads(body)["case"]["number"] == 1
+
+
+def test_while_one_ends_a_case_nobody_else_acts_on_it(office):
+    """Outcomes are told in between: they are those of whoever the case is decided by."""
+    case = office.comes()
+    begun = office.desk.to_decide(case.number, 1, office.ana, 5)
+    acts = [
+        lambda: office.desk.take(case.number, 1, office.bob, 6),
+        lambda: office.desk.hand_over(case.number, 1, "bob", office.lee, 6),
+        lambda: office.desk.escalate(case.number, 1, "operator", "", office.bob, 6),
+        lambda: office.desk.close(case.number, 1, "", office.bob, 6),
+        lambda: office.desk.to_decide(case.number, 1, office.bob, 6),
+    ]
+    for act in acts:
+        with pytest.raises(Conflict, match=f"'ana' is ending case {case.number} at this moment"):
+            act()
+    assert office.desk.take_next(office.bob, 6) is None
+    decided = office.desk.decide(begun, Outcome.FRAUD, {1: True}, office.ana, 7)
+    assert (decided.outcome, decided.version) == ("fraud", 2)
+
+
+def test_what_is_given_up_is_free_again_and_whoever_began_may_begin_anew(office):
+    case = office.comes()
+    office.desk.to_decide(case.number, 1, office.ana, 5)  # and is killed
+    again = office.desk.to_decide(case.number, 1, office.ana, 6)
+    office.desk.give_up(again)
+    assert office.desk.take(case.number, 1, office.bob, 7).holder == "bob"
+
+
+def test_who_tells_for_too_long_does_not_end_a_case_that_another_has_taken(office):
+    case = office.comes()
+    begun = office.desk.to_decide(case.number, 1, office.ana, 5)
+    late_us = begun.until_us + 1
+    taken = office.desk.take(case.number, 1, office.bob, late_us)
+    with pytest.raises(Conflict, match="'bob' has the case"):
+        office.desk.decide(begun, Outcome.FRAUD, {1: True}, office.ana, late_us + 1)
+    again = office.desk.to_decide(case.number, taken.version, office.bob, late_us + 2)
+    ended = office.desk.decide(again, Outcome.LEGITIMATE, {1: False}, office.bob, late_us + 3)
+    assert (ended.outcome, ended.decided_by) == ("legitimate", "bob")
+    with pytest.raises(Conflict, match="Somebody else has acted on case"):
+        office.desk.decide(begun, Outcome.FRAUD, {1: True}, office.ana, late_us + 4)
+    with office.database.reading() as reader:
+        assert [one.is_fraud for one in payments_of(reader, case.number)] == [False]

@@ -191,6 +191,54 @@ def test_another_log_is_refused(database, fake_log):
         open_over(database, fake_log.FakeLog("another"))
 
 
+def test_a_step_opens_or_joins_so_many_cases_and_the_next_one_goes_on_within_a_record(database, fake_log):
+    """Whoever acts on a case waits for one step at most."""
+    log = fake_log.FakeLog()
+    write(log, [{"id": f"a{n}", "action": "review", "card": f"c{n % 7}"} for n in range(150)])
+    write(log, [{"id": f"b{n}", "action": "review"} for n in range(3)])
+    log.write(Kind.OUTCOMES, 1, NOW, outcomes([{"id": "a0", "is_fraud": True, "about": 1}]))
+    opener = open_over(database, log)
+    for n in (64, 128, 153):
+        assert opener.step(NOW)
+        assert len(in_cases(database)) == n
+        assert (opener.lag > 0) == (n < 153)
+        if n < 150:
+            assert cases_position(database) is None  # it has not read the record to its end
+    assert not opener.step(NOW)
+    assert len(set(in_cases(database).values())) == 7
+
+
+def test_stopped_within_a_record_it_goes_on_there_and_opens_nothing_twice(database, fake_log):
+    log = fake_log.FakeLog()
+    write(log, [{"id": f"a{n}", "action": "review", "card": f"c{n}"} for n in range(150)])
+    assert open_over(database, log).step(NOW)
+    half = in_cases(database)
+    assert len(half) == 64
+    drain(open_over(database, log))
+    found = in_cases(database)
+    assert (len(found), len(set(found.values()))) == (150, 150)
+    assert half.items() <= found.items()
+    assert cases_position(database) == log.durable
+
+
+def test_a_step_that_breaks_may_be_done_again(database, fake_log, monkeypatch):
+    log = fake_log.FakeLog()
+    write(log, [{"id": f"a{n}", "action": "review"} for n in range(100)])
+    opener = open_over(database, log)
+    assert opener.step(NOW)
+
+    def breaks(*_):
+        raise StorageProblem("the test says so")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "tell_overdue", breaks)
+        with pytest.raises(StorageProblem, match="the test says so"):
+            opener.step(NOW)
+    assert len(in_cases(database)) == 64
+    drain(opener)
+    assert len(in_cases(database)) == 100
+
+
 KILLS = int(os.environ.get("SENTINEL_TEST_CASE_KILLS", "4"))
 
 

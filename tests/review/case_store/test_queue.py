@@ -10,7 +10,7 @@ from sentinel.review.case_store.figures import figures, quantile
 from sentinel.review.case_store.queue import Filters, page_of
 from sentinel.review.case_store.similar import similar_to
 from sentinel.review.case_store.tables import case_events, case_payments, case_signs, cases
-from sentinel.review.cases.moves import DONE, Outcome, State
+from sentinel.review.cases.moves import DONE, CaseState, Outcome
 from sentinel.review.cases.urgency import urgency
 
 HOUR = 3_600_000_000
@@ -72,12 +72,13 @@ def test_filters(office):
     assert numbers() == [2, 1]
     assert numbers(holder="ana") == [2]
     assert numbers(states=DONE) == [4, 3]
-    assert numbers(states=frozenset({State.OPEN})) == [1]
+    assert numbers(states=frozenset({CaseState.OPEN})) == [1]
     assert numbers(priority="high") == [2]
     assert numbers(now_us=2 * HOUR, overdue=True) == [2]
     assert numbers(key=("card", ("c0", "c1"))) == [2, 1]
-    assert numbers(transaction_id="t1") == [1]
-    assert numbers(transaction_id="t3") == []
+    assert numbers(transaction_ids=("t1",)) == [1]
+    assert numbers(transaction_ids=("its former hash", "t1")) == [1]
+    assert numbers(transaction_ids=("t3",)) == []
 
 
 @pytest.mark.parametrize(

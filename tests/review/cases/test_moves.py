@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sentinel.errors import Conflict, Forbidden
-from sentinel.review.cases.moves import MOVES, Act, Analyst, State, check_may
+from sentinel.review.cases.moves import MOVES, Act, Analyst, CaseState, check_may
 
 ANA, BOB = Analyst("ana", {"viewer", "analyst"}), Analyst("bob", {"viewer", "analyst"})
 LEE = Analyst("lee", {"viewer", "analyst", "rule editor", "operator"})
@@ -25,10 +25,10 @@ MAY = {  # act -> what ana, who has assigned cases, bob, and lee, an operator, m
 }
 
 
-@pytest.mark.parametrize(("act", "state"), list(product(Act, State)))
+@pytest.mark.parametrize(("act", "state"), list(product(Act, CaseState)))
 def test_who_may_do_what(act, state):
-    holder = "ana" if state is State.ASSIGNED else None
-    role = "operator" if state is State.ESCALATED else None
+    holder = "ana" if state is CaseState.ASSIGNED else None
+    role = "operator" if state is CaseState.ESCALATED else None
     for who, states in zip((ANA, BOB, LEE), MAY[act], strict=True):
         if states == "*" or state in states.split():
             check_may(act, state, holder, role, who)
@@ -39,17 +39,17 @@ def test_who_may_do_what(act, state):
 
 def test_who_is_second_is_told_who_was_first():
     with pytest.raises(Conflict, match="'ana' has the case"):
-        check_may(Act.DECIDE, State.ASSIGNED, "ana", None, BOB)
+        check_may(Act.DECIDE, CaseState.ASSIGNED, "ana", None, BOB)
     with pytest.raises(Forbidden, match="waits for the role operator"):
-        check_may(Act.TAKE, State.ESCALATED, None, "operator", BOB)
+        check_may(Act.TAKE, CaseState.ESCALATED, None, "operator", BOB)
     with pytest.raises(Conflict, match="is decided; to take it, it has to be escalated or open or reopened"):
-        check_may(Act.TAKE, State.DECIDED, None, None, BOB)
+        check_may(Act.TAKE, CaseState.DECIDED, None, None, BOB)
 
 
 def test_every_state_can_be_reached_and_left():
-    after = {move.to for move in MOVES.values()} | {State.OPEN}
-    assert after - {None} == set(State)
-    for state in State:
+    after = {move.to for move in MOVES.values()} | {CaseState.OPEN}
+    assert after - {None} == set(CaseState)
+    for state in CaseState:
         assert any(state in move.since and move.to not in (None, state) for move in MOVES.values())
 
 
@@ -59,7 +59,7 @@ def test_the_documentation_has_the_table():
     written = {name: (set(since.split(", ")), to) for name, since, to in rows}
     assert written == {
         str(act): (
-            set(map(str, move.since)) if len(move.since) < len(State) else {"every one"},
+            set(map(str, move.since)) if len(move.since) < len(CaseState) else {"every one"},
             str(move.to or "the same"),
         )
         for act, move in MOVES.items()

@@ -136,10 +136,10 @@ def test_a_case_from_opening_to_deciding_and_back(office):
         "rule watch all",
     )
     taken = office.ok(f"{at}/take", {"version": case["version"]}, by="ana")
-    assert (taken["state"], taken["holder"]) == ("assigned", "ana")
+    assert (taken["state"], taken["holder"]) == ("assigned", "key ana")
     noted = office.ok(f"{at}/notes", {"text": "called the customer"}, by="bob")
     decided = office.ok(f"{at}/decide", {"version": noted["version"], "outcome": "fraud"}, by="ana")
-    assert (decided["state"], decided["outcome"], decided["decided_by"]) == ("decided", "fraud", "ana")
+    assert (decided["state"], decided["outcome"], decided["decided_by"]) == ("decided", "fraud", "key ana")
     assert office.outcomes("t1") == [(True, "analyst", f"case:{number}", False)]
     reopened = office.ok(f"{at}/reopen", {"version": decided["version"], "reason": "a mistake"}, by="bob")
     assert (reopened["state"], reopened["holder"], reopened["outcome"]) == ("reopened", None, None)
@@ -150,7 +150,8 @@ def test_a_case_from_opening_to_deciding_and_back(office):
     ]  # fmt: skip
     whole = office.ok(at)
     assert [(one["what"], one["who"]) for one in whole["history"] if one["what"] != "outcome"] == [
-        ("opened", "sentinel"), ("taken", "ana"), ("noted", "bob"), ("decided", "ana"), ("reopened", "bob"), ("decided", "bob"),
+        ("opened", "sentinel"), ("taken", "key ana"), ("noted", "key bob"), ("decided", "key ana"), ("reopened", "key bob"),
+        ("decided", "key bob"),
     ]  # fmt: skip
     assert whole["version"] == again["version"]
     assert whole["transactions"][0]["is_fraud"] is False
@@ -165,11 +166,11 @@ def test_who_is_second_gets_409_and_nothing_is_told(office):
     at, version = f"/v1/cases/{case['case']}", case["version"]
     office.ok(f"{at}/take", {"version": version}, by="ana")
     status, answer = office.ask(f"{at}/decide", {"version": version, "outcome": "fraud"}, by="bob")
-    assert (status, "taken by 'ana'" in answer["error"]) == (409, True)
+    assert (status, "taken by 'key ana'" in answer["error"]) == (409, True)
     status, answer = office.ask(f"{at}/decide", {"version": version + 1, "outcome": "fraud"}, by="bob")
-    assert (status, "'ana' has the case" in answer["error"]) == (409, True)
+    assert (status, "'key ana' has the case" in answer["error"]) == (409, True)
     assert office.outcomes("t2") == []
-    handed = office.ok(f"{at}/hand-over", {"version": version + 1, "to": "bob"}, by="ana")
+    handed = office.ok(f"{at}/hand-over", {"version": version + 1, "to": "key bob"}, by="ana")
     assert (
         office.ok(f"{at}/decide", {"version": handed["version"], "outcome": "undecided"}, by="bob")["outcome"]
         == "undecided"
@@ -206,6 +207,33 @@ def test_scopes_and_persons(office):
     assert audited["who"] == "lee (by console)"
 
 
+def test_a_key_that_is_called_like_a_person_is_not_that_person(office):
+    (case,) = office.review(payment(41))
+    at = f"/v1/cases/{case['case']}"
+    as_person = {"person": "ana", "role": "analyst"}
+    taken = office.ok(f"{at}/take", {"version": case["version"], **as_person}, by="console")
+    assert taken["holder"] == "ana"
+    status, answer = office.ask(f"{at}/decide", {"version": taken["version"], "outcome": "fraud"}, by="ana")
+    assert (status, "'ana' has the case" in answer["error"]) == (409, True)
+    assert office.outcomes("t41") == []
+    for name in ("key ana", "ana bob"):
+        spoken = {"version": taken["version"], "person": name, "role": "analyst"}
+        assert office.ask(f"{at}/release", spoken, by="console")[0] == 422
+    by_key = office.ok(f"{at}/notes", {"text": "seen"}, by="ana")
+    assert office.ok(at)["history"][-1]["who"] == "key ana"
+    assert by_key["holder"] == "ana"
+
+
+def test_what_joins_a_case_in_somebodys_hands_is_taken_as_well(office):
+    first, second = (payment(n, amount=4_321.0, transaction_id=f"joins{n}", card="joins") for n in (1, 2))
+    (case,) = office.review(first)
+    office.ok(f"/v1/cases/{case['case']}/take", {"version": case["version"]}, by="ana")
+    office.review(second)
+    until(lambda: office.ok("/v1/decisions/joins2")["state"] == "taken")
+    (told,) = office.ok("/v1/decisions/joins2")["results"]
+    assert (told["result"], told["told_by"]) == ("review_taken", f"case:{case['case']}")
+
+
 def test_the_queue_its_pages_and_its_figures(office):
     made = office.review(*(payment(n, amount=1_000.0 * n) for n in range(10, 16)))
     seen, cursor = [], ""
@@ -222,7 +250,7 @@ def test_the_queue_its_pages_and_its_figures(office):
     found = office.ok("/v1/cases/figures?days=1")
     assert found["waiting"] + found["in_hand"] == page["total"]
     assert sum(found["waiting_by_age"].values()) == found["waiting"]
-    assert next(one for one in found["analysts"] if one["analyst"] == "ana")["has"] >= 1
+    assert next(one for one in found["analysts"] if one["analyst"] == "key ana")["has"] >= 1
 
 
 def test_by_hand_once(office):
@@ -252,7 +280,7 @@ def test_bad_input(office, path, body, status):
 
 
 def test_killed_between_outcome_and_case_it_is_decided_by_deciding_again(start_server, shop_home):
-    """The outcome is durable, and the case cannot be written: then the server dies."""
+    """The outcome is durable, and the case is being written, which never ends: then the server dies."""
     server = start_server(shop_home, {"SENTINEL_CASES": "off"})
     alone = Office(server, {})
     alone.ok("/v1/score", payment(1))
@@ -268,11 +296,16 @@ def test_killed_between_outcome_and_case_it_is_decided_by_deciding_again(start_s
 
     asking = threading.Thread(target=ask)
     with closing(sqlite3.connect(server.home / "written.db", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+        other.execute("PRAGMA busy_timeout = 60000")
+        rows = ", ".join(f"sqlite_master AS t{n}" for n in range(12))
+        endless = f"SELECT count(*) FROM {rows}"  # noqa: S608
+        when = "BEFORE UPDATE ON cases WHEN NEW.state = 'decided'"
+        other.execute(f"CREATE TRIGGER never_ends {when} BEGIN {endless}; END")
         asking.start()
         until(lambda: alone.outcomes("t1"))
         server.kill()
         asking.join()
+        other.execute("DROP TRIGGER never_ends")
     assert isinstance(faults[0], OSError) or faults[0][0] == 503
     server.start()
     until(lambda: alone.ask("/health/ready")[0] == 200)

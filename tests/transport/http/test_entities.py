@@ -1,5 +1,6 @@
 """What is around a key, over HTTP."""
 
+import json
 import time
 from urllib.parse import quote
 
@@ -118,3 +119,14 @@ def test_what_cannot_be_asked_is_said(around, key, query, status, said):
     answer = around(key, "ana", query)
     assert answer.status == status
     assert said in answer.json["error"]
+
+
+def test_each_look_is_in_the_audit_with_the_value_as_it_is_stored(around, get):
+    found = around("card", CARD)
+    assert found.status == 200
+    newest = get("/admin/audit?limit=1").json["changes"][0]
+    assert (newest["what"], newest["who"]) == ("GET /v1/entities", "operator")
+    assert json.loads(newest["after"]) == {"key": "card", "value": found.json["values"][0]}
+    assert CARD not in newest["after"]
+    assert around("nothing", CARD).status == 404
+    assert get("/admin/audit?limit=1").json["changes"][0] == newest

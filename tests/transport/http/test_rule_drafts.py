@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -202,3 +203,26 @@ def test_a_key_of_an_admin_speaks_for_people_who_are_two_and_no_other_key_does(s
     alone = told("/admin/thresholds", {"review": 0.5}, "ana")
     assert (alone.status, "thresholds need two people" in alone.json["error"]) == (409, True)
     assert told(f"{RULES}/rollback", {}, "Ana; drop").status == 422
+
+
+def test_who_writes_more_drafts_than_anybody_does_has_to_wait_and_others_do_not(post):
+    body = {"book": {"rules": [rule("odd", "no_such_field > 1")]}}
+    flood = {"x-sentinel-person": "flood"}
+    answers = (post(f"{RULES}/drafts", body, **flood) for _ in range(1_000))
+    refused = next(one for one in answers if one.status != 422)
+    assert (refused.status, "More than 60 drafts within a minute" in refused.json["error"]) == (429, True)
+    assert int(refused.headers["retry-after"]) >= 1
+    assert draft(post, rule("large", "amount > 800")).status == 200
+
+
+def test_each_caller_has_one_turn_at_the_newest_decisions(post):
+    """Of one who asks many times at once all but one are told; another one is not told so."""
+    body = {"book": {"rules": [rule("larger", "amount > 880", "block")]}, "newest": 2_000}
+    sent = [payment(amount=900) for _ in range(40)]
+    assert len(post("/v1/score", sent).json) == 40
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(post, f"{RULES}/backtest", body, **{"x-sentinel-person": "greedy"}) for _ in range(32)]
+        other = pool.submit(post, f"{RULES}/backtest", body, **{"x-sentinel-person": "other"})
+        statuses = {one.result().status for one in asked}
+        assert statuses <= {200, 409}
+        assert other.result().status == 200

@@ -12,7 +12,7 @@ import pytest
 from sentinel.errors import InvalidDefinition
 from sentinel.record.written.outbox import Message
 from sentinel.transport.messages.destinations import Mail, SendFailed
-from sentinel.transport.messages.mail import mail_target_of
+from sentinel.transport.messages.mail import mail_target_of, send_mail
 
 
 class MailServer:
@@ -121,3 +121,24 @@ def test_nobody_there_is_said(server):
 def test_settings_that_cannot_be_are_refused_without_the_password(url, sender, to):
     with pytest.raises(InvalidDefinition, match=r"SENTINEL_(SMTP_URL|MAIL_)"):
         mail_target_of(url, sender, to)
+
+
+def test_a_server_that_speaks_a_sign_at_a_time_is_left_when_the_time_is_over():
+    """Each sign comes before any timeout of the socket: without a bound on the whole it would never end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip():
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"220")
+                while True:
+                    connection.sendall(b"-")
+                    time.sleep(0.02)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        target = mail_target_of(f"smtp://127.0.0.1:{listener.getsockname()[1]}", "a@b.example", ("c@d.example",))
+        with pytest.raises(TimeoutError, match="the mail server did not take it within"):
+            send_mail(target, message("{}"), 1_700_000_000.0, 1.0)
+        thread.join(60)
+        assert not thread.is_alive()  # the connection was cut

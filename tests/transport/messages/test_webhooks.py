@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import socket
+import threading
 import time
 
 import pytest
@@ -129,10 +130,31 @@ def test_a_name_of_which_one_address_is_private_gets_nothing(receivers, monkeypa
     resolving(monkeypatch, [["93.184.216.34", "127.0.0.1"]])
     target = target_of(f"https://rebinding.example:{receiver.port}/", private=False)
     with pytest.raises(WrongAddress, match=r"leads to 127\.0\.0\.1"):
-        resolve(target, private=False)
+        resolve(target, 30.0, private=False)
     resolving(monkeypatch, [["93.184.216.34"], ["127.0.0.1"]])
-    assert resolve(target, private=False) == "93.184.216.34"
+    assert resolve(target, 30.0, private=False) == "93.184.216.34"
     assert receiver.connections == 0
+
+
+def test_a_name_server_that_never_answers_holds_nobody_up(monkeypatch):
+    hangs = threading.Event()
+
+    def lookup(*_args, **_more):
+        hangs.wait()
+        raise OSError("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    target = target_of("https://hangs.example/", private=False)
+    try:
+        for _ in range(8):
+            with pytest.raises(WrongAddress, match="the name server does not answer"):
+                resolve(target, 0.05, private=False)
+        with pytest.raises(WrongAddress, match="8 look-ups of names hang"):
+            resolve(target, 0.05, private=False)
+    finally:
+        hangs.set()
+    with pytest.raises(WrongAddress, match="no answer"):  # as soon as one of them has ended
+        resolve(target, 60.0, private=False)
 
 
 @pytest.mark.parametrize(

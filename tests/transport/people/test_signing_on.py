@@ -115,7 +115,7 @@ def sign_on(provider, people):
 
 
 def logged_in(sign_on, provider, **claims):
-    query = provider.approve(sign_on.begin("browser", "/search", NOW_S), **claims)
+    query = provider.approve(sign_on.begin("browser", "/search", "10.0.0.1", NOW_S), **claims)
     return sign_on.come_back(query, "browser", HERE, NOW_US)
 
 
@@ -183,24 +183,24 @@ def test_keys_that_were_changed_are_asked_for_anew(sign_on, provider):
 
 
 def test_a_log_in_comes_back_once_in_time_and_to_the_browser_that_began_it(sign_on, provider):
-    query = provider.approve(sign_on.begin("browser", "/", NOW_S))
+    query = provider.approve(sign_on.begin("browser", "/", "10.0.0.1", NOW_S))
     with pytest.raises(Unauthorized, match="begun elsewhere"):
         sign_on.come_back(query, "another browser", HERE, NOW_US)
     with pytest.raises(Unauthorized, match="begun elsewhere"):
         sign_on.come_back(query, "browser", HERE, NOW_US)  # its one chance is gone
-    query = provider.approve(sign_on.begin("browser", "/", NOW_S))
+    query = provider.approve(sign_on.begin("browser", "/", "10.0.0.1", NOW_S))
     with pytest.raises(Unauthorized, match="begun elsewhere"):
         sign_on.come_back(query | {"state": "made up"}, "browser", HERE, NOW_US)
     with pytest.raises(Unauthorized, match="Another provider"):
         sign_on.come_back(query | {"iss": "http://evil.example"}, "browser", HERE, NOW_US)
-    query = provider.approve(sign_on.begin("browser", "/", NOW_S))
+    query = provider.approve(sign_on.begin("browser", "/", "10.0.0.1", NOW_S))
     with pytest.raises(Unauthorized, match="long ago"):
         sign_on.come_back(query, "browser", HERE, NOW_US + (LASTS_S + 1) * 1_000_000)
 
 
 def test_a_code_that_was_taken_elsewhere_is_of_no_use_without_its_verifier(sign_on, provider):
-    stolen = provider.approve(sign_on.begin("of the victim", "/", NOW_S))
-    own = provider.approve(sign_on.begin("of the thief", "/", NOW_S))
+    stolen = provider.approve(sign_on.begin("of the victim", "/", "10.0.0.1", NOW_S))
+    own = provider.approve(sign_on.begin("of the thief", "/", "10.0.0.2", NOW_S))
     with pytest.raises(Unauthorized, match="invalid_grant"):
         sign_on.come_back(own | {"code": stolen["code"]}, "of the thief", HERE, NOW_US)
 
@@ -292,3 +292,14 @@ def test_nobody_waits_anew_for_a_provider_that_has_just_not_answered(provider, m
         assert len(asked) == 2
     now_s[0] = 200.0
     assert one.log_in_address(ASKED).startswith(provider.issuer)
+
+
+def test_log_ins_that_one_network_begins_and_leaves_take_the_place_of_nobody_else(sign_on, provider):
+    query = provider.approve(sign_on.begin("of ana", "/", "10.0.0.1", NOW_S))
+    for _ in range(50):
+        sign_on.begin("of a flood", "/", "10.0.0.2", NOW_S)
+    for _ in range(1_000):
+        with pytest.raises(RateLimited, match="50 log-ins from your network were begun and not finished"):
+            sign_on.begin("of a flood", "/", "10.0.0.2", NOW_S)
+    assert sign_on.come_back(query, "of ana", HERE, NOW_US)[0].name == "ana@bank.example"
+    sign_on.begin("of a flood", "/", "10.0.0.2", NOW_S + LASTS_S + 1)  # the others are over

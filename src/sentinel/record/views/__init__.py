@@ -10,6 +10,7 @@ from sentinel.errors import InvalidInput, StorageProblem
 from sentinel.policy.results import State
 from sentinel.policy.thresholds import Action
 from sentinel.record.entries import OutcomeRow
+from sentinel.record.results import ResultRow
 from sentinel.record.views.counted import Counted
 from sentinel.record.views.rows import Rows
 
@@ -217,6 +218,9 @@ class View(Protocol):
 
     def reasons_about(self, positions: Sequence[int]) -> dict[int, str]:
         """Decision position -> the JSON of its reasons, for those that have some."""
+
+    def results_about(self, positions: Sequence[int]) -> dict[int, list[ResultRow]]:
+        """Decision position -> what was told of it, oldest first, if anything was; the rows are without their ids."""
 
     def rules_at(self, positions: Sequence[int]) -> dict[int, list[tuple[str, bool]]]:
         """Decision position -> the rules that held for it, and whether as shadows, for those that have some."""

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from sentinel.record.views import LAST
-from sentinel.record.views.key_index import HASH_BITS, PLACE_BITS, Driver
+from sentinel.record.views.bucket_window import PLACE_BITS, BucketWindow
+from sentinel.record.views.key_index import HASH_BITS, Driver, ranges_in
 from sentinel.record.views.tables import Position, metadata
 
 _BUCKET_BITS, _PLACES = PLACE_BITS + HASH_BITS, 1 << PLACE_BITS
@@ -54,12 +55,18 @@ class AmountSieve:
     def __init__(self, reader: Driver, least: float | None, most: float | None) -> None:
         self._reader = reader
         ends = np.array([-np.inf if least is None else least, np.inf if most is None else most])
-        self._codes = codes_of(ends).tolist()
         oldest = reader.execute("SELECT min(entry) FROM amount_entries").fetchone()[0]
         self._oldest = None if oldest is None else int(oldest) >> _BUCKET_BITS
+        begins = 0 if self._oldest is None else self._oldest + 1  # before it some may have no entry
+        least_code, most_code = codes_of(ends).tolist()
+        part = least_code << PLACE_BITS, (most_code - least_code + 1) << PLACE_BITS
+        self._window = BucketWindow(lambda first, last: ranges_in(reader, "amount_entries", part, first, last), begins)
 
     def newest(self, before: int) -> int | None:
         """See Sieve."""
+        known = self._window.newest(before)
+        if known is not None:
+            return known
         newest = "SELECT max(position) FROM decisions WHERE position < ?"
         found = self._reader.execute(newest, (min(before << PLACE_BITS, LAST),)).fetchone()[0]
         return None if found is None else int(found) >> PLACE_BITS
@@ -68,7 +75,4 @@ class AmountSieve:
         """See Sieve."""
         if self._oldest is None or bucket <= self._oldest:
             return None  # a part of it may have none
-        first, last = (bucket << _BUCKET_BITS | code << PLACE_BITS for code in self._codes)
-        having = "SELECT entry FROM amount_entries WHERE entry >= ? AND entry < ?"
-        begin = bucket << PLACE_BITS
-        return {begin + (entry & (_PLACES - 1)) for (entry,) in self._reader.execute(having, (first, last + _PLACES))}
+        return self._window.positions(bucket)

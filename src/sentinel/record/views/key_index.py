@@ -1,6 +1,6 @@
 """By which keys decisions are found: a tree over millions of keys in any order is too slow to fill."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,11 +8,12 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from sentinel.record.views import LAST
+from sentinel.record.views.bucket_window import PLACE_BITS, BucketWindow
 from sentinel.record.views.rows import Rows, hash_of
 from sentinel.record.views.tables import Position, metadata
 
-PLACE_BITS, HASH_BITS = 14, 22
-"""Of a position, how many of its lower bits count within a bucket; of a key's hash, how many are kept."""
+HASH_BITS = 22
+"""Of a key's hash, how many bits are kept."""
 
 _BUCKET_BITS, _PLACES = PLACE_BITS + HASH_BITS, 1 << PLACE_BITS
 _MOST_POSITIONS = 1 << (63 - HASH_BITS)
@@ -49,9 +50,15 @@ class KeySieve:
     def __init__(self, reader: Driver, name: str, value: str) -> None:
         self._reader = reader
         self._part = hash_of(name, value) >> (64 - HASH_BITS) << PLACE_BITS
+        self._window = BucketWindow(
+            lambda first, last: ranges_in(reader, "key_entries", (self._part, _PLACES), first, last)
+        )
 
     def newest(self, before: int) -> int | None:
         """The newest bucket before this one that has any keys."""
+        known = self._window.newest(before)
+        if known is not None:
+            return known
         end = min(before, _MOST_POSITIONS >> PLACE_BITS) << _BUCKET_BITS
         newest = "SELECT max(entry) FROM key_entries WHERE entry < ?"
         found = self._reader.execute(newest, (min(end, LAST),)).fetchone()[0]
@@ -59,10 +66,16 @@ class KeySieve:
 
     def positions(self, bucket: int) -> set[int] | None:
         """Where in a bucket a key with this hash is."""
-        begin = bucket << _BUCKET_BITS | self._part
-        having = "SELECT entry FROM key_entries WHERE entry >= ? AND entry < ?"
-        first = bucket << PLACE_BITS
-        return {first + entry - begin for (entry,) in self._reader.execute(having, (begin, begin + _PLACES))}
+        return self._window.positions(bucket)
+
+
+def ranges_in(reader: Driver, table: str, part: tuple[int, int], first: int, last: int) -> Iterator[int]:
+    """The positions of entries of the buckets from `first` to `last`, in each those from `part` on, so many of them."""
+    begins = [bucket << _BUCKET_BITS | part[0] for bucket in range(first, last + 1)]
+    having = f"SELECT entry FROM {table} WHERE entry >= ? AND entry < ?"  # noqa: S608 - our own
+    ends = [end for begin in begins for end in (begin, begin + part[1])]
+    for (entry,) in reader.execute(" UNION ALL ".join([having] * len(begins)), ends):
+        yield entry >> _BUCKET_BITS << PLACE_BITS | entry & (_PLACES - 1)
 
 
 def first_entry(position: int) -> int:

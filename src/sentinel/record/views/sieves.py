@@ -10,7 +10,8 @@ from typing import Protocol
 from sentinel.policy.thresholds import Action
 from sentinel.record.views import LAST, DecisionQuery
 from sentinel.record.views.amount_index import AmountSieve
-from sentinel.record.views.key_index import PLACE_BITS, Driver, KeySieve
+from sentinel.record.views.bucket_window import PLACE_BITS, BucketWindow
+from sentinel.record.views.key_index import Driver, KeySieve
 from sentinel.record.views.tables import DEGRADED, NOT_APPROVED
 
 _ENOUGH = 2
@@ -34,16 +35,23 @@ class _RowSieve:
         self._reader, self._values = reader, tuple(values)
         self._newest = f"SELECT max(position) FROM {table} WHERE {condition} AND position < ?"  # noqa: S608 - our own
         self._within = f"SELECT position FROM {table} WHERE {condition} AND position >= ? AND position < ?"  # noqa: S608
+        self._window = BucketWindow(self._positions)
 
     def newest(self, before: int) -> int | None:
         """See Sieve."""
+        known = self._window.newest(before)
+        if known is not None:
+            return known
         found = self._reader.execute(self._newest, (*self._values, min(before << PLACE_BITS, LAST))).fetchone()[0]
         return None if found is None else int(found) >> PLACE_BITS
 
     def positions(self, bucket: int) -> set[int] | None:
         """See Sieve."""
-        ends = bucket << PLACE_BITS, bucket + 1 << PLACE_BITS
-        return {position for (position,) in self._reader.execute(self._within, (*self._values, *ends))}
+        return self._window.positions(bucket)
+
+    def _positions(self, first: int, last: int) -> Iterator[int]:
+        ends = first << PLACE_BITS, last + 1 << PLACE_BITS
+        return (position for (position,) in self._reader.execute(self._within, (*self._values, *ends)))
 
 
 def sieves_of(reader: Driver, query: DecisionQuery) -> list[Sieve]:

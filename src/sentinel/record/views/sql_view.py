@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sentinel.errors import StorageProblem
 from sentinel.policy.thresholds import Action
 from sentinel.record.entries import OutcomeRow, RevokedRow
+from sentinel.record.results import ResultRow
 from sentinel.record.views import (
     MOST_ROWS,
     Counts,
@@ -239,6 +240,17 @@ class SqlView(ABC):
             for n in range(0, len(positions), _AT_ONCE):
                 found |= dict(reader.execute(query.where(reasons.c.about.in_(positions[n : n + _AT_ONCE]))).all())
             return found
+
+    @again
+    def results_about(self, positions: Sequence[int]) -> dict[int, list[ResultRow]]:
+        """Decision position -> what was told of it, oldest first, if anything was; the rows are without their ids."""
+        query = sa.select(results).order_by(results.c.position)
+        found: dict[int, list[ResultRow]] = {}
+        with self._reading() as reader:
+            for n in range(0, len(positions), _AT_ONCE):
+                for row in reader.execute(query.where(results.c.about.in_(positions[n : n + _AT_ONCE]))):
+                    found.setdefault(row.about, []).append(ResultRow(transaction_id="", **row._asdict()))
+        return found
 
     @again
     def rules_at(self, positions: Sequence[int]) -> dict[int, list[tuple[str, bool]]]:

@@ -1,5 +1,6 @@
 """Where the outbox is, and what stands beside it: `written.db` in the home folder, or the schema `sentinel_written`."""
 
+import threading
 from pathlib import Path
 
 from sentinel.record.written.database import Contents, Database
@@ -17,3 +18,26 @@ class WrittenDatabase(Database):
 
     def __init__(self, home: Path, url: str | None = None) -> None:
         super().__init__(_CONTENTS, home, url)
+
+
+class OpenedLate:
+    """The same, opened when it is asked for first; where that fails, again at the next call. For any thread."""
+
+    def __init__(self, home: Path, url: str | None = None) -> None:
+        self._home, self._url = home, url
+        self._opening = threading.Lock()
+        self._opened: WrittenDatabase | None = None
+
+    def get(self) -> WrittenDatabase:
+        """The database. Raises StorageProblem, InvalidDefinition."""
+        with self._opening:
+            if self._opened is None:
+                self._opened = WrittenDatabase(self._home, self._url)
+            return self._opened
+
+    def close(self) -> None:
+        """Release the connections; a later `get` opens it again."""
+        with self._opening:
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None

@@ -11,7 +11,7 @@ from sentinel.review.case_store.tables import case_payments, case_signs, cases
 from sentinel.review.case_store.writing import JOINED, OPENED, change, cut, sums, sums_with, tell
 from sentinel.review.cases.deadlines import Deadlines
 from sentinel.review.cases.likeness import AMOUNT, sign_of_amount
-from sentinel.review.cases.moves import State
+from sentinel.review.cases.moves import CaseState
 
 
 class Asking(NamedTuple):
@@ -84,7 +84,7 @@ def _open(writer: sa.Connection, one: Asking, sha256: str, deadlines: Deadlines,
     row = {
         "key_field": one.key_field, "key_value": storable(writer, one.key_value),
         "key_sha256": sha256, "open_key": sha256,
-        "state": State.OPEN, "why": cut(one.why), "due_us": now_us, "priority": "", "loss": 0, "amount": 0,
+        "state": CaseState.OPEN, "why": cut(one.why), "due_us": now_us, "priority": "", "loss": 0, "amount": 0,
         "largest": 0, "payments": 0, "newest_us": one.received_us, "version": 1, **begun,
     }  # fmt: skip
     number: int = writer.execute(cases.insert().values(row)).inserted_primary_key[0]  # type: ignore[index]

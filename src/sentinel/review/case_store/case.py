@@ -9,7 +9,7 @@ from sentinel.errors import Conflict, NotFound
 from sentinel.events.card_numbers import quoted
 from sentinel.events.times import iso
 from sentinel.review.case_store.tables import case_events, case_payments, case_signs, cases
-from sentinel.review.cases.moves import Outcome, State
+from sentinel.review.cases.moves import CaseState, Outcome
 
 SENTINEL = "sentinel"
 """Who does what no person does."""
@@ -25,7 +25,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     key_field: str
     key_value: str
-    state: State
+    state: CaseState
     why: str
     opened_us: int
     due_us: int
@@ -68,6 +68,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     who: str
     what: str
     details: dict[str, Any]
+
+
+def teller_of(number: int) -> str:
+    """Under which name a case tells outcomes and results: no key can be called so."""
+    return f"case:{number}"
 
 
 COLUMNS = [cases.c[name] for name in Case.__struct_fields__]

@@ -9,10 +9,12 @@ from sqlalchemy.exc import IntegrityError
 from sentinel.errors import Conflict, InvalidInput
 from sentinel.events.card_numbers import masked, quoted
 from sentinel.record.written.written_database import WrittenDatabase
+from sentinel.review.case_store import telling
 from sentinel.review.case_store.asking import Asking, case_about, open_or_join
-from sentinel.review.case_store.case import Case, Payment, case_of, checked_case, newer_of_key, payments_of
+from sentinel.review.case_store.case import Case, case_of, checked_case, newer_of_key, payments_of
 from sentinel.review.case_store.queue import next_for
 from sentinel.review.case_store.tables import case_events, case_payments
+from sentinel.review.case_store.telling import Begun
 from sentinel.review.case_store.writing import change, sums
 from sentinel.review.cases.deadlines import Deadlines
 from sentinel.review.cases.moves import MOVES, Act, Analyst, Outcome, check_may
@@ -89,19 +91,32 @@ class Desk:
         values = {**_NOBODY, "decided_us": now_us, "decided_by": who.name}
         return self._act(Act.CLOSE, number, version, who, now_us, values, {"reason": clean(reason)})
 
-    def to_decide(self, number: int, version: int, who: Analyst) -> tuple[Case, list[Payment]]:
-        """The case, and the payments whose outcomes are to be told first: those that no other source told of."""
-        with self.database.reading() as reader:
-            found = checked_case(reader, number, version)
-            check_may(Act.DECIDE, found.state, found.holder, found.escalated_to, who)
-            return found, [one for one in payments_of(reader, number, None) if one.source in (None, ANALYST)]
+    def to_decide(self, number: int, version: int, who: Analyst, now_us: int) -> Begun:
+        """The case, and the payments whose outcomes are to be told first: those that no other source told of.
 
-    def decide(self, number: int, outcome: Outcome, told: Mapping[int, bool], who: Analyst, now_us: int) -> Case:
-        """Note how a case was decided, once its outcomes are durable: `told` has them by the payments' positions.
-
-        It is checked again who has it; payments that have joined meanwhile are in it, and nothing is told of them.
+        Nobody else acts on it until it is decided, or given up. Raises Conflict while another one does the same.
         """
         with self.database.writing() as writer:
+            found = checked_case(writer, number, version)
+            check_may(Act.DECIDE, found.state, found.holder, found.escalated_to, who)
+            until_us = telling.begin(writer, number, who.name, now_us)
+            payments = [one for one in payments_of(writer, number, None) if one.source in (None, ANALYST)]
+            return Begun(found, payments, until_us)
+
+    def give_up(self, begun: Begun) -> None:
+        """Leave a case as it is: others may act on it again."""
+        with self.database.writing() as writer:
+            telling.give_up(writer, begun)
+
+    def decide(self, begun: Begun, outcome: Outcome, told: Mapping[int, bool], who: Analyst, now_us: int) -> Case:
+        """Note how a case was decided, once its outcomes are durable: `told` has them by the payments' positions.
+
+        It is checked again that nobody has acted on it meanwhile, and who has it; payments that have joined meanwhile
+        are in it, and nothing is told of them.
+        """
+        number = begun.case.number
+        with self.database.writing() as writer:
+            telling.end(writer, begun)
             for position, is_fraud in told.items():
                 of_it = case_payments.c.position == position
                 writer.execute(case_payments.update().where(of_it).values(is_fraud=is_fraud, source=ANALYST))
@@ -111,24 +126,29 @@ class Desk:
             details = {"outcome": outcome, "told": len(told)}
             return self._done(writer, Act.DECIDE, before, who, now_us, {**values, **counted}, details)
 
-    def to_reopen(self, number: int, version: int, who: Analyst) -> Case:
-        """The case, whose outcomes are to be taken back first. Raises Conflict where its key has another one."""
-        with self.database.reading() as reader:
-            found = checked_case(reader, number, version)
-            check_may(Act.REOPEN, found.state, None, None, who)
-            if newer_of_key(reader, found) is not None:
-                raise _not_again(found)
-            return found
+    def to_reopen(self, number: int, version: int, who: Analyst, now_us: int) -> Begun:
+        """The case, whose outcomes are to be taken back first, held as `to_decide` does.
 
-    def reopen(self, number: int, reason: str, who: Analyst, now_us: int) -> Case:
-        """Have a case be work again, for whoever takes it; its time begins anew, and no outcome of its own counts."""
+        Raises Conflict where its key has another one.
+        """
         with self.database.writing() as writer:
+            found = checked_case(writer, number, version)
+            check_may(Act.REOPEN, found.state, None, None, who)
+            if newer_of_key(writer, found) is not None:
+                raise _not_again(found)
+            return Begun(found, [], telling.begin(writer, number, who.name, now_us))
+
+    def reopen(self, begun: Begun, reason: str, who: Analyst, now_us: int) -> Case:
+        """Have a case be work again, for whoever takes it; its time begins anew, and no outcome of its own counts."""
+        number = begun.case.number
+        with self.database.writing() as writer:
+            telling.end(writer, begun)
             own = sa.and_(case_payments.c.number == number, case_payments.c.source == ANALYST)
             writer.execute(case_payments.update().where(own).values(is_fraud=None, source=None))
-            begun = {"opened_us": now_us, "due_us": None, "overdue_us": None}
+            anew = {"opened_us": now_us, "due_us": None, "overdue_us": None}
             before = case_of(writer, number)
             counted = sums(writer, number, self._deadlines, {"opened_us": now_us, "decimals": before.decimals})
-            values = {**begun, **_UNDECIDED, **_NOBODY, **counted}
+            values = {**anew, **_UNDECIDED, **_NOBODY, **counted}
             return self._done(writer, Act.REOPEN, before, who, now_us, values, {"reason": clean(reason)})
 
     def open(self, one: Asking, who: Analyst, now_us: int) -> Case:
@@ -147,6 +167,8 @@ class Desk:
             before = checked_case(writer, number, version)
             if MOVES[act].to is None:
                 _check_room(writer, number)
+            else:
+                telling.check_free(writer, number, who.name, now_us)
             return self._done(writer, act, before, who, now_us, values, details)
 
     def _done(

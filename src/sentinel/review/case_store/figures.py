@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sentinel.review.case_store.desk import PAST
 from sentinel.review.case_store.tables import case_events, cases
 from sentinel.review.case_store.writing import OPENED
-from sentinel.review.cases.moves import UNDONE, WAITING, Act, Outcome, State
+from sentinel.review.cases.moves import UNDONE, WAITING, Act, CaseState, Outcome
 
 _HOUR_US = 3_600_000_000
 AGES = (("under 1 h", _HOUR_US), ("1 to 4 h", 4 * _HOUR_US), ("4 to 24 h", 24 * _HOUR_US), ("1 to 3 d", 72 * _HOUR_US))
@@ -80,7 +80,7 @@ def figures(reader: sa.Connection, now_us: int, period_us: int) -> Figures:
         sa.select(cases.c.state, cases.c.holder, cases.c.opened_us, cases.c.due_us, cases.c.loss, cases.c.decimals)
         .where(cases.c.state.in_(sorted(UNDONE)))
     ).all()  # fmt: skip
-    decided = [one for one in done if one.state == State.DECIDED]
+    decided = [one for one in done if one.state == CaseState.DECIDED]
     outcomes = Counter(one.outcome for one in decided)
     known = outcomes[Outcome.FRAUD] + outcomes[Outcome.LEGITIMATE]
     hours = [(one.decided_us - one.opened_us) / _HOUR_US for one in decided]

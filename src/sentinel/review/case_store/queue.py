@@ -12,12 +12,13 @@ from sentinel.events.card_numbers import quoted
 from sentinel.review.case_store.asking import key_sha256
 from sentinel.review.case_store.case import COLUMNS, Case, case_in, case_of
 from sentinel.review.case_store.tables import case_payments, cases
-from sentinel.review.cases.moves import DONE, UNDONE, WAITING, Analyst, State
+from sentinel.review.case_store.telling import is_free
+from sentinel.review.cases.moves import DONE, UNDONE, WAITING, Analyst, CaseState
 
 MOST = 500
 _FARTHEST = 2**53  # of what databases count in whole numbers
 _GROUPS = {"work": UNDONE, "waiting": WAITING, "done": DONE}
-STATES = (*_GROUPS, *map(str, State))
+STATES = (*_GROUPS, *map(str, CaseState))
 """What may be asked for: a group of states, or one."""
 
 
@@ -25,15 +26,15 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked for; None is anything. Without `states` it is what is work.
 
     `key` is a field with the values that it may be stored under, `holder` who has it, `overdue` whether it is past its
-    deadline now.
+    deadline now, `transaction_ids` are those that one transaction may be stored under.
     """
 
-    states: frozenset[State] = UNDONE
+    states: frozenset[CaseState] = UNDONE
     holder: str | None = None
     priority: str | None = None
     overdue: bool = False
     key: tuple[str, tuple[str, ...]] | None = None
-    transaction_id: str | None = None
+    transaction_ids: tuple[str, ...] | None = None
 
 
 class QueuePage(NamedTuple):
@@ -48,13 +49,13 @@ class QueuePage(NamedTuple):
     as_of_us: int
 
 
-def states_named(text: str) -> frozenset[State]:
+def states_named(text: str) -> frozenset[CaseState]:
     """The states of a group, or the one of this name. Raises InvalidInput."""
     if text in _GROUPS:
         return _GROUPS[text]
     if text not in STATES:
         raise InvalidInput(f"Expected one of {', '.join(STATES)}, got {quoted(text)}", "$.state")
-    return frozenset({State(text)})
+    return frozenset({CaseState(text)})
 
 
 def urgency_in_sql(now_us: int) -> sa.ColumnElement[float]:
@@ -86,7 +87,7 @@ def page_of(reader: sa.Connection, asked: Filters, now_us: int, limit: int, curs
 def next_for(reader: sa.Connection, who: Analyst, now_us: int) -> Case | None:
     """The most urgent case that waits, and that this person may take."""
     may = sa.or_(cases.c.escalated_to.is_(None), cases.c.escalated_to.in_(sorted(who.roles)))
-    waits = sa.and_(cases.c.state.in_(sorted(WAITING)), may)
+    waits = sa.and_(cases.c.state.in_(sorted(WAITING)), may, is_free(now_us))
     asked = sa.select(cases.c.number).where(waits).order_by(urgency_in_sql(now_us).desc(), cases.c.number)
     number = reader.scalar(asked.limit(1))
     return None if number is None else case_of(reader, number)
@@ -103,8 +104,8 @@ def _where(asked: Filters, as_of_us: int) -> Any:
     if asked.key is not None:
         field, values = asked.key
         wanted.append(cases.c.key_sha256.in_([key_sha256(field, value) for value in values]))
-    if asked.transaction_id is not None:
-        about = sa.select(case_payments.c.number).where(case_payments.c.transaction_id == asked.transaction_id)
+    if asked.transaction_ids is not None:
+        about = sa.select(case_payments.c.number).where(case_payments.c.transaction_id.in_(asked.transaction_ids))
         wanted.append(cases.c.number.in_(about))
     return sa.and_(*wanted)
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sentinel.review.case_store.case import COLUMNS, Case, case_in, signs_of
 from sentinel.review.case_store.tables import case_signs, cases
 from sentinel.review.cases.likeness import Alike, most_alike
-from sentinel.review.cases.moves import State
+from sentinel.review.cases.moves import CaseState
 
 MOST_SIMILAR = 5
 """Cases that are shown with one."""
@@ -29,7 +29,7 @@ def similar_to(reader: sa.Connection, number: int, most: int) -> list[Similar]:
     signs = signs_of(reader, number)
     newest = (
         sa.select(cases.c.number)
-        .where(cases.c.state == State.DECIDED, cases.c.number != number)
+        .where(cases.c.state == CaseState.DECIDED, cases.c.number != number)
         .order_by(cases.c.decided_us.desc())
         .limit(LOOKED_AT)
     )

@@ -60,6 +60,15 @@ case_payments = Table(
 )
 """One row for each decision that a case is about."""
 
+case_telling = Table(
+    "case_telling",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=False),
+    Column("who", String(128), nullable=False),
+    Column("until_us", BigInteger, nullable=False),
+)
+"""One row for each case whose outcomes somebody tells at this moment, and for how long nobody else acts on it."""
+
 case_signs = Table(
     "case_signs",
     metadata,

@@ -1,6 +1,7 @@
 """Limits: how often a key may ask, and how often an address may try one that is wrong."""
 
-from collections import OrderedDict
+import threading
+from collections import OrderedDict, deque
 
 from sentinel.errors import RateLimited
 from sentinel.events.card_numbers import quoted
@@ -51,6 +52,34 @@ class Limiter:
     def charge(self, more: int) -> None:
         """Take more for a batch that was let in: whoever comes next waits for it."""
         self._due_s += more * self._cost_s
+
+
+class InMinute:
+    """Counts what each of some has done in the last minute. From any thread; times are seconds of one clock.
+
+    >>> drafts = InMinute(most=2)
+    >>> [drafts.wait_s("ana", now_s) for now_s in (0.0, 10.0, 20.0, 60.0)], drafts.wait_s("ben", 20.0)
+    ([0, 0, 41, 0], 0)
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._seen: OrderedDict[str, deque[float]] = OrderedDict()
+        self._turn = threading.Lock()
+
+    def wait_s(self, name: str, now_s: float) -> int:
+        """For how long this one has to wait; 0 where it is one of as many as there may be, and is counted."""
+        with self._turn:
+            seen = self._seen.pop(name, deque())
+            while seen and now_s - seen[0] >= _WINDOW_S:
+                seen.popleft()
+            self._seen[name] = seen
+            if len(self._seen) > _MOST_ADDRESSES:
+                self._seen.popitem(last=False)
+            if len(seen) < self.most:
+                seen.append(now_s)
+                return 0
+            return int(seen[0] + _WINDOW_S - now_s) + 1
 
 
 class WrongKeys:

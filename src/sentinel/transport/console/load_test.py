@@ -156,11 +156,11 @@ class LoadRun:
         self._actions[str(msgspec.json.decode(body).get("decision"))] += 1
 
     async def _look(self) -> None:
-        """End it with the session of whoever began it."""
+        """End it with the session of whoever began it, or with their right to send."""
         while True:
             await asyncio.sleep(_LOOK_S)
             if not await asyncio.to_thread(self._may_go_on):
-                self.stop("whoever began it is logged out")
+                self.stop("whoever began it is logged out, or may not send any more")
 
 
 class LoadTester:

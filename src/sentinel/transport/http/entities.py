@@ -6,18 +6,21 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from sentinel.errors import InvalidInput, NotFound
 from sentinel.events.card_numbers import quoted
 from sentinel.events.reader import TransactionReader
 from sentinel.events.schema import Schema
 from sentinel.events.secrets import Secrets
-from sentinel.events.times import iso
+from sentinel.events.times import clock_us, iso
+from sentinel.record.audit import By, Change
 from sentinel.record.views import ListedDecision
 from sentinel.record.views.place import ViewPlace
 from sentinel.review.surroundings import ROWS, Asked, Linked, Neighbour, Surroundings, surroundings
 from sentinel.review.whereabouts import Journey
 from sentinel.serve.worker import Worker
+from sentinel.transport.http.admin.changes import by_caller
 from sentinel.transport.http.lookups import listed_row, time_asked
 from sentinel.transport.http.queries import whole_number
 from sentinel.transport.http.replies import Reply, response_of
@@ -32,9 +35,17 @@ class EntityLookups:
     def __init__(self, worker: Worker, secrets: Secrets, view: ViewPlace) -> None:
         self._worker, self._secrets, self._view = worker, secrets, view
 
-    def entity(self, key: str, value: str, query: Mapping[str, str]) -> Reply:
-        """What is around a key. Raises NotFound for no key of the schema, InvalidInput, NotReady, StorageProblem."""
-        asked = asked_of(key, value, query, self._worker.ready_engine().schema, self._secrets)
+    def asked(self, key: str, value: str, query: Mapping[str, str]) -> Asked:
+        """What is asked for. Raises NotFound for no key of the schema, InvalidInput, NotReady."""
+        return asked_of(key, value, query, self._worker.ready_engine().schema, self._secrets)
+
+    def note(self, asked: Asked, by: By) -> None:
+        """Have the look in the audit, from the event loop: nothing is shown without that. Raises StorageProblem."""
+        said = {"key": asked.key, "value": asked.texts[0]}
+        self._worker.note(Change.of(by, {}, said, clock_us()))
+
+    def entity(self, asked: Asked) -> Reply:
+        """What is around a key. Raises NotReady, StorageProblem."""
         with closing(self._view.open()) as view:
             found = surroundings(view, asked, self._worker.ready_engine().schema)
         return Reply(200, _encode(_shown(found)))
@@ -60,16 +71,19 @@ def add_entities(app: FastAPI, lookups: EntityLookups) -> None:
     """The call `/v1/entities/{key}/{value}`."""
 
     @app.get("/v1/entities/{key}/{value:any_text}", tags=["decisions"])
-    def entity(request: Request, key: str, value: str) -> Response:
+    async def entity(request: Request, key: str, value: str) -> Response:
         """What a key of the schema was part of, which other keys stand beside it there, and who shares those with it.
 
         `decisions` are its newest (`limit`, 200, at most 500), each with `happened_at`, `place` in degrees and
         `is_fraud` (null while not known). `journeys` lie between two of these that are far from each other and have
         the same first key. `linked` are the keys beside it, the most telling first; `neighbours` are other values of
         the same key over linked ones that few share. `from` and `to`, when it was decided, bound all of it. What the
-        view lacks is not in it.
+        view lacks is not in it. Each look is in the audit.
         """
-        return response_of(lookups.entity(key, value, dict(request.query_params)))
+        asked = lookups.asked(key, value, dict(request.query_params))
+        by = by_caller(request)
+        lookups.note(asked, By(by.who, by.where, "GET /v1/entities", ""))  # as it was typed the value may be secret
+        return response_of(await run_in_threadpool(lookups.entity, asked))
 
 
 def _shown(found: Surroundings) -> dict[str, Any]:

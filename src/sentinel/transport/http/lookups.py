@@ -29,6 +29,7 @@ from sentinel.policy.results import State
 from sentinel.policy.stand_ins import CompiledFallback
 from sentinel.policy.thresholds import Action, Thresholds
 from sentinel.record.concluding import state_of
+from sentinel.record.earlier_results import Earlier, earlier_results
 from sentinel.record.entries import DecisionRow, Drawn, OutcomeRow, Ruled, revoked_in
 from sentinel.record.erasure import personal_in
 from sentinel.record.journal import Journal
@@ -97,7 +98,8 @@ class Lookups:
             return told
         end, key = journal.log.durable, np.uint64(hash_text(row.transaction_id))
         outcomes = [one for one in journal.outcomes_of(row.transaction_id, key, _MOST_OUTCOMES) if one.position < end]
-        results = [one for one in journal.results_of(row.transaction_id, key, row.position) if one.position < end]
+        of_it = journal.results_of(row.transaction_id, key, row.position, self.earlier(row))
+        results = [one for one in of_it if one.position < end]
         return Reply(
             200,
             _encode(
@@ -164,6 +166,10 @@ class Lookups:
                 )
             )
         return row
+
+    def earlier(self, row: DecisionRow) -> Earlier:
+        """What was told of a decision and is no longer found by its id. Raises NotReady, StorageProblem."""
+        return earlier_results(self._view, row, self._worker.ready_engine().journal.remembered_from)
 
     def event(self, event_id: str) -> Reply:
         """The stored context event. Raises NotFound, NotReady, InvalidInput."""

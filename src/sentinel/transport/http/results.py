@@ -63,12 +63,13 @@ class ResultCalls:
         asked: ResultBody = read_json(_read, await read_body(request, MOST_OF_ADMIN))
         worker, by = self._api.deciding(), by_caller(request)
         row = await run_in_threadpool(self._lookups.stored, transaction_id, position)
+        earlier = await run_in_threadpool(self._lookups.earlier, row)
         telling = Telling(asked.result, by.who, masked(asked.reason))
         note = None
         if asked.result in _BY_PEOPLE:
             said = {"transaction_id": row.transaction_id, "result": asked.result, "reason": telling.reason}
             note = Change.of(by, {}, said, clock_us())
-        done = await asyncio.wrap_future(worker.conclude(row, telling, note))
+        done = await asyncio.wrap_future(worker.conclude(row, telling, note, earlier))
         await run_in_threadpool(wait_until_it_stands, worker.log, done.record)
         return told(done.row, replayed=done.replayed)
 

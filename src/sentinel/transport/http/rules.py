@@ -1,14 +1,16 @@
 """Rules over HTTP: drafts are written down, tried, applied, and taken back; what is in force is looked at."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Annotated, Any
+from time import monotonic
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from sentinel.errors import InvalidDefinition, InvalidInput, NotReady, TooLarge, UnknownVersion
+from sentinel.errors import InvalidDefinition, InvalidInput, NotReady, RateLimited, TooLarge, UnknownVersion
 from sentinel.events.card_numbers import quoted
 from sentinel.events.reader import TransactionReader
 from sentinel.events.reference_tables.versions import LIST
@@ -34,6 +36,7 @@ from sentinel.record.rules_applying import (
 )
 from sentinel.record.rules_history import Draft, OfVersion, ToldOfList, draft_of, drafts, rules_applied
 from sentinel.record.standing import wait_until_it_stands
+from sentinel.transport.access.limits import InMinute
 from sentinel.transport.http.admin.changes import Changes, by_caller
 from sentinel.transport.http.admin.models import ThresholdsBody, thresholds_asked
 from sentinel.transport.http.bodies import read_as, read_body, shown_body
@@ -44,6 +47,11 @@ from sentinel.transport.http.replies import ok
 _NOTE = Annotated[str, msgspec.Meta(max_length=LONGEST_NOTE)]
 _NUMBER = Annotated[int, msgspec.Meta(ge=0)]
 _MOST_SHOWN = 100
+_DRAFTS_A_MINUTE = 60  # of one caller
+_READ_AT_ONCE = 2  # drafts and what was in force before: each may read far back in the log
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class CheckBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,6 +109,8 @@ class RuleCalls:
 
     def __init__(self, changes: Changes, lists: ListCalls) -> None:
         self._changes, self._api, self._lists = changes, changes.api, lists
+        self._reading = asyncio.Semaphore(_READ_AT_ONCE)
+        self._drafted = InMinute(_DRAFTS_A_MINUTE)
 
     def shown(self) -> dict[str, Any]:
         """What is in force, and how often each rule has held since; without a book the rest is left out."""
@@ -118,9 +128,16 @@ class RuleCalls:
     async def draft(self, request: Request) -> dict[str, Any]:
         """Write a draft down; it is durable then.
 
-        Raises InvalidInput, BadBody, TooLarge, StorageProblem, DeploymentRefused where another edition was quicker.
+        Raises InvalidInput, BadBody, TooLarge, StorageProblem, DeploymentRefused where another edition was quicker,
+        RateLimited where one caller writes more than anybody does.
         """
         asked, by = await self._read(request, DraftBody), by_caller(request)
+        wait_s = self._drafted.wait_s(by.who, monotonic())
+        if wait_s:
+            raise RateLimited(
+                f"More than {_DRAFTS_A_MINUTE} drafts within a minute, which the log all keeps; go on in {wait_s} s",
+                wait_s,
+            )
         await run_in_threadpool(self._check, asked.book)
         if (asked.after is None) != (asked.seen is None):
             raise InvalidInput("Expected both of after and seen, or neither", "$.after")
@@ -164,7 +181,8 @@ class RuleCalls:
     async def apply(self, request: Request) -> dict[str, Any]:
         """Bring a draft in force. Raises NotFound, DeploymentRefused, InvalidInput, StorageProblem."""
         asked = await read_as(request, ApplyBody)
-        listed = told_now(draft_of(self._api.deciding().log, asked.draft), clock_us())
+        draft = await self._from_log(draft_of, asked.draft)
+        listed = told_now(draft, clock_us())
         needs_two = self._api.settings.rules_need_two
         return await self._change(
             request,
@@ -194,7 +212,7 @@ class RuleCalls:
         self, request: Request, how: Callable[[LogReader, By], Change], listed: Sequence[ToldOfList] = ()
     ) -> dict[str, Any]:
         """Entries of lists come first: cut short in between, the same call does the rest."""
-        change = how(self._api.deciding().log, by_caller(request))
+        change = await self._from_log(how, by_caller(request))
         after = change(self._changes.rollout.read())
         assert after.rules is not None  # noqa: S101 - there are some after either change
         await run_in_threadpool(self._check, after.rules.book)
@@ -203,6 +221,11 @@ class RuleCalls:
             await self._lists.record(request, (told.list, LIST), told.entries, said)
         _, now = await self._changes.make(request, change)
         return {"status": "ok", **_in_force(now)}
+
+    async def _from_log(self, read: Callable[[LogReader, T], U], of: T) -> U:
+        """What is read from the log, which may lie far back: a few at a time, and never in the event loop."""
+        async with self._reading:
+            return await run_in_threadpool(read, self._api.deciding().log, of)
 
     def drafts(self, request: Request) -> dict[str, Any]:
         """The newest drafts, without their text."""

@@ -4,9 +4,6 @@ What is asked of the newest decisions alone is little work, and is done here at 
 """
 
 import asyncio
-import contextlib
-import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +13,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from sentinel.errors import DeploymentRefused, InvalidDefinition, InvalidInput, NotReady
-from sentinel.events.card_numbers import masked_ends
 from sentinel.events.times import clock_us, iso
 from sentinel.events.wire import read_json
 from sentinel.policy.costs import Costs
@@ -25,12 +21,15 @@ from sentinel.policy.rules.book import Book
 from sentinel.policy.rules.hits import BookHits
 from sentinel.review.backtest import PastHits, Several, Tried, backtest
 from sentinel.review.past_scores import newest_scores
+from sentinel.transport.http.admin.changes import by_caller
+from sentinel.transport.http.admin.own_command import told_by
 from sentinel.transport.http.api import Api
 from sentinel.transport.http.bodies import read_body, shown_body
 from sentinel.transport.http.replies import Reply, ok, response_of
 
 LONGEST_S = 600.0
 MOST_AT_ONCE = 2_000
+_NEWEST_AT_ONCE = 2
 PROGRESS = "progress:"
 """Begins the lines in which the command says how far it is."""
 
@@ -56,6 +55,14 @@ class Running(msgspec.Struct):
     done: int = 0
     of: int = 0
 
+    def follow(self, line: str) -> bool:
+        """Note how far it is, where a line of the command says so; whether it does."""
+        if not line.startswith(PROGRESS):
+            return False
+        numbers = [int(one) for one in line.split() if one.isdecimal()]
+        self.done, self.of = numbers[:2]
+        return True
+
 
 class Backtests:
     """Runs one at a time; from the event loop."""
@@ -63,6 +70,8 @@ class Backtests:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._turn = asyncio.Lock()
+        self._of_callers: set[str] = set()
+        self._newest = asyncio.Semaphore(_NEWEST_AT_ONCE)
         self.running: Running | None = None
 
     async def run(self, request: Request) -> Reply:
@@ -77,7 +86,7 @@ class Backtests:
         except InvalidDefinition as error:
             raise InvalidInput(f"Expected a book that can be meant: {error}", "$.book") from None
         if asked.newest is not None:
-            return await run_in_threadpool(self._of_newest, asked, asked.newest)
+            return await self._in_turn(request, asked, asked.newest)
         if self._turn.locked():
             raise DeploymentRefused("another backtest is running; ask again when it is done")
         async with self._turn:
@@ -89,6 +98,18 @@ class Backtests:
                     return await self._told(path, asked, self.running)
             finally:
                 self.running = None
+
+    async def _in_turn(self, request: Request, asked: BacktestBody, most: int) -> Reply:
+        """The same of the newest decisions: one for each caller, and few at a time in the order of their coming."""
+        who = by_caller(request).who
+        if who in self._of_callers:
+            raise DeploymentRefused("another backtest of yours is running; ask again when it is done")
+        self._of_callers.add(who)
+        try:
+            async with self._newest:
+                return await run_in_threadpool(self._of_newest, asked, most)
+        finally:
+            self._of_callers.discard(who)
 
     def _of_newest(self, asked: BacktestBody, most: int) -> Reply:
         """The same of the newest decisions, from any thread."""
@@ -116,41 +137,15 @@ class Backtests:
     async def _told(self, path: Path, asked: BacktestBody, running: Running) -> Reply:
         bounds = (("--from", asked.since), ("--to", asked.until))
         period = [part for name, moment in bounds if moment is not None for part in (name, moment)]
-        command = ["-m", "sentinel", "rules", "backtest", str(path), "--home", str(self._api.settings.home), "--json",
-                   "--progress-in-lines"]  # fmt: skip
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, *period, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        try:
-            with contextlib.suppress(ProcessLookupError):  # it has ended already
-                os.setpriority(os.PRIO_PROCESS, process.pid, 19)
-            assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018 - both are pipes
-            both = asyncio.gather(process.stdout.read(), _followed(process.stderr, running))
-            told, said = await asyncio.wait_for(both, LONGEST_S)
-            await process.wait()
-        except TimeoutError:
-            raise NotReady(f"The backtest took more than {LONGEST_S:.0f} s; choose a shorter period") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode != 0:
-            why = " ".join(said.split()).rpartition("error: ")[2].replace(str(path), "book")
-            raise InvalidInput(f"Expected a book and a period that can be tried: {masked_ends(why, 1_000)}", "$.book")
+        command = ["rules", "backtest", str(path), "--progress-in-lines", *period]
+        home = self._api.settings.home
+
+        def refused(why: str) -> InvalidInput:
+            said = why.replace(str(path), "book")
+            return InvalidInput(f"Expected a book and a period that can be tried: {said}", "$.book")
+
+        told = await told_by(home, command, longest_s=LONGEST_S, follow=running.follow, refused=refused)
         return Reply(200, told.strip())
-
-
-async def _followed(lines: asyncio.StreamReader, running: Running) -> str:
-    """What the process says on standard error to its end, but for how far it is: that is noted."""
-    said = []
-    async for raw in lines:
-        line = raw.decode(errors="replace")
-        if line.startswith(PROGRESS):
-            numbers = [int(one) for one in line.split() if one.isdecimal()]
-            running.done, running.of = numbers[:2]
-        else:
-            said.append(line)
-    return "".join(said)
 
 
 def add_backtests(app: FastAPI, backtests: Backtests) -> None:
@@ -160,7 +155,7 @@ def add_backtests(app: FastAPI, backtests: Backtests) -> None:
     async def tried(request: Request) -> Response:
         """What a book would have done with a period of the log, by rule, by day and in all, as the command says it.
 
-        409 while another one runs; `newest` decisions (at most 2,000) are tried at once, whatever runs.
+        409 while another one runs; `newest` decisions (at most 2,000) are tried at once, one time for each caller.
         """
         return response_of(await backtests.run(request))
 

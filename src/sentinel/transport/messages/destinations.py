@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -17,6 +18,8 @@ from sentinel.transport.webhooks.signature import HEADER, signature
 
 WITHIN_S = 15.0
 """How long one try may take in all."""
+
+_LEAST_S = 0.1  # for who was found at the last moment
 
 ALARMS = (
     "drift.*", "gate.*", "retraining.*", "breaker.*", "rule.*", "follower.*", "delivery.*", "case.overdue",
@@ -77,8 +80,9 @@ class Webhook(NamedTuple):
             HEADER: signature(self.secret, int(now_s), body),
         }
         try:
-            address = resolve(self.target, private=self.private)
-            post(self.target, address, body, headers, WITHIN_S, self.tls)
+            until_s = time.monotonic() + WITHIN_S
+            address = resolve(self.target, WITHIN_S, private=self.private)
+            post(self.target, address, body, headers, max(until_s - time.monotonic(), _LEAST_S), self.tls)
         except WrongAddress as error:
             raise SendFailed(str(error)) from None
         except PostFailed as error:
@@ -101,7 +105,7 @@ class Mail(NamedTuple):
         """Send it. Raises SendFailed."""
         try:
             send_mail(self.target, message, now_s, WITHIN_S)
-        except OSError as error:  # smtplib's are some of these
+        except (OSError, WrongAddress) as error:  # smtplib's are some of the former
             raise SendFailed(" ".join(str(error).split())[:300]) from None
 
 

@@ -1,9 +1,13 @@
 """E-mail: a message as plain text through an SMTP server, over TLS where there is a password."""
 
+import contextlib
 import json
 import smtplib
+import socket
 import ssl
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from email.message import EmailMessage
 from email.utils import formatdate
 from typing import NamedTuple
@@ -12,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from sentinel.config import is_loopback
 from sentinel.errors import InvalidDefinition
 from sentinel.record.written.outbox import Message
+from sentinel.transport.webhooks.addresses import addresses_of
 
 _PORTS = {"smtp": 25, "smtps": 465}
 
@@ -45,14 +50,70 @@ def mail_target_of(url: str | None, sender: str | None, to: Sequence[str]) -> Ma
     return MailTarget(parts.scheme, host, port or _PORTS[parts.scheme], user, password, sender or "", to)
 
 
+class _Plain(smtplib.SMTP):
+    """A client that connects to an address which was looked up before."""
+
+    address = ""
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 - smtplib's own
+        return socket.create_connection((self.address, port), timeout)
+
+
+class _Secured(smtplib.SMTP_SSL):
+    """The same with TLS from the start, for the name."""
+
+    address = ""
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        plain = socket.create_connection((self.address, port), timeout)
+        return self.context.wrap_socket(plain, server_hostname=host)
+
+
 def send_mail(target: MailTarget, message: Message, now_s: float, within_s: float) -> None:
-    """Send it, once. Raises OSError, of which those of smtplib are some."""
-    client: smtplib.SMTP
+    """Send it, once; all of it takes `within_s` at most, however slowly the server speaks.
+
+    Raises OSError, of which those of smtplib are some, and WrongAddress.
+    """
+    until_s = time.monotonic() + within_s
+    address = addresses_of(target.host, target.port, within_s)[0]
+    client: _Plain | _Secured
     if target.scheme == "smtps":
-        client = smtplib.SMTP_SSL(target.host, target.port, timeout=within_s, context=ssl.create_default_context())
+        client = _Secured(timeout=within_s, context=ssl.create_default_context())
     else:
-        client = smtplib.SMTP(target.host, target.port, timeout=within_s)
+        client = _Plain(timeout=within_s)
+    client.address = address
+    with _bounded(client, max(until_s - time.monotonic(), 0.1), within_s):
+        _talk(client, target, message, now_s)
+
+
+@contextlib.contextmanager
+def _bounded(client: smtplib.SMTP, left_s: float, within_s: float) -> Iterator[None]:
+    """Cut the connection when the time is over: a timeout of the socket begins anew with every byte."""
+    is_over = threading.Event()
+
+    def cut() -> None:
+        is_over.set()
+        if client.sock is not None:
+            with contextlib.suppress(OSError):
+                client.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(left_s, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except OSError:
+        if is_over.is_set():
+            raise TimeoutError(f"the mail server did not take it within {within_s:g} s") from None
+        raise
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _talk(client: smtplib.SMTP, target: MailTarget, message: Message, now_s: float) -> None:
     with client:
+        client.connect(target.host, target.port)
         if target.scheme == "smtp":
             client.ehlo()
             if client.has_extn("starttls"):

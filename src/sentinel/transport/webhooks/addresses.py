@@ -1,7 +1,9 @@
 """Where a webhook may go: to a public address only, unless the operator says that private ones are meant."""
 
 import ipaddress
+import queue
 import socket
+import threading
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -11,6 +13,8 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _OLD = tuple(map(ipaddress.ip_network, ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48")))
 """Ways to write an address of IPv4, or of a network's own translator, as one of IPv6: nobody has a receiver there."""
 
+_MOST_LOOK_UPS = 8
+_LOOKING_UP = threading.BoundedSemaphore(_MOST_LOOK_UPS)
 _PORTS = {"https": 443, "http": 80}
 
 
@@ -56,19 +60,44 @@ def target_of(url: str, *, private: bool) -> Target:
     return Target(parts.scheme, host, port, path, f"{parts.scheme}://{parts.netloc}{parts.path}")
 
 
-def resolve(target: Target, *, private: bool) -> str:
+def resolve(target: Target, within_s: float, *, private: bool) -> str:
     """The IP address to connect to. It is looked up once, checked, and used: the name is not asked again.
 
-    Raises WrongAddress where any address of the name is not public, unless `private` ones are meant.
+    Raises WrongAddress where any address of the name is not public, unless `private` ones are meant, and where it is
+    not found `within_s`.
     """
-    try:
-        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise WrongAddress(f"{target.host} is not found: {getattr(error, 'strerror', None) or error}") from None
-    addresses = [str(one[4][0]) for one in found]
+    addresses = addresses_of(target.host, target.port, within_s)
     if not private and (wrong := next((one for one in addresses if not is_public(one)), None)):
         raise WrongAddress(f"{target.host} leads to {wrong}, which is no public address; nothing was sent")
     return addresses[0]
+
+
+def addresses_of(host: str, port: int, within_s: float) -> list[str]:
+    """The IP addresses of a name. Raises WrongAddress where there are none, or none are told `within_s`.
+
+    The system's look-up has no bound of its own. One that hangs is left to itself, and so many may be.
+    """
+    if not _LOOKING_UP.acquire(timeout=within_s):
+        raise WrongAddress(f"{host} is not looked up: {_MOST_LOOK_UPS} look-ups of names hang; see to your name server")
+    told: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            told.put([str(one[4][0]) for one in found])
+        except (OSError, UnicodeError) as error:
+            told.put(error)
+        finally:
+            _LOOKING_UP.release()
+
+    threading.Thread(target=look_up, name=f"looking up {host}", daemon=True).start()
+    try:
+        found = told.get(timeout=within_s)
+    except queue.Empty:
+        raise WrongAddress(f"{host} is not found within {within_s:g} s: the name server does not answer") from None
+    if isinstance(found, Exception):
+        raise WrongAddress(f"{host} is not found: {getattr(found, 'strerror', None) or found}")
+    return found
 
 
 def is_public(text: str) -> bool:

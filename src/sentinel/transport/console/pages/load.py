@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 
 from sentinel.errors import SentinelError
 from sentinel.events.times import clock_us
+from sentinel.transport.console.doors import needed_for
 from sentinel.transport.console.drawing import page
 from sentinel.transport.console.entrance import Cookie
 from sentinel.transport.console.load_test import LONGEST_S, MOST_RATE, SHORTEST_S, Example, LoadTester, Plan
@@ -36,14 +37,15 @@ def load_pages(
     @router.post("/try/load/begin")
     def begin(request: Request, rate: Annotated[int, Form()] = 0, seconds: Annotated[int, Form()] = 0) -> Response:
         plan = Plan(rate, seconds, request.state.session.person.name)
+        needs = needed_for("POST", "/try/load/begin")
         example, token = _example(server, stored, prefix), cookie.token(request.headers) or ""
 
         def may_go_on() -> bool:
             try:
-                sessions.find(token, clock_us(), counts=False)
+                scopes = sessions.find(token, clock_us(), counts=False).person.scopes
             except SentinelError:
                 return False
-            return True
+            return needs is None or needs in scopes
 
         run = tester.begin(plan, example, may_go_on)
         by = by_person(request, "begin a load test", f"{rate} a second for {seconds} s, ids load-{run.name}-...")

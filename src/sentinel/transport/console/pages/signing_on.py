@@ -28,7 +28,7 @@ def sign_on_pages(sign_on: SignOn, sessions: Sessions, cookie: Cookie, *, takes_
     def begin(request: Request, next: str = "/") -> Response:  # noqa: A002 - the name in the address
         browser = secrets.token_urlsafe(32)
         try:
-            address = sign_on.begin(browser, safe_next(next), clock_us() / SECOND_US)
+            address = sign_on.begin(browser, safe_next(next), request.state.peer.network, clock_us() / SECOND_US)
         except SentinelError as error:
             return _refused(request, error)
         response = RedirectResponse(address, 303)

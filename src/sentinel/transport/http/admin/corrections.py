@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import closing
 from typing import Annotated
 
 import msgspec
@@ -14,8 +15,11 @@ from sentinel.record.erasure import Erasure, erase
 from sentinel.record.log import Record
 from sentinel.record.standing import wait_until_it_stands
 from sentinel.record.subjects import SubjectKeys
+from sentinel.record.written.written_database import FILE, WrittenDatabase
+from sentinel.review.case_store.forgetting import Subject, erase_in_cases
 from sentinel.serve.engine import Engine
 from sentinel.transport.http.admin.changes import Changes, by_caller
+from sentinel.transport.http.api import Api
 from sentinel.transport.http.bodies import read_as, shown_body
 from sentinel.transport.http.imports import ImportBody, Imported, import_here
 from sentinel.transport.http.replies import ok
@@ -58,7 +62,8 @@ def add_corrections(router: APIRouter, changes: Changes) -> None:
     async def erase_subject(request: Request) -> Response:
         """Destroy the key of what is personal of a subject, `{"key": "card_id", "value": ".."}`.
 
-        It is durable when this is answered.
+        What people wrote in cases of the subject goes as well. It is durable when this is answered; do it again after
+        a fault.
         """
         asked = await read_as(request, EraseBody)
         request.state.asked = msgspec.json.encode({"key": asked.key})  # the audit has the value as it is stored only
@@ -75,4 +80,14 @@ def add_corrections(router: APIRouter, changes: Changes) -> None:
         done, written, subjects = await asyncio.wrap_future(worker.between_batches(errand))
         await run_in_threadpool(subjects.purge)
         await run_in_threadpool(wait_until_it_stands, worker.log, written)
-        return ok(done)
+        reader = api.reader(worker.ready_engine())
+        subject = Subject(asked.key, reader.texts(asked.key, asked.value))
+        return ok(msgspec.structs.replace(done, cases=await run_in_threadpool(_erase_in_cases, api, subject)))
+
+
+def _erase_in_cases(api: Api, subject: Subject) -> int:
+    settings = api.settings
+    if settings.database_url is None and not (settings.home / FILE).exists():
+        return 0
+    with closing(WrittenDatabase(settings.home, settings.database_url)) as database:
+        return erase_in_cases(database, api.view, subject)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 from pathlib import Path
 
 from sentinel.errors import InvalidInput, NotReady
@@ -13,10 +13,16 @@ from sentinel.events.card_numbers import masked_ends
 _LONGEST_S = 120.0
 
 
-async def told_by(home: Path, command: Sequence[str]) -> bytes:
+async def told_by(
+    home: Path, command: Sequence[str], *, longest_s: float = _LONGEST_S,
+    follow: Callable[[str], bool] = lambda _line: False,
+    refused: Callable[[str], InvalidInput] = lambda why: InvalidInput(why, "$.from"),
+) -> bytes:  # fmt: skip
     """The JSON of `sentinel COMMAND --home HOME --json`, at the lowest priority.
 
-    Raises InvalidInput with what the command says where it refuses, NotReady where it takes more than two minutes.
+    `follow` is given each line that it says beside that, and returns whether the line was about how far it is. Raises
+    InvalidInput, as `refused` makes it of what the command says, where that refuses; NotReady where it takes longer
+    than `longest_s`.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sentinel", *command, "--home", str(home), "--json",
@@ -25,14 +31,27 @@ async def told_by(home: Path, command: Sequence[str]) -> bytes:
     try:
         with contextlib.suppress(ProcessLookupError):  # it has ended already
             os.setpriority(os.PRIO_PROCESS, process.pid, 19)
-        told, said = await asyncio.wait_for(process.communicate(), _LONGEST_S)
+        assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018 - both are pipes
+        both = asyncio.gather(process.stdout.read(), _followed(process.stderr, follow))
+        told, said = await asyncio.wait_for(both, longest_s)
+        await process.wait()
     except TimeoutError:
-        raise NotReady(f"It took more than {_LONGEST_S:.0f} s; choose a shorter period") from None
+        raise NotReady(f"It took more than {longest_s:.0f} s; choose a shorter period") from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode != 0:
-        why = " ".join(said.decode(errors="replace").split()).rpartition("error: ")[2]
-        raise InvalidInput(masked_ends(why, 1_000), "$.from")
+        why = " ".join(said.split()).rpartition("error: ")[2]
+        raise refused(masked_ends(why, 1_000))
     return told
+
+
+async def _followed(lines: AsyncIterable[bytes], follow: Callable[[str], bool]) -> str:
+    """What is said to the end, but for the lines that were followed."""
+    said = []
+    async for raw in lines:
+        line = raw.decode(errors="replace")
+        if not follow(line):
+            said.append(line)
+    return "".join(said)

@@ -30,7 +30,7 @@ def asked_filters(asked: Mapping[str, str], api: Api) -> Filters:
     return Filters(
         states=states_named(asked.get("state", "work")), holder=asked.get("holder"), priority=asked.get("priority"),
         overdue=_yes(asked.get("overdue", "false")), key=key,
-        transaction_id=None if transaction_id is None else reader.texts(engine.schema.id, transaction_id)[0],
+        transaction_ids=None if transaction_id is None else tuple(reader.texts(engine.schema.id, transaction_id)),
     )  # fmt: skip
 
 

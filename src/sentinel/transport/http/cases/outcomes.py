@@ -9,7 +9,7 @@ from sentinel.errors import SentinelError
 from sentinel.events.columns import Outcome as Told
 from sentinel.events.times import clock_us, iso
 from sentinel.record.audit import By
-from sentinel.review.case_store.case import Case, Payment
+from sentinel.review.case_store.case import Case, Payment, teller_of
 from sentinel.review.case_store.desk import ANALYST
 from sentinel.serve.batch import Answers
 from sentinel.transport.http.api import Api
@@ -17,11 +17,6 @@ from sentinel.transport.http.revocations import RevokeBody, revoke
 
 _AT_ONCE = 50
 """Outcomes in one turn of the event loop."""
-
-
-def teller_of(number: int) -> str:
-    """Under which name a case tells outcomes: no key can be called so."""
-    return f"case:{number}"
 
 
 async def tell_payments(api: Api, number: int, payments: Sequence[Payment], *, is_fraud: bool, who: str) -> None:

@@ -6,29 +6,34 @@ from collections.abc import Sequence
 from fastapi.concurrency import run_in_threadpool
 
 from sentinel.errors import Conflict, NotFound
-from sentinel.policy.results import Result
 from sentinel.policy.thresholds import Action
 from sentinel.record.concluding import Telling
+from sentinel.record.earlier_results import Earlier
+from sentinel.record.entries import DecisionRow
 from sentinel.review.case_store.case import Payment
 from sentinel.serve.worker import Worker
-from sentinel.transport.http.cases.outcomes import teller_of
 from sentinel.transport.http.lookups import Lookups
 
 
 async def conclude_reviews(
-    worker: Worker, lookups: Lookups, number: int, payments: Sequence[Payment], result: Result, who: str
+    worker: Worker, lookups: Lookups, payments: Sequence[Payment], telling: Telling, turn: asyncio.Semaphore
 ) -> None:
-    """Record this of every payment of the case that was to be reviewed; durable when this returns.
+    """Record this of every payment of the case that was to be reviewed, each in a `turn`; durable when this returns.
 
     A review that came to something else before, as nobody took it in time or another system said so, keeps that, and a
     decision that the log no longer has is passed by. Raises NotReady, StorageProblem.
     """
-    telling = Telling(result, teller_of(number), f"case {number}, {who}")
     for payment in payments:
         if payment.decision != Action.REVIEW:
             continue
         try:
-            row = await run_in_threadpool(lookups.stored, payment.transaction_id, str(payment.position))
-            await asyncio.wrap_future(worker.conclude(row, telling))
+            async with turn:
+                row, earlier = await run_in_threadpool(_known, lookups, payment)
+                await asyncio.wrap_future(worker.conclude(row, telling, earlier=earlier))
         except (Conflict, NotFound):
             continue
+
+
+def _known(lookups: Lookups, payment: Payment) -> tuple[DecisionRow, Earlier]:
+    row = lookups.stored(payment.transaction_id, str(payment.position))
+    return row, lookups.earlier(row)
