@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS := train catboost console kafka s3 mlflow oidc postgres redis
 ARGS ?=
 
-.PHONY: demo test check audit attack bench walk gate services services-status services-stop services-clean clean
+.PHONY: demo test check audit attack bench walk gate services services-status services-stop services-clean k8s-up k8s-status k8s-forward k8s-down clean
 NAMES ?=
 YES ?=
 
@@ -57,6 +57,18 @@ services-clean: .venv/ready  ## End them and delete all they have; YES=1 does no
 
 gate: .venv/ready  ## Generate, train, gate, evaluate: the promotion policy on simulated payments
 	$(BIN)/python walk/gate_walk.py $(ARGS)
+
+k8s-up:  ## Sentinel in a cluster of Kind: make k8s-up ARGS="--size embedded --image localhost/sentinel:serving"
+	$(PYTHON) deploy/k8s/cluster.py up $(ARGS)
+
+k8s-status:  ## What runs there, and why not: make k8s-status ARGS=--json
+	@$(PYTHON) deploy/k8s/cluster.py status $(ARGS)
+
+k8s-forward:  ## The console at 127.0.0.1:8080 and the server at 127.0.0.1:8000, until Ctrl-C
+	$(PYTHON) deploy/k8s/cluster.py forward
+
+k8s-down:  ## Delete the cluster and all in it; ARGS=--yes does not ask
+	@$(PYTHON) deploy/k8s/cluster.py down $(ARGS)
 
 clean:  ## Remove what make made, and the demo's folder
 	rm -rf .venv .venv-audit .sentinel/demo

