@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS := train catboost console kafka s3 mlflow oidc postgres redis
 ARGS ?=
 
-.PHONY: demo test check audit docs attack bench walk gate services services-status services-stop services-clean drill upgrade-drill up down status logs clean
+.PHONY: demo test check audit docs attack bench walk gate services services-status services-stop services-clean drill upgrade-drill up down status logs k8s-up k8s-status k8s-forward k8s-down clean
 NAMES ?=
 PROFILES ?=
 STACK ?=
@@ -84,6 +84,17 @@ drill: .venv/ready  ## Load, backup, the home is destroyed, restore, compare: ma
 
 upgrade-drill: .venv/ready  ## An older version from git serves, and this one takes over its home under load
 	$(BIN)/python walk/upgrade_drill.py $(ARGS)
+k8s-up:  ## Sentinel in a cluster of Kind: make k8s-up ARGS="--size embedded --image localhost/sentinel:serving"
+	$(PYTHON) deploy/k8s/cluster.py up $(ARGS)
+
+k8s-status:  ## What runs there, and why not: make k8s-status ARGS=--json
+	@$(PYTHON) deploy/k8s/cluster.py status $(ARGS)
+
+k8s-forward:  ## The console at 127.0.0.1:8080 and the server at 127.0.0.1:8000, until Ctrl-C
+	$(PYTHON) deploy/k8s/cluster.py forward
+
+k8s-down:  ## Delete the cluster and all in it; ARGS=--yes does not ask
+	@$(PYTHON) deploy/k8s/cluster.py down $(ARGS)
 
 clean:  ## Remove what make made, and the demo's folder
 	rm -rf .venv .venv-audit .venv-docs .site .cache .sentinel/demo

@@ -14,6 +14,7 @@ from starlette.routing import Route as Path
 
 from sentinel import __version__
 from sentinel.homes import Place
+from sentinel.telemetry.counters import Slot
 from sentinel.telemetry.prometheus import Gauge, model_info, render
 from sentinel.transport.http.bodies import read_body
 from sentinel.transport.http.calls import Call, Route
@@ -89,7 +90,9 @@ class FrontPages:
 
     async def prometheus(self, _request: Request) -> Response:
         """Everything that is measured, in the text format of Prometheus."""
-        self._front.ledger.settle()
+        ledger = self._front.ledger
+        ledger.settle()
+        ledger.counters.set(Slot.QUEUE_LENGTH, self._front.waiting)
         judge, age_ms = self._front.judge, self._front.age_ms
         manifest = judge.contender.bundle.manifest
         gauges = [
@@ -100,7 +103,7 @@ class FrontPages:
         ]
         if age_ms is not None:
             gauges.append(Gauge("sentinel_profiles_age_seconds", "How old they were in the last turn", age_ms / 1000))
-        body, media = render(self._front.ledger.counters, gauges)
+        body, media = render(ledger.counters, gauges)
         return response_of(Reply(200, body, media))
 
 
