@@ -6,10 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.record.online.layout import (
     NEWER_WINS,
@@ -88,6 +84,10 @@ class OnlineStore:
     """
 
     def __init__(self, url: str, project: str, timeout_s: float = 2.0) -> None:
+        import redis  # an extra: it need not be there where no such view is
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
         try:
             self._client: Any = redis.Redis.from_url(
                 url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0),
@@ -217,26 +217,32 @@ class OnlineStore:
         return str(info["maxmemory_policy"]) if info.get("maxmemory") else None
 
     def _asked(self, call: Callable[[], _T], until_s: float | None = None) -> _T:
+        from redis import exceptions
+
         with self._naming_faults():
-            faults = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+            faults = (exceptions.ConnectionError, exceptions.TimeoutError)
             return retried(call, faults, time.monotonic() + _AGAIN_WITHIN_S if until_s is None else until_s)
 
     @contextlib.contextmanager
     def _naming_faults(self) -> Iterator[None]:
+        from redis import exceptions
+
         try:
             yield
-        except (redis.exceptions.RedisError, OSError) as error:
+        except (exceptions.RedisError, OSError) as error:
             said = " ".join(str(error).split())[:300]
             raise StorageProblem(f"{self.name}: {said}; {_advice(error, is_tls=self._is_tls)}") from None
 
 
 def _advice(error: Exception, *, is_tls: bool) -> str:
+    from redis import exceptions
+
     said = str(error)
-    if isinstance(error, redis.exceptions.AuthenticationError) or said.startswith(("NOAUTH", "WRONGPASS")):
+    if isinstance(error, exceptions.AuthenticationError) or said.startswith(("NOAUTH", "WRONGPASS")):
         return "look at the user and the password in SENTINEL_REDIS_URL"
-    if said.startswith("NOPERM") or isinstance(error, redis.exceptions.NoPermissionError):
+    if said.startswith("NOPERM") or isinstance(error, exceptions.NoPermissionError):
         return "its user needs hashes, scripts, SCAN and UNLINK: give it these with ACL SETUSER"
-    if "certificate" in said or "SSL" in said or (is_tls and isinstance(error, redis.exceptions.TimeoutError)):
+    if "certificate" in said or "SSL" in said or (is_tls and isinstance(error, exceptions.TimeoutError)):
         return "rediss:// needs a server with TLS whose certificate is trusted here (ssl_ca_certs=..)"
     if said.startswith(("OOM", "MISCONF", "READONLY")):
         return "see to its memory, its disk, or that it is no replica"
