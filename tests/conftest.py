@@ -1,5 +1,6 @@
 """A small detector and a bundle trained on it once: what the tests of the online half run on."""
 
+import gc
 import importlib.util
 import os
 import shutil
@@ -49,6 +50,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
 
     items.sort(key=place)
+    gc.collect()
+    gc.freeze()  # some thousand tests and all libraries stay: the collector need not look at them again and again
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -23,8 +22,7 @@ from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.model.registry import Registry
 from sentinel.record.log_reader import FileLogReader
 from sentinel.transport.client import Client, Unreachable
-
-HOST = "127.0.0.1"
+from tests.http_calls import HOST, PATIENCE_S, until
 
 
 @pytest.fixture
@@ -97,13 +95,6 @@ def assert_saved_to_the_end(home):
     log = FileLogReader(home / "log")
     assert snapshots_in(home)[-1] == log.durable
     log.close()
-
-
-def until(what):
-    end = time.monotonic() + 120
-    while not what():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.05)
 
 
 def test_sigterm_answers_what_has_arrived_and_saves_the_state(server, home, stored):
@@ -238,16 +229,12 @@ async def check(port, accepted):
 
 
 def wait_ready(port):
-    for _ in range(400):
-        if get_status(port, "/health/ready") == 200:
-            return
-        time.sleep(0.05)
-    raise AssertionError("not ready")
+    until(lambda: get_status(port, "/health/ready") == 200)
 
 
 def get_status(port, path):
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=2) as reply:
+        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=PATIENCE_S) as reply:
             return reply.status
     except urllib.error.HTTPError as error:
         return error.code
@@ -257,7 +244,7 @@ def get_status(port, path):
 
 def get_json(port, path):
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=2) as reply:
+        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=PATIENCE_S) as reply:
             return json.load(reply)
     except urllib.error.HTTPError as error:
         return json.load(error)
@@ -336,10 +323,8 @@ def test_without_a_sound_model_it_lives_says_why_and_recovers(home, damage):
         [sys.executable, "-m", "sentinel", "serve", "--home", str(home), "--port", str(port)], stderr=subprocess.DEVNULL
     )
     try:
-        for _ in range(200):
-            if get_status(port, "/health/live") == 200 and "loading" not in str(get_json(port, "/health")["reason"]):
-                break
-            time.sleep(0.05)
+        until(lambda: get_status(port, "/health/live") == 200)
+        until(lambda: "loading" not in str(get_json(port, "/health")["reason"]))
         assert get_json(port, "/health/ready") == {"ready": False, "reason": "model"}
         reason = get_json(port, "/health")["reason"]
         expected = {

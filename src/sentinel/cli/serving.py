@@ -1,5 +1,6 @@
 """Commands that serve, and look whether that can be done."""
 
+import gc
 import os
 from pathlib import Path
 from typing import Annotated
@@ -41,8 +42,10 @@ def serve(
     ] = None,
 ) -> None:
     """Answer transactions over HTTP until Ctrl-C or SIGTERM; see /docs once it runs."""
+    gc.disable()  # what is imported stays: looking for garbage in it meanwhile is a tenth of the start
     from sentinel.app import serve as run_server
 
+    gc.enable()
     settings = settings_of(
         home, port=port, host=host, workers=workers, profiles=profiles,
         retrain=retrain, retrain_on=retrain_on, retrain_data=retrain_data, retrain_detector=retrain_detector,

@@ -5,8 +5,7 @@ from pathlib import Path
 from sentinel.child_process import Child, Supervisor
 from sentinel.errors import SentinelError
 from sentinel.record.log import Follower, LogReader
-from sentinel.record.online.follower import PROGRAM
-from sentinel.record.online.place import REDIS, open_online
+from sentinel.record.online.place import PROGRAM, REDIS, open_online
 from sentinel.record.problem import problem_of
 
 

@@ -17,10 +17,9 @@ from sentinel.record.feature_state import check_reads
 from sentinel.record.home_reader import has_log, open_log
 from sentinel.record.log import Follower
 from sentinel.record.log_reader import FileLogReader
-from sentinel.record.online.follower import PROGRAM
 from sentinel.record.online.fronts import FrontStore
 from sentinel.record.online.layout import JOB, OnlinePosition
-from sentinel.record.online.place import open_online
+from sentinel.record.online.place import PROGRAM, open_online
 from sentinel.record.problem import problem_of
 from sentinel.record.rotation import rotation_in
 from sentinel.record.verify_home import verify_home

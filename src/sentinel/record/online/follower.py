@@ -25,7 +25,7 @@ from sentinel.record.feature_state import FeatureState, activation_of
 from sentinel.record.home_reader import open_log
 from sentinel.record.log import Kind, LogReader, Record
 from sentinel.record.online.layout import JOB, OnlineMoved, OnlinePosition, ProfileRow
-from sentinel.record.online.place import REDIS, open_online
+from sentinel.record.online.place import PROGRAM, REDIS, open_online
 from sentinel.record.online.rows import FeatureRows, TouchedKeys, kept_us
 from sentinel.record.private import keep_private
 from sentinel.record.problem import tell_problem
@@ -34,7 +34,6 @@ from sentinel.record.snapshots import Snapshots
 if TYPE_CHECKING:
     from sentinel.record.online.store import OnlineStore
 
-PROGRAM = "online-view"
 STEP = 2_048
 _KEYS_AT_ONCE = 10_000
 _PAUSE_S, _RETRY_S = 0.1, 2.0

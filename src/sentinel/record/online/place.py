@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 REDIS = "SENTINEL_REDIS_URL"
 """The variable with the address, which has a password."""
+PROGRAM = "online-view"
+"""The name under which the process that writes it tells its problem."""
 
 
 def open_online(home: Path, detector: str, url: str, timeout_s: float = 2.0) -> "OnlineStore":
