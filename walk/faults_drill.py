@@ -34,6 +34,7 @@ prometheus, own_services, tcp_proxy = (
 
 _HOST, _DELAY_S, _LOOK_S = "127.0.0.1", 1.0, 2.0
 _BUSY = "while True: pass"
+FAULTS = ("killed", "delayed", "without_redis", "busy")
 
 
 class Drill:
@@ -60,7 +61,7 @@ class Drill:
 
     def observed(self, fault: Callable[[], contextlib.AbstractContextManager[None]], hold_s: float) -> dict[str, Any]:
         """Have a fault for so long; when which alert changed, in seconds since it began, and what callers met."""
-        load = PacedLoad(lambda: self.proxy.port, self._per_second)
+        load = PacedLoad(lambda: self.proxy.port, self._per_second, fault.__name__)
         load.start()
         time.sleep(2 * _LOOK_S)
         before, seen, said = self.prometheus.alerts(), [], ""
@@ -135,18 +136,20 @@ def main() -> None:
     parser.add_argument("--per-second", type=int, default=200, help="transactions")
     parser.add_argument("--hold", type=float, default=180.0, help="seconds that each fault lasts")
     parser.add_argument("--calm", type=float, default=120.0, help="seconds that are waited for calm after each")
+    parser.add_argument("--only", nargs="*", choices=FAULTS, default=FAULTS, help="which of them, in this order")
     given = parser.parse_args()
     program = shutil.which("prometheus")
     if program is None:
         sys.exit("prometheus is not installed: apt-get install prometheus")
-    with tempfile.TemporaryDirectory(prefix="sentinel-faults-") as name:
-        drill = Drill(Path(name), program, given.per_second)
+    with tempfile.TemporaryDirectory(prefix="sentinel-faults-") as folder:
+        drill = Drill(Path(folder), program, given.per_second)
         print(
             f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
             f"Python {platform.python_version()}; {given.hold:.0f} s each"
         )
         try:
-            for fault in (drill.killed, drill.delayed, drill.without_redis, drill.busy):
+            for name in given.only:
+                fault = getattr(drill, name)
                 found = drill.observed(fault, given.hold)
                 print(f"\n{fault.__doc__}")
                 for what, one in found.items():

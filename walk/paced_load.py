@@ -12,10 +12,11 @@ BATCH = 100
 _PAUSE_S, _ANSWER_S = 0.05, 20.0
 
 
-def payment(n: int, begun_s: int) -> dict[str, Any]:
-    """The transaction `d<n>` of the detector `payments`: always the same one for the same n."""
+def payment(name: str, n: int, begun_s: int) -> dict[str, Any]:
+    """The transaction `<name><n>` of the detector `payments`: always the same one for the same arguments."""
     return {
-        "transaction_id": f"d{n}", "event_time": begun_s, "amount": float(1 + n % 400), "card_id": f"card-{n % 500}",
+        "transaction_id": f"{name}{n}", "event_time": begun_s, "amount": float(1 + n % 400),
+        "card_id": f"card-{n % 500}",
         "merchant_id": f"shop-{n % 60}", "merchant_category": "grocery", "channel": "online", "country": "DE",
     }  # fmt: skip
 
@@ -27,13 +28,13 @@ class PacedLoad:
     `longest_gap_s` is the longest time from one answer to the next.
     """
 
-    def __init__(self, port: Callable[[], int], per_second: int) -> None:
+    def __init__(self, port: Callable[[], int], per_second: int, name: str = "d") -> None:
         self.answers: dict[str, tuple[str, float]] = {}
         self.retries = 0
         self.longest_gap_s = 0.0
         self.begun_s = int(time.time())
         self.took_s = 0.0
-        self._port, self._pause_s = port, BATCH / per_second
+        self._port, self._pause_s, self._name = port, BATCH / per_second, name
         self._ends = threading.Event()
         self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._run)
@@ -56,7 +57,7 @@ class PacedLoad:
             while not self._ends.is_set():
                 due = begun + number * self._pause_s
                 time.sleep(max(due - time.monotonic(), 0))
-                batch = [payment(n, self.begun_s) for n in range(number * BATCH, (number + 1) * BATCH)]
+                batch = [payment(self._name, n, self.begun_s) for n in range(number * BATCH, (number + 1) * BATCH)]
                 self._answered(batch)
                 now = time.monotonic()
                 self.longest_gap_s, last = max(self.longest_gap_s, now - last), now
