@@ -97,6 +97,24 @@ def assert_features_can_be_computed_again(home):
     return compared
 
 
+def note_about(server, n):
+    """The number of a case about a payment, which somebody has opened by hand, and what they wrote in it."""
+    email = EMAILS[n % 5]
+    opened = {"transaction_id": f"t{n}", "reason": f"{email} complains"}
+    status, case = ask(server, "POST", "/v1/cases", opened)
+    assert status == 200, case
+    at = f"/v1/cases/{case['case']}"
+    assert ask(server, "POST", f"{at}/notes", {"text": f"wrote to {email}"})[0] == 200
+    link = {"address": f"https://wiki.example/{email}", "title": email}
+    assert ask(server, "POST", f"{at}/links", link)[0] == 200
+    assert EMAILS[n % 5] in said_of(server, case["case"])
+    return case["case"]
+
+
+def said_of(server, number):
+    return json.dumps(ask(server, "GET", f"/v1/cases/{number}")[1])
+
+
 def replay(home, name):
     command = [sys.executable, "-m", "sentinel", "replay", name, "--home", str(home), "--json"]
     return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
@@ -114,13 +132,15 @@ def test_what_is_personal_is_erased_and_nothing_else_changes(home, server, tmp_p
     first = [ask(server, "POST", "/v1/score", payment(n, begun)) for n in range(30)]
     assert {status for status, _ in first} == {200}
     assert ask(server, "POST", "/v1/score", payment(30, begun) | {"channel_sealed": "x"})[0] == 422
+    cases = {n: note_about(server, n) for n in (1, 2, 3)}
     server.kill()
     server.start()
     assert [email_of(server, f"t{n}") for n in range(30)] == [EMAILS[n % 5] for n in range(30)]
     assert all(ask(server, "POST", "/v1/score", payment(n, begun))[1]["replayed"] for n in range(30))
 
     code, done, _ = erase(home, "card=card-1")
-    assert (code, done["found"], done["value"][:3]) == (0, True, "s1_")
+    assert (code, done["found"], done["value"][:3], done["cases"]) == (0, True, "s1_", 1)
+    assert (EMAILS[1] in said_of(server, cases[1]), EMAILS[2] in said_of(server, cases[2])) == (False, True)
     assert {email_of(server, f"t{n}") for n in range(1, 30, 5)} == {"erased"}
     assert email_of(server, "t2") == EMAILS[2]
     code, done, _ = erase(home, "card=card-1")
@@ -162,7 +182,7 @@ def test_what_is_personal_is_erased_and_nothing_else_changes(home, server, tmp_p
 
     server.stop()
     code, done, _ = erase(home, "card=card-2")
-    assert (code, done["found"]) == (0, True)
+    assert (code, done["found"], done["cases"]) == (0, True, 1)
     for subject, said in (("shop=s", "subjects are named by card"), ("nobody", "KEY=VALUE")):
         code, _, error = erase(home, subject)
         assert code == 1
@@ -173,7 +193,9 @@ def test_what_is_personal_is_erased_and_nothing_else_changes(home, server, tmp_p
     assert "card-2" not in str(noted)
     server.start()
     assert email_of(server, "t2") == "erased"
-    for name, erased in (("t2", ["channel"]), ("t3", [])):
+    assert (EMAILS[2] in said_of(server, cases[2]), EMAILS[3] in said_of(server, cases[3])) == (False, True)
+    assert erase(home, "card=card-3")[1]["cases"] == 1
+    for name, erased in (("t2", ["channel"]), ("t4", [])):
         receipt = replay(home, name)
         assert (receipt["same"], receipt["erased"]) == (True, erased)
     server.stop()
@@ -183,7 +205,7 @@ def test_what_is_personal_is_erased_and_nothing_else_changes(home, server, tmp_p
     log = FileLogReader(log_folder(home))
     kinds = [record.kind for page in Follower(log, 0).rest() for record in page]
     log.close()
-    assert kinds.count(Kind.ERASED) == 3
+    assert kinds.count(Kind.ERASED) == 4
     before_first = kinds[: kinds.index(Kind.ERASED)]
     assert before_first[-1] == Kind.AUDIT, "an entry too many after a crash, never one too few"
 

@@ -10,8 +10,13 @@ import pytest
 
 from sentinel.errors import Conflict, InvalidInput
 from sentinel.homes import Place
+from sentinel.record.audit import By
 from sentinel.transport.console.load_test import SETTLES_S, Example, LoadTester, Plan
+from sentinel.transport.console.pages.load import may_send
 from sentinel.transport.console.server import Server
+from sentinel.transport.people.database import PeopleDatabase
+from sentinel.transport.people.people import People
+from sentinel.transport.people.sessions import Lasting, Sessions
 from tests.transport.console.conftest import until
 
 EXAMPLE = Example(
@@ -135,7 +140,7 @@ def test_one_at_a_time_and_it_ends_with_the_session():
             tester.begin(Plan(5, 5, "ben"), EXAMPLE, lambda: True)
         is_in.clear()
         until(lambda: tester.state()["is_over"])
-        assert tester.state()["why"] == "whoever began it is logged out"
+        assert tester.state()["why"] == "whoever began it is logged out, or may not send any more"
         tester.begin(Plan(5, 60, "ben"), EXAMPLE, lambda: True)
         tester.stop("stopped by ben")
         tester.close()
@@ -147,3 +152,20 @@ def test_one_at_a_time_and_it_ends_with_the_session():
 def test_more_than_may_be_is_refused(rate, seconds):
     with pytest.raises(InvalidInput):
         Plan(rate, seconds, "ana")
+
+
+def test_whoever_loses_the_right_to_send_goes_on_with_no_load_test(tmp_path):
+    by = By("boss", "127.0.0.1", "a test")
+    with contextlib.closing(PeopleDatabase(tmp_path / "home")) as database:
+        people, sessions = People(database), Sessions(database, Lasting(10**12, 10**12))
+        people.add("boss", "admin", "four words that last", by, 1)
+        ana = people.add("ana", "operator", "four words that last", by, 1, must_change=False)
+        token = sessions.begin(ana, by, 2)
+        assert may_send(sessions, token, 3)
+        people.set_role("ana", "viewer", by, 4)
+        assert not may_send(sessions, token, 5)
+        people.set_role("ana", "operator", by, 6)
+        assert may_send(sessions, token, 7)
+        people.set_disabled("ana", True, by, 8)
+        assert not may_send(sessions, token, 9)
+        assert not may_send(sessions, "", 9)

@@ -14,7 +14,7 @@ from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.record.private import FILE_MODE, FOLDER_MODE
 from sentinel.record.views.place import schema_named
 
-_PRAGMAS = ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL")
+_PRAGMAS = ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON")
 _TIMEOUTS = "-c statement_timeout=30000 -c lock_timeout=10000"
 
 
@@ -73,6 +73,12 @@ class Database:
             else:
                 connection.exec_driver_sql(f"LOCK TABLE {self.contents.facts.name} IN SHARE ROW EXCLUSIVE MODE")
             yield connection
+
+    def scrub(self) -> None:
+        """Have what was deleted gone from the files as well. In PostgreSQL its vacuum does that in time."""
+        with self._naming_faults(), self._engine.connect() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Release the connections."""

@@ -13,6 +13,9 @@ from sentinel.review.cases.deadlines import Deadlines
 from sentinel.review.cases.likeness import AMOUNT, sign_of_amount
 from sentinel.review.cases.moves import CaseState
 
+BY_HAND = "by hand"
+"""Why a decision asks for a person where a person says so; what else they say comes after a colon."""
+
 
 class Asking(NamedTuple):
     """A decision that a person should look at. `amount` is in units of 10^-decimals, None where it is not known.

@@ -14,7 +14,7 @@ from sentinel.record.views import MOST_ROWS, DecisionQuery
 from sentinel.record.views.place import ViewPlace
 from sentinel.record.written.tables import messages, occurrences
 from sentinel.record.written.written_database import WrittenDatabase
-from sentinel.review.case_store.asking import key_sha256
+from sentinel.review.case_store.asking import BY_HAND, key_sha256
 from sentinel.review.case_store.tables import case_events, case_payments, case_signs, case_telling, cases
 from sentinel.review.cases.moves import DONE
 
@@ -44,8 +44,10 @@ def erase_in_cases(database: WrittenDatabase, view: ViewPlace, subject: Subject)
     with database.writing() as writer:
         numbers = _cases_of(writer, subject, positions)
         for number in numbers:
+            _erase_why(writer, number)
             _erase_events(writer, number)
             _erase_messages(writer, number)
+    database.scrub()
     return len(numbers)
 
 
@@ -86,6 +88,13 @@ def _cases_of(reader: sa.Connection, subject: Subject, positions: Sequence[int])
     return sorted(found)
 
 
+def _erase_why(writer: sa.Connection, number: int) -> None:
+    """The reason that a case was opened for by hand."""
+    for table in (cases, case_payments):
+        said = sa.and_(table.c.number == number, table.c.why.startswith(f"{BY_HAND}: ", autoescape=True))
+        writer.execute(table.update().where(said).values(why=BY_HAND))
+
+
 def _erase_events(writer: sa.Connection, number: int) -> None:
     for row in writer.execute(sa.select(case_events).where(case_events.c.number == number)).all():
         left = _without_texts(msgspec.json.decode(row.details))
@@ -108,6 +117,8 @@ def _erase_messages(writer: sa.Connection, number: int) -> None:
 def _without_texts(details: dict[str, Any]) -> dict[str, Any] | None:
     """The details without what somebody wrote; None where nobody wrote anything."""
     written = {name: _ERASED[name] for name, said in details.items() if name in _ERASED and said}
+    if str(details.get("why", "")).startswith(f"{BY_HAND}: "):
+        written["why"] = BY_HAND
     return details | written if written else None
 
 

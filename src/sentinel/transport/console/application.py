@@ -39,6 +39,7 @@ from sentinel.transport.console.pages.search import search_pages
 from sentinel.transport.console.pages.signing_on import BACK, sign_on_pages
 from sentinel.transport.console.pages.try_it import try_pages
 from sentinel.transport.console.problems import nothing_there, problem_page
+from sentinel.transport.console.room import Room
 from sentinel.transport.console.samples import Samples
 from sentinel.transport.console.server import Server
 from sentinel.transport.console.static_files import add_static_files
@@ -132,7 +133,7 @@ def build(settings: Settings, people: People, read_token: ReadToken | None = Non
     origins = Origins(settings.console_host, (*settings.hosts, address.hostname or ""), (), is_tls=False)
     looks = Looks(settings.looks_per_minute)
     return Entrance(
-        app, sessions, cookie, origins, people, looks
+        Room(app), sessions, cookie, origins, people, looks
     )  # around all: what breaks inside has its headers, too
 
 

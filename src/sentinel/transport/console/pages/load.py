@@ -37,17 +37,8 @@ def load_pages(
     @router.post("/try/load/begin")
     def begin(request: Request, rate: Annotated[int, Form()] = 0, seconds: Annotated[int, Form()] = 0) -> Response:
         plan = Plan(rate, seconds, request.state.session.person.name)
-        needs = needed_for("POST", "/try/load/begin")
         example, token = _example(server, stored, prefix), cookie.token(request.headers) or ""
-
-        def may_go_on() -> bool:
-            try:
-                scopes = sessions.find(token, clock_us(), counts=False).person.scopes
-            except SentinelError:
-                return False
-            return needs is None or needs in scopes
-
-        run = tester.begin(plan, example, may_go_on)
+        run = tester.begin(plan, example, lambda: may_send(sessions, token, clock_us()))
         by = by_person(request, "begin a load test", f"{rate} a second for {seconds} s, ids load-{run.name}-...")
         people.note(by, clock_us())
         return Response(status_code=200, headers={"hx-redirect": "/try/load"})
@@ -59,6 +50,16 @@ def load_pages(
         return Response(status_code=200, headers={"hx-redirect": "/try/load"})
 
     return router
+
+
+def may_send(sessions: Sessions, token: str, now_us: int) -> bool:
+    """Whether whoever began a load test is logged in, and still has the right to."""
+    try:
+        person = sessions.find(token, now_us, counts=False).person
+    except SentinelError:
+        return False
+    needs = needed_for("POST", "/try/load/begin")
+    return needs is None or needs in person.scopes
 
 
 def _example(server: Server, stored: Stored, prefix: str) -> Example:

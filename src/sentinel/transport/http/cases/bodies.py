@@ -18,6 +18,7 @@ from sentinel.transport.http.bodies import MOST_OF_ADMIN, read_body
 BY_KEY = "key "
 """Begins the name of who acts without a person: no person has a space in theirs, so a key called `ana` is not ana."""
 
+_WRITTEN = ("text", "address", "title", "reason")
 _NAME = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 _VERSION = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 _REASON = Annotated[str, msgspec.Meta(max_length=500)]
@@ -85,10 +86,15 @@ class OpenBody(ForBody, frozen=True, kw_only=True):
 
 
 async def read_act(request: Request, kind: type[Any]) -> Any:
-    """The body of an act. Raises BadBody, InvalidInput, TooLarge, WrongMedia."""
+    """The body of an act, of which the audit has what people wrote not: that is in the case, where it can be erased.
+
+    Raises BadBody, InvalidInput, TooLarge, WrongMedia.
+    """
     body = await read_body(request, MOST_OF_ADMIN)
-    request.state.asked = body.strip()
-    return read_json(msgspec.json.Decoder(kind).decode, request.state.asked or b"{}")
+    asked = read_json(msgspec.json.Decoder(kind).decode, body.strip() or b"{}")
+    said = {name: one for name, one in msgspec.to_builtins(asked).items() if name not in _WRITTEN and one is not None}
+    request.state.asked = msgspec.json.encode(said)
+    return asked
 
 
 def who_acts(request: Request, asked: ForBody) -> Analyst:

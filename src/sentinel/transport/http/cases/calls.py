@@ -15,7 +15,7 @@ from sentinel.policy.results import Result
 from sentinel.record.audit import Change
 from sentinel.record.concluding import Telling
 from sentinel.record.written.written_database import OpenedLate
-from sentinel.review.case_store.asking import Asking
+from sentinel.review.case_store.asking import BY_HAND, Asking
 from sentinel.review.case_store.case import Case, Payment, case_of, events_of, payments_of, teller_of
 from sentinel.review.case_store.desk import Desk
 from sentinel.review.case_store.figures import figures
@@ -92,7 +92,7 @@ class CaseCalls:
         """Open a case about a decision by hand."""
         asked: OpenBody = await read_act(request, OpenBody)
         who = who_acts(request, asked)
-        why = masked(f"by hand: {asked.reason}" if asked.reason else "by hand")
+        why = masked(f"{BY_HAND}: {asked.reason}" if asked.reason else BY_HAND)
         one = await run_in_threadpool(self._asking, asked.transaction_id, why)
         async with self._turns.any():
             after = await run_in_threadpool(lambda: self._desk().open(one, who, clock_us()))
