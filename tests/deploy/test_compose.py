@@ -264,3 +264,41 @@ def test_status_without_a_stack_says_so(tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     assert "make up" in done.stderr
     assert json.dumps({"services": []}) not in done.stderr
+
+
+def made_up():
+    """The environment with every setting that the files insist on."""
+    named = {word.partition(":?")[0] for path in (FILE, SERVICES_FILE) for word in path.read_text().split("${")}
+    return {
+        **os.environ,
+        **{name: "x" for name in named if name.startswith("STACK_") and name.replace("_", "").isalnum()},
+    }
+
+
+@pytest.mark.parametrize("path", [FILE, SERVICES_FILE], ids=lambda path: path.name)
+def test_the_files_are_of_the_schema_of_compose(environment_of, path, tmp_path):
+    program = environment_of("compose") / "bin" / "check-jsonschema"
+    text = path.read_text().replace("!reset ", "")
+    for name, said, code in (("good", text, 0), ("bad", text.replace("network_mode:", "network_modus:"), 1)):
+        (tmp_path / f"{name}.yaml").write_text(said)
+        done = subprocess.run(
+            [program, "--builtin-schema", "vendor.compose-spec", tmp_path / f"{name}.yaml"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stdout
+
+
+def test_podman_compose_reads_the_same_services(environment_of):
+    program = environment_of("compose") / "bin" / "podman-compose"
+    files = ["-f", str(FILE), "-f", str(SERVICES_FILE)]
+    done = subprocess.run([program, *files, "config"], capture_output=True, text=True, env=made_up())
+    assert done.returncode == 0, done.stderr[-2000:]
+    read = yaml.safe_load(done.stdout)["services"]
+    assert set(read) == set(wanted_services((FILE, SERVICES_FILE), ()))
+    assert all(one.get("network_mode") == "host" for name, one in read.items() if name != "volumes")
+    without = subprocess.run(
+        [program, "-f", str(FILE), "config"], capture_output=True, text=True, env={"PATH": os.environ["PATH"]}
+    )
+    assert without.returncode != 0
+    assert "make up makes it" in without.stderr
