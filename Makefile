@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS := train catboost console kafka s3 mlflow oidc postgres redis
 ARGS ?=
 
-.PHONY: demo test check audit attack bench walk gate services services-status services-stop services-clean clean
+.PHONY: demo test check audit attack bench walk gate image image-test services services-status services-stop services-clean clean
 NAMES ?=
 YES ?=
 
@@ -57,6 +57,13 @@ services-clean: .venv/ready  ## End them and delete all they have; YES=1 does no
 
 gate: .venv/ready  ## Generate, train, gate, evaluate: the promotion policy on simulated payments
 	$(BIN)/python walk/gate_walk.py $(ARGS)
+
+image: .venv/ready  ## Images of the server, by buildah, as root: make image ARGS="--target serving"
+	$(BIN)/python -m deploy.image.build $(ARGS)
+
+image-test: .venv/ready .venv-audit/ready  ## Build the image of the server, run it with podman, look at what is in it
+	SENTINEL_TEST_REQUIRE=image $(BIN)/pytest tests/deploy/test_image.py tests/deploy/test_image_start.py $(ARGS)
+	$(BIN)/python -m deploy.image.known_holes
 
 clean:  ## Remove what make made, and the demo's folder
 	rm -rf .venv .venv-audit .sentinel/demo
