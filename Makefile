@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS := train catboost console kafka s3 mlflow oidc postgres redis
 ARGS ?=
 
-.PHONY: demo test check audit docs attack bench walk gate services services-status services-stop services-clean drill upgrade-drill up down status logs k8s-up k8s-status k8s-forward k8s-down clean
+.PHONY: demo test check audit docs attack bench walk gate services services-status services-stop services-clean drill upgrade-drill up down status logs k8s-up k8s-status k8s-forward k8s-down image image-test clean
 NAMES ?=
 PROFILES ?=
 STACK ?=
@@ -95,6 +95,12 @@ k8s-forward:  ## The console at 127.0.0.1:8080 and the server at 127.0.0.1:8000,
 
 k8s-down:  ## Delete the cluster and all in it; ARGS=--yes does not ask
 	@$(PYTHON) deploy/k8s/cluster.py down $(ARGS)
+image: .venv/ready  ## Images of the server, by buildah, as root: make image ARGS="--target serving"
+	$(BIN)/python -m deploy.image.build $(ARGS)
+
+image-test: .venv/ready .venv-audit/ready  ## Build the image of the server, run it with podman, look at what is in it
+	SENTINEL_TEST_REQUIRE=image $(BIN)/pytest tests/deploy/test_image.py tests/deploy/test_image_start.py $(ARGS)
+	$(BIN)/python -m deploy.image.known_holes
 
 clean:  ## Remove what make made, and the demo's folder
 	rm -rf .venv .venv-audit .venv-docs .site .cache .sentinel/demo

@@ -140,16 +140,16 @@ def holes() -> str:
     with tempfile.TemporaryDirectory() as folder:
         pinned = Path(folder) / "requirements.txt"
         pinned.write_text(f"{VULNERABLE}\n")
-        if not _known_holes(pinned):
+        if not holes_of(pinned):
             raise NotChecked(f"no database here knows the holes of {VULNERABLE}")
         pinned.write_text(locked())
-        found = _known_holes(pinned, strict=True)
+        found = holes_of(pinned, strict=True)
     if found:
         raise RuntimeError(", ".join(found))
     return "no known vulnerability"
 
 
-def _known_holes(pinned: Path, *, strict: bool = False) -> list[str]:
+def holes_of(pinned: Path, *, strict: bool = False) -> list[str]:
     """Package and vulnerability, for each. Raises RuntimeError when strict and one could not be looked up."""
     options = ["--strict"] if strict else []
     command = [TOOLS / "pip-audit", "--disable-pip", "--no-deps", "--progress-spinner", "off", "-f", "json", *options]
