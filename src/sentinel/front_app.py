@@ -8,7 +8,7 @@ from importlib import import_module
 
 import msgspec
 
-from sentinel.app import limits_of, listen, prepare_process, run_http, warm
+from sentinel.app import limits_of, listen, prepare_process, run_http
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.events.times import duration_us
@@ -130,7 +130,8 @@ def _loader(
         lineup = load_lineup(alone, registry, None if before is None else before.lineup)
         plan = lineup.champion.bundle.manifest.plan
         check_profiles_suffice(plan, settings)
-        warm(plan)
-        return AsOfJudge(lineup, models, lists)
+        judge = AsOfJudge(lineup, models, lists)
+        judge.warm()
+        return judge
 
     return load
