@@ -45,6 +45,7 @@ from sentinel.simulate.payments import simulate
 from sentinel.train.pipeline import train
 from sentinel.transport.client import request_bytes
 from sentinel.transport.wide.handed import Handed, decode_handed
+from sentinel.transport.wide.seal import Seal
 from services.catalog import CATALOG
 from services.keeper import Keeper
 
@@ -182,7 +183,7 @@ def _environment(home: Path) -> dict[str, str]:
     environment = {
         "SENTINEL_KAFKA": found["SENTINEL_KAFKA"], "SENTINEL_REDIS_URL": found["REDIS_URL"],
         "SENTINEL_DEADLINE_MS": "1000", "SENTINEL_KAFKA_PREFIX": f"bench{secrets.token_hex(4)}-",
-        "SENTINEL_HOME": str(home), "SENTINEL_REASONS": "no",
+        "SENTINEL_HOME": str(home), "SENTINEL_REASONS": "no", "SENTINEL_FRONTS_KEY": secrets.token_hex(32),
     }  # fmt: skip
     subprocess.run(
         [sys.executable, "-m", "sentinel", "topics", "create", "--json"],
@@ -217,6 +218,7 @@ class _Feed:
             {"bootstrap.servers": environment["SENTINEL_KAFKA"], "group.id": prefix, "auto.offset.reset": "earliest"}
         )
         self._consumer.subscribe([prefix + "transactions"])
+        self._seal = Seal([environment["SENTINEL_FRONTS_KEY"]], prefix + "transactions")
         self._owner, self._stopping = f"http://{HOST}:{owner_port}/v1/score", threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._pairs: list[tuple[Handed, dict[str, Any]]] = []
@@ -265,7 +267,7 @@ class _Feed:
             read = [one for one in self._consumer.consume(500, 0.05) if one.error() is None]
             if not read:
                 continue
-            handed = [decode_handed(one.value()) for one in read]
+            handed = [decode_handed(self._seal.opened(one.value())) for one in read]
             body = b"[" + b",".join(bytes(one.transaction) for one in handed) + b"]"
             request = urllib.request.Request(self._owner, body, {"content-type": "application/json"})
             with urllib.request.urlopen(request, timeout=60) as reply:

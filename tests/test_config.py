@@ -21,7 +21,8 @@ def test_an_empty_variable_is_not_set():
 @pytest.mark.parametrize("blank", ["", " ", "\n", "\r\n", "\t "])
 def test_a_variable_of_white_space_is_not_set_but_for_what_protects(blank):
     keys = (
-        "auth", "admin_key", "key", "hash_key", "hash_key_before", "rules_need_two", "local_log_in", "trusted_keys_file",
+        "auth", "admin_key", "key", "hash_key", "hash_key_before", "fronts_key", "fronts_key_also", "rules_need_two",
+        "local_log_in", "trusted_keys_file",
     )  # fmt: skip
     others = [name for name in Settings.__struct_fields__ if name not in keys]
     assert read_settings({}, {f"SENTINEL_{name.upper()}": blank for name in others}) == Settings()

@@ -195,6 +195,8 @@ def consume(settings: Settings) -> None:
     except ModuleNotFoundError as error:
         raise InvalidDefinition(f"{error.name} is not installed: pip install 'sentinel-fraud[kafka]'") from error
     _registry(settings)
+    if settings.fronts:
+        settings.fronts_keys()  # without it nobody's answer could be taken
     reading = ReadingKafka(settings)
     Triggers.of(settings.retrain, settings.retrain_on)
     places = homes_in(settings.home)

@@ -20,7 +20,8 @@ SHORTEST_KEY = 16
 
 _KEYS = ("admin_key", "key")
 _SECRETS = ("webhook_secret",)
-_HASH_KEYS = ("hash_key", "hash_key_before")
+_SECRET_KEYS = ("hash_key", "hash_key_before", "fronts_key", "fronts_key_also")
+_SHORTEST_SECRET, _FEWEST_SIGNS = 32, 8  # characters, and different ones among them
 _GUARDS = ("auth", "rules_need_two", "trusted_keys_file", "local_log_in")
 """What protects: a variable that was meant to turn one on, and is empty, must not leave it off without a word."""
 _SWITCHES = {
@@ -76,7 +77,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     - `shadow_inline`: answers of `/v1/score` have the shadow's score, where it is there in time.
     - `rules_need_two`: who has drafted rules or thresholds may not apply them, nor roll back to them.
     - `reasons`: the reasons of what is not approved are found beside the deciding, and recorded.
-    - `fronts`: whether messages of the topic `transactions` may bring the answer that a front gave.
+    - `fronts`: whether messages of the topic `transactions` may bring the answer that a front gave.  `fronts_key`,
+      `fronts_key_file`: what fronts seal their answers with, and whoever takes them knows them by; 32 random characters
+      or more.  `fronts_key_also`, `fronts_key_also_file`: another key whose seals are taken, while the key is changed.
     - `cases`: what asks for a person is made into cases, beside the deciding.  `cases_by`: the key that they are
       grouped by, instead of the first of the schema.  `keep_cases`: how long a case is kept after it was decided or
       closed, such as `730d`, or `forever`.  `case_deadlines`: how soon a case is due, by its expected loss:
@@ -181,6 +184,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     reasons: bool = True
     cases: bool = False
     fronts: bool = False
+    fronts_key: str | None = None
+    fronts_key_file: Path | None = None
+    fronts_key_also: str | None = None
+    fronts_key_also_file: Path | None = None
     cases_by: str | None = None
     keep_cases: str = "forever"
     case_deadlines: str = "high:1h:100,normal:8h:10,low:3d"
@@ -323,6 +330,25 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return key
 
     @property
+    def has_fronts_key(self) -> bool:
+        """Whether any key of fronts is given."""
+        return (self.fronts_key, self.fronts_key_file, self.fronts_key_also, self.fronts_key_also_file) != (None,) * 4
+
+    def fronts_keys(self) -> tuple[str, ...]:
+        """What fronts seal with, and then what is taken besides. Raises InvalidDefinition without a key that does."""
+        key = _secret_of("fronts_key", self.fronts_key, self.fronts_key_file)
+        also = _secret_of("fronts_key_also", self.fronts_key_also, self.fronts_key_also_file)
+        if key is None:
+            raise InvalidDefinition(
+                "fronts need SENTINEL_FRONTS_KEY_FILE (or SENTINEL_FRONTS_KEY), the same for each of them and for "
+                "whoever takes their answers: else anybody who writes the topic could say what was decided; make one "
+                "with `openssl rand -hex 32`"
+            )
+        if key == also:
+            raise InvalidDefinition("SENTINEL_FRONTS_KEY and SENTINEL_FRONTS_KEY_ALSO are the same; unset the second")
+        return (key,) if also is None else (key, also)
+
+    @property
     def given_key_before(self) -> GivenKey:
         """The hash key before the one in use, as it is given."""
         return GivenKey("hash_key_before", self.hash_key_before, self.hash_key_before_file)
@@ -393,6 +419,24 @@ def _check_key(variable: str, key: str | None) -> None:
         )
 
 
+def _secret_of(name: str, text: str | None, file: Path | None) -> str | None:
+    """A secret that is given in the setting `name`, or in a file that `<name>_file` names. Raises InvalidDefinition."""
+    variable = f"SENTINEL_{name.upper()}"
+    if text is not None and file is not None:
+        raise InvalidDefinition(f"{variable} and {variable}_FILE are both given; give one of them")
+    if file is not None:
+        try:
+            text = file.read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            raise InvalidDefinition(f"{variable}_FILE: {file} cannot be read as text") from None
+    if text is not None and (len(text) < _SHORTEST_SECRET or len(set(text)) < _FEWEST_SIGNS):
+        raise InvalidDefinition(
+            f"{variable} is too short or too simple: it needs {_SHORTEST_SECRET} random characters, as from "
+            "`openssl rand -hex 32`"
+        )
+    return text
+
+
 def age_us(text: str) -> int | None:
     """Microseconds of a duration such as `180d`; None for `forever`. Raises InvalidDefinition."""
     return None if text == "forever" else duration_us(text)
@@ -400,8 +444,10 @@ def age_us(text: str) -> int | None:
 
 def read_settings(given: Mapping[str, object], environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings from `given` (None means not given), else from the environment, else the defaults."""
-    values: dict[str, object] = dict(given_in(environment, Settings.__struct_fields__, (*_KEYS, *_HASH_KEYS, *_GUARDS)))
-    for name in _HASH_KEYS:
+    values: dict[str, object] = dict(
+        given_in(environment, Settings.__struct_fields__, (*_KEYS, *_SECRET_KEYS, *_GUARDS))
+    )
+    for name in _SECRET_KEYS:
         if values.get(name) == "":
             raise InvalidDefinition(f"SENTINEL_{name.upper()} is empty; unset it, or give the key")
     for name in _GUARDS:

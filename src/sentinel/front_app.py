@@ -8,7 +8,7 @@ from importlib import import_module
 
 import msgspec
 
-from sentinel.app import limits_of, listen, prepare_process, run_http, warm
+from sentinel.app import limits_of, listen, prepare_process, run_http
 from sentinel.config import Settings
 from sentinel.errors import InvalidDefinition, StorageProblem
 from sentinel.events.times import duration_us
@@ -35,6 +35,7 @@ from sentinel.transport.wide.calls import FrontCalls
 from sentinel.transport.wide.following import Following
 from sentinel.transport.wide.front import Front
 from sentinel.transport.wide.judging import AsOfJudge, KnownLists
+from sentinel.transport.wide.seal import Seal
 from sentinel.transport.wide.sufficing import check_profiles_suffice
 
 _log = logging.getLogger(__name__)
@@ -59,8 +60,9 @@ def serve_front(settings: Settings) -> None:
         raise InvalidDefinition(f"a front reads profiles from Redis, and {REDIS} is not set")
     if settings.workers != 1:
         raise InvalidDefinition("a front is one process (--workers 1); start as many of them as you need")
-    prepare_process(settings)
     connection = connection_of(settings)
+    seal = Seal(settings.fronts_keys(), connection.topic(TRANSACTIONS))
+    prepare_process(settings)
     check(connection, (TRANSACTIONS,))
     lists, models = KnownLists(), ModelCaller(limits_of(settings))
     snapshots = Snapshots(settings.snapshots)
@@ -83,7 +85,7 @@ def serve_front(settings: Settings) -> None:
 
     handing = HandingOver(connection, TRANSACTIONS, _PATIENCE_S, look)
     threads, counters = ThreadPoolExecutor(_CALLS_AT_ONCE, thread_name_prefix="redis"), Counters()
-    front = Front(following.judge, store, handing.all_of, threads, settings.max_waiting, Ledger(counters))
+    front = Front(following.judge, store, handing.all_of, seal, threads, settings.max_waiting, Ledger(counters))
     following.follow_with(front.switch)
     access, calls = Access(settings, counters), FrontCalls(settings, front, counters)
     detectors = Detectors(settings, access, open_tracer(settings.otlp_endpoint), {Place(): calls})
@@ -128,7 +130,8 @@ def _loader(
         lineup = load_lineup(alone, registry, None if before is None else before.lineup)
         plan = lineup.champion.bundle.manifest.plan
         check_profiles_suffice(plan, settings)
-        warm(plan)
-        return AsOfJudge(lineup, models, lists)
+        judge = AsOfJudge(lineup, models, lists)
+        judge.warm()
+        return judge
 
     return load

@@ -1,5 +1,6 @@
 """`sentinel doctor` names what is wrong before it costs anything."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -40,6 +41,23 @@ def test_a_log_that_cannot_leave_before_its_ids_is_named(tmp_path):
     (found,) = [one for one in examine(Settings(home=tmp_path, keep_log="30d")) if one.what == "log"]
     assert not found.ok
     assert "make SENTINEL_REMEMBER_IDS no longer than SENTINEL_KEEP_LOG" in found.found
+
+
+def test_a_slow_disk_is_a_warning_with_its_figure_and_one_that_takes_nothing_is_an_error(tmp_path, monkeypatch):
+    settings = Settings(home=tmp_path)
+    now_s = iter(n * 0.030 for n in range(1_000))
+    monkeypatch.setattr("sentinel.commands.doctor.machine.time.perf_counter", lambda: next(now_s))
+    found = of(settings, "disk")
+    assert (found.ok, found.warns) == (True, True)
+    assert "a durable write takes 30.00 ms" in found.found
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sentinel.commands.doctor.machine.os.fsync", full)
+    found = of(settings, "disk")
+    assert (found.ok, found.warns) == (False, False)
+    assert "No space left on device; free or repair the disk" in found.found
 
 
 def test_keys_that_are_well_are_counted_and_those_that_end_soon_are_named(tmp_path):

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -17,6 +18,7 @@ from confluent_kafka import Producer
 
 from sentinel.commands.server_process import ServerProcess, free_port
 from sentinel.record.online.place import open_online
+from sentinel.transport.wide.seal import Seal
 from tests.http_calls import HOST, call, until
 from tests.scenarios.kafka_streams import Consuming, decided_in_kafka, new_topics, read_all, sentinel
 from tests.scenarios.kills_found import bits_that_differ
@@ -43,7 +45,10 @@ class Company:
         shutil.copytree(models, self.homes["owner"])
         for name in ("one", "two"):
             shutil.copytree(models / "models", self.homes[name] / "models")
-        self.environment = new_topics(broker, SENTINEL_LOG="kafka", SENTINEL_REDIS_URL=redis, SENTINEL_FRONTS="on")
+        self.key = secrets.token_hex(32)
+        self.environment = new_topics(
+            broker, SENTINEL_LOG="kafka", SENTINEL_REDIS_URL=redis, SENTINEL_FRONTS="on", SENTINEL_FRONTS_KEY=self.key
+        )
         sentinel(self.environment | {"SENTINEL_HOME": str(self.homes["owner"])}, "topics", "create", "--json")
         self.topics = self.environment | {
             "SENTINEL_KAFKA_PREFIX": f"{self.environment['SENTINEL_KAFKA_PREFIX']}{tenant}.-."
@@ -135,16 +140,21 @@ def test_an_id_that_the_owner_decided_before_holds_and_another_answer_is_a_dead_
     first = next(
         value for _, value in read_all(company.topics, "transactions") if one["transaction_id"].encode() in value
     )
-    other = "approve" if given["decision"] != "approve" else "block"
-    changed = first.replace(b'"decision":"%s"' % given["decision"].encode(), b'"decision":"%s"' % other.encode())
-    assert changed != first
+    other, seal = "approve" if given["decision"] != "approve" else "block", Seal([company.key], topic)
+    forged = first.replace(b'"decision":"%s"' % given["decision"].encode(), b'"decision":"%s"' % other.encode())
+    assert forged != first
+    changed = seal.sealed(forged[: forged.rindex(b',"seal"')] + b"}")  # as by a front that has answered otherwise
+    strange = Seal([secrets.token_hex(32)], topic).sealed(seal.opened(first).replace(b'"dead"', b'"else"'))
+    wrong = [forged, seal.opened(first), strange, changed]
     producer = Producer({"bootstrap.servers": company.topics["SENTINEL_KAFKA"]})
-    producer.produce(topic, first, b"dead")
-    producer.produce(topic, changed, b"dead")
+    for message in (first, *wrong):
+        producer.produce(topic, message, b"dead")
     assert producer.flush(60) == 0
     until(lambda: any(value == changed for _, value in read_all(company.topics, "dead-letters")), LONG_S)
     assert company.rows()[one["transaction_id"]].decision == given["decision"]
-    assert [value for _, value in read_all(company.topics, "dead-letters")] == [changed]
+    assert sorted(value for _, value in read_all(company.topics, "dead-letters")) == sorted(wrong)
+    with urllib.request.urlopen(f"http://{HOST}:{company.owner.port}/metrics/prom", timeout=60) as reply:
+        assert "sentinel_fronts_refused_total 3.0" in reply.read().decode()
 
 
 def test_what_is_applied_is_followed_within_seconds_and_no_request_is_lost(company):

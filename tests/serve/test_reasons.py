@@ -12,8 +12,10 @@ from sentinel.model.bundle import load_bundle, read_explainer
 from sentinel.model.registry import Registry
 from sentinel.policy.thresholds import Thresholds
 from sentinel.record import explaining
-from sentinel.record.explaining import LENGTH, NO, YES, Explaining, Said, converse
+from sentinel.record.applied import log_folder
+from sentinel.record.explaining import LENGTH, NO, PROGRAM, YES, Explaining, Said, converse, follow
 from sentinel.record.log import Kind
+from sentinel.record.problem import problem_of
 from sentinel.record.reasons import explained_upto, reasons_in
 from sentinel.serve.lineup import Contender, Lineup
 
@@ -116,6 +118,36 @@ def test_rules_have_no_reasons_and_a_model_that_is_gone_holds_nothing_up(home, r
     assert stored(home).keys() == {row.position for row in unapproved(home)}
 
 
+def all_said(said: BytesIO) -> list[Said]:
+    data, heard = said.getvalue(), []
+    while data:
+        end = LENGTH + int.from_bytes(data[:LENGTH], "little")
+        heard.append(msgspec.msgpack.decode(data[LENGTH:end], type=Said))
+        data = data[end:]
+    return heard
+
+
+def test_a_log_that_is_away_is_waited_for_and_then_explained(home, registry, monkeypatch):
+    monkeypatch.setattr(explaining, "_RETRY_S", 0.0)
+    home.pay(range(30))
+    folder, looks, told = log_folder(home.folder), [], []
+    folder.rename(folder.with_name("away"))
+
+    def goes_on() -> bool:
+        looks.append(None)
+        told.append(problem_of(home.folder, PROGRAM))
+        if len(looks) == 3:
+            folder.with_name("away").rename(folder)
+        return True
+
+    said = BytesIO()
+    follow(home.folder, registry, goes_on, said, BytesIO())  # nobody answers: that ends it
+    [heard] = all_said(said)
+    assert heard.reasons is not None
+    assert None not in told[1:3]
+    assert problem_of(home.folder, PROGRAM) is None
+
+
 def test_what_was_not_recorded_is_said_again(home, registry, monkeypatch):
     monkeypatch.setattr(explaining, "_RETRY_S", 0.0)
     home.pay(range(30))
@@ -125,13 +157,8 @@ def test_what_was_not_recorded_is_said_again(home, registry, monkeypatch):
         def read(self, _size: int) -> bytes:
             return answers.pop(0)
 
-    converse(Explaining(home.log, registry), lambda: True, said, Listener())
-    data, heard = said.getvalue(), []
-    while data:
-        end = LENGTH + int.from_bytes(data[:LENGTH], "little")
-        heard.append(msgspec.msgpack.decode(data[LENGTH:end], type=Said))
-        data = data[end:]
-    first, again, after = heard
+    converse(Explaining(home.log, registry), lambda: True, said, Listener(), lambda: None)
+    first, again, after = all_said(said)
     assert first == again
     assert first.reasons is not None
     assert after.reasons is None or after.reasons.since == first.reasons.upto

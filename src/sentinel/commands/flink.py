@@ -64,6 +64,8 @@ def job_of(
     if found != detector and settings.home.name != detector:
         raise InvalidDefinition(f"{version} in {settings.home} is of the detector {found}, not of {detector}")
     check_profiles_suffice(bundle.manifest.plan, settings)
+    if settings.has_fronts_key:
+        settings.fronts_keys()  # a key that cannot be used is told before workers read it
     in_force = deployment.read()
     client = kafka_client(environment)
     return JobSpec(

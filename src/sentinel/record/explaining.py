@@ -29,8 +29,10 @@ from sentinel.record.entries import DecisionRow, decided_in, decision_row
 from sentinel.record.home_reader import open_log
 from sentinel.record.log import Follower, Kind, LogReader, Record
 from sentinel.record.private import keep_private
+from sentinel.record.problem import tell_problem
 from sentinel.record.reasons import Reasons, explained_upto
 
+PROGRAM = "explainer"
 MOST_AT_ONCE = 64
 """Decisions in one entry: the owner writes it between two batches, some 60 kB of bytes as they are."""
 
@@ -141,11 +143,33 @@ def _unapproved(record: Record, since: int) -> list[DecisionRow]:
     return [row for row in rows if row.decider.degraded is None]
 
 
-def converse(explaining: Explaining, goes_on: Callable[[], bool], say: IO[bytes], hear: IO[bytes]) -> None:
-    """Say what is found, and hear what became of it, until nobody listens any more."""
+def follow(home: Path, registry: Registry, goes_on: Callable[[], bool], say: IO[bytes], hear: IO[bytes]) -> None:
+    """Explain the log of a home folder until nobody listens any more, whatever happens to the log.
+
+    After a StorageProblem it is opened anew, again and again; `problem_of` tells of it meanwhile.
+    """
+    while goes_on():
+        try:
+            with closing(open_log(home)) as log:
+                converse(Explaining(log, registry), goes_on, say, hear, lambda: tell_problem(home, PROGRAM, None))
+                return
+        except StorageProblem as problem:
+            tell_problem(home, PROGRAM, str(problem))
+            time.sleep(_RETRY_S)
+
+
+def converse(
+    explaining: Explaining, goes_on: Callable[[], bool], say: IO[bytes], hear: IO[bytes], is_well: Callable[[], None]
+) -> None:  # fmt: skip
+    """Say what is found, and hear what became of it, until nobody listens any more.
+
+    `is_well` is called whenever the log could be read. Raises StorageProblem where it cannot be; nothing that was said
+    is without an answer then.
+    """
     beaten_s = 0.0
     while goes_on():
         reasons = explaining.step()
+        is_well()
         if reasons is None and not explaining.is_at_end and time.monotonic() - beaten_s < _BEAT_S:
             continue
         said = msgspec.msgpack.encode(Said(explaining.position, explaining.left_out, reasons))
@@ -176,12 +200,7 @@ def main() -> int:
     yield_to_decisions()
     goes_on = die_with_parent(given.parent)
     registry = Registry(given.home / "models", read_trusted_keys(given.trusted_keys))
-    try:
-        with closing(open_log(given.home)) as log:
-            converse(Explaining(log, registry), goes_on, sys.stdout.buffer, sys.stdin.buffer)
-    except StorageProblem as problem:
-        print(" ".join(str(problem).split()), file=sys.stderr)
-        return 1
+    follow(given.home, registry, goes_on, sys.stdout.buffer, sys.stdin.buffer)
     return 0
 
 

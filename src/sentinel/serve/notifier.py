@@ -28,7 +28,7 @@ LASTING_S = 60.0
 
 _EVERY_S = 2.0
 _PAUSE_S = 30.0  # after a fault
-_FOLLOWERS = ("projector", "snapshotter", "archiver", "online-view", "messenger", CASES)
+_FOLLOWERS = ("projector", "snapshotter", "archiver", "online-view", "messenger", "explainer", CASES)
 _log = logging.getLogger(__name__)
 
 

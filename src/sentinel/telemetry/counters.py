@@ -98,6 +98,7 @@ class Slot(IntEnum):
     REFUSED_WRONG_KEY = Across.COUNT
     REFUSED_FORBIDDEN = Across.COUNT
     REFUSED_RATE = Across.COUNT
+    REFUSED_OF_FRONTS = Across.COUNT  # answers in the topic that no front of ours has given
 
 
 class Stage(IntEnum):

@@ -15,6 +15,7 @@ _ALONE = (
     ("sentinel_errors", "Transactions that got no decision", Slot.ERRORS),
     ("sentinel_breaker_openings", "Times the circuit breaker opened", Slot.BREAKER_OPENINGS),
     ("sentinel_held_out", "Approved to learn what they are, and not blocked", Slot.HELD_OUT),
+    ("sentinel_fronts_refused", "Answers in the topic that were not taken for a front's", Slot.REFUSED_OF_FRONTS),
     ("sentinel_log_writes", "Batches that were made durable", Slot.LOG_WRITES),
     ("sentinel_model_swaps", "Changes of the champion", Slot.SWAPS),
 )

@@ -10,6 +10,7 @@ import time
 import urllib.request
 
 import yaml
+from topics_of_a_job import QUICK
 
 from sentinel.commands.server_process import free_port
 
@@ -26,13 +27,12 @@ class FlinkCluster:
         (pyflink,) = environment.glob("lib/python3*/site-packages/pyflink")
         given = yaml.safe_load((pyflink / "conf" / "config.yaml").read_text())
         self._java = [
-            shutil.which("java"), "-Xmx320m", "-XX:+UseSerialGC", *given["env"]["java"]["opts"]["all"].split(),
+            shutil.which("java"), "-Xmx320m", *QUICK.split(), *given["env"]["java"]["opts"]["all"].split(),
             f"-Dlog4j.configurationFile={pyflink / 'conf' / 'log4j-console.properties'}",
             "-cp", f"{pyflink / 'lib'}/*:{pyflink / 'opt'}/flink-python-2.3.0.jar",
         ]  # fmt: skip
         self._environment = {
-            **os.environ, "PYTHONPATH": f"{sources}:{pyflink.parent}",
-            "NUMBA_CACHE_DIR": str(environment / "numba"), "FLINK_HOME": str(pyflink),
+            **os.environ, "PYTHONPATH": f"{sources}:{pyflink.parent}", "FLINK_HOME": str(pyflink),
         }  # fmt: skip
         settings = {
             "jobmanager.rpc.address": HOST, "jobmanager.rpc.port": free_port(HOST), "rest.address": HOST,

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.timeout(1_800)  # the kernel is compiled in an environm
 def topics(environment_of, service, shop_home, tmp_path, monkeypatch):
     home = shutil.copytree(shop_home, tmp_path / "tenants" / f"f{secrets.token_hex(4)}")
     monkeypatch.setenv("SENTINEL_REDIS_URL", service("redis").environment["REDIS_URL"])
+    monkeypatch.setenv("SENTINEL_FRONTS_KEY", secrets.token_hex(32))  # of the job's tasks, and of the front
     settings = read_settings({"home": home, "flink_python": environment_of("flink") / "bin" / "python"})
     made = JobTopics(settings, service("kafka").environment["SENTINEL_KAFKA"], tmp_path)
     yield made

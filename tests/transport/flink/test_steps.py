@@ -24,6 +24,7 @@ from sentinel.transport.flink.kafka_client import kafka_client
 from sentinel.transport.flink.keeping import MOST_OF_ONE, Ids, Profiles, Verdict
 from sentinel.transport.flink.reading import Reader
 from sentinel.transport.wide.handed import GivenDecision, Handed, encode_handed
+from sentinel.transport.wide.seal import Seal
 from sentinel.transport.wide.sufficing import check_profiles_suffice
 
 SCHEMA = Schema(keys=("card", "shop"), optional=("shop", "event_time"))
@@ -36,7 +37,8 @@ PLAN = FeaturePlan(
     ),
 )
 NOW_US = 1_800_000_000_000_000
-READER = Reader(PLAN, read_settings({}, {}).secrets())
+SEAL = Seal(["a key of the fronts, of these tests"], "transactions")
+READER = Reader(PLAN, read_settings({}, {}).secrets(), SEAL)
 
 
 def sent(name, card="c", at_s=NOW_US // 1_000_000, **more):
@@ -237,13 +239,13 @@ def handed(name, answer="block", score=0.5, said=None, features=(1.0, None), **m
         decided_by="model", profiles_age_ms=12.5,
     )  # fmt: skip
     given = msgspec.structs.replace(given, **(said or {}))
-    return encode_handed(Handed(given, list(features), msgspec.Raw(sent(name, **more))))
+    return SEAL.sealed(encode_handed(Handed(given, list(features), msgspec.Raw(sent(name, **more)))))
 
 
 def test_the_answer_that_a_front_gave_is_the_decision_beside_what_exact_features_call_for(shop_home):
     bundle = load_bundle(shop_home / "models" / "v1")
     plan = bundle.manifest.plan
-    reader = Reader(plan, read_settings({}, {}).secrets())
+    reader = Reader(plan, read_settings({}, {}).secrets(), SEAL)
     event, own = reader.transaction(handed("t1", shop="s"), NOW_US), reader.transaction(sent("t1", shop="s"), NOW_US)
     assert event._replace(given=b"") == own
     for by in MemoryStore(plan).groups:
@@ -273,7 +275,8 @@ def test_the_first_answer_of_an_id_holds_and_another_one_is_told():
 @pytest.mark.parametrize(
     "raw",
     [
-        b'{"given":{"no":1}}', b'{"given":{', handed("t1").replace(b'"t1"', b'"t2"', 1), handed("t1", features=()),
+        SEAL.sealed(b'{"given":{"no":1}}'), SEAL.sealed(b'{"given":{'), handed("t1", features=()),
+        SEAL.sealed(SEAL.opened(handed("t1")).replace(b'"t1"', b'"t2"', 1)),
         handed("t1", score=1.5), handed("t1", score=-0.1), handed("t1", said={"model_version": "v7" * 40}),
         handed("t1", said={"model_version": "../v7"}), handed("t1", said={"model_version": "v7\0"}),
         handed("t1", said={"rules": ["large", "r" * 81]}), handed("t1", said={"rules": ["a\0b"]}),
@@ -282,5 +285,16 @@ def test_the_first_answer_of_an_id_holds_and_another_one_is_told():
     ],
 )  # fmt: skip
 def test_what_no_front_would_hand_over_is_refused(raw):
-    with pytest.raises((BadBody, InvalidInput)):
+    with pytest.raises((BadBody, InvalidInput)) as told:
         READER.transaction(raw, NOW_US)
+    assert "seal" not in str(told.value)
+
+
+def test_what_no_front_has_sealed_is_no_answer_of_one():
+    unsealed = SEAL.opened(handed("t1"))
+    with pytest.raises(BadBody, match="bears no seal"):
+        READER.transaction(unsealed, NOW_US)
+    with pytest.raises(BadBody, match="another key, topic or message"):
+        READER.transaction(handed("t1").replace(b'"block"', b'"allow"', 1), NOW_US)
+    with pytest.raises(BadBody, match="give each worker their key"):
+        Reader(PLAN, read_settings({}, {}).secrets()).transaction(handed("t1"), NOW_US)

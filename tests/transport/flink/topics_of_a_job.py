@@ -37,6 +37,17 @@ for by in MemoryStore(plan).groups:
 """
 
 
+QUICK = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"  # for Java: nothing here runs for long
+_compiled = set()
+
+
+def compile_once(python, bundle, environment):
+    """Have the kernel compiled before tasks wait for it, each by itself; once for all jobs of a model."""
+    if bundle not in _compiled:
+        subprocess.run([python, "-c", COMPILE, bundle], env=environment, check=True, timeout=COMPILING_S)
+        _compiled.add(bundle)
+
+
 class JobTopics:
     """Four topics with a prefix of their own, and the jobs that run between them."""
 
@@ -79,10 +90,8 @@ class JobTopics:
         )  # fmt: skip
         spec = job_of(self.settings, "shop", None, run, self.environment)
         begin_profiles(spec)
-        compiled = self.settings.flink_python.parents[1] / "numba"  # kept from run to run
-        environment = {**os.environ, "PYTHONPATH": str(SOURCES), "NUMBA_CACHE_DIR": str(compiled)}
-        command = [self.settings.flink_python, "-c", COMPILE, spec.bundle]
-        subprocess.run(command, env=environment, check=True, timeout=COMPILING_S)
+        environment = {**os.environ, "PYTHONPATH": str(SOURCES), "JDK_JAVA_OPTIONS": QUICK}
+        compile_once(self.settings.flink_python, spec.bundle, environment)
         with (self.folder / "job.log").open("ab") as log:
             self._job = subprocess.Popen(
                 [self.settings.flink_python, "-m", "sentinel.transport.flink"],

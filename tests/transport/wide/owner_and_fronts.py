@@ -56,6 +56,7 @@ class OwnerAndFronts:
         self.home = home
         self._environment = {
             "SENTINEL_REDIS_URL": redis, "SENTINEL_KAFKA": kafka, "SENTINEL_KAFKA_PREFIX": f"w{secrets.token_hex(4)}-",
+            "SENTINEL_FRONTS_KEY": secrets.token_hex(32),
         }  # fmt: skip
         made = subprocess.run(
             [sys.executable, "-m", "sentinel", "topics", "create", "--partitions", "2", "--json"],

@@ -1,12 +1,15 @@
 """Fronts on a real Redis and a real broker: the features of the owner to the bit, and one decision for an id."""
 
+import json
 import secrets
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from owner_and_fronts import OwnerAndFronts, payment
 
+from sentinel.record.online.fronts import FrontStore
 from tests.http_calls import PATIENCE_S, call, until
 
 
@@ -103,6 +106,16 @@ def test_what_a_front_answered_before_it_was_killed_is_what_another_one_repeats(
         if name in answers:
             assert (answers[name]["fraud_probability"], answer["replayed"]) == (answer["fraud_probability"], True)
     assert 20 <= len(answers) < len(asked)
+
+
+def test_a_claim_that_no_front_has_sealed_is_not_repeated(wide):
+    asked, other = payment("forged"), payment("forged")
+    _, given = call(wide.fronts[0], "/v1/score", other)
+    forged = {"given": given | {"transaction_id": asked["transaction_id"]}, "features": [1.0], "transaction": asked}
+    claims = {asked["transaction_id"]: json.dumps(forged).encode()}
+    assert FrontStore(wide.profiles, 600_000).claim(claims, time.monotonic() + PATIENCE_S) == {}
+    status, said = call(wide.fronts[0], "/v1/score", asked)
+    assert (status, "no front with our key has sealed" in said["error"]) == (503, True)
 
 
 def test_equal_requests_are_decided_once(wide):

@@ -38,6 +38,7 @@ OF_MACHINE: tuple[tuple[str, Check], ...] = (
     ("memory", machine.memory),
     ("kernel cache", machine.kernel_cache),
     ("port", machine.port),
+    ("fronts", dependencies.fronts),
 )
 
 DEPENDENCIES: tuple[tuple[str, str, Check], ...] = (

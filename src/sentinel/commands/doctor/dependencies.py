@@ -58,6 +58,15 @@ def kafka_lag(settings: Settings) -> tuple[bool, str, bool]:
     return _of_kafka("lag")(settings)
 
 
+def fronts(settings: Settings) -> tuple[bool, str, bool]:
+    """Whether answers of fronts can be told from made-up ones. Raises InvalidDefinition for keys that do not do."""
+    if not settings.fronts and settings.profiles is None and not settings.has_fronts_key:
+        return True, "none are taken: SENTINEL_FRONTS is off", False
+    if len(settings.fronts_keys()) == 1:
+        return True, "their answers are known by one key", False
+    return True, "two keys are taken; once all fronts seal with the new one, unset SENTINEL_FRONTS_KEY_ALSO_FILE", True
+
+
 def schemas(settings: Settings) -> tuple[bool, str]:
     """The schemas of Avro messages: a registry that answers, or files that are JSON."""
     place = settings.avro_schemas

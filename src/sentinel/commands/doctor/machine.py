@@ -65,8 +65,8 @@ def home(settings: Settings) -> tuple[bool, str]:
     return writable, f"{settings.home} can be written" if writable else f"{where} cannot be written; change its rights"
 
 
-def disk(settings: Settings) -> tuple[bool, str]:
-    """How long a durable write takes."""
+def disk(settings: Settings) -> tuple[bool, str, bool]:
+    """How long a durable write takes; slow ones are a warning, since other work beside this may be why."""
     times = []
     try:
         with tempfile.NamedTemporaryFile(dir=_existing(settings.home)) as handle:
@@ -77,10 +77,11 @@ def disk(settings: Settings) -> tuple[bool, str]:
                 os.fsync(handle.fileno())
                 times.append((time.perf_counter() - begun) * 1000)
     except OSError as error:
-        return False, f"nothing can be written to {settings.home}: {error}"
+        return False, f"nothing can be written to {settings.home}: {error}; free or repair the disk", False
     median = sorted(times)[len(times) // 2]
-    advice = "" if median < _SLOW_FSYNC_MS else "; every answer waits for that: use a faster disk"
-    return median < _SLOW_FSYNC_MS, f"a durable write takes {median:.2f} ms{advice}"
+    is_slow = median >= _SLOW_FSYNC_MS
+    advice = "; every answer waits for that: use a faster disk, or see what else writes to it" if is_slow else ""
+    return True, f"a durable write takes {median:.2f} ms{advice}", is_slow
 
 
 def kernel_cache(_: Settings) -> tuple[bool, str]:

@@ -1,6 +1,5 @@
 """The log in Kafka with its one writer: what is written is durable once the transaction that holds it is committed."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from secrets import token_hex
@@ -12,29 +11,18 @@ import msgspec
 from sentinel.errors import LogDamaged, NotTheOwner, StorageProblem
 from sentinel.record.kafka.committer import Committer, Fenced, Waiting
 from sentinel.record.kafka.message import Found, Inputs
+from sentinel.record.kafka.newest import Newest
 from sentinel.record.kafka.place import Place
 from sentinel.record.kafka.reader import KafkaLogReader
 from sentinel.record.kafka.standing import WRITER, StandingTopic, Writer
 from sentinel.record.kafka.topics import LARGEST, prepare
+from sentinel.record.kafka.unit import Unit
+from sentinel.record.kafka.whole import check_whole
 from sentinel.record.log import Kind, Record, Taken
 from sentinel.record.segment import NO_CHAIN, Stored, chain_of, encode, seed_of
 
-_RECENT_BYTES = 32 << 20
 _LAST_S = 5.0
 _UNWRITTEN = -1
-
-
-class Unit:
-    """Records that are committed in one transaction, and what is to be committed with them."""
-
-    def __init__(self) -> None:
-        self.waiting: list[Waiting] = []
-        self.taken: Taken | None = None
-
-    def take(self, taken: Taken) -> None:
-        """Say what was read of the inputs by now."""
-        before = self.taken or Taken({})
-        self.taken = Taken(taken.inputs, (*before.enclosed, *taken.enclosed), (*before.traces, *taken.traces))
 
 
 class KafkaLog(KafkaLogReader):
@@ -59,9 +47,7 @@ class KafkaLog(KafkaLogReader):
         self._settings = settings
         self._calls: list[Callable[[], None]] = []
         self._changing = Condition()  # its lock may be taken again by who has it
-        self._pending: deque[Found] = deque()
-        self._recent: deque[Found] = deque()
-        self._recent_bytes = 0
+        self._newest = Newest()
         self._fault: StorageProblem | None = None
         self._standing: dict[str, Record] = {}
         self._unit: Unit | None = None
@@ -141,7 +127,7 @@ class KafkaLog(KafkaLogReader):
         found = found._replace(inputs=taken.inputs, traces=tuple(taken.traces))
         unit.waiting[-1] = Waiting(found, value, taken.enclosed)
         with self._changing:
-            self._pending[-1] = found
+            self._newest.replace(found)
 
     @property
     def written_inputs(self) -> Inputs:
@@ -171,7 +157,7 @@ class KafkaLog(KafkaLogReader):
             raise StorageProblem(f"a record of {len(value)} bytes is larger than a message may be ({LARGEST})")
         found = Found(_UNWRITTEN, record._replace(chain=chain), name, self.log_id, inputs, durable)
         with self._changing:
-            self._pending.append(found)
+            self._newest.put(found)
         if self._unit is not None:
             self._unit.waiting.append(Waiting(found, value))
         else:
@@ -223,23 +209,20 @@ class KafkaLog(KafkaLogReader):
     def at_hand(self) -> int:
         """The newest are, some 32 MB of them."""
         with self._changing:
-            return self._recent[0].record.position if self._recent else self._durable
+            oldest = self._newest.oldest
+            return self._durable if oldest is None else oldest.record.position
 
     def read(self, position: int, limit: int) -> list[Record]:
         """The records from the one that holds `position` on; the newest are at hand."""
         with self._changing:
-            if self._recent and self._recent[0].record.position <= position:
-                return _pages(self._recent, position, limit)
-        return super().read(position, limit)
+            found = self._newest.page(position, limit)
+        return super().read(position, limit) if found is None else found
 
     def at(self, position: int) -> Record:
         """The record that holds the entry at this position, also one that is not durable yet."""
         with self._changing:
-            held = self._pending if self._pending and self._pending[0].record.position <= position else self._recent
-            for found in reversed(held):
-                if found.record.position <= position < found.next:
-                    return found.record
-        return super().at(position)
+            found = self._newest.at(position)
+        return super().at(position) if found is None else found
 
     def prune(self, before: int) -> None:
         """Remove the records that hold nothing but entries before this position, sooner than their age does."""
@@ -251,8 +234,7 @@ class KafkaLog(KafkaLogReader):
             self._lookup.delete_before(offset, self._settings)
             self._low, self._first = -1, None
         with self._changing:
-            while self._recent and self._recent[0].next <= before:
-                self._recent.popleft()
+            self._newest.forget_before(before)
 
     def close(self) -> None:
         """Commit what was written, for some seconds at most, say that nobody writes it now, and disconnect."""
@@ -277,7 +259,7 @@ class KafkaLog(KafkaLogReader):
     def _last(self) -> Found | None:
         """The newest record, durable or not."""
         with self._changing:
-            return self._pending[-1] if self._pending else self._tip[0]
+            return self._newest.pending or self._tip[0]
 
     def _begin(self, log_id: str | None) -> None:
         """Become the writer, which fences every other; of a log of this id where there is none yet."""
@@ -296,26 +278,10 @@ class KafkaLog(KafkaLogReader):
     def _absorb(self) -> None:
         """Take the log as it is now, and forget what was not committed."""
         newest, stable = super()._tip_now()
-        ends = self._lookup.ends()
         standing = super().standing()
-        if newest is None and ends.low > 0:
-            raise LogDamaged(
-                f"all that {self.place.spoken} held is deleted, so what its positions were is not known; begin another "
-                "log, with another SENTINEL_KAFKA_PREFIX and another --home",
-                "", 1,
-            )  # fmt: skip
-        end = 1 if newest is None else newest.next
-        if missing := [name for name, record in standing.items() if record.position >= end]:
-            raise LogDamaged(
-                f"{self.place.spoken} ends before position {end}, and {missing[0]!r} stands behind it: its newest "
-                "entries are missing, or the topic was made anew; put it back, or begin another log with another "
-                "SENTINEL_KAFKA_PREFIX and another --home",
-                "", end,
-            )  # fmt: skip
+        check_whole(self.place, newest, self._lookup.ends().low, standing)
         with self._changing:
-            self._pending.clear()
-            self._recent.clear()
-            self._recent_bytes = 0
+            self._newest.clear()
             self._tip, self._standing = (newest, stable), standing
         self._low, self._first = -1, None
         super()._oldest()
@@ -329,14 +295,10 @@ class KafkaLog(KafkaLogReader):
             return
         with self._changing:
             for found in committed:
-                self._pending.popleft()
-                self._recent.append(found)
-                self._recent_bytes += len(found.record.body)
+                self._newest.commit(found)
                 self._places.add(found.record.position, found.offset)
                 if found.standing:
                     self._standing[found.standing] = found.record
-            while self._recent_bytes > _RECENT_BYTES:
-                self._recent_bytes -= len(self._recent.popleft().record.body)
             self._tip = committed[-1], committed[-1].offset + 1
             self._first = self._first or committed[0]
         self._tell()
@@ -373,14 +335,5 @@ class KafkaLog(KafkaLogReader):
             return self._first
         if found is None:
             with self._changing:
-                found = self._first = self._recent[0] if self._recent else None
+                found = self._first = self._newest.oldest
         return found
-
-
-def _pages(records: Sequence[Found], position: int, limit: int) -> list[Record]:
-    found, rows = [], 0
-    for one in records:
-        if one.next > position and rows < limit:
-            found.append(one.record)
-            rows += one.record.rows
-    return found

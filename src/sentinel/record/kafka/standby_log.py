@@ -52,9 +52,7 @@ class StandbyLog(KafkaLog):
         self._end_committing()
         self._left_s = time.monotonic()
         with self._changing:
-            self._pending.clear()
-            self._recent.clear()
-            self._recent_bytes = 0
+            self._newest.clear()
 
     def _start(self, log_id: str | None) -> str:
         """The id of the log that is there; where there is none, one is founded."""

@@ -24,6 +24,7 @@ from sentinel.transport.flink.job_spec import JobSpec
 from sentinel.transport.flink.keeping import Ids, Profiles, Verdict
 from sentinel.transport.flink.profile_writing import ProfileWriter, keeper_store
 from sentinel.transport.flink.reading import Reader, Travelling, as_sent
+from sentinel.transport.wide.seal import Seal
 
 KEYED = Types.ROW([Types.STRING(), Types.STRING()])
 """What goes to a topic: key and value."""
@@ -68,7 +69,8 @@ class Read(ProcessFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         """Load the schema and the key of the secrets."""
         settings = read_settings({"home": self._spec.home})
-        reader = Reader(bundle_at(self._spec.bundle).manifest.plan, settings.secrets())
+        seal = Seal(settings.fronts_keys(), self._topic) if settings.has_fronts_key else None
+        reader = Reader(bundle_at(self._spec.bundle).manifest.plan, settings.secrets(), seal)
         self._read = reader.outcome if self._name == "outcomes" else reader.transaction
 
     def process_element(self, value: str | None, ctx: ProcessFunction.Context) -> Iterator[Any]:

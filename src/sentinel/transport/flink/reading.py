@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sentinel.errors import InvalidInput
+from sentinel.errors import BadBody, InvalidInput
 from sentinel.events.columns import Outcome
 from sentinel.events.reader import TransactionReader
 from sentinel.events.secrets import Secrets
@@ -17,6 +17,7 @@ from sentinel.serve.batch import Given
 from sentinel.transport.http.outcomes import read_outcome
 from sentinel.transport.http.tellers import WITHOUT_KEY
 from sentinel.transport.wide.handed import Handed, encode_handed, is_handed, read_handed
+from sentinel.transport.wide.seal import Seal
 
 
 class Travelling(NamedTuple):
@@ -39,10 +40,14 @@ class Travelling(NamedTuple):
 
 
 class Reader:
-    """Reads what the topics bring. Secrets are hidden here, before anything travels on."""
+    """Reads what the topics bring. Secrets are hidden here, before anything travels on.
 
-    def __init__(self, plan: FeaturePlan, secrets: Secrets) -> None:
+    `seal` is that of the fronts' answers in the topic of transactions; without it none is taken.
+    """
+
+    def __init__(self, plan: FeaturePlan, secrets: Secrets, seal: Seal | None = None) -> None:
         """Raises InvalidDefinition for secrets without a key."""
+        self._seal = seal
         self._schema, self._cells = plan.schema, EventCells(plan, MemoryStore(plan))
         self._reader = TransactionReader(plan.schema, secrets)
         self._of_fronts = TransactionReader(plan.schema, secrets, takes_parts=True)  # who have hidden what is secret
@@ -55,7 +60,12 @@ class Reader:
         """
         if not is_handed(raw):
             return self._travelling(self._reader.decode(raw), received_us)
-        found, given = read_handed(self._of_fronts, raw)
+        if self._seal is None:
+            raise BadBody(
+                "It claims to be the answer of a front, and this job knows none: whoever may write this topic could "
+                "say what was decided. Where there are fronts, give each worker their key, SENTINEL_FRONTS_KEY_FILE"
+            )
+        found, given = read_handed(self._of_fronts, self._seal.opened(raw))
         return self._travelling(found, received_us)._replace(given=_encode_given(given))
 
     def _travelling(self, found: Transaction, received_us: int) -> Travelling:
@@ -83,7 +93,7 @@ class Reader:
 
 
 def as_sent(event: Travelling) -> bytes:
-    """A transaction as it was sent, secrets hidden, with the answer of a front if it had one."""
+    """A transaction as it was sent, secrets hidden, with the answer of a front if it had one, without its seal."""
     if not event.given:
         return event.content
     given = decode_given(event.given)

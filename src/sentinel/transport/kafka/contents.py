@@ -12,12 +12,14 @@ from sentinel.record.entries import Decider
 from sentinel.serve.batch import Event, Given, Report
 from sentinel.serve.engine import Engine
 from sentinel.serve.given import decider_of
+from sentinel.telemetry.counters import Slot
 from sentinel.transport.http.api import Api
 from sentinel.transport.http.outcomes import read_outcome
 from sentinel.transport.http.tellers import WITHOUT_KEY
 from sentinel.transport.kafka.avro import MAGIC, Schemas
 from sentinel.transport.kafka.topics import OUTCOMES, TRANSACTIONS
 from sentinel.transport.wide.handed import is_handed, read_handed
+from sentinel.transport.wide.seal import Seal
 
 MOST_DECIDERS = 64
 """Of what fronts have answered, in messages that are taken together: a record of the log has room for some more."""
@@ -36,8 +38,13 @@ class ContentReader:
     """Reads messages for the engine of an API; `names` has what is in each topic."""
 
     def __init__(self, api: Api, schemas: Schemas, names: Mapping[str, str]) -> None:
+        """Raises InvalidDefinition where answers of fronts are to be taken, and no key is given to know them by."""
         self._api, self._schemas, self._names = api, schemas, names
         self._of_fronts: TransactionReader | None = None
+        self._seals: dict[str, Seal] = {}
+        if api.settings.fronts:
+            keys = api.settings.fronts_keys()
+            self._seals = {topic: Seal(keys, topic) for topic, name in names.items() if name == TRANSACTIONS}
 
     def body(self, message: Message) -> bytes | SentinelError:
         """The JSON of a message, or what is wrong with it. Raises NotReady while a schema cannot be asked for."""
@@ -77,15 +84,18 @@ class ContentReader:
         if isinstance(body, SentinelError):
             raise body
         if self._names[message.topic()] == TRANSACTIONS and is_handed(body):
-            if not self._api.settings.fronts:
-                raise BadBody(
-                    "It claims to be the answer of a front, and this server takes none: whoever may write this topic "
-                    "could say what was decided. Where there are fronts, set SENTINEL_FRONTS=on and send it again"
-                )
-            event, given = read_handed(self._reader_of_fronts(engine), body)
+            event, given = read_handed(self._reader_of_fronts(engine), self._opened(engine, message.topic(), body))
             check_fits(engine, given)
             return event, given
         return self._event(engine, message, body), None
+
+    def _opened(self, engine: Engine, topic: str, body: bytes) -> bytes:
+        """What a front has sealed. Raises BadBody, which is counted, for what none has."""
+        try:
+            return _opened_by(self._seals.get(topic), body)
+        except BadBody:
+            engine.ledger.counters.add(Slot.REFUSED_OF_FRONTS)
+            raise
 
     def _event(self, engine: Engine, message: Message, body: bytes) -> Event:
         """What has no id gets that of its place: it is the same when it is read again."""
@@ -110,6 +120,15 @@ class ContentReader:
         if self._of_fronts is None or self._of_fronts.schema is not engine.schema:
             self._of_fronts = TransactionReader(engine.schema, self._api.secrets, takes_parts=True)
         return self._of_fronts
+
+
+def _opened_by(seal: Seal | None, body: bytes) -> bytes:
+    if seal is None:
+        raise BadBody(
+            "It claims to be the answer of a front, and this server takes none: whoever may write this topic could say "
+            "what was decided. Where there are fronts, set SENTINEL_FRONTS=on and send it again"
+        )
+    return seal.opened(body)
 
 
 def check_fits(engine: Engine, given: Given) -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from sentinel.errors import Conflict, SentinelError, StorageProblem
+from sentinel.errors import BadBody, Conflict, SentinelError, StorageProblem
 from sentinel.events.card_numbers import quoted
 from sentinel.events.columns import EventColumns
 from sentinel.events.times import clock_us
@@ -23,6 +23,7 @@ from sentinel.serve.ledger import Ledger
 from sentinel.serve.shares import Shares
 from sentinel.transport.wide.handed import Handed, decode_handed, encode_handed
 from sentinel.transport.wide.judging import AsOfJudge, Judged, Key
+from sentinel.transport.wide.seal import Seal
 
 MOST_ROWS = 256
 """Transactions of one turn: one round trip to Redis, one call of the kernel, one of the model."""
@@ -66,14 +67,14 @@ class Front:
     """Answers transactions from the event loop's thread; calls to Redis go through `threads`.
 
     The answer to an id is whichever was claimed for it first, by this front or another. `hand_over` writes messages,
-    each with its key, and says of each what went wrong.
+    each with its key, and says of each what went wrong; `seal` is that of the topic they go to.
     """
 
     def __init__(
-        self, judge: AsOfJudge, store: FrontStore, hand_over: HandOver, threads: Executor, most_waiting: int,
-        ledger: Ledger,
+        self, judge: AsOfJudge, store: FrontStore, hand_over: HandOver, seal: Seal, threads: Executor,
+        most_waiting: int, ledger: Ledger,
     ) -> None:  # fmt: skip
-        self._store, self._hand_over, self._threads = store, hand_over, threads
+        self._store, self._hand_over, self._seal, self._threads = store, hand_over, seal, threads
         self.judge, self.ledger = judge, ledger
         self.next: AsOfJudge | None = None
         """What is in force, and waits for its profiles."""
@@ -261,14 +262,19 @@ class Front:
             )  # fmt: skip
             if place in ruled:
                 given = with_rules(given, ruled[place])
-            yield Settled(asked, given, encode_handed(Handed(given, features, msgspec.Raw(asked.content), revision)))
+            handed = Handed(given, features, msgspec.Raw(asked.content), revision)
+            yield Settled(asked, given, self._seal.sealed(encode_handed(handed)))
 
     def _claimed(self, asked: Asked, message: bytes) -> Settled:
         """The answer for which the id was claimed before.
 
-        It is handed over again: whoever claimed it may have died before that.
+        It is handed over again: whoever claimed it may have died before that. What no front has sealed is no answer.
         """
-        handed = decode_handed(message)
+        try:
+            handed = decode_handed(self._seal.opened(message))
+        except BadBody:
+            _log.error("%s", fault := _not_ours(self._store.name))
+            return Settled(asked, fault, None)
         if not self._is_same(bytes(handed.transaction), asked):
             return Settled(asked, _conflict(asked.id), None)
         return Settled(asked, _repeated(handed.given), message)
@@ -317,6 +323,13 @@ def _unless(fault: str | None, answer: Answer) -> Answer:
 
 def _repeated(given: GivenDecision) -> GivenDecision:
     return msgspec.structs.replace(given, replayed=True)
+
+
+def _not_ours(redis: str) -> StorageProblem:
+    return StorageProblem(
+        f"{redis} has an answer to this transaction that no front with our key has sealed, so nothing was answered; "
+        "see that all fronts have the same SENTINEL_FRONTS_KEY_FILE, and who else may write there"
+    )
 
 
 def _conflict(name: str) -> Conflict:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.events.columns import EventColumns, columns_of_transactions
+from sentinel.events.columns import EventColumns, Outcome, columns_of_outcomes, columns_of_transactions
 from sentinel.events.reference_tables.versions import Tables
 from sentinel.events.wire import Transaction
 from sentinel.features.profile_store import ProfileStore
@@ -61,6 +61,13 @@ class AsOfJudge:
         self._store = ProfileStore(plan, {})
         self._history = contender.bundle.new_store()
         self._of_keys = [n for n, one in enumerate(plan.features) if any(part.key for part in one.all_parts)]
+
+    def warm(self) -> None:
+        """Have all that judging calls of the kernel compiled, or loaded from its cache, before the first turn."""
+        told = columns_of_outcomes(self.schema, [Outcome("warm-up", is_fraud=False, time_us=0)], 0)
+        self._store.known_at(told, {})
+        for by in self._history.groups:
+            self._history.export(by, np.empty(0, np.uint64))
 
     def columns(self, events: Sequence[Transaction], now_us: int) -> EventColumns:
         """Transactions as columns, received now."""
