@@ -194,11 +194,11 @@ def test_ctrl_c_and_sigterm_end_the_demo_with_its_figures_and_all_that_it_starte
         stderr=subprocess.PIPE,
         text=True,
     )
-    until = time.monotonic() + 240
+    until = time.monotonic() + 180
     while decided(port) < 200 and time.monotonic() < until:
         time.sleep(0.1)
     process.send_signal(how)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=100)
     assert (process.returncode, "Traceback" in errors) == (0, False)
     assert port_is_free("127.0.0.1", port)
     console = int(re.search(r"^console http://127.0.0.1:(\d+) ", errors, re.MULTILINE)[1])

@@ -139,13 +139,17 @@ def run_demo(
 
 
 def ends_as_by_ctrl_c() -> None:
-    """Have a request to end, and a terminal that is closed, unwind as Ctrl-C does: what was started ends, too."""
+    """Have a request to end, and a terminal that is closed, become a Ctrl-C: what was started ends, too.
+
+    A handler that raised would be lost where the loop of events happens to run it.
+    """
 
     def end(_number: int, _frame: FrameType | None) -> None:
         for one in _ENDS:
             signal.signal(one, signal.SIG_IGN)  # a second one does not disturb what the first one began
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are begun without it
     for one in _ENDS:
         signal.signal(one, end)
 
