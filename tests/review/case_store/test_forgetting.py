@@ -115,3 +115,18 @@ def test_what_has_ended_long_ago_is_told_of_no_longer(database):
         assert forget_occurrences(writer, 10) == 0
         assert forget_occurrences(writer, 11) == 1
         assert writer.scalars(sa.select(occurrences.c.kind)).all() == ["gate"]  # it goes on
+
+
+def test_what_is_erased_is_not_left_in_the_file_or_its_journal(office, view, tmp_path):
+    for n in range(20):
+        office.desk.note(office.comes("c1").number, f"{SAID} {n}", office.ana, 5)
+
+    def kept():
+        return b"".join(one.read_bytes() for one in tmp_path.rglob("written.db*"))
+
+    assert erase_in_cases(office.database, view, Subject("card", ["c1"])) == 1
+    assert b"Meyer" not in kept()
+    with office.database.writing() as writer:
+        writer.execute(sa.text("UPDATE cases SET why = 'Mrs Meyer'"))
+    if office.database.name.endswith("written.db"):
+        assert b"Meyer" in kept()  # it is there that it would be
