@@ -15,7 +15,7 @@ from deploy.compose.stack import PROFILES, Stack, first_log_in, missing_images
 
 GIVEN = ROOT / "deploy" / ".env"
 MADE = ROOT / "deploy" / ".env.generated"
-_TRACES = "http://traces:4318/v1/traces"
+_TRACES = "http://traces:4318"
 _CONSOLE_LINES = 200
 
 
