@@ -280,7 +280,7 @@ def helm():
 
     def template(*values):
         return subprocess.run(
-            [found, "template", "sentinel", str(CHART), "--namespace", "sentinel", *values],
+            [found, "template", "sentinel", str(CHART), "--namespace", "sentinel", "--kube-version", "1.34", *values],
             capture_output=True, text=True, timeout=120,
         )  # fmt: skip
 
