@@ -17,10 +17,10 @@ HOST = "127.0.0.1"
 USER = 10001
 PATIENCE_S = 120.0
 RESTRICTED = (
-    "--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges", "--network=host",
+    "--read-only", "--read-only-tmpfs=false", "--tmpfs=/tmp:rw,noexec,nosuid,nodev,size=64m,mode=1777", "--cap-drop=all", "--security-opt=no-new-privileges", "--network=host",
     "--memory=1500m", "--memory-swap=1500m", "--pull=never",
 )  # fmt: skip
-"""Nothing but the volume and memory can be written, no capability is left, and none can be had."""
+"""Nothing but the volume and 64 MB of memory in /tmp can be written, no capability is left, and none can be had."""
 
 
 class Container:

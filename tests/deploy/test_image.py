@@ -15,6 +15,7 @@ from deploy.image.build import build, is_built, name_of, size_bytes
 from deploy.image.engine import EngineFailed, missing, podman
 from tests.deploy.container import USER, Container, given_to_the_user
 
+pytestmark = pytest.mark.timeout(3600)  # the image is built first, where it is required
 REQUIRED = "image" in os.environ.get("SENTINEL_TEST_REQUIRE", "").replace(",", " ").split()
 COMPILERS = ("cc", "gcc", "g++", "clang", "ld", "as", "make", "pip", "uv")
 OF_TRAINING = ("catboost", "imblearn", "lightgbm", "matplotlib", "mlflow", "onnx", "optuna", "pandas", "polars", "scipy",
@@ -83,7 +84,6 @@ def python_in(image, code, *options):
                   "--cap-drop=all", *options, "--entrypoint", "python", image, "-c", code)  # fmt: skip
 
 
-@pytest.mark.timeout(3600)
 def test_it_has_no_compiler_no_training_and_nothing_to_write(image):
     assert json.loads(python_in(image, LOOK)) == {
         "uid": USER, "gid": USER, "compilers": [], "modules": [], "setuid": [], "writable": [],
@@ -91,7 +91,7 @@ def test_it_has_no_compiler_no_training_and_nothing_to_write(image):
 
 
 def test_it_is_small(image):
-    assert size_bytes("serving") < 700e6
+    assert size_bytes("serving") < 650e6
 
 
 def test_it_says_what_it_is(image):
@@ -125,7 +125,8 @@ def compiled_in(container):
     code = """
 import os, pathlib
 shipped = pathlib.Path("/opt/sentinel/kernels/x86-64-v3")
-kept = [p for p in pathlib.Path("/dev/shm").glob(f"sentinel-kernels-{os.getuid()}-*") if p.is_dir()]
+named = f"sentinel-kernels-{os.getuid()}-*"
+kept = [p for place in ("/dev/shm", "/tmp") for p in pathlib.Path(place).glob(named) if p.is_dir()]
 assert len(kept) == 1, kept
 names = lambda folder: {str(p.relative_to(folder)) for p in folder.rglob("*.nb[ci]")}
 assert names(shipped) and names(shipped) <= names(kept[0])
@@ -179,7 +180,7 @@ def test_sigterm_is_heard_from_the_first_moment(new_container, home):
     while not hears(signal.SIGTERM, pid := container.state()["Pid"]):
         assert time.monotonic() < end_s, f"{pid}: {container.log()}"
         time.sleep(0.01)
-    assert container.stop() in (0, 128 + signal.SIGTERM), container.log()
+    assert container.stop() == 0, container.log()
 
 
 def hears(what, pid):
