@@ -93,7 +93,7 @@ def make_secret() -> None:
     run("kubectl", "apply", "--filename", str(OVERLAYS.parent / "base" / "namespace.yaml"))
     if any(one["metadata"]["name"] == NAME for one in objects("secrets")):
         return
-    made = {"admin-key": secrets.token_hex(32), "hash-key": secrets.token_hex(32)}
+    made = {name: secrets.token_hex(32) for name in ("admin-key", "hash-key", "fronts-key")}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": NAME}, "stringData": made}
     kubectl("create", "--filename", "-", given=json.dumps(secret))
 

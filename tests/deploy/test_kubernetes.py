@@ -101,7 +101,7 @@ def test_what_is_secret_is_taken_from_a_secret():
             if SECRET.search(variable["name"]):
                 seen.add(variable["valueFrom"]["secretKeyRef"]["key"])
                 assert "value" not in variable, name
-    assert seen == {"admin-key", "hash-key", "database-url", "redis-url"}
+    assert seen == {"admin-key", "hash-key", "fronts-key", "database-url", "redis-url"}
     assert [variable for _, variable, _ in settings_given() if SECRET.search(variable)] == []
     assert [name for name, one in documents() if one.get("kind") == "Secret"] == []
     assert seen <= set(re.findall(r"--from-literal=([\w-]+)=", PAGE.read_text())), "the page says how each is made"
