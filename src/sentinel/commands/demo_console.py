@@ -40,8 +40,8 @@ def demo_console(settings: Settings, environment: OtherSettings) -> Iterator[Sho
     port = settings.console_port if port_is_free(HOST, settings.console_port) else free_port(HOST)
     own = {"SENTINEL_SERVER_URL": settings.url, "SENTINEL_CONSOLE_URL": ""}
     process = ConsoleProcess(settings.home, HOST, port, environment={**environment, **own})
-    process.start()
     try:
+        process.start()
         yield Shown(f"http://{HOST}:{port}  log in as admin, password {password}", True)
     finally:
         process.stop()
