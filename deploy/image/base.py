@@ -15,6 +15,8 @@ from deploy.image.engine import FOLDER, buildah, called
 SUITE = "bookworm"
 NAME = f"localhost/sentinel-base:python3.11-{SUITE}"
 MIRROR = "http://deb.debian.org/debian"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+"""Without it debootstrap would only warn, and go on with what nobody has signed."""
 INCLUDED = ("ca-certificates", "python3", "python3-venv")
 _LEFT_OUT = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/lintian", "usr/share/locale",
              "usr/share/pixmaps", "var/cache", "var/lib/apt/lists", "var/log")  # fmt: skip
@@ -26,7 +28,8 @@ def make() -> str:
     mirror = os.environ.get("SENTINEL_DEBIAN", MIRROR).rstrip("/")
     root = FOLDER / "rootfs"
     shutil.rmtree(root, ignore_errors=True)
-    called("debootstrap", "--variant=minbase", f"--include={','.join(INCLUDED)}", SUITE, root, mirror, patience_s=1800)
+    called("debootstrap", "--variant=minbase", "--force-check-gpg", f"--keyring={KEYRING}",
+           f"--include={','.join(INCLUDED)}", SUITE, root, mirror, patience_s=1800)  # fmt: skip
     _update(root, mirror)
     packages = called("chroot", root, "dpkg-query", "--show", "--showformat", "${Package} ${Version}\n")
     _tidy(root)

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".services" / "image"
 PROGRAMS = ("buildah", "podman", "runc", "debootstrap")
-PACKAGES = "buildah podman runc catatonit netavark aardvark-dns debootstrap"
+PACKAGES = "buildah podman runc catatonit netavark aardvark-dns debootstrap debian-archive-keyring gpgv"
 _ENVIRONMENT = {"CONTAINERS_CONF": str(Path(__file__).with_name("containers.conf"))}
 
 

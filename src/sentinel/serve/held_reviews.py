@@ -6,7 +6,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from sentinel.errors import Conflict, StorageProblem
+from sentinel.errors import Conflict
 from sentinel.policy.results import Result
 from sentinel.policy.thresholds import Action
 from sentinel.record.concluding import Concluded, Telling
@@ -79,10 +79,7 @@ class HeldReviews:
     ) -> None:  # fmt: skip
         """Have one taken; what came to something before keeps that, and what the log no longer has is passed by."""
         transaction_id, position = what
-        try:
-            row = engine.journal.decision_at(position, transaction_id)
-        except StorageProblem:  # it has left the log meanwhile
-            row = None
+        row = engine.journal.decision_at(position, transaction_id)
         if row is None:
             return
         with suppress(Conflict):

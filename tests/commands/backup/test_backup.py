@@ -222,10 +222,36 @@ def test_a_backup_goes_to_a_place_of_its_own(stored, home, tmp_path, monkeypatch
     other = tmp_path / "other"
     said = sentinel("backup", "create", other, "--secrets", other, "--home", home, code=1)
     assert "shall not have the secrets" in said
+    (tmp_path / "link").symlink_to(other, target_is_directory=True)
+    for secrets in (other / "secrets", tmp_path / "link", tmp_path):
+        said = sentinel("backup", "create", other, "--secrets", secrets, "--home", home, code=1)
+        assert "shall not have the secrets" in said, secrets
     assert "in the home folder itself" in sentinel("backup", "create", home / "b", "--home", home, code=1)
     assert "it is no backup that was finished" in sentinel("backup", "verify", other, code=1)
     monkeypatch.setenv("SENTINEL_ARCHIVE", str(stored))
     assert "the server itself writes to" in sentinel("backup", "create", stored, "--home", home, code=1)
+
+
+def test_a_new_server_on_an_empty_disk_does_not_delete_the_backup_of_the_lost_one(stored, shop_home, serve, tmp_path):
+    new = tmp_path / "empty"
+    shutil.copytree(shop_home / "models", new / "models")
+    HomeDeployment(new).promote("v1")
+    server = serve(new)
+    decided(server, "first")
+    before = {path: path.read_bytes() for path in stored.rglob("*") if path.is_file()}
+    assert "the backup of another log" in sentinel("backup", "create", stored, "--home", new, code=1)
+    assert {path: path.read_bytes() for path in stored.rglob("*") if path.is_file()} == before
+    sentinel("backup", "create", tmp_path / "own", "--home", new)
+
+
+def test_a_backup_that_brings_a_secret_is_none(stored, tmp_path):
+    """Who can write the backup, and not the secrets, would bring a key of their own to the next machine."""
+    manifest = json.loads((stored / "backup.json").read_text())
+    (written,) = (one for home in manifest["homes"] for one in home["files"] if one["path"] == "written.db")
+    for path in ("access/keys.json", "people.db", "hash.key", "access"):
+        manifest["homes"][0]["files"] = [{**written, "path": path}]
+        (stored / "backup.json").write_text(json.dumps(manifest))
+        assert "no file of a backup" in sentinel("backup", "restore", stored, "--home", tmp_path / "new", code=1)
 
 
 def test_all_detectors_of_a_server_come_back_to_their_places(shop_home, serve, tmp_path):

@@ -3,11 +3,13 @@
 import email
 import email.policy
 import socket
+import ssl
 import threading
 import time
 from contextlib import suppress
 
 import pytest
+import trustme
 
 from sentinel.errors import InvalidDefinition
 from sentinel.record.written.outbox import Message
@@ -16,10 +18,10 @@ from sentinel.transport.messages.mail import mail_target_of, send_mail
 
 
 class MailServer:
-    """Takes mail, one connection after the other; `refuses` says what it answers to a sender."""
+    """Takes mail, one connection after the other; `refuses` says what it answers to a sender. With `tls` it offers that."""
 
-    def __init__(self):
-        self.letters, self.said, self.refuses = [], [], None
+    def __init__(self, tls=None):
+        self.letters, self.said, self.refuses, self._tls = [], [], None, tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._run)
@@ -38,20 +40,37 @@ class MailServer:
             except OSError:
                 return
             with connection, connection.makefile("rwb") as stream:
-                self._talk(stream)
+                if not self._talk(stream, "220 here"):
+                    continue
+                with (
+                    suppress(ssl.SSLError),
+                    self._tls.wrap_socket(connection, server_side=True) as secured,
+                    secured.makefile("rwb") as within,
+                ):
+                    self._talk(within)
 
-    def _talk(self, stream):
+    def _talk(self, stream, greeting=None):
+        """What a client says and is answered, to the end, or to where it goes on within TLS: True."""
+
         def say(line):
             stream.write(line.encode() + b"\r\n")
             stream.flush()
 
-        say("220 here")
+        if greeting:
+            say(greeting)
         while line := stream.readline().decode().strip():
             self.said.append(line)
             word = line[:4].upper()
             if word == "QUIT":
                 say("221 bye")
-                return
+                return False
+            if word == "STAR":
+                say("220 go on")
+                return True
+            if word == "EHLO" and self._tls and greeting:
+                say("250-here")
+                say("250 STARTTLS")
+                continue
             if word == "DATA":
                 say("354 go on")
                 letter = b""
@@ -59,6 +78,7 @@ class MailServer:
                     letter += part
                 self.letters.append(email.message_from_bytes(letter, policy=email.policy.default))
             say(self.refuses if self.refuses and word == "MAIL" else "250 fine")
+        return False
 
 
 @pytest.fixture
@@ -85,6 +105,27 @@ def test_an_alarm_is_a_letter_that_says_what_it_is(server):
     assert letter.get_content().strip() == "The view does not get on: Müller\u2019s disk is full"
     assert letter["message-id"] == "<m1@sentinel>"
     assert sum(line.upper().startswith("RCPT") for line in server.said) == 2
+
+
+@pytest.mark.parametrize(("named", "is_taken"), [("localhost", True), ("elsewhere.example", False)])
+def test_over_tls_the_server_has_to_be_the_one_that_is_named(monkeypatch, tmp_path, named, is_taken):
+    """And of several addresses of a name the next is tried: `localhost` may be `::1` first, where nobody listens."""
+    authority, tls = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(named).configure_cert(tls)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    server = MailServer(tls)
+    try:
+        target = mail_target_of(f"smtp://localhost:{server.port}", "fraud@bank.example", ("ops@bank.example",))
+        if is_taken:
+            send_mail(target, message('{"text":"x"}'), time.time(), 60.0)
+        else:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                send_mail(target, message('{"text":"x"}'), time.time(), 60.0)
+    finally:
+        server.close()
+    assert len(server.letters) == is_taken
+    assert "STARTTLS" in server.said
 
 
 def test_a_hostile_subject_becomes_no_header(server):

@@ -21,7 +21,16 @@ from sentinel.record.applied import log_folder
 from sentinel.record.archive.catalog import KeptFile
 from sentinel.record.archive.place import address_of, open_archive
 from sentinel.record.backup.files import copy_database, copy_private, put_files
-from sentinel.record.backup.manifest import BACKUP, SECRET, SECRETS, WRITTEN, HomeCopy, Manifest, put_manifest
+from sentinel.record.backup.manifest import (
+    BACKUP,
+    SECRET,
+    SECRETS,
+    WRITTEN,
+    HomeCopy,
+    Manifest,
+    check_is_of,
+    put_manifest,
+)
 from sentinel.record.lock import WriterLock
 from sentinel.record.log_reader import FileLogReader
 from sentinel.record.private import FOLDER_MODE
@@ -63,13 +72,17 @@ def back_up(settings: Settings, address: str, secrets: str | None, stage: Stage)
     copies = settings.home / FOLDER / "copies"
     at = iso(clock_us())
     try:
+        logs = {_folder(settings, home): _log_id(home) for home in homes_in(settings.home).values()}
+        check_is_of(store, BACKUP, logs)
+        if vault is not None:
+            check_is_of(vault, SECRETS, logs)
         homes: list[HomeCopy] = []
         kept: list[HomeCopy] = []
         for place, home in homes_in(settings.home).items():
             stage("homes", len(homes), len(homes) + 1)
             written = _put(store, copies, partial(_copy_written, settings, home))
             log_id, end = _put_log(home, store, stage)
-            folder = str(home.relative_to(settings.home)) if home != settings.home else ""
+            folder = _folder(settings, home)
             homes.append(HomeCopy(folder=folder, log_id=log_id, end=end, files=written))
             if vault is not None:
                 keys = _put(vault, copies, partial(_copy_secrets, settings, place, home))
@@ -94,10 +107,11 @@ def _places(settings: Settings, address: str, secrets: str | None) -> tuple[Obje
         )
     if settings.archive is not None and address_of(settings.archive) == address_of(address):
         raise InvalidDefinition(f"{address} is the archive that the server itself writes to; name another place")
-    if secrets is not None and address_of(secrets) == address_of(address):
+    places = [_resolved(one) for one in (address, secrets) if one is not None]
+    if len(places) == 2 and any(f"{one}/".startswith(f"{other}/") for one, other in (places, places[::-1])):
         raise InvalidDefinition("who has the backup shall not have the secrets; name another place for --secrets")
-    for one in (address, secrets):
-        if one is not None and "://" not in one and Path(address_of(one)).is_relative_to(settings.home.absolute()):
+    for one in places:
+        if "://" not in one and Path(one).is_relative_to(settings.home.resolve()):
             raise InvalidDefinition(f"{one} is in the home folder itself; name one on another disk")
     store = open_archive(address, settings.home)
     store.make()
@@ -106,6 +120,20 @@ def _places(settings: Settings, address: str, secrets: str | None) -> tuple[Obje
     vault = open_archive(secrets, settings.home)
     vault.make()
     return store, vault
+
+
+def _folder(settings: Settings, home: Path) -> str:
+    return str(home.relative_to(settings.home)) if home != settings.home else ""
+
+
+def _log_id(home: Path) -> str:
+    with closing(FileLogReader(log_folder(home))) as log:
+        return log.log_id
+
+
+def _resolved(address: str) -> str:
+    """An address as it can be compared: a folder without links."""
+    return address_of(address) if "://" in address else str(Path(address_of(address)).resolve())
 
 
 def _put(store: ObjectStore, copies: Path, make: Callable[[Path], None]) -> tuple[KeptFile, ...]:

@@ -1,10 +1,11 @@
 """What a backup has, beside its archive of the log. It is put last, so what is not complete is not in it."""
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
-from sentinel.errors import NoObject, StorageProblem
+from sentinel.errors import InvalidDefinition, NoObject, StorageProblem
 from sentinel.homes import DETECTORS, NAME, TENANTS
 from sentinel.objects.store import ObjectStore
 from sentinel.record.archive.catalog import KeptFile
@@ -45,6 +46,24 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return {one.name for home in self.homes for one in home.files}
 
 
+def check_is_of(store: ObjectStore, name: str, logs: Mapping[str, str]) -> None:
+    """Raise InvalidDefinition where a store has the backup of another log, which one of these would replace.
+
+    `logs` are the ids of the logs by the folders of their homes. A new server on an empty disk would otherwise delete
+    the last copy of what the lost one had.
+    """
+    try:
+        store.get(name)
+    except NoObject:
+        return
+    for one in read_manifest(store, name).homes:
+        if logs.get(one.folder, one.log_id) != one.log_id:
+            raise InvalidDefinition(
+                f"{store.at} has the backup of another log ({one.log_id}, here is {logs[one.folder]}), which would be "
+                "deleted: name another place"
+            )
+
+
 def put_manifest(store: ObjectStore, name: str, manifest: Manifest) -> None:
     """Put it in the place of the one before, and delete the files that it does not name. Raises StorageProblem."""
     store.put(name, msgspec.json.encode(manifest))
@@ -66,12 +85,16 @@ def read_manifest(store: ObjectStore, name: str) -> Manifest:
     if found.format != FORMAT:
         raise StorageProblem(f"{name} in {store.at} was written by a newer version of Sentinel; run that")
     paths = {one.path for home in found.homes for one in home.files}
-    are_known = all(path == WRITTEN or path in SECRET or _ACCESS.fullmatch(path) for path in paths)
+    are_known = all(path == WRITTEN if name == BACKUP else _is_secret(path) for path in paths)
     if not (
         are_known and all(map(_OBJECT.fullmatch, found.names)) and all(_is_place(one.folder) for one in found.homes)
     ):
         raise StorageProblem(f"{name} in {store.at} names what is no file of a backup; name another one")
     return found
+
+
+def _is_secret(path: str) -> bool:
+    return (path in SECRET and path != "access") or bool(_ACCESS.fullmatch(path))
 
 
 def _is_place(folder: str) -> bool:

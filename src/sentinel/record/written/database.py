@@ -75,10 +75,17 @@ class Database:
             yield connection
 
     def scrub(self) -> None:
-        """Have what was deleted gone from the files as well. In PostgreSQL its vacuum does that in time."""
+        """Have what was deleted gone from the files as well. In PostgreSQL its vacuum does that in time.
+
+        Raises StorageProblem where somebody reads them for so long that it cannot be done now.
+        """
         with self._naming_faults(), self._engine.connect() as connection:
             if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                is_busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
+                if is_busy:
+                    raise StorageProblem(
+                        f"{self.name} is being read, so what was deleted is still in its files; erase again in a minute"
+                    )
 
     def close(self) -> None:
         """Release the connections."""

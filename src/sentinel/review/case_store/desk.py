@@ -168,7 +168,7 @@ class Desk:
             if MOVES[act].to is None:
                 _check_room(writer, number)
             else:
-                telling.check_free(writer, number, who.name, now_us)
+                telling.overtake(writer, number, who.name, now_us)
             return self._done(writer, act, before, who, now_us, values, details)
 
     def _done(

@@ -52,8 +52,12 @@ def erase_in_cases(database: WrittenDatabase, view: ViewPlace, subject: Subject)
 
 
 def forget_done(writer: sa.Connection, before_us: int) -> int:
-    """Delete cases that were done before a moment, with all that belongs to them, at most so many; how many it were."""
-    old = sa.and_(cases.c.state.in_(sorted(DONE)), cases.c.decided_us < before_us)
+    """Delete cases that were done before a moment, with all that belongs to them, at most so many; how many it were.
+
+    The case with the highest number stays until there is a newer one: its number would be given again.
+    """
+    newest = sa.select(sa.func.max(cases.c.number)).scalar_subquery()
+    old = sa.and_(cases.c.state.in_(sorted(DONE)), cases.c.decided_us < before_us, cases.c.number < newest)
     oldest = sa.select(cases.c.number).where(old).order_by(cases.c.decided_us).limit(MOST_FORGOTTEN)
     numbers = writer.scalars(oldest).all()
     for table in (case_events, case_payments, case_signs, case_telling, cases):

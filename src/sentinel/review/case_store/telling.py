@@ -47,6 +47,12 @@ def check_free(reader: sa.Connection, number: int, who: str, now_us: int) -> Non
         )
 
 
+def overtake(writer: sa.Connection, number: int, who: str, now_us: int) -> None:
+    """Have a telling that took too long come to nothing. Raises Conflict while somebody else tells."""
+    check_free(writer, number, who, now_us)
+    writer.execute(case_telling.delete().where(case_telling.c.number == number))
+
+
 def end(writer: sa.Connection, begun: Begun) -> None:
     """Hold the case no longer. Raises Conflict where another telling has begun meanwhile: this one took too long."""
     if not give_up(writer, begun):

@@ -51,22 +51,34 @@ def mail_target_of(url: str | None, sender: str | None, to: Sequence[str]) -> Ma
 
 
 class _Plain(smtplib.SMTP):
-    """A client that connects to an address which was looked up before."""
+    """A client that connects to one of the addresses that were looked up before."""
 
-    address = ""
+    def __init__(self, name: str, addresses: Sequence[str], within_s: float) -> None:
+        super().__init__(timeout=within_s)
+        self._host, self._addresses = name, addresses  # the certificate of STARTTLS is looked at for this name
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 - smtplib's own
-        return socket.create_connection((self.address, port), timeout)
+        return _connected(self._addresses, port, timeout)
 
 
 class _Secured(smtplib.SMTP_SSL):
-    """The same with TLS from the start, for the name."""
+    """The same with TLS from the start."""
 
-    address = ""
+    def __init__(self, name: str, addresses: Sequence[str], within_s: float) -> None:
+        super().__init__(timeout=within_s, context=ssl.create_default_context())
+        self._host, self._addresses = name, addresses
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        plain = socket.create_connection((self.address, port), timeout)
+        plain = _connected(self._addresses, port, timeout)
         return self.context.wrap_socket(plain, server_hostname=host)
+
+
+def _connected(addresses: Sequence[str], port: int, timeout: float) -> socket.socket:
+    """A connection to the first address that takes one. Raises the OSError of the last."""
+    for address in addresses[:-1]:
+        with contextlib.suppress(OSError):
+            return socket.create_connection((address, port), timeout / len(addresses))
+    return socket.create_connection((addresses[-1], port), timeout / len(addresses))
 
 
 def send_mail(target: MailTarget, message: Message, now_s: float, within_s: float) -> None:
@@ -75,13 +87,8 @@ def send_mail(target: MailTarget, message: Message, now_s: float, within_s: floa
     Raises OSError, of which those of smtplib are some, and WrongAddress.
     """
     until_s = time.monotonic() + within_s
-    address = addresses_of(target.host, target.port, within_s)[0]
-    client: _Plain | _Secured
-    if target.scheme == "smtps":
-        client = _Secured(timeout=within_s, context=ssl.create_default_context())
-    else:
-        client = _Plain(timeout=within_s)
-    client.address = address
+    kind = _Secured if target.scheme == "smtps" else _Plain
+    client = kind(target.host, addresses_of(target.host, target.port, within_s), within_s)
     with _bounded(client, max(until_s - time.monotonic(), 0.1), within_s):
         _talk(client, target, message, now_s)
 
@@ -89,17 +96,19 @@ def send_mail(target: MailTarget, message: Message, now_s: float, within_s: floa
 @contextlib.contextmanager
 def _bounded(client: smtplib.SMTP, left_s: float, within_s: float) -> Iterator[None]:
     """Cut the connection when the time is over: a timeout of the socket begins anew with every byte."""
-    is_over = threading.Event()
+    is_over, is_done = threading.Event(), threading.Event()
 
-    def cut() -> None:
+    def watch() -> None:
+        if is_done.wait(left_s):
+            return
         is_over.set()
-        if client.sock is not None:
-            with contextlib.suppress(OSError):
-                client.sock.shutdown(socket.SHUT_RDWR)
+        while not is_done.wait(0.1):  # while it connects, or begins TLS, the socket is not there yet
+            if client.sock is not None:
+                with contextlib.suppress(OSError):
+                    client.sock.shutdown(socket.SHUT_RDWR)
 
-    timer = threading.Timer(left_s, cut)
-    timer.daemon = True
-    timer.start()
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
     try:
         yield
     except OSError:
@@ -107,8 +116,8 @@ def _bounded(client: smtplib.SMTP, left_s: float, within_s: float) -> Iterator[N
             raise TimeoutError(f"the mail server did not take it within {within_s:g} s") from None
         raise
     finally:
-        timer.cancel()
-        timer.join()
+        is_done.set()
+        watching.join()
 
 
 def _talk(client: smtplib.SMTP, target: MailTarget, message: Message, now_s: float) -> None:

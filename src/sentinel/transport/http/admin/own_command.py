@@ -11,6 +11,7 @@ from sentinel.errors import InvalidInput, NotReady
 from sentinel.events.card_numbers import masked_ends
 
 _LONGEST_S = 120.0
+_LONGEST_LINE = 1 << 20
 
 
 async def told_by(
@@ -26,7 +27,7 @@ async def told_by(
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sentinel", *command, "--home", str(home), "--json",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, limit=_LONGEST_LINE,
     )  # fmt: skip
     try:
         with contextlib.suppress(ProcessLookupError):  # it has ended already

@@ -12,6 +12,9 @@ from sentinel.errors import Overloaded
 MOST = 64
 """Acts that are begun and not done."""
 
+MOST_OF_CASE = 8
+"""Acts on one case that are begun and not done: who sends many to one keeps nobody from the others."""
+
 RESULTS_AT_ONCE = 2
 """Results that wait for the log's writer: decisions have their turn between any two."""
 
@@ -41,6 +44,10 @@ class CaseTurns:
     @asynccontextmanager
     async def on(self, number: int) -> AsyncIterator[None]:
         """The same, when no other act on this case is under way."""
+        if self._waiting.get(number, 0) >= MOST_OF_CASE:
+            raise Overloaded(
+                f"{MOST_OF_CASE} acts on case {number} are not done yet; nothing of yours was done: try again"
+            )
         async with self.any():
             lock = self._locks.setdefault(number, asyncio.Lock())
             self._waiting[number] = self._waiting.get(number, 0) + 1
