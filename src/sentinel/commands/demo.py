@@ -151,7 +151,8 @@ def ends_as_by_ctrl_c() -> None:
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are begun without it
     for one in _ENDS:
-        signal.signal(one, end)
+        if signal.getsignal(one) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(one, end)
 
 
 def due_s(n: int, rate: float, *, ends: bool) -> NDArray[np.float64]:

@@ -128,7 +128,7 @@ def test_whatever_is_written_does_no_harm(visit, office):
     page.click("button:has-text('Write down')")
     page.wait_for_selector("#notes .said")
     assert "<img src=x" in analyst.text("#notes .said")
-    assert "4111" not in page.content()
+    assert "41111111" not in page.content().replace(" ", "").replace("-", "")
     assert "taken" not in page.title()
     assert page.locator("main img, main i, main b").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280

@@ -216,7 +216,7 @@ def test_no_secret_and_no_card_number_of_a_search_stays_in_the_audit(caller, sit
         return [parse_qs(one["asked"]) for one in found if one["what"].startswith("console: search")]
 
     until(lambda: {"12", "13", "14"} <= {one.get("least", [""])[0] for one in asked()})
-    assert "4111" not in json.dumps(asked())
+    assert "41111111" not in json.dumps(asked()).replace(" ", "").replace("-", "").replace("\\u00a0", "")
     assert all(is_hidden(one["card"][0]) for one in asked() if one.get("least", [""])[0] in ("12", "13"))
 
 

@@ -121,4 +121,4 @@ def test_why_an_experiment_ends_has_a_length(told):
 def test_where_a_path_leads_holds_no_card_number(told):
     for path in ("/metrics/?pan=4111111111111111", "/v1/score/?pan=4111-1111-1111-1111"):
         answer = told("GET", path)
-        assert b"1111" not in answer.head + answer.body
+        assert b"11111111" not in (answer.head + answer.body).replace(b"-", b"")

@@ -86,7 +86,7 @@ def test_a_challenge_that_is_passed_is_captured_and_refunded(decided, tell, get)
     assert [(one["result"], one["state"]) for one in shown["results"]] == [
         ("challenge_passed", "approved"), ("captured", "captured"), ("refunded", "refunded"),
     ]  # fmt: skip
-    assert "4111" not in str(shown["results"])
+    assert "41111111" not in str(shown["results"]).replace(" ", "").replace("-", "")  # four of them may be in a time
     assert shown["results"][0]["position"] == first["position"]
 
 
