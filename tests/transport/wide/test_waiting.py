@@ -24,6 +24,7 @@ from sentinel.transport.wide.application import FrontPages
 from sentinel.transport.wide.following import Following
 from sentinel.transport.wide.front import Asked, Front
 from sentinel.transport.wide.judging import KnownLists
+from sentinel.transport.wide.seal import Seal
 
 PATIENCE_S = 60
 
@@ -56,7 +57,9 @@ def test_what_waits_at_a_front_is_in_its_metrics(shop_home, tmp_path):
         return float(re.search(r"(?m)^sentinel_queue_length (\S+)$", body)[1])
 
     async def answer(threads):
-        front = Front(following.judge, FrontStore(online, 1000), taken, threads, 100, Ledger(Counters()))
+        front = Front(
+            following.judge, FrontStore(online, 1000), taken, Seal(["k" * 32], "transactions"), threads, 100, Ledger(Counters())
+        )  # fmt: skip
         pages, seen = FrontPages(front, front, following), []
         for _ in range(3):
             front.put(asked(reader, schema, replies))
