@@ -145,6 +145,11 @@ DASHBOARDS = {
             Panel("Age of the profiles", "s", {"{{instance}}": "sentinel_profiles_age_seconds"}),
             Panel("Revision that each front decides by", "none", {"{{instance}}": "sentinel_deployment_revision"}),
             Panel("How long ago that was in force", "s", {"{{instance}}": "sentinel_deployment_known_seconds"}),
+            Panel(
+                "Answers that no front has sealed",
+                "none",
+                {"{{instance}}": "increase(sentinel_fronts_refused_total[1h])"},
+            ),
             Panel("Context events told", "none", {"{{event}}": "sentinel_events_told"}),
         ],
     ),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -193,6 +194,7 @@ def test_ctrl_c_and_sigterm_end_the_demo_with_its_figures_and_all_that_it_starte
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "SENTINEL_CONSOLE_PORT": str(free_port("127.0.0.1"))},  # the usual one others take as well
     )
     until = time.monotonic() + 180
     while decided(port) < 200 and time.monotonic() < until:

@@ -36,6 +36,20 @@ def test_nothing_but_the_log_in_is_answered_to_strangers(caller):
     assert (status, headers["hx-redirect"].split("?")[0]) == (401, "/login")
 
 
+def test_who_leaves_in_the_middle_of_a_form_is_no_fault(caller, site):
+    address = site.url.removeprefix("http://")
+    port = int(address.rpartition(":")[2])
+    head = f"POST /login HTTP/1.1\r\nhost: {address}\r\norigin: {site.url}\r\ncontent-length: 100\r\n"
+    form = "content-type: application/x-www-form-urlencoded\r\n\r\nname=a"
+    with socket.create_connection((HOST, port), PATIENCE_S) as connection:
+        connection.sendall((head + form).encode())
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(1_000):
+            pass
+    assert caller().ask("/login")[0] == 200
+    assert "ClientDisconnect" not in (site.home / "console.log").read_text()
+
+
 def test_one_comes_back_to_where_one_wanted_to_go_and_nowhere_else(caller):
     one = caller()
     assert one.ask("/search?card=card-1")[1]["location"] == "/login?next=/search%3Fcard%3Dcard-1"

@@ -56,8 +56,12 @@ def many_home(tmp_path_factory, two_models_home):
 
 
 @pytest.fixture(scope="module")
-def server(start_server, many_home):
-    return start_server(many_home)
+def server(start_server, many_home, ask):
+    made = start_server(many_home)
+    for path, key in (("/v1/wallet", OWN), ("/v1", ACME), ("/v1/gold", ACME)):
+        answer = asked_until_ready(ask, made.port, "GET", f"{path}/decisions/none", authorization=f"Bearer {key}")
+        assert answer.status == 404, path
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The entrance: nothing but the log-in is answered to whoever is not logged in, and no page to who may not see it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from http.cookies import SimpleCookie
 from time import monotonic
 from urllib.parse import quote
@@ -9,6 +10,7 @@ from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sentinel.errors import Forbidden, SentinelError, TooLarge, Unauthorized
@@ -93,7 +95,8 @@ class Entrance:
         except SentinelError as error:
             await self._turned_away(Request(scope), error)(scope, receive, sending)
             return
-        await self._app(scope, receive, sending)
+        with suppress(ClientDisconnect):  # whoever sent it is gone before all of it has come: nothing was begun
+            await self._app(scope, receive, sending)
 
     def _check(self, scope: Scope) -> Headers:
         headers, writes = Headers(scope=scope), scope["method"] not in SAFE_METHODS

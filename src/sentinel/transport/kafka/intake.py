@@ -207,6 +207,9 @@ class Intake:
         due_ns = now_ns + int(self._api.settings.longest_deadline_ms * 1_000_000)
         asked = [places[n] for n in contents.places]
         appended_us = max(one.timestamp()[1] for one in messages) * 1_000
+        if name == TRANSACTIONS:
+            for n, event in zip(contents.places, contents.events, strict=True):
+                self._traces.expects(getattr(event, engine.schema.id), messages[n])
         if contents.events:
             put(
                 Request(

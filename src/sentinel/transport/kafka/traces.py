@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from confluent_kafka import Message
 
@@ -16,12 +17,17 @@ _KEPT = 10_000  # transactions whose decisions are not written yet
 class Traces:
     """Records a span for each message whose trace is recorded, and knows of which trace a transaction is.
 
-    `took` is called by the thread that reads, `of` by any.
+    `expects` is called in the event loop, `took` by the thread that reads, `of` by any.
     """
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
         self._of: OrderedDict[str, str] = OrderedDict()
+
+    def expects(self, transaction_id: str, message: Message) -> None:
+        """This message is about to be decided: its decision may be written before it is known how long that took."""
+        if (parent := trace_of(message)) is not None:
+            self._keep(transaction_id, parent.header)
 
     def took(self, messages: Sequence[Message], answers: Sequence[Answer], begun_ns: int, ended_ns: int) -> None:
         """These messages have these answers; times are of the monotonic clock."""
@@ -45,8 +51,9 @@ class Traces:
 
     def _keep(self, transaction_id: str, header: str) -> None:
         self._of[transaction_id] = header
-        while len(self._of) > _KEPT:
-            self._of.popitem(last=False)
+        with suppress(KeyError):  # another thread has just done so
+            while len(self._of) > _KEPT:
+                self._of.popitem(last=False)
 
 
 def trace_of(message: Message) -> TraceContext | None:
