@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -33,6 +32,12 @@ def refused(*arguments):
     done = CliRunner().invoke(app, [str(one) for one in arguments])
     assert done.exit_code == 1, (done.exit_code, done.output)
     return done.stderr.replace("\n", " ")
+
+
+@pytest.fixture(autouse=True)
+def own_console_port(monkeypatch):
+    """The usual one other demos take as well."""
+    monkeypatch.setenv("SENTINEL_CONSOLE_PORT", str(free_port("127.0.0.1")))
 
 
 def sentinel(*arguments, code=0):
@@ -194,7 +199,6 @@ def test_ctrl_c_and_sigterm_end_the_demo_with_its_figures_and_all_that_it_starte
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "SENTINEL_CONSOLE_PORT": str(free_port("127.0.0.1"))},  # the usual one others take as well
     )
     until = time.monotonic() + 180
     while decided(port) < 200 and time.monotonic() < until:

@@ -120,6 +120,12 @@ def test_no_acknowledged_event_is_lost_or_there_twice_whenever_the_server_is_kil
     assert verify(log_folder(home)).findings == []
 
 
+@pytest.fixture(autouse=True)
+def own_console_port(monkeypatch):
+    """The usual one other demos take as well."""
+    monkeypatch.setenv("SENTINEL_CONSOLE_PORT", str(free_port("127.0.0.1")))
+
+
 def sentinel(*arguments):
     done = subprocess.run(
         [sys.executable, "-m", "sentinel", *map(str, arguments)], capture_output=True, text=True, check=False
