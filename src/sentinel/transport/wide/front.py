@@ -87,6 +87,7 @@ class Front:
         self._turns: set[asyncio.Task[None]] = set()
         self._reading = 0
         self._is_due = False
+        self._told_of_others = False
         self._redis = Breaker(BreakerSettings(longest_open_s=_LONGEST_PAUSE_S, probes=1))
         self.problem: str | None = None
         """Why there are no profiles at the moment."""
@@ -273,7 +274,10 @@ class Front:
         try:
             handed = decode_handed(self._seal.opened(message))
         except BadBody:
-            _log.error("%s", fault := _not_ours(self._store.name))
+            fault = _not_ours(self._store.name)
+            if not self._told_of_others:  # once: whoever writes there may do so for every transaction
+                _log.error("%s", fault)
+                self._told_of_others = True
             return Settled(asked, fault, None)
         if not self._is_same(bytes(handed.transaction), asked):
             return Settled(asked, _conflict(asked.id), None)
