@@ -137,11 +137,11 @@ class LoadRun:
         except TimeoutError:
             self._why = "the server took too long to connect"
         finally:
-            self._unanswered = len(sending)
             looking.cancel()
             for task in list(sending):
                 task.cancel()
             await asyncio.gather(looking, *sending, return_exceptions=True)
+            self._unanswered = self._sent - len(self._answers) - self._errors.total()
 
     async def _send(self, answer: Any, due_s: float) -> None:
         try:
