@@ -1,5 +1,8 @@
 """The catalog of an archive: what it has of a log. It is put last, so what is not complete is not in it."""
 
+import hashlib
+from pathlib import Path
+
 import msgspec
 
 from sentinel.errors import NoObject, StorageProblem
@@ -25,6 +28,12 @@ class KeptFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     bytes: int
     sha256: str
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -13,7 +13,7 @@ from sentinel.durable import make_folder, replacing, sync_folder
 from sentinel.errors import InvalidDefinition, LogDamaged, NoObject, StorageProblem
 from sentinel.objects.store import Found, ObjectStore
 from sentinel.record.applied import log_folder
-from sentinel.record.archive.catalog import Catalog, KeptFile, Part, catalog_name, catalogs_in, read_catalog
+from sentinel.record.archive.catalog import Catalog, KeptFile, Part, catalog_name, catalogs_in, read_catalog, sha256_of
 from sentinel.record.disk import RealDisk, check_room
 from sentinel.record.home_log import is_gone
 from sentinel.record.lock import WriterLock
@@ -117,7 +117,7 @@ def _fetch_files(home: Path, store: ObjectStore, catalog: Catalog, told: Callabl
         told("models, snapshots", n, len(catalog.files))
         path = _inside(home, one)
         if path.exists():
-            if _sha256(_pieces_of(path)) != one.sha256:
+            if sha256_of(path) != one.sha256:
                 raise StorageProblem(f"{path} is there, and another one; name an empty --home, or move it away")
             continue
         make_folder(path.parent, FOLDER_MODE)
@@ -218,17 +218,4 @@ def _written(path: Path, pieces: Iterable[bytes]) -> str:
             file.write(piece)
             digest.update(piece)
         os.fsync(file.fileno())
-    return digest.hexdigest()
-
-
-def _pieces_of(path: Path) -> Iterable[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            yield piece
-
-
-def _sha256(pieces: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from pathlib import Path
 from sentinel.durable import make_folder, replacing
 from sentinel.errors import NoObject, StorageProblem
 from sentinel.objects.store import ObjectStore
-from sentinel.record.archive.catalog import KeptFile
+from sentinel.record.archive.catalog import KeptFile, sha256_of
 from sentinel.record.private import FILE_MODE, FOLDER_MODE
 
 _PIECE = 1 << 20
@@ -59,7 +59,7 @@ def put_files(store: ObjectStore, folder: Path) -> tuple[KeptFile, ...]:
     found = []
     there = {one.name for one in store.found("files")}
     for path in sorted(one for one in folder.rglob("*") if one.is_file()):
-        sha256 = _sha256(_pieces_of(path))
+        sha256 = sha256_of(path)
         name = f"files/{sha256[:16]}-{path.name}"
         if name not in there:
             store.upload(name, _pieces_of(path))
@@ -95,10 +95,3 @@ def _pieces_of(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
             yield piece
-
-
-def _sha256(pieces: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
